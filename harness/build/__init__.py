@@ -1,0 +1,1 @@
+"""Source, patches and configuration in, a finished build directory out."""

@@ -1,0 +1,68 @@
+"""Where downloads, sources, workspaces, builds and root images are kept, and how two harnesses share them."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import platformdirs
+
+
+def cache_root() -> Path:
+    """The cache directory: below ``$XDG_CACHE_HOME``, made when missing."""
+    return platformdirs.user_cache_path("arm64-ftrace-harness", appauthor=False, ensure_exists=True)
+
+
+def cache_dir(*parts: str) -> Path:
+    """A directory below the cache root, made when missing."""
+    path = cache_root().joinpath(*parts)
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock file `path` (made when missing). Waits for another holder; ends with the process, however
+    that dies, because the kernel drops a flock with its last file descriptor."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def try_locked(path: Path) -> Iterator[bool]:
+    """Like `locked`, but does not wait: yields False where somebody else holds the lock."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
+@contextlib.contextmanager
+def published(final: Path) -> Iterator[Path]:
+    """Yield a scratch directory beside `final`; on success rename it to `final`, on failure remove it.
+
+    What stands at `final` is therefore always complete, also after SIGKILL. Where somebody else published
+    the same meanwhile, theirs stays.
+    """
+    scratch = final.with_name(f".{final.name}.{os.getpid()}.partial")
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    try:
+        yield scratch
+        try:
+            scratch.rename(final)
+        except OSError:
+            if not final.is_dir():
+                raise
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)

@@ -1,0 +1,113 @@
+"""What a kernel is made from, and what a build leaves."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+class SourceKind(enum.StrEnum):
+    """The forms that ``--kernel SPEC`` takes."""
+
+    DIRECTORY = "directory"
+    TARBALL = "tarball"
+    GIT = "git"
+    VERSION = "version"
+    DEBIAN = "debian"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceSpec:
+    """``--kernel SPEC``, parsed but not resolved.
+
+    `location`: a path, a git URL, a version as ``7.3.4``, or a Debian package's name (empty: the newest).
+    `ref`: git's ref, or Debian's suite. `text`: the spec as given.
+    """
+
+    kind: SourceKind
+    text: str
+    location: str = ""
+    ref: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A resolved source: exactly which one, and where its pristine form lies.
+
+    `identity`: names the content (part of every build key): a checksum, a commit, a fingerprint of file times
+    and sizes. `path`: a tarball, a directory or a bare git repository. `version`: as told by who ships it
+    (Debian's package version, the tag); `checksum`: ``sha256:…`` or the commit.
+    """
+
+    spec: SourceSpec
+    identity: str
+    path: Path
+    version: str
+    checksum: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patch:
+    """One patch of a series, decoded, ready for ``patch -p1``.
+
+    `name`: how messages call it (its file, or its subject for a mail); `text`: from the first ``diff``/``---``
+    line on, LF line ends; `sha256`: of that text.
+    """
+
+    name: str
+    text: str
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Toolchain:
+    """A compiler that was asked, not guessed.
+
+    `make_args`: what kbuild needs for it (``CROSS_COMPILE=…``, ``CC=…`` or ``LLVM=…``). `patchable`: whether it
+    knows ``-fpatchable-function-entry``, without which arm64 has no DYNAMIC_FTRACE_WITH_REGS/ARGS.
+    """
+
+    name: str
+    command: str
+    version: str
+    make_args: tuple[str, ...]
+    patchable: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class KernelSpec:
+    """Everything a build depends on. `fragments`: kconfig files in the order they are merged."""
+
+    source: Source
+    patches: tuple[Patch, ...] = ()
+    fragments: tuple[Path, ...] = ()
+    toolchain: Toolchain
+    allow_plain_ftrace: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Build:
+    """A finished build directory: Image, vmlinux, System.map, .config, dtbs/, modules/, selftests/, payload.ext4,
+    build.log and build.json. `release` is ``uname -r``; `config` maps symbol to value for every one set."""
+
+    directory: Path
+    release: str
+    key: str
+    config: dict[str, str] = field(default_factory=dict)
+    without: dict[str, str] = field(default_factory=dict)
+    """Wanted symbols this kernel can't have, each with the reason: what a skip says."""
+
+    @property
+    def image(self) -> Path:
+        return self.directory / "Image"
+
+    @property
+    def selftests(self) -> Path:
+        """The installed selftests: ``ftrace/`` and ``livepatch/`` below it."""
+        return self.directory / "selftests"
+
+    @property
+    def payload(self) -> Path:
+        """ext4 image with lib/modules, selftests and test modules, attached beside the root image."""
+        return self.directory / "payload.ext4"

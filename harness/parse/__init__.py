@@ -1,0 +1,1 @@
+"""Text in, model out; no I/O."""

@@ -1,0 +1,1 @@
+"""Events in, documents out; no I/O."""

@@ -1,0 +1,1 @@
+"""pytest runs the testcases and the upstream selftests against a target."""
