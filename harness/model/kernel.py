@@ -77,11 +77,13 @@ class Toolchain:
 
 @dataclass(frozen=True, kw_only=True)
 class KernelSpec:
-    """Everything a build depends on. `fragments`: kconfig files in the order they are merged."""
+    """Everything a build depends on. `fragments`: ours, in the order they are merged; `user_fragments`: those of
+    ``--kconfig``, which come last."""
 
     source: Source
     patches: tuple[Patch, ...] = ()
     fragments: tuple[Path, ...] = ()
+    user_fragments: tuple[Path, ...] = ()
     toolchain: Toolchain
     allow_plain_ftrace: bool = False
 
@@ -95,6 +97,8 @@ class Build:
     release: str
     key: str
     config: dict[str, str] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+    """Test modules that could not be built for this kernel, each with the reason."""
     without: dict[str, str] = field(default_factory=dict)
     """Wanted symbols this kernel can't have, each with the reason: what a skip says."""
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
+
+from .result import Result
 
 
 class Progress(Protocol):
@@ -23,4 +26,36 @@ class Silent:
         """Nothing."""
 
     def advance(self, label: str, done: float, total: float | None) -> None:
+        """Nothing."""
+
+
+class RunDisplay(Protocol):
+    """Who is told how a run of tests goes."""
+
+    def planned(self, tests: Sequence[str]) -> None:
+        """The ids of all tests that will run, in order."""
+
+    def started(self, test: str) -> None:
+        """A test begins."""
+
+    def result(self, result: Result) -> None:
+        """A test has its verdict."""
+
+    def problem(self, text: str) -> None:
+        """Something about the target that people should know before the first test."""
+
+
+class NoDisplay:
+    """The RunDisplay that shows nothing."""
+
+    def planned(self, tests: Sequence[str]) -> None:
+        """Nothing."""
+
+    def started(self, test: str) -> None:
+        """Nothing."""
+
+    def result(self, result: Result) -> None:
+        """Nothing."""
+
+    def problem(self, text: str) -> None:
         """Nothing."""

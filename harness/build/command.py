@@ -1,0 +1,116 @@
+"""The one way in which the build side starts other programs: list arguments, a time limit, the C locale."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from harness.errors import InfraError
+
+TICK_S = 0.25
+# Set while git runs a hook: a harness started from one would otherwise work on that repository.
+GIT_HOOK_VARIABLES = frozenset(
+    {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR", "GIT_PREFIX"}
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """A program that ended by itself. A non-zero `status` is data, not an exception; negative: killed by a signal."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+    def last_lines(self, count: int = 8) -> tuple[str, ...]:
+        """The end of what it said on stderr, or on stdout where stderr is empty: for the details of an error."""
+        return tuple((self.stderr.strip() or self.stdout.strip()).splitlines()[-count:])
+
+
+def command_env(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment for programs whose output is read: the C locale, so that messages are the expected ones."""
+    inherited = {name: value for name, value in os.environ.items() if name not in GIT_HOOK_VARIABLES}
+    return {**inherited, "LC_ALL": "C", "LANGUAGE": "C", **(extra or {})}
+
+
+def run(
+    args: Sequence[str | Path],
+    *,
+    timeout: float,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    stdin: IO[bytes] | None = None,
+    output: IO[bytes] | None = None,
+    tick: Callable[[], None] | None = None,
+) -> Finished:
+    """Run `args` to its end.
+
+    `env`: set on top of ours. `stdin`: a file to read from (default: empty). `output`: a file that takes both
+    output streams (then `stdout` and `stderr` are empty). `tick`: called about four times a second meanwhile.
+    Raises InfraError when the program does not exist or exceeds `timeout` seconds; then all of its
+    children die with it.
+    """
+    words = [os.fspath(arg) for arg in args]
+    pipe = subprocess.PIPE if output is None else output
+    with started(words, cwd=cwd, env=env, stdin=stdin, stdout=pipe, stderr=pipe) as process:
+        deadline = time.monotonic() + timeout
+        while True:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise InfraError(f"{shlex.join(words)}: did not end within {timeout:.0f} s and was stopped")
+            try:
+                stdout, stderr = process.communicate(timeout=min(TICK_S, left) if tick else left)
+                break
+            except subprocess.TimeoutExpired:
+                if tick:
+                    tick()
+    return Finished(
+        status=process.returncode,
+        stdout=(stdout or b"").decode(errors="replace"),
+        stderr=(stderr or b"").decode(errors="replace"),
+    )
+
+
+@contextlib.contextmanager
+def started(
+    words: Sequence[str],
+    *,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    stdin: IO[bytes] | None = None,
+    stdout: IO[bytes] | int = subprocess.PIPE,
+    stderr: IO[bytes] | int = subprocess.PIPE,
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A running program; it and its children are killed when the block is left before it ended."""
+    try:
+        process = subprocess.Popen(
+            list(words),
+            cwd=cwd,
+            env=command_env(env),
+            stdin=stdin or subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+            # Its own group: git and apt work through helpers, which have to die with them.
+            start_new_session=True,
+        )
+    except FileNotFoundError as error:
+        if cwd is not None and not cwd.is_dir():
+            raise InfraError(f"{cwd}: the directory vanished") from error
+        raise InfraError(f"{words[0]}: no such command on this host; `harness doctor` tells what to install") from error
+    except OSError as error:
+        raise InfraError(f"{words[0]}: cannot be started: {error.strerror}") from error
+    with process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)

@@ -1,0 +1,191 @@
+"""Kernel sources out of git: one bare, shallow cache repository for each URL; commits are fetched one by one."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import IO
+
+from harness.build.cache import cache_dir, locked
+from harness.build.command import Finished, run
+from harness.build.tree import makefile_version
+from harness.errors import HarnessError, InfraError, UserError
+from harness.model.kernel import Source, SourceSpec
+from harness.model.progress import Progress
+
+QUERY_TIMEOUT_S = 120.0
+FETCH_TIMEOUT_S = 3600.0
+COMMIT = re.compile(r"[0-9a-f]{40}")
+# Ask nobody for a password: there may be nobody, and then the command would wait for ever.
+QUIET = {"GIT_TERMINAL_PROMPT": "0", "GIT_SSH_COMMAND": os.environ.get("GIT_SSH_COMMAND", "ssh -o BatchMode=yes")}
+# No housekeeping in the background: it would outlive us. No line-end conversion: patches would not apply.
+OPTIONS = ("-c", "gc.auto=0", "-c", "maintenance.auto=false", "-c", "core.autocrlf=false", "-c", "core.hooksPath=")
+KEPT = "refs/harness/"
+"""Below it lies what was fetched, by the name it had there: to be found again without a network."""
+
+
+def fetch_commit(spec: SourceSpec, *, progress: Progress) -> Source:
+    """Have the commit that `spec` names in the cache repository. A full commit that is there needs no network.
+
+    Raises UserError when the repository has no such ref (naming some it has) or the commit holds no kernel.
+    """
+    if Path(spec.location).is_dir():
+        progress.say(f"{spec.location}: taking the commit {spec.ref}; uncommitted changes there are left out")
+    key = hashlib.sha256(spec.location.encode()).hexdigest()[:24]
+    repository = cache_dir("git") / f"{key}.git"
+    with locked(repository.with_suffix(".lock")):
+        _init(repository)
+        name = commit = spec.ref
+        if not COMMIT.fullmatch(spec.ref):
+            name, commit = _look_up(repository, spec, progress=progress)
+        if not _has(repository, commit):
+            commit = _fetch(repository, spec, name, progress=progress)
+        version = _version(repository, spec, commit, name)
+    return Source(spec=spec, identity=commit, path=repository, version=version, checksum=commit)
+
+
+def check_out(source: Source, tree: Path, *, progress: Progress) -> None:
+    """Make `tree` hold the commit. An index of our own beside it lets files that did not change keep their time."""
+    index = tree.parent / "source.index"
+    tree.mkdir(parents=True, exist_ok=True)
+    index.with_name("source.index.lock").unlink(missing_ok=True)
+
+    def tick() -> None:
+        progress.advance(f"checking out {source.version}", 0, None)
+
+    def git(*words: str) -> Finished:
+        return _git(
+            source.path,
+            f"--work-tree={tree}",
+            *words,
+            timeout=FETCH_TIMEOUT_S,
+            env={"GIT_INDEX_FILE": str(index)},
+            tick=tick,
+        )
+
+    done = git("read-tree", "--reset", "-u", source.identity)
+    if done.status != 0:
+        # An index that a crash left half written must not stand in the way for ever.
+        index.unlink(missing_ok=True)
+        shutil.rmtree(tree, ignore_errors=True)
+        tree.mkdir()
+        done = git("read-tree", "--reset", "-u", source.identity)
+    if done.status == 0:
+        done = git("clean", "-ffdxq")
+    if done.status != 0:
+        raise InfraError(f"{tree}: git cannot check out {source.identity}", details=done.last_lines())
+
+
+def _git(
+    repository: Path,
+    *words: str,
+    timeout: float = QUERY_TIMEOUT_S,
+    env: Mapping[str, str] | None = None,
+    output: IO[bytes] | None = None,
+    tick: Callable[[], None] | None = None,
+) -> Finished:
+    return run(
+        ["git", f"--git-dir={repository}", *OPTIONS, *words],
+        timeout=timeout,
+        env={**QUIET, **(env or {})},
+        output=output,
+        tick=tick,
+    )
+
+
+def _init(repository: Path) -> None:
+    done = run(["git", "init", "--quiet", "--bare", repository], timeout=QUERY_TIMEOUT_S)
+    if done.status != 0:
+        raise InfraError(f"{repository}: git cannot make its cache there", details=done.last_lines())
+
+
+def _has(repository: Path, commit: str) -> bool:
+    return _git(repository, "cat-file", "-e", f"{commit}^{{commit}}").status == 0
+
+
+def _look_up(repository: Path, spec: SourceSpec, *, progress: Progress) -> tuple[str, str]:
+    """The full name of the ref and the commit it stands for now; tags win over branches, as in git."""
+    done = _git(repository, "ls-remote", "--", spec.location)
+    if done.status != 0:
+        return _look_up_offline(repository, spec, done, progress=progress)
+    refs = {name: commit for commit, name in (line.split("\t") for line in done.stdout.splitlines() if "\t" in line)}
+    for name in _candidates(spec.ref):
+        if name in refs:
+            return name, refs.get(f"{name}^{{}}", refs[name])
+    raise _no_such_ref(spec, refs)
+
+
+def _candidates(ref: str) -> tuple[str, ...]:
+    return (ref, f"refs/{ref}", f"refs/tags/{ref}", f"refs/heads/{ref}")
+
+
+def _look_up_offline(repository: Path, spec: SourceSpec, done: Finished, *, progress: Progress) -> tuple[str, str]:
+    """The same from what was fetched earlier."""
+    if not Path(spec.location).exists():
+        for name in _candidates(spec.ref):
+            kept = _git(repository, "rev-parse", "--verify", "--quiet", f"{KEPT}{name}^{{commit}}").stdout.strip()
+            if kept:
+                progress.say(f"{spec.location}: not reachable; going on with {spec.ref} as fetched earlier: {kept}")
+                return name, kept
+    raise _unreachable(spec, done)
+
+
+def _fetch(repository: Path, spec: SourceSpec, name: str, *, progress: Progress) -> str:
+    """Fetch the one commit; returns which it is (a branch may have moved since it was looked up)."""
+    progress.say(f"fetching {spec.ref} of {spec.location}")
+    log = repository / "fetch.log"
+
+    def tick() -> None:
+        percent = re.findall(r"Receiving objects: +(\d+)%", log.read_text(errors="replace"))
+        progress.advance(f"fetching {spec.ref}", int(percent[-1]) if percent else 0, 100 if percent else None)
+
+    kept = KEPT + ("commit/" + name if COMMIT.fullmatch(name) else name)
+    words = ["fetch", "--progress", "--no-tags", "--depth=1", "--", spec.location, f"+{name}:{kept}"]
+    with log.open("wb") as output:
+        status = _git(repository, *words, timeout=FETCH_TIMEOUT_S, output=output, tick=tick).status
+    if status != 0:
+        said = Finished(status=status, stdout="", stderr=re.sub(r".*\r", "", log.read_text(errors="replace")))
+        if re.search(r"not our ref|unadvertised object|couldn't find remote ref", said.stderr):
+            raise UserError(f"{spec.text}: the repository has no {spec.ref}", details=said.last_lines())
+        raise _unreachable(spec, said)
+    return _git(repository, "rev-parse", f"{kept}^{{commit}}").stdout.strip()
+
+
+def _version(repository: Path, spec: SourceSpec, commit: str, name: str) -> str:
+    """The tag, or the Makefile's version with the commit, as ``7.3.0-rc2-g0123456789ab``."""
+    version = makefile_version(_git(repository, "show", f"{commit}:Makefile").stdout)
+    arm64 = _git(repository, "cat-file", "-e", f"{commit}:arch/arm64").status == 0
+    if version is None or not arm64:
+        wanted = "arch/arm64" if version else "a Makefile with VERSION and PATCHLEVEL"
+        raise UserError(f"{spec.text}: not a kernel source tree: expected {wanted} in commit {commit[:12]}")
+    if name.startswith("refs/tags/"):
+        return name.removeprefix("refs/tags/")
+    return f"{version}-g{commit[:12]}"
+
+
+def _no_such_ref(spec: SourceSpec, refs: Mapping[str, str]) -> UserError:
+    short = [re.sub(r"^refs/(heads|tags)/", "", name) for name in refs if not name.endswith("^{}")]
+    names = [name for name in short if not name.startswith("refs/")]
+    near = difflib.get_close_matches(spec.ref, names, n=5, cutoff=0.5)
+    some = list(dict.fromkeys([*near, *names[:3], *names[-5:]]))
+    hint = "; of a commit write all 40 digits" if re.fullmatch(r"[0-9a-f]{7,39}", spec.ref) else ""
+    return UserError(
+        f"{spec.text}: the repository has no branch or tag {spec.ref!r}{hint}; "
+        f"{'there are: ' + ', '.join(some[:10]) if some else 'it has none at all'}"
+    )
+
+
+def _unreachable(spec: SourceSpec, done: Finished) -> HarnessError:
+    if "dubious ownership" in done.stderr:
+        return UserError(
+            f"{spec.location}: belongs to another user, so git refuses to read it; allow it: "
+            f"git config --global --add safe.directory {spec.location}"
+        )
+    if re.search(r"does not appear to be a git repository|repository .* not found", done.stderr, re.I):
+        return UserError(f"{spec.text}: there is no git repository at {spec.location}", details=done.last_lines())
+    return InfraError(f"{spec.location}: git cannot reach it; check the network", details=done.last_lines())

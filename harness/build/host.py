@@ -1,0 +1,343 @@
+"""The programs and headers this host needs: a table, what of it is here, and how the rest gets installed."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shlex
+import shutil
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.build.apt import USUAL_SUITES, mirror_for
+from harness.build.cache import cache_dir, cache_root, locked
+from harness.build.command import run
+from harness.errors import InfraError
+from harness.model.progress import Progress, Silent
+
+VERSION_TIMEOUT_S = 10.0
+UPDATE_TIMEOUT_S = 300.0
+INSTALL_TIMEOUT_S = 1800.0
+LISTS = Path("/var/lib/apt/lists")
+LISTS_STALE_S = 7 * 86400.0
+LOCK_WAIT_S = 120.0
+LOCK_POLL_S = 2.0
+DISK_NEEDED_GB = 15
+"""Room for the cache: two kernels' sources and objects (about 5 GB each), the root images and the downloads."""
+# A user's PATH leaves out where Debian puts depmod and mke2fs.
+SYSTEM_PATH = "/usr/local/sbin:/usr/sbin:/sbin"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tool:
+    """One thing the host has to have.
+
+    `command`: its name on PATH; empty for headers and data, which are found by the file `probe`. `package`: what
+    Debian calls it. `needed_for`: stages out of STAGES. `version_args`: how it tells its version.
+    """
+
+    name: str
+    package: str
+    needed_for: frozenset[str]
+    command: str = ""
+    probe: str = ""
+    minimum_version: str | None = None
+    version_args: tuple[str, ...] = ("--version",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToolStatus:
+    """What was found of `tool`. `version` is None where none was asked for or told."""
+
+    tool: Tool
+    found: bool
+    version: str | None = None
+    path: Path | None = None
+
+    @property
+    def outdated(self) -> bool:
+        """Whether it is here, but older than what works."""
+        minimum = self.tool.minimum_version
+        return bool(self.version and minimum and _numbers(self.version) < _numbers(minimum))
+
+
+@dataclass(frozen=True, kw_only=True)
+class DoctorRow:
+    """A line of ``harness doctor``. `remedy` is empty when nothing has to be done."""
+
+    name: str
+    ok: bool
+    found: str
+    needed_for: str
+    remedy: str = ""
+
+
+STAGES = ("fetch", "git", "build", "selftests", "btf", "rootfs", "qemu", "u-boot")
+OPTIONAL_STAGES = frozenset({"u-boot"})
+
+
+def _program(
+    command: str,
+    package: str,
+    stages: str,
+    *,
+    name: str = "",
+    minimum: str | None = None,
+    version_args: tuple[str, ...] = ("--version",),
+) -> Tool:
+    return Tool(
+        name=name or command,
+        command=command,
+        package=package,
+        needed_for=frozenset(stages.split()),
+        minimum_version=minimum,
+        version_args=version_args,
+    )
+
+
+def _file(name: str, package: str, stages: str, probe: str) -> Tool:
+    return Tool(name=name, package=package, needed_for=frozenset(stages.split()), probe=probe)
+
+
+_COMMON = (
+    _program("dpkg-deb", "dpkg", "fetch"),
+    _program("tar", "tar", "fetch build", minimum="1.30"),
+    _program("xz", "xz-utils", "fetch build"),
+    _program("bzip2", "bzip2", "fetch"),
+    _program("zstd", "zstd", "fetch"),
+    _file("Debian's keys", "debian-archive-keyring", "fetch rootfs", "/usr/share/keyrings/debian-archive-keyring.gpg"),
+    _program("git", "git", "git", minimum="2.20"),
+    _program("gcc", "gcc", "build", name="host compiler", minimum="8"),
+    _file("C library headers", "libc6-dev", "build", "/usr/include/stdio.h"),
+    _program("make", "make", "build selftests", minimum="4.0"),
+    _program("flex", "flex", "build", minimum="2.5.35"),
+    _program("bison", "bison", "build", minimum="2.0"),
+    _program("bc", "bc", "build", minimum="1.06.95"),
+    _program("perl", "perl", "build"),
+    _program("patch", "patch", "build"),
+    _program("cpio", "cpio", "build"),
+    _program("depmod", "kmod", "build"),
+    _program("ccache", "ccache", "build"),
+    _program("setpriv", "util-linux", "build qemu"),
+    _file("libelf headers", "libelf-dev", "build", "/usr/include/gelf.h"),
+    _file("OpenSSL headers", "libssl-dev", "build", "/usr/include/openssl/ssl.h"),
+    _program("rsync", "rsync", "selftests"),
+    _program("pahole", "dwarves", "btf", minimum="1.22"),
+    _program("mmdebstrap", "mmdebstrap", "rootfs", minimum="1.0"),
+    _program("mke2fs", "e2fsprogs", "build rootfs", minimum="1.43", version_args=("-V",)),
+    _program("qemu-system-aarch64", "qemu-system-arm", "qemu", minimum="7.0"),
+    _program("qemu-img", "qemu-utils", "qemu"),
+    # Only recommended by qemu-system-arm; without it QEMU refuses a PCI network card that is not told `romfile=`.
+    _file("network boot ROM", "ipxe-qemu", "qemu", "/usr/lib/ipxe/qemu/efi-virtio.rom"),
+    _file("U-Boot for QEMU", "u-boot-qemu", "u-boot", "/usr/lib/u-boot/qemu_arm64/u-boot.bin"),
+)
+_CROSS = (
+    # -fpatchable-function-entry came with gcc 8.
+    _program("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu", "build selftests", name="cross compiler", minimum="8"),
+    _file("arm64 C library headers", "libc6-dev-arm64-cross", "selftests", "/usr/aarch64-linux-gnu/include/stdio.h"),
+)
+
+
+def host_tools(*, machine: str | None = None) -> tuple[Tool, ...]:
+    """The table for a host of architecture `machine` (default: this one): an arm64 host needs nothing for crossing."""
+    native = (machine or platform.machine()) in ("aarch64", "arm64")
+    return _COMMON if native else _COMMON + _CROSS
+
+
+def check_host(*, needed_for: set[str] | None = None, versions: bool = True) -> list[ToolStatus]:
+    """What of the table is here. `needed_for`: only these stages (None: all that are not optional).
+
+    Asking for the versions starts every program once; without it this only looks for files.
+    """
+    return [_status(tool, versions=versions) for tool in host_tools() if _wanted(tool, needed_for)]
+
+
+def ensure_host(*, progress: Progress | None = None, needed_for: set[str] | None = None, install: bool = True) -> None:
+    """Have everything here that the stages `needed_for` need (None: all that are not optional).
+
+    What is missing is told in one line and installed with apt-get where that is allowed (as root, or with a sudo
+    that asks for no password). Otherwise, and with `install` off, raises InfraError with the command to use.
+    """
+    missing = _missing(needed_for)
+    if not missing:
+        return
+    progress = progress or Silent()
+    what = "missing on this host: " + ", ".join(f"{tool.name} ({tool.package})" for tool in missing)
+    packages = _packages(missing)
+    if _which("apt-get") is None:
+        raise InfraError(f"{what}; install what your system calls these Debian packages: {' '.join(packages)}")
+    prefix = _privilege() if install else None
+    if prefix is None:
+        raise InfraError(f"{what}; install them: {install_command(packages)}")
+    progress.say(what)
+    with locked(cache_root() / "host-install.lock"):
+        # Somebody else may have installed them while we waited.
+        if packages := _packages(_missing(needed_for)):
+            _install(packages, prefix=prefix, progress=progress)
+    if still := _missing(needed_for):
+        raise InfraError(
+            f"apt-get installed {' '.join(packages)}, yet there is still no "
+            + ", ".join(tool.command or tool.probe for tool in still)
+        )
+
+
+def install_command(packages: Sequence[str]) -> str:
+    """What a person types to install `packages`."""
+    return shlex.join([*([] if os.geteuid() == 0 else ["sudo"]), *_APT_INSTALL[:4], *packages])
+
+
+def doctor_rows(*, needed_for: set[str] | None = None) -> list[DoctorRow]:
+    """All there is to tell about this host, one row for each tool, then the mirror and the room on the disk."""
+    return [*(_tool_row(status) for status in check_host(needed_for=needed_for)), _mirror_row(), disk_row()]
+
+
+def disk_row(*, needed_gb: float = DISK_NEEDED_GB) -> DoctorRow:
+    """Whether the file system of the cache has room for a first build. What the cache holds already counts."""
+    root = cache_root()
+    free = shutil.disk_usage(root).free / 1e9
+    # A second kernel needs less than the first, so a cache in use is not complained about early.
+    needed = needed_gb if not (root / "workspaces").is_dir() else needed_gb / 3
+    return DoctorRow(
+        name="disk space",
+        ok=free >= needed,
+        found=f"{free:.0f} GB free in {root}",
+        needed_for="everything",
+        remedy="" if free >= needed else f"needs about {needed:.0f} GB; make room or set XDG_CACHE_HOME",
+    )
+
+
+def _mirror_row() -> DoctorRow:
+    try:
+        found = f"{mirror_for(USUAL_SUITES[0])}, {mirror_for(USUAL_SUITES[1])}"
+    except InfraError as error:
+        return DoctorRow(name="Debian mirror", ok=False, found="none", needed_for="fetch", remedy=error.message)
+    return DoctorRow(name="Debian mirror", ok=True, found=found, needed_for="fetch rootfs")
+
+
+def _tool_row(status: ToolStatus) -> DoctorRow:
+    tool = status.tool
+    stages = " ".join(stage for stage in STAGES if stage in tool.needed_for)
+    if not status.found:
+        remedy = install_command([tool.package])
+        return DoctorRow(name=tool.name, ok=False, found="missing", needed_for=stages, remedy=remedy)
+    found = " ".join(part for part in (status.version, f"({status.path})") if part)
+    remedy = f"needs {tool.minimum_version} or later" if status.outdated else ""
+    return DoctorRow(name=tool.name, ok=not status.outdated, found=found, needed_for=stages, remedy=remedy)
+
+
+def _wanted(tool: Tool, needed_for: set[str] | None) -> bool:
+    stages = set(STAGES) - OPTIONAL_STAGES if needed_for is None else needed_for
+    if unknown := stages - set(STAGES):
+        raise ValueError(f"unknown stages {sorted(unknown)}; known: {', '.join(STAGES)}")
+    return bool(stages & tool.needed_for)
+
+
+def _status(tool: Tool, *, versions: bool) -> ToolStatus:
+    path = _find(tool)
+    version = _version(tool, path) if path and versions and tool.command else None
+    return ToolStatus(tool=tool, found=path is not None, version=version, path=path)
+
+
+def _find(tool: Tool) -> Path | None:
+    if tool.command:
+        return _which(tool.command)
+    path = Path(tool.probe)
+    return path if path.exists() else None
+
+
+def _which(command: str) -> Path | None:
+    found = shutil.which(command, path=os.pathsep.join((os.environ.get("PATH", os.defpath), SYSTEM_PATH)))
+    return Path(found) if found else None
+
+
+def _version(tool: Tool, path: Path) -> str | None:
+    try:
+        done = run([path, *tool.version_args], timeout=VERSION_TIMEOUT_S)
+    except InfraError:
+        return None
+    said = done.stdout + done.stderr
+    match = re.search(r"\d+(?:\.\d+)+", said) or re.search(r"\d+", said)
+    return match[0] if match else None
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version))
+
+
+def _missing(needed_for: set[str] | None) -> list[Tool]:
+    return [status.tool for status in check_host(needed_for=needed_for, versions=False) if not status.found]
+
+
+def _packages(tools: Iterable[Tool]) -> list[str]:
+    return sorted({tool.package for tool in tools})
+
+
+def _privilege() -> tuple[str, ...] | None:
+    """What to put before a command to run it as root; None: there is no way without a password."""
+    if os.geteuid() == 0:
+        return ()
+    if _which("sudo") and run(["sudo", "-n", "true"], timeout=VERSION_TIMEOUT_S).status == 0:
+        return ("sudo", "-n")
+    return None
+
+
+_APT_INSTALL = ("apt-get", "install", "--yes", "--no-install-recommends")
+
+
+def _install(packages: Sequence[str], *, prefix: Sequence[str], progress: Progress) -> None:
+    log = cache_dir("logs") / "host-install.log"
+    progress.say(f"installing {' '.join(packages)} (log: {log})")
+    root = [*prefix, "env", "DEBIAN_FRONTEND=noninteractive"]
+    update = [*root, "apt-get", "update"]
+    install = [*root, *_APT_INSTALL, "-o", f"DPkg::Lock::Timeout={LOCK_WAIT_S:.0f}", *packages]
+    updated = _lists_are_stale()
+    if updated:
+        # Should this fail, the lists that are there may still do.
+        _logged(update, log, timeout=UPDATE_TIMEOUT_S, progress=progress)
+    said = _logged(install, log, timeout=INSTALL_TIMEOUT_S, progress=progress)
+    if said is not None and not updated:
+        _logged(update, log, timeout=UPDATE_TIMEOUT_S, progress=progress)
+        said = _logged(install, log, timeout=INSTALL_TIMEOUT_S, progress=progress)
+    if said is not None:
+        errors = [line for line in said if line.startswith(("E: ", "Err:", "dpkg: error"))]
+        raise InfraError(
+            f"installing failed (log: {log}); try it by hand: {install_command(packages)}",
+            details=errors[-10:] or said[-10:],
+        )
+
+
+def _logged(words: Sequence[str], log: Path, *, timeout: float, progress: Progress) -> list[str] | None:
+    """Run `words`, appending what it says to `log`. None: it went well; otherwise its lines."""
+    deadline = time.monotonic() + LOCK_WAIT_S
+    while True:
+        with log.open("ab") as output:
+            output.write(f"$ {shlex.join(words)}\n".encode())
+            output.flush()
+            start = output.tell()
+
+            def tick(start: int = start) -> None:
+                done = log.read_bytes()[start:].count(b"\nSetting up ")
+                progress.advance("installing host packages", done, None)
+
+            done = run(words, timeout=timeout, output=output, tick=tick)
+        if done.status == 0:
+            return None
+        said = log.read_bytes()[start:].decode(errors="replace").splitlines()
+        # DPkg::Lock::Timeout covers dpkg's lock, not the one of the lists.
+        if not any("Could not get lock" in line for line in said) or time.monotonic() > deadline:
+            return said
+        time.sleep(LOCK_POLL_S)
+
+
+def _lists_are_stale() -> bool:
+    """Whether the machine's package lists are absent or a week old. apt gives the lists themselves the server's
+    times, but touches the directory for its downloads with every update."""
+    try:
+        if not any(LISTS.glob("*Packages*")):
+            return True
+        return time.time() - max(path.stat().st_mtime for path in (LISTS, LISTS / "partial")) > LISTS_STALE_S
+    except OSError:
+        return True

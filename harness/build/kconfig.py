@@ -1,0 +1,203 @@
+"""From fragments to a final ``.config``, in which every symbol asked for is there, or why not is told."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from harness.build.command import run
+from harness.build.toolchain import PATCHABLE, require_patchable
+from harness.errors import BuildError, InfraError, UserError
+from harness.model.kernel import Toolchain
+from harness.parse.kconfig import Fragment, Request, merge, parse_dotconfig, parse_fragment, render, unsatisfied
+from harness.parse.kconfig_deps import Explanation, explainer
+from harness.parse.kconfig_lang import parse_kconfig
+
+MAKE_TIMEOUT = 600
+"""Seconds for one ``make *config``: it takes three, and a minute on a loaded machine that builds conf first."""
+
+SELFTESTS = ("ftrace", "livepatch")
+_WITH_REGS = ("DYNAMIC_FTRACE_WITH_", "HAVE_DYNAMIC_FTRACE_WITH_")
+_MEDDLING = frozenset({"ARCH", "CROSS_COMPILE", "LLVM", "LLVM_IAS", "MAKEFLAGS", "MFLAGS", "MAKELEVEL", "O"})
+_TOO_OLD = re.compile(r"Sorry, this .* is not supported")
+_LAST_LINES = 20
+_MAX_NAMED = 6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Configured:
+    """`config`: symbol to value for every symbol set. `without`: symbols wanted that this kernel can't have, each
+    with the reason. `changed`: whether ``.config`` was written."""
+
+    config: dict[str, str]
+    without: dict[str, str] = field(default_factory=dict)
+    changed: bool = True
+
+
+def configure(
+    *,
+    tree: Path,
+    objdir: Path,
+    fragments: Sequence[Path],
+    user_fragments: Sequence[Path] = (),
+    selftest_configs: bool = True,
+    toolchain: Toolchain,
+    allow_plain_ftrace: bool = False,
+) -> Configured:
+    """Write ``objdir/.config`` for `tree` and verify it.
+
+    Merged in this order, the later winning: `fragments`, the config files of the tree's ftrace and livepatch
+    selftests (as wishes), `user_fragments`. An unchanged configuration leaves ``.config`` untouched, so that
+    kbuild rebuilds nothing. Raises UserError where a fragment can't be read or a symbol asked for is not in the
+    result; BuildError where the kernel's own Kconfig files are broken.
+    """
+    require_patchable(toolchain, allow_plain_ftrace=allow_plain_ftrace)
+    requests = _gather(tree, fragments, user_fragments, selftest_configs=selftest_configs)
+    objdir.mkdir(parents=True, exist_ok=True)
+    text = _final_text(tree=tree, objdir=objdir, request=render(requests), toolchain=toolchain)
+    config = parse_dotconfig(text)
+    missing = unsatisfied(requests, config)
+    without = _judge(tree, missing, config, toolchain=toolchain, allow_plain_ftrace=allow_plain_ftrace)
+    return Configured(config=config, without=without, changed=_publish(text, objdir / ".config"))
+
+
+def _gather(
+    tree: Path, fragments: Sequence[Path], user_fragments: Sequence[Path], *, selftest_configs: bool
+) -> dict[str, Request]:
+    parsed = [_read_fragment(path, name=_shown(path)) for path in fragments]
+    if selftest_configs:
+        for suite in SELFTESTS:
+            path = tree / "tools/testing/selftests" / suite / "config"
+            if path.exists():
+                wish = f"selftests/{suite} asks for it"
+                parsed.append(_read_fragment(path, name=str(path.relative_to(tree)), if_available=wish))
+    parsed += [_read_fragment(path, name=_shown(path)) for path in user_fragments]
+    return merge(parsed)
+
+
+def _read_fragment(path: Path, *, name: str, if_available: str | None = None) -> Fragment:
+    try:
+        text = path.read_text(errors="replace")
+    except OSError as error:
+        raise UserError(f"{name}: expected a kconfig fragment, found: {error.strerror}") from error
+    return parse_fragment(text, name=name, if_available=if_available)
+
+
+def _shown(path: Path) -> str:
+    """The path as a person would give it: relative where it lies below the current directory."""
+    with contextlib.suppress(ValueError):
+        return str(path.absolute().relative_to(Path.cwd()))
+    return str(path)
+
+
+def _final_text(*, tree: Path, objdir: Path, request: str, toolchain: Toolchain) -> str:
+    """The ``.config`` that kbuild makes of `request`, worked out beside ``objdir/.config``.
+
+    olddefconfig settles what allnoconfig leaves open. Its result is its own fixed point, so where allnoconfig
+    arrives at what is there already there is nothing left to settle.
+    """
+    with tempfile.TemporaryDirectory(dir=objdir, prefix=".kconfig-") as scratch_name:
+        scratch = Path(scratch_name).absolute()
+        allconfig, draft = scratch / "request.config", scratch / "draft.config"
+        allconfig.write_text(request)
+        make = ["make", "-C", str(tree), f"O={objdir.absolute()}", "ARCH=arm64", *toolchain.make_args]
+        make.append(f"KCONFIG_CONFIG={draft}")
+        _run_make([*make, f"KCONFIG_ALLCONFIG={allconfig}", "allnoconfig"], toolchain=toolchain)
+        text = draft.read_text(errors="replace")
+        if text != _text_of(objdir / ".config"):
+            _run_make([*make, "olddefconfig"], toolchain=toolchain)
+            text = draft.read_text(errors="replace")
+        return text
+
+
+def _publish(text: str, dotconfig: Path) -> bool:
+    """Write `dotconfig` where it differs; True where it did. kbuild goes by file times, so an equal one stays
+    untouched, and a new one is written now: it has to be younger than what allnoconfig left in include/config."""
+    if text == _text_of(dotconfig):
+        return False
+    draft = dotconfig.with_name(".config.partial")
+    draft.write_text(text)
+    draft.replace(dotconfig)
+    return True
+
+
+def _text_of(path: Path) -> str | None:
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return None
+
+
+def _run_make(make: Sequence[str], *, toolchain: Toolchain) -> None:
+    # What kbuild would take from the caller's environment behind our back; what we mean stands in `make`.
+    meddling = {name: "" for name in os.environ if name in _MEDDLING or name.startswith("KBUILD_")}
+    done = run(make, timeout=MAKE_TIMEOUT, env=meddling)
+    if done.status == 0:
+        return
+    for tool in ("flex", "bison"):
+        if shutil.which(tool) is None:
+            raise InfraError(f"make {make[-1]}: needs {tool}; install Debian's package {tool}")
+    if any(_TOO_OLD.search(line) for line in done.stderr.splitlines()):
+        raise UserError(
+            f"{toolchain.command} {toolchain.version}: expected a toolchain that this kernel takes, found it refused; "
+            "name another with --toolchain",
+            details=[line for line in done.stderr.splitlines() if "***" in line and "make" not in line],
+        )
+    raise BuildError(
+        f"make {make[-1]}: expected a configuration, found exit status {done.status}",
+        details=done.last_lines(_LAST_LINES),
+    )
+
+
+def _judge(
+    tree: Path,
+    missing: Sequence[Request],
+    config: Mapping[str, str],
+    *,
+    toolchain: Toolchain,
+    allow_plain_ftrace: bool,
+) -> dict[str, str]:
+    """The reasons for what may be missing; UserError with all that may not."""
+    if not missing:
+        return {}
+    explain = explainer(parse_kconfig(lambda path: _text_of(tree / path)), config).explain
+    without: dict[str, str] = {}
+    refused: list[tuple[Request, str]] = []
+    for request in missing:
+        explanation = explain(request.symbol, wanted=request.value)
+        reason = explanation.sentence
+        plain = not toolchain.patchable and _hangs_on_regs(explanation)
+        if plain:
+            reason += f"; {toolchain.command} {toolchain.version} has no {PATCHABLE}"
+        if (request.if_available and explanation.is_impossible) or (plain and allow_plain_ftrace):
+            without[request.symbol] = reason
+        else:
+            refused.append((request, reason))
+    if refused:
+        raise _refusal(refused, config)
+    return without
+
+
+def _hangs_on_regs(explanation: Explanation) -> bool:
+    names = {explanation.symbol, *explanation.blockers}
+    return any(name.startswith(_WITH_REGS) for name in names)
+
+
+def _refusal(refused: Sequence[tuple[Request, str]], config: Mapping[str, str]) -> UserError:
+    names = ", ".join(request.symbol for request, _ in refused[:_MAX_NAMED])
+    if len(refused) > _MAX_NAMED:
+        names += f" and {len(refused) - _MAX_NAMED} more"
+    noun = "1 requested symbol is" if len(refused) == 1 else f"{len(refused)} requested symbols are"
+    details = []
+    for request, reason in refused:
+        found = config.get(request.symbol)
+        actual = "not set" if found is None else found or '""'
+        wanted = f'"{request.value}"' if request.is_string else request.value
+        details.append(f"{request.place}: CONFIG_{request.symbol}: expected {wanted}, found {actual}: {reason}")
+    return UserError(f"kernel configuration: {noun} not in the final .config: {names}", details=details)

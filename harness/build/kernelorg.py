@@ -1,0 +1,83 @@
+"""Released kernels from kernel.org, checked against the list of checksums that lies beside them."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from pathlib import Path
+
+from harness.build.cache import cache_dir, locked
+from harness.build.command import run
+from harness.build.download import NotThere, fetch_file, fetch_text
+from harness.errors import InfraError, UserError
+from harness.model.progress import Progress
+
+ORIGIN = "https://www.kernel.org/pub/linux/kernel"
+TORVALDS = "https://git.kernel.org/pub/scm/linux/kernel/git/torvalds/linux.git"
+SUMS = "sha256sums.asc"
+KEYRING_VARIABLE = "HARNESS_KERNEL_ORG_KEYRING"
+GPGV_TIMEOUT_S = 30.0
+
+
+def fetch_tarball(version: str, *, progress: Progress) -> Path:
+    """``linux-VERSION.tar.xz`` in the cache, downloaded and verified unless it is there already.
+
+    ``$HARNESS_KERNEL_ORG`` names another origin. The list's PGP signature is checked by ``gpgv`` where
+    ``$HARNESS_KERNEL_ORG_KEYRING`` names a keyring; otherwise `progress` is told that it was not.
+    """
+    if "-rc" in version:
+        raise UserError(
+            f"{version}: kernel.org has no tarballs of release candidates, they come only from git: "
+            f"--kernel git:{TORVALDS}#v{version}"
+        )
+    major, minor = (int(part) for part in version.split(".")[:2])
+    if (major, minor) < (3, 7):
+        raise UserError(f"{version}: the first kernel for arm64 is 3.7")
+    name = f"linux-{version}.tar.xz"
+    target = cache_dir("downloads") / name
+    with locked(target.with_name(f"{name}.lock")):
+        if target.is_file():
+            return target
+        folder = f"{os.environ.get('HARNESS_KERNEL_ORG', ORIGIN).rstrip('/')}/v{major}.x"
+        try:
+            listed = fetch_text(f"{folder}/{SUMS}")
+        except NotThere as error:
+            raise UserError(f"{version}: there is no kernel {major}.x at {folder}") from error
+        sums = _parse_sums(_verified(listed, progress=progress))
+        if name not in sums:
+            raise _no_such_version(version, sums, folder)
+        progress.say(f"downloading {folder}/{name}")
+        fetch_file(f"{folder}/{name}", target, sha256=sums[name], progress=progress)
+    return target
+
+
+def _verified(listed: str, *, progress: Progress) -> str:
+    """What the signature covers; the list as it came where no keyring is configured."""
+    keyring = os.environ.get(KEYRING_VARIABLE)
+    if not keyring:
+        progress.say(f"only the checksum is checked, not kernel.org's signature: ${KEYRING_VARIABLE} is not set")
+        return listed
+    if not Path(keyring).is_file():
+        raise UserError(f"${KEYRING_VARIABLE}: no such file: {keyring}")
+    with tempfile.TemporaryDirectory() as scratch:
+        signed = Path(scratch) / SUMS
+        signed.write_text(listed)
+        # --output: only what was signed may be believed, not what somebody put around it.
+        words = ["gpgv", "--keyring", str(Path(keyring).absolute()), "--output", "-", str(signed)]
+        done = run(words, timeout=GPGV_TIMEOUT_S)
+    if done.status != 0:
+        raise InfraError(f"{SUMS}: its signature is not good by {keyring}", details=done.last_lines())
+    return done.stdout
+
+
+def _parse_sums(text: str) -> dict[str, str]:
+    return {name: digest for digest, name in re.findall(r"(?m)^([0-9a-f]{64}) [ *](\S+)\r?$", text)}
+
+
+def _no_such_version(version: str, sums: dict[str, str], folder: str) -> UserError:
+    there = [match[1] for name in sums if (match := re.fullmatch(r"linux-([\d.]+)\.tar\.xz", name))]
+    there.sort(key=lambda known: [int(part) for part in known.split(".")])
+    series = ".".join(version.split(".")[:2])
+    near = [known for known in there if known == series or known.startswith(f"{series}.")] or there
+    return UserError(f"{version}: there is no such kernel at {folder}; the last ones there: {', '.join(near[-6:])}")

@@ -1,0 +1,324 @@
+"""`build`: a KernelSpec in, a finished build directory out.
+
+The directory is published by a rename, named by the hash of everything that went into it; the same inputs again
+are therefore found without calling make, and a build that was killed leaves nothing that looks finished.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.errors import BuildError, InfraError
+from harness.model.kernel import Build, KernelSpec
+from harness.model.progress import Progress
+from harness.parse import make_log
+from harness.parse.kconfig import parse_dotconfig
+
+from . import kconfig, testmodules
+from .cache import cache_dir, published
+from .patches import apply_series
+from .process import run_logged
+from .source import materialize
+from .toolchain import with_ccache
+from .workspace import Workspace, workspace_for
+
+_RECIPE = 1  # counts changes of what a build directory holds
+_KEEP = 12  # finished builds kept in the cache
+_MAKE_LIMIT = 5400.0
+_SELFTESTS = "ftrace livepatch"
+
+
+def build(spec: KernelSpec, *, testcases: Path, reproduce: str, progress: Progress, jobs: int | None = None) -> Build:
+    """Build what `spec` asks for, or find it built.
+
+    `testcases`: the directory with the test modules' C sources. `reproduce`: a command line that repeats the build,
+    for build.json. Raises UserError (a patch, a fragment), BuildError (the compiler), InfraError (the host)."""
+    key = build_key(spec, testcases=testcases)
+    final = cache_dir("builds") / key
+    if (final / "build.json").is_file():
+        os.utime(final)
+        progress.say(f"build {key}: ready, nothing changed")
+        return load_build(final)
+    with workspace_for(spec.source, flavour=_flavour(spec)) as workspace, published(final) as out:
+        _Builder(spec, workspace, out, progress, jobs or os.cpu_count() or 1).run(key, testcases, reproduce)
+    _prune(cache_dir("builds"))
+    return load_build(final)
+
+
+def load_build(directory: Path) -> Build:
+    """The Build that a finished `directory` holds; InfraError where it is not one."""
+    try:
+        data = json.loads((directory / "build.json").read_text())
+        config = parse_dotconfig((directory / ".config").read_text())
+    except (OSError, ValueError) as error:
+        raise InfraError(f"{directory}: expected a finished build (build.json, .config), found: {error}") from None
+    return Build(
+        directory=directory,
+        release=data["release"],
+        key=data["key"],
+        config=config,
+        without=dict(data["without"]),
+        left_out=dict(data["test_modules_left_out"]),
+    )
+
+
+def build_key(spec: KernelSpec, *, testcases: Path) -> str:
+    """The hash that names a build: source, patches, fragments, toolchain, test modules."""
+    inputs = {
+        "recipe": _RECIPE,
+        "source": spec.source.identity,
+        "patches": [patch.sha256 for patch in spec.patches],
+        "fragments": [path.read_text() for path in (*spec.fragments, *spec.user_fragments)],
+        "toolchain": [spec.toolchain.command, spec.toolchain.version, *spec.toolchain.make_args],
+        "plain": spec.allow_plain_ftrace,
+        "modules": testmodules.fingerprint(testcases),
+    }
+    return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:16]
+
+
+def _flavour(spec: KernelSpec) -> str:
+    told = f"{spec.toolchain.command} {spec.toolchain.version} {spec.allow_plain_ftrace}"
+    return hashlib.sha256(told.encode()).hexdigest()[:8]
+
+
+class _Builder:
+    """One run through the stages of a build; `out` is the directory that becomes the finished build."""
+
+    def __init__(self, spec: KernelSpec, workspace: Workspace, out: Path, progress: Progress, jobs: int) -> None:
+        self.spec = spec
+        self.workspace = workspace
+        self.out = out
+        self.progress = progress
+        self.log = workspace.directory / "build.log"
+        self.jobs = jobs
+        self.times: dict[str, float] = {}
+
+    def run(self, key: str, testcases: Path, reproduce: str) -> None:
+        self.workspace.directory.mkdir(parents=True, exist_ok=True)
+        self.log.write_text("")
+        self._stage("source", self._prepare_source)
+        configured = self._stage("configure", self._configure)
+        self._stage("kernel", lambda: self._make("kernel", ["Image", "modules", *self._dtbs()]))
+        release = (self.workspace.objects / "include/config/kernel.release").read_text().strip()
+        payload = self.workspace.directory / "payload"
+        shutil.rmtree(payload, ignore_errors=True)
+        self._stage("modules", lambda: self._install_modules(payload, release))
+        self._stage("selftests", lambda: self._install_selftests(payload))
+        left_out = self._stage("test modules", lambda: self._test_modules(payload, testcases, configured.config))
+        self._stage("collect", lambda: self._collect(payload))
+        record = self._record(key, release, reproduce)
+        record |= {"without": configured.without, "test_modules_left_out": left_out}
+        (self.out / "build.json").write_text(json.dumps(record, indent=2) + "\n")
+
+    def _stage(self, name: str, work: Any) -> Any:
+        started = time.monotonic()
+        result = work()
+        self.times[name] = round(time.monotonic() - started, 3)
+        return result
+
+    def _prepare_source(self) -> None:
+        spec, workspace = self.spec, self.workspace
+        marker = workspace.directory / "source.json"
+        if marker.is_file() and json.loads(marker.read_text()).get("identity") != spec.source.identity:
+            apply_series(workspace.source, (), state=workspace.series)
+        materialize(spec.source, workspace.source, progress=self.progress)
+        if apply_series(workspace.source, spec.patches, state=workspace.series) and spec.patches:
+            self.progress.say(f"patches: {len(spec.patches)} applied")
+
+    def _configure(self) -> kconfig.Configured:
+        self.progress.say(f"configure: {', '.join(path.name for path in self._fragments())}")
+        return kconfig.configure(
+            tree=self.workspace.source,
+            objdir=self.workspace.objects,
+            fragments=self.spec.fragments,
+            user_fragments=self.spec.user_fragments,
+            toolchain=self.spec.toolchain,
+            allow_plain_ftrace=self.spec.allow_plain_ftrace,
+        )
+
+    def _fragments(self) -> tuple[Path, ...]:
+        return (*self.spec.fragments, *self.spec.user_fragments)
+
+    def _dtbs(self) -> list[str]:
+        return ["dtbs"] if parse_dotconfig((self.workspace.objects / ".config").read_text()).get("OF") == "y" else []
+
+    def _make(self, what: str, targets: Sequence[str], *, directory: Path | None = None) -> None:
+        """Run make; a failure becomes a BuildError that shows the compiler's words and keeps the log."""
+        made = 0
+        total = _expected_steps(self.workspace, what)
+
+        def follow(line: str) -> None:
+            nonlocal made
+            if make_log.step(line):
+                made += 1
+                self.progress.advance(f"make {what}", made, total)
+
+        command = [
+            *("make", "-C", str(directory or self.workspace.source), f"O={self.workspace.objects}", "ARCH=arm64"),
+            *(f"-j{self.jobs}", *with_ccache(self.spec.toolchain).make_args, *_reproducible(), *targets),
+        ]
+        code, lines = run_logged(command, log=self.log, limit=_MAKE_LIMIT, on_line=follow)
+        if code:
+            kept = self._keep_log()
+            raise BuildError(
+                f"the kernel does not build ({what}); the whole log: {kept}", details=make_log.errors(lines)
+            )
+        _remember_steps(self.workspace, what, made)
+
+    def _keep_log(self) -> Path:
+        kept = cache_dir("failed") / f"{self.workspace.directory.name}.log"
+        shutil.copyfile(self.log, kept)
+        return kept
+
+    def _install_modules(self, payload: Path, release: str) -> None:
+        self._make("modules_install", [f"INSTALL_MOD_PATH={payload}", "INSTALL_MOD_STRIP=1", "modules_install"])
+        directory = payload / "lib/modules" / release
+        for link in ("build", "source"):
+            (directory / link).unlink(missing_ok=True)
+        # the livepatch scripts skip unless this is a directory, even though their modules are prebuilt
+        (directory / "build").mkdir(parents=True)
+
+    def _install_selftests(self, payload: Path) -> None:
+        self.progress.say("selftests: building and installing ftrace and livepatch")
+        self._make("headers", ["headers_install"])
+        suites = [suite for suite in _SELFTESTS.split() if self._has_suite(suite)]
+        self._make(
+            "selftests",
+            [
+                f"TARGETS={' '.join(suites)}",
+                f"KDIR={self.workspace.objects}",
+                f"INSTALL_PATH={payload / 'selftests'}",
+                *(["SKIP_TARGETS="] if suites else []),
+                "install",
+            ],
+            directory=self.workspace.source / "tools/testing/selftests",
+        )
+
+    def _has_suite(self, suite: str) -> bool:
+        """Whether this kernel can run a suite at all: test modules of livepatch need LIVEPATCH to compile."""
+        if not (self.workspace.source / "tools/testing/selftests" / suite / "Makefile").is_file():
+            return False
+        config = parse_dotconfig((self.workspace.objects / ".config").read_text())
+        return suite != "livepatch" or config.get("LIVEPATCH") == "y"
+
+    def _test_modules(self, payload: Path, testcases: Path, config: dict[str, str]) -> dict[str, str]:
+        prepared = testmodules.prepare(testcases, self.workspace.modules, config=config)
+        if prepared.names:
+            self.progress.say(f"test modules: {', '.join(prepared.names)}")
+            self._make("test modules", [f"M={self.workspace.modules}", "modules"])
+            goal = payload / "testcases"
+            goal.mkdir(parents=True)
+            for name in prepared.names:
+                shutil.copyfile(self.workspace.modules / f"{name}.ko", goal / f"{name}.ko")
+        return prepared.left_out
+
+    def _collect(self, payload: Path) -> None:
+        objects, out = self.workspace.objects, self.out
+        for name in ("arch/arm64/boot/Image", "vmlinux", "System.map", ".config"):
+            _copy(objects / name, out / Path(name).name)
+        for dtb in (objects / "arch/arm64/boot/dts").rglob("*.dtb"):
+            (out / "dtbs").mkdir(exist_ok=True)
+            _copy(dtb, out / "dtbs" / dtb.name)
+        (out / "dtbs").mkdir(exist_ok=True)
+        for name, source in (("modules", "lib/modules"), ("selftests", "selftests"), ("testmodules", "testcases")):
+            if (payload / source).is_dir():
+                shutil.copytree(payload / source, out / name, symlinks=True)
+        make_payload_image(payload, out / "payload.ext4")
+        _copy(self.log, out / "build.log")
+
+    def _record(self, key: str, release: str, reproduce: str) -> dict[str, Any]:
+        spec = self.spec
+        return {
+            "key": key,
+            "release": release,
+            "source": {
+                "spec": spec.source.spec.text,
+                "version": spec.source.version,
+                "checksum": spec.source.checksum,
+                "identity": spec.source.identity,
+            },
+            "patches": [{"name": patch.name, "sha256": patch.sha256} for patch in spec.patches],
+            "fragments": [path.name for path in self._fragments()],
+            "toolchain": {
+                "name": spec.toolchain.name,
+                "command": spec.toolchain.command,
+                "version": spec.toolchain.version,
+                "patchable_function_entry": spec.toolchain.patchable,
+            },
+            "host": {"machine": platform.machine(), "system": _system(), "cpus": os.cpu_count()},
+            "times": self.times,
+            "reproduce": reproduce,
+        }
+
+
+def make_payload_image(tree: Path, image: Path) -> None:
+    """Pack `tree` as an ext4 image with some room to spare."""
+    used = sum(path.lstat().st_size + 4096 for path in tree.rglob("*"))
+    blocks = 16 * 1024 + used * 13 // 10 // 1024
+    command = [
+        "mke2fs",
+        "-q",
+        "-t",
+        "ext4",
+        "-L",
+        "payload",
+        "-E",
+        "root_owner=0:0",
+        "-d",
+        str(tree),
+        str(image),
+        f"{blocks}k",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    if done.returncode:
+        raise InfraError(f"mke2fs ended with exit code {done.returncode}: {done.stderr.strip()}")
+
+
+def _reproducible() -> list[str]:
+    """What would make two builds of the same differ: who built it, and where."""
+    return ["KBUILD_BUILD_USER=harness", "KBUILD_BUILD_HOST=harness"]
+
+
+def _expected_steps(workspace: Workspace, what: str) -> int | None:
+    try:
+        return int(json.loads((workspace.directory / "steps.json").read_text())[what]) or None
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _remember_steps(workspace: Workspace, what: str, made: int) -> None:
+    """How many steps a full build took, for the next progress bar; incremental builds tell nothing."""
+    path = workspace.directory / "steps.json"
+    steps = json.loads(path.read_text()) if path.is_file() else {}
+    if made > steps.get(what, 0):
+        path.write_text(json.dumps(steps | {what: made}))
+
+
+def _copy(source: Path, goal: Path) -> None:
+    """Copy with shared blocks where the file system can."""
+    subprocess.run(["cp", "--reflink=auto", "--preserve=timestamps", str(source), str(goal)], check=True, timeout=300)
+
+
+def _system() -> str:
+    try:
+        return platform.freedesktop_os_release()["PRETTY_NAME"]
+    except (OSError, KeyError):
+        return platform.platform()
+
+
+def _prune(builds: Path) -> None:
+    """Remove the builds used longest ago, beyond the newest dozen."""
+    finished = sorted(
+        (path for path in builds.iterdir() if (path / "build.json").is_file()), key=lambda p: p.stat().st_mtime
+    )
+    for old in finished[:-_KEEP]:
+        shutil.rmtree(old, ignore_errors=True)

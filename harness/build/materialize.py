@@ -1,0 +1,141 @@
+"""Make a directory of ours hold a given kernel source, touching only what differs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+
+from harness.build import gitrepo
+from harness.build.cache import locked
+from harness.build.checksum import write_atomically
+from harness.build.command import run
+from harness.build.mirror import MANIFEST, mirror
+from harness.build.tree import kernel_version
+from harness.errors import HarnessError, InfraError, UserError
+from harness.model.kernel import Source, SourceKind
+from harness.model.progress import Progress, Silent
+
+MARKER = "source.json"
+UNPACK_TIMEOUT_S = 1800.0
+TAR_OPTION = {
+    ".tar": "",
+    ".tar.xz": "--xz",
+    ".tar.gz": "--gzip",
+    ".tgz": "--gzip",
+    ".tar.bz2": "--bzip2",
+    ".tar.zst": "--zstd",
+}
+TAR_SUFFIXES = tuple(TAR_OPTION)
+
+
+def tarball_suffix(path: Path) -> str:
+    """Which of TAR_SUFFIXES the name ends in; empty: none."""
+    return next((suffix for suffix in TAR_SUFFIXES if path.name.endswith(suffix)), "")
+
+
+def materialize(source: Source, tree: Path, *, progress: Progress | None = None) -> None:
+    """Make `tree`, a directory of ours, hold `source`; files that do not differ keep their times.
+
+    ``source.json`` beside the tree tells what it holds; with the right identity in it nothing is done at all.
+    So whoever changes files in the tree afterwards either undoes that or calls `forget` first.
+    """
+    progress = progress or Silent()
+    tree.parent.mkdir(parents=True, exist_ok=True)
+    with locked(tree.parent / f"{MARKER}.lock"):
+        held = held_source(tree)
+        if held.get("identity") == source.identity and tree.is_dir():
+            return
+        forget(tree)
+        progress.say(f"preparing the source tree: {source.spec.text} ({source.version})")
+        if source.spec.kind is SourceKind.DIRECTORY:
+            mirror(source.path, tree, progress=progress)
+        elif source.spec.kind is SourceKind.GIT:
+            gitrepo.check_out(source, tree, progress=progress)
+        else:
+            _unpack_tarball(source, tree, held=held.get("version", "what is there"), progress=progress)
+        _write_marker(source, tree)
+
+
+def held_source(tree: Path) -> dict[str, str]:
+    """What the marker says that `tree` holds: identity, kind, spec, version, checksum. Empty: nothing whole."""
+    with contextlib.suppress(OSError, ValueError):
+        held = json.loads((tree.parent / MARKER).read_text())
+        if isinstance(held, dict):
+            return {str(key): str(value) for key, value in held.items()}
+    return {}
+
+
+def forget(tree: Path) -> None:
+    """Say that `tree` no longer holds a pristine source: the next `materialize` restores what differs."""
+    (tree.parent / MARKER).unlink(missing_ok=True)
+
+
+def _write_marker(source: Source, tree: Path) -> None:
+    held = {
+        "identity": source.identity,
+        "kind": source.spec.kind.value,
+        "spec": source.spec.text,
+        "version": source.version,
+        "checksum": source.checksum,
+    }
+    write_atomically(tree.parent / MARKER, json.dumps(held, indent=2) + "\n")
+
+
+def _unpack_tarball(source: Source, tree: Path, *, held: str, progress: Progress) -> None:
+    """Extract beside the tree, look whether it is a kernel, then put it in place."""
+    scratch = tree.with_name(f".{tree.name}.unpacking")
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir()
+    try:
+        _untar(source, scratch, progress=progress)
+        top = sorted(scratch.iterdir())
+        if len(top) != 1 or not top[0].is_dir() or top[0].is_symlink():
+            shown = ", ".join(path.name for path in top[:8]) or "nothing"
+            raise UserError(f"{source.path}: expected one directory with a kernel tree inside, found {shown}")
+        try:
+            kernel_version(top[0])
+        except UserError as error:
+            raise UserError(f"{source.path}: {error.message.removeprefix(f'{scratch}/')}") from error
+        if tree.is_dir():
+            # Another version was built here. What is equal in both keeps its time and is not built again; what
+            # differs gets the present time, also where the archive's is older than the objects.
+            mirror(top[0], tree, progress=progress, label=f"comparing with {held}", everything=True)
+        else:
+            (tree.parent / MANIFEST).unlink(missing_ok=True)
+            top[0].rename(tree)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _untar(source: Source, directory: Path, *, progress: Progress) -> None:
+    """GNU tar refuses members with ``..``, strips a leading ``/`` and does not write through links it made."""
+    path = source.path
+    with path.open("rb") as file:
+        total = path.stat().st_size
+
+        def tick() -> None:
+            # The child reads through the same open file, so its position is ours.
+            progress.advance(f"unpacking {path.name}", os.lseek(file.fileno(), 0, os.SEEK_CUR), total)
+
+        option = TAR_OPTION[tarball_suffix(path)]
+        words = ["tar", "--extract", "--file=-", *([option] if option else []), "--no-same-owner"]
+        # xz may use both cores where the archive was made of blocks.
+        done = run(
+            words, timeout=UNPACK_TIMEOUT_S, cwd=directory, stdin=file, tick=tick, env={"XZ_DEFAULTS": "--threads=0"}
+        )
+    if done.status != 0:
+        raise _tar_error(source, done.stderr, done.last_lines())
+    progress.advance(f"unpacking {path.name}", total, total)
+
+
+def _tar_error(source: Source, stderr: str, details: tuple[str, ...]) -> HarnessError:
+    if re.search(r"No space left|Read-only file system|Input/output error|Disk quota", stderr):
+        return InfraError(f"{source.path}: cannot be unpacked: the disk is at fault", details=details)
+    if ".." in stderr and "Member name" in stderr:
+        return UserError(f"{source.path}: refused: a member's name leads out of the archive", details=details)
+    kind = UserError if source.spec.kind is SourceKind.TARBALL else InfraError
+    return kind(f"{source.path}: damaged or not a tarball; get it again", details=details)

@@ -1,0 +1,105 @@
+"""Make a tree of ours equal to another directory such that only what differs is touched.
+
+Why not rsync: it gives a copied file the source's time, also where that is older than the objects built from the
+file's predecessor (``cp -p``, another tree), and make would then not build it again. And a file that was merely
+touched would be.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import stat
+from pathlib import Path
+
+from harness.build.checksum import write_atomically
+from harness.build.tree import Entry, scan
+from harness.errors import InfraError
+from harness.model.progress import Progress
+
+MANIFEST = "source.manifest.json"
+PROGRESS_STEP = 256
+
+
+def mirror(source: Path, tree: Path, *, progress: Progress, label: str = "", everything: bool = False) -> None:
+    """Make the source files in `tree` those of `source`; what a build left in either stays out of it.
+
+    Files with equal content keep their time; copied ones get the present time. A note beside the tree tells for
+    every file what both looked like when they were last equal, so that unchanged ones need not be read.
+    `everything`: `source` is a pristine extraction: nothing in it is a build's, and the note does not apply.
+    """
+    note = tree.parent / MANIFEST
+    known = {} if everything else _read_manifest(note, source)
+    # Until all is done the note tells less than the truth, never more.
+    note.unlink(missing_ok=True)
+    wanted = list(scan(source, everything=everything))
+    agreed: dict[str, list[int | None]] = {}
+    try:
+        tree.mkdir(parents=True, exist_ok=True)
+        _remove_gone(tree, {entry.path for entry in wanted}, everything=everything)
+        for done, entry in enumerate(wanted):
+            copy = tree / entry.path
+            state = [entry.size, entry.mtime_ns, entry.mode]
+            if known.get(entry.path) != [*state, _time_of(copy)] and not _same(source / entry.path, copy, entry):
+                _copy(source / entry.path, copy, entry)
+            agreed[entry.path] = [*state, _time_of(copy)]
+            if done % PROGRESS_STEP == 0:
+                progress.advance(label or f"copying {source}", done, len(wanted))
+    except OSError as error:
+        raise InfraError(f"{error.filename or tree}: cannot be copied into the cache: {error.strerror}") from error
+    if not everything:
+        text = json.dumps({"source": str(source), "files": agreed}, separators=(",", ":"))
+        write_atomically(note, text)
+    progress.advance(label or f"copying {source}", len(wanted), len(wanted))
+
+
+def _read_manifest(note: Path, source: Path) -> dict[str, list[int | None]]:
+    """What is known of the files of `source`; of another directory's files nothing is."""
+    try:
+        known = json.loads(note.read_text())
+        return dict(known["files"]) if known["source"] == str(source) else {}
+    except (OSError, ValueError, TypeError, KeyError):
+        return {}
+
+
+def _remove_gone(tree: Path, present: set[str], *, everything: bool) -> None:
+    for entry in list(scan(tree, everything=everything)):
+        if entry.path not in present:
+            gone = tree / entry.path
+            gone.unlink()
+            for parent in gone.relative_to(tree).parents[:-1]:
+                try:
+                    (tree / parent).rmdir()
+                except OSError:
+                    break
+
+
+def _time_of(copy: Path) -> int | None:
+    try:
+        return copy.lstat().st_mtime_ns
+    except OSError:
+        return None
+
+
+def _same(original: Path, copy: Path, entry: Entry) -> bool:
+    try:
+        status = copy.lstat()
+    except OSError:
+        return False
+    if status.st_mode != entry.mode or status.st_size != entry.size:
+        return False
+    if stat.S_ISLNK(entry.mode):
+        return original.readlink() == copy.readlink()
+    return original.read_bytes() == copy.read_bytes()
+
+
+def _copy(original: Path, copy: Path, entry: Entry) -> None:
+    if copy.is_dir() and not copy.is_symlink():
+        shutil.rmtree(copy)
+    copy.unlink(missing_ok=True)
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    if stat.S_ISLNK(entry.mode):
+        copy.symlink_to(original.readlink())
+    else:
+        shutil.copyfile(original, copy)
+        copy.chmod(stat.S_IMODE(entry.mode))

@@ -1,0 +1,135 @@
+"""The target's root file system: Debian's arm64 packages, unpacked and made usable without running any of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from importlib import resources
+from pathlib import Path
+
+from harness.errors import InfraError
+from harness.model.progress import Progress
+
+from . import apt
+from .cache import cache_dir, locked
+
+SUITE = "bookworm"
+_SIZE = "700M"
+_RECIPE = 3  # counts changes of what this module does to the unpacked packages
+
+# Everything both selftest suites call, and what their helpers call; `harness/run/precheck.py` checks it there.
+PACKAGES = (
+    *("base-files", "base-passwd", "bash", "coreutils", "dash", "debianutils", "diffutils", "findutils", "grep"),
+    *("gawk", "gzip", "hostname", "iproute2", "iputils-ping", "kmod", "libc-bin", "login", "mount"),
+    *("ncurses-base", "ncurses-bin", "passwd", "perl-base", "procps", "sed", "tar", "util-linux", "util-linux-extra"),
+    "binutils",  # readelf, nm: uprobe tests
+)
+# One script out of a package whose dependencies would double the image: test.d/selftest/bashisms.tc calls it.
+_SINGLE_FILES = {"devscripts": "./usr/bin/checkbashisms"}
+
+_FSTAB = """\
+sysfs /sys sysfs defaults 0 0
+debugfs /sys/kernel/debug debugfs defaults 0 0
+tracefs /sys/kernel/tracing tracefs defaults 0 0
+devpts /dev/pts devpts mode=0620,gid=5,ptmxmode=0666 0 0
+tmpfs /dev/shm tmpfs mode=1777 0 0
+tmpfs /tmp tmpfs mode=1777 0 0
+tmpfs /run tmpfs mode=0755 0 0
+"""
+_FILES = {
+    "etc/fstab": _FSTAB,
+    "etc/hostname": "target\n",
+    "etc/hosts": "127.0.0.1 localhost target\n",
+    "etc/ld.so.conf": "/usr/local/lib\n/usr/local/lib/aarch64-linux-gnu\n/lib/aarch64-linux-gnu\n/usr/lib/aarch64-linux-gnu\n",
+    "root/.profile": "PS1='target# '\ncd /root\n",
+}
+_LINKS = {"usr/bin/awk": "gawk", "usr/bin/which": "which.debianutils", "etc/mtab": "/proc/self/mounts"}
+_DIRECTORIES = ("harness", "payload", "lib/modules", "root", "mnt", "dev/pts", "dev/shm", "proc", "sys", "tmp", "run")
+
+
+def root_image(*, progress: Progress) -> Path:
+    """The ext4 image, made when the cache has none for this very recipe. Needs mmdebstrap and mke2fs."""
+    image = cache_dir("rootfs") / f"root-{_key()}.ext4"
+    if image.is_file():
+        return image
+    with locked(image.with_suffix(".lock")):
+        if not image.is_file():
+            progress.say(f"root file system: unpacking {len(PACKAGES)} packages and what they need ({SUITE}, arm64)")
+            _make(image)
+            progress.say(f"root file system: {image.name} ready")
+    return image
+
+
+def _key() -> str:
+    overlay = resources.files("harness.build") / "overlay" / "harness-init"
+    recipe = [_RECIPE, SUITE, PACKAGES, _SINGLE_FILES, _FILES, _LINKS, _DIRECTORIES, overlay.read_text()]
+    return hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:16]
+
+
+def _make(image: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=image.parent, prefix="making-") as scratch:
+        tarball, tree = Path(scratch, "root.tar"), Path(scratch, "tree")
+        tree.mkdir()
+        _run(_mmdebstrap(tarball), limit=900.0)
+        _run(_as_root("tar", "-C", str(tree), "--no-same-owner", "-xf", str(tarball)), limit=300.0)
+        _finish(tree)
+        partial = Path(scratch, "root.ext4")
+        _run(_as_root("mke2fs", "-q", "-t", "ext4", "-L", "root", "-d", str(tree), str(partial), _SIZE), limit=300.0)
+        partial.rename(image)
+
+
+def _mmdebstrap(tarball: Path) -> list[str]:
+    hooks = [
+        f'cd "$1/tmp" && APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" apt-get -q download {package} '
+        f'&& dpkg-deb --fsys-tarfile {package}_*.deb | tar -C "$1" -xf - {member} && rm {package}_*.deb'
+        for package, member in _SINGLE_FILES.items()
+    ]
+    return [
+        *("mmdebstrap", f"--mode={'root' if os.geteuid() == 0 else 'unshare'}", "--architectures=arm64"),
+        *("--variant=extract", "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr", f"--include={','.join(PACKAGES)}"),
+        *(f"--extract-hook={hook}" for hook in hooks),
+        *(SUITE, str(tarball), apt.mirror_for(SUITE)),
+    ]
+
+
+def _finish(tree: Path) -> None:
+    """What the packages' maintainer scripts would have done, as far as tests need it, and our own files."""
+    for directory in _DIRECTORIES:
+        (tree / directory).mkdir(parents=True, exist_ok=True)
+    for name, text in _FILES.items():
+        (tree / name).write_text(text)
+    for name, goal in _LINKS.items():
+        (tree / name).unlink(missing_ok=True)
+        (tree / name).symlink_to(goal)
+    for database in ("passwd", "group"):
+        shutil.copyfile(tree / "usr/share/base-passwd" / f"{database}.master", tree / "etc" / database)
+    init = tree / "harness/harness-init"
+    init.write_text((resources.files("harness.build") / "overlay" / "harness-init").read_text())
+    init.chmod(0o755)
+    for doc in ("usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/info", "var/cache/apt"):
+        shutil.rmtree(tree / doc, ignore_errors=True)
+
+
+def _as_root(*command: str) -> list[str]:
+    """`command` so that files it makes belong to uid 0 in the image: as root, or in a user namespace."""
+    return list(command) if os.geteuid() == 0 else ["unshare", "--map-root-user", *command]
+
+
+def _run(command: list[str], *, limit: float) -> None:
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=limit, stdin=subprocess.DEVNULL, check=False
+        )
+    except FileNotFoundError:
+        raise InfraError(f"{command[0]}: not found on PATH; `harness doctor` tells what to install") from None
+    except subprocess.TimeoutExpired:
+        raise InfraError(f"root file system: {command[0]} did not end within {limit:.0f} s") from None
+    if done.returncode:
+        raise InfraError(
+            f"root file system: {command[0]} ended with exit code {done.returncode}",
+            details=(done.stderr or done.stdout).splitlines()[-15:],
+        )

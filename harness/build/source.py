@@ -1,0 +1,196 @@
+"""Kernel sources: what ``--kernel SPEC`` means, and its pristine form in the cache.
+
+`harness.build.tree.materialize` turns that into a directory to build in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import subprocess
+import tarfile
+import threading
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from harness.build import gitrepo, kernelorg
+from harness.build.apt import AptPackage, PrivateApt, check_suite_name
+from harness.build.cache import cache_dir, locked
+from harness.build.checksum import CHUNK, remember, sha256_of
+from harness.build.command import started
+from harness.build.materialize import TAR_SUFFIXES, materialize, tarball_suffix
+from harness.build.tree import fingerprint, kernel_version, scan
+from harness.errors import InfraError, UserError
+from harness.model.kernel import Source, SourceKind, SourceSpec
+from harness.model.progress import Progress, Silent
+
+__all__ = ["DEFAULT_SOURCE", "materialize", "parse_source_spec", "resolve_source"]
+
+DEFAULT_SOURCE = "debian:@trixie-backports"
+FORMS = (
+    "a directory with a kernel tree",
+    f"a tarball ({', '.join(TAR_SUFFIXES)})",
+    "git:URL-or-path#branch-tag-or-commit",
+    "a version from kernel.org: 7.3.4, 6.1",
+    "debian:linux-source-7.3@trixie-backports, or debian:@trixie-backports for the newest there",
+)
+VERSION = re.compile(r"v?(\d+\.\d+(?:\.\d+)?(?:-rc\d+)?)")
+UNPACK_TIMEOUT_S = 900.0
+
+
+def parse_source_spec(text: str) -> SourceSpec:
+    """What `text` asks for. Raises UserError, which lists the known forms, for anything else.
+
+    A version is a version even where a directory has that name (write ``./6.1`` for the directory).
+    """
+    text = text.strip()
+    if text.startswith("git:"):
+        return _parse_git(text)
+    if text.startswith("debian:"):
+        return _parse_debian(text)
+    if match := VERSION.fullmatch(text):
+        return SourceSpec(kind=SourceKind.VERSION, text=text, location=match[1])
+    if "://" in text:
+        raise _not_a_source(text, f"for a git repository write git:{text}; a tarball has to be downloaded first")
+    return _parse_path(text)
+
+
+def _parse_git(text: str) -> SourceSpec:
+    location, mark, ref = text.removeprefix("git:").partition("#")
+    if not location or location.startswith("-") or ref.startswith("-") or (mark and not ref):
+        raise _not_a_source(text, "expected git:URL-or-path#branch-tag-or-commit")
+    if "://" not in location and not re.match(r"[\w.-]+@[\w.-]+:|[\w.-]+:[^/]", location):
+        path = Path(location).expanduser()
+        if not path.is_dir():
+            raise UserError(f"{text}: no such directory: {path}")
+        location = str(path.resolve())
+    return SourceSpec(kind=SourceKind.GIT, text=text, location=location, ref=ref or "HEAD")
+
+
+def _parse_debian(text: str) -> SourceSpec:
+    package, mark, suite = text.removeprefix("debian:").rpartition("@")
+    if not mark and suite.startswith("linux-source"):
+        raise _not_a_source(text, f"the suite is missing: {text}@trixie-backports")
+    if package and not re.fullmatch(r"linux-source(-\d+\.\d+)?", package):
+        raise _not_a_source(text, f"expected a package as linux-source-7.3, found {package!r}")
+    check_suite_name(suite)
+    # linux-source itself is an empty package that depends on the newest.
+    return SourceSpec(kind=SourceKind.DEBIAN, text=text, location=package.removesuffix("linux-source"), ref=suite)
+
+
+def _parse_path(text: str) -> SourceSpec:
+    path = Path(text).expanduser().absolute()
+    if text and path.is_dir():
+        return SourceSpec(kind=SourceKind.DIRECTORY, text=text, location=str(path.resolve()))
+    if text.endswith(TAR_SUFFIXES):
+        if not path.is_file():
+            raise UserError(f"{text}: no such file: {path}")
+        return SourceSpec(kind=SourceKind.TARBALL, text=text, location=str(path.resolve()))
+    if path.is_file():
+        raise _not_a_source(text, f"that file's name does not end in any of {', '.join(TAR_SUFFIXES)}")
+    raise _not_a_source(text, "there is no such file or directory either" if text else "it is empty")
+
+
+def _not_a_source(text: str, why: str) -> UserError:
+    return UserError(
+        f"{text!r} is not a kernel source: {why}", details=["expected one of:", *(f"  {f}" for f in FORMS)]
+    )
+
+
+def resolve_source(spec: SourceSpec, *, progress: Progress | None = None, refresh: bool = False) -> Source:
+    """Find out exactly which source `spec` means and have its pristine form at hand, downloading what is missing.
+
+    Remote state that may be a little old (Debian's package lists) is looked at again with `refresh`.
+    """
+    progress = progress or Silent()
+    if spec.kind is SourceKind.DIRECTORY:
+        return _directory(spec)
+    if spec.kind is SourceKind.TARBALL:
+        return _tarball(spec, Path(spec.location), version=_version_in_name(Path(spec.location)), progress=progress)
+    if spec.kind is SourceKind.VERSION:
+        path = kernelorg.fetch_tarball(spec.location, progress=progress)
+        return _tarball(spec, path, version=spec.location, progress=progress)
+    if spec.kind is SourceKind.GIT:
+        return gitrepo.fetch_commit(spec, progress=progress)
+    return _debian(spec, progress=progress, refresh=refresh)
+
+
+def _directory(spec: SourceSpec) -> Source:
+    path = Path(spec.location)
+    version = kernel_version(path)
+    identity = fingerprint(scan(path))
+    return Source(spec=spec, identity=identity, path=path, version=version, checksum=f"stat:{identity}")
+
+
+def _tarball(spec: SourceSpec, path: Path, *, version: str, progress: Progress) -> Source:
+    digest = sha256_of(path, progress=progress)
+    return Source(spec=spec, identity=digest, path=path, version=version, checksum=f"sha256:{digest}")
+
+
+def _version_in_name(path: Path) -> str:
+    """``7.3.4`` of ``linux-7.3.4.tar.xz``; the whole stem where the name holds no version."""
+    stem = path.name.removesuffix(tarball_suffix(path))
+    match = re.search(r"\d+\.\d+(\.\d+)?([.~+-]\w+)*", stem)
+    return match[0] if match else stem
+
+
+def _debian(spec: SourceSpec, *, progress: Progress, refresh: bool) -> Source:
+    apt = PrivateApt(spec.ref)
+    apt.update(force=refresh, progress=progress)
+    package = apt.newest(re.escape(spec.location) if spec.location else r"linux-source-\d+\.\d+")
+    directory = cache_dir("downloads", f"{package.name}_{package.version}_{package.sha256[:12]}")
+    with locked(directory / "lock"):
+        path = _only_tarball(directory) or _unpack_deb(apt, package, directory, progress=progress)
+    digest = sha256_of(path, progress=progress)
+    checksum = f"sha256:{package.sha256}"
+    return Source(spec=spec, identity=digest, path=path, version=package.version, checksum=checksum)
+
+
+def _only_tarball(directory: Path) -> Path | None:
+    return next(iter(sorted(directory.glob("linux-source-*.tar.*"))), None)
+
+
+def _unpack_deb(apt: PrivateApt, package: AptPackage, directory: Path, *, progress: Progress) -> Path:
+    """Take the kernel tarball out of the package. The .deb then goes: it holds little else and costs as much room."""
+    deb = apt.download(package, progress=progress)
+    path, digest = _extract_member(deb, directory, progress=progress)
+    remember(path, digest)
+    deb.unlink(missing_ok=True)
+    return path
+
+
+def _extract_member(deb: Path, directory: Path, *, progress: Progress) -> tuple[Path, str]:
+    """Copy the one kernel tarball inside `deb` into `directory`: its path there and its SHA-256."""
+    partial = directory / f".{deb.name}.partial"
+    with started(["dpkg-deb", "--fsys-tarfile", str(deb)], stderr=subprocess.DEVNULL) as process:
+        # Reading blocks, so the time limit has to come from outside.
+        timer = threading.Timer(UNPACK_TIMEOUT_S, process.kill)
+        timer.start()
+        try:
+            assert process.stdout is not None
+            name, digest = _copy_member(process.stdout, partial, deb=deb, progress=progress)
+        except (tarfile.TarError, OSError) as error:
+            partial.unlink(missing_ok=True)
+            raise InfraError(f"{deb}: the kernel tarball cannot be taken out of the package: {error}") from error
+        finally:
+            timer.cancel()
+    return partial.replace(directory / name), digest
+
+
+def _copy_member(stream: IO[bytes], partial: Path, *, deb: Path, progress: Progress) -> tuple[str, str]:
+    with tarfile.open(fileobj=stream, mode="r|") as archive:
+        for member in archive:
+            name = PurePosixPath(member.name).name
+            if member.isfile() and re.fullmatch(r"linux-source-[\d.]+\.tar\.\w+", name):
+                content = archive.extractfile(member)
+                assert content is not None
+                digest = hashlib.sha256()
+                done = 0
+                with partial.open("wb") as out:
+                    while chunk := content.read(CHUNK):
+                        out.write(chunk)
+                        digest.update(chunk)
+                        done += len(chunk)
+                        progress.advance(f"unpacking {deb.name}", done, member.size)
+                return name, digest.hexdigest()
+    raise InfraError(f"{deb}: expected usr/src/linux-source-*.tar.* inside, found none")

@@ -1,0 +1,72 @@
+"""The testcases' own kernel modules: C sources beside the tests, built against the kernel under test."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import re
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from harness.errors import UserError
+
+_NEEDS = re.compile(r"^\s*(?://|/?\*)\s*harness: needs (?P<symbols>CONFIG_\w+(?:\s+CONFIG_\w+)*)", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """`names`: the modules to build; `left_out`: those this kernel can't have, each with the reason."""
+
+    names: tuple[str, ...]
+    left_out: dict[str, str] = field(default_factory=dict)
+
+
+def sources(testcases: Path) -> list[Path]:
+    """The modules' C sources, sorted by name. Two of one name are a UserError: modules share one name space."""
+    found = sorted(testcases.rglob("*.c"), key=lambda path: path.name)
+    for first, second in itertools.pairwise(found):
+        if first.name == second.name:
+            raise UserError(f"{second}: a test module of that name exists already: {first}; rename one")
+    return found
+
+
+def fingerprint(testcases: Path) -> str:
+    """A hash of every module source and header."""
+    digest = hashlib.sha256()
+    for path in [*sources(testcases), *sorted(testcases.rglob("*.h"))]:
+        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def prepare(testcases: Path, directory: Path, *, config: dict[str, str]) -> Prepared:
+    """Copy what can be built with `config` into `directory` (only what changed, so that make sees no news where
+    there are none), with a Kbuild file. A source says what it needs in a comment ``harness: needs CONFIG_X``."""
+    names, left_out = [], {}
+    for path in sources(testcases):
+        missing = [symbol for symbol in needs(path.read_text()) if config.get(symbol) not in ("y", "m")]
+        if missing:
+            left_out[path.stem] = f"this kernel has no {', '.join('CONFIG_' + symbol for symbol in missing)}"
+        else:
+            names.append(path.stem)
+    if directory.is_dir():
+        for stale in directory.glob("*.[ch]"):
+            if stale.stem not in names and not stale.name.endswith(".mod.c") and stale.suffix == ".c":
+                shutil.rmtree(directory)  # a module is gone: its leavings would be built along
+                break
+    directory.mkdir(parents=True, exist_ok=True)
+    for path in [*sources(testcases), *sorted(testcases.rglob("*.h"))]:
+        if path.suffix == ".h" or path.stem in names:
+            _update(directory / path.name, path.read_bytes())
+    _update(directory / "Kbuild", "".join(f"obj-m += {name}.o\n" for name in names).encode())
+    return Prepared(tuple(names), left_out)
+
+
+def needs(text: str) -> list[str]:
+    """The symbols (without CONFIG_) that a module source says it needs."""
+    return [symbol.removeprefix("CONFIG_") for match in _NEEDS.finditer(text) for symbol in match["symbols"].split()]
+
+
+def _update(path: Path, content: bytes) -> None:
+    if not path.is_file() or path.read_bytes() != content:
+        path.write_bytes(content)

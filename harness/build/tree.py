@@ -1,0 +1,125 @@
+"""A kernel tree on disk: whether it is one, its version, its source files and the state they are in."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import stat
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.errors import UserError
+
+GENERATED_SUFFIXES = (
+    ".o", ".ko", ".cmd", ".a", ".mod", ".mod.c", ".so", ".so.dbg", ".dtb", ".dtbo", ".dtb.S", ".dtbo.S", ".order",
+    ".symvers", ".lex.c", ".tab.c", ".tab.h", ".dwo", ".gcno", ".gcda", ".su", ".pyc", ".rmeta", ".swp", "~",
+)  # fmt: skip
+GENERATED_NAMES = frozenset({".git", ".tmp_versions", "__pycache__", ".ccache"})
+GENERATED_PATHS = frozenset(
+    {
+        ".config",
+        ".config.old",
+        "System.map",
+        "include/config",
+        "include/generated",
+        "modules.builtin",
+        "modules.builtin.modinfo",
+        "modules.builtin.ranges",
+        ".version",
+        ".missing-syscalls.d",
+        "vmlinux",
+        "arch/arm64/boot/Image",
+        "arch/arm64/boot/Image.gz",
+        "scripts/basic/fixdep",
+        "scripts/kconfig/conf",
+    }
+)
+"""What a build inside the source directory leaves: not source, and kbuild refuses O= beside some of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A source file or symbolic link: its path below the root, and what `lstat` says."""
+
+    path: str
+    size: int
+    mtime_ns: int
+    mode: int
+
+
+def is_generated(path: str, name: str) -> bool:
+    """Whether the build makes it. `path`: relative to the root; `name`: its last part."""
+    return (
+        name.endswith(GENERATED_SUFFIXES)
+        or name in GENERATED_NAMES
+        or path in GENERATED_PATHS
+        or path.startswith((".tmp_", "vmlinux."))
+        or (name == "generated" and path.startswith("arch/") and path.endswith("/include/generated"))
+    )
+
+
+def scan(root: Path, *, everything: bool = False) -> Iterator[Entry]:
+    """Every source file below `root`, in a fixed order; with `everything` also what looks generated."""
+    try:
+        yield from _scan(os.fspath(root), "", everything=everything)
+    except OSError as error:
+        raise UserError(f"{error.filename or root}: cannot be read: {error.strerror}") from error
+
+
+def _scan(directory: str, prefix: str, *, everything: bool) -> Iterator[Entry]:
+    with os.scandir(directory) as found:
+        entries = sorted(found, key=lambda entry: entry.name)
+    for entry in entries:
+        name = entry.name
+        path = prefix + name
+        if not everything and is_generated(path, name):
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            yield from _scan(entry.path, path + "/", everything=everything)
+            continue
+        status = entry.stat(follow_symlinks=False)
+        # A socket or a pipe in a source directory is nobody's source, and reading it would block.
+        if stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode):
+            yield Entry(path, status.st_size, status.st_mtime_ns, status.st_mode)
+
+
+def kernel_version(directory: Path) -> str:
+    """``7.3.4`` or ``7.3.0-rc2`` from the Makefile. Raises UserError when `directory` is no arm64 kernel tree."""
+    version = None
+    with contextlib.suppress(OSError):
+        version = makefile_version((directory / "Makefile").read_text(errors="replace"))
+    missing = [name for name in ("Kconfig", "arch/arm64") if not (directory / name).exists()]
+    if version is None:
+        missing.insert(0, "a Makefile with VERSION and PATCHLEVEL")
+    if version is None or missing:
+        try:
+            found = sorted(entry.name for entry in directory.iterdir())
+        except OSError as error:
+            raise UserError(f"{directory}: cannot be read: {error.strerror}") from error
+        shown = ", ".join(found[:8]) + (f" and {len(found) - 8} more" if len(found) > 8 else "")
+        raise UserError(
+            f"{directory}: not a kernel source tree: expected {' and '.join(missing)}, found {shown or 'nothing'}"
+        )
+    return version
+
+
+def makefile_version(text: str) -> str | None:
+    """The version that the head of the kernel's top Makefile declares; None: it declares none."""
+    fields: dict[str, str] = dict(
+        re.findall(r"(?m)^(VERSION|PATCHLEVEL|SUBLEVEL|EXTRAVERSION)[ \t]*=[ \t]*(\S*)", text)
+    )
+    if not fields.get("VERSION", "").isdigit() or not fields.get("PATCHLEVEL", "").isdigit():
+        return None
+    numbers = [fields["VERSION"], fields["PATCHLEVEL"], fields.get("SUBLEVEL", "")]
+    return ".".join(number for number in numbers if number) + fields.get("EXTRAVERSION", "")
+
+
+def fingerprint(entries: Iterable[Entry]) -> str:
+    """Names the state of the directory that `entries` come from: a hash over path, size, time and mode of each."""
+    digest = hashlib.sha256()
+    for entry in entries:
+        digest.update(f"{entry.path}\0{entry.size}\0{entry.mtime_ns}\0{entry.mode}\n".encode(errors="surrogateescape"))
+    return digest.hexdigest()

@@ -1,0 +1,388 @@
+"""The command line: one short function per verb."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn, TypeVar
+
+import click
+from click.shell_completion import get_completion_class
+
+from harness import __version__
+from harness.build import host
+from harness.build.make import build as make_build
+from harness.build.make import load_build
+from harness.build.patches import load_patches
+from harness.build.rootfs import root_image
+from harness.build.source import DEFAULT_SOURCE, parse_source_spec, resolve_source
+from harness.build.toolchain import find_toolchain, require_patchable
+from harness.display import Display
+from harness.errors import HarnessError, InfraError, UserError
+from harness.layout import BOARDS, KCONFIGS, TESTCASES
+from harness.model.board import Board
+from harness.model.kernel import Build, KernelSpec
+from harness.parse.boards import parse_boards
+from harness.report.summary import summary_lines
+from harness.run import documents, session
+from harness.target.interactive import interact
+from harness.target.qemu import Media, QemuTarget, boot_qemu, pick_accel
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+_FRAGMENTS = ("base", "ftrace", "livepatch", "testing", "debug")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildOptions:
+    """What the options shared by fetch, build, boot and run ask for."""
+
+    build_dir: Path | None
+    kernel: str
+    patches: tuple[Path, ...]
+    kconfigs: tuple[Path, ...]
+    toolchain: str | None
+    allow_plain_ftrace: bool
+    jobs: int | None
+
+
+def main() -> NoReturn:
+    """The `harness` command. Errors that are expected end in their own exit code, without a traceback."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGHUP, _interrupt)
+    try:
+        code = cli(standalone_mode=False, prog_name="harness")
+    except HarnessError as error:
+        code = _complain(error)
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("harness: interrupted", err=True)
+        code = 130
+    sys.exit(code or 0)
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
+    """A polite kill is an interrupt: every ``finally`` runs, the results that are there get reported."""
+    raise KeyboardInterrupt
+
+
+def _complain(error: HarnessError) -> int:
+    click.echo(f"harness: {error.message}", err=True)
+    for line in error.details:
+        click.echo(f"  {line}", err=True)
+    return error.exit_code
+
+
+def _board_names(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    try:
+        return [name for name in _boards(None) if name.startswith(incomplete)]
+    except HarnessError:
+        return []
+
+
+def build_options(function: Function) -> Function:
+    """The options that say which kernel is meant."""
+    path = partial(click.Path, path_type=Path)
+    options = [
+        click.option("--build", "build_dir", type=path(), metavar="DIR", help="Use this finished build."),
+        click.option(
+            "--kernel",
+            default=DEFAULT_SOURCE,
+            show_default=True,
+            metavar="SPEC",
+            help="A directory, a tarball, git:URL-or-path#ref, a version as 7.3.4, or debian:PACKAGE@SUITE.",
+        ),
+        click.option(
+            "--patches",
+            type=path(),
+            multiple=True,
+            metavar="PATH",
+            help="A patch, a directory of them, a quilt series, an mbox or maildir. Repeatable.",
+        ),
+        click.option(
+            "--kconfig", "kconfigs", type=path(), multiple=True, metavar="FILE", help="A fragment, merged last."
+        ),
+        click.option("--toolchain", metavar="NAME", help="gcc (default), gcc-11, clang-16 or a prefix ending in -."),
+        click.option(
+            "--allow-plain-ftrace", is_flag=True, help="Accept a compiler without -fpatchable-function-entry."
+        ),
+        click.option("-j", "--jobs", type=click.IntRange(1), help="make -j; default: one a CPU."),
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def board_options(function: Function) -> Function:
+    """The options that say which machine is meant."""
+    name = click.option(
+        "--board",
+        "board_name",
+        default="qemu-virt",
+        show_default=True,
+        shell_complete=_board_names,
+        help="Out of boards.yaml.",
+    )
+    file = click.option("--boards", "boards_file", type=click.Path(path_type=Path), help="Instead of boards.yaml.")
+    return name(file(function))
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="harness")
+def cli() -> None:
+    """Build, boot and test arm64 kernels: ftrace, function_graph, livepatch.
+
+    \b
+    harness run                            build the newest kernel, boot it in QEMU, test it
+    harness run --patches series.mbox      the same with a mailed series applied
+    harness boot -- uname -a               one command on the booted kernel
+    """
+
+
+@cli.command(epilog="Example: harness doctor")
+def doctor() -> None:
+    """Show which host tools are there, which version, and what each is needed for."""
+    rows = host.doctor_rows()
+    width = max(len(row.name) for row in rows)
+    found = max(len(row.found) for row in rows)
+    for row in rows:
+        mark = "ok     " if row.ok else "MISSING"
+        click.echo(f"{mark} {row.name:<{width}}  {row.found:<{found}}  {row.needed_for}  {row.remedy}".rstrip())
+    accel, why = pick_accel()
+    click.echo(f"ok      {'QEMU accelerator':<{width}}  {accel} ({why})")
+    if not all(row.ok for row in rows):
+        raise InfraError("some things are missing; `harness run` installs them where it may")
+
+
+@cli.command(epilog="Example: harness fetch --kernel debian:linux-source-6.1@bookworm-security")
+@build_options
+def fetch(**given: Any) -> None:
+    """Download and verify a kernel source, and say exactly which one it is."""
+    options = BuildOptions(**given)
+    spec = parse_source_spec(options.kernel)
+    with Display() as display:
+        host.ensure_host(progress=display, needed_for={"fetch", "git"})
+        source = resolve_source(spec, progress=display, refresh=True)
+    click.echo(f"{source.version} {source.checksum}\n{source.path}")
+
+
+@cli.command(epilog="Example: harness build --kernel ~/linux --patches v6-0001-arm64-ftrace.patch")
+@build_options
+@board_options
+def build(board_name: str, boards_file: Path | None, **given: Any) -> None:
+    """Build the kernel, its modules, the selftests and the test modules; print the directory they are in."""
+    board = _board(board_name, boards_file)
+    with Display() as display:
+        made = _build(BuildOptions(**given), board, display)
+    click.echo(str(made.directory))
+
+
+@cli.command(
+    context_settings={"ignore_unknown_options": True},
+    epilog="Examples: harness boot   ·   harness boot -- uname -a   ·   Ctrl-] leaves the console",
+)
+@build_options
+@board_options
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+def boot(board_name: str, boards_file: Path | None, command: tuple[str, ...], **given: Any) -> int:
+    """Boot the kernel and open its console, or run one COMMAND and end with its exit code."""
+    board = _board(board_name, boards_file)
+    if not command and not sys.stdin.isatty():
+        raise UserError(
+            "boot: a console needs a terminal, standard input is none; give a command: harness boot -- COMMAND"
+        )
+    with Display() as display:
+        made = _build(BuildOptions(**given), board, display)
+        logs = _new_directory(Path("out") / time.strftime("boot-%Y%m%d-%H%M%S"))
+        target, seconds = _booter(board, made, logs, display)()
+        display.say(
+            f"{board.name}: kernel {made.release} answers after {seconds:.1f} s; its log: {logs / 'console.log'}"
+        )
+    try:
+        if not command:
+            interact(target)
+            return 0
+        # argv as given: a single word may be a whole command line, several are one command and its arguments
+        line = command[0] if len(command) == 1 else shlex.join(command)
+        done = target.run(line, timeout=float("inf"), on_line=click.echo)
+        return done.returncode
+    finally:
+        target.close()
+
+
+@cli.command(epilog="Example: harness run --suite selftests/ftrace -k fgraph --patches ./series.mbox")
+@build_options
+@board_options
+@click.option(
+    "--suite", "suites", multiple=True, help=f"One of {', '.join(session.SUITES)} or a directory below testcases/."
+)
+@click.option("-k", "keyword", default="", metavar="EXPR", help="Only tests whose names match, as pytest's -k.")
+@click.option("--list", "list_only", is_flag=True, help="Print the tests that would run; boots nothing.")
+@click.option("--maxfail", default=0, metavar="N", help="Stop after N unexpected failures.")
+@click.option("--timeout-factor", default=1.0, type=click.FloatRange(0.01), help="Multiplies every test's time limit.")
+@click.option(
+    "--out", "out_dir", type=click.Path(path_type=Path), metavar="DIR", help="The run's files; default out/<run>."
+)
+def run(
+    board_name: str,
+    boards_file: Path | None,
+    suites: tuple[str, ...],
+    keyword: str,
+    list_only: bool,
+    maxfail: int,
+    timeout_factor: float,
+    out_dir: Path | None,
+    **given: Any,
+) -> int:
+    """Build if needed, boot, run the tests, write junit.xml, results.json and report.html."""
+    board = _board(board_name, boards_file)
+    selection = session.Selection(
+        suites=session.choose_suites(suites), keyword=keyword, maxfail=maxfail, timeout_factor=timeout_factor
+    )
+    with Display() as display:
+        made = _build(BuildOptions(**given), board, display)
+        if list_only:
+            click.echo("\n".join(session.list_tests(made, selection, board=board)))
+            return 0
+        run_dir = _new_directory(out_dir or Path("out") / time.strftime("%Y%m%d-%H%M%S"))
+        if out_dir is None:
+            _point_latest(run_dir)
+        accel, why = pick_accel(board.boot.accel)
+        display.say(f"{board.name}: QEMU with {accel} ({why}); the run's files: {run_dir}")
+        results, code = session.run(
+            made,
+            selection,
+            board=board,
+            boot=_booter(board, made, run_dir, display),
+            run_dir=run_dir,
+            properties={"accelerator": accel, "command": shlex.join(["harness", *sys.argv[1:]])},
+            display=display,
+        )
+    click.echo("\n".join(summary_lines(results, run_dir=run_dir)))
+    return code
+
+
+@cli.command(epilog="Example: harness report out/latest")
+@click.argument("run_dir", type=click.Path(path_type=Path))
+def report(run_dir: Path) -> None:
+    """Make junit.xml, results.json and report.html again from a run's events; needs no kernel and no board."""
+    results = documents.write_documents(run_dir)
+    click.echo("\n".join(summary_lines(results, run_dir=run_dir)))
+
+
+@cli.command(epilog="Example: harness boards --boards lab.yaml")
+@click.option("--boards", "boards_file", type=click.Path(path_type=Path), help="Instead of boards.yaml.")
+def boards(boards_file: Path | None) -> None:
+    """List the boards and check their descriptions."""
+    for name, board in _boards(boards_file).items():
+        accel, _ = pick_accel(board.boot.accel)
+        click.echo(
+            f"{name:<16} qemu {board.boot.machine}, {accel}, {board.boot.cpus} CPUs, {board.boot.memory_mib} MiB"
+        )
+        if board.description:
+            click.echo(f"{'':<16} {board.description}")
+
+
+@cli.command(epilog='Example: eval "$(harness completion bash)"')
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the code that makes SHELL complete harness's verbs, options and boards."""
+    completer = get_completion_class(shell)
+    assert completer is not None
+    click.echo(completer(cli, {}, "harness", "_HARNESS_COMPLETE").source())
+
+
+def _boards(file: Path | None) -> dict[str, Board]:
+    path = file or Path(os.environ.get("HARNESS_BOARDS") or BOARDS)
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: expected a file that describes boards, can't read it: {error}") from None
+    return parse_boards(text, place=path.name)
+
+
+def _board(name: str, file: Path | None) -> Board:
+    known = _boards(file)
+    if name not in known:
+        raise UserError(f"--board: expected one of {', '.join(sorted(known))}, found {name!r}")
+    return known[name]
+
+
+def _build(options: BuildOptions, board: Board, display: Display) -> Build:
+    """The build that the options mean: input is checked first, then tools are installed, then work is done."""
+    if options.build_dir:
+        return load_build(options.build_dir)
+    patches = load_patches(options.patches)
+    spec = parse_source_spec(options.kernel)
+    for path in options.kconfigs:
+        if not path.is_file():
+            raise UserError(f"--kconfig: expected a file, found none at {path}")
+    host.ensure_host(progress=display)
+    toolchain = find_toolchain(options.toolchain)
+    require_patchable(toolchain, allow_plain_ftrace=options.allow_plain_ftrace)
+    ours = [KCONFIGS / f"{name}.config" for name in _FRAGMENTS]
+    kernel = KernelSpec(
+        source=resolve_source(spec, progress=display),
+        patches=patches,
+        fragments=(*ours, *(KCONFIGS / name for name in board.kconfigs)),
+        user_fragments=options.kconfigs,
+        toolchain=toolchain,
+        allow_plain_ftrace=options.allow_plain_ftrace,
+    )
+    display.say(f"kernel {kernel.source.version}, {toolchain.command} {toolchain.version}")
+    return make_build(
+        kernel, testcases=TESTCASES, reproduce=_reproduce(options, kernel), progress=display, jobs=options.jobs
+    )
+
+
+def _reproduce(options: BuildOptions, kernel: KernelSpec) -> str:
+    words = ["harness", "build", "--kernel", kernel.source.spec.text]
+    for name, paths in (("--patches", options.patches), ("--kconfig", options.kconfigs)):
+        for path in paths:
+            words += [name, str(path)]
+    if options.toolchain:
+        words += ["--toolchain", options.toolchain]
+    if options.allow_plain_ftrace:
+        words += ["--allow-plain-ftrace"]
+    return shlex.join(words)
+
+
+def _booter(board: Board, made: Build, logs: Path, display: Display) -> Callable[[], tuple[QemuTarget, float]]:
+    """A function that boots `board` with `made`, as often as it is needed."""
+    media = Media(image=made.image, root=root_image(progress=display), payload=made.payload)
+
+    def boot_once() -> tuple[QemuTarget, float]:
+        target = boot_qemu(board, media, logs=logs)
+        return target, target.boot_seconds
+
+    return boot_once
+
+
+def _new_directory(path: Path) -> Path:
+    if (path / documents.EVENTS).exists():
+        raise UserError(f"{path}: holds a run already; give another directory with --out")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{path}: expected a directory to write to, can't make it: {error.strerror}") from None
+    return path
+
+
+def _point_latest(run_dir: Path) -> None:
+    """out/latest is replaced in one step, so that there always is one."""
+    fresh = run_dir.with_name(f".latest.{os.getpid()}")
+    fresh.symlink_to(run_dir.name)
+    fresh.replace(run_dir.with_name("latest"))
+
+
+if __name__ == "__main__":
+    main()

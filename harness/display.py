@@ -1,0 +1,114 @@
+"""What a person sees while the harness works: bars on a terminal, plain lines in a CI log."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from types import TracebackType
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+from harness.model.result import Result, Verdict
+
+_PLAIN_EVERY = 30.0  # seconds between two plain lines of one piece of work
+_STYLES = {
+    Verdict.PASS: "green",
+    Verdict.SKIP: "yellow",
+    Verdict.XFAIL: "yellow",
+    Verdict.FAIL: "red",
+    Verdict.UNRESOLVED: "magenta",
+    Verdict.CRASH: "bold red",
+    Verdict.TIMEOUT: "bold red",
+    Verdict.ERROR: "bold magenta",
+    Verdict.NOTRUN: "magenta",
+}
+
+
+class Display:
+    """Shows the stages of a command (a model.progress.Progress) and the tests of a run (a run.session.RunDisplay).
+
+    Use as a context manager, so that the terminal is itself again at the end. Everything goes to standard error;
+    standard output is for answers."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(stderr=True, highlight=False, soft_wrap=True)
+        self.live = self.console.is_terminal
+        columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+        self._bars = Progress(*columns, console=self.console, transient=True) if self.live else None
+        self._work: dict[str, TaskID] = {}
+        self._told: dict[str, float] = {}
+        self._total = 0
+        self._done = 0
+        self._counts: Counter[Verdict] = Counter()
+        self._tests: TaskID | None = None
+        self._began = time.monotonic()
+
+    def __enter__(self) -> Display:
+        if self._bars:
+            self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bars:
+            self._bars.stop()
+
+    def say(self, text: str) -> None:
+        self._drop_finished_work()
+        self.console.print(f"[dim]{time.monotonic() - self._began:7.1f}s[/dim] {escape(text)}")
+
+    def advance(self, label: str, done: float, total: float | None) -> None:
+        if self._bars:
+            if label not in self._work:
+                self._drop_finished_work()
+                self._work[label] = self._bars.add_task(escape(label), total=total)
+            self._bars.update(self._work[label], completed=done, total=total)
+            return
+        now = time.monotonic()
+        # the first mention starts the clock: short work shows nothing
+        if now - self._told.setdefault(label, now) >= _PLAIN_EVERY:
+            self._told[label] = now
+            share = f" ({100 * done / total:.0f} %)" if total else ""
+            self.console.print(f"{now - self._began:7.1f}s {escape(label)}: {done:.0f}{share}")
+
+    def _drop_finished_work(self) -> None:
+        if self._bars:
+            for task in self._work.values():
+                self._bars.remove_task(task)
+        self._work.clear()
+
+    # -- the tests of a run -------------------------------------------------------------------------------------
+
+    def planned(self, tests: Sequence[str]) -> None:
+        self._total = len(tests)
+        self.say(f"{self._total} tests planned")
+        if self._bars and self._total:
+            self._tests = self._bars.add_task("tests", total=self._total)
+
+    def started(self, test: str) -> None:
+        if self._bars and self._tests is not None:
+            self._bars.update(self._tests, description=escape(f"{self._summary()} {test[-70:]}"))
+
+    def result(self, result: Result) -> None:
+        self._done += 1
+        self._counts[result.verdict] += 1
+        if self._bars and self._tests is not None:
+            self._bars.update(self._tests, completed=self._done)
+            if result.verdict is Verdict.PASS:
+                return  # the bar tells; lines are for what somebody may want to look at
+        style = _STYLES[result.verdict]
+        reason = f"  [dim]{escape(result.reason)}[/dim]" if result.reason else ""
+        place = f"[dim]{self._done:>4}/{self._total}[/dim]"
+        self.console.print(
+            f"{place} [{style}]{result.verdict:<10}[/{style}] {escape(result.test)} ({result.seconds:.1f} s){reason}"
+        )
+
+    def problem(self, text: str) -> None:
+        self.say(f"note: {text}")
+
+    def _summary(self) -> str:
+        return " ".join(f"{verdict}:{count}" for verdict, count in sorted(self._counts.items()))

@@ -1,0 +1,184 @@
+"""Kconfig fragments, their merge, and what a final .config holds.
+
+A fragment is a ``.config`` in part: ``CONFIG_X=y`` (or ``m``, ``n``, a number, a quoted string),
+``# CONFIG_X is not set``, comments and blank lines. A comment behind a value may mark a wish rather than a
+demand, with the reason::
+
+    CONFIG_LIVEPATCH=y  # if-available: arm64 has it from 7.0 on
+
+A wish that the kernel cannot fulfil, because it does not know the symbol or no arm64 configuration of it can
+have it, is noted; a demand that is not met stops the build.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from harness.errors import UserError
+
+_UNSET = re.compile(r"#\s*CONFIG_(\w+) is not set\s*$")
+_SET = re.compile(r"CONFIG_(\w+)=(.*)$")
+_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"\s*(.*)$')
+_NUMBER = re.compile(r"-?\d+|0[xX][0-9a-fA-F]+")
+_MARK = re.compile(r"#\s*if-available\s*:\s*(.*\S)\s*$")
+_LOOKS_MARKED = re.compile(r"#\s*if[-_ ]?available", re.IGNORECASE)
+_ESCAPE = re.compile(r"\\(.)")
+
+EXPECTED = 'CONFIG_<NAME>= followed by y, m, n, a number or a "string"; "# CONFIG_<NAME> is not set"; or a comment'
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """One symbol asked for.
+
+    `symbol`: without ``CONFIG_``. `value`: ``y``, ``m``, ``n``, a number, or a string without its quotes
+    (then `is_string`). `place`: ``file:line``. `if_available`: a wish, wanted for `reason`.
+    """
+
+    symbol: str
+    value: str
+    place: str
+    is_string: bool = False
+    if_available: bool = False
+    reason: str = ""
+
+    @property
+    def assignment(self) -> str:
+        """The request as ``.config`` spells it."""
+        if self.is_string:
+            escaped = self.value.replace("\\", "\\\\").replace('"', '\\"')
+            return f'CONFIG_{self.symbol}="{escaped}"'
+        return f"# CONFIG_{self.symbol} is not set" if self.value == "n" else f"CONFIG_{self.symbol}={self.value}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fragment:
+    """A parsed fragment: `name` is how messages call its file."""
+
+    name: str
+    requests: tuple[Request, ...]
+
+
+def parse_fragment(text: str, *, name: str, if_available: str | None = None) -> Fragment:
+    """The fragment that `text` holds.
+
+    With `if_available` every request is a wish with that reason (the selftests' own config files, which do not
+    know about one another's architectures). Raises UserError with place, expectation and finding.
+    """
+    requests: dict[str, Request] = {}
+    for number, line in enumerate(text.splitlines(), start=1):
+        request = _parse_line(line.strip(), place=f"{name}:{number}")
+        if request is None:
+            continue
+        if if_available is not None:
+            request = replace(request, if_available=True, reason=request.reason or if_available)
+        earlier = requests.get(request.symbol)
+        if earlier is not None and earlier.value != request.value:
+            raise UserError(
+                f"{request.place}: CONFIG_{request.symbol}: expected one value in a file, "
+                f"found {request.value!r} here and {earlier.value!r} at {earlier.place}"
+            )
+        requests[request.symbol] = request
+    return Fragment(name=name, requests=tuple(requests.values()))
+
+
+def _parse_line(line: str, *, place: str) -> Request | None:
+    """The request of one stripped line; None for a blank line or a comment."""
+    if unset := _UNSET.match(line):
+        return Request(symbol=unset[1], value="n", place=place)
+    if not line or line.startswith("#"):
+        return None
+    assignment = _SET.match(line)
+    if assignment is None:
+        raise UserError(f"{place}: expected {EXPECTED}, found {line!r}")
+    symbol, rest = assignment.groups()
+    value, is_string, comment = _split_value(rest, place=place, symbol=symbol)
+    mark = _MARK.match(comment)
+    if mark is None and _LOOKS_MARKED.match(comment):
+        raise UserError(f"{place}: CONFIG_{symbol}: expected '# if-available: <why>', found {comment!r}")
+    return Request(
+        symbol=symbol,
+        value=value,
+        place=place,
+        is_string=is_string,
+        if_available=mark is not None,
+        reason=mark[1] if mark else "",
+    )
+
+
+def _split_value(rest: str, *, place: str, symbol: str) -> tuple[str, bool, str]:
+    """(value, is a string, comment) of what stands behind the ``=``."""
+    if quoted := _QUOTED.match(rest):
+        value, is_string, comment = _ESCAPE.sub(r"\1", quoted[1]), True, quoted[2]
+    else:
+        plain, hash_sign, behind = rest.partition("#")
+        value, is_string, comment = plain.strip(), False, hash_sign + behind
+    good = is_string or value in ("y", "m", "n") or _NUMBER.fullmatch(value)
+    if not good or (comment and not comment.startswith("#")):
+        raise UserError(f'{place}: CONFIG_{symbol}: expected y, m, n, a number or a "string", found {rest.strip()!r}')
+    return value, is_string, comment
+
+
+def merge(fragments: Iterable[Fragment]) -> dict[str, Request]:
+    """All requests by symbol; the later one wins. A wish for the value that is asked for already changes nothing:
+    it does not soften a demand, and the first wish has the better reason."""
+    merged: dict[str, Request] = {}
+    for fragment in fragments:
+        for request in fragment.requests:
+            earlier = merged.get(request.symbol)
+            if earlier is None or not request.if_available or earlier.value != request.value:
+                merged[request.symbol] = request
+    return merged
+
+
+def render(requests: Mapping[str, Request]) -> str:
+    """A file for KCONFIG_ALLCONFIG: one assignment a line, nothing else."""
+    return "".join(f"{request.assignment}\n" for request in requests.values())
+
+
+def parse_dotconfig(text: str) -> dict[str, str]:
+    """Symbol to value for every symbol that a ``.config`` sets; strings without quotes and escapes."""
+    config: dict[str, str] = {}
+    for line in text.splitlines():
+        assignment = _SET.match(line)
+        if assignment is None:
+            continue
+        symbol, value = assignment.groups()
+        quoted = _QUOTED.match(value)
+        if quoted:
+            config[symbol] = _ESCAPE.sub(r"\1", quoted[1])
+        elif value != "n":
+            config[symbol] = value
+    return config
+
+
+def unsatisfied(requests: Mapping[str, Request], config: Mapping[str, str]) -> list[Request]:
+    """The requests that a final configuration does not meet, in order.
+
+    ``n`` is met by absence. ``y`` is met by ``y`` only. ``m`` is met by ``m``; by ``y`` for a wish only: who
+    demands a module means to load it.
+    """
+    return [request for request in requests.values() if not _is_met(request, config)]
+
+
+def _is_met(request: Request, config: Mapping[str, str]) -> bool:
+    actual = config.get(request.symbol)
+    if actual is None:
+        return request.value == "n" and not request.is_string
+    if request.value == actual:
+        return True
+    if request.value == "m" and actual == "y":
+        return request.if_available
+    return _same_number(request.value, actual)
+
+
+def _same_number(one: str, other: str) -> bool:
+    if not (_NUMBER.fullmatch(one) and _NUMBER.fullmatch(other)):
+        return False
+    return _number(one) == _number(other)
+
+
+def _number(text: str) -> int:
+    return int(text, 16 if text[:2] in ("0x", "0X") else 10)

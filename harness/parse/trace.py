@@ -1,0 +1,93 @@
+"""The text of tracefs' ``trace`` file: calls of the function tracer, call trees of function_graph."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+_NAME = r"(?P<function>[A-Za-z_.$][\w.$]*)(?:\+(?P<offset>0x[0-9a-f]+)(?:/0x[0-9a-f]+)?)?(?: \[(?P<module>\w+)\])?"
+_PARENT = r"(?P<parent>[A-Za-z_.$][\w.$]*)(?:\+(?P<parent_offset>0x[0-9a-f]+)(?:/0x[0-9a-f]+)?)?(?: \[\w+\])?"
+# "            bash-71      [001] d..2.    12.345678: vfs_read <-ksys_read"
+_CALL = re.compile(rf"^\s*(?P<task>.+)-(?P<pid>\d+)\s+\[(?P<cpu>\d+)\].*?\s[\d.]+: {_NAME}(?:\(.*\))? <-{_PARENT}")
+# " 1)   0.512 us    |    fput();" and " 1)               |  ksys_read() {" and " 1)  + 12.3 us    |  } /* ksys_read ret=0x0 */"
+_GRAPH = re.compile(r"^\s*(?:(?P<cpu>\d+)\))?(?P<duration>[^|]*)\|(?P<indent>\s*)(?P<rest>.*)$")
+_OPEN = re.compile(rf"^{_NAME}\(.*\) \{{")
+_LEAF = re.compile(rf"^{_NAME}\(.*\);(?P<tail>.*)$")
+_RETURN = re.compile(r"ret=\s*(?P<value>-?(?:0x)?[0-9a-fA-F]+)")
+
+
+@dataclass(frozen=True)
+class TraceCall:
+    """One line of the function tracer. Offsets are None unless the option ``sym-offset`` was on."""
+
+    function: str
+    parent: str
+    pid: int
+    cpu: int
+    module: str | None = None
+    offset: int | None = None
+    parent_offset: int | None = None
+
+
+@dataclass
+class GraphCall:
+    """One call in a tree; `retval` as printed (``0x0``, ``-22``) where the kernel records it."""
+
+    function: str
+    module: str | None = None
+    retval: str | None = None
+    calls: list[GraphCall] = field(default_factory=list)
+
+    @property
+    def callees(self) -> list[str]:
+        """The functions called directly, in order."""
+        return [call.function for call in self.calls]
+
+
+def function_calls(text: str) -> Iterator[TraceCall]:
+    """Every call in the function tracer's output; lines that are none (comments, lost events) are passed over."""
+    for line in text.splitlines():
+        match = _CALL.match(line)
+        if match:
+            yield TraceCall(
+                function=match["function"],
+                parent=match["parent"],
+                pid=int(match["pid"]),
+                cpu=int(match["cpu"]),
+                module=match["module"],
+                offset=_hex(match["offset"]),
+                parent_offset=_hex(match["parent_offset"]),
+            )
+
+
+def graph_calls(text: str) -> list[GraphCall]:
+    """The top-level call trees in function_graph's output, each CPU's lines followed apart."""
+    tops: list[GraphCall] = []
+    stacks: dict[str, list[GraphCall]] = {}
+    for line in text.splitlines():
+        match = _GRAPH.match(line)
+        if not match or line.lstrip().startswith("#"):
+            continue
+        stack = stacks.setdefault(match["cpu"] or "", [])
+        rest = match["rest"].strip()
+        opened, leaf = _OPEN.match(rest), _LEAF.match(rest)
+        if opened or leaf:
+            found = opened or leaf
+            assert found is not None
+            call = GraphCall(found["function"], found["module"], _retval(leaf["tail"]) if leaf else None)
+            (stack[-1].calls if stack else tops).append(call)
+            if opened:
+                stack.append(call)
+        elif rest.startswith("}") and stack:
+            stack.pop().retval = _retval(rest)
+    return tops
+
+
+def _retval(text: str) -> str | None:
+    match = _RETURN.search(text)
+    return match["value"] if match else None
+
+
+def _hex(text: str | None) -> int | None:
+    return int(text, 16) if text else None

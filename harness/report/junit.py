@@ -1,0 +1,135 @@
+"""results in, JUnit XML out, as Jenkins' xUnit plugin reads it (schema junit-10.xsd).
+
+The one door to the junit-xml package. What it writes is not quite what that schema allows (`disabled`, times as
+`1e-05`), so the document is built by it and then corrected.
+"""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
+
+from junit_xml import TestCase, TestSuite
+
+from harness.model.result import Result, RunResults, Verdict
+from harness.report.text import clean, flatten, one_line, tail
+
+_SKIPPED = (Verdict.SKIP, Verdict.XFAIL)
+_LAST_SECOND = 253402300799.0  # of the year 9999, the last that has a date
+_FAILURE = (Verdict.FAIL, Verdict.UNRESOLVED)
+# What junit-10.xsd allows; everything else that the package writes goes.
+_ALLOWED = {
+    "testsuites": {"name", "time", "tests", "failures", "errors"},
+    "testsuite": {"name", "tests", "failures", "errors", "group", "time", "skipped", "timestamp", "hostname", "id",
+                  "package", "file", "log", "url"},
+    "testcase": {"name", "time", "classname", "group"},
+}  # fmt: skip
+
+
+def junit_xml(results: RunResults, *, logs: Callable[[str], str]) -> str:
+    """The whole document. `logs` gives the text of a log whose path `Result.log` holds; OSError means none."""
+    properties = {clean(key): value for key, value in flatten(results.properties).items()}
+    root = ET.Element("testsuites", {"name": "harness"})
+    for suite, members in _suites(results.results).items():
+        root.append(_suite_element(suite, members, results, properties, logs))
+    for name in ("tests", "failures", "errors"):
+        root.set(name, str(sum(int(suite.get(name, "0")) for suite in root)))
+    root.set("time", f"{sum(result.seconds for result in results.results):.3f}")
+    for element in root.iter():
+        for attribute in set(element.attrib) - _ALLOWED.get(element.tag, set(element.attrib)):
+            del element.attrib[attribute]
+    ET.indent(root)
+    return '<?xml version="1.0" encoding="utf-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
+
+
+_Named = tuple[Result, tuple[str, str]]
+
+
+def _suites(results: tuple[Result, ...]) -> dict[str, list[_Named]]:
+    suites: dict[str, list[_Named]] = {}
+    for result, names in zip(results, _names(results), strict=True):
+        suites.setdefault(result.suite, []).append((result, names))
+    return suites
+
+
+def _suite_element(
+    suite: str,
+    named: list[_Named],
+    results: RunResults,
+    properties: dict[str, str],
+    logs: Callable[[str], str],
+) -> ET.Element:
+    members = [result for result, _ in named]
+    cases = [_case(result, classname, name, logs) for result, (classname, name) in named]
+    started = min((result.started for result in members if result.started is not None), default=results.started)
+    element: ET.Element = TestSuite(
+        one_line(suite), cases, timestamp=_timestamp(started), properties=properties
+    ).build_xml_doc()
+    element.set("time", f"{sum(result.seconds for result in members):.3f}")
+    for case, result in zip(element.iter("testcase"), members, strict=True):
+        case.set("time", f"{result.seconds:.3f}")
+        # The package gives "skipped" no type of its own.
+        for outcome in case.findall("skipped"):
+            outcome.set("type", result.verdict.value)
+    return element
+
+
+def _case(result: Result, classname: str, name: str, logs: Callable[[str], str]) -> TestCase:
+    case = TestCase(name, classname)
+    message = _message(result)
+    lines = clean("\n".join(result.fault.lines)) if result.fault else ""
+    if result.verdict in _SKIPPED:
+        case.add_skipped_info(message=message, output=lines)
+    elif result.verdict in _FAILURE:
+        case.add_failure_info(message=message, output=lines, failure_type=result.verdict.value)
+    elif result.verdict is not Verdict.PASS:
+        case.add_error_info(message=message, output=lines, error_type=result.verdict.value)
+    if result.verdict is not Verdict.PASS and result.log:
+        try:
+            case.stdout = tail(logs(result.log))
+        except OSError as error:
+            case.stdout = f"[the log is not there: {one_line(str(error))}]"
+    return case
+
+
+def _message(result: Result) -> str:
+    title = result.fault.title if result.fault else ""
+    expected = f"known: {result.expected.reason}" if result.verdict is Verdict.XFAIL and result.expected else ""
+    return one_line(result.reason or title or expected or result.verdict.value)
+
+
+def _names(members: Iterable[Result]) -> Iterator[tuple[str, str]]:
+    """(classname, name) of each result, unique for each id as long as ids are."""
+    seen: set[tuple[str, str]] = set()
+    for result in members:
+        classname, name = unique = case_name(result.test)
+        again = 1
+        while unique in seen:  # two ids that differ in nothing but characters XML can't hold
+            again += 1
+            unique = classname, f"{name} ({again})"
+        seen.add(unique)
+        yield unique
+
+
+def case_name(test: str) -> tuple[str, str]:
+    """(classname, name) of a test's id: Jenkins splits class names at their dots into packages.
+
+    ``selftests/ftrace/test.d/00basic/basic1.tc`` → ``selftests.ftrace.test.d.00basic``, ``basic1.tc``;
+    ``selftests/livepatch/test-state.sh::a state`` → ``selftests.livepatch.test-state``, ``a state``.
+    """
+    test = one_line(test, limit=1000)
+    path, separator, name = test.partition("::")
+    if separator:
+        path = path.removesuffix(".py").removesuffix(".sh")
+    else:
+        # An instance's mark may hold a slash; the directory ends before it.
+        bare, bracket, mark = path.partition(" [") if " [" in path else path.partition("[")
+        path, _, name = bare.rpartition("/")
+        name += f"{bracket}{mark}"
+    return path.strip("/").replace("/", ".") or "harness", name or "unnamed"
+
+
+def _timestamp(seconds: float) -> str:
+    """ISO 8601 in UTC, without a zone: what Jenkins' parser takes."""
+    return datetime.fromtimestamp(min(max(seconds, 0.0), _LAST_SECOND), tz=UTC).strftime("%Y-%m-%dT%H:%M:%S")

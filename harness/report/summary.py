@@ -1,0 +1,85 @@
+"""results in, a few lines for a person at a terminal out: plain text, no colours."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from harness.model.result import Result, RunResults, Verdict
+from harness.report.text import one_line
+
+
+def summary_lines(results: RunResults, *, run_dir: Path) -> list[str]:
+    """Counts of each suite; what needs a look, with the path of its log; unexpected passes; the overall line."""
+    lines = _suite_lines(results)
+    for result in results.results:
+        if result.verdict.is_kernel_fault or result.verdict is Verdict.ERROR:
+            lines += _result_lines(result, run_dir)
+    lines += _not_run_lines(results)
+    for result in results.results:
+        if result.is_unexpected_pass and result.expected is not None:
+            known = one_line(result.expected.reason) or "known to fail"
+            lines.append(f"{'PASS':10} {one_line(result.test)}: passed unexpectedly ({known})")
+    lines += [f"{'note':10} {one_line(note)}" for note in results.notes]
+    return [*lines, overall_line(results)]
+
+
+def overall_line(results: RunResults) -> str:
+    """``FAILED: 2 CRASH, 1 FAIL, 174 PASS in 11m23s``; OK, FAILED (the kernel) or BROKEN (the harness or the lab)."""
+    word = {0: "OK", 1: "FAILED"}.get(results.exit_code, "BROKEN")
+    ended = {"complete": "", None: " (killed)"}.get(results.ended, f" ({one_line(results.ended or '')})")
+    return f"{word}: {_counts(results.results)} in {duration(results.seconds)}{ended}"
+
+
+def duration(seconds: float) -> str:
+    """``0.4s``, ``12s``, ``3m05s``, ``1h02m``."""
+    if seconds < 9.95:
+        return f"{seconds:.1f}s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02}s"
+    return f"{whole // 3600}h{whole % 3600 // 60:02}m"
+
+
+def _suite_lines(results: RunResults) -> list[str]:
+    suites: dict[str, list[Result]] = {}
+    for result in results.results:
+        suites.setdefault(one_line(result.suite), []).append(result)
+    width = max(map(len, suites), default=0)
+    return [f"{suite:{width}}  {_counts(members)}" for suite, members in suites.items()]
+
+
+def _counts(members: list[Result] | tuple[Result, ...]) -> str:
+    """The worst first."""
+    counts = Counter(result.verdict for result in members)
+    worst = (Verdict.CRASH, Verdict.TIMEOUT, Verdict.FAIL, Verdict.UNRESOLVED, Verdict.ERROR, Verdict.NOTRUN,
+             Verdict.XFAIL, Verdict.SKIP, Verdict.PASS)  # fmt: skip
+    return ", ".join(f"{counts[verdict]} {verdict}" for verdict in worst if counts[verdict]) or "no tests"
+
+
+def _result_lines(result: Result, run_dir: Path) -> list[str]:
+    title = one_line(result.fault.title) if result.fault else ""
+    reason = one_line(result.reason)
+    said = [text for text in (title, reason if reason != title else "") if text]
+    lines = [f"{result.verdict:10} {one_line(result.test)}", *(f"{'':10}   {text}" for text in said)]
+    if result.log:
+        lines.append(f"{'':10}   {run_dir / one_line(result.log)}")
+    return lines
+
+
+def _not_run_lines(results: RunResults) -> list[str]:
+    """One line for each reason: an interrupted run leaves hundreds of tests, all for the same one."""
+    reasons: dict[str, list[Result]] = {}
+    for result in results.results:
+        if result.verdict is Verdict.NOTRUN:
+            reasons.setdefault(one_line(result.reason) or "not run", []).append(result)
+    return [
+        f"{'NOTRUN':10} {one_line(members[0].test)}{_and_more(len(members) - 1)}: {reason}"
+        for reason, members in reasons.items()
+    ]
+
+
+def _and_more(count: int) -> str:
+    return f" and {count} more" if count else ""

@@ -1,0 +1,73 @@
+"""Text of the target made fit for a document: no escape sequences, no control characters, nothing XML forbids."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+LOG_TAIL = 256 * 1024  # characters of a log that go into a document
+
+_ANSI = re.compile(
+    r"\x1b(?:\[[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor
+    r"|[\]PX^_][^\x07\x1b]{0,4096}(?:\x07|\x1b\\)?"  # OSC and other strings: window titles
+    r"|[ -/]*[0-~])?"  # the rest; a lone ESC goes too
+)
+# XML 1.0 "Char", without the C1 controls, which it allows but discourages.
+_ILLEGAL = re.compile("[^\t\n\x20-\x7e\u00a0-\ud7ff\ue000-\ufdcf\ufdf0-\ufffd\U00010000-\U0010fffd]")
+_LAST_OF_PLANE = re.compile("[" + "".join(f"{chr(plane + 0xFFFE)}-{chr(plane + 0xFFFF)}" for plane in
+                                          range(0x10000, 0x110000, 0x10000)) + "]")  # fmt: skip
+
+
+def clean(text: str) -> str:
+    """`text` with line ends as ``\\n`` and without anything but printable characters, tabs and line ends."""
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return _LAST_OF_PLANE.sub("", _ILLEGAL.sub("", _ANSI.sub("", text)))
+
+
+def one_line(text: str, limit: int = 500) -> str:
+    """`text` cleaned, on one line, at most `limit` characters."""
+    line = " ".join(clean(text[: 4 * limit]).split())
+    return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def tail(text: str, limit: int = LOG_TAIL) -> str:
+    """The last `limit` characters of `text`, cleaned, from the start of a line where one is near; a first line
+    says how much is missing."""
+    if len(text) <= limit:
+        return clean(text)
+    end = text[-limit:]
+    cut = end.find("\n", 0, 4096)  # beyond that the line is so long that half of it is better than none
+    end = end[cut + 1 :]
+    return f"[... the first {len(text) - len(end)} of {len(text)} characters left out ...]\n{clean(end)}"
+
+
+def last_lines(text: str, count: int) -> str:
+    """The last `count` lines of `text` that are not blank at its end."""
+    return "\n".join(tail(text).rstrip().split("\n")[-count:])
+
+
+def flatten(properties: object, prefix: str = "") -> dict[str, str]:
+    """Nested properties as one level: ``patches.0``, ``kernel.version``; a list of nothing but plain values
+    is joined with commas."""
+    if isinstance(properties, Mapping):
+        pairs = [(str(key), value) for key, value in properties.items()]
+    elif isinstance(properties, list | tuple) and any(
+        isinstance(value, Mapping | list | tuple) for value in properties
+    ):
+        pairs = [(str(index), value) for index, value in enumerate(properties)]
+    elif isinstance(properties, list | tuple):
+        return {prefix: ", ".join(_plain(value) for value in properties)}
+    else:
+        return {prefix: _plain(properties)}
+    flat: dict[str, str] = {}
+    for key, value in pairs:
+        flat |= flatten(value, f"{prefix}.{key}" if prefix else key)
+    return flat
+
+
+def _plain(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return clean(str(value))

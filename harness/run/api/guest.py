@@ -1,0 +1,48 @@
+"""The booted kernel as a test sees it: commands under watch, files read and written, limits that fit the target."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Callable
+
+from harness.run.lab import Lab
+from harness.target.base import Completed
+
+_STEP = 0.1  # seconds between two looks while waiting for a state that has no event
+
+
+class Guest:
+    """Commands on the lab's target. `seconds` everywhere are those of reference hardware; the lab's measured factor
+    makes them the target's."""
+
+    def __init__(self, lab: Lab) -> None:
+        self._lab = lab
+
+    def run(self, command: str, *, seconds: float = 5.0) -> Completed:
+        """Run a shell command line; a non-zero exit is data. Kernel reports and hangs end the test."""
+        return self._lab.run(command, timeout=seconds * self._lab.factor)
+
+    def check(self, command: str, *, seconds: float = 5.0) -> str:
+        """Run a command that has to succeed, and return its output."""
+        done = self.run(command, seconds=seconds)
+        assert done.ok, f"`{command}` ended with exit code {done.returncode}: {done.output.strip()[-500:]}"
+        return done.output
+
+    def read(self, path: str) -> str:
+        """The text of a file."""
+        return self.check(f"cat {shlex.quote(path)}")
+
+    def write(self, path: str, text: str, *, append: bool = False) -> None:
+        """Write text and a line end into a file, in one write(2), as tracefs wants it."""
+        self.check(f"printf '%s\\n' {shlex.quote(text)} {'>>' if append else '>'} {shlex.quote(path)}")
+
+    def exists(self, path: str) -> bool:
+        return self.run(f"[ -e {shlex.quote(path)} ]").ok
+
+    def wait_until(self, condition: Callable[[], bool], what: str, *, seconds: float = 5.0) -> None:
+        """Look until `condition` holds; the test fails when it does not within `seconds`."""
+        deadline = time.monotonic() + seconds * self._lab.factor
+        while not condition():
+            assert time.monotonic() < deadline, f"waited in vain for: {what}"
+            time.sleep(_STEP)

@@ -1,0 +1,87 @@
+"""The testcases' own kernel modules and livepatches, unloaded at the end of every ``with``."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import pytest
+
+from harness.model.kernel import Build
+
+from .guest import Guest
+
+_DIRECTORY = "/payload/testcases"
+_LIVEPATCH = "/sys/kernel/livepatch"
+
+
+class Modules:
+    """Test modules that `harness build` made from the C sources beside the tests."""
+
+    def __init__(self, guest: Guest, build: Build) -> None:
+        self._guest = guest
+        self._build = build
+
+    @contextlib.contextmanager
+    def load(self, name: str, **parameters: object) -> Iterator[None]:
+        """Load the module `name` for the length of the ``with``; skips the test where this kernel can't have it."""
+        self.require(name)
+        given = " ".join(f"{key}={value}" for key, value in parameters.items())
+        self._guest.check(f"insmod {_DIRECTORY}/{name}.ko {given}")
+        try:
+            yield
+        finally:
+            self._guest.check(f"rmmod {name}")
+
+    def require(self, name: str) -> None:
+        """Skip the test where the module `name` could not be built for this kernel, with the reason."""
+        if name in self._build.left_out:
+            pytest.skip(f"{name}: {self._build.left_out[name]}")
+
+
+class Livepatch:
+    """One loaded livepatch."""
+
+    def __init__(self, guest: Guest, name: str) -> None:
+        self._guest = guest
+        self.name = name
+
+    @property
+    def in_transition(self) -> bool:
+        return self._guest.read(f"{_LIVEPATCH}/{self.name}/transition").strip() == "1"
+
+    def wait(self) -> None:
+        """Until every task has been switched."""
+        self._guest.wait_until(lambda: not self.in_transition, f"{self.name}: transition finished", seconds=10.0)
+
+    def disable(self) -> None:
+        """Take the patch back, and wait until it is gone."""
+        self._guest.write(f"{_LIVEPATCH}/{self.name}/enabled", "0")
+        self.wait_gone()
+
+    def wait_gone(self) -> None:
+        """Until the kernel has dropped the patch."""
+        gone = f"{_LIVEPATCH}/{self.name}"
+        self._guest.wait_until(lambda: not self._guest.exists(gone), f"{self.name}: taken back", seconds=10.0)
+
+
+class Livepatches:
+    """Loads livepatch modules."""
+
+    def __init__(self, guest: Guest, modules: Modules) -> None:
+        self._guest = guest
+        self._modules = modules
+
+    @contextlib.contextmanager
+    def load(self, name: str) -> Iterator[Livepatch]:
+        """Load the livepatch module `name`; disables it, if it still is enabled, and unloads it at the end of the ``with``."""
+        self._modules.require(name)
+        with self._modules.load(name):
+            patch = Livepatch(self._guest, name)
+            try:
+                yield patch
+            finally:
+                if self._guest.exists(f"{_LIVEPATCH}/{name}"):
+                    patch.disable()
+                released = f"[ $(cat /sys/module/{name}/refcnt) = 0 ]"
+                self._guest.wait_until(lambda: self._guest.run(released).ok, f"{name}: no longer in use")

@@ -1,0 +1,205 @@
+"""Batches: a selftest program that runs many tests in one go, whose results are taken one by one.
+
+ftracetest needs about four seconds to start under emulation, however few files it is given, and a livepatch script
+can only be run as a whole. So several tests share one process on the target; each waits for its own verdict.
+"""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from harness.model.result import Verdict
+from harness.parse import ftracetest, livepatch_log
+from harness.target.base import RunningCommand
+
+from .lab import Lab, TestStopped
+
+_FTRACE = "/payload/selftests/ftrace"
+_LIVEPATCH = "/payload/selftests/livepatch"
+_INSTANCE = "[instance]"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one test of a batch. `log`: what it printed; `started`: seconds since the epoch."""
+
+    verdict: Verdict
+    reason: str
+    log: str
+    started: float
+    seconds: float
+
+
+class Batch(Protocol):
+    """Tests that share a process."""
+
+    def outcome(self, test: str, lab: Lab) -> Outcome:
+        """Run until `test` has its verdict. Raises TestStopped; the next call then starts the rest anew."""
+
+    def log_so_far(self) -> str:
+        """What the test that was just stopped had printed."""
+
+
+class FtraceBatch:
+    """Some .tc files in one ftracetest process, and the re-runs of those that ask for it in a tracing instance."""
+
+    def __init__(self, tests: Sequence[str]) -> None:
+        self._wanted = list(tests)
+        self._outcomes: dict[str, Outcome] = {}
+        self._process = _Process()
+
+    def outcome(self, test: str, lab: Lab) -> Outcome:
+        if test not in self._outcomes:
+            self._advance(test, lab)
+        return self._outcomes.pop(test)
+
+    def log_so_far(self) -> str:
+        return self._process.log()
+
+    def _advance(self, test: str, lab: Lab) -> None:
+        process = self._process
+        if not process.belongs_to(lab):
+            process.start(lab, self._command(test))
+            self._stream = ftracetest.FtracetestStream()
+            self._current = ""
+        deadline = time.monotonic() + lab.time_limit(test)
+        while test not in self._outcomes:
+            line = process.next_line(lab, deadline=deadline, what=self._current or test)
+            if line is None:
+                raise TestStopped(
+                    Verdict.UNRESOLVED, f"ftracetest ended without running it (exit code {process.returncode})"
+                )
+            mark = self._stream.feed(line)
+            if isinstance(mark, ftracetest.Begun):
+                self._current = test_id(mark.path, instance=mark.instance)
+                deadline = time.monotonic() + lab.time_limit(self._current)
+            elif isinstance(mark, ftracetest.Ended):
+                self._outcomes[self._current] = process.outcome(mark.verdict, mark.reason)
+
+    def _command(self, test: str) -> str:
+        """ftracetest with the files of `test` and of everything in the batch behind it."""
+        files = dict.fromkeys(file_of(other) for other in self._wanted[self._wanted.index(test) :])
+        paths = " ".join(shlex.quote(f"{_FTRACE}/{name}") for name in files)
+        # -l -: logs go to standard output, so they are here before a crash; through cat, because the tests
+        # open standard output a second time, which the command channel does not allow
+        return f"cd {_FTRACE} && {{ grep -q -e --ktap ftracetest && k=-K; ./ftracetest $k -l - {paths} 2>&1 | cat; }}"
+
+
+class LivepatchBatch:
+    """One livepatch script; its tests are the TESTs that it prints."""
+
+    def __init__(self, script: str, text: str, tests: Sequence[str]) -> None:
+        self._script = script
+        self._text = text
+        self._names = [name_of(test) for test in tests]
+        self._prefix = tests[0].partition("::")[0] if tests else ""
+        self._outcomes: dict[str, Outcome] = {}
+        self._process = _Process()
+
+    def outcome(self, test: str, lab: Lab) -> Outcome:
+        if test not in self._outcomes:
+            self._advance(test, lab)
+        return self._outcomes.pop(test)
+
+    def log_so_far(self) -> str:
+        return self._process.log()
+
+    def _advance(self, test: str, lab: Lab) -> None:
+        process = self._process
+        if not process.belongs_to(lab):
+            self._start(test, lab)
+        deadline = time.monotonic() + lab.time_limit(test)
+        while test not in self._outcomes:
+            line = process.next_line(lab, deadline=deadline, what=test)
+            marks: Iterable[livepatch_log.TestEnded | None]
+            if line is None:
+                marks = self._stream.finish(process.returncode or 0)
+                if process.returncode not in (0, 4):
+                    lab.discard(
+                        f"{self._script} ended with exit code {process.returncode} and may have left patches loaded"
+                    )
+            else:
+                marks = [self._stream.feed(line)]
+            for mark in marks:
+                if mark:
+                    self._outcomes[f"{self._prefix}::{mark.name}"] = process.outcome(mark.verdict, mark.reason)
+                    deadline = time.monotonic() + lab.time_limit(test)
+
+    def _start(self, test: str, lab: Lab) -> None:
+        """The whole script, or, on a fresh target after a crash, what is left of it."""
+        first = self._names.index(name_of(test))
+        command = f"cd {_LIVEPATCH} && ./{self._script}"
+        if first:
+            rest = livepatch_log.resumed(self._text, first)
+            if rest is None:
+                raise TestStopped(
+                    Verdict.NOTRUN, f"{self._script} stopped before it and can't be resumed in the middle"
+                )
+            path = f"{_LIVEPATCH}/resumed-{self._script}"
+            lab.target.put(rest.encode(), path, mode=0o755)
+            command = f"cd {_LIVEPATCH} && ./resumed-{self._script}"
+        self._stream = livepatch_log.LivepatchStream(self._names[first:])
+        self._process.start(lab, command)
+
+
+class _Process:
+    """The process of a batch and what it printed for the test that runs now."""
+
+    def __init__(self) -> None:
+        self._epoch = 0
+        self._lines: list[str] = []
+        self._began = 0.0
+        self._running: RunningCommand | None = None
+
+    def start(self, lab: Lab, command: str) -> None:
+        self._running = lab.target.start(command)
+        self._epoch = lab.epoch
+        self._begin()
+
+    def belongs_to(self, lab: Lab) -> bool:
+        """Whether the process was started on the target that the lab has now, and has not ended."""
+        return self._running is not None and self._epoch == lab.epoch and lab.is_up and not self._running.done
+
+    def next_line(self, lab: Lab, *, deadline: float, what: str) -> str | None:
+        assert self._running is not None
+        line = lab.next_line(self._running, deadline=deadline, what=what)
+        if line is not None:
+            self._lines.append(line)
+        return line
+
+    @property
+    def returncode(self) -> int | None:
+        return self._running.returncode if self._running else None
+
+    def log(self) -> str:
+        return "\n".join([*self._lines, ""])
+
+    def outcome(self, verdict: Verdict, reason: str) -> Outcome:
+        """The outcome of the test that ends now; the next one begins with it."""
+        outcome = Outcome(verdict, reason, self.log(), self._began, time.time() - self._began)
+        self._begin()
+        return outcome
+
+    def _begin(self) -> None:
+        self._lines = []
+        self._began = time.time()
+
+
+def test_id(path: str, *, instance: bool) -> str:
+    """The id of a .tc file's test: ``selftests/ftrace/test.d/…``, with ``[instance]`` for the re-run."""
+    inner = path[path.index("test.d/") :]
+    return f"selftests/ftrace/{inner}{_INSTANCE if instance else ''}"
+
+
+def file_of(test: str) -> str:
+    """The .tc file of a test id, as ``test.d/00basic/basic1.tc``."""
+    return test.removeprefix("selftests/ftrace/").removesuffix(_INSTANCE)
+
+
+def name_of(test: str) -> str:
+    """The TEST's name in a livepatch test id."""
+    return test.partition("::")[2]

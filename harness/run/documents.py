@@ -1,0 +1,47 @@
+"""The documents of a run, made from its events.jsonl; needs neither kernel nor board."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harness.errors import UserError
+from harness.model.result import RunResults
+from harness.report.events import parse_events
+from harness.report.fold import fold
+from harness.report.html import report_html
+from harness.report.junit import junit_xml
+from harness.report.results_json import results_json
+
+EVENTS = "events.jsonl"
+_LONGEST_LOG = 1 << 20  # bytes of a test's log that documents look at, from its end
+
+
+def read_results(run_dir: Path) -> RunResults:
+    """Fold the events of a run, finished or not. UserError where `run_dir` holds none."""
+    path = run_dir / EVENTS
+    if not path.is_file():
+        raise UserError(f"{run_dir}: expected the directory of a run, with {EVENTS} in it; found none")
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        return fold(parse_events(lines))
+
+
+def write_documents(run_dir: Path) -> RunResults:
+    """Write junit.xml, results.json and report.html into `run_dir`; returns what they tell."""
+    results = read_results(run_dir)
+
+    def logs(name: str) -> str:
+        return _log(run_dir, name)
+
+    (run_dir / "junit.xml").write_text(junit_xml(results, logs=logs), encoding="utf-8")
+    (run_dir / "results.json").write_text(results_json(results), encoding="utf-8")
+    (run_dir / "report.html").write_text(report_html(results, logs=logs), encoding="utf-8")
+    return results
+
+
+def _log(run_dir: Path, name: str) -> str:
+    path = (run_dir / name).resolve()
+    if not path.is_relative_to(run_dir.resolve()) or not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _LONGEST_LOG))
+        return file.read().decode("utf-8", "replace")

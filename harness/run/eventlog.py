@@ -1,0 +1,30 @@
+"""events.jsonl: what happened, appended and flushed as it happens, so that a run that is killed can be reported."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from harness.model.result import Event, EventKind
+from harness.report.events import event_to_json
+
+
+class EventLog:
+    """Appends events to a file; every one is with the operating system before `write` returns."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("a", encoding="utf-8")
+
+    def write(self, kind: EventKind, *, test: str | None = None, **data: Any) -> Event:
+        event = Event(kind=kind, time=time.time(), test=test, data=data)
+        self._file.write(event_to_json(event) + "\n")
+        self._file.flush()
+        return event
+
+    def note(self, text: str) -> None:
+        """Something people should know that no single verdict tells."""
+        self.write(EventKind.NOTE, text=text)
+
+    def close(self) -> None:
+        self._file.close()

@@ -1,0 +1,50 @@
+"""The fixtures of testcases/: what a test asks for by name."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.model.kernel import Build
+
+from .api.guest import Guest
+from .api.modules import Livepatches, Modules
+from .api.tracefs import Tracefs
+from .plugin import Plugin
+
+
+def _plugin(request: pytest.FixtureRequest) -> Plugin:
+    plugin = request.config.pluginmanager.get_plugin("harness-run")
+    assert isinstance(plugin, Plugin)
+    return plugin
+
+
+@pytest.fixture
+def build(request: pytest.FixtureRequest) -> Build:
+    """The build under test: its files, its configuration."""
+    return _plugin(request).build
+
+
+@pytest.fixture
+def guest(request: pytest.FixtureRequest) -> Guest:
+    """The booted kernel."""
+    lab = _plugin(request).lab
+    assert lab.target
+    return Guest(lab)
+
+
+@pytest.fixture
+def tracefs(guest: Guest) -> Tracefs:
+    """The kernel's top tracing directory."""
+    return Tracefs(guest)
+
+
+@pytest.fixture
+def modules(guest: Guest, build: Build) -> Modules:
+    """Our own kernel modules."""
+    return Modules(guest, build)
+
+
+@pytest.fixture
+def livepatches(guest: Guest, modules: Modules) -> Livepatches:
+    """Our own livepatches."""
+    return Livepatches(guest, modules)

@@ -1,0 +1,187 @@
+"""The lab: the one target of a run, booted when it is needed, watched while it is used, replaced when it is spent."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from harness.errors import HarnessError
+from harness.model.board import Limits
+from harness.model.result import EventKind, Fault, FaultKind, Verdict
+from harness.target.base import Completed, LineSink, RunningCommand, Target, TargetLost
+
+from . import limits as time_limits
+from .eventlog import EventLog
+from .monitor import Monitor
+from .precheck import Findings
+
+Boot = Callable[[], tuple[Target, float]]
+_BOOT_TRIES = 2
+_POLL = 0.25
+
+
+class TestStopped(Exception):
+    """A test can't go on: it has `verdict`, because of `reason`, and where the kernel reported one, of `fault`."""
+
+    def __init__(self, verdict: Verdict, reason: str, fault: Fault | None = None) -> None:
+        super().__init__(reason)
+        self.verdict = verdict
+        self.reason = reason
+        self.fault = fault
+
+
+class Lab:
+    """Holds the target. Every wait on it goes through `lines` or `run`, which watch the console meanwhile."""
+
+    def __init__(self, boot: Boot, *, limits: Limits, events: EventLog, timeout_factor: float = 1.0) -> None:
+        self._boot = boot
+        self._limits = limits
+        self._events = events
+        self._user_factor = timeout_factor
+        self._target: Target | None = None
+        self._monitor: Monitor | None = None
+        self._boots = 0
+        self._dead: HarnessError | None = None
+        self.factor = 1.0
+        self.findings = Findings()
+        self.epoch = 0  # counts targets: what was started on an earlier one is gone
+
+    @property
+    def target(self) -> Target:
+        """The booted target, booted now when there is none. Raises what booting raises; once that has failed
+        twice in a row, every later call raises the same at once."""
+        if self._target is None:
+            if self._dead:
+                raise self._dead
+            self._target = self._boot_with_patience()
+            self._monitor = Monitor(self._target.console)
+            self.epoch += 1
+        return self._target
+
+    def _boot_with_patience(self) -> Target:
+        for attempt in range(1, _BOOT_TRIES + 1):
+            try:
+                target, seconds = self._boot()
+            except HarnessError as error:
+                self._events.note(f"boot failed (attempt {attempt}): {error.message}")
+                # the first boot of a run is not tried again: nothing is gained, and the answer comes at once
+                if attempt == _BOOT_TRIES or self._boots == 0:
+                    self._dead = error
+                    raise
+                continue
+            self._boots += 1
+            if self._boots == 1:
+                self.factor = time_limits.measure_factor(target)
+            self._events.write(
+                EventKind.BOOTED, seconds=round(seconds, 3), attempt=attempt, factor=round(self.factor, 1)
+            )
+            return target
+        raise AssertionError("unreachable")
+
+    @property
+    def is_up(self) -> bool:
+        """Whether a booted target is there; asking boots none."""
+        return self._target is not None
+
+    def time_limit(self, test: str) -> float:
+        """Seconds that the test with this id may take on this target."""
+        return time_limits.budget(test) * self.factor * self._user_factor
+
+    def discard(self, why: str) -> None:
+        """Power the target off; the next use boots a fresh one."""
+        if self._target is None:
+            return
+        self._events.note(f"target discarded: {why}")
+        if self._monitor:
+            self._monitor.close()
+        self._target.close()
+        self._target = self._monitor = None
+
+    def close(self) -> None:
+        """Power off at the end of the run."""
+        if self._target:
+            self._target.close()
+        self._target = self._monitor = None
+
+    def fault(self) -> Fault | None:
+        """The kernel report that the target has printed since it was booted, waiting for its end if one has begun."""
+        return self._monitor.settle() if self._monitor else None
+
+    def next_line(self, running: RunningCommand, *, deadline: float, what: str) -> str | None:
+        """The next line of `running`, None when it has ended.
+
+        Raises TestStopped: CRASH for a kernel report or a kernel that answers no more, TIMEOUT when `deadline`
+        (monotonic) passes and the kernel still lives, ERROR when the target is lost and its console tells nothing."""
+        while not running.done:
+            try:
+                line = running.next_line(_POLL)
+            except TargetLost as lost:
+                raise self._stopped_by_loss(lost) from None
+            self._check(what)
+            if line is not None:
+                return line
+            if time.monotonic() > deadline:
+                raise self._stopped_by_time(what)
+        return None
+
+    def run(self, command: str, *, timeout: float = 60.0, on_line: LineSink | None = None) -> Completed:
+        """Target.run under watch: kernel reports and hangs raise TestStopped; `timeout` is for this very target."""
+        started = time.monotonic()
+        running = self.target.start(command)
+        lines = []
+        while (line := self.next_line(running, deadline=started + timeout, what=f"`{command[:60]}`")) is not None:
+            lines.append(line)
+            if on_line:
+                on_line(line)
+        return Completed(
+            command=command,
+            returncode=running.returncode or 0,
+            output="\n".join(lines),
+            seconds=time.monotonic() - started,
+        )
+
+    def _check(self, what: str) -> None:
+        monitor, target = self._monitor, self._target
+        assert monitor is not None
+        assert target is not None
+        if monitor.begun:
+            fault = monitor.fault()
+            if fault:
+                raise TestStopped(Verdict.CRASH, fault.title, fault)
+            return
+        quiet = time.monotonic() - max(target.console.last_activity, target.last_word)
+        if quiet > self._limits.silence and not self._answers(target):
+            raise TestStopped(Verdict.CRASH, *self._silence(what, quiet))
+
+    def _answers(self, target: Target) -> bool:
+        return target.is_alive(timeout=max(self._limits.silence, self.factor))
+
+    def _silence(self, what: str, quiet: float) -> tuple[str, Fault]:
+        assert self._target is not None
+        self._target.diagnose()
+        title = "hang: the kernel answers no more"
+        lines = tuple(self._target.console.tail(60))
+        return f"{title} ({what}; console silent for {quiet:.0f} s)", Fault(
+            kind=FaultKind.SILENCE, title=title, lines=lines
+        )
+
+    def _stopped_by_loss(self, lost: TargetLost) -> TestStopped:
+        """An oops on the console outranks a lost connection."""
+        fault = self.fault()
+        if fault:
+            return TestStopped(Verdict.CRASH, fault.title, fault)
+        if self._target and self._target.went_down:
+            title = "reset: the machine reset or powered off by itself"
+            return TestStopped(
+                Verdict.CRASH,
+                title,
+                Fault(kind=FaultKind.PANIC, title=title, lines=tuple(self._target.console.tail(40))),
+            )
+        return TestStopped(Verdict.ERROR, lost.message)
+
+    def _stopped_by_time(self, what: str) -> TestStopped:
+        assert self._target is not None
+        if not self._answers(self._target):
+            return TestStopped(Verdict.CRASH, *self._silence(what, 0.0))
+        self._target.diagnose()
+        return TestStopped(Verdict.TIMEOUT, f"{what} did not end within its time limit; the kernel still answers")

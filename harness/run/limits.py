@@ -1,0 +1,30 @@
+"""How long a test may take: a budget for hardware, times one factor that is measured on the target."""
+
+from __future__ import annotations
+
+import fnmatch
+import time
+
+from harness.target.base import Target
+
+# Seconds on hardware that starts a process in a millisecond; emulation is measured at about twenty times that.
+# The selftests have no useful limit of their own: kselftest's 45 s are for a whole suite.
+_BUDGETS = (
+    ("selftests/ftrace/test.d/direct/*", 20.0),  # traces everything while it loads and unloads modules
+    ("selftests/livepatch/*", 10.0),  # transitions are retried once a second, up to 60 s
+    ("*", 6.0),
+)
+_PROCESSES = 20
+_REFERENCE = 0.001  # seconds for one process
+
+
+def measure_factor(target: Target) -> float:
+    """How many times slower than the reference this target starts processes; at least 1."""
+    started = time.monotonic()
+    target.run(f"i=0; while [ $i -lt {_PROCESSES} ]; do /bin/true; i=$((i+1)); done", timeout=120.0)
+    return max(1.0, (time.monotonic() - started) / _PROCESSES / _REFERENCE)
+
+
+def budget(test: str) -> float:
+    """The seconds that the test with this id may take on reference hardware."""
+    return next(seconds for pattern, seconds in _BUDGETS if fnmatch.fnmatchcase(test, pattern))

@@ -1,0 +1,56 @@
+"""The monitor: reads the console along, all the time, and says when the kernel has reported a fault."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from harness.model.result import Fault
+from harness.parse.oops import FaultScanner
+from harness.target.console import Console
+
+_SETTLE = 1.0  # seconds without a further line after which an unfinished report is taken as it is
+
+
+class Monitor:
+    """Looks for kernel reports in what `console` prints from now on."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._lock = threading.Lock()
+        self._scanner = FaultScanner()
+        self._faults: list[Fault] = []
+        self._stop = console.listen(self._take)
+
+    def _take(self, _time: float, line: str) -> None:
+        with self._lock:
+            self._scanner.feed(line)
+            self._faults += self._scanner.take()
+
+    def fault(self) -> Fault | None:
+        """The gravest complete report so far; a report under way counts once the console has been quiet for a
+        moment, or has closed."""
+        with self._lock:
+            quiet = time.monotonic() - self._console.last_activity
+            if self._scanner.begun and (quiet > _SETTLE or self._console.closed):
+                self._scanner.finish()
+                self._faults += self._scanner.take()
+            return max(self._faults, key=lambda fault: fault.is_fatal, default=None)
+
+    @property
+    def begun(self) -> bool:
+        """Whether a report has begun, complete or not."""
+        with self._lock:
+            return bool(self._faults) or self._scanner.begun
+
+    def settle(self) -> Fault | None:
+        """Wait until a report that has begun is complete, and return it; at once None where none has."""
+        while self.begun:
+            fault = self.fault()
+            if fault:
+                return fault
+            time.sleep(0.02)  # the console's thread fills the report; it ends by itself after _SETTLE
+        return None
+
+    def close(self) -> None:
+        self._stop()

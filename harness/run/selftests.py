@@ -1,0 +1,127 @@
+"""The upstream selftests as pytest items: every .tc file and its re-run in an instance, every TEST of every livepatch
+script. They are found in the build's directory, so listing them needs no target."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.model.kernel import Build
+from harness.model.result import Verdict
+from harness.parse import livepatch_log
+
+from . import precheck
+from .batch import Batch, FtraceBatch, LivepatchBatch, Outcome, file_of, test_id
+from .lab import Lab, TestStopped
+
+FTRACE = "selftests/ftrace"
+LIVEPATCH = "selftests/livepatch"
+_CHUNK = 16  # .tc files that share a process: fewer cost start-ups, more cost re-runs after a crash
+
+
+class SelftestItem(pytest.Item):
+    """One selftest; runs as part of its batch."""
+
+    def __init__(
+        self, *, test: str, suite: str, batch: Batch, lab: Lab, skip: str, tools: frozenset[str], **kwargs: object
+    ) -> None:
+        super().__init__(**kwargs)  # type: ignore[arg-type]
+        self.test = test
+        self.outcome: Outcome | None = None
+        self._suite = suite
+        self._batch = batch
+        self._lab = lab
+        self._skip = skip
+        self._tools = tools
+
+    def runtest(self) -> None:
+        self._skip = self._skip or self._lab.findings.reason_to_skip(self._suite, self._tools)
+        if self._skip:
+            raise TestStopped(Verdict.SKIP, self._skip)
+        self.outcome = self._batch.outcome(self.test, self._lab)
+        if self.outcome.verdict is not Verdict.PASS:
+            raise TestStopped(self.outcome.verdict, self.outcome.reason)
+
+    @property
+    def log(self) -> str:
+        """What the test printed on the target."""
+        if self.outcome:
+            return self.outcome.log
+        return "" if self._skip else self._batch.log_so_far()
+
+    def reportinfo(self) -> tuple[Path, None, str]:
+        return self.path, None, self.test
+
+
+class SuiteNode(pytest.Collector):
+    """The pytest parent of a suite's items."""
+
+    def collect(self) -> list[pytest.Item]:
+        return []
+
+
+def items(session: pytest.Session, *, suites: frozenset[str], build: Build, lab: Lab) -> Iterator[SelftestItem]:
+    """Every selftest of the chosen suites, in the order they run."""
+    if FTRACE in suites:
+        parent = SuiteNode.from_parent(session, name=FTRACE, nodeid=FTRACE)
+        for tests in _ftrace_batches(build.selftests / "ftrace"):
+            batch = FtraceBatch(tests)
+            for test in tests:
+                tools = precheck.tools_of(build.selftests / "ftrace" / file_of(test))
+                yield _item(parent, test, FTRACE, batch=batch, lab=lab, tools=tools)
+    if LIVEPATCH in suites:
+        parent = SuiteNode.from_parent(session, name=LIVEPATCH, nodeid=LIVEPATCH)
+        skip = livepatch_missing(build)
+        for script in sorted((build.selftests / "livepatch").glob("test-*.sh")):
+            text = script.read_text(errors="replace")
+            tests = [f"{LIVEPATCH}/{script.stem}::{name}" for name in livepatch_log.tests_in(text)]
+            batch_of_script = LivepatchBatch(script.name, text, tests)
+            for test in tests:
+                yield _item(parent, test, LIVEPATCH, batch=batch_of_script, lab=lab, skip=skip)
+
+
+def livepatch_missing(build: Build) -> str:
+    """Why this kernel can't be livepatched; empty where it can."""
+    if build.config.get("LIVEPATCH") == "y":
+        return ""
+    reason = build.without.get("LIVEPATCH", "CONFIG_LIVEPATCH is not set")
+    return f"no livepatch in {build.release} on arm64: {reason}"
+
+
+def _item(
+    parent: SuiteNode,
+    test: str,
+    suite: str,
+    *,
+    batch: Batch,
+    lab: Lab,
+    skip: str = "",
+    tools: frozenset[str] = frozenset(),
+) -> SelftestItem:
+    name = test.removeprefix(f"{suite}/")
+    item: SelftestItem = SelftestItem.from_parent(
+        parent, name=name, test=test, suite=suite, batch=batch, lab=lab, skip=skip, tools=tools
+    )
+    return item
+
+
+def _ftrace_batches(directory: Path) -> Iterator[list[str]]:
+    """Test ids in batches: some files, then the re-runs of those among them that ask for one (as ftracetest does)."""
+    files = sorted(directory.glob("test.d/**/*.tc"))
+    for chunk in _chunks(files):
+        plain = [test_id(str(path), instance=False) for path in chunk]
+        again = [test_id(str(path), instance=True) for path in chunk if _runs_in_instance(path)]
+        yield plain + again
+
+
+def _runs_in_instance(path: Path) -> bool:
+    """What ftracetest's test_on_instance asks."""
+    lines = path.read_text(errors="replace").splitlines()
+    return any(line.startswith("#") and "instance" in line.partition("flags:")[2] for line in lines)
+
+
+def _chunks(files: list[Path]) -> Iterator[list[Path]]:
+    for start in range(0, len(files), _CHUNK):
+        yield files[start : start + _CHUNK]

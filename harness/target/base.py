@@ -1,0 +1,94 @@
+"""What a booted kernel looks like to everything above: the protocols, and what can go wrong while talking."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from harness.errors import InfraError, KernelError
+
+from .console import Console
+
+LineSink = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Completed:
+    """A command that ended: its exit code (data, not an exception), its output (stdout and stderr in the order
+    written) and how long it took in seconds."""
+
+    command: str
+    returncode: int
+    output: str
+    seconds: float
+
+    @property
+    def ok(self) -> bool:
+        return self.returncode == 0
+
+
+class CommandTimeout(KernelError):
+    """A command did not end within its limit; the shell it ran in is still busy with it."""
+
+
+class TargetLost(InfraError):
+    """The channel to the target closed or was taken over by garbage. If the console shows a kernel report, that
+    outranks this: the caller asks the console before it believes the blame."""
+
+
+class RunningCommand(Protocol):
+    """A command under way: take its lines until `done`; then `returncode` is its exit code."""
+
+    done: bool
+    returncode: int | None
+
+    def next_line(self, timeout: float) -> str | None:
+        """The next line of output; None where none came within `timeout` seconds, or the command has ended."""
+
+
+class Target(Protocol):
+    """A booted kernel. `run` waits for a command, `console` is its kernel log from power-on to power-off."""
+
+    console: Console
+
+    @property
+    def last_word(self) -> float:
+        """When anything last arrived on any of the target's channels (time.monotonic)."""
+
+    @property
+    def went_down(self) -> bool:
+        """Whether the machine ended by itself (reset, power-off), as opposed to being cut off."""
+
+    def run(self, command: str, *, timeout: float = 60.0, on_line: LineSink | None = None) -> Completed:
+        """Run a shell command line. `on_line` is called with every line of output as it arrives.
+
+        Raises CommandTimeout or TargetLost."""
+
+    def start(self, command: str) -> RunningCommand:
+        """Start a shell command line whose output the caller takes line by line."""
+
+    def put(self, content: bytes, path: str, *, mode: int = 0o644) -> None:
+        """Write a file on the target."""
+
+    def get(self, path: str) -> bytes:
+        """Read a file of the target; UserError where it can't be read."""
+
+    def is_alive(self, *, timeout: float) -> bool:
+        """Whether the kernel still runs processes, asked on a way that no test keeps busy."""
+
+    def diagnose(self) -> None:
+        """Make a hung kernel print what its CPUs and tasks do on its console (SysRq), where that is possible."""
+
+    def close(self) -> None:
+        """Power off and release everything. Never raises, may be called twice."""
+
+
+class Snapshotting(Protocol):
+    """An optional power of some targets."""
+
+    def save(self, name: str) -> None:
+        """Keep the state of the running target under `name`."""
+
+    def restore(self, name: str) -> None:
+        """Go back to the state kept under `name`."""

@@ -1,0 +1,179 @@
+"""The console: one thread reads a byte stream from power-on to power-off, writes it to disk with times and hands
+it on. The one door to pexpect."""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import re
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+import pexpect
+from pexpect.spawnbase import SpawnBase
+
+LineListener = Callable[[float, str], None]
+
+_CHUNK = 1 << 16
+_LONGEST_LINE = 1 << 16  # characters; a target that never ends its line must not fill our memory
+_EXPECT_WINDOW = 1 << 20  # bytes kept for an `expect` that comes late
+
+
+class _Feed(SpawnBase):  # type: ignore[misc]  # pexpect ships no types
+    """What pexpect matches on: the bytes that the console's own thread has read."""
+
+    def __init__(self) -> None:
+        super().__init__(timeout=None, maxread=_CHUNK, searchwindowsize=None, encoding="utf-8", codec_errors="replace")
+        self._bytes = bytearray()
+        self._ready = threading.Condition()
+        self._ended = False
+
+    def push(self, data: bytes) -> None:
+        with self._ready:
+            self._bytes += data
+            if len(self._bytes) > _EXPECT_WINDOW:
+                del self._bytes[: len(self._bytes) - _EXPECT_WINDOW]
+            self._ready.notify_all()
+
+    def end(self) -> None:
+        with self._ready:
+            self._ended = True
+            self._ready.notify_all()
+
+    def read_nonblocking(self, size: int = 1, timeout: float | None = None) -> str:
+        with self._ready:
+            if not self._ready.wait_for(lambda: self._bytes or self._ended, timeout):
+                raise pexpect.TIMEOUT("nothing arrived")
+            if not self._bytes:
+                raise pexpect.EOF("the console closed")
+            data = bytes(self._bytes[:size])
+            del self._bytes[:size]
+        return str(self._decoder.decode(data, final=False))
+
+
+class Console:
+    """One byte stream of a target and its only reader.
+
+    `log` gets every byte as it arrives, each line led by ``[seconds since opening] ``. Listeners get every line
+    (without its end, undecodable bytes replaced) in the reading thread, so they must be quick.
+    """
+
+    def __init__(self, connection: socket.socket, *, log: Path | None, name: str) -> None:
+        self.name = name
+        self.opened = time.monotonic()
+        self.last_activity = self.opened
+        self._connection = connection
+        self._log: BinaryIO | None = log.open("ab", buffering=0) if log else None
+        self._at_line_start = True
+        self._listeners: list[LineListener] = []
+        self._raw_listeners: list[Callable[[bytes], None]] = []
+        self._tail: deque[str] = deque(maxlen=1000)
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._partial: list[str] = []
+        self._partial_length = 0
+        self._feed = _Feed()
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._pump, name=f"console {name}", daemon=True)
+        self._thread.start()
+
+    @property
+    def closed(self) -> bool:
+        """Whether the stream has ended: the machine is off, or the line is gone."""
+        return self._closed.is_set()
+
+    def wait_closed(self, timeout: float) -> bool:
+        """Wait until the stream has ended; False where it has not within `timeout` seconds."""
+        return self._closed.wait(timeout)
+
+    def listen(self, listener: LineListener) -> Callable[[], None]:
+        """Call `listener(monotonic time, line)` for every line from now on; the returned function ends that."""
+        self._listeners = [*self._listeners, listener]
+
+        def stop() -> None:
+            self._listeners = [other for other in self._listeners if other is not listener]
+
+        return stop
+
+    def listen_raw(self, listener: Callable[[bytes], None]) -> Callable[[], None]:
+        """Like `listen`, with every chunk of bytes as it came."""
+        self._raw_listeners = [*self._raw_listeners, listener]
+
+        def stop() -> None:
+            self._raw_listeners = [other for other in self._raw_listeners if other is not listener]
+
+        return stop
+
+    def tail(self, count: int = 40) -> list[str]:
+        """The last `count` lines, an unfinished one included (at most 1000)."""
+        partial = "".join(self._partial)
+        return [*self._tail, *([partial] if partial else [])][-count:]
+
+    def send(self, data: bytes) -> None:
+        """Send bytes; a stream that has ended swallows them (the reader notices that)."""
+        try:
+            self._connection.sendall(data)
+        except OSError:
+            self._closed.set()
+
+    def expect(self, pattern: str, *, timeout: float) -> re.Match[str] | None:
+        """Wait until the regular expression `pattern` was seen in what arrived since the last match.
+
+        None after `timeout` seconds or when the stream ends."""
+        index = self._feed.expect([pattern, pexpect.TIMEOUT, pexpect.EOF], timeout=timeout)
+        return self._feed.match if index == 0 else None
+
+    def close(self) -> None:
+        """Stop reading and close the log; may be called twice."""
+        with contextlib.suppress(OSError):
+            self._connection.shutdown(socket.SHUT_RDWR)
+        if self._thread is not threading.current_thread():
+            self._thread.join(timeout=5.0)
+        self._connection.close()
+
+    def _pump(self) -> None:
+        while True:
+            try:
+                data = self._connection.recv(_CHUNK)
+            except OSError:
+                data = b""
+            if not data:
+                break
+            self.last_activity = time.monotonic()
+            self._record(data)
+            self._feed.push(data)
+            for listener in self._raw_listeners:
+                listener(data)
+            self._split(self._decoder.decode(data))
+        if self._partial:
+            self._split("\n")
+        if self._log:
+            self._log.close()
+        self._closed.set()
+        self._feed.end()
+
+    def _record(self, data: bytes) -> None:
+        if not self._log:
+            return
+        stamp = b"[%12.6f] " % (self.last_activity - self.opened)
+        ends_line = data.endswith(b"\n")
+        body = (data[:-1] if ends_line else data).replace(b"\n", b"\n" + stamp)
+        self._log.write((stamp if self._at_line_start else b"") + body + (b"\n" if ends_line else b""))
+        self._at_line_start = ends_line
+
+    def _split(self, text: str) -> None:
+        *whole, rest = text.split("\n")
+        for part in whole:
+            self._partial.append(part)
+            line = "".join(self._partial).rstrip("\r")
+            self._partial, self._partial_length = [], 0
+            self._tail.append(line)
+            for listener in self._listeners:
+                listener(self.last_activity, line)
+        if rest and self._partial_length < _LONGEST_LINE:
+            self._partial.append(rest)
+            self._partial_length += len(rest)

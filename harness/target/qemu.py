@@ -1,0 +1,232 @@
+"""A QEMU virt machine: started here, reached over socket pairs, gone when we are gone."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from harness.errors import BootError, InfraError, KernelError
+from harness.model.board import Board
+
+from .base import CommandTimeout, Completed, LineSink, RunningCommand, TargetLost
+from .console import Console
+from .shell import Shell
+
+QEMU = "qemu-system-aarch64"
+_LAST_LINES = 40
+_CHANNELS = ("kernel", "cmd", "aux", "tty", "qmp")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Media:
+    """What a machine boots: the kernel image, the root file system and one build's payload (both ext4)."""
+
+    image: Path
+    root: Path
+    payload: Path | None = None
+
+
+def pick_accel(wanted: str = "auto") -> tuple[str, str]:
+    """The accelerator (``kvm`` or ``tcg``) and, for people, why it is that one."""
+    if wanted != "auto":
+        return wanted, "as boards.yaml asks"
+    if platform.machine() != "aarch64":
+        return "tcg", f"emulation, because this host is {platform.machine()}"
+    try:
+        os.close(os.open("/dev/kvm", os.O_RDWR))
+    except OSError as error:
+        return "tcg", f"emulation, because /dev/kvm can't be used: {error.strerror}"
+    return "kvm", "this arm64 host's /dev/kvm"
+
+
+def command_line(board: Board, media: Media, *, fds: dict[str, int], accel: str) -> list[str]:
+    """QEMU's arguments; `fds` maps the channels to inherited sockets."""
+    boot = board.boot
+    append = f"console=ttyAMA0 root=/dev/vda rw init=/harness/harness-init {board.cmdline}".strip()
+    args = [
+        # setpriv: the kernel kills QEMU when we die, however we die
+        *("setpriv", "--pdeathsig", "KILL", "--", QEMU, "-nodefaults", "-no-user-config", "-display", "none"),
+        *("-M", boot.machine, "-cpu", "host" if accel == "kvm" else boot.cpu, "-accel", _accel_argument(accel)),
+        *("-smp", str(boot.cpus), "-m", str(boot.memory_mib), "-no-reboot"),
+        *("-kernel", str(media.image), "-append", append),
+    ]
+    for channel, fd in fds.items():
+        args += ["-chardev", f"socket,id={channel},fd={fd}"]
+    args += ["-mon", "chardev=qmp,mode=control", "-serial", "chardev:kernel", "-device", "virtio-rng-pci"]
+    args += ["-device", "virtio-serial-pci,max_ports=8", "-device", "virtconsole,chardev=tty"]
+    for channel in ("cmd", "aux"):
+        args += ["-device", f"virtserialport,chardev={channel},name=harness.{channel}"]
+    for serial, disk in (("root", media.root), ("payload", media.payload)):
+        if disk:
+            args += ["-drive", f"if=none,id={serial},format=raw,snapshot=on,file={_escaped(disk)}"]
+            args += ["-device", f"virtio-blk-pci,drive={serial},serial={serial}"]
+    args += ["-netdev", "user,id=net,restrict=on", "-device", "virtio-net-pci,netdev=net,romfile="]
+    return [*args, *boot.extra_args]
+
+
+def _accel_argument(accel: str) -> str:
+    return "tcg,thread=multi" if accel == "tcg" else accel
+
+
+def _escaped(path: Path) -> str:
+    return str(path).replace(",", ",,")
+
+
+@dataclass
+class QemuTarget:
+    """A Target in QEMU; made by `boot_qemu`."""
+
+    process: subprocess.Popen[bytes]
+    console: Console
+    tty: Console
+    boot_seconds: float = 0.0
+    _shells: dict[str, Shell] = field(default_factory=dict)
+    _qmp: Console | None = None
+
+    def run(self, command: str, *, timeout: float = 60.0, on_line: LineSink | None = None) -> Completed:
+        return self._shells["cmd"].run(command, timeout=timeout, on_line=on_line)
+
+    def put(self, content: bytes, path: str, *, mode: int = 0o644) -> None:
+        self._shells["cmd"].put(content, path, mode=mode)
+
+    def get(self, path: str) -> bytes:
+        return self._shells["cmd"].get(path)
+
+    def start(self, command: str) -> RunningCommand:
+        return self._shells["cmd"].start(command)
+
+    @property
+    def last_word(self) -> float:
+        return max(shell.console.last_activity for shell in self._shells.values())
+
+    @property
+    def went_down(self) -> bool:
+        return self.process.poll() == 0  # -no-reboot: a reset or power-off ends QEMU with 0
+
+    def is_alive(self, *, timeout: float) -> bool:
+        if self.process.poll() is not None:
+            return False
+        try:
+            return self._shells["aux"].run("echo alive", timeout=timeout).output.strip() == "alive"
+        except (TargetLost, CommandTimeout):
+            return False
+
+    def diagnose(self) -> None:
+        for key in "lw":  # backtraces of the CPUs, then the blocked tasks
+            self._monitor("chardev-send-break", id="kernel")
+            self.console.send(key.encode())
+            self.console.expect(r"sysrq: [^\n]*\n", timeout=2.0)
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        for console in (self.console, self.tty, *(shell.console for shell in self._shells.values()), self._qmp):
+            if console:
+                console.close()
+
+    def _monitor(self, command: str, **arguments: object) -> None:
+        if self._qmp:
+            self._qmp.send(json.dumps({"execute": command, "arguments": arguments}).encode() + b"\n")
+            self._qmp.expect(r'"(return|error)":', timeout=5.0)
+
+
+def boot_qemu(board: Board, media: Media, *, logs: Path) -> QemuTarget:
+    """Start `board` and wait until its shell answers. `logs` gets console.log (appended) and qemu.log.
+
+    Raises InfraError where QEMU itself fails, BootError where the kernel panics, hangs or never answers.
+    Call it from the main thread: the kernel ends QEMU when the thread that started it ends."""
+    assert threading.current_thread() is threading.main_thread()
+    accel, _ = pick_accel(board.boot.accel)
+    started = time.monotonic()
+    target = _start(board, media, accel=accel, logs=logs)
+    try:
+        _wait_until_up(target, board, logs=logs)
+    except BaseException:
+        target.close()
+        raise
+    target.boot_seconds = time.monotonic() - started
+    return target
+
+
+def _start(board: Board, media: Media, *, accel: str, logs: Path) -> QemuTarget:
+    if not shutil.which(QEMU):
+        raise InfraError(f"{QEMU}: not found on PATH; install qemu-system-arm (`harness doctor` tells all)")
+    pairs = {channel: socket.socketpair() for channel in _CHANNELS}
+    fds = {channel: theirs.fileno() for channel, (_, theirs) in pairs.items()}
+    args = command_line(board, media, fds=fds, accel=accel)
+    with (logs / "qemu.log").open("ab") as log:
+        log.write(f"$ {' '.join(args)}\n".encode())
+        log.flush()
+        process = subprocess.Popen(
+            args, stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=tuple(fds.values()), start_new_session=True
+        )
+    for _, theirs in pairs.values():
+        theirs.close()
+    ours = {channel: pair[0] for channel, pair in pairs.items()}
+    target = QemuTarget(
+        process=process,
+        console=Console(ours["kernel"], log=logs / "console.log", name="ttyAMA0"),
+        tty=Console(ours["tty"], log=None, name="hvc0"),
+        _shells={name: Shell(Console(ours[name], log=None, name=f"harness.{name}")) for name in ("cmd", "aux")},
+        _qmp=Console(ours["qmp"], log=None, name="qmp"),
+    )
+    target._monitor("qmp_capabilities")
+    return target
+
+
+def _wait_until_up(target: QemuTarget, board: Board, *, logs: Path) -> None:
+    panicked = threading.Event()
+
+    def watch(_time: float, line: str) -> None:
+        if "end Kernel panic" in line:
+            panicked.set()
+
+    stop = target.console.listen(watch)
+    limit = board.limits.boot
+    deadline = time.monotonic() + limit
+    try:
+        first = target.start(":")  # its answer says that the shell is there
+        while not first.done:
+            if panicked.is_set() or time.monotonic() > deadline:
+                raise _boot_failure(target, panicked=panicked.is_set(), limit=limit, logs=logs)
+            first.next_line(0.05)
+    except TargetLost:
+        raise _boot_failure(target, panicked=panicked.is_set(), limit=limit, logs=logs) from None
+    finally:
+        stop()
+
+
+def _boot_failure(target: QemuTarget, *, panicked: bool, limit: float, logs: Path) -> InfraError | KernelError:
+    tail = target.console.tail(_LAST_LINES)
+    reason = next((line for line in tail if "Kernel panic - not syncing" in line and "---[" not in line), "")
+    if panicked or reason:
+        return BootError(f"the kernel panicked at boot: {_bare(reason)}", details=tail)
+    if target.process.poll() is not None and not tail:
+        last = (logs / "qemu.log").read_text(errors="replace").splitlines()[-5:]
+        return InfraError(
+            f"QEMU ended with exit code {target.process.returncode} before the kernel started", details=last
+        )
+    if target.process.poll() is not None:
+        return BootError("the machine reset or powered off while booting; the last console lines follow", details=tail)
+    quiet = time.monotonic() - target.console.last_activity
+    if not tail:
+        return BootError(
+            f"no console output within {limit:.0f} s: the kernel hangs before its console is up, or has none"
+        )
+    return BootError(
+        f"no shell within {limit:.0f} s (console silent for {quiet:.0f} s); the last console lines follow", details=tail
+    )
+
+
+def _bare(line: str) -> str:
+    """A console line without printk's time."""
+    return line.partition("] ")[2] if line.startswith("[") else line

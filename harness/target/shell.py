@@ -1,0 +1,160 @@
+"""Commands over a byte stream: each one framed by a random marker, so that nothing a target prints is taken for
+the end of a command."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import queue
+import secrets
+import shlex
+import time
+
+from harness.errors import UserError
+
+from .base import CommandTimeout, Completed, LineSink, TargetLost
+from .console import Console
+
+_MOST_OUTPUT = 64 << 20  # characters kept of one command's output; more is dropped, and said
+_PUT_CHUNK = 48 << 10
+
+
+class Running:
+    """A command under way in a Shell: take its lines until `done`; then `returncode` is its exit code."""
+
+    def __init__(self, shell: Shell, command: str, marker: str) -> None:
+        self.command = command
+        self.done = False
+        self.returncode: int | None = None
+        self._shell = shell
+        self._marker = marker
+        self._begun = False
+        self._held: str | None = None
+
+    def next_line(self, timeout: float) -> str | None:
+        """The next line of output; None where none came within `timeout` seconds, or the command has ended.
+
+        Raises TargetLost when the channel closed."""
+        deadline = time.monotonic() + timeout
+        while not self.done:
+            line = self._shell.take(max(0.0, deadline - time.monotonic()))
+            if line is None:
+                self._shell.check_open(self.command)
+                return None
+            ready = self._take(line)
+            if ready is not None:
+                return ready
+        return None
+
+    def _take(self, line: str) -> str | None:
+        """Look for the markers. The line before the end marker is held back by one, because the frame puts a line
+        end of its own before the marker."""
+        if not self._begun:
+            self._begun = line == f"{self._marker} begin"
+            return None
+        ended = line.startswith(f"{self._marker} end ")
+        if ended:
+            self.returncode = int(line.rsplit(" ", 1)[1])
+            self.done = True
+            self._shell.ended(self)
+            return self._held or None
+        previous, self._held = self._held, line
+        return previous
+
+
+class Shell:
+    """A shell at the other end of `console`, which reads commands from it and has no prompt and no echo (see
+    harness/build/overlay/harness-init). One command at a time."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._running: Running | None = None
+        console.listen(lambda _time, line: self._lines.put(line))
+
+    def start(self, command: str) -> Running:
+        """Start `command` in a subshell with nothing on its standard input.
+
+        Raises TargetLost while an earlier command, which somebody gave up waiting for, still runs."""
+        if self._running:
+            raise TargetLost(f"{self.console.name}: the shell is still busy with `{_short(self._running.command)}`")
+        with contextlib.suppress(queue.Empty):
+            while True:  # late words of background commands
+                self._lines.get_nowait()
+        marker = f"@@{secrets.token_hex(8)}"
+        self._running = Running(self, command, marker)
+        # eval of a quoted word: a syntax error ends the subshell, never the shell
+        frame = f"printf '\\n{marker} begin\\n'; (eval {shlex.quote(command)}) </dev/null 2>&1; "
+        self.console.send((frame + f"printf '\\n{marker} end %d\\n' $?\n").encode())
+        return self._running
+
+    def take(self, timeout: float) -> str | None:
+        """The next line that arrived, whatever it belongs to."""
+        with contextlib.suppress(queue.Empty):
+            return self._lines.get(timeout=timeout)
+        return None
+
+    def check_open(self, command: str) -> None:
+        """Raise TargetLost where the channel has closed and nothing is left to read."""
+        if self.console.closed and self._lines.empty():
+            raise TargetLost(f"{self.console.name}: the channel closed while `{_short(command)}` ran")
+
+    def ended(self, running: Running) -> None:
+        """Called by `running` when it saw its end."""
+        if self._running is running:
+            self._running = None
+
+    def run(self, command: str, *, timeout: float = 60.0, on_line: LineSink | None = None) -> Completed:
+        """Run `command` to its end; see Target.run."""
+        started = time.monotonic()
+        return finish(self.start(command), started=started, timeout=timeout, on_line=on_line)
+
+    def put(self, content: bytes, path: str, *, mode: int = 0o644) -> None:
+        """Write a file; the command line carries it in base64, in pieces."""
+        quoted = shlex.quote(path)
+        for start in range(0, len(content) or 1, _PUT_CHUNK):
+            piece = base64.b64encode(content[start : start + _PUT_CHUNK]).decode()
+            redirect = ">" if start == 0 else ">>"
+            done = self.run(f"base64 -d {redirect} {quoted} <<'@@'\n{piece}\n@@", timeout=120.0)
+            if not done.ok:
+                raise UserError(f"{path}: can't be written on the target: {done.output.strip()}")
+        self.run(f"chmod {mode:o} {quoted}")
+
+    def get(self, path: str) -> bytes:
+        """Read a file."""
+        done = self.run(f"base64 -w 76 {shlex.quote(path)}", timeout=120.0)
+        if not done.ok:
+            raise UserError(f"{path}: can't be read on the target: {done.output.strip()}")
+        return base64.b64decode(done.output)
+
+
+def finish(running: Running, *, started: float, timeout: float, on_line: LineSink | None = None) -> Completed:
+    """Wait for `running` to end; CommandTimeout `timeout` seconds after `started` (monotonic)."""
+    lines: list[str] = []
+    kept = 0
+    while not running.done:
+        left = started + timeout - time.monotonic()
+        if left <= 0:
+            raise CommandTimeout(f"`{_short(running.command)}` did not end within {timeout:.0f} s")
+        line = running.next_line(min(left, 1.0))
+        if line is None:
+            continue
+        if on_line:
+            on_line(line)
+        kept += len(line)
+        if kept < _MOST_OUTPUT:
+            lines.append(line)
+    if kept >= _MOST_OUTPUT:
+        lines.append(f"[the output went on; {_MOST_OUTPUT} characters are kept]")
+    assert running.returncode is not None
+    return Completed(
+        command=running.command,
+        returncode=running.returncode,
+        output="\n".join(lines),
+        seconds=time.monotonic() - started,
+    )
+
+
+def _short(command: str) -> str:
+    first = command.strip().partition("\n")[0]
+    return first if len(first) <= 80 else first[:77] + "..."

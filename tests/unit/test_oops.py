@@ -1,0 +1,230 @@
+"""Kernel reports: golden logs in tests/data/oops (UPDATE_GOLDEN=1 rewrites what is expected), and their edges."""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+from harness.model.result import Fault, FaultKind
+from harness.parse import oops
+from harness.parse.oops import FaultScanner, scan
+
+DATA = Path(__file__).parents[1] / "data" / "oops"
+LOGS = sorted(DATA.glob("*.log"))
+WARNING = "[    1.000000] WARNING: CPU: 0 PID: 1 at kernel/a.c:7 f+0x1/0x2"
+END = "[    1.000001] ---[ end trace 0000000000000000 ]---"
+
+
+def _text(log: Path) -> str:
+    return log.read_bytes().decode("utf-8", "replace")
+
+
+def _render(faults: tuple[Fault, ...]) -> str:
+    """The golden form: enough to see a report cut too early or too late."""
+    blocks = [
+        f"kind: {fault.kind}\ntitle: {fault.title}\nfatal: {'yes' if fault.is_fatal else 'no'}\n"
+        f"lines: {len(fault.lines)}\nfirst: {fault.lines[0]}\nlast: {fault.lines[-1]}\n"
+        for fault in faults
+    ]
+    return "\n".join(blocks) or "none\n"
+
+
+@pytest.mark.parametrize("log", LOGS, ids=lambda log: log.stem)
+def test_golden(log: Path) -> None:
+    found = _render(scan(_text(log).split("\n")))
+    expected = log.with_suffix(".expected")
+    if os.environ.get("UPDATE_GOLDEN"):
+        expected.write_text(found, encoding="utf-8")
+    assert found == expected.read_text(encoding="utf-8")
+
+
+def test_there_are_golden_logs() -> None:
+    assert len(LOGS) >= 15
+    assert {log.with_suffix(".expected") for log in LOGS} == set(DATA.glob("*.expected"))
+
+
+@pytest.mark.parametrize("log", LOGS, ids=lambda log: log.stem)
+def test_one_character_chunks(log: Path) -> None:
+    scanner = FaultScanner()
+    for character in _text(log):
+        scanner.feed_text(character)
+    scanner.finish()
+    assert scanner.take() == scan(_text(log).split("\n"))
+
+
+@pytest.mark.parametrize("log", LOGS, ids=lambda log: log.stem)
+def test_equal_crashes_have_equal_titles(log: Path) -> None:
+    """The same crash with other addresses, tasks and a later time is the same crash."""
+    other = _text(log).replace("ffff0000", "ffff5a5a").replace("insmod", "modprobe").replace("CPU#1", "CPU#3")
+    faults, others = scan(_text(log).split("\n")), scan(other.split("\n"))
+    titles = [fault.title.replace("insmod", "modprobe") for fault in faults]
+    assert titles == [fault.title for fault in others]
+
+
+@pytest.mark.parametrize("log", LOGS, ids=lambda log: log.stem)
+def test_without_timestamps(log: Path) -> None:
+    """A kernel with printk.time=0 reports the same, but for a lone `BUG:`, which anybody could have printed."""
+    if log.stem.startswith(("none-", "damaged-", "atomic-")):
+        pytest.skip("needs its timestamps")
+    bare = [oops._PREFIX.sub("", line, count=1) for line in _text(log).split("\n")]
+    assert [fault.title for fault in scan(bare)] == [fault.title for fault in scan(_text(log).split("\n"))]
+
+
+def test_begins_at_once_and_is_fatal_at_once() -> None:
+    scanner = FaultScanner()
+    scanner.feed("[    1.000000] all is well")
+    assert not scanner.begun
+    scanner.feed("[    2.000000] Unable to handle kernel paging request at virtual address ffff800000000000")
+    assert scanner.begun
+    assert not scanner.fatal
+    assert scanner.faults == ()
+    assert scanner.current is not None
+    assert scanner.current.kind is FaultKind.OOPS
+    scanner.feed("[    2.000001] Kernel panic - not syncing: Oops: Fatal exception")
+    assert scanner.fatal
+    assert scanner.faults == ()
+    scanner.feed("[    2.000002] ---[ end Kernel panic - not syncing: Oops: Fatal exception ]---")
+    assert not scanner.begun
+    assert scanner.fatal
+    (fault,) = scanner.take()
+    assert fault.title == "panic: Unable to handle kernel paging request"
+    assert scanner.take() == ()
+    assert not scanner.fatal
+
+
+def test_end_marker_leaves_room_for_the_panic_then_closes() -> None:
+    scanner = FaultScanner()
+    scanner.feed(WARNING)
+    scanner.feed(END)
+    assert scanner.begun
+    for number in range(oops.LINGER + 1):
+        scanner.feed(f"[    2.{number:06}] usb 1-1: new device")
+    assert not scanner.begun
+    (fault,) = scanner.take()
+    assert fault.lines == (WARNING, END)
+
+
+def test_panic_after_the_oops_was_taken_still_names_it() -> None:
+    scanner = FaultScanner()
+    scanner.feed("[    1.000000] Internal error: Oops: 0000000096000007 [#1] SMP")
+    scanner.feed("[    1.000000] pc : victim+0x1/0x2")
+    scanner.finish()
+    assert [fault.title for fault in scanner.take()] == ["Oops in victim"]
+    scanner.feed("[    1.000002] Kernel panic - not syncing: Oops: Fatal exception")
+    scanner.finish()
+    assert [fault.title for fault in scanner.take()] == ["panic: Oops in victim"]
+
+
+def test_two_reports_back_to_back() -> None:
+    second = WARNING.replace("a.c:7 f", "b.c:8 g")
+    assert [fault.title for fault in scan([WARNING, second])] == [
+        "WARNING in f (kernel/a.c:7)",
+        "WARNING in g (kernel/b.c:8)",
+    ]
+
+
+def test_warning_inside_a_panic_belongs_to_it() -> None:
+    faults = scan(["[    1.000000] Kernel panic - not syncing: sysrq triggered crash", WARNING, END])
+    assert [fault.title for fault in faults] == ["panic: sysrq triggered crash"]
+
+
+def test_cut_here_alone() -> None:
+    cut = "[    1.000000] ------------[ cut here ]------------"
+    assert [fault.title for fault in scan([cut])] == ["WARNING: report cut short"]
+    (fault,) = scan([cut, "[    1.000000] bad cookie 0xffff000012345678"])
+    assert fault.title == "WARNING: bad cookie ADDR"
+
+
+def test_a_new_boot_ends_a_report() -> None:
+    scanner = FaultScanner()
+    scanner.feed("[    9.000000] Kernel panic - not syncing: Fatal")
+    scanner.feed("[    0.000000] Booting Linux on physical CPU 0x0000000000 [0x413fd0c1]")
+    assert not scanner.begun
+    assert len(scanner.take()[0].lines) == 1
+
+
+def test_unrelated_lines_end_an_unmarked_report_and_are_left_out() -> None:
+    lines = ["[    1.000000] watchdog: BUG: soft lockup - CPU#0 stuck for 22s! [sh:1]", "[    1.000000] Call trace:",
+             "[    1.000000]  spin+0x1/0x2"]  # fmt: skip
+    scanner = FaultScanner()
+    for line in [*lines, *(f"[    2.000000] message {n}" for n in range(oops.PATIENCE_TRACED))]:
+        scanner.feed(line)
+    assert not scanner.begun
+    assert scanner.take() == (Fault(kind=FaultKind.SOFT_LOCKUP, title="soft lockup in spin", lines=tuple(lines)),)
+
+
+def test_memory_is_bounded() -> None:
+    scanner = FaultScanner()
+    scanner.feed("[    1.000000] Kernel panic - not syncing: first")
+    for number in range(3 * oops.SPAN):
+        scanner.feed(f"[    2.000000] Dumping {number} " + "x" * 5000)
+    scanner.finish()
+    (fault,) = scanner.take()
+    assert len(fault.lines) == oops.HEAD_LINES + 1 + oops.TAIL_LINES
+    assert max(map(len, fault.lines)) <= oops.MAX_LINE
+    assert "lines left out" in fault.lines[oops.HEAD_LINES]
+
+
+def test_a_flood_of_faults_is_bounded() -> None:
+    scanner = FaultScanner()
+    for _ in range(oops.MAX_FAULTS + 50):
+        scanner.feed(WARNING)
+        scanner.feed(END)
+    scanner.finish()
+    assert len(scanner.take()) == oops.MAX_FAULTS
+    assert scanner.dropped == 50
+
+
+def test_an_endless_line_is_bounded_and_read() -> None:
+    scanner = FaultScanner()
+    scanner.feed_text("x" * 100_000 + WARNING)
+    scanner.finish()
+    assert [fault.title for fault in scanner.take()] == ["WARNING in f (kernel/a.c:7)"]
+
+
+def test_garbage_breaks_nothing() -> None:
+    source = random.Random(4711)
+    noise = ["\x1b[", "\x1b]0;", "\x00", "\r", "[    1.0", "00000]", "\n", "WARNING: ", "at ", "Kernel panic - ",
+             "\udc80", "é", "BUG: ", "pc : ", "---[ end ", "Call trace:", "INFO: ", "{what}", "%s"]  # fmt: skip
+    scanner = FaultScanner()
+    for _ in range(20_000):
+        scanner.feed_text(source.choice(noise))
+    scanner.finish()
+    assert all(fault.title and "\x1b" not in fault.title for fault in scanner.take())
+
+
+@pytest.mark.parametrize(
+    ("line", "title"),
+    [
+        ("Kernel panic - not syncing: Attempted to kill init! exitcode=0x0000000b",
+         "panic: Attempted to kill init! exitcode=0x0000000b"),
+        ("Kernel panic - not syncing: stack-protector: Kernel stack is corrupted in: f+0x1/0x2",
+         "panic: stack-protector: Kernel stack is corrupted in: f"),
+        ("Kernel panic - not syncing", "panic: report cut short"),
+        ("WARNING: CPU: 3 PID: 99 at f+0x1/0x2", "WARNING in f"),
+        ("WARNING: ./include/linux/x.h:5 at f.isra.0+0x1/0x2 [mod], CPU#1: a b/12",
+         "WARNING in f (include/linux/x.h:5)"),
+        ("WARNING: inconsistent lock state", "lockdep: inconsistent lock state"),
+        ("WARNING: possible recursive locking detected", "lockdep: possible recursive locking detected"),
+        ("WARNING: SOFTIRQ-safe -> SOFTIRQ-unsafe lock order detected",
+         "lockdep: SOFTIRQ-safe -> SOFTIRQ-unsafe lock order detected"),
+        ("WARNING: sh/12 still has locks held!", "lockdep: task still has locks held"),
+        ("Bad mode in Error handler detected on CPU0, code 0xbf000000 -- SError", "panic: Bad mode in Error handler"),
+        ("Unhandled fault at 0xffff800010000000", "Unhandled fault"),
+        ("NMI watchdog: Watchdog detected hard LOCKUP on cpu 0", "hard lockup"),
+        ("INFO: rcu_preempt self-detected stall on CPU { 1}", "RCU stall"),
+        ("INFO: task ksoftirqd/1:18 blocked for more than 120 seconds.", "hung task: ksoftirqd"),
+        ("INFO: task sh:18 <writer> blocked for more than 120 seconds.", "hung task: sh"),
+        ("BUG: KASAN: null-ptr-deref in f+0x1/0x2", "KASAN: null-ptr-deref in f"),
+        ("BUG: KASAN: invalid-access", "KASAN: invalid-access"),
+        ("[    1.000000] BUG: spinlock bad magic on CPU#0, swapper/0/1", "BUG: spinlock bad magic on"),
+        ("BUG kmalloc-64 (Tainted: G    O): Right Redzone overwritten",
+         "BUG in slab kmalloc-64: Right Redzone overwritten"),
+        ("kernel BUG at f+0x1/0x2 [verbose debug info unavailable]", "kernel BUG in f"),
+    ],
+)  # fmt: skip
+def test_titles_of_single_lines(line: str, title: str) -> None:
+    assert [fault.title for fault in scan([line])] == [title]
