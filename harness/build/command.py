@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import time
@@ -16,6 +17,7 @@ from typing import IO
 from harness.errors import InfraError
 
 TICK_S = 0.25
+GRACE_S = 3.0
 # Set while git runs a hook: a harness started from one would otherwise work on that repository.
 GIT_HOOK_VARIABLES = frozenset(
     {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR", "GIT_PREFIX"}
@@ -50,17 +52,19 @@ def run(
     stdin: IO[bytes] | None = None,
     output: IO[bytes] | None = None,
     tick: Callable[[], None] | None = None,
+    finishes: bool = False,
 ) -> Finished:
     """Run `args` to its end.
 
     `env`: set on top of ours. `stdin`: a file to read from (default: empty). `output`: a file that takes both
     output streams (then `stdout` and `stderr` are empty). `tick`: called about four times a second meanwhile.
+    `finishes`: see `started`.
     Raises InfraError when the program does not exist or exceeds `timeout` seconds; then all of its
     children die with it.
     """
     words = [os.fspath(arg) for arg in args]
     pipe = subprocess.PIPE if output is None else output
-    with started(words, cwd=cwd, env=env, stdin=stdin, stdout=pipe, stderr=pipe) as process:
+    with started(words, cwd=cwd, env=env, stdin=stdin, stdout=pipe, stderr=pipe, finishes=finishes) as process:
         deadline = time.monotonic() + timeout
         while True:
             left = deadline - time.monotonic()
@@ -88,29 +92,46 @@ def started(
     stdin: IO[bytes] | None = None,
     stdout: IO[bytes] | int = subprocess.PIPE,
     stderr: IO[bytes] | int = subprocess.PIPE,
+    finishes: bool = False,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A running program; it and its children are killed when the block is left before it ended."""
+    """A running program; it and its children are ended when the block is left before it ended, and when we die.
+
+    `finishes`: should we be interrupted or killed, it goes on to its end (dpkg must not be stopped half-way).
+    """
+    if cwd is not None and not cwd.is_dir():
+        raise InfraError(f"{cwd}: the directory vanished")
+    if shutil.which(words[0]) is None:
+        raise InfraError(f"{words[0]}: no such command on this host; `harness doctor` tells what to install")
+    tied = ["setpriv", "--pdeathsig", "KILL", "--"] if shutil.which("setpriv") and not finishes else []
     try:
         process = subprocess.Popen(
-            list(words),
+            [*tied, *words],
             cwd=cwd,
             env=command_env(env),
             stdin=stdin or subprocess.DEVNULL,
             stdout=stdout,
             stderr=stderr,
-            # Its own group: git and apt work through helpers, which have to die with them.
+            # Its own group: git and apt work through helpers, which have to end with them.
             start_new_session=True,
         )
-    except FileNotFoundError as error:
-        if cwd is not None and not cwd.is_dir():
-            raise InfraError(f"{cwd}: the directory vanished") from error
-        raise InfraError(f"{words[0]}: no such command on this host; `harness doctor` tells what to install") from error
     except OSError as error:
         raise InfraError(f"{words[0]}: cannot be started: {error.strerror}") from error
     with process:
+        leave = False
         try:
             yield process
+        except KeyboardInterrupt:
+            leave = finishes
+            raise
         finally:
-            if process.poll() is None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
+            if process.poll() is None and not leave:
+                _end_group(process)
+
+
+def _end_group(process: subprocess.Popen[bytes]) -> None:
+    """Ask, then insist, also with helpers that outlived their leader."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=GRACE_S)
+        os.killpg(process.pid, signal.SIGKILL)

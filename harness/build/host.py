@@ -322,7 +322,7 @@ def _logged(words: Sequence[str], log: Path, *, timeout: float, progress: Progre
                 done = log.read_bytes()[start:].count(b"\nSetting up ")
                 progress.advance("installing host packages", done, None)
 
-            done = run(words, timeout=timeout, output=output, tick=tick)
+            done = run(words, timeout=timeout, output=output, tick=tick, finishes=True)
         if done.status == 0:
             return None
         said = log.read_bytes()[start:].decode(errors="replace").splitlines()

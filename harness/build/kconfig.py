@@ -186,7 +186,7 @@ def _judge(
 
 def _hangs_on_regs(explanation: Explanation) -> bool:
     names = {explanation.symbol, *explanation.blockers}
-    return any(name.startswith(_WITH_REGS) for name in names)
+    return explanation.by_toolchain and any(name.startswith(_WITH_REGS) for name in names)
 
 
 def _refusal(refused: Sequence[tuple[Request, str]], config: Mapping[str, str]) -> UserError:

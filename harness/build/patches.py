@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import json
 import lzma
-import os
 import re
 import stat
 import tempfile
@@ -166,7 +166,8 @@ def apply_series(tree: Path, patches: Sequence[Patch], *, state: Path) -> bool:
     """
     try:
         record = _load_record(state)
-        standing = {path: _read(tree, path, who="state") for path in record.forms}
+        # A directory stands where a series removed a file to make room for it.
+        standing = {p: None if _is_directory(tree / p) else _read(tree, p, who=str(tree)) for p in record.forms}
         _refuse_foreign(tree, record, standing)
         series = tuple(patch.sha256 for patch in patches)
         settled = all(_digest(standing[path]) == forms[-1] for path, forms in record.forms.items())
@@ -190,7 +191,7 @@ def _bring(
     state: Path,
 ) -> bool:
     """Write what differs, between two writes of the record, so that a kill at any point leaves all that is needed."""
-    for path in overlay.files.keys() - standing.keys():
+    for path in sorted(overlay.files.keys() - standing.keys()):
         standing[path] = overlay.base[path]
         if (original := standing[path]) is not None:
             _write(state / "pristine" / path, original)
@@ -200,7 +201,8 @@ def _bring(
     _save_record(state, _Record(series=(), forms=forms, complete=False))
     changed = [path for path in sorted(wanted) if wanted[path] != standing[path]]
     for path in standing:  # what a killed run left
-        _scratch(tree / path).unlink(missing_ok=True)
+        with contextlib.suppress(NotADirectoryError):
+            _scratch(tree / path).unlink(missing_ok=True)
     for path in changed:  # removals first: a file may make room for a directory
         if wanted[path] is None:
             _remove(tree / path, top=tree)
@@ -209,7 +211,7 @@ def _bring(
             _write(tree / path, file)
     done = {path: (pristine[path], _digest(wanted[path])) for path in overlay.files}
     _save_record(state, _Record(series=series, forms=done))
-    for path in standing.keys() - overlay.files.keys():
+    for path in sorted(standing.keys() - overlay.files.keys(), reverse=True):
         _remove(state / "pristine" / path, top=state)
     return bool(changed)
 
@@ -247,7 +249,7 @@ def _save_record(state: Path, record: _Record) -> None:
 
 
 def _pristine(state: Path, path: str, digest: str) -> _File | None:
-    file = None if digest == _ABSENT else _read(state / "pristine", path, who="state")
+    file = None if digest == _ABSENT else _read(state / "pristine", path, who=str(state))
     if _digest(file) != digest:
         raise InfraError(
             f"{state}: {path}: expected the pristine copy of the file, found it lost or changed: "
@@ -276,25 +278,30 @@ def _read(tree: Path, path: str, *, who: str) -> _File | None:
         return None
 
 
+def _is_directory(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
+
+
 def _scratch(path: Path) -> Path:
     return path.with_name(f".{path.name}{_SCRATCH}")
 
 
 def _write(path: Path, file: _File) -> None:
-    """Replace `path` as a whole; never writes into the old file, which may have other names elsewhere."""
+    """Replace `path` as a whole; never writes into the old file, which may have other names elsewhere.
+
+    Not synced: what a power cut damages has the wrong checksum, and is refused by the next call.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = _scratch(path)
-    with scratch.open("wb") as out:
-        out.write(file.content)
-        out.flush()
-        os.fsync(out.fileno())
+    scratch.write_bytes(file.content)
     scratch.chmod(file.mode)
     scratch.replace(path)
 
 
 def _remove(path: Path, *, top: Path) -> None:
     """Remove a file, and the directories below `top` that this leaves empty."""
-    path.unlink(missing_ok=True)
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        path.unlink()
     for parent in path.parents:
         if parent == top or (parent.is_dir() and any(parent.iterdir())):
             return
@@ -438,7 +445,9 @@ def _likeliest(expected: Sequence[str], lines: Sequence[str], *, near: int) -> i
     """The index in `lines` where most of `expected` is found, the one nearest to `near` among equals."""
 
     def likeness(at: int) -> tuple[int, int]:
-        return sum(a == b for a, b in zip(expected, lines[at:], strict=False) if a.strip()), -abs(at - near)
+        there = lines[at : at + len(expected)]
+        same = sum(a == b for a, b in zip(expected, there, strict=False) if a.strip())
+        return same, -abs(at - near)
 
     best = max(range(len(lines)), key=likeness)
     return best if likeness(best)[0] else near

@@ -26,14 +26,14 @@ class _QemuBoot(document.Strict):
     cpus: int = pydantic.Field(QemuBoot.cpus, ge=1, le=512)
     memory_mib: int = pydantic.Field(QemuBoot.memory_mib, ge=128)
     accel: Literal["auto", "kvm", "tcg"] = "auto"
-    extra_args: list[str] = []
+    extra_args: list[str] = pydantic.Field(default_factory=list)
 
 
 class _Board(document.Strict):
     description: str = ""
     boot: _QemuBoot
     cmdline: str = ""
-    kconfigs: list[str] = []
+    kconfigs: list[str] = pydantic.Field(default_factory=list)
     limits: _Limits = _Limits()
 
 

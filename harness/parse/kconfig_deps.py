@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from harness.parse.kconfig_expr import (
@@ -26,6 +26,7 @@ from harness.parse.kconfig_expr import (
 from harness.parse.kconfig_lang import Definition, Kconfig
 
 NEVER = "which no arm64 configuration of this kernel can have"
+RULED_OUT = "which is ruled out by this compiler or linker"
 NOT_THERE = "arm64 of this kernel has no such symbol"
 _BUILD_ONLY = "COMPILE_TEST"
 """Lets code compile that is BROKEN or another machine's; no way to a kernel that boots."""
@@ -39,9 +40,9 @@ class Explanation:
 
     `exists`: the kernel knows it. `prompt`: what menuconfig calls it (None: it cannot be set by hand).
     `unmet`: the terms of its dependencies that are false (where it is `architectural`: those that can't be true).
-    `conflicts`: other reasons (another member of its choice
-    is set, another symbol selects it, …). `architectural`: no configuration of this architecture with this
-    compiler can have it. `chain`: from `symbol` down to where the cause lies. `blockers`: every symbol whose
+    `conflicts`: other reasons (another member of its choice is set, another symbol selects it, …).
+    `architectural`: no configuration of this architecture with this compiler can have it; `by_toolchain`: another
+    compiler or linker might. `chain`: from `symbol` down to where the cause lies. `blockers`: every symbol whose
     absence plays a part.
     """
 
@@ -51,6 +52,7 @@ class Explanation:
     unmet: tuple[str, ...] = ()
     conflicts: tuple[str, ...] = ()
     architectural: bool = False
+    by_toolchain: bool = False
     chain: tuple[str, ...] = ()
     blockers: frozenset[str] = frozenset()
 
@@ -65,14 +67,19 @@ class Explanation:
         if not self.exists:
             return NOT_THERE
         if self.architectural and len(self.chain) < 2 and not self.unmet:
-            return "no arm64 configuration of this kernel can have it"
-        parts = [f"needs {' and '.join(self.unmet)}"] if self.unmet else []
+            whole = RULED_OUT if self.by_toolchain else f"{NEVER} it"
+            return whole.removeprefix("which ").removeprefix("is ")
+        parts = [f"needs {_joined(self.unmet)}"] if self.unmet else []
         if self.unmet and self.unmet[:1] == self.chain[1:2]:
             parts = [f"needs {', which needs '.join(self.chain[1:])}"]
             parts += [f"needs {term}" for term in self.unmet[1:]] if not self.architectural else []
         if self.architectural:
-            parts[0] += f", {NEVER}"
+            parts[0] += f", {RULED_OUT if self.by_toolchain else NEVER}"
         return "; ".join([*parts, *self.conflicts]) or "its dependencies look met; see the kernel's Kconfig files"
+
+
+def _joined(terms: Sequence[str]) -> str:
+    return " and ".join(f"({term})" if " || " in term and len(terms) > 1 else term for term in terms)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +90,7 @@ class Explainer:
     kconfig: Kconfig
     config: Mapping[str, str]
     reach: Reach
+    reach_with_any_toolchain: Reach
     selectors: Mapping[str, list[tuple[str, Expr]]]
     choices: Mapping[str, list[str]] = field(default_factory=dict)
 
@@ -105,6 +113,7 @@ class Explainer:
             unmet=tuple(dict.fromkeys(str(term) for term in unmet if term != MODULE)),
             conflicts=() if unmet and MODULE not in unmet else self._conflicts(symbol, definitions, wanted=wanted),
             architectural=architectural,
+            by_toolchain=architectural and symbol in self.reach_with_any_toolchain.possible,
             chain=tuple(self._chain(symbol, unmet, architectural=architectural)),
             blockers=frozenset(self._blockers(symbol)),
         )
@@ -217,6 +226,7 @@ def explainer(kconfig: Kconfig, config: Mapping[str, str]) -> Explainer:
         kconfig=kconfig,
         config=config,
         reach=Reach(kconfig, config),
+        reach_with_any_toolchain=Reach(kconfig, config, any_toolchain=True),
         selectors=selectors,
         choices=choices,
     )
@@ -250,10 +260,12 @@ class Reach:
 
     Judged generously, each dependency by itself: a symbol counts as out of reach only where its dependencies, its
     defaults and all that could select it are out of reach too. What macro calls answer (the compiler's and the
-    linker's abilities) is read off the final configuration where that shows it. `possible`: their names.
+    linker's abilities) is read off the final configuration where that shows it; with `any_toolchain` it is taken
+    to be yes. `possible`: their names.
     """
 
-    def __init__(self, kconfig: Kconfig, config: Mapping[str, str]) -> None:
+    def __init__(self, kconfig: Kconfig, config: Mapping[str, str], *, any_toolchain: bool = False) -> None:
+        self._any_toolchain = any_toolchain
         self._kconfig = kconfig
         self._config = config
         self.possible: set[str] = set(config)
@@ -297,7 +309,8 @@ class Reach:
             yield name
         if name in self.possible:
             for target, condition in (*definition.selects, *definition.implies):
-                if target not in self.possible and self.can(condition) and not self._refused(target, condition):
+                whole = And(Symbol(name), condition)
+                if target not in self.possible and self.can(whole) and not self._refused(target, whole):
                     yield target
 
     def _can_be_set(self, definition: Definition) -> bool:
@@ -314,7 +327,9 @@ class Reach:
     def _refused(self, symbol: str, expr: Expr) -> bool:
         """Whether the final configuration shows that a macro call in `expr` is false: all else in it holds, and
         `symbol` is not set all the same."""
-        return symbol not in self._config and has_macro(expr) and bool(evaluate(expr, self._config, macro=2))
+        if self._any_toolchain or symbol in self._config:
+            return False
+        return has_macro(expr) and bool(evaluate(expr, self._config, macro=2))
 
     def can(self, expr: Expr, *, be: bool = True) -> bool:
         """Whether some configuration makes `expr` true (or, with `be` False, makes it false)."""

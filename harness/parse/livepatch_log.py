@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 from harness.model.result import Verdict
 
-_START = re.compile(r'^(?P<indent>\s*)start_test "(?P<name>[^"]+)"', re.MULTILINE)
+_START = re.compile(r'^(?P<indent>[ \t]*)start_test "(?P<name>[^"]+)"', re.MULTILINE)
 _TEST = re.compile(r"^TEST: (?P<name>.*?) \.\.\. ?(?P<rest>.*)$")
 _ASSIGNMENT = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*=")
 
 
-def tests_in(script: str) -> list[str]:
+def names_in(script: str) -> list[str]:
     """The names of a script's TESTs in order; a name used again gets `` (2)`` behind it."""
     seen: Counter[str] = Counter()
     names = []

@@ -30,7 +30,7 @@ MAX_LINE = 1000
 _STAMP = re.compile(r"(?:<\d{1,3}>)?\[ {0,7}\d+\.\d{6}\]")
 _PREFIX = re.compile(r"(?:<\d{1,3}>)?(?P<stamp>\[ {0,7}\d+\.\d{6}\])?\s?(?:\[ {0,7}[CT]\d+\]\s?)?(?:<\d{1,3}>)?")
 _ESCAPE = re.compile(
-    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
+    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
 )
 
 _END = re.compile(r"---\[ end (?:trace\b|Kernel panic)|Rebooting in \d+ seconds")

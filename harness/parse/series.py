@@ -110,8 +110,7 @@ class _DiffReader:
             stamps = "old" * bool(_EPOCH.search(old)) + "new" * bool(_EPOCH.search(new))
             for ahead, (mark, side) in enumerate((("--- a/", old), ("+++ b/", new))):
                 self._rewrite(self.at + ahead, mark, side)
-            if not git or not self._was_moved(head):
-                head = replace(head, old=self._path(old), new=self._path(new))
+            head = replace(head, old=self._path(old), new=self._path(new))
             self.at += 2
         if _BINARY.match(self._line()):
             raise self._error(f"{head.path}: expected lines of text: binary changes are not supported", self._line())
@@ -119,10 +118,6 @@ class _DiffReader:
         if head.old is None and head.new is None:
             raise self._error("expected the name of a file", self._line())
         return head if git else _plain(head, stamps)
-
-    @staticmethod
-    def _was_moved(head: FileDiff) -> bool:
-        return head.copy or (head.old is not None and head.new is not None and head.old != head.new)
 
     def _git_header(self) -> FileDiff:
         names, length = self._line()[len("diff --git ") :], 1

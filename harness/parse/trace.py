@@ -10,7 +10,8 @@ _NAME = r"(?P<function>[A-Za-z_.$][\w.$]*)(?:\+(?P<offset>0x[0-9a-f]+)(?:/0x[0-9
 _PARENT = r"(?P<parent>[A-Za-z_.$][\w.$]*)(?:\+(?P<parent_offset>0x[0-9a-f]+)(?:/0x[0-9a-f]+)?)?(?: \[\w+\])?"
 # "            bash-71      [001] d..2.    12.345678: vfs_read <-ksys_read"
 _CALL = re.compile(rf"^\s*(?P<task>.+)-(?P<pid>\d+)\s+\[(?P<cpu>\d+)\].*?\s[\d.]+: {_NAME}(?:\(.*\))? <-{_PARENT}")
-# " 1)   0.512 us    |    fput();" and " 1)               |  ksys_read() {" and " 1)  + 12.3 us    |  } /* ksys_read ret=0x0 */"
+# " 1)   0.512 us    |    fput();", " 1)               |  ksys_read() {",
+# " 1)  + 12.3 us    |  } /* ksys_read ret=0x0 */"
 _GRAPH = re.compile(r"^\s*(?:(?P<cpu>\d+)\))?(?P<duration>[^|]*)\|(?P<indent>\s*)(?P<rest>.*)$")
 _OPEN = re.compile(rf"^{_NAME}\(.*\) \{{")
 _LEAF = re.compile(rf"^{_NAME}\(.*\);(?P<tail>.*)$")

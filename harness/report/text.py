@@ -8,8 +8,8 @@ from collections.abc import Mapping
 LOG_TAIL = 256 * 1024  # characters of a log that go into a document
 
 _ANSI = re.compile(
-    r"\x1b(?:\[[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor
-    r"|[\]PX^_][^\x07\x1b]{0,4096}(?:\x07|\x1b\\)?"  # OSC and other strings: window titles
+    r"\x1b(?:\[[0-?]*[ -/]*[@-~]?"  # CSI: colours, cursor; it may be cut short
+    r"|[\]PX^_][^\x07\x1b\n]{0,4096}(?:\x07|\x1b\\)"  # OSC and other strings: window titles
     r"|[ -/]*[0-~])?"  # the rest; a lone ESC goes too
 )
 # XML 1.0 "Char", without the C1 controls, which it allows but discourages.

@@ -16,7 +16,7 @@ from harness.model.result import Verdict
 from harness.parse import ftracetest, livepatch_log
 from harness.target.base import RunningCommand
 
-from .lab import Lab, TestStopped
+from .lab import Lab, Stopped
 
 _FTRACE = "/payload/selftests/ftrace"
 _LIVEPATCH = "/payload/selftests/livepatch"
@@ -37,8 +37,11 @@ class Outcome:
 class Batch(Protocol):
     """Tests that share a process."""
 
+    def choose(self, tests: Sequence[str]) -> None:
+        """These are the tests, in this order, whose outcomes will be asked for."""
+
     def outcome(self, test: str, lab: Lab) -> Outcome:
-        """Run until `test` has its verdict. Raises TestStopped; the next call then starts the rest anew."""
+        """Run until `test` has its verdict. Raises Stopped; the next call then starts the rest anew."""
 
     def log_so_far(self) -> str:
         """What the test that was just stopped had printed."""
@@ -47,14 +50,20 @@ class Batch(Protocol):
 class FtraceBatch:
     """Some .tc files in one ftracetest process, and the re-runs of those that ask for it in a tracing instance."""
 
-    def __init__(self, tests: Sequence[str]) -> None:
-        self._wanted = list(tests)
+    def __init__(self) -> None:
+        self._chosen: list[str] = []
         self._outcomes: dict[str, Outcome] = {}
         self._process = _Process()
+
+    def choose(self, tests: Sequence[str]) -> None:
+        self._chosen = list(tests)
 
     def outcome(self, test: str, lab: Lab) -> Outcome:
         if test not in self._outcomes:
             self._advance(test, lab)
+        if test == self._chosen[-1]:
+            # ftracetest puts the system back at its end; what goes wrong there belongs to the last test
+            self._process.drain(lab, limit=lab.time_limit(test), what=test)
         return self._outcomes.pop(test)
 
     def log_so_far(self) -> str:
@@ -70,7 +79,7 @@ class FtraceBatch:
         while test not in self._outcomes:
             line = process.next_line(lab, deadline=deadline, what=self._current or test)
             if line is None:
-                raise TestStopped(
+                raise Stopped(
                     Verdict.UNRESOLVED, f"ftracetest ended without running it (exit code {process.returncode})"
                 )
             mark = self._stream.feed(line)
@@ -82,7 +91,7 @@ class FtraceBatch:
 
     def _command(self, test: str) -> str:
         """ftracetest with the files of `test` and of everything in the batch behind it."""
-        files = dict.fromkeys(file_of(other) for other in self._wanted[self._wanted.index(test) :])
+        files = dict.fromkeys(file_of(other) for other in self._chosen[self._chosen.index(test) :])
         paths = " ".join(shlex.quote(f"{_FTRACE}/{name}") for name in files)
         # -l -: logs go to standard output, so they are here before a crash; through cat, because the tests
         # open standard output a second time, which the command channel does not allow
@@ -97,12 +106,18 @@ class LivepatchBatch:
         self._text = text
         self._names = [name_of(test) for test in tests]
         self._prefix = tests[0].partition("::")[0] if tests else ""
+        self._chosen = list(tests)
         self._outcomes: dict[str, Outcome] = {}
         self._process = _Process()
+
+    def choose(self, tests: Sequence[str]) -> None:
+        self._chosen = list(tests)
 
     def outcome(self, test: str, lab: Lab) -> Outcome:
         if test not in self._outcomes:
             self._advance(test, lab)
+        if test == self._chosen[-1]:
+            self._process.drain(lab, limit=lab.time_limit(test), what=test)
         return self._outcomes.pop(test)
 
     def log_so_far(self) -> str:
@@ -136,9 +151,7 @@ class LivepatchBatch:
         if first:
             rest = livepatch_log.resumed(self._text, first)
             if rest is None:
-                raise TestStopped(
-                    Verdict.NOTRUN, f"{self._script} stopped before it and can't be resumed in the middle"
-                )
+                raise Stopped(Verdict.NOTRUN, f"{self._script} stopped before it and can't be resumed in the middle")
             path = f"{_LIVEPATCH}/resumed-{self._script}"
             lab.target.put(rest.encode(), path, mode=0o755)
             command = f"cd {_LIVEPATCH} && ./resumed-{self._script}"
@@ -170,6 +183,12 @@ class _Process:
         if line is not None:
             self._lines.append(line)
         return line
+
+    def drain(self, lab: Lab, *, limit: float, what: str) -> None:
+        """Wait until the process has ended, so that the next one finds the shell free and the system at rest."""
+        deadline = time.monotonic() + limit
+        while self.belongs_to(lab) and self.next_line(lab, deadline=deadline, what=what) is not None:
+            pass
 
     @property
     def returncode(self) -> int | None:

@@ -20,7 +20,7 @@ _BOOT_TRIES = 2
 _POLL = 0.25
 
 
-class TestStopped(Exception):
+class Stopped(Exception):
     """A test can't go on: it has `verdict`, because of `reason`, and where the kernel reported one, of `fault`."""
 
     def __init__(self, verdict: Verdict, reason: str, fault: Fault | None = None) -> None:
@@ -110,7 +110,7 @@ class Lab:
     def next_line(self, running: RunningCommand, *, deadline: float, what: str) -> str | None:
         """The next line of `running`, None when it has ended.
 
-        Raises TestStopped: CRASH for a kernel report or a kernel that answers no more, TIMEOUT when `deadline`
+        Raises Stopped: CRASH for a kernel report or a kernel that answers no more, TIMEOUT when `deadline`
         (monotonic) passes and the kernel still lives, ERROR when the target is lost and its console tells nothing."""
         while not running.done:
             try:
@@ -125,7 +125,7 @@ class Lab:
         return None
 
     def run(self, command: str, *, timeout: float = 60.0, on_line: LineSink | None = None) -> Completed:
-        """Target.run under watch: kernel reports and hangs raise TestStopped; `timeout` is for this very target."""
+        """Target.run under watch: kernel reports and hangs raise Stopped; `timeout` is for this very target."""
         started = time.monotonic()
         running = self.target.start(command)
         lines = []
@@ -147,11 +147,11 @@ class Lab:
         if monitor.begun:
             fault = monitor.fault()
             if fault:
-                raise TestStopped(Verdict.CRASH, fault.title, fault)
+                raise Stopped(Verdict.CRASH, fault.title, fault)
             return
         quiet = time.monotonic() - max(target.console.last_activity, target.last_word)
         if quiet > self._limits.silence and not self._answers(target):
-            raise TestStopped(Verdict.CRASH, *self._silence(what, quiet))
+            raise Stopped(Verdict.CRASH, *self._silence(what, quiet))
 
     def _answers(self, target: Target) -> bool:
         return target.is_alive(timeout=max(self._limits.silence, self.factor))
@@ -165,23 +165,23 @@ class Lab:
             kind=FaultKind.SILENCE, title=title, lines=lines
         )
 
-    def _stopped_by_loss(self, lost: TargetLost) -> TestStopped:
+    def _stopped_by_loss(self, lost: TargetLost) -> Stopped:
         """An oops on the console outranks a lost connection."""
         fault = self.fault()
         if fault:
-            return TestStopped(Verdict.CRASH, fault.title, fault)
+            return Stopped(Verdict.CRASH, fault.title, fault)
         if self._target and self._target.went_down:
             title = "reset: the machine reset or powered off by itself"
-            return TestStopped(
+            return Stopped(
                 Verdict.CRASH,
                 title,
                 Fault(kind=FaultKind.PANIC, title=title, lines=tuple(self._target.console.tail(40))),
             )
-        return TestStopped(Verdict.ERROR, lost.message)
+        return Stopped(Verdict.ERROR, lost.message)
 
-    def _stopped_by_time(self, what: str) -> TestStopped:
+    def _stopped_by_time(self, what: str) -> Stopped:
         assert self._target is not None
         if not self._answers(self._target):
-            return TestStopped(Verdict.CRASH, *self._silence(what, 0.0))
+            return Stopped(Verdict.CRASH, *self._silence(what, 0.0))
         self._target.diagnose()
-        return TestStopped(Verdict.TIMEOUT, f"{what} did not end within its time limit; the kernel still answers")
+        return Stopped(Verdict.TIMEOUT, f"{what} did not end within its time limit; the kernel still answers")

@@ -21,7 +21,7 @@ from harness.target.base import CommandTimeout
 
 from . import precheck, selftests
 from .eventlog import EventLog
-from .lab import Lab, TestStopped
+from .lab import Lab, Stopped
 
 TESTCASES = "testcases"
 _OVER = (Verdict.CRASH, Verdict.TIMEOUT, Verdict.ERROR)  # verdicts after which a target is not used again
@@ -83,6 +83,7 @@ class Plugin:
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         self.planned = [id_of(item) for item in session.items]
+        selftests.tell_batches(session.items)
         if not self._list_only:
             self._events.write(EventKind.PLANNED, tests=self.planned)
             self._display.planned(self.planned)
@@ -219,7 +220,7 @@ def id_of(item: pytest.Item) -> str:
 def outcome_of(error: BaseException, *, when: str) -> _Outcome:
     """The verdict that an exception in a test means. `when`: ``setup``, ``call`` or ``teardown``."""
     match error:
-        case TestStopped():
+        case Stopped():
             return _Outcome(error.verdict, error.reason, error.fault)
         case pytest.skip.Exception():
             return _Outcome(Verdict.SKIP, str(error))

@@ -51,7 +51,6 @@ OCCASIONAL = (
         "md5sum",
         "modprobe",
         "nproc",
-        "perl",
         "ping",
         "ps",
         "readelf",

@@ -3,7 +3,7 @@ script. They are found in the build's directory, so listing them needs no target
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ from harness.parse import livepatch_log
 
 from . import precheck
 from .batch import Batch, FtraceBatch, LivepatchBatch, Outcome, file_of, test_id
-from .lab import Lab, TestStopped
+from .lab import Lab, Stopped
 
 FTRACE = "selftests/ftrace"
 LIVEPATCH = "selftests/livepatch"
@@ -30,8 +30,8 @@ class SelftestItem(pytest.Item):
         super().__init__(**kwargs)  # type: ignore[arg-type]
         self.test = test
         self.outcome: Outcome | None = None
+        self.batch = batch
         self._suite = suite
-        self._batch = batch
         self._lab = lab
         self._skip = skip
         self._tools = tools
@@ -39,20 +39,30 @@ class SelftestItem(pytest.Item):
     def runtest(self) -> None:
         self._skip = self._skip or self._lab.findings.reason_to_skip(self._suite, self._tools)
         if self._skip:
-            raise TestStopped(Verdict.SKIP, self._skip)
-        self.outcome = self._batch.outcome(self.test, self._lab)
+            raise Stopped(Verdict.SKIP, self._skip)
+        self.outcome = self.batch.outcome(self.test, self._lab)
         if self.outcome.verdict is not Verdict.PASS:
-            raise TestStopped(self.outcome.verdict, self.outcome.reason)
+            raise Stopped(self.outcome.verdict, self.outcome.reason)
 
     @property
     def log(self) -> str:
         """What the test printed on the target."""
         if self.outcome:
             return self.outcome.log
-        return "" if self._skip else self._batch.log_so_far()
+        return "" if self._skip else self.batch.log_so_far()
 
     def reportinfo(self) -> tuple[Path, None, str]:
         return self.path, None, self.test
+
+
+def tell_batches(chosen: Sequence[pytest.Item]) -> None:
+    """Tell every batch which of its tests were chosen, so that it runs no others."""
+    tests: dict[Batch, list[str]] = {}
+    for item in chosen:
+        if isinstance(item, SelftestItem):
+            tests.setdefault(item.batch, []).append(item.test)
+    for batch, names in tests.items():
+        batch.choose(names)
 
 
 class SuiteNode(pytest.Collector):
@@ -67,7 +77,7 @@ def items(session: pytest.Session, *, suites: frozenset[str], build: Build, lab:
     if FTRACE in suites:
         parent = SuiteNode.from_parent(session, name=FTRACE, nodeid=FTRACE)
         for tests in _ftrace_batches(build.selftests / "ftrace"):
-            batch = FtraceBatch(tests)
+            batch = FtraceBatch()
             for test in tests:
                 tools = precheck.tools_of(build.selftests / "ftrace" / file_of(test))
                 yield _item(parent, test, FTRACE, batch=batch, lab=lab, tools=tools)
@@ -76,7 +86,7 @@ def items(session: pytest.Session, *, suites: frozenset[str], build: Build, lab:
         skip = livepatch_missing(build)
         for script in sorted((build.selftests / "livepatch").glob("test-*.sh")):
             text = script.read_text(errors="replace")
-            tests = [f"{LIVEPATCH}/{script.stem}::{name}" for name in livepatch_log.tests_in(text)]
+            tests = [f"{LIVEPATCH}/{script.stem}::{name}" for name in livepatch_log.names_in(text)]
             batch_of_script = LivepatchBatch(script.name, text, tests)
             for test in tests:
                 yield _item(parent, test, LIVEPATCH, batch=batch_of_script, lab=lab, skip=skip)

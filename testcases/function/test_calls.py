@@ -33,7 +33,7 @@ def test_filter_keeps_others_out(guest: Guest, tracefs: Tracefs) -> None:
 
 def test_nothing_is_traced_afterwards(guest: Guest, tracefs: Tracefs) -> None:
     """With the nop tracer the call sites are NOPs again: no function is enabled (ftrace.rst, "enabled_functions")."""
-    with tracefs.tracer("function") as trace:
+    with tracefs.filter("vfs_*"), tracefs.tracer("function") as trace:
         guest.check("cat /proc/version")
         assert trace.calls_of("vfs_read")
     assert tracefs.read("enabled_functions").strip() == ""

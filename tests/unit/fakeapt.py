@@ -14,21 +14,32 @@ APT_GET = """
 echo "apt-get LC_ALL=$LC_ALL $*" >> "$FAKE_APT/calls"
 for word; do
   case "$word" in
+  --print-uris) cat "$FAKE_APT/uris"; exit 0 ;;
   --no-release-info) bare=1 ;;
   indextargets)
     if [ "$bare" ]; then cat "$FAKE_APT/targets-bare"; else cat "$FAKE_APT/targets"; fi; exit 0 ;;
+  download) case "$*" in *--print-uris*) continue ;; esac ;;
+  esac
+  case "$word" in
   update|download|install)
     if [ -e "$FAKE_APT/$word-fails" ]; then cat "$FAKE_APT/$word-fails"; exit 100; fi
-    if [ "$word" = download ]; then sleep "${FAKE_APT_SLOW:-0}"; cp "$FAKE_APT/package.deb" ./served_by_apt.deb; fi
+    if [ "$word" = download ]; then
+      ls >> "$FAKE_APT/found"
+      head -c 10 "$FAKE_APT/package.deb" > ./served_by_apt.deb
+      if [ -e "$FAKE_APT/download-breaks" ]; then cat "$FAKE_APT/download-breaks" >&2; exit 100; fi
+      sleep "${FAKE_APT_SLOW:-0}"
+      cp "$FAKE_APT/package.deb" ./served_by_apt.deb
+    fi
     exit 0 ;;
   esac
 done
 """
 APT_CACHE = """
 for word; do
+  if [ "$showing" ]; then cat "$FAKE_APT/shown/$word" || exit 100; fi
   case "$word" in
   pkgnames) exec cat "$FAKE_APT/names" ;;
-  show) exec cat "$FAKE_APT/show" ;;
+  show) showing=1 ;;
   esac
 done
 """
@@ -47,6 +58,9 @@ class FakeApt:
             f"{SECURITY_SITE}|bookworm-security|main|Debian",
             f"{SITE}|bookworm|main|Debian",
         )
+        write_script(bin_directory / "apt-config", 'cat "$FAKE_APT/settings"')
+        (directory / "uris").touch()
+        (directory / "settings").touch()
         self.packages({})
 
     def targets(self, *lines: str) -> None:
@@ -62,18 +76,18 @@ class FakeApt:
         (self.directory / "package.deb").write_bytes(deb)
         (self.directory / "names").write_text("".join(f"{name}\n" for name in versions))
         digest = hashlib.sha256(deb).hexdigest()
-        (self.directory / "show").write_text(
-            "\n".join(
-                f"Package: {name}\nSource: linux\nVersion: {version}\nSize: {len(deb)}\nSHA256: {digest}\n"
-                for name, version in versions.items()
+        (self.directory / "shown").mkdir(exist_ok=True)
+        for name, version in versions.items():
+            (self.directory / "shown" / name).write_text(
+                f"Package: {name}\nSource: linux\nVersion: {version}\nSize: {len(deb)}\nSHA256: {digest}\n\n"
             )
-        )
 
     def fail(self, verb: str, said: str) -> None:
-        (self.directory / f"{verb}-fails").write_text(said)
+        """Let `verb` fail at once; ``download-breaks`` lets a download fail half-way."""
+        (self.directory / (verb if verb.endswith("-breaks") else f"{verb}-fails")).write_text(said)
 
     def heal(self, verb: str) -> None:
-        (self.directory / f"{verb}-fails").unlink()
+        (self.directory / (verb if verb.endswith("-breaks") else f"{verb}-fails")).unlink()
 
     def calls(self, verb: str) -> list[str]:
         """What apt-get was called with, as far as it was for `verb`."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from fakeapt import SECURITY_SITE, SITE, FakeApt
+from loopback import Server, serving
 from toytree import Recorder
 
 from harness.build import apt
@@ -17,6 +19,7 @@ from harness.build.cache import cache_dir
 from harness.errors import InfraError, UserError
 
 SUITE = "trixie-backports"
+APT_CONFIG = shutil.which("apt-config") or ""
 OFFLINE = "Err:1 http://mirror.example InRelease\nE: Failed to fetch InRelease  Could not resolve 'mirror.example'\n"
 NO_RELEASE = "E: The repository 'http://mirror.example/debian x Release' does not have a Release file.\n"
 BAD_KEY = "W: GPG error: http://mirror.example x InRelease: NO_PUBKEY 6ED0E7B82643E131\nE: is not signed.\n"
@@ -165,15 +168,17 @@ def test_signatures_are_never_switched_off(fake: FakeApt) -> None:
     assert not {word for word in ("trusted=", "allow-", "Allow", "Verify", "NoSign") if word in written}
 
 
-@pytest.mark.skipif(shutil.which("apt-config") is None, reason="no apt on this machine")
+@pytest.mark.skipif(not APT_CONFIG, reason="no apt on this machine")
 def test_real_apt_takes_our_directories_and_keeps_the_rest(fake: FakeApt, tmp_path: Path) -> None:
     PrivateApt(SUITE).update()
     directory = cache_dir("apt", SUITE)
     machine = tmp_path / "machine.conf"
-    machine.write_text('APT::Update::Post-Invoke { "false"; };\nAcquire::http::Proxy "http://proxy.example";\n')
+    machine.write_text(
+        'APT::Update::Post-Invoke { "clean-the-machines-cache"; };\nAcquire::http::Proxy "http://proxy.example";\n'
+    )
 
     dump = subprocess.run(
-        ["apt-config", "-c", directory / "apt.conf", "dump"],
+        [APT_CONFIG, "-c", directory / "apt.conf", "dump"],
         env={**os.environ, "APT_CONFIG": str(machine)},
         capture_output=True,
         text=True,
@@ -183,7 +188,7 @@ def test_real_apt_takes_our_directories_and_keeps_the_rest(fake: FakeApt, tmp_pa
     assert f'Dir::Etc::sourcelist "{directory}/sources.list";' in dump
     assert 'APT::Sandbox::User "root";' in dump
     assert 'Acquire::http::Proxy "http://proxy.example";' in dump
-    assert '"false"' not in dump
+    assert "clean-the-machines-cache" not in dump
 
 
 # packages
@@ -240,8 +245,6 @@ def test_the_progress_of_a_download_is_told_in_bytes(
     fake: FakeApt, package: AptPackage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FAKE_APT_SLOW", "0.4")
-    partial = cache_dir("apt", SUITE, "cache", "archives", "partial")
-    (partial / "half.deb").write_bytes(b"content of")
     progress = Recorder()
     PrivateApt(SUITE).download(package, progress=progress)
     assert ("linux-source-7.3", 10, 22) in progress.advanced
@@ -263,6 +266,50 @@ def test_a_failed_download_tells_apts_words_and_leaves_nothing(fake: FakeApt, pa
     assert caught.value.details == ("E: Failed to fetch x  Connection reset by peer",)
     fake.heal("download")
     assert PrivateApt(SUITE).download(package).is_file()
+
+
+@pytest.fixture
+def broken_off(fake: FakeApt, package: AptPackage, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """A mirror that a download broke off from after 10 of 22 bytes."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    fake.fail("download-breaks", "E: Connection reset by peer\n")
+    with pytest.raises(InfraError, match="it resumes"):
+        PrivateApt(SUITE).download(package)
+    fake.heal("download-breaks")
+    with serving() as server:
+        (fake.directory / "uris").write_text(f"'{server.url}/x.deb' x.deb 22 SHA256:0\n")
+        server.files["/x.deb"] = b"content of the package"
+        yield server
+
+
+def test_a_broken_download_is_continued(fake: FakeApt, package: AptPackage, broken_off: Server) -> None:
+    assert PrivateApt(SUITE).download(package).read_bytes() == b"content of the package"
+    assert broken_off.requests == [("/x.deb", "bytes=10-")]
+    assert not list(cache_dir("apt", SUITE, "incoming").iterdir())
+
+
+@pytest.mark.parametrize("reason", ["refused", "proxy", "changed"])
+def test_what_cannot_be_continued_is_begun_again_by_apt(
+    fake: FakeApt, package: AptPackage, broken_off: Server, reason: str
+) -> None:
+    if reason == "refused":
+        broken_off.failures = [403]
+    if reason == "proxy":
+        (fake.directory / "settings").write_text("Acquire::http::Proxy\n")
+    if reason == "changed":
+        broken_off.files["/x.deb"] = b"something else altogether"
+    assert PrivateApt(SUITE).download(package).read_bytes() == b"content of the package"
+    assert bool(broken_off.requests) == (reason != "proxy")
+    assert (fake.directory / "found").read_text() == "", "apt began with an empty directory"
+
+
+def test_what_apt_found_to_be_wrong_is_not_continued(fake: FakeApt, package: AptPackage) -> None:
+    fake.fail("download-breaks", "E: Failed to fetch x  Hash Sum mismatch\n")
+    with pytest.raises(InfraError):
+        PrivateApt(SUITE).download(package)
+    fake.heal("download-breaks")
+    PrivateApt(SUITE).download(package)
+    assert (fake.directory / "found").read_text() == ""
 
 
 def test_a_machine_without_apt_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,7 @@
-"""Kernel reports: golden logs in tests/data/oops (UPDATE_GOLDEN=1 rewrites what is expected), and their edges."""
+"""Kernel reports: golden logs in tests/data/oops (UPDATE_GOLDEN=1 rewrites what is expected), and their edges.
+
+Logs named recorded-* come from real runs; the others were written after the kernel's source.
+"""
 
 from __future__ import annotations
 
@@ -127,7 +130,8 @@ def test_two_reports_back_to_back() -> None:
 
 
 def test_warning_inside_a_panic_belongs_to_it() -> None:
-    faults = scan(["[    1.000000] Kernel panic - not syncing: sysrq triggered crash", WARNING, END])
+    detail = "[    1.000000] refcount_t: underflow; use-after-free."
+    faults = scan(["[    1.000000] Kernel panic - not syncing: sysrq triggered crash", WARNING, detail, END])
     assert [fault.title for fault in faults] == ["panic: sysrq triggered crash"]
 
 
@@ -159,13 +163,44 @@ def test_unrelated_lines_end_an_unmarked_report_and_are_left_out() -> None:
 def test_memory_is_bounded() -> None:
     scanner = FaultScanner()
     scanner.feed("[    1.000000] Kernel panic - not syncing: first")
-    for number in range(3 * oops.SPAN):
-        scanner.feed(f"[    2.000000] Dumping {number} " + "x" * 5000)
-    scanner.finish()
+    for number in range(oops.SPAN):
+        scanner.feed(f"[    2.000000] Dumping {number} " + "x" * (2 * oops.MAX_LINE if number < 3 else 1))
+    assert not scanner.begun
     (fault,) = scanner.take()
     assert len(fault.lines) == oops.HEAD_LINES + 1 + oops.TAIL_LINES
     assert max(map(len, fault.lines)) <= oops.MAX_LINE
     assert "lines left out" in fault.lines[oops.HEAD_LINES]
+
+
+def test_a_panic_need_not_follow_at_once() -> None:
+    oops_line = "[    1.000000] Internal error: Oops: 0000000096000007 [#1] SMP"
+    other = "[    1.000002] usb 1-1: new device"
+    (fault,) = scan([oops_line, END, other, "[    1.000003] Kernel panic - not syncing: Oops: Fatal exception"])
+    assert fault.title == "panic: Oops"
+    assert other not in fault.lines
+
+
+def test_a_carriage_return_begins_a_line() -> None:
+    assert [fault.title for fault in scan(["# echo\rKernel panic - not syncing: x"])] == ["panic: x"]
+
+
+def test_a_kasan_trap_is_one_fault() -> None:
+    faults = scan([
+        "[    1.000000] BUG: KASAN: invalid-access in f+0x1/0x2",
+        "[    1.000001] " + "=" * 66,
+        "[    1.000002] Internal error: Oops - KASAN: 00000000f2000900 [#1] SMP",
+        END,
+    ])  # fmt: skip
+    assert [(fault.title, len(fault.lines)) for fault in faults] == [("KASAN: invalid-access in f", 4)]
+
+
+def test_a_second_oops_is_a_second_fault() -> None:
+    first = "[    1.000000] Internal error: Oops: 0000000096000007 [#1] SMP"
+    assert len(scan([first, first.replace("#1", "#2")])) == 2
+
+
+def test_unfinished_terminal_strings_hide_nothing() -> None:
+    assert len(scan(["\x1b]0;title " + WARNING])) == 1
 
 
 def test_a_flood_of_faults_is_bounded() -> None:
@@ -181,6 +216,7 @@ def test_a_flood_of_faults_is_bounded() -> None:
 def test_an_endless_line_is_bounded_and_read() -> None:
     scanner = FaultScanner()
     scanner.feed_text("x" * 100_000 + WARNING)
+    assert scanner.begun, "without waiting for a line end that never comes"
     scanner.finish()
     assert [fault.title for fault in scanner.take()] == ["WARNING in f (kernel/a.c:7)"]
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -40,7 +40,7 @@ def git(path: str, *lines: str) -> Patch:
     return patch("\n".join([f"diff --git a/{path} b/{path}", *lines, ""]))
 
 
-@pytest.fixture()
+@pytest.fixture
 def tree(tmp_path: Path) -> Path:
     """Two files of numbered lines, an executable, all with an old mtime."""
     tree = tmp_path / "src"
@@ -52,7 +52,7 @@ def tree(tmp_path: Path) -> Path:
     return tree
 
 
-@pytest.fixture()
+@pytest.fixture
 def state(tmp_path: Path) -> Path:
     return tmp_path / "series"
 
@@ -183,6 +183,11 @@ class TestForms:
         apply_series(tree, [git("e", "new file mode 100644", "index 0..e")], state=state)
         assert files(tree)["e"][0] == b""
 
+    def test_new_file_where_an_empty_one_is(self, tree: Path, state: Path) -> None:
+        (tree / "x").touch()
+        apply_series(tree, [create("x", "x")], state=state)
+        assert files(tree)["x"][0] == b"x\n"
+
     def test_deleted_file_comes_back(self, tree: Path, state: Path) -> None:
         before = files(tree)
         body = "".join(f"-{line}\n" for line in LINES)
@@ -240,6 +245,7 @@ class TestForms:
         gone = git("x", "deleted file mode 100644", "--- a/x", "+++ /dev/null", "@@ -1 +0,0 @@", "-x")
         apply_series(tree, [gone, create("x/y", "y")], state=state)
         assert files(tree)["x/y"][0] == b"y\n"
+        assert not apply_series(tree, [gone, create("x/y", "y")], state=state)
         apply_series(tree, [], state=state)
         assert files(tree)["x"][0] == b"x\n"
 
@@ -270,6 +276,17 @@ class TestRefusals:
         error = refusal(tree, [added, bad], state)
         assert "found in the file at line 12:" in error.details
         assert error.details[-3:] == ("  line 9", "> line 10", "> line 11")
+
+    def test_details_follow_the_hunks_before(self, tree: Path, state: Path) -> None:
+        """The file is 4 lines shorter than the patch knows it, and nothing in it is like the hunk."""
+        good = change("run.sh", 9, "new", base=[*(["x"] * 4), *LINES]).text
+        error = refusal(tree, [patch(good + "@@ -20,2 +20,1 @@\n-other\n-lines\n+new\n")], state)
+        assert error.details[-3:] == ("found in the file at line 16:", "> line 16", "> line 17")
+
+    def test_details_show_the_nearest_of_equal_places(self, tree: Path, state: Path) -> None:
+        (tree / "run.sh").write_text("{\n\tone();\n}\n" * 9)
+        error = refusal(tree, [patch("--- a/run.sh\n+++ b/run.sh\n@@ -13,2 +13,1 @@\n {\n-\ttwo();\n")], state)
+        assert error.details[-3:] == ("found in the file at line 13:", "  {", "> \tone();")
 
     def test_all_failed_hunks_are_counted(self, tree: Path, state: Path) -> None:
         text = "--- a/run.sh\n+++ b/run.sh\n@@ -1 +1 @@\n-x\n+y\n@@ -5 +5 @@\n-line 5\n+five\n@@ -9 +9 @@\n-x\n+y\n"
@@ -396,10 +413,10 @@ class TestRecovery:
             apply_series(tree, [], state=state)
 
     def test_full_disk_is_told_as_such(self, tree: Path, state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        def full(descriptor: int) -> None:
-            raise OSError(28, "No space left on device")
+        def full(self: Path, target: Path) -> None:
+            raise OSError(28, "No space left on device", str(self))
 
-        monkeypatch.setattr(module.os, "fsync", full)
+        monkeypatch.setattr(Path, "replace", full)
         with pytest.raises(InfraError, match="No space left on device"):
             apply_series(tree, [change("run.sh", 5, "new")], state=state)
 
@@ -420,6 +437,7 @@ class TestRecovery:
             "none": [],
             "other": [change("kernel/b.c", 9, "b"), create("n/n", "m")],
         }
+        monkeypatch.setattr(module, "_patched", functools.cache(module._patched))
         apply_series(tree, series[then], state=tmp_path / "reference")
         expected = files(tree)
         apply_series(tree, [], state=tmp_path / "reference")

@@ -292,6 +292,7 @@ class TestMailbox:
             ([("[PATCH 1/2] a", "x"), ("[PATCH 2/2] b", "y"), ("[PATCH 3/3] c", "z")], "more than one series"),
             ([("[PATCH 1/1] a", "x"), ("[PATCH] b", "y")], "belong to no one series"),
             ([("[PATCH] a", "x"), ("[PATCH v2] b", "y")], "belong to no one series"),
+            ([("[PATCH 1/1] a", "x"), ("[PATCH] a", "y")], "belong to no one series"),
             ([("[PATCH] a", "x"), ("[PATCH] a", "y")], "whose order is unknown"),
             ([("[PATCH 2/1] a", "x"), ("[PATCH 1/1] b", "y")], "more than one series"),
         ],
@@ -313,7 +314,7 @@ class TestMailbox:
 
     def test_no_patch_in_it(self) -> None:
         with pytest.raises(UserError, match=r"^x.mbox: expected a patch series, found no diff in 2 mails"):
-            texts(mbox(mail("[PATCH 0/1] a", "prose\n"), mail("Re: [PATCH 1/1] a")))
+            texts(mbox(mail("[PATCH 0/1] a"), mail("Re: [PATCH 1/1] a")))
 
 
 def sections(*lines: str) -> list[tuple[str | None, str | None, bool, int | None]]:

@@ -74,7 +74,7 @@ class Livepatches:
 
     @contextlib.contextmanager
     def load(self, name: str) -> Iterator[Livepatch]:
-        """Load the livepatch module `name`; disables it, if it still is enabled, and unloads it at the end of the ``with``."""
+        """Load the livepatch module `name`; the end of the ``with`` disables it if need be, and unloads it."""
         self._modules.require(name)
         with self._modules.load(name):
             patch = Livepatch(self._guest, name)

@@ -1,0 +1,210 @@
+"""results in, one self-contained HTML page out: no scripts or styles from elsewhere; readable without JavaScript.
+
+The one door to jinja2. Everything that the target printed is cleaned here and escaped by the template.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from urllib.parse import quote
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from harness.model.result import Result, RunResults, Verdict
+from harness.report.summary import duration, overall_line
+from harness.report.text import clean, flatten, last_lines, one_line, tail
+
+LOG_LIMIT = 64 * 1024  # characters of one log,
+PAGE_LIMIT = 16 * 1024 * 1024  # and of all of them: a browser has to open this
+LAST_LINES = 15
+_HEADLINES = ("kernel", "version", "patches", "series", "compiler", "toolchain", "board", "target", "date")
+_LAST_SECOND = 253402300799.0
+_TABLE_ORDER = (Verdict.CRASH, Verdict.TIMEOUT, Verdict.FAIL, Verdict.UNRESOLVED, Verdict.ERROR, Verdict.NOTRUN,
+                Verdict.XFAIL, Verdict.SKIP, Verdict.PASS)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One result as the page shows it. `key` is its anchor, `href` the relative link to its log."""
+
+    key: str
+    test: str
+    verdict: str
+    reason: str
+    time: str
+    share: float  # of the longest test's time, percent
+    log: str
+    last: str
+    href: str | None
+    expected: str
+    unexpected_pass: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Crash:
+    """All tests that met the same kernel report."""
+
+    title: str
+    lines: str
+    rows: Sequence[Row]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suite:
+    """One table."""
+
+    name: str
+    rows: Sequence[Row]
+    counts: Sequence[tuple[str, int]]
+    time: str
+
+
+def report_html(results: RunResults, *, logs: Callable[[str], str]) -> str:
+    """The page. `logs` gives the text of a log whose path `Result.log` holds; OSError means that there is none."""
+    rows = _rows(results.results, logs)
+    paired = list(zip(results.results, rows, strict=True))
+    headline, other = _properties(results)
+    return _environment().get_template("report.html.j2").render(
+        overall=overall_line(results),
+        state={0: "ok", 1: "failed"}.get(results.exit_code, "broken"),
+        word=overall_line(results).partition(":")[0],
+        started=_date(results.started) if results.started else "",
+        took=duration(results.seconds),
+        ended=one_line(results.ended) if results.ended is not None else None,
+        headline=headline,
+        properties=other,
+        counts=dict(_counts(results.results)),
+        total=len(rows),
+        crashes=_crashes(paired),
+        failures=[row for result, row in paired if result.verdict.is_kernel_fault and result.fault is None],
+        errors=[row for result, row in paired if result.verdict is Verdict.ERROR],
+        notrun=_by_reason(row for result, row in paired if result.verdict is Verdict.NOTRUN),
+        known=[row for result, row in paired if result.verdict is Verdict.XFAIL],
+        unexpected=[row for row in rows if row.unexpected_pass],
+        notes=[one_line(note) for note in results.notes],
+        suites=_suites(paired),
+    )  # fmt: skip
+
+
+def _environment() -> Environment:
+    return Environment(
+        loader=PackageLoader("harness.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _rows(results: Sequence[Result], logs: Callable[[str], str]) -> list[Row]:
+    longest = max((result.seconds for result in results), default=0.0) or 1.0
+    left = PAGE_LIMIT
+    rows = []
+    for number, result in enumerate(results):
+        log = _log(result, logs) if left > 0 else ""
+        left -= len(log)
+        rows.append(_row(number, result, log, longest))
+    return rows
+
+
+def _row(number: int, result: Result, log: str, longest: float) -> Row:
+    title = result.fault.title if result.fault else ""
+    expected = result.expected
+    return Row(
+        key=f"t{number}",
+        test=one_line(result.test),
+        verdict=result.verdict.value,
+        reason=one_line(result.reason or title),
+        time=duration(result.seconds) if result.seconds else "",
+        share=round(100 * result.seconds / longest, 1),
+        log=log,
+        last=last_lines(log, LAST_LINES),
+        href=_href(result.log),
+        expected=f"{'/'.join(expected.verdicts)}: {one_line(expected.reason)}" if expected else "",
+        unexpected_pass=result.is_unexpected_pass,
+    )
+
+
+def _log(result: Result, logs: Callable[[str], str]) -> str:
+    """What a reader wants of the log: nothing of a pass, whose log is linked only."""
+    if result.log is None or result.verdict is Verdict.PASS:
+        return ""
+    try:
+        return tail(logs(result.log), LOG_LIMIT)
+    except OSError as error:
+        return f"[the log is not there: {one_line(str(error))}]"
+
+
+def _href(path: str | None) -> str | None:
+    """A link that stays below the run directory; quoted, so that no path can be a scheme such as javascript:."""
+    if path is None or path.startswith("/") or ".." in path.split("/"):
+        return None
+    return quote(clean(path))
+
+
+def _crashes(paired: Iterable[tuple[Result, Row]]) -> list[Crash]:
+    groups: dict[str, list[tuple[Result, Row]]] = {}
+    for result, row in paired:
+        if result.verdict.is_kernel_fault and result.fault is not None:
+            groups.setdefault(one_line(result.fault.title), []).append((result, row))
+    return [
+        Crash(title=title, lines=_fault_lines(members[0][0]), rows=[row for _, row in members])
+        for title, members in groups.items()
+    ]
+
+
+def _fault_lines(result: Result) -> str:
+    return tail("\n".join(result.fault.lines), LOG_LIMIT) if result.fault else ""
+
+
+def _by_reason(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    reasons: dict[str, list[Row]] = {}
+    for row in rows:
+        reasons.setdefault(row.reason, []).append(row)
+    return reasons
+
+
+def _suites(paired: Iterable[tuple[Result, Row]]) -> list[Suite]:
+    suites: dict[str, list[tuple[Result, Row]]] = {}
+    for result, row in paired:
+        suites.setdefault(one_line(result.suite), []).append((result, row))
+    return [
+        Suite(
+            name=name,
+            rows=[row for _, row in members],
+            counts=_counts(result for result, _ in members),
+            time=duration(sum(result.seconds for result, _ in members)),
+        )
+        for name, members in suites.items()
+    ]
+
+
+def _counts(results: Iterable[Result]) -> list[tuple[str, int]]:
+    """How many of each verdict that occurs, the worst first."""
+    found = [result.verdict for result in results]
+    return [(verdict.value, found.count(verdict)) for verdict in _TABLE_ORDER if verdict in found]
+
+
+def _properties(results: RunResults) -> tuple[list[tuple[str, list[str]]], dict[str, str]]:
+    """What stands at the top (each value as lines), and all the rest."""
+    headline: list[tuple[str, list[str]]] = []
+    other: dict[str, str] = {}
+    for key, value in results.properties.items():
+        if key in _HEADLINES:
+            items = value if isinstance(value, list | tuple) else [value]
+            headline.append((key, [_headline(item) for item in items]))
+        else:
+            other |= {clean(name): text for name, text in flatten({key: value}).items()}
+    headline.sort(key=lambda item: _HEADLINES.index(item[0]))
+    return headline, other
+
+
+def _headline(value: object) -> str:
+    """``7.3.4``; ``version: 7.3.4, suite: x``."""
+    return ", ".join(f"{clean(name)}: {text}" if name else text for name, text in flatten(value).items())
+
+
+def _date(seconds: float) -> str:
+    return datetime.fromtimestamp(min(max(seconds, 0.0), _LAST_SECOND), tz=UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

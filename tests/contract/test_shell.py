@@ -1,0 +1,111 @@
+"""What every Shell does, whatever carries it: here this host's sh, whole and one byte at a time."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import threading
+
+import pytest
+
+from harness.errors import UserError
+from harness.target.base import CommandTimeout, TargetLost
+from harness.target.console import Console
+from harness.target.shell import Shell
+
+
+@pytest.fixture(params=["whole", "byte by byte"])
+def shell(request, local_shell):
+    if request.param == "whole":
+        yield local_shell
+        return
+    near, middle_near = socket.socketpair()
+    middle_far, far = socket.socketpair()
+    process = subprocess.Popen(["sh", "-s"], stdin=far, stdout=far, stderr=far, start_new_session=True)
+    far.close()
+
+    def forward(source: socket.socket, goal: socket.socket, size: int) -> None:
+        try:
+            while data := source.recv(size):
+                goal.sendall(data)
+            goal.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+
+    for source, goal, size in ((middle_near, middle_far, 4096), (middle_far, middle_near, 1)):
+        threading.Thread(target=forward, args=(source, goal, size), daemon=True).start()
+    console = Console(near, log=None, name="slow")
+    yield Shell(console)
+    process.kill()
+    process.wait()
+    console.close()
+    for end in (middle_near, middle_far):
+        end.close()
+
+
+@pytest.mark.parametrize(
+    ("command", "returncode", "output"),
+    [
+        ("echo hello", 0, "hello"),
+        ("printf 'no line end'", 0, "no line end"),
+        ("echo a; echo; echo", 0, "a\n\n"),
+        ("true", 0, ""),
+        ("exit 7", 7, ""),
+        ("echo out; echo err >&2; false", 1, "out\nerr"),
+        ("cat <<'X'\ntwo\nlines\nX", 0, "two\nlines"),
+        ('echo "it\'s"', 0, "it's"),
+        ("cat", 0, ""),  # nothing on standard input
+    ],
+)
+def test_output_and_exit_code(shell, command, returncode, output):
+    done = shell.run(command, timeout=10)
+    assert (done.returncode, done.output) == (returncode, output)
+
+
+def test_a_syntax_error_ends_the_command_not_the_shell(shell):
+    assert shell.run("echo (((", timeout=10).returncode != 0
+    assert shell.run("echo alive", timeout=10).output == "alive"
+
+
+def test_output_that_looks_like_a_marker_is_output(shell):
+    assert shell.run("echo '@@0123456789abcdef end 0'", timeout=10).output == "@@0123456789abcdef end 0"
+
+
+def test_lines_arrive_while_the_command_runs(shell):
+    running = shell.start("echo first; read -r answer < /dev/null; sleep 0.2; echo second")
+    lines = []
+    while not running.done:
+        line = running.next_line(0.05)
+        if line is not None:
+            lines.append((line, running.done))
+    assert [line for line, _ in lines] == ["first", "second"]
+    assert lines[0][1] is False
+
+
+def test_a_command_over_its_limit_raises_and_keeps_the_shell_busy(shell):
+    with pytest.raises(CommandTimeout, match=r"sleep 30"):
+        shell.run("sleep 30", timeout=0.2)
+    with pytest.raises(TargetLost, match="still busy"):
+        shell.run("echo no", timeout=5)
+
+
+def test_a_far_end_that_dies_is_lost(shell):
+    with pytest.raises(TargetLost, match="closed"):
+        shell.run("kill -9 $$", timeout=10)
+
+
+def test_files_go_there_and_back(shell, tmp_path):
+    content = bytes(range(256)) * 400  # more than one piece
+    path = str(tmp_path / "a file")
+    shell.put(content, path, mode=0o750)
+    assert shell.get(path) == content
+    assert (tmp_path / "a file").stat().st_mode & 0o777 == 0o750
+    shell.put(b"", path)
+    assert shell.get(path) == b""
+
+
+def test_a_file_that_is_not_there_is_told(shell, tmp_path):
+    with pytest.raises(UserError, match="nowhere"):
+        shell.get(str(tmp_path / "nowhere"))
+    with pytest.raises(UserError, match="nowhere"):
+        shell.put(b"x", str(tmp_path / "nowhere" / "x"))

@@ -1,0 +1,302 @@
+"""`configure` against a toy kernel tree with a real Makefile."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from harness.build.kconfig import Configured, configure
+from harness.errors import BuildError, InfraError, UserError
+from harness.model.kernel import Toolchain
+
+TREE = Path(__file__).parents[1] / "data" / "kconfig" / "tree"
+GCC = Toolchain(
+    name="gcc",
+    command="aarch64-linux-gnu-gcc",
+    version="12.2.0",
+    make_args=("CROSS_COMPILE=aarch64-linux-gnu-", "CC=ccache gcc"),
+    patchable=True,
+)
+GCC_7 = Toolchain(name="gcc", command="old-gcc", version="7.5.0", make_args=(), patchable=False)
+CAPABLE = "CONFIG_HAVE_FUNCTION_TRACER=y\nCONFIG_HAVE_DYNAMIC_FTRACE_WITH_REGS=y\nCONFIG_DYNAMIC_FTRACE_WITH_REGS=y\n"
+
+
+@dataclass
+class Toy:
+    """A copy of the toy tree, and what its make was called with."""
+
+    tree: Path
+    objdir: Path
+
+    def fragment(self, name: str, text: str) -> Path:
+        path = self.tree.parent / name
+        path.write_text(text)
+        return path
+
+    def refuse(self, *symbols: str) -> None:
+        (self.tree / "refused").write_text("".join(f"CONFIG_{symbol}\n" for symbol in symbols))
+
+    def force(self, text: str) -> None:
+        (self.tree / "forced").write_text("CONFIG_ARM64=y\n" + text)
+
+    def configure(
+        self,
+        text: str,
+        *,
+        user: str | None = None,
+        toolchain: Toolchain = GCC,
+        selftest_configs: bool = False,
+        allow_plain_ftrace: bool = False,
+    ) -> Configured:
+        return configure(
+            tree=self.tree,
+            objdir=self.objdir,
+            fragments=[self.fragment("ours.config", text)],
+            user_fragments=[] if user is None else [self.fragment("user.config", user)],
+            selftest_configs=selftest_configs,
+            toolchain=toolchain,
+            allow_plain_ftrace=allow_plain_ftrace,
+        )
+
+    def calls(self) -> list[str]:
+        return (self.objdir / "calls").read_text().splitlines()
+
+
+@pytest.fixture
+def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Toy:
+    shutil.copytree(TREE, tmp_path / "tree")
+    monkeypatch.chdir(tmp_path)
+    return Toy(tree=tmp_path / "tree", objdir=tmp_path / "o")
+
+
+def test_what_is_asked_for_is_in_the_final_config(toy: Toy) -> None:
+    done = toy.configure('CONFIG_DEBUG_FS=y\nCONFIG_MODULES=n\nCONFIG_LOCALVERSION=""\n')
+    assert done.config == {"ARM64": "y", "DEBUG_FS": "y", "LOCALVERSION": ""}
+    assert (done.without, done.changed) == ({}, True)
+    assert "# CONFIG_MODULES is not set\n" in (toy.objdir / ".config").read_text()
+
+
+def test_make_is_told_architecture_and_compiler_and_nothing_leaks_in(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LLVM", "ARCH", "KBUILD_OUTPUT"):
+        monkeypatch.setenv(name, "stray")
+    monkeypatch.setenv("MAKEFLAGS", "n")
+    toy.configure("CONFIG_DEBUG_FS=y\n")
+    assert toy.calls() == [
+        "allnoconfig ARCH=arm64 CROSS_COMPILE=aarch64-linux-gnu- CC=ccache gcc LLVM= KBUILD_OUTPUT=",
+        "olddefconfig",
+    ]
+
+
+def test_later_fragments_win_and_the_users_come_last(toy: Toy) -> None:
+    done = toy.configure("CONFIG_MODULES=n\n", user="CONFIG_FUNCTION_TRACER=n\n", selftest_configs=True)
+    assert done.config["MODULES"] == "y", "the selftests ask for it"
+    assert "FUNCTION_TRACER" not in done.config, "the selftests ask for it, the user does not want it"
+
+
+def test_without_the_selftests_only_the_fragments_count(toy: Toy) -> None:
+    assert "FUNCTION_TRACER" not in toy.configure("CONFIG_MODULES=y\n").config
+
+
+def test_what_olddefconfig_settles_is_in_the_result(toy: Toy) -> None:
+    (toy.tree / "settled").write_text("CONFIG_SETTLED=y\n")
+    assert toy.configure("CONFIG_DEBUG_FS=y\n").config["SETTLED"] == "y"
+
+
+def test_an_unchanged_request_leaves_the_file_alone_and_is_cheap(toy: Toy) -> None:
+    toy.configure("CONFIG_DEBUG_FS=y\n")
+    before = (toy.objdir / ".config").stat()
+    done = toy.configure("CONFIG_DEBUG_FS=y\n")
+    after = (toy.objdir / ".config").stat()
+    assert not done.changed
+    assert (before.st_mtime_ns, before.st_ino) == (after.st_mtime_ns, after.st_ino)
+    assert [call.split()[0] for call in toy.calls()] == ["allnoconfig", "olddefconfig", "allnoconfig"]
+
+
+def test_an_unchanged_result_that_needed_settling_leaves_the_file_alone(toy: Toy) -> None:
+    (toy.tree / "settled").write_text("CONFIG_SETTLED=y\n")
+    toy.configure("CONFIG_DEBUG_FS=y\n")
+    before = (toy.objdir / ".config").stat().st_mtime_ns
+    assert not toy.configure("CONFIG_DEBUG_FS=y\n").changed
+    assert (toy.objdir / ".config").stat().st_mtime_ns == before
+
+
+def test_a_new_config_is_younger_than_what_allnoconfig_left(toy: Toy) -> None:
+    toy.configure("CONFIG_DEBUG_FS=y\n")
+    assert toy.configure("CONFIG_DEBUG_FS=y\nCONFIG_MODULES=y\n").changed
+    left = toy.objdir / "include/config/auto.conf"
+    assert (toy.objdir / ".config").stat().st_mtime_ns > left.stat().st_mtime_ns
+
+
+def test_a_missing_symbol_is_named_with_place_and_reason(toy: Toy) -> None:
+    toy.refuse("FUNCTION_TRACER", "SAMPLE_TRACE")
+    toy.force("CONFIG_HAVE_FUNCTION_TRACER=y\n")
+    with pytest.raises(UserError) as caught:
+        toy.configure("CONFIG_MODULES=y\n\nCONFIG_FUNCTION_TRACER=y\nCONFIG_SAMPLE_TRACE=m\n")
+    error = caught.value
+    assert error.exit_code == 2
+    assert error.message == (
+        "kernel configuration: 2 requested symbols are not in the final .config: FUNCTION_TRACER, SAMPLE_TRACE"
+    )
+    assert error.details == (
+        "ours.config:3: CONFIG_FUNCTION_TRACER: expected y, found not set: needs DEBUG_FS",
+        "ours.config:4: CONFIG_SAMPLE_TRACE: expected m, found not set: needs DEBUG_FS; needs FUNCTION_TRACER",
+    )
+    assert not (toy.objdir / ".config").exists()
+    assert sorted(path.name for path in toy.objdir.iterdir()) == ["calls", "include"]
+
+
+def test_a_refused_request_leaves_the_last_good_config(toy: Toy) -> None:
+    toy.configure("CONFIG_DEBUG_FS=y\n")
+    good = (toy.objdir / ".config").read_text()
+    toy.refuse("MODULES")
+    with pytest.raises(UserError, match="MODULES"):
+        toy.configure("CONFIG_MODULES=y\n")
+    assert (toy.objdir / ".config").read_text() == good
+
+
+def test_many_missing_symbols_are_counted_in_the_message_and_listed_below(toy: Toy) -> None:
+    names = [f"S{number}" for number in range(9)]
+    toy.refuse(*names)
+    with pytest.raises(UserError, match=r"9 requested symbols .* S0, S1, .* S5 and 3 more$") as caught:
+        toy.configure("".join(f"CONFIG_{name}=y\n" for name in names))
+    assert len(caught.value.details) == 9
+
+
+def test_a_value_that_came_out_otherwise_is_told(toy: Toy) -> None:
+    toy.refuse("MODULES")
+    toy.force("CONFIG_MODULES=y\n")
+    with pytest.raises(UserError) as caught:
+        toy.configure("# CONFIG_MODULES is not set\n")
+    assert caught.value.details[0].startswith("ours.config:1: CONFIG_MODULES: expected n, found y: ")
+
+
+def test_a_wish_for_what_the_kernel_does_not_know_is_noted(toy: Toy) -> None:
+    toy.refuse("NONESUCH")
+    done = toy.configure("CONFIG_NONESUCH=y  # if-available: from 9.9 on\n")
+    assert done.without == {"NONESUCH": "arm64 of this kernel has no such symbol"}
+
+
+def test_a_demand_for_what_the_kernel_does_not_know_is_refused(toy: Toy) -> None:
+    toy.refuse("NONESUCH")
+    with pytest.raises(UserError, match=r"1 requested symbol is not in the final \.config: NONESUCH"):
+        toy.configure("CONFIG_NONESUCH=y\n")
+
+
+def test_a_wish_no_configuration_can_fulfil_is_noted(toy: Toy) -> None:
+    toy.refuse("LIVEPATCH")
+    toy.force(CAPABLE)
+    done = toy.configure(
+        "CONFIG_LIVEPATCH=y # if-available: some day\nCONFIG_DEBUG_FS=y\nCONFIG_MODULES=y\nCONFIG_FUNCTION_TRACER=y\n"
+    )
+    assert done.without == {
+        "LIVEPATCH": "needs HAVE_LIVEPATCH, which no arm64 configuration of this kernel can have",
+    }
+
+
+def test_a_wish_that_another_request_could_fulfil_is_refused(toy: Toy) -> None:
+    toy.refuse("FUNCTION_TRACER")
+    toy.force("CONFIG_HAVE_FUNCTION_TRACER=y\n")
+    with pytest.raises(UserError) as caught:
+        toy.configure("CONFIG_FUNCTION_TRACER=y  # if-available: why\n")
+    assert caught.value.details[0].endswith("needs DEBUG_FS")
+
+
+SELFTESTED = "CONFIG_DEBUG_FS=y\nCONFIG_MODULES=y\n"
+
+
+def test_what_the_selftests_ask_in_vain_is_noted(toy: Toy) -> None:
+    toy.refuse("LIVEPATCH")
+    toy.force(CAPABLE)
+    assert list(toy.configure(SELFTESTED, selftest_configs=True).without) == ["LIVEPATCH"]
+
+
+def test_the_user_can_make_a_demand_of_what_the_selftests_wish(toy: Toy) -> None:
+    toy.refuse("LIVEPATCH")
+    toy.force(CAPABLE)
+    with pytest.raises(UserError) as caught:
+        toy.configure(SELFTESTED, selftest_configs=True, user="CONFIG_LIVEPATCH=y\n")
+    assert caught.value.details[0].startswith("user.config:1: CONFIG_LIVEPATCH: expected y, found not set: ")
+
+
+def test_selftest_requests_are_placed_in_the_tree(toy: Toy) -> None:
+    toy.refuse("FUNCTION_TRACER", "LIVEPATCH")
+    toy.force("CONFIG_HAVE_FUNCTION_TRACER=y\n")
+    with pytest.raises(UserError) as caught:
+        toy.configure("", selftest_configs=True)
+    assert caught.value.details[0].startswith("tools/testing/selftests/ftrace/config:1: CONFIG_FUNCTION_TRACER: ")
+
+
+def test_a_tree_without_selftests_is_no_error(toy: Toy) -> None:
+    shutil.rmtree(toy.tree / "tools")
+    assert toy.configure("CONFIG_DEBUG_FS=y\n", selftest_configs=True).config["DEBUG_FS"] == "y"
+
+
+def test_a_compiler_without_the_option_is_refused_before_make_runs(toy: Toy) -> None:
+    with pytest.raises(UserError, match=r"old-gcc.*7\.5\.0"):
+        toy.configure("CONFIG_DEBUG_FS=y\n", toolchain=GCC_7)
+    assert not toy.objdir.exists()
+
+
+PLAIN = "CONFIG_DEBUG_FS=y\nCONFIG_MODULES=y\nCONFIG_FUNCTION_TRACER=y\nCONFIG_DYNAMIC_FTRACE_WITH_REGS=y\n"
+
+
+def test_plain_ftrace_forgives_what_hangs_on_the_option(toy: Toy) -> None:
+    toy.refuse("DYNAMIC_FTRACE_WITH_REGS")
+    toy.force("CONFIG_HAVE_FUNCTION_TRACER=y\n")
+    done = toy.configure(PLAIN, toolchain=GCC_7, allow_plain_ftrace=True)
+    (reason,) = done.without.values()
+    assert list(done.without) == ["DYNAMIC_FTRACE_WITH_REGS"]
+    assert reason.endswith("; old-gcc 7.5.0 has no -fpatchable-function-entry")
+
+
+def test_plain_ftrace_forgives_nothing_else(toy: Toy) -> None:
+    toy.refuse("DYNAMIC_FTRACE_WITH_REGS", "SAMPLE_TRACE")
+    toy.force("CONFIG_HAVE_FUNCTION_TRACER=y\n")
+    with pytest.raises(UserError, match=r"1 requested symbol .*: SAMPLE_TRACE$"):
+        toy.configure(PLAIN + "CONFIG_SAMPLE_TRACE=m\n", toolchain=GCC_7, allow_plain_ftrace=True)
+
+
+def test_plain_ftrace_does_not_blame_the_compiler_for_what_the_kernel_lacks(toy: Toy) -> None:
+    toy.refuse("DYNAMIC_FTRACE_WITH_ARGS")
+    with pytest.raises(UserError) as caught:
+        toy.configure("CONFIG_DYNAMIC_FTRACE_WITH_ARGS=y\n", toolchain=GCC_7, allow_plain_ftrace=True)
+    assert caught.value.details[0].endswith(": arm64 of this kernel has no such symbol")
+
+
+def test_allowing_plain_ftrace_changes_nothing_for_a_capable_compiler(toy: Toy) -> None:
+    toy.refuse("DYNAMIC_FTRACE_WITH_REGS")
+    with pytest.raises(UserError, match="DYNAMIC_FTRACE_WITH_REGS"):
+        toy.configure(PLAIN, allow_plain_ftrace=True)
+
+
+def test_broken_kconfig_files_are_the_kernels_fault(toy: Toy) -> None:
+    (toy.tree / "broken").write_text("arch/arm64/Kconfig:3: syntax error\n")
+    with pytest.raises(BuildError, match="make allnoconfig: expected a configuration") as caught:
+        toy.configure("CONFIG_DEBUG_FS=y\n")
+    assert "arch/arm64/Kconfig:3: syntax error" in caught.value.details
+
+
+def test_a_compiler_that_the_kernel_refuses_is_the_users_choice(toy: Toy) -> None:
+    said = "***\n*** C compiler is too old.\n***   Minimum Clang version: 17.0.1\n***\n"
+    (toy.tree / "broken").write_text(said + "scripts/Kconfig.include:45: Sorry, this C compiler is not supported.\n")
+    with pytest.raises(UserError, match=r"aarch64-linux-gnu-gcc 12\.2\.0: .*--toolchain") as caught:
+        toy.configure("CONFIG_DEBUG_FS=y\n")
+    assert "***   Minimum Clang version: 17.0.1" in caught.value.details
+
+
+def test_missing_host_tools_are_the_hosts_fault(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    (toy.tree / "broken").write_text("/bin/sh: 1: flex: not found\n")
+    (toy.tree.parent / "bin").mkdir()
+    for tool in ("make", "sh", "cat", "bison"):
+        (toy.tree.parent / "bin" / tool).symlink_to(shutil.which(tool) or "/bin/true")
+    monkeypatch.setenv("PATH", str(toy.tree.parent / "bin"))
+    with pytest.raises(InfraError, match="needs flex; install Debian's package flex"):
+        toy.configure("CONFIG_DEBUG_FS=y\n")
+
+
+def test_an_unreadable_fragment_is_named(toy: Toy) -> None:
+    with pytest.raises(UserError, match=r"gone\.config: expected a kconfig fragment, found: No such file"):
+        configure(tree=toy.tree, objdir=toy.objdir, fragments=[Path("gone.config")], toolchain=GCC)

@@ -1,0 +1,188 @@
+"""The HTML page: what a reviewer must see comes first, and nothing that the target printed is markup."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+from lxml import html
+
+from harness.model.result import Expectation, Fault, FaultKind, Result, RunResults, Verdict
+from harness.report.html import LOG_LIMIT, PAGE_LIMIT, report_html
+
+HOSTILE = "</script></pre><script>alert(1)</script>\"' onload=x {{ 7*7 }} ]]> \x00\x1b[31mred\x1b[0m \ud800\ufffe é"
+PANIC = Fault(kind=FaultKind.PANIC, title="panic: boom in f", lines=("Unable to handle kernel boom", "pc : f+0x1/0x2"))
+KNOWN = Expectation(verdicts=(Verdict.FAIL,), reason="fixed in 7.4")
+
+
+def run(*results: Result, **changes: object) -> RunResults:
+    fields: dict[str, object] = {"properties": {}, "started": 1_700_000_000.0, "ended": "complete"} | changes
+    return RunResults(results=results, **fields)  # type: ignore[arg-type]
+
+
+def one(test: str = "testcases/a.py::t", verdict: Verdict = Verdict.PASS, **more: object) -> Result:
+    return Result(test=test, verdict=verdict, **more)  # type: ignore[arg-type]
+
+
+def no_logs(path: str) -> str:
+    raise FileNotFoundError(path)
+
+
+def page(results: RunResults, logs: Callable[[str], str] = no_logs) -> html.HtmlElement:
+    text = report_html(results, logs=logs)
+    text.encode()  # lone surrogates would fail here, when the page is written
+    return html.document_fromstring(text)
+
+
+def said(element: html.HtmlElement) -> str:
+    return " ".join(element.text_content().split())
+
+
+def test_header() -> None:
+    results = run(
+        one(),
+        properties={"board": "qemu-virt", "kernel": {"version": "7.3.4", "suite": "x"},
+                    "patches": ["1.patch", "2.patch"], "config": {"sha256": "abc"}},
+        seconds=683.0,
+    )  # fmt: skip
+    (header,) = page(results).xpath("//header")
+    names = [said(item) for item in header.xpath("./dl/dt")]
+    values = [said(item) for item in header.xpath("./dl/dd")]
+    assert names == ["kernel", "patches", "board"]
+    assert values == ["version: 7.3.4, suite: x", "1.patch2.patch", "qemu-virt"]
+    assert said(header.xpath("./details")[0]) == "all other properties config.sha256abc"
+    assert "OK: 1 PASS in 11m23s · started 2023-11-14 22:13:20 UTC" in said(header)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "word"), [(Verdict.PASS, "OK"), (Verdict.FAIL, "FAILED"), (Verdict.NOTRUN, "BROKEN")]
+)
+def test_state(verdict: Verdict, word: str) -> None:
+    assert said(page(run(one(verdict=verdict))).xpath("//h1/span")[0]) == word
+
+
+def test_a_killed_run_says_so() -> None:
+    assert "the run was killed" in said(page(run(one(), ended=None)))
+
+
+def test_sections_and_their_order() -> None:
+    results = run(
+        one("t/pass"),
+        one("t/surprise", expected=KNOWN),
+        one("t/known", Verdict.XFAIL, expected=KNOWN),
+        one("t/error", Verdict.ERROR, reason="lab"),
+        one("t/never", Verdict.NOTRUN, reason="interrupted"),
+        one("t/fail", Verdict.FAIL, reason="expected 1, found 2", log="logs/f"),
+        one("t/crash", Verdict.CRASH, fault=PANIC),
+        one("t/crash2", Verdict.CRASH, fault=PANIC),
+        notes=("rebooted",),
+    )
+    root = page(results, lambda _path: "".join(f"line {n}\n" for n in range(100)))
+    assert [said(item) for item in root.xpath("//h2")] == [
+        "The kernel failed",
+        "The harness or the lab failed",
+        "Passed unexpectedly",
+        "Known failures",
+        "Notes",
+        "All tests",
+    ]
+    crash, fail, error, never = root.xpath("//article")
+    assert said(crash).startswith(
+        "CRASH panic: boom in f in 2 tests; the lines are those of the first: t/crash t/crash2"
+    )
+    assert crash.xpath("./pre")[0].text == "Unable to handle kernel boom\npc : f+0x1/0x2"
+    assert said(fail).startswith("FAIL t/fail expected 1, found 2 line 85 line 86")
+    assert said(fail).endswith("line 99")
+    assert said(error) == "ERROR t/error lab"
+    assert said(never) == "NOTRUN 1 test: interrupted which t/never"
+    assert [said(item) for item in root.xpath("//main/ul/li")] == [
+        "t/surprise FAIL: fixed in 7.4",
+        "t/known FAIL: fixed in 7.4",
+        "rebooted",
+    ]
+    tiles = [said(item) for item in root.xpath("//button")]
+    assert tiles == ["2CRASH", "1FAIL", "1ERROR", "1NOTRUN", "1XFAIL", "2PASS"]
+
+
+def test_all_tests_are_in_the_tables_and_every_link_leads_somewhere() -> None:
+    results = run(*(one(f"{suite}/t{n}", verdict) for suite in ("testcases", "selftests/ftrace") for n, verdict in
+                    enumerate(Verdict)))  # fmt: skip
+    root = page(results)
+    assert len(root.xpath("//tbody/tr")) == 2 * len(Verdict)
+    assert [said(item) for item in root.xpath("//section//h3")] == ["testcases", "selftests/ftrace"]
+    anchors = set(root.xpath("//@id"))
+    assert len(root.xpath("//@id")) == len(anchors)
+    links = [link[1:] for link in root.xpath("//a/@href") if link.startswith("#")]
+    assert links
+    assert set(links) <= anchors
+
+
+def test_nothing_from_the_target_is_markup() -> None:
+    fault = Fault(kind=FaultKind.PANIC, title=HOSTILE, lines=(HOSTILE,))
+    expected = Expectation(verdicts=(Verdict.FAIL,), reason=HOSTILE)
+    results = run(
+        *(one(HOSTILE + verdict, verdict, reason=HOSTILE, log=HOSTILE, expected=expected) for verdict in Verdict),
+        one(HOSTILE, Verdict.CRASH, fault=fault),
+        properties={HOSTILE: HOSTILE, "kernel": HOSTILE, "patches": [HOSTILE]},
+        notes=(HOSTILE,),
+        ended=HOSTILE,
+    )
+    text = report_html(results, logs=lambda _path: HOSTILE)
+    assert not re.search(r"[\x00\x1b\ud800\ufffe]", text)
+    assert "49" not in re.sub(r"<style>.*</style>", "", text, flags=re.DOTALL)
+    root = page(results, lambda _path: HOSTILE)
+    assert len(root.xpath("//script")) == 1
+    assert "alert" not in root.xpath("//script")[0].text
+    assert not root.xpath("//*[@onload]")
+    assert "<script>alert(1)</script>" in root.text_content()
+
+
+@pytest.mark.parametrize(
+    ("log", "href"),
+    [
+        ("logs/a b.log", "logs/a%20b.log"),
+        ("javascript:alert(1)", "javascript%3Aalert%281%29"),
+        ("/etc/passwd", None),
+        ("logs/../../x", None),
+    ],
+)
+def test_log_links_stay_in_the_run_directory(log: str, href: str | None) -> None:
+    assert page(run(one(log=log))).xpath("//td//a/@href") == ([href] if href else [])
+
+
+def test_logs_are_collapsed_and_not_read_for_passes() -> None:
+    texts = {"logs/s": "text"}
+    root = page(run(one(log="logs/p"), one("b", Verdict.SKIP, log="logs/s")), texts.__getitem__)
+    (details,) = root.xpath("//td//details")
+    assert details.get("open") is None
+    assert said(details) == "log open the file text"
+
+
+def test_a_missing_log_is_told() -> None:
+    assert "[the log is not there: logs/1]" in said(page(run(one(verdict=Verdict.FAIL, log="logs/1"))))
+
+
+def test_a_huge_log_is_bounded() -> None:
+    text = report_html(run(one(verdict=Verdict.FAIL, log="x")), logs=lambda _path: "0123456789abcde\n" * 330_000)
+    assert len(text) < LOG_LIMIT + 40_000
+    assert "of 5280000 characters left out" in text
+
+
+def test_ten_thousand_results_make_a_page_that_opens() -> None:
+    verdicts = list(Verdict)
+    results = run(*(one(f"testcases/a.py::t{n}", verdicts[n % 9], log=f"logs/{n}") for n in range(10_000)))
+    text = report_html(results, logs=lambda _path: "some line of a log\n" * 1000)
+    assert text.count("<tr id=") == 10_000
+    assert len(text) < 2 * PAGE_LIMIT
+
+
+def test_self_contained_and_readable_without_scripts() -> None:
+    root = page(run(one(verdict=Verdict.FAIL)))
+    assert not root.xpath("//link | //img | //iframe | //*[@src]")
+    assert root.xpath("//*[@id='filter']/@hidden") == [""]
+    assert not root.xpath("//tr[@hidden]")
+
+
+def test_an_empty_run() -> None:
+    assert "no tests" in said(page(run()))

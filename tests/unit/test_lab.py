@@ -1,0 +1,171 @@
+"""The lab: who is to blame when a test stops, and what becomes of the target."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from harness.errors import BootError, InfraError
+from harness.model.board import Limits
+from harness.model.result import FaultKind, Verdict
+from harness.run.eventlog import EventLog
+from harness.run.lab import Lab, Stopped
+from tests.faketarget import HANG, LOST, FakeTarget, Kmsg
+
+OOPS = Kmsg(
+    """\
+[   12.0] Unable to handle kernel paging request at virtual address ffff80007a000000
+[   12.0] Internal error: Oops: 0000000086000007 [#1]  SMP
+[   12.0] CPU: 1 UID: 0 PID: 71 Comm: sh Not tainted 7.3.4 #1 PREEMPT
+[   12.0] pc : wake_up_process+0x18/0x30
+[   12.0] lr : foo+0x18/0x30
+[   12.0] Call trace:
+[   12.0]  wake_up_process+0x18/0x30 (P)
+[   12.0] Kernel panic - not syncing: Oops: Fatal exception in interrupt
+[   12.0] ---[ end Kernel panic - not syncing: Oops: Fatal exception in interrupt ]---""".replace("12.0", "12.000000")
+)
+
+
+@pytest.fixture
+def make_lab(tmp_path: Path):
+    labs = []
+
+    def make(*targets, silence: float = 30.0, log: str = "events.jsonl") -> Lab:
+        waiting = list(targets)
+
+        def boot():
+            target = waiting.pop(0)
+            if isinstance(target, Exception):
+                raise target
+            return target, 1.5
+
+        lab = Lab(boot, limits=Limits(silence=silence), events=EventLog(tmp_path / log))
+        labs.append(lab)
+        return lab
+
+    yield make
+    for lab in labs:
+        lab.close()
+
+
+def _events(tmp_path: Path) -> list[dict]:
+    return [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
+
+
+def _stopped(lab: Lab, command: str = "test", timeout: float = 30.0) -> Stopped:
+    with pytest.raises(Stopped) as caught:
+        lab.run(command, timeout=timeout)
+    return caught.value
+
+
+def test_a_command_that_ends(make_lab):
+    lab = make_lab(FakeTarget(lambda command: ["one", "two", "exit=3"]))
+    done = lab.run("test")
+    assert (done.output, done.returncode) == ("one\ntwo", 3)
+
+
+def test_a_panic_while_a_command_runs_is_a_crash_with_its_title(make_lab):
+    stopped = _stopped(make_lab(FakeTarget(lambda command: ["line", OOPS, HANG] if command == "test" else [])))
+    assert stopped.verdict is Verdict.CRASH
+    assert stopped.reason == "panic: Unable to handle kernel paging request in wake_up_process"
+    assert stopped.fault is not None
+    assert any("pc : wake_up_process" in line for line in stopped.fault.lines)
+
+
+def test_a_panic_outranks_a_lost_connection(make_lab):
+    stopped = _stopped(make_lab(FakeTarget(lambda command: [OOPS, LOST] if command == "test" else [])))
+    assert stopped.verdict is Verdict.CRASH
+    assert stopped.reason.startswith("panic: ")
+
+
+def test_a_lost_connection_alone_is_an_infrastructure_error(make_lab):
+    stopped = _stopped(make_lab(FakeTarget(lambda command: [LOST] if command == "test" else [])))
+    assert stopped.verdict is Verdict.ERROR
+    assert stopped.fault is None
+
+
+def test_a_machine_that_resets_itself_is_a_crash(make_lab):
+    stopped = _stopped(make_lab(FakeTarget(lambda command: [LOST] if command == "test" else [], went_down=True)))
+    assert stopped.verdict is Verdict.CRASH
+    assert stopped.reason.startswith("reset: ")
+
+
+def test_over_its_limit_on_a_living_kernel_is_a_timeout(make_lab):
+    target = FakeTarget(lambda command: [HANG] if command == "test" else [])
+    stopped = _stopped(make_lab(target), timeout=0.1)
+    assert stopped.verdict is Verdict.TIMEOUT
+    assert target.diagnosed == 1
+
+
+def test_over_its_limit_on_a_dead_kernel_is_a_crash(make_lab):
+    stopped = _stopped(
+        make_lab(FakeTarget(lambda command: [HANG] if command == "test" else [], alive=False)), timeout=0.1
+    )
+    assert stopped.verdict is Verdict.CRASH
+    assert stopped.fault is not None
+    assert stopped.fault.kind is FaultKind.SILENCE
+
+
+def test_silence_is_noticed_long_before_the_limit(make_lab):
+    lab = make_lab(FakeTarget(lambda command: [HANG] if command == "test" else [], alive=False), silence=0.2)
+    started = time.monotonic()
+    assert _stopped(lab, timeout=600.0).verdict is Verdict.CRASH
+    assert time.monotonic() - started < 60
+
+
+def test_a_silent_kernel_that_answers_goes_on(make_lab):
+    lab = make_lab(FakeTarget(lambda command: [HANG] if command == "test" else []), silence=0.05)
+    assert _stopped(lab, timeout=1.0).verdict is Verdict.TIMEOUT
+
+
+def test_the_target_is_booted_once_and_anew_after_a_discard(make_lab, tmp_path):
+    first, second = FakeTarget(lambda command: []), FakeTarget(lambda command: [])
+    lab = make_lab(first, second)
+    assert lab.target is first
+    assert lab.target is first
+    epoch = lab.epoch
+    lab.discard("CRASH in x")
+    assert first.closed
+    assert not lab.is_up
+    assert lab.target is second
+    assert lab.epoch == epoch + 1
+    assert [event["data"]["text"] for event in _events(tmp_path) if event["kind"] == "note"] == [
+        "target discarded: CRASH in x"
+    ]
+
+
+def test_a_fault_of_an_earlier_target_is_forgotten(make_lab):
+    first = FakeTarget(lambda command: [OOPS, HANG] if command == "test" else [])
+    lab = make_lab(first, FakeTarget(lambda command: []))
+    _stopped(lab)
+    assert lab.fault() is not None
+    lab.discard("crash")
+    assert lab.run("echo").output == ""
+    assert lab.fault() is None
+
+
+def test_the_first_boot_that_fails_is_final(make_lab):
+    lab = make_lab(BootError("panicked at boot"), FakeTarget(lambda command: []))
+    for _ in range(2):
+        with pytest.raises(BootError, match="panicked"):
+            _ = lab.target
+
+
+def test_a_later_boot_is_tried_twice(make_lab):
+    good = FakeTarget(lambda command: [])
+    lab = make_lab(FakeTarget(lambda command: []), InfraError("no memory"), good)
+    assert lab.target
+    lab.discard("x")
+    assert lab.target is good
+
+
+def test_a_warning_without_end_is_taken_when_the_console_is_quiet(make_lab):
+    warning = Kmsg("[    1.000000] WARNING: CPU: 0 PID: 1 at kernel/trace/ftrace.c:123 ftrace_bug+0x10/0x20")
+    lab = make_lab(FakeTarget(lambda command: [warning, "ok"] if command == "test" else []))
+    assert lab.run("test").output == "ok"
+    fault = lab.fault()
+    assert fault is not None
+    assert fault.title.startswith("WARNING in ftrace_bug")

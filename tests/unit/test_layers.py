@@ -1,0 +1,73 @@
+"""Imports go down only, and each foreign library has one door (docs/architecture.md)."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[2] / "harness"
+
+# What each room may import besides itself. model and errors stand at the bottom.
+ALLOWED = {
+    "errors": set(),
+    "layout": set(),
+    "model": {"errors"},
+    "parse": {"model", "errors"},
+    "report": {"model", "errors", "parse"},
+    "build": {"model", "errors", "parse", "report"},
+    "target": {"model", "errors", "parse", "report"},
+    "run": {"model", "errors", "parse", "report", "build", "target", "layout"},
+    "display": {"model", "errors"},
+    "cli": {"model", "errors", "parse", "report", "build", "target", "run", "layout", "display"},
+    "__main__": {"cli"},
+    "__init__": set(),
+}
+DOORS = {
+    "pexpect": {"target/console.py"},
+    "paramiko": {"target/ssh.py"},
+    "yaml": {"parse/document.py"},
+    "pydantic": {"parse/document.py", "parse/boards.py"},
+    "junit_xml": {"report/junit.py"},
+    "jinja2": {"report/html.py"},
+    "platformdirs": {"build/cache.py"},
+    "rich": {"display.py"},
+    "click": {"cli.py"},
+}
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def _imports(path: Path) -> set[str]:
+    """The absolute names of everything that a module imports."""
+    names: set[str] = set()
+    package = ["harness", *path.relative_to(PACKAGE).parts[:-1]]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            stem = ".".join([*base, *([node.module] if node.module else [])])
+            names |= {f"{stem}.{alias.name}" for alias in node.names}
+    return names
+
+
+def _room(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_go_down_and_through_doors(path: Path) -> None:
+    room = _room(path)
+    place = str(path.relative_to(PACKAGE))
+    for name in _imports(path):
+        top, _, rest = name.partition(".")
+        if top == "harness":
+            imported = rest.partition(".")[0]
+            ours = {entry.name.removesuffix(".py") for entry in PACKAGE.iterdir()}
+            if imported in ours - {room}:
+                assert imported in ALLOWED[room], f"{place} imports {name}"
+        if top == "pytest":
+            assert room == "run", f"{place} imports pytest"
+        if top in DOORS:
+            assert place in DOORS[top], f"{place} imports {top}; its door is {DOORS[top]}"

@@ -1,0 +1,91 @@
+"""Livepatch scripts: their TESTs, and what their output says of them."""
+
+from harness.model.result import Verdict
+from harness.parse.livepatch_log import LivepatchStream, names_in, resumed
+
+SCRIPT = """\
+#!/bin/bash
+. $(dirname $0)/functions.sh
+MOD_A=a
+setup_config
+
+start_test "first"
+load_lp $MOD_A
+check_result "% insmod"
+
+# next
+MOD_B=b
+
+start_test "second"
+FUNC=x
+check_result "% x"
+
+start_test "second"
+check_result "% y"
+exit 0
+"""
+
+
+def _verdicts(lines, names, returncode):
+    stream = LivepatchStream(names)
+    ended = [mark for mark in map(stream.feed, lines) if mark] + stream.finish(returncode)
+    return [(mark.name, mark.verdict, mark.reason) for mark in ended]
+
+
+def test_names_in_order_and_a_repeated_one_told_apart():
+    assert names_in(SCRIPT) == ["first", "second", "second (2)"]
+
+
+def test_all_pass():
+    lines = ["TEST: first ... ok", "TEST: second ... ok", "TEST: second ... ok"]
+    assert [row[:2] for row in _verdicts(lines, names_in(SCRIPT), 0)] == [
+        ("first", Verdict.PASS),
+        ("second", Verdict.PASS),
+        ("second (2)", Verdict.PASS),
+    ]
+
+
+def test_a_failure_tells_the_difference_and_what_never_ran():
+    lines = [
+        "TEST: first ... not ok",
+        "",
+        "--- expected",
+        "+++ result",
+        "@@ -1 +1 @@",
+        "-livepatch: 'a': patching complete",
+        "+livepatch: 'a': unpatching complete",
+        "ERROR: livepatch kselftest(s) failed",
+    ]
+    rows = _verdicts(lines, ["first", "second"], 1)
+    assert rows[0][:2] == ("first", Verdict.FAIL)
+    assert "-livepatch: 'a': patching complete" in rows[0][2]
+    assert rows[1] == ("second", Verdict.NOTRUN, "the script had ended before it: livepatch kselftest(s) failed")
+
+
+def test_a_test_that_dies_in_the_middle_fails_with_its_words():
+    rows = _verdicts(["TEST: first ... ERROR: failed to load module a"], ["first"], 1)
+    assert rows[0][:2] == ("first", Verdict.FAIL)
+    assert "failed to load module a" in rows[0][2]
+
+
+def test_a_skipped_script_skips_all_with_its_reason():
+    rows = _verdicts(["SKIP: test-kprobe requires CONFIG_KPROBES_ON_FTRACE"], ["a", "b"], 4)
+    assert rows == [(name, Verdict.SKIP, "test-kprobe requires CONFIG_KPROBES_ON_FTRACE") for name in ("a", "b")]
+
+
+def test_a_conditional_test_that_did_not_run_is_skipped():
+    rows = _verdicts(["TEST: a ... ok"], ["a", "b"], 0)
+    assert rows[1][:2] == ("b", Verdict.SKIP)
+
+
+def test_resuming_leaves_out_what_ran_and_keeps_its_variables():
+    rest = resumed(SCRIPT, 1)
+    assert rest is not None
+    assert names_in(rest) == ["second", "second (2)"]
+    assert "MOD_A=a" in rest
+    assert "MOD_B=b" in rest
+    assert "load_lp" not in rest
+
+
+def test_names_inside_an_if_cannot_be_resumed():
+    assert resumed('start_test "a"\nif x; then\n\tstart_test "b"\nfi\n', 1) is None

@@ -1,0 +1,250 @@
+"""A whole run over a scripted target: what is planned, what gets which verdict, what is written down."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from harness.errors import BootError, UserError
+from harness.model.board import Board, QemuBoot
+from harness.model.kernel import Build
+from harness.model.progress import NoDisplay
+from harness.model.result import Verdict
+from harness.run import session
+from harness.run.documents import read_results, write_documents
+from tests.faketarget import HANG, FakeTarget, Kmsg
+
+PANIC = Kmsg(
+    "[    1.000000] Kernel panic - not syncing: tried to kill init\n"
+    "[    1.000000] ---[ end Kernel panic - not syncing: x ]---"
+)
+SCRIPT = """\
+. functions.sh
+start_test "one"
+check_result "x"
+start_test "two"
+check_result "y"
+"""
+BOARD = Board(name="fake", boot=QemuBoot())
+
+
+@pytest.fixture
+def build(tmp_path: Path) -> Build:
+    """A build directory with three .tc files, one of them re-run in an instance, and one livepatch script."""
+    directory = tmp_path / "build"
+    tests = directory / "selftests/ftrace/test.d/basic"
+    tests.mkdir(parents=True)
+    (tests / "a.tc").write_text("# description: a\n# flags: instance\n")
+    (tests / "b.tc").write_text("# description: b\nping -c 1 localhost\n")
+    (tests / "c.tc").write_text("# description: c\n")
+    (directory / "selftests/livepatch").mkdir()
+    (directory / "selftests/livepatch/test-x.sh").write_text(SCRIPT)
+    record = {
+        "key": "k",
+        "release": "7.3.4",
+        "source": {"version": "7.3.4"},
+        "patches": [],
+        "toolchain": {"name": "gcc", "version": "12"},
+        "fragments": [],
+    }
+    (directory / "build.json").write_text(json.dumps(record))
+    return Build(directory=directory, release="7.3.4", key="k", config={"LIVEPATCH": "y"})
+
+
+def ftracetest(command: str, answers: dict[str, list]) -> list:
+    """What ftracetest prints for the files on its command line; `answers` replaces a file's verdict line."""
+    steps: list = ["TAP version 13"]
+    files = [word for word in command.split() if word.endswith(".tc")]
+    again = [path for path in files if path.endswith("a.tc")]
+    turns = [*((path, "") for path in files), *((path, " (instance) ") for path in again)]
+    for number, (path, instance) in enumerate(turns, start=1):
+        steps.append(f"execute{instance}: {path}")
+        steps.append(f"+ log of {path}")
+        steps += answers.get(path.rpartition("/")[2] + instance.strip(), [f"ok {number} fine"])
+    return steps
+
+
+def target(
+    *, answers: dict[str, list] | None = None, livepatch: list | None = None, missing: tuple[str, ...] = ()
+) -> FakeTarget:
+    def script(command: str) -> list:
+        if "ftracetest" in command and "-l -" in command:
+            return ftracetest(command, answers or {})
+        if "test-x.sh" in command:
+            return livepatch or ["TEST: one ... ok", "TEST: two ... ok"]
+        if "echo release" in command:
+            return [*(f"tool {tool}" for tool in missing), "release 7.3.4"]
+        return []
+
+    return FakeTarget(script)
+
+
+def run(build: Build, *targets, tmp_path: Path, keyword: str = "", maxfail: int = 0):
+    run_dir = tmp_path / "run"
+    run_dir.mkdir()
+    waiting = list(targets)
+
+    def boot():
+        following = waiting.pop(0)
+        if isinstance(following, Exception):
+            raise following
+        return following, 1.0
+
+    results, code = session.run(
+        build,
+        session.Selection(suites=frozenset(session.SUITES[:2]), keyword=keyword, maxfail=maxfail),
+        board=BOARD,
+        boot=boot,
+        run_dir=run_dir,
+        properties={},
+        display=NoDisplay(),
+    )
+    return {result.test.removeprefix("selftests/"): result for result in results.results}, code, run_dir
+
+
+A, B, C = (f"ftrace/test.d/basic/{name}.tc" for name in "abc")
+ONE, TWO = "livepatch/test-x::one", "livepatch/test-x::two"
+
+
+def test_everything_passes(build, tmp_path):
+    results, code, run_dir = run(build, target(), tmp_path=tmp_path)
+    assert list(results) == [A, B, C, f"{A}[instance]", ONE, TWO]
+    assert {result.verdict for result in results.values()} == {Verdict.PASS}
+    assert code == 0
+    log = results[C].log
+    assert log is not None
+    assert "+ log of /payload/selftests/ftrace/test.d/basic/c.tc" in (run_dir / log).read_text()
+    for name in ("events.jsonl", "junit.xml", "results.json", "report.html", "build.json"):
+        assert (run_dir / name).stat().st_size
+
+
+def test_a_panic_costs_its_test_and_the_rest_goes_on_elsewhere(build, tmp_path):
+    first = target(answers={"b.tc": [PANIC, HANG]})
+    second = target()
+    results, code, _ = run(build, first, second, tmp_path=tmp_path)
+    assert results[A].verdict is Verdict.PASS
+    assert results[B].verdict is Verdict.CRASH
+    assert results[B].reason == "panic: tried to kill init"
+    assert results[B].fault is not None
+    assert {results[name].verdict for name in (C, f"{A}[instance]", ONE, TWO)} == {Verdict.PASS}
+    assert code == 1
+    assert first.closed
+    again = next(command for command in second.commands if "-l -" in command)
+    assert "/c.tc" in again
+    assert "/b.tc" not in again
+
+
+def test_a_crash_in_a_livepatch_script_resumes_behind_it(build, tmp_path):
+    second = target(livepatch=["TEST: two ... ok"])
+    results, _, _ = run(build, target(livepatch=[PANIC, HANG]), second, tmp_path=tmp_path, keyword="livepatch")
+    assert results[ONE].verdict is Verdict.CRASH
+    assert results[TWO].verdict is Verdict.PASS
+    assert any(command.startswith("put /payload/selftests/livepatch/resumed-test-x.sh") for command in second.commands)
+
+
+def test_a_failed_livepatch_test_leaves_no_patch_for_the_next(build, tmp_path):
+    first = target(livepatch=["TEST: one ... not ok", "ERROR: livepatch kselftest(s) failed", "exit=1"])
+    results, code, _ = run(build, first, tmp_path=tmp_path)
+    assert results[ONE].verdict is Verdict.FAIL
+    assert results[TWO].verdict is Verdict.NOTRUN
+    assert first.closed
+    assert code == 1
+
+
+def test_a_missing_tool_skips_what_calls_it_and_is_said_up_front(build, tmp_path):
+    results, code, run_dir = run(build, target(missing=("ping",)), tmp_path=tmp_path)
+    assert results[B].verdict is Verdict.SKIP
+    assert results[B].reason == "the target lacks ping"
+    assert results[C].verdict is Verdict.PASS
+    assert code == 0
+    assert any("the target lacks ping" in note for note in read_results(run_dir).notes)
+
+
+def test_a_kernel_without_livepatch_skips_with_the_true_reason(build, tmp_path):
+    without = Build(directory=build.directory, release="6.1.0", key="k", without={"LIVEPATCH": "needs HAVE_LIVEPATCH"})
+    results, code, _ = run(without, target(), tmp_path=tmp_path)
+    assert results[ONE].verdict is Verdict.SKIP
+    assert results[ONE].reason == "no livepatch in 6.1.0 on arm64: needs HAVE_LIVEPATCH"
+    assert results[A].verdict is Verdict.PASS
+    assert code == 0
+
+
+def test_keyword_and_maxfail(build, tmp_path):
+    results, _, _ = run(build, target(answers={"a.tc": ["not ok 1 a"]}), tmp_path=tmp_path, keyword="basic", maxfail=1)
+    assert results[A].verdict is Verdict.FAIL
+    assert results[B].verdict is Verdict.NOTRUN
+    assert ONE not in results
+
+
+def test_only_what_was_chosen_runs(build, tmp_path):
+    only = target()
+    run(build, only, tmp_path=tmp_path, keyword="c.tc or two")
+    command = next(command for command in only.commands if "-l -" in command)
+    assert "/c.tc" in command
+    assert "/a.tc" not in command
+
+
+def test_a_batch_is_over_before_the_next_begins(build, tmp_path):
+    """ftracetest puts the system back after its last verdict; a panic there is its last test's."""
+    first = target(answers={"a.tc(instance)": ["ok 4 fine", PANIC, HANG]})
+    results, _, _ = run(build, first, target(), tmp_path=tmp_path)
+    assert results[f"{A}[instance]"].verdict is Verdict.CRASH
+    assert results[ONE].verdict is Verdict.PASS
+
+
+def test_a_kernel_that_does_not_boot_leaves_all_notrun_with_the_reason(build, tmp_path):
+    with pytest.raises(BootError):
+        run(build, BootError("the kernel panicked at boot: VFS"), tmp_path=tmp_path)
+    results = read_results(tmp_path / "run")
+    assert {result.verdict for result in results.results} == {Verdict.NOTRUN}
+    assert all("panicked at boot: VFS" in result.reason for result in results.results)
+    assert (tmp_path / "run/junit.xml").is_file()
+
+
+def test_a_warning_after_the_verdict_still_counts(build, tmp_path):
+    warning = Kmsg("[    1.000000] WARNING: CPU: 0 PID: 1 at kernel/trace/ftrace.c:123 ftrace_bug+0x10/0x20")
+    first = target(answers={"c.tc": ["ok 3 fine", warning]})
+    results, code, _ = run(build, first, target(), tmp_path=tmp_path, keyword="basic")
+    crashed = [name for name, result in results.items() if result.verdict is Verdict.CRASH]
+    assert len(crashed) == 1  # the test that ran when it came, or the next
+    assert crashed[0] in (C, f"{A}[instance]")
+    assert code == 1
+
+
+def test_a_killed_run_can_be_reported(build, tmp_path):
+    _, _, run_dir = run(build, target(), tmp_path=tmp_path)
+    lines = (run_dir / "events.jsonl").read_text().splitlines(keepends=True)
+    started_b = next(i for i, line in enumerate(lines) if '"started"' in line and "b.tc" in line)
+    (run_dir / "events.jsonl").write_text("".join(lines[: started_b + 1]) + lines[started_b + 1][:20])
+    (run_dir / "junit.xml").unlink()
+    results = {result.test.removeprefix("selftests/"): result for result in write_documents(run_dir).results}
+    assert results[A].verdict is Verdict.PASS
+    assert results[B].verdict is Verdict.ERROR
+    assert results[C].verdict is Verdict.NOTRUN
+    assert (run_dir / "junit.xml").is_file()
+
+
+def test_listing_boots_nothing(build):
+    tests = session.list_tests(build, session.Selection(keyword="instance or two"), board=BOARD)
+    assert tests == [f"selftests/{A}[instance]", f"selftests/{TWO}"]
+
+
+@pytest.mark.parametrize(
+    ("names", "chosen"),
+    [
+        ((), set(session.SUITES)),
+        (("selftests",), {"selftests/ftrace", "selftests/livepatch"}),
+        (("selftests/ftrace/",), {"selftests/ftrace"}),
+        (("testcases/function",), {"testcases/function"}),
+    ],
+)
+def test_suites(names, chosen):
+    assert session.choose_suites(names) == chosen
+
+
+@pytest.mark.parametrize("name", ["no/such/suite", "testcases/../harness", "testcases/none", ""])
+def test_unknown_suites_name_the_known_ones(name):
+    with pytest.raises(UserError, match=r"selftests/ftrace.*testcases/function"):
+        session.choose_suites((name,))

@@ -1,0 +1,49 @@
+"""tracefs' trace file: recorded lines in, calls out."""
+
+from harness.parse.trace import function_calls, graph_calls
+
+FUNCTION = """\
+# tracer: function
+#
+#           TASK-PID     CPU#  |||||  TIMESTAMP  FUNCTION
+#              | |         |   |||||     |         |
+             cat-1234    [001] .....   123.456789: vfs_read <-ksys_read
+     kworker/0:1-15      [000] d..2.   123.456790: foo_fn+0x8/0x40 [my_mod] <-bar+0x24/0x50 [my_mod]
+   dd with space-77      [000] .....     3.000001: cpu_show(arg=1) <-x.isra.0
+CPU:1 [LOST 22 EVENTS]
+"""
+GRAPH = """\
+# tracer: function_graph
+# CPU  DURATION                  FUNCTION CALLS
+ 1)               |  ksys_read() {
+ 0)   0.100 us    |  other();
+ 1)   0.512 us    |    fdget_pos();
+ 1)               |    vfs_read() {
+ 1)   0.2 us      |      rw_verify_area(); /* = 0x0 */
+ 1) + 12.300 us   |    } /* vfs_read ret=0x10 */
+ 1) ! 120.000 us  |  } /* ksys_read */
+ ------------------------------------------
+"""
+
+
+def test_function_lines():
+    first, second, third = function_calls(FUNCTION)
+    assert (first.function, first.parent, first.pid, first.cpu, first.offset) == (
+        "vfs_read",
+        "ksys_read",
+        1234,
+        1,
+        None,
+    )
+    assert (second.function, second.module, second.offset, second.parent_offset) == ("foo_fn", "my_mod", 8, 0x24)
+    assert (third.function, third.parent) == ("cpu_show", "x.isra.0")
+
+
+def test_graph_trees_keep_cpus_apart():
+    other, read = sorted(graph_calls(GRAPH), key=lambda call: call.function != "other")
+    assert other.function == "other"
+    assert read.function == "ksys_read"
+    assert read.callees == ["fdget_pos", "vfs_read"]
+    assert read.calls[1].callees == ["rw_verify_area"]
+    assert read.calls[1].retval == "0x10"
+    assert read.retval is None
