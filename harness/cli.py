@@ -57,6 +57,7 @@ def main() -> NoReturn:
     """The `harness` command. Errors that are expected end in their own exit code, without a traceback."""
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGHUP, _interrupt)
+    os.environ["PATH"] = os.pathsep.join((os.environ.get("PATH", os.defpath), host.SYSTEM_PATH))
     try:
         code = cli(standalone_mode=False, prog_name="harness")
     except HarnessError as error:

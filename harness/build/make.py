@@ -11,7 +11,6 @@ import json
 import os
 import platform
 import shutil
-import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,11 +22,11 @@ from harness.model.progress import Progress
 from harness.parse import make_log
 from harness.parse.kconfig import parse_dotconfig
 
-from . import kconfig, testmodules
+from . import command, kconfig, testmodules
 from .cache import cache_dir, published
+from .materialize import held_source, materialize
 from .patches import apply_series
 from .process import run_logged
-from .source import materialize
 from .toolchain import with_ccache
 from .workspace import Workspace, workspace_for
 
@@ -127,8 +126,10 @@ class _Builder:
 
     def _prepare_source(self) -> None:
         spec, workspace = self.spec, self.workspace
-        marker = workspace.directory / "source.json"
-        if marker.is_file() and json.loads(marker.read_text()).get("identity") != spec.source.identity:
+        held = held_source(workspace.source).get("identity")
+        if held is None:  # a build was killed while the tree was renewed, which now restores every file
+            shutil.rmtree(workspace.series, ignore_errors=True)
+        elif held != spec.source.identity:
             apply_series(workspace.source, (), state=workspace.series)
         materialize(spec.source, workspace.source, progress=self.progress)
         if apply_series(workspace.source, spec.patches, state=workspace.series) and spec.patches:
@@ -162,17 +163,21 @@ class _Builder:
                 made += 1
                 self.progress.advance(f"make {what}", made, total)
 
-        command = [
+        words = [
             *("make", "-C", str(directory or self.workspace.source), f"O={self.workspace.objects}", "ARCH=arm64"),
             *(f"-j{self.jobs}", *with_ccache(self.spec.toolchain).make_args, *_reproducible(), *targets),
         ]
-        code, lines = run_logged(command, log=self.log, limit=_MAKE_LIMIT, on_line=follow)
+        code, lines = run_logged(words, log=self.log, limit=_MAKE_LIMIT, on_line=follow, env=self._ccache())
         if code:
             kept = self._keep_log()
             raise BuildError(
                 f"the kernel does not build ({what}); the whole log: {kept}", details=make_log.errors(lines)
             )
         _remember_steps(self.workspace, what, made)
+
+    def _ccache(self) -> dict[str, str]:
+        """Let ccache find in one workspace what was compiled in another."""
+        return {"CCACHE_BASEDIR": str(self.workspace.directory), "CCACHE_NOHASHDIR": "1"}
 
     def _keep_log(self) -> Path:
         kept = cache_dir("failed") / f"{self.workspace.directory.name}.log"
@@ -264,23 +269,10 @@ def make_payload_image(tree: Path, image: Path) -> None:
     """Pack `tree` as an ext4 image with some room to spare."""
     used = sum(path.lstat().st_size + 4096 for path in tree.rglob("*"))
     blocks = 16 * 1024 + used * 13 // 10 // 1024
-    command = [
-        "mke2fs",
-        "-q",
-        "-t",
-        "ext4",
-        "-L",
-        "payload",
-        "-E",
-        "root_owner=0:0",
-        "-d",
-        str(tree),
-        str(image),
-        f"{blocks}k",
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    if done.returncode:
-        raise InfraError(f"mke2fs ended with exit code {done.returncode}: {done.stderr.strip()}")
+    words = ["mke2fs", "-q", "-t", "ext4", "-L", "payload", "-E", "root_owner=0:0", "-d", str(tree), str(image)]
+    done = command.run([*words, f"{blocks}k"], timeout=300.0)
+    if done.status:
+        raise InfraError(f"mke2fs ended with exit code {done.status}", details=done.last_lines())
 
 
 def _reproducible() -> list[str]:
@@ -305,7 +297,9 @@ def _remember_steps(workspace: Workspace, what: str, made: int) -> None:
 
 def _copy(source: Path, goal: Path) -> None:
     """Copy with shared blocks where the file system can."""
-    subprocess.run(["cp", "--reflink=auto", "--preserve=timestamps", str(source), str(goal)], check=True, timeout=300)
+    done = command.run(["cp", "--reflink=auto", "--preserve=timestamps", source, goal], timeout=300.0)
+    if done.status:
+        raise InfraError(f"{goal}: can't be written", details=done.last_lines())
 
 
 def _system() -> str:

@@ -1,18 +1,18 @@
-"""Running the programs a build consists of: logged, bounded in time, never left behind."""
+"""Running the long programs of a build: every line logged as it comes, and handed on."""
 
 from __future__ import annotations
 
-import os
 import queue
-import signal
 import subprocess
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from harness.errors import InfraError
+
+from .command import started
 
 
 def run_logged(
@@ -21,36 +21,23 @@ def run_logged(
     log: Path,
     limit: float,
     on_line: Callable[[str], None] = lambda line: None,
-    env: dict[str, str] | None = None,
+    env: Mapping[str, str] | None = None,
 ) -> tuple[int, list[str]]:
     """Run `command`, append its output to `log`, hand each line to `on_line`.
 
     Returns its exit code and the last 20,000 lines of output. Raises InfraError after `limit` seconds or where
-    the program is missing. The whole process group is ended on any exception, and by the kernel when we die.
+    the program is missing. Like all our programs it ends when we do.
     """
+    lines: deque[str] = deque(maxlen=20_000)
     with log.open("a", encoding="utf-8", errors="replace") as out:
         out.write(f"$ {' '.join(command)}\n")
         out.flush()
-        try:
-            process = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "TERM", "--", *command],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, "LC_ALL": "C", **(env or {})},
-                start_new_session=True,
-            )
-        except FileNotFoundError:
-            raise InfraError(f"{command[0]}: can't be started; `harness doctor` tells what is missing") from None
-        lines: deque[str] = deque(maxlen=20_000)
-        try:
+        with started(command, env=env, stderr=subprocess.STDOUT) as process:
             for line in _lines(process, limit=limit, what=command[0]):
                 out.write(line + "\n")
                 lines.append(line)
                 on_line(line)
             return process.wait(), list(lines)
-        finally:
-            _end_group(process)
 
 
 def _lines(process: subprocess.Popen[bytes], *, limit: float, what: str) -> Iterator[str]:
@@ -74,14 +61,3 @@ def _lines(process: subprocess.Popen[bytes], *, limit: float, what: str) -> Iter
         if line is None:
             return
         yield line
-
-
-def _end_group(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is not None:
-        return
-    os.killpg(process.pid, signal.SIGTERM)
-    try:
-        process.wait(timeout=10.0)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()

@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import shutil
-import subprocess
 import tempfile
 from importlib import resources
 from pathlib import Path
@@ -14,7 +13,7 @@ from pathlib import Path
 from harness.errors import InfraError
 from harness.model.progress import Progress
 
-from . import apt
+from . import apt, command
 from .cache import cache_dir, locked
 
 SUITE = "bookworm"
@@ -106,22 +105,14 @@ def _finish(tree: Path) -> None:
         shutil.rmtree(tree / doc, ignore_errors=True)
 
 
-def _as_root(*command: str) -> list[str]:
-    """`command` so that files it makes belong to uid 0 in the image: as root, or in a user namespace."""
-    return list(command) if os.geteuid() == 0 else ["unshare", "--map-root-user", *command]
+def _as_root(*words: str) -> list[str]:
+    """`words` so that files it makes belong to uid 0 in the image: as root, or in a user namespace."""
+    return list(words) if os.geteuid() == 0 else ["unshare", "--map-root-user", *words]
 
 
-def _run(command: list[str], *, limit: float) -> None:
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=limit, stdin=subprocess.DEVNULL, check=False
-        )
-    except FileNotFoundError:
-        raise InfraError(f"{command[0]}: not found on PATH; `harness doctor` tells what to install") from None
-    except subprocess.TimeoutExpired:
-        raise InfraError(f"root file system: {command[0]} did not end within {limit:.0f} s") from None
-    if done.returncode:
+def _run(words: list[str], *, limit: float) -> None:
+    done = command.run(words, timeout=limit)
+    if done.status:
         raise InfraError(
-            f"root file system: {command[0]} ended with exit code {done.returncode}",
-            details=(done.stderr or done.stdout).splitlines()[-15:],
+            f"root file system: {words[0]} ended with exit code {done.status}", details=done.last_lines(15)
         )

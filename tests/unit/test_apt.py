@@ -303,6 +303,12 @@ def test_what_cannot_be_continued_is_begun_again_by_apt(
     assert (fake.directory / "found").read_text() == "", "apt began with an empty directory"
 
 
+def test_what_is_left_of_another_version_is_removed(fake: FakeApt, package: AptPackage) -> None:
+    (cache_dir("apt", SUITE, "incoming", "older.deb") / "older.deb").touch()
+    PrivateApt(SUITE).download(package)
+    assert not list(cache_dir("apt", SUITE, "incoming").iterdir())
+
+
 def test_what_apt_found_to_be_wrong_is_not_continued(fake: FakeApt, package: AptPackage) -> None:
     fake.fail("download-breaks", "E: Failed to fetch x  Hash Sum mismatch\n")
     with pytest.raises(InfraError):

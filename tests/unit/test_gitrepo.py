@@ -53,6 +53,7 @@ def test_an_annotated_tag_means_its_commit_and_gives_the_version(upstream: Upstr
     source = upstream.resolve("v7.3.4")
     assert source.identity == source.checksum == upstream.first
     assert source.version == "v7.3.4"
+    assert upstream.resolve("v7.3.4") == source
 
 
 def test_a_branch_means_what_it_points_to_now(upstream: Upstream) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from toytree import Recorder, write_script
 
 from harness.build import host
+from harness.build.command import Finished
 from harness.build.host import STAGES, Tool, check_host, disk_row, doctor_rows, ensure_host, host_tools
 from harness.errors import InfraError
 
@@ -92,6 +96,32 @@ def test_what_is_missing_is_told_in_one_line_and_installed(machine: Machine) -> 
     assert str(log) in progress.said[1]
     ensure_host()
     assert len(machine.calls()) == 1
+
+
+def test_what_another_harness_installed_meanwhile_is_not_installed_again(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextlib.contextmanager
+    def wait(_: Path) -> Iterator[None]:
+        write_script(machine.bin / "wanted", "")
+        yield
+
+    monkeypatch.setattr(host, "locked", wait)
+    ensure_host()
+    assert machine.calls() == []
+
+
+def test_an_interrupt_does_not_stop_dpkg_half_way(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[bool] = []
+    real = host.run
+
+    def run(*args: Any, finishes: bool = False, **more: Any) -> Finished:
+        started.append(finishes)
+        return real(*args, finishes=finishes, **more)
+
+    monkeypatch.setattr(host, "run", run)
+    ensure_host()
+    assert started == [True]
 
 
 def test_only_what_the_stage_needs_is_installed(machine: Machine) -> None:

@@ -1,0 +1,118 @@
+"""Booting: commands, failures at boot, and nothing left behind."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from .conftest import harness
+
+BOARDS = """
+boards:
+  no-root:
+    boot: {method: qemu}
+    cmdline: root=/dev/nowhere
+  hangs:
+    boot: {method: qemu}
+    cmdline: init=/bin/cat
+    limits: {boot: 15}
+  bad-arguments:
+    boot: {method: qemu, extra_args: [-no-such-option]}
+  four:
+    boot: {method: qemu, cpus: 4, memory_mib: 512}
+"""
+
+
+def _boards(tmp_path: Path) -> Path:
+    path = tmp_path / "boards.yaml"
+    path.write_text(BOARDS)
+    return path
+
+
+def boot(build, tmp_path: Path, board: str, command: str = "true"):
+    return harness(
+        "boot", "--build", build, "--boards", _boards(tmp_path), "--board", board, "--", command, cwd=tmp_path
+    )
+
+
+def _qemu_of(marker: str) -> list[str]:
+    """The process ids of QEMUs with `marker` on their command line."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (process / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if words[0].endswith(b"qemu-system-aarch64") and any(marker.encode() in word for word in words):
+            found.append(process.name)
+    return found
+
+
+def test_a_command_and_its_exit_code(build, tmp_path):
+    done = harness("boot", "--build", build, "--", "uname -m; exit 7", cwd=tmp_path)
+    assert (done.stdout, done.returncode) == ("aarch64\n", 7)
+    console = next(tmp_path.glob("out/boot-*/console.log")).read_text()
+    assert "Linux version" in console
+
+
+def test_the_build_is_found_again_without_make(build, tmp_path):
+    done = harness("build", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "nothing changed" in done.stderr
+    assert Path(done.stdout.strip()) == build
+
+
+def test_cpus_and_memory_are_the_boards(build, tmp_path):
+    command = "nproc; awk '/MemTotal/ {print ($2 < 524288)}' /proc/meminfo"
+    done = harness(
+        "boot", "--build", build, "--boards", _boards(tmp_path), "--board", "four", "--", command, cwd=tmp_path
+    )
+    assert done.stdout == "4\n1\n"
+
+
+def test_a_panic_at_boot_is_the_kernels_with_the_last_lines(build, tmp_path):
+    done = boot(build, tmp_path, "no-root")
+    assert done.returncode == 1
+    assert "the kernel panicked at boot: Kernel panic - not syncing: VFS: Unable to mount root fs" in done.stderr
+    assert len(done.stderr.splitlines()) > 20
+    assert not _qemu_of(str(build))
+
+
+def test_a_hang_at_boot_is_told_within_its_limit(build, tmp_path):
+    started = time.monotonic()
+    done = boot(build, tmp_path, "hangs")
+    assert time.monotonic() - started < 60
+    assert done.returncode == 1
+    assert "no shell within 15 s" in done.stderr
+    assert "Run /bin/cat as init process" in done.stderr
+
+
+def test_qemu_that_does_not_start_is_infrastructure(build, tmp_path):
+    done = boot(build, tmp_path, "bad-arguments")
+    assert done.returncode == 3
+    assert "no-such-option" in done.stderr
+
+
+def test_qemu_ends_with_a_harness_that_is_killed(build, tmp_path):
+    marker = tmp_path.name
+    boards = tmp_path / "boards.yaml"
+    boards.write_text(f"boards: {{b: {{boot: {{method: qemu, extra_args: ['-name', '{marker}']}}}}}}\n")
+    command = [sys.executable, "-m", "harness", "boot", "--build", build, "--boards", boards, "--board", "b"]
+    process = subprocess.Popen(
+        [*command, "--", "echo up; sleep 600"],
+        stdout=subprocess.PIPE,
+        cwd=tmp_path,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"up\n"
+    assert len(_qemu_of(marker)) == 1
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    deadline = time.monotonic() + 10
+    while _qemu_of(marker):
+        assert time.monotonic() < deadline, "QEMU outlived the harness"
+        time.sleep(0.05)

@@ -1,0 +1,52 @@
+"""Whole runs on a booted kernel."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from .conftest import PROJECT, harness
+
+OOPS = PROJECT / "tests/mutants/oops-in-wakeup-tracer.patch"
+
+
+def _verdicts(run_dir: Path) -> dict[str, dict]:
+    return {result["test"]: result for result in json.loads((run_dir / "results.json").read_text())["results"]}
+
+
+def test_a_little_of_every_suite_passes(build, tmp_path):
+    keyword = "testcases or basic1 or basic3 or (test-state and taking)"
+    done = harness("run", "--build", build, "-k", keyword, "--out", tmp_path / "run", cwd=tmp_path)
+    results = _verdicts(tmp_path / "run")
+    assert {result["verdict"] for result in results.values()} == {"PASS"}, done.stdout
+    assert done.returncode == 0
+    assert "selftests/ftrace/test.d/00basic/basic3.tc[instance]" in results
+    assert "selftests/livepatch/test-state::taking over system state modification" in results
+    assert "testcases/livepatch/test_takes_effect.py::test_function_of_the_kernel_proper" in results
+    for name in ("console.log", "build.json", "report.html", "junit.xml", "events.jsonl"):
+        assert (tmp_path / "run" / name).stat().st_size
+
+
+def test_a_kernel_that_oopses_in_one_tracer(build, tmp_path):
+    """`build` first: the mutant then compiles one file in the same workspace."""
+    arguments = ("--patches", OOPS, "--suite", "selftests/ftrace", "-k", "wakeup or basic1")
+    done = harness("run", *arguments, "--out", tmp_path / "run", cwd=tmp_path, limit=1500)
+    results = _verdicts(tmp_path / "run")
+    crashed = results["selftests/ftrace/test.d/tracer/wakeup.tc"]
+    assert crashed["verdict"] == "CRASH", done.stdout
+    assert "NULL pointer dereference" in crashed["reason"]
+    assert "wakeup_tracer_init" in crashed["reason"]
+    others = {test: result["verdict"] for test, result in results.items() if "tracer/wakeup.tc" not in test}
+    assert set(others.values()) == {"PASS"}, others
+    assert done.returncode == 1
+    record = json.loads((tmp_path / "run/build.json").read_text())
+    assert record["patches"][0]["name"] == OOPS.name
+
+
+def test_a_patch_that_does_not_compile(build, tmp_path):
+    bad = tmp_path / "bad.patch"
+    bad.write_text(OOPS.read_text().replace("WRITE_ONCE(*(int *)8, 0);", "this is no C;"))
+    done = harness("build", "--patches", bad, cwd=tmp_path, limit=1500)
+    assert done.returncode == 1
+    assert "kernel/trace/trace_sched_wakeup.c:703" in done.stderr
+    assert "error:" in done.stderr
