@@ -321,7 +321,9 @@ def _board(name: str, file: Path | None) -> Board:
 def _build(options: BuildOptions, board: Board, display: Display) -> Build:
     """The build that the options mean: input is checked first, then tools are installed, then work is done."""
     if options.build_dir:
-        return load_build(options.build_dir)
+        found = load_build(options.build_dir)
+        host.ensure_host(progress=display, needed_for={"rootfs", "qemu"})
+        return found
     patches = load_patches(options.patches)
     spec = parse_source_spec(options.kernel)
     for path in options.kconfigs:

@@ -210,10 +210,15 @@ def disk_row(*, needed_gb: float = DISK_NEEDED_GB) -> DoctorRow:
 
 
 def _mirror_row() -> DoctorRow:
+    main, security = USUAL_SUITES
     try:
-        found = f"{mirror_for(USUAL_SUITES[0])}, {mirror_for(USUAL_SUITES[1])}"
+        found = mirror_for(main)
     except InfraError as error:
         return DoctorRow(name="Debian mirror", ok=False, found="none", needed_for="fetch", remedy=error.message)
+    try:
+        found += f", {mirror_for(security)}"
+    except InfraError:  # only kernels of the security suites come from there
+        found += " (none for security suites)"
     return DoctorRow(name="Debian mirror", ok=True, found=found, needed_for="fetch rootfs")
 
 

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.errors import BuildError, InfraError
+from harness.errors import BuildError, InfraError, UserError
 from harness.model.kernel import Build, KernelSpec
 from harness.model.progress import Progress
 from harness.parse import make_log
@@ -54,12 +54,12 @@ def build(spec: KernelSpec, *, testcases: Path, reproduce: str, progress: Progre
 
 
 def load_build(directory: Path) -> Build:
-    """The Build that a finished `directory` holds; InfraError where it is not one."""
+    """The Build that a finished `directory` holds; UserError where it is not one."""
     try:
         data = json.loads((directory / "build.json").read_text())
         config = parse_dotconfig((directory / ".config").read_text())
     except (OSError, ValueError) as error:
-        raise InfraError(f"{directory}: expected a finished build (build.json, .config), found: {error}") from None
+        raise UserError(f"{directory}: expected a finished build (build.json, .config), found: {error}") from None
     return Build(
         directory=directory,
         release=data["release"],
