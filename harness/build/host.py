@@ -210,7 +210,7 @@ def disk_row(*, needed_gb: float = DISK_NEEDED_GB) -> DoctorRow:
 
 
 def _mirror_row() -> DoctorRow:
-    main, security = USUAL_SUITES
+    main, security, *_ = USUAL_SUITES
     try:
         found = mirror_for(main)
     except InfraError as error:

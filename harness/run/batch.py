@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import shlex
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from harness.model.result import Verdict
 from harness.parse import ftracetest, livepatch_log
@@ -34,21 +34,8 @@ class Outcome:
     seconds: float
 
 
-class Batch(Protocol):
-    """Tests that share a process."""
-
-    def choose(self, tests: Sequence[str]) -> None:
-        """These are the tests, in this order, whose outcomes will be asked for."""
-
-    def outcome(self, test: str, lab: Lab) -> Outcome:
-        """Run until `test` has its verdict. Raises Stopped; the next call then starts the rest anew."""
-
-    def log_so_far(self) -> str:
-        """What the test that was just stopped had printed."""
-
-
-class FtraceBatch:
-    """Some .tc files in one ftracetest process, and the re-runs of those that ask for it in a tracing instance."""
+class Batch(ABC):
+    """Tests that share a process. Subclasses start it (`_advance`) and read verdicts out of what it prints."""
 
     def __init__(self) -> None:
         self._chosen: list[str] = []
@@ -56,18 +43,29 @@ class FtraceBatch:
         self._process = _Process()
 
     def choose(self, tests: Sequence[str]) -> None:
+        """These are the tests, in this order, whose outcomes will be asked for."""
         self._chosen = list(tests)
 
     def outcome(self, test: str, lab: Lab) -> Outcome:
+        """Run until `test` has its verdict. Raises Stopped; the next call then starts the rest anew."""
         if test not in self._outcomes:
             self._advance(test, lab)
         if test == self._chosen[-1]:
-            # ftracetest puts the system back at its end; what goes wrong there belongs to the last test
+            # the programs put the system back at their end; what goes wrong there belongs to the last test
             self._process.drain(lab, limit=lab.time_limit(test), what=test)
         return self._outcomes.pop(test)
 
     def log_so_far(self) -> str:
+        """What the test that was just stopped had printed."""
         return self._process.log()
+
+    @abstractmethod
+    def _advance(self, test: str, lab: Lab) -> None:
+        """Start the process where none runs, and read on until `_outcomes` has `test`."""
+
+
+class FtraceBatch(Batch):
+    """Some .tc files in one ftracetest process, and the re-runs of those that ask for it in a tracing instance."""
 
     def _advance(self, test: str, lab: Lab) -> None:
         process = self._process
@@ -98,30 +96,15 @@ class FtraceBatch:
         return f"cd {_FTRACE} && {{ grep -q -e --ktap ftracetest && k=-K; ./ftracetest $k -l - {paths} 2>&1 | cat; }}"
 
 
-class LivepatchBatch:
+class LivepatchBatch(Batch):
     """One livepatch script; its tests are the TESTs that it prints."""
 
     def __init__(self, script: str, text: str, tests: Sequence[str]) -> None:
+        super().__init__()
         self._script = script
         self._text = text
         self._names = [name_of(test) for test in tests]
         self._prefix = tests[0].partition("::")[0] if tests else ""
-        self._chosen = list(tests)
-        self._outcomes: dict[str, Outcome] = {}
-        self._process = _Process()
-
-    def choose(self, tests: Sequence[str]) -> None:
-        self._chosen = list(tests)
-
-    def outcome(self, test: str, lab: Lab) -> Outcome:
-        if test not in self._outcomes:
-            self._advance(test, lab)
-        if test == self._chosen[-1]:
-            self._process.drain(lab, limit=lab.time_limit(test), what=test)
-        return self._outcomes.pop(test)
-
-    def log_so_far(self) -> str:
-        return self._process.log()
 
     def _advance(self, test: str, lab: Lab) -> None:
         process = self._process
