@@ -19,9 +19,9 @@ from click.shell_completion import get_completion_class
 
 from harness import __version__
 from harness.build import host
+from harness.build.load_patches import load_patches
 from harness.build.make import build as make_build
 from harness.build.make import load_build
-from harness.build.patches import load_patches
 from harness.build.rootfs import root_image
 from harness.build.source import DEFAULT_SOURCE, parse_source_spec, resolve_source
 from harness.build.toolchain import find_toolchain, require_patchable

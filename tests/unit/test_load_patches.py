@@ -1,4 +1,4 @@
-"""`harness.build.patches.load_patches`: every form that ``--patches PATH`` takes."""
+"""`harness.build.load_patches`: every form that ``--patches PATH`` takes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.build.patches import apply_series, load_patches
+from harness.build.load_patches import load_patches
+from harness.build.patches import apply_series
 from harness.errors import UserError
 
 DATA = Path(__file__).parents[1] / "data" / "series"

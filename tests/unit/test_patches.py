@@ -2,69 +2,30 @@
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import os
 import shutil
 from pathlib import Path
 
 import pytest
+from numbered import LINES, OLD, change, create, files, git, make_numbered, patch, times
 
 from harness.build import patches as module
-from harness.build.patches import apply_series, load_patches
+from harness.build.load_patches import load_patches
+from harness.build.patches import apply_series
 from harness.errors import InfraError, UserError
 from harness.model.kernel import Patch
 
 DATA = Path(__file__).parents[1] / "data" / "series"
-LINES = [f"line {n}" for n in range(1, 31)]
-OLD = 1_000_000_000_000_000_000
-
-
-def patch(text: str, *, name: str = "0001-x.patch") -> Patch:
-    return Patch(name=name, text=text, sha256=hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest())
-
-
-def change(path: str, at: int, new: str, *, name: str = "0001-x.patch", base: list[str] = LINES) -> Patch:
-    """Replace line `at` (from 1) of a file of numbered lines."""
-    body = "".join(f" {line}\n" for line in base[at - 2 : at - 1])
-    body += f"-{base[at - 1]}\n+{new}\n" + "".join(f" {line}\n" for line in base[at : at + 1])
-    return patch(f"--- a/{path}\n+++ b/{path}\n@@ -{at - 1},3 +{at - 1},3 @@\n{body}", name=name)
-
-
-def create(path: str, line: str, *, mode: str = "100644") -> Patch:
-    head = f"diff --git a/{path} b/{path}\nnew file mode {mode}\n--- /dev/null\n+++ b/{path}\n"
-    return patch(f"{head}@@ -0,0 +1 @@\n+{line}\n")
-
-
-def git(path: str, *lines: str) -> Patch:
-    return patch("\n".join([f"diff --git a/{path} b/{path}", *lines, ""]))
 
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """Two files of numbered lines, an executable, all with an old mtime."""
-    tree = tmp_path / "src"
-    (tree / "kernel").mkdir(parents=True)
-    for name in ("kernel/a.c", "kernel/b.c", "run.sh"):
-        (tree / name).write_text("".join(f"{line}\n" for line in LINES))
-        os.utime(tree / name, ns=(OLD, OLD))
-    (tree / "run.sh").chmod(0o755)
-    return tree
+    return make_numbered(tmp_path / "src")
 
 
 @pytest.fixture
 def state(tmp_path: Path) -> Path:
     return tmp_path / "series"
-
-
-def files(tree: Path) -> dict[str, tuple[bytes, int]]:
-    """Every file's content and mode."""
-    found = (path for path in tree.rglob("*") if path.is_file())
-    return {str(path.relative_to(tree)): (path.read_bytes(), path.stat().st_mode & 0o777) for path in found}
-
-
-def times(tree: Path) -> dict[str, int]:
-    return {str(path.relative_to(tree)): path.stat().st_mtime_ns for path in tree.rglob("*") if path.is_file()}
 
 
 def refusal(tree: Path, series: list[Patch], state: Path) -> UserError:
@@ -379,110 +340,3 @@ class TestRefusals:
         monkeypatch.setenv("PATH", str(tmp_path))
         with pytest.raises(InfraError, match="patch: "):
             apply_series(tree, [change("run.sh", 5, "x")], state=state)
-
-
-class TestRecovery:
-    def test_edit_by_somebody_else_is_neither_lost_nor_built(self, tree: Path, state: Path) -> None:
-        series = [change("run.sh", 5, "new")]
-        apply_series(tree, series, state=state)
-        (tree / "run.sh").write_text("edited\n")
-        for wanted in (series, []):
-            with pytest.raises(InfraError, match=r"run.sh: expected the file as the last patch series left it"):
-                apply_series(tree, wanted, state=state)
-        assert (tree / "run.sh").read_text() == "edited\n"
-
-    def test_tree_that_was_renewed_to_pristine_is_patched_again(self, tree: Path, state: Path) -> None:
-        series, pristine = [change("run.sh", 5, "new")], (tree / "run.sh").read_bytes()
-        apply_series(tree, series, state=state)
-        patched = files(tree)
-        (tree / "run.sh").write_bytes(pristine)
-        assert apply_series(tree, series, state=state)
-        assert files(tree) == patched
-
-    @pytest.mark.parametrize("text", ["", "{}", "[]", '{"format": 99}', '{"format": 1, "forms": []}'])
-    def test_damaged_record(self, tree: Path, state: Path, text: str) -> None:
-        state.mkdir()
-        (state / "series.json").write_text(text)
-        with pytest.raises(InfraError, match=r"series.json: expected the record of a patch series"):
-            apply_series(tree, [], state=state)
-
-    def test_lost_pristine_copy(self, tree: Path, state: Path) -> None:
-        apply_series(tree, [change("run.sh", 5, "new")], state=state)
-        (state / "pristine/run.sh").write_text("other\n")
-        with pytest.raises(InfraError, match=r"run.sh: expected the pristine copy"):
-            apply_series(tree, [], state=state)
-
-    def test_full_disk_is_told_as_such(self, tree: Path, state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        def full(self: Path, target: Path) -> None:
-            raise OSError(28, "No space left on device", str(self))
-
-        monkeypatch.setattr(Path, "replace", full)
-        with pytest.raises(InfraError, match="No space left on device"):
-            apply_series(tree, [change("run.sh", 5, "new")], state=state)
-
-    @pytest.mark.parametrize("then", ["new", "former", "none", "other"])
-    def test_killed_at_every_single_step(
-        self, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, then: str
-    ) -> None:
-        """Whatever the last act on the disk was, the next call makes the tree exactly what it is asked for."""
-        pristine = files(tree)
-        body = "".join(f"-{line}\n" for line in LINES)
-        series = {
-            "former": [change("run.sh", 5, "former"), change("kernel/a.c", 5, "a"), create("old/o", "o")],
-            "new": [
-                change("kernel/a.c", 9, "A"),
-                patch(f"--- a/kernel/b.c\n+++ /dev/null\n@@ -1,30 +0,0 @@\n{body}"),
-                create("n/n", "n", mode="100755"),
-            ],
-            "none": [],
-            "other": [change("kernel/b.c", 9, "b"), create("n/n", "m")],
-        }
-        monkeypatch.setattr(module, "_patched", functools.cache(module._patched))
-        apply_series(tree, series[then], state=tmp_path / "reference")
-        expected = files(tree)
-        apply_series(tree, [], state=tmp_path / "reference")
-        steps = 0
-        for steps in range(200):
-            work, state = tmp_path / f"work{steps}", tmp_path / f"state{steps}"
-            shutil.copytree(tree, work)
-            apply_series(work, series["former"], state=state)
-            with monkeypatch.context() as patched:
-                die_after(steps, patched)
-                try:
-                    apply_series(work, series["new"], state=state)
-                except Killed:
-                    done = False
-                else:
-                    done = True
-            apply_series(work, series[then], state=state)
-            assert files(work) == expected, f"killed at step {steps}"
-            apply_series(work, [], state=state)
-            assert files(work) == pristine, f"killed at step {steps}"
-            if done:
-                break
-        assert steps > 15
-
-
-class Killed(BaseException):
-    """SIGKILL's stand-in: nobody catches it."""
-
-
-def die_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let `steps` changes to the disk happen, then none."""
-    left = [steps]
-
-    def guard(name: str) -> None:
-        real = getattr(Path, name)
-
-        def act(self: Path, *args: object, **options: object) -> object:
-            if name == "open" and "w" not in str(args):
-                return real(self, *args, **options)
-            if left[0] == 0:
-                raise Killed
-            left[0] -= 1
-            return real(self, *args, **options)
-
-        monkeypatch.setattr(Path, name, act)
-
-    for name in ("open", "chmod", "replace", "unlink", "rmdir", "mkdir"):
-        guard(name)
