@@ -27,6 +27,7 @@ PACKAGES = (
     *("base-files", "base-passwd", "bash", "coreutils", "dash", "debianutils", "diffutils", "findutils", "grep"),
     *("gawk", "gzip", "hostname", "iproute2", "iputils-ping", "kmod", "libc-bin", "login", "mount"),
     *("ncurses-base", "ncurses-bin", "passwd", "procps", "sed", "tar", "util-linux", "util-linux-extra"),
+    "bc",  # remotes/*.tc
     "binutils",  # readelf, nm: uprobe tests
 )
 _FSTAB = """\

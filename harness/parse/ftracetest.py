@@ -27,7 +27,6 @@ _WORDS = {
     "UNDEFINED": Verdict.FAIL,
 }
 _WHY = (
-    re.compile(r"^Required .*"),
     re.compile(r"^\++ echo '?(?P<told>[^']{8,})'?$"),
     re.compile(r"^(?!\+)(?P<told>.*(?:[Ee]rror|not found|No such|cannot|can't|denied|[Ff]ail|Invalid).*)$"),
 )
@@ -90,17 +89,17 @@ class FtracetestStream:
 
 
 def why(log: Sequence[str], verdict: Verdict) -> str:
-    """The line of a test's log (a ``set -x`` trace) that best tells why it ended so: what it echoed last, what a
-    tool complained of, else the last command traced."""
-    for line in reversed(log[-40:]):
-        for pattern in _WHY[: 1 if verdict is Verdict.SKIP else None]:
-            match = pattern.match(line)
-            if match and not line.startswith("+ exit"):
+    """The line of a test's log (a ``set -x`` trace) that best tells why it ended so: for a skip what came before it
+    gave up, for others what a tool complained of or what was echoed last, else the last command traced."""
+    if verdict is Verdict.XFAIL:
+        return "the test expects to fail"
+    last = [line for line in log[-40:] if not re.match(r"^\++ (?:kill -s|exit\b|exit_)", line)]
+    if verdict is not Verdict.SKIP:
+        for line in reversed(last):
+            match = next(filter(None, (pattern.match(line) for pattern in _WHY)), None)
+            if match:
                 return (match.groupdict().get("told") or match[0]).strip()[:200]
-    for line in reversed(log[-40:]):
-        match = _WHY[1].match(line)
-        if match:
-            return match["told"].strip()[:200]
-    commands = [line.lstrip("+ ") for line in log if line.startswith("+") and not line.startswith("+ kill ")]
-    commands = [command for command in commands if not command.startswith("exit")]
-    return f"last command: {commands[-1]}"[:200] if commands else ""
+    if not last:
+        return ""
+    told = last[-1]
+    return (f"after `{told.lstrip('+ ')}`" if told.startswith("+") else told.strip())[:200]

@@ -41,6 +41,7 @@ _ESSENTIAL = {
 # What single .tc files call.
 OCCASIONAL = (
     *(
+        "bc",
         "cmp",
         "chrt",
         "dd",
