@@ -11,6 +11,7 @@ from harness.target.base import Target
 # The selftests have no useful limit of their own: kselftest's 45 s are for a whole suite.
 _BUDGETS = (
     ("selftests/ftrace/test.d/direct/*", 20.0),  # traces everything while it loads and unloads modules
+    ("selftests/ftrace/test.d/remotes/*", 20.0),  # starts thousands of processes
     ("selftests/livepatch/*", 10.0),  # transitions are retried once a second, up to 60 s
     ("*", 6.0),
 )
