@@ -40,8 +40,11 @@ class TargetLost(InfraError):
 class RunningCommand(Protocol):
     """A command under way: take its lines until `done`; then `returncode` is its exit code."""
 
-    done: bool
     returncode: int | None
+
+    @property
+    def done(self) -> bool:
+        """Whether it has ended and every line of it was taken."""
 
     def next_line(self, timeout: float) -> str | None:
         """The next line of output; None where none came within `timeout` seconds, or the command has ended."""

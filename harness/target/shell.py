@@ -9,6 +9,7 @@ import queue
 import secrets
 import shlex
 import time
+from collections import deque
 
 from harness.errors import UserError
 
@@ -24,42 +25,45 @@ class Running:
 
     def __init__(self, shell: Shell, command: str, marker: str) -> None:
         self.command = command
-        self.done = False
         self.returncode: int | None = None
         self._shell = shell
         self._marker = marker
         self._begun = False
-        self._held: str | None = None
+        self._held_empty = False
+        self._ready: deque[str] = deque()
 
     def next_line(self, timeout: float) -> str | None:
         """The next line of output; None where none came within `timeout` seconds, or the command has ended.
 
         Raises TargetLost when the channel closed."""
         deadline = time.monotonic() + timeout
-        while not self.done:
+        while not self._ready and not self.done:
             line = self._shell.take(max(0.0, deadline - time.monotonic()))
             if line is None:
                 self._shell.check_open(self.command)
                 return None
-            ready = self._take(line)
-            if ready is not None:
-                return ready
-        return None
+            self._take(line)
+        return self._ready.popleft() if self._ready else None
 
-    def _take(self, line: str) -> str | None:
-        """Look for the markers. The line before the end marker is held back by one, because the frame puts a line
-        end of its own before the marker."""
+    @property
+    def done(self) -> bool:
+        """Whether the command has ended and every line of it was taken."""
+        return self.returncode is not None and not self._ready
+
+    def _take(self, line: str) -> None:
+        """Look for the markers. The frame puts a line end of its own before the end marker, so an empty line is held
+        back until it is known not to be that one."""
         if not self._begun:
             self._begun = line == f"{self._marker} begin"
-            return None
-        ended = line.startswith(f"{self._marker} end ")
-        if ended:
+        elif line.startswith(f"{self._marker} end "):
             self.returncode = int(line.rsplit(" ", 1)[1])
-            self.done = True
             self._shell.ended(self)
-            return self._held or None
-        previous, self._held = self._held, line
-        return previous
+        else:
+            if self._held_empty:
+                self._ready.append("")
+            self._held_empty = not line
+            if line:
+                self._ready.append(line)
 
 
 class Shell:

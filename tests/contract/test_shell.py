@@ -71,15 +71,18 @@ def test_output_that_looks_like_a_marker_is_output(shell):
     assert shell.run("echo '@@0123456789abcdef end 0'", timeout=10).output == "@@0123456789abcdef end 0"
 
 
-def test_lines_arrive_while_the_command_runs(shell):
-    running = shell.start("echo first; read -r answer < /dev/null; sleep 0.2; echo second")
-    lines = []
+def test_a_line_arrives_before_the_command_goes_on(shell, tmp_path):
+    """Nothing is held back: the command waits for what we do after we saw its line."""
+    gate = tmp_path / "gate"
+    running = shell.start(f"echo first; while [ ! -e {gate} ]; do sleep 0.05; done; echo; echo second")
+    assert running.next_line(10) == "first"
+    assert not running.done
+    gate.touch()
+    assert running.next_line(10) == ""
+    assert running.next_line(10) == "second"
     while not running.done:
-        line = running.next_line(0.05)
-        if line is not None:
-            lines.append((line, running.done))
-    assert [line for line, _ in lines] == ["first", "second"]
-    assert lines[0][1] is False
+        assert running.next_line(0.05) is None
+    assert running.returncode == 0
 
 
 def test_a_command_over_its_limit_raises_and_keeps_the_shell_busy(shell):
