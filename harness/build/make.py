@@ -30,7 +30,7 @@ from .process import run_logged
 from .toolchain import with_ccache
 from .workspace import Workspace, workspace_for
 
-_RECIPE = 1  # counts changes of what a build directory holds
+_RECIPE = 2  # counts changes of what a build directory holds
 _KEEP = 12  # finished builds kept in the cache
 _MAKE_LIMIT = 5400.0
 _SELFTESTS = "ftrace livepatch"
@@ -107,6 +107,7 @@ class _Builder:
         self._stage("source", self._prepare_source)
         configured = self._stage("configure", self._configure)
         self._stage("kernel", lambda: self._make("kernel", ["Image", "modules", *self._dtbs()]))
+        forget_stale_modules(self.workspace)
         release = (self.workspace.objects / "include/config/kernel.release").read_text().strip()
         payload = self.workspace.directory / "payload"
         shutil.rmtree(payload, ignore_errors=True)
@@ -263,6 +264,25 @@ class _Builder:
             "times": self.times,
             "reproduce": reproduce,
         }
+
+
+def forget_stale_modules(workspace: Workspace) -> None:
+    """Remove what was made of modules outside the kernel's own tree when they were made against another vmlinux.
+
+    kbuild rebuilds its own modules then. For these it can't: from 6.13 on it runs in their directory, where the
+    symbols' stamps (include/config/…) that their dependencies name do not exist, and it never saw that their BTF
+    builds upon vmlinux's. The kernel would refuse them: "Invalid module format"."""
+    vmlinux = workspace.objects / "vmlinux"
+    stamp = workspace.directory / "modules-made-for"
+    now = f"{vmlinux.stat().st_mtime_ns} {vmlinux.stat().st_size}"
+    if stamp.is_file() and stamp.read_text() == now:
+        return
+    shutil.rmtree(workspace.modules, ignore_errors=True)
+    selftests = workspace.source / "tools/testing/selftests/livepatch/test_modules"
+    for pattern in ("*.o", "*.ko", "*.mod", "*.mod.c", ".*.cmd", "Module.symvers", "modules.order"):
+        for left in selftests.glob(pattern):
+            left.unlink()
+    stamp.write_text(now)
 
 
 def make_payload_image(tree: Path, image: Path) -> None:
