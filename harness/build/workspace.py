@@ -52,7 +52,7 @@ def workspace_for(source: Source, *, flavour: str) -> Iterator[Workspace]:
     name = f"{origin_name(source)}-{flavour}"
     for number in range(_MOST):
         directory = cache_dir("workspaces", f"{name}-{number}")
-        with try_locked(directory.with_suffix(".lock")) as mine:
+        with try_locked(directory.parent / f"{directory.name}.lock") as mine:
             if mine:
                 yield Workspace(directory)
                 return

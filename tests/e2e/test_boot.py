@@ -8,6 +8,8 @@ import sys
 import time
 from pathlib import Path
 
+import pexpect
+
 from .conftest import harness
 
 BOARDS = """
@@ -116,3 +118,19 @@ def test_qemu_ends_with_a_harness_that_is_killed(build, tmp_path):
     while _qemu_of(marker):
         assert time.monotonic() < deadline, "QEMU outlived the harness"
         time.sleep(0.05)
+
+
+def test_a_person_at_the_console(build, tmp_path):
+    """Type a command, see its answer and a kernel message, leave with Ctrl-]."""
+    command = f"{sys.executable} -m harness boot --build {build}"
+    console = pexpect.spawn(command, cwd=str(tmp_path), timeout=60, encoding="utf-8", dimensions=(30, 100))
+    console.expect("Ctrl-] leaves")
+    console.expect("target# ")
+    console.sendline("uname -m; stty size; echo from-the-kernel > /dev/kmsg")
+    console.expect("aarch64\r\n30 100\r\n")
+    console.expect(r"\] from-the-kernel")
+    console.send("\x1d")
+    console.expect(pexpect.EOF)
+    console.close()
+    assert console.exitstatus == 0
+    assert not _qemu_of(str(build))

@@ -1,0 +1,41 @@
+"""The look at the target before the first test."""
+
+from harness.run.precheck import judge, tools_of
+
+
+def test_a_target_that_has_everything():
+    findings = judge("release 7.3.4\n", release="7.3.4")
+    assert findings.problems == ()
+    assert findings.reason_to_skip("selftests/ftrace", frozenset({"ping"})) == ""
+
+
+def test_everything_that_can_be_missing_is_told():
+    output = (
+        "tool ping\ntool stat\nmount /tmp\nkconfig CONFIG_SYSCTL: there is no /proc/sys\nloopback\nmodules /lib/x\n"
+    )
+    findings = judge(output + "release 6.1.0\n", release="7.3.4")
+    told = "\n".join(findings.problems)
+    for word in (
+        "lacks ping, stat",
+        "/tmp is not mounted",
+        "CONFIG_SYSCTL",
+        "loopback",
+        "/lib/x",
+        "6.1.0, the build is 7.3.4",
+    ):
+        assert word in told
+
+
+def test_an_essential_tool_skips_the_suite_another_only_who_calls_it():
+    findings = judge("tool stat\ntool ping\n", release="x")
+    assert findings.reason_to_skip("selftests/ftrace", frozenset()) == "the target lacks stat"
+    assert findings.reason_to_skip("selftests/livepatch", frozenset()) == ""
+    assert findings.reason_to_skip("selftests/livepatch", frozenset({"ping"})) == "the target lacks ping"
+
+
+def test_tools_are_found_as_words(tmp_path):
+    case = tmp_path / "x.tc"
+    case.write_text(
+        "# description: ping and su\nping $LOCALHOST -c 1\necho stacktrace > options/ip-offset\nawk '{strtonum($1)}'\n"
+    )
+    assert tools_of(case) == {"ping", "gawk"}

@@ -1,0 +1,73 @@
+"""The testcases' modules: what can be built is copied, and only when it changed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.build.testmodules import fingerprint, needs, prepare
+from harness.errors import UserError
+from harness.layout import TESTCASES
+
+
+@pytest.fixture
+def testcases(tmp_path: Path) -> Path:
+    directory = tmp_path / "testcases"
+    (directory / "a").mkdir(parents=True)
+    (directory / "a/plain.c").write_text("int plain;\n")
+    (directory / "a/shared.h").write_text("#define X\n")
+    (directory / "a/patching.c").write_text("// SPDX\n// harness: needs CONFIG_LIVEPATCH\nint patching;\n")
+    return directory
+
+
+def test_what_a_kernel_lacks_is_left_out_with_the_reason(testcases, tmp_path):
+    prepared = prepare(testcases, tmp_path / "m", config={})
+    assert prepared.names == ("plain",)
+    assert prepared.left_out == {"patching": "this kernel has no CONFIG_LIVEPATCH"}
+    assert (tmp_path / "m/Kbuild").read_text() == "obj-m += plain.o\n"
+    assert sorted(path.name for path in (tmp_path / "m").iterdir()) == ["Kbuild", "plain.c", "shared.h"]
+
+
+def test_what_it_has_is_built(testcases, tmp_path):
+    assert prepare(testcases, tmp_path / "m", config={"LIVEPATCH": "y"}).names == ("patching", "plain")
+
+
+def test_an_unchanged_source_keeps_its_time(testcases, tmp_path):
+    prepare(testcases, tmp_path / "m", config={})
+    before = (tmp_path / "m/plain.c").stat().st_mtime_ns
+    (testcases / "a/shared.h").write_text("#define Y\n")
+    prepare(testcases, tmp_path / "m", config={})
+    assert (tmp_path / "m/plain.c").stat().st_mtime_ns == before
+    assert (tmp_path / "m/shared.h").read_text() == "#define Y\n"
+
+
+def test_a_module_that_is_gone_leaves_nothing(testcases, tmp_path):
+    prepare(testcases, tmp_path / "m", config={"LIVEPATCH": "y"})
+    (tmp_path / "m/patching.ko").write_text("made")
+    (testcases / "a/patching.c").unlink()
+    prepare(testcases, tmp_path / "m", config={"LIVEPATCH": "y"})
+    assert not list((tmp_path / "m").glob("patching*"))
+
+
+def test_two_modules_of_one_name_are_refused(testcases):
+    (testcases / "plain.c").write_text("")
+    with pytest.raises(UserError, match=r"plain\.c.*exists already"):
+        fingerprint(testcases)
+
+
+def test_the_fingerprint_tells_changes(testcases):
+    before = fingerprint(testcases)
+    (testcases / "a/shared.h").write_text("#define Z\n")
+    assert fingerprint(testcases) != before
+
+
+def test_every_module_of_ours_is_gpl_and_says_so():
+    for path in TESTCASES.rglob("*.c"):
+        text = path.read_text()
+        assert text.startswith("// SPDX-License-Identifier: GPL-2.0-only\n"), path
+        assert 'MODULE_LICENSE("GPL");' in text, path
+
+
+def test_needs_reads_every_symbol():
+    assert needs("/* harness: needs CONFIG_A CONFIG_B */") == ["A", "B"]
