@@ -204,6 +204,7 @@ def boot(board_name: str, boards_file: Path | None, command: tuple[str, ...], **
     with Display() as display:
         made = _build(BuildOptions(**given), board, display)
         logs = _new_directory(Path("out") / time.strftime("boot-%Y%m%d-%H%M%S"))
+        display.say("{}: QEMU with {} ({})".format(board.name, *pick_accel(board.boot.accel)))
         target, seconds = _booter(board, made, logs, display)()
         display.say(
             f"{board.name}: kernel {made.release} answers after {seconds:.1f} s; its log: {logs / 'console.log'}"

@@ -330,7 +330,10 @@ def _system() -> str:
 
 
 def _prune(builds: Path) -> None:
-    """Remove the builds used longest ago, beyond the newest dozen."""
+    """Remove the builds used longest ago, beyond the newest dozen, and what killed builds left unfinished."""
+    for partial in builds.glob(".*.partial"):
+        if not Path("/proc", partial.name.split(".")[-2]).exists():
+            shutil.rmtree(partial, ignore_errors=True)
     finished = sorted(
         (path for path in builds.iterdir() if (path / "build.json").is_file()), key=lambda p: p.stat().st_mtime
     )

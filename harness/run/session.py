@@ -180,9 +180,10 @@ def _properties(build: Build, board: Board, selection: Selection, more: dict[str
     return {
         "harness": __version__,
         "kernel": build.release,
+        "version": record["source"].get("version", ""),
         "source": record["source"],
         "patches": record["patches"],
-        "compiler": record["toolchain"]["version"],
+        "compiler": f"{record['toolchain'].get('command', '')} {record['toolchain']['version']}".strip(),
         "toolchain": record["toolchain"]["name"],
         "fragments": record["fragments"],
         "build": build.key,

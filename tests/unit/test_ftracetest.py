@@ -41,6 +41,8 @@ def test_reasons_tell_what_the_log_says():
     assert ended[2].reason == "./ftracetest: 20: echo: echo: I/O error"
     assert ended[3].reason == "We cannot test cpu hotplug with a single cpu online"
     assert ended[0].reason == ""
+    assert ended[5].reason == "after `[ 1 -le 1 ]`"
+    assert ended[6].reason == "the test expects to fail"
 
 
 def test_kernels_without_ktap():

@@ -1,0 +1,37 @@
+"""What a CI log gets to see: plain lines, none of them markup."""
+
+from __future__ import annotations
+
+import io
+
+import rich.console
+
+from harness import display
+from harness.model.result import Result, Verdict
+
+
+def _shown(monkeypatch=None):
+    text = io.StringIO()
+    return display.Display(rich.console.Console(file=text, highlight=False, soft_wrap=True)), text
+
+
+def test_results_are_lines_with_place_verdict_test_and_reason():
+    shown, text = _shown()
+    with shown:
+        shown.planned(["a", "b"])
+        shown.result(Result(test="a.tc[instance]", verdict=Verdict.PASS, seconds=1.25))
+        shown.result(Result(test="b", verdict=Verdict.CRASH, reason="panic: [bold] in x", seconds=2))
+    lines = text.getvalue().splitlines()
+    assert lines[1] == "   1/2 PASS       a.tc[instance] (1.2 s)"
+    assert lines[2] == "   2/2 CRASH      b (2.0 s)  panic: [bold] in x"
+
+
+def test_short_work_says_nothing_long_work_now_and_then(monkeypatch):
+    shown, text = _shown()
+    now = 0.0
+    monkeypatch.setattr(display.time, "monotonic", lambda: now)
+    for second in range(100):
+        now = float(second)
+        shown.advance("make", second, 200)
+    assert len(text.getvalue().splitlines()) == 3
+    assert "make: 30 (15 %)" in text.getvalue()
