@@ -7,6 +7,7 @@ import shlex
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +20,7 @@ from click.shell_completion import get_completion_class
 
 from harness import __version__
 from harness.build import host
+from harness.build.cache import cache_dir
 from harness.build.load_patches import load_patches
 from harness.build.make import build as make_build
 from harness.build.make import load_build
@@ -26,13 +28,16 @@ from harness.build.rootfs import root_image
 from harness.build.source import DEFAULT_SOURCE, parse_source_spec, resolve_source
 from harness.build.toolchain import find_toolchain, require_patchable
 from harness.display import Display
-from harness.errors import HarnessError, InfraError, UserError
+from harness.errors import CrashError, HarnessError, InfraError, UserError
 from harness.layout import BOARDS, KCONFIGS, TESTCASES
 from harness.model.board import Board
 from harness.model.kernel import Build, KernelSpec
 from harness.parse.boards import parse_boards
 from harness.report.summary import summary_lines
+from harness.report.text import clean
 from harness.run import documents, session
+from harness.run.eventlog import EventLog
+from harness.run.lab import Lab, Stopped
 from harness.target.interactive import interact
 from harness.target.qemu import Media, QemuTarget, boot_qemu, pick_accel
 
@@ -68,7 +73,16 @@ def main() -> NoReturn:
     except (KeyboardInterrupt, click.Abort):
         click.echo("harness: interrupted", err=True)
         code = 130
+    except Exception as error:  # a mistake of ours: no riddle for the user, everything for who mends it
+        path = _keep_traceback()
+        code = _complain(InfraError(f"internal error: {type(error).__name__}: {error}; please report {path}"))
     sys.exit(code or 0)
+
+
+def _keep_traceback() -> Path:
+    path = cache_dir("logs") / time.strftime("internal-error-%Y%m%d-%H%M%S.log")
+    path.write_text(f"{shlex.join(sys.argv)}\n{traceback.format_exc()}")
+    return path
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
@@ -77,9 +91,8 @@ def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
 
 
 def _complain(error: HarnessError) -> int:
-    click.echo(f"harness: {error.message}", err=True)
-    for line in error.details:
-        click.echo(f"  {line}", err=True)
+    for line in (f"harness: {error.message}", *(f"  {line}" for line in error.details)):
+        click.echo(clean(line), err=True)  # a console's last lines may hold escape sequences
     return error.exit_code
 
 
@@ -203,22 +216,32 @@ def boot(board_name: str, boards_file: Path | None, command: tuple[str, ...], **
         )
     with Display() as display:
         made = _build(BuildOptions(**given), board, display)
-        logs = _new_directory(Path("out") / time.strftime("boot-%Y%m%d-%H%M%S"))
+        logs = _new_directory(None, "boot-")
         display.say("{}: QEMU with {} ({})".format(board.name, *pick_accel(board.boot.accel)))
         target, seconds = _booter(board, made, logs, display)()
         display.say(
             f"{board.name}: kernel {made.release} answers after {seconds:.1f} s; its log: {logs / 'console.log'}"
         )
-    try:
-        if not command:
-            interact(target)
-            return 0
+    if command:
         # argv as given: a single word may be a whole command line, several are one command and its arguments
-        line = command[0] if len(command) == 1 else shlex.join(command)
-        done = target.run(line, timeout=float("inf"), on_line=click.echo)
-        return done.returncode
+        return _one_command(target, command[0] if len(command) == 1 else shlex.join(command), board)
+    try:
+        interact(target)
     finally:
         target.close()
+    return 0
+
+
+def _one_command(target: QemuTarget, line: str, board: Board) -> int:
+    """Run `line` for as long as it takes, under watch: a kernel that crashes or hangs ends it."""
+    lab = Lab(lambda: (target, target.boot_seconds), limits=board.limits, events=EventLog(Path(os.devnull)))
+    try:
+        return lab.run(line, timeout=float("inf"), on_line=click.echo).returncode
+    except Stopped as stopped:
+        kind = CrashError if stopped.verdict.is_kernel_fault else InfraError
+        raise kind(stopped.reason, details=stopped.fault.lines[-40:] if stopped.fault else ()) from None
+    finally:
+        lab.close()
 
 
 @cli.command(epilog="Example: harness run --suite selftests/ftrace -k fgraph --patches ./series.mbox")
@@ -255,7 +278,7 @@ def run(
         if list_only:
             click.echo("\n".join(session.list_tests(made, selection, board=board)))
             return 0
-        run_dir = _new_directory(out_dir or Path("out") / time.strftime("%Y%m%d-%H%M%S"))
+        run_dir = _new_directory(out_dir, "")
         if out_dir is None:
             _point_latest(run_dir)
         accel, why = pick_accel(board.boot.accel)
@@ -322,22 +345,27 @@ def _board(name: str, file: Path | None) -> Board:
 def _build(options: BuildOptions, board: Board, display: Display) -> Build:
     """The build that the options mean: input is checked first, then tools are installed, then work is done."""
     if options.build_dir:
+        if options.patches or options.kconfigs or options.toolchain or options.kernel != DEFAULT_SOURCE:
+            raise UserError(
+                "--build names a finished kernel: --kernel, --patches, --kconfig and --toolchain can't change it"
+            )
         found = load_build(options.build_dir)
         host.ensure_host(progress=display, needed_for={"rootfs", "qemu"})
         return found
     patches = load_patches(options.patches)
     spec = parse_source_spec(options.kernel)
-    for path in options.kconfigs:
-        if not path.is_file():
-            raise UserError(f"--kconfig: expected a file, found none at {path}")
+    ours = [*(KCONFIGS / f"{name}.config" for name in _FRAGMENTS), *(KCONFIGS / name for name in board.kconfigs)]
+    for option, paths in ((f"boards.yaml: {board.name}.kconfigs", ours), ("--kconfig", options.kconfigs)):
+        for path in paths:
+            if not path.is_file():
+                raise UserError(f"{option}: expected a file, found none at {path}")
     host.ensure_host(progress=display)
     toolchain = find_toolchain(options.toolchain)
     require_patchable(toolchain, allow_plain_ftrace=options.allow_plain_ftrace)
-    ours = [KCONFIGS / f"{name}.config" for name in _FRAGMENTS]
     kernel = KernelSpec(
         source=resolve_source(spec, progress=display),
         patches=patches,
-        fragments=(*ours, *(KCONFIGS / name for name in board.kconfigs)),
+        fragments=tuple(ours),
         user_fragments=options.kconfigs,
         toolchain=toolchain,
         allow_plain_ftrace=options.allow_plain_ftrace,
@@ -371,13 +399,17 @@ def _booter(board: Board, made: Build, logs: Path, display: Display) -> Callable
     return boot_once
 
 
-def _new_directory(path: Path) -> Path:
-    if (path / documents.EVENTS).exists():
-        raise UserError(f"{path}: holds a run already; give another directory with --out")
+def _new_directory(wanted: Path | None, prefix: str) -> Path:
+    """`wanted`, or a new directory below out/ named by the time; two that start in one second get two."""
+    path = wanted or Path("out") / time.strftime(f"{prefix}%Y%m%d-%H%M%S")
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        path.mkdir(parents=True, exist_ok=wanted is not None)
+    except FileExistsError:
+        return _new_directory(path.with_name(f"{path.name}-{os.getpid()}"), prefix)
     except OSError as error:
         raise UserError(f"{path}: expected a directory to write to, can't make it: {error.strerror}") from None
+    if (path / documents.EVENTS).exists():
+        raise UserError(f"{path}: holds a run already; give another directory with --out")
     return path
 
 

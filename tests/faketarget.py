@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from harness.target.base import Completed, LineSink, TargetLost
 from harness.target.console import Console
@@ -20,11 +20,11 @@ class Kmsg(str):
 
 
 Step = str | Kmsg | object
-Script = Callable[[str], list[Step]]
+Script = Callable[[str], Iterable[Step]]
 
 
 class FakeRunning:
-    def __init__(self, target: FakeTarget, steps: list[Step], returncode: int) -> None:
+    def __init__(self, target: FakeTarget, steps: Iterable[Step], returncode: int) -> None:
         self.command = ""
         self.done = False
         self.returncode: int | None = None
@@ -86,6 +86,8 @@ class FakeTarget:
     def start(self, command: str) -> FakeRunning:
         self.commands.append(command)
         steps = self._script(command)
+        if not isinstance(steps, list):  # endless
+            return FakeRunning(self, steps, 0)
         code = next((int(step[5:]) for step in steps if isinstance(step, str) and step.startswith("exit=")), 0)
         return FakeRunning(
             self, [step for step in steps if not (isinstance(step, str) and step.startswith("exit="))], code

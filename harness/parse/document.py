@@ -27,6 +27,8 @@ def load(text: str, *, place: str) -> Any:
         where = f"{place}:{mark.line + 1}:{mark.column + 1}" if mark else place
         problem = getattr(error, "problem", None) or str(error)
         raise UserError(f"{where}: expected a YAML document, found a syntax error: {problem}") from None
+    except ValueError as error:  # a date that is none, an integer that is none
+        raise UserError(f"{place}: expected a YAML document, found a value that is none: {error}") from None
 
 
 def shaped(data: Any, shape: type[Shape], *, place: str) -> Shape:

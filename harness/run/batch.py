@@ -17,6 +17,7 @@ from harness.parse import ftracetest, livepatch_log
 from harness.target.base import RunningCommand
 
 from .lab import Lab, Stopped
+from .transcript import Transcript
 
 _FTRACE = "/payload/selftests/ftrace"
 _LIVEPATCH = "/payload/selftests/livepatch"
@@ -25,21 +26,24 @@ _INSTANCE = "[instance]"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one test of a batch. `log`: what it printed; `started`: seconds since the epoch."""
+    """What became of one test of a batch. `log`: what it printed; `started`: seconds since the epoch; `ended`: when
+    its verdict came (time.monotonic)."""
 
     verdict: Verdict
     reason: str
     log: str
     started: float
     seconds: float
+    ended: float
 
 
 class Batch(ABC):
-    """Tests that share a process. Subclasses start it (`_advance`) and read verdicts out of what it prints."""
+    """Tests that share a process. Subclasses start it and read verdicts out of what it prints."""
 
     def __init__(self) -> None:
         self._chosen: list[str] = []
         self._outcomes: dict[str, Outcome] = {}
+        self._stopped: dict[str, tuple[Stopped, str]] = {}
         self._process = _Process()
 
     def choose(self, tests: Sequence[str]) -> None:
@@ -48,16 +52,31 @@ class Batch(ABC):
 
     def outcome(self, test: str, lab: Lab) -> Outcome:
         """Run until `test` has its verdict. Raises Stopped; the next call then starts the rest anew."""
-        if test not in self._outcomes:
-            self._advance(test, lab)
+        while test not in self._outcomes and test not in self._stopped:
+            try:
+                self._advance(test, lab)
+            except Stopped as stopped:
+                current = self._current or test
+                if current == test:
+                    raise
+                # another test of the batch ran just then: it is to blame, and this one goes on elsewhere
+                self._stopped[current] = (stopped, self._process.log())
+                lab.discard(f"{stopped.verdict} in {current}")
+        if test in self._stopped:
+            raise self._stopped[test][0]
         if test == self._chosen[-1]:
             # the programs put the system back at their end; what goes wrong there belongs to the last test
             self._process.drain(lab, limit=lab.time_limit(test), what=test)
         return self._outcomes.pop(test)
 
-    def log_so_far(self) -> str:
-        """What the test that was just stopped had printed."""
-        return self._process.log()
+    def log_of_stopped(self, test: str) -> str:
+        """What `test`, which was stopped, had printed."""
+        return self._stopped[test][1] if test in self._stopped else self._process.log()
+
+    @property
+    @abstractmethod
+    def _current(self) -> str:
+        """The test that runs now, as far as it is known; empty: none that is known."""
 
     @abstractmethod
     def _advance(self, test: str, lab: Lab) -> None:
@@ -67,33 +86,56 @@ class Batch(ABC):
 class FtraceBatch(Batch):
     """Some .tc files in one ftracetest process, and the re-runs of those that ask for it in a tracing instance."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._begun = ""
+        self._stream = ftracetest.FtracetestStream()
+
+    @property
+    def _current(self) -> str:
+        return self._begun
+
     def _advance(self, test: str, lab: Lab) -> None:
         process = self._process
-        if not process.belongs_to(lab):
+        fresh = not process.belongs_to(lab)
+        if fresh:
+            self._begun = ""
             process.start(lab, self._command(test))
             self._stream = ftracetest.FtracetestStream()
-            self._current = ""
         deadline = time.monotonic() + lab.time_limit(test)
         while test not in self._outcomes:
-            line = process.next_line(lab, deadline=deadline, what=self._current or test)
+            line = process.next_line(lab, deadline=deadline, what=self._begun or test)
             if line is None:
-                raise Stopped(
-                    Verdict.UNRESOLVED, f"ftracetest ended without running it (exit code {process.returncode})"
-                )
+                if fresh:
+                    told = f"ftracetest ended without running it (exit code {process.returncode})"
+                    raise Stopped(Verdict.UNRESOLVED, told)
+                return  # it was started for others; the next turn starts one for this test
             mark = self._stream.feed(line)
             if isinstance(mark, ftracetest.Begun):
-                self._current = test_id(mark.path, instance=mark.instance)
-                deadline = time.monotonic() + lab.time_limit(self._current)
+                self._begun = test_id(mark.path, instance=mark.instance)
+                deadline = time.monotonic() + lab.time_limit(self._begun)
             elif isinstance(mark, ftracetest.Ended):
-                self._outcomes[self._current] = process.outcome(mark.verdict, mark.reason)
+                self._outcomes[self._begun] = process.outcome(mark.verdict, mark.reason)
+                self._begun = ""
 
     def _command(self, test: str) -> str:
-        """ftracetest with the files of `test` and of everything in the batch behind it."""
-        files = dict.fromkeys(file_of(other) for other in self._chosen[self._chosen.index(test) :])
+        """ftracetest with the file of `test` and those behind it in the batch that have no outcome yet. After a crash,
+        what is left may be re-runs of files whose plain run is over; then only the loop over instances is run."""
+        rest = [other for other in self._chosen[self._chosen.index(test) :] if self._is_open(other)]
+        again = test.endswith(_INSTANCE)
+        files = dict.fromkeys(file_of(other) for other in rest if other.endswith(_INSTANCE) == again)
         paths = " ".join(shlex.quote(f"{_FTRACE}/{name}") for name in files)
+        program = "ftracetest"
+        prepare = f"cd {_FTRACE} && k=; grep -q -e --ktap ftracetest && k=-K"
+        if again:
+            program = "ftracetest-instances"
+            prepare += f"; sed '/^# Main loop/,/^done/d' ftracetest > {program}; chmod +x {program}"
         # -l -: logs go to standard output, so they are here before a crash; through cat, because the tests
         # open standard output a second time, which the command channel does not allow
-        return f"cd {_FTRACE} && {{ grep -q -e --ktap ftracetest && k=-K; ./ftracetest $k -l - {paths} 2>&1 | cat; }}"
+        return f"{prepare}; ./{program} $k -l - {paths} 2>&1 | cat"
+
+    def _is_open(self, test: str) -> bool:
+        return test not in self._outcomes and test not in self._stopped
 
 
 class LivepatchBatch(Batch):
@@ -105,6 +147,12 @@ class LivepatchBatch(Batch):
         self._text = text
         self._names = [name_of(test) for test in tests]
         self._prefix = tests[0].partition("::")[0] if tests else ""
+        self._ended = 0  # how many of the script's TESTs are over
+        self._was_started = False
+
+    @property
+    def _current(self) -> str:
+        return f"{self._prefix}::{self._names[self._ended]}" if self._ended < len(self._names) else ""
 
     def _advance(self, test: str, lab: Lab) -> None:
         process = self._process
@@ -112,34 +160,33 @@ class LivepatchBatch(Batch):
             self._start(test, lab)
         deadline = time.monotonic() + lab.time_limit(test)
         while test not in self._outcomes:
-            line = process.next_line(lab, deadline=deadline, what=test)
+            line = process.next_line(lab, deadline=deadline, what=self._current or test)
             marks: Iterable[livepatch_log.TestEnded | None]
             if line is None:
                 marks = self._stream.finish(process.returncode or 0)
                 if process.returncode not in (0, 4):
-                    lab.discard(
-                        f"{self._script} ended with exit code {process.returncode} and may have left patches loaded"
-                    )
+                    lab.discard(f"{self._script}: exit code {process.returncode}; it may have left patches loaded")
             else:
                 marks = [self._stream.feed(line)]
-            for mark in marks:
-                if mark:
-                    self._outcomes[f"{self._prefix}::{mark.name}"] = process.outcome(mark.verdict, mark.reason)
-                    deadline = time.monotonic() + lab.time_limit(test)
+            for mark in filter(None, marks):
+                self._outcomes[f"{self._prefix}::{mark.name}"] = process.outcome(mark.verdict, mark.reason)
+                self._ended = self._names.index(mark.name) + 1 if mark.name in self._names else self._ended
+                deadline = time.monotonic() + lab.time_limit(test)
 
     def _start(self, test: str, lab: Lab) -> None:
-        """The whole script, or, on a fresh target after a crash, what is left of it."""
-        first = self._names.index(name_of(test))
-        command = f"cd {_LIVEPATCH} && ./{self._script}"
+        """The whole script; on a fresh target, after a crash, what is left of it."""
+        first = self._names.index(name_of(test)) if self._was_started else 0
+        program = self._script
         if first:
             rest = livepatch_log.resumed(self._text, first)
             if rest is None:
                 raise Stopped(Verdict.NOTRUN, f"{self._script} stopped before it and can't be resumed in the middle")
-            path = f"{_LIVEPATCH}/resumed-{self._script}"
-            lab.target.put(rest.encode(), path, mode=0o755)
-            command = f"cd {_LIVEPATCH} && ./resumed-{self._script}"
+            program = f"resumed-{self._script}"
+            lab.target.put(rest.encode(), f"{_LIVEPATCH}/{program}", mode=0o755)
+        self._was_started = True
+        self._ended = first
         self._stream = livepatch_log.LivepatchStream(self._names[first:])
-        self._process.start(lab, command)
+        self._process.start(lab, f"cd {_LIVEPATCH} && ./{program}")
 
 
 class _Process:
@@ -147,12 +194,14 @@ class _Process:
 
     def __init__(self) -> None:
         self._epoch = 0
-        self._lines: list[str] = []
+        self._printed = Transcript()
         self._began = 0.0
         self._running: RunningCommand | None = None
 
     def start(self, lab: Lab, command: str) -> None:
-        self._running = lab.target.start(command)
+        lab.leave_faults_behind()
+        target = lab.target
+        self._running = target.start(command)
         self._epoch = lab.epoch
         self._begin()
 
@@ -164,7 +213,7 @@ class _Process:
         assert self._running is not None
         line = lab.next_line(self._running, deadline=deadline, what=what)
         if line is not None:
-            self._lines.append(line)
+            self._printed.add(line)
         return line
 
     def drain(self, lab: Lab, *, limit: float, what: str) -> None:
@@ -178,16 +227,18 @@ class _Process:
         return self._running.returncode if self._running else None
 
     def log(self) -> str:
-        return "\n".join([*self._lines, ""])
+        text = self._printed.text()
+        return f"{text}\n" if text else ""
 
     def outcome(self, verdict: Verdict, reason: str) -> Outcome:
         """The outcome of the test that ends now; the next one begins with it."""
-        outcome = Outcome(verdict, reason, self.log(), self._began, time.time() - self._began)
+        now = time.time()
+        outcome = Outcome(verdict, reason, self.log(), self._began, now - self._began, time.monotonic())
         self._begin()
         return outcome
 
     def _begin(self) -> None:
-        self._lines = []
+        self._printed = Transcript()
         self._began = time.time()
 
 

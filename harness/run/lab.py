@@ -14,6 +14,7 @@ from . import limits as time_limits
 from .eventlog import EventLog
 from .monitor import Monitor
 from .precheck import Findings
+from .transcript import Transcript
 
 Boot = Callable[[], tuple[Target, float]]
 _BOOT_TRIES = 2
@@ -41,6 +42,7 @@ class Lab:
         self._target: Target | None = None
         self._monitor: Monitor | None = None
         self._boots = 0
+        self._boot_seconds = 0.0
         self._dead: HarnessError | None = None
         self.factor = 1.0
         self.findings = Findings()
@@ -55,7 +57,12 @@ class Lab:
                 raise self._dead
             self._target = self._boot_with_patience()
             self._monitor = Monitor(self._target.console)
+            for fault in self._monitor.take():
+                self._events.note(f"the kernel reported while booting: {fault.title}")
             self.epoch += 1
+            if self._boots == 1:
+                self.factor = time_limits.measure_factor(self.run)
+            self._events.write(EventKind.BOOTED, seconds=round(self._boot_seconds, 3), factor=round(self.factor, 1))
         return self._target
 
     def _boot_with_patience(self) -> Target:
@@ -70,11 +77,7 @@ class Lab:
                     raise
                 continue
             self._boots += 1
-            if self._boots == 1:
-                self.factor = time_limits.measure_factor(target)
-            self._events.write(
-                EventKind.BOOTED, seconds=round(seconds, 3), attempt=attempt, factor=round(self.factor, 1)
-            )
+            self._boot_seconds = seconds
             return target
         raise AssertionError("unreachable")
 
@@ -85,7 +88,7 @@ class Lab:
 
     def time_limit(self, test: str) -> float:
         """Seconds that the test with this id may take on this target."""
-        return time_limits.budget(test) * self.factor * self._user_factor
+        return (time_limits.budget(test) * self.factor + time_limits.UNSCALED) * self._user_factor
 
     def discard(self, why: str) -> None:
         """Power the target off; the next use boots a fresh one."""
@@ -107,6 +110,17 @@ class Lab:
         """The kernel report that the target has printed since it was booted, waiting for its end if one has begun."""
         return self._monitor.settle() if self._monitor else None
 
+    def fault_before(self, moment: float) -> Fault | None:
+        """Like `fault`, for reports that had begun by `moment` (monotonic)."""
+        return self.fault() if self._monitor and self._monitor.began_by(moment) else None
+
+    def leave_faults_behind(self) -> None:
+        """Before something new starts: a target whose kernel has reported a fault since the last test ended is
+        replaced, so that no test is blamed for what came between."""
+        fault = self.fault()
+        if fault:
+            self.discard(f"between two tests the kernel reported: {fault.title}")
+
     def next_line(self, running: RunningCommand, *, deadline: float, what: str) -> str | None:
         """The next line of `running`, None when it has ended.
 
@@ -117,26 +131,27 @@ class Lab:
                 line = running.next_line(_POLL)
             except TargetLost as lost:
                 raise self._stopped_by_loss(lost) from None
-            self._check(what)
-            if line is not None:
-                return line
+            # also while it prints on and on
             if time.monotonic() > deadline:
                 raise self._stopped_by_time(what)
+            if line is not None:
+                return line  # what it said before a fault comes first: it may be the verdict of the test before
+            self._check(what)
         return None
 
     def run(self, command: str, *, timeout: float = 60.0, on_line: LineSink | None = None) -> Completed:
         """Target.run under watch: kernel reports and hangs raise Stopped; `timeout` is for this very target."""
         started = time.monotonic()
         running = self.target.start(command)
-        lines = []
+        output = Transcript()
         while (line := self.next_line(running, deadline=started + timeout, what=f"`{command[:60]}`")) is not None:
-            lines.append(line)
+            output.add(line)
             if on_line:
                 on_line(line)
         return Completed(
             command=command,
             returncode=running.returncode or 0,
-            output="\n".join(lines),
+            output=output.text(),
             seconds=time.monotonic() - started,
         )
 
@@ -151,37 +166,41 @@ class Lab:
             return
         quiet = time.monotonic() - max(target.console.last_activity, target.last_word)
         if quiet > self._limits.silence and not self._answers(target):
-            raise Stopped(Verdict.CRASH, *self._silence(what, quiet))
+            raise self._stopped_by_silence(what, quiet)
 
     def _answers(self, target: Target) -> bool:
         return target.is_alive(timeout=max(self._limits.silence, self.factor))
 
-    def _silence(self, what: str, quiet: float) -> tuple[str, Fault]:
+    def _stopped_by_silence(self, what: str, quiet: float) -> Stopped:
         assert self._target is not None
         self._target.diagnose()
+        fault = self.fault()  # a lockup may have been reported while we asked
+        if fault:
+            return Stopped(Verdict.CRASH, fault.title, fault)
         title = "hang: the kernel answers no more"
         lines = tuple(self._target.console.tail(60))
-        return f"{title} ({what}; console silent for {quiet:.0f} s)", Fault(
-            kind=FaultKind.SILENCE, title=title, lines=lines
-        )
+        told = f"{title} ({what}; console silent for {quiet:.0f} s)"
+        return Stopped(Verdict.CRASH, told, Fault(kind=FaultKind.SILENCE, title=title, lines=lines))
 
     def _stopped_by_loss(self, lost: TargetLost) -> Stopped:
-        """An oops on the console outranks a lost connection."""
+        """An oops on the console outranks a lost connection; the console may be a moment behind the channel."""
+        assert self._target is not None
+        self._target.console.wait_closed(2.0)
         fault = self.fault()
         if fault:
             return Stopped(Verdict.CRASH, fault.title, fault)
-        if self._target and self._target.went_down:
+        if self._target.went_down:
             title = "reset: the machine reset or powered off by itself"
-            return Stopped(
-                Verdict.CRASH,
-                title,
-                Fault(kind=FaultKind.PANIC, title=title, lines=tuple(self._target.console.tail(40))),
-            )
+            lines = tuple(self._target.console.tail(40))
+            return Stopped(Verdict.CRASH, title, Fault(kind=FaultKind.PANIC, title=title, lines=lines))
         return Stopped(Verdict.ERROR, lost.message)
 
     def _stopped_by_time(self, what: str) -> Stopped:
         assert self._target is not None
         if not self._answers(self._target):
-            return Stopped(Verdict.CRASH, *self._silence(what, 0.0))
+            return self._stopped_by_silence(what, 0.0)
+        fault = self.fault()
+        if fault:
+            return Stopped(Verdict.CRASH, fault.title, fault)
         self._target.diagnose()
         return Stopped(Verdict.TIMEOUT, f"{what} did not end within its time limit; the kernel still answers")

@@ -10,6 +10,7 @@ from harness.parse.oops import FaultScanner
 from harness.target.console import Console
 
 _SETTLE = 1.0  # seconds without a further line after which an unfinished report is taken as it is
+_LONGEST = 10.0  # seconds after which one is taken as it is, though the console goes on
 
 
 class Monitor:
@@ -20,19 +21,37 @@ class Monitor:
         self._lock = threading.Lock()
         self._scanner = FaultScanner()
         self._faults: list[Fault] = []
+        self._began = 0.0
+        for line in console.tail(1000):  # what it printed while booting
+            self._take(console.last_activity, line)
         self._stop = console.listen(self._take)
 
-    def _take(self, _time: float, line: str) -> None:
+    def _take(self, moment: float, line: str) -> None:
         with self._lock:
+            before = bool(self._faults) or self._scanner.begun
             self._scanner.feed(line)
             self._faults += self._scanner.take()
+            if not before and (self._faults or self._scanner.begun):
+                self._began = moment
 
-    def fault(self) -> Fault | None:
+    def began_by(self, moment: float) -> bool:
+        """Whether a report has begun, and had by `moment` (monotonic)."""
+        return self.begun and self._began <= moment
+
+    def take(self) -> list[Fault]:
+        """Every report so far, unfinished ones as they are, which are forgotten."""
+        with self._lock:
+            self._scanner.finish()
+            faults = [*self._faults, *self._scanner.take()]
+            self._faults = []
+            return faults
+
+    def fault(self, *, at_once: bool = False) -> Fault | None:
         """The gravest complete report so far; a report under way counts once the console has been quiet for a
-        moment, or has closed."""
+        moment, or has closed, or `at_once`."""
         with self._lock:
             quiet = time.monotonic() - self._console.last_activity
-            if self._scanner.begun and (quiet > _SETTLE or self._console.closed):
+            if self._scanner.begun and (at_once or quiet > _SETTLE or self._console.closed):
                 self._scanner.finish()
                 self._faults += self._scanner.take()
             return max(self._faults, key=lambda fault: fault.is_fatal, default=None)
@@ -45,8 +64,9 @@ class Monitor:
 
     def settle(self) -> Fault | None:
         """Wait until a report that has begun is complete, and return it; at once None where none has."""
+        deadline = time.monotonic() + _LONGEST
         while self.begun:
-            fault = self.fault()
+            fault = self.fault(at_once=time.monotonic() > deadline)
             if fault:
                 return fault
             time.sleep(0.02)  # the console's thread fills the report; it ends by itself after _SETTLE

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from harness.errors import CrashError, HarnessError, InfraError
+from harness.errors import BootError, CrashError, HarnessError, InfraError
 from harness.model.kernel import Build
 from harness.model.progress import RunDisplay
 from harness.model.result import EventKind, Fault, Result, Verdict
@@ -56,6 +56,7 @@ class Plugin:
         self.planned: list[str] = []
         self.collection_errors: list[str] = []
         self.boot_failure: HarnessError | None = None
+        self.internal_error = ""
         self._run_dir = run_dir
         self._events = events
         self._expectations = expectations
@@ -83,7 +84,6 @@ class Plugin:
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         self.planned = [id_of(item) for item in session.items]
-        selftests.tell_batches(session.items)
         if not self._list_only:
             self._events.write(EventKind.PLANNED, tests=self.planned)
             self._display.planned(self.planned)
@@ -100,10 +100,17 @@ class Plugin:
         if not session.items:
             return
         try:
-            self.lab.findings = precheck.check(self.lab.target, self.build, suites=self.suites)
+            assert self.lab.target
+            self.lab.findings = precheck.check(self.lab.run, self.build, suites=self.suites)
         except HarnessError as error:
             self.boot_failure = error
             session.items.clear()
+        except Stopped as stopped:
+            lines = stopped.fault.lines if stopped.fault else ()
+            kind = CrashError if stopped.verdict.is_kernel_fault else InfraError
+            self.boot_failure = kind(f"before the first test: {stopped.reason}", details=lines[-40:])
+            session.items.clear()
+        selftests.tell_batches(session.items)
         for problem in self.lab.findings.problems:
             self._events.note(problem)
             self._display.problem(problem)
@@ -116,6 +123,8 @@ class Plugin:
         self._outcome = _Outcome()
         self._events.write(EventKind.STARTED, test=test)
         self._display.started(test)
+        if not isinstance(item, selftests.SelftestItem):
+            self.lab.leave_faults_behind()
         started = time.time()
         answer = yield
         self._finish(item, test, started)
@@ -128,12 +137,15 @@ class Plugin:
         report = yield
         error = call.excinfo.value if call.excinfo else None
         if error is not None:
-            outcome = outcome_of(error, when=report.when or "call")
+            outcome = outcome_of(error)
             outcome.text = "" if isinstance(item, selftests.SelftestItem) else report.longreprtext
             if self._outcome.verdict in (Verdict.PASS, Verdict.SKIP):
                 self._outcome = outcome
         if hasattr(report, "wasxfail"):
             self._outcome = _Outcome(Verdict.XFAIL if report.skipped else Verdict.PASS, str(report.wasxfail))
+        if report.when == "call" and error is None and self._fault_of(item):
+            self._outcome = _Outcome(Verdict.CRASH)  # _finish fills it in; here for --maxfail
+            report.outcome = "failed"
         # what --maxfail counts are unexpected failures
         counted = self._outcome.verdict.is_kernel_fault or self._outcome.verdict.is_infra_fault
         if report.outcome != "passed":
@@ -147,7 +159,7 @@ class Plugin:
 
     def _finish(self, item: pytest.Item, test: str, started: float) -> None:
         outcome = self._outcome
-        fault = self.lab.fault()
+        fault = self._fault_of(item)
         if fault and outcome.fault is None:
             outcome = _Outcome(Verdict.CRASH, fault.title, fault, outcome.text)
         if outcome.verdict in _OVER or fault:
@@ -163,6 +175,12 @@ class Plugin:
         result = self._result(test, outcome, started, seconds, self._write_log(test, log))
         self._record(result)
         self._display.result(result)
+
+    def _fault_of(self, item: pytest.Item) -> Fault | None:
+        """The kernel report that came while `item` ran; in a batch the next test may have begun since."""
+        if not isinstance(item, selftests.SelftestItem):
+            return self.lab.fault()
+        return self.lab.fault_before(item.outcome.ended) if item.outcome else None
 
     def _result(self, test: str, outcome: _Outcome, started: float, seconds: float, log: str | None) -> Result:
         known = self._expectations.of(test)
@@ -207,6 +225,9 @@ class Plugin:
         path.write_text(text, encoding="utf-8", errors="replace")
         return f"logs/{name}"
 
+    def pytest_internalerror(self, excrepr: object) -> None:
+        self.internal_error = str(excrepr)
+
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         self.stopped_early = bool(session.shouldfail)
         self.lab.close()
@@ -217,8 +238,8 @@ def id_of(item: pytest.Item) -> str:
     return item.test if isinstance(item, selftests.SelftestItem) else item.nodeid
 
 
-def outcome_of(error: BaseException, *, when: str) -> _Outcome:
-    """The verdict that an exception in a test means. `when`: ``setup``, ``call`` or ``teardown``."""
+def outcome_of(error: BaseException) -> _Outcome:
+    """The verdict that an exception in a test means."""
     match error:
         case Stopped():
             return _Outcome(error.verdict, error.reason, error.fault)
@@ -230,8 +251,10 @@ def outcome_of(error: BaseException, *, when: str) -> _Outcome:
             return _Outcome(Verdict.TIMEOUT, error.message)
         case InfraError():
             return _Outcome(Verdict.ERROR, error.message)
-        case HarnessError():  # a target that does not boot again
-            return _Outcome(Verdict.ERROR if when == "call" else Verdict.NOTRUN, error.message)
+        case BootError():  # a kernel that does not come up again: this test has not begun
+            return _Outcome(Verdict.NOTRUN, error.message)
+        case HarnessError():
+            return _Outcome(Verdict.ERROR, error.message)
         case AssertionError() | pytest.fail.Exception():
             return _Outcome(Verdict.FAIL, str(error).partition("\n")[0] or "assertion failed")
     return _Outcome(Verdict.ERROR, f"{type(error).__name__}: {error}")

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.model.kernel import Build
-from harness.target.base import Target
+from harness.target.base import Completed
 
 # What the suites' own helpers call in every test (ftracetest, test.d/functions; livepatch/functions.sh).
 _ESSENTIAL = {
@@ -74,8 +75,8 @@ class Findings:
         return f"the target lacks {', '.join(lacking)}" if lacking else ""
 
 
-def check(target: Target, build: Build, *, suites: frozenset[str]) -> Findings:
-    """Ask `target` for tools, mounts, loopback, modules and whether it is the kernel of `build`."""
+def check(run: Callable[..., Completed], build: Build, *, suites: frozenset[str]) -> Findings:
+    """Ask a target, through `run`, for tools, mounts, loopback, modules and whether it is the kernel of `build`."""
     tools = sorted({tool for suite in suites for tool in _ESSENTIAL.get(suite, ())} | set(OCCASIONAL))
     script = "\n".join(
         [
@@ -88,7 +89,7 @@ def check(target: Target, build: Build, *, suites: frozenset[str]) -> Findings:
             "echo release $(uname -r)",
         ]
     )
-    return judge(target.run(script, timeout=120.0).output, release=build.release)
+    return judge(run(script, timeout=120.0).output, release=build.release)
 
 
 def judge(output: str, *, release: str) -> Findings:

@@ -37,29 +37,33 @@ class SelftestItem(pytest.Item):
         self._tools = tools
 
     def runtest(self) -> None:
-        self._skip = self._skip or self._lab.findings.reason_to_skip(self._suite, self._tools)
-        if self._skip:
-            raise Stopped(Verdict.SKIP, self._skip)
+        if self.reason_to_skip:
+            raise Stopped(Verdict.SKIP, self.reason_to_skip)
         self.outcome = self.batch.outcome(self.test, self._lab)
         if self.outcome.verdict is not Verdict.PASS:
             raise Stopped(self.outcome.verdict, self.outcome.reason)
+
+    @property
+    def reason_to_skip(self) -> str:
+        """Why it can't tell anything on this kernel or target; empty where it can."""
+        return self._skip or self._lab.findings.reason_to_skip(self._suite, self._tools)
 
     @property
     def log(self) -> str:
         """What the test printed on the target."""
         if self.outcome:
             return self.outcome.log
-        return "" if self._skip else self.batch.log_so_far()
+        return "" if self.reason_to_skip else self.batch.log_of_stopped(self.test)
 
     def reportinfo(self) -> tuple[Path, None, str]:
         return self.path, None, self.test
 
 
 def tell_batches(chosen: Sequence[pytest.Item]) -> None:
-    """Tell every batch which of its tests were chosen, so that it runs no others."""
+    """Tell every batch which of its tests were chosen and can run, so that it runs no others."""
     tests: dict[Batch, list[str]] = {}
     for item in chosen:
-        if isinstance(item, SelftestItem):
+        if isinstance(item, SelftestItem) and not item.reason_to_skip:
             tests.setdefault(item.batch, []).append(item.test)
     for batch, names in tests.items():
         batch.choose(names)

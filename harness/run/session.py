@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from harness import __version__
-from harness.errors import EXIT_INFRA, UserError
+from harness.errors import EXIT_INFRA, InfraError, UserError
 from harness.layout import EXPECTATIONS, PROJECT, TESTCASES
 from harness.model.board import Board
 from harness.model.kernel import Build
@@ -71,7 +71,7 @@ def list_tests(build: Build, selection: Selection, *, board: Board) -> list[str]
         display=NoDisplay(),
         list_only=True,
     )
-    _pytest(plugin, selection)
+    _judge_pytest(_pytest(plugin, selection), plugin, selection)
     return plugin.planned
 
 
@@ -94,8 +94,10 @@ def run(
     lab = Lab(boot, limits=board.limits, events=events, timeout_factor=selection.timeout_factor)
     plugin = _plugin(build, selection, board=board, lab=lab, run_dir=run_dir, events=events, display=display)
     why = "interrupted"
+    code = 0
     try:
-        why = _why_ended(_pytest(plugin, selection), plugin)
+        code = _pytest(plugin, selection)
+        why = _why_ended(code, plugin)
     finally:
         lab.close()
         events.write(EventKind.ENDED, why=why)
@@ -103,8 +105,7 @@ def run(
         results = write_documents(run_dir)
     if plugin.boot_failure:
         raise plugin.boot_failure
-    if why.startswith("collection"):
-        raise UserError("the testcases can't be collected", details=plugin.collection_errors)
+    _judge_pytest(code, plugin, selection)
     return results, EXIT_INFRA if why == "interrupted" else results.exit_code
 
 
@@ -148,9 +149,23 @@ def _pytest(plugin: Plugin, selection: Selection) -> int:
     arguments += ["-p", "harness.run.fixtures"]
     if selection.keyword:
         arguments += ["-k", selection.keyword]
+    for variable in ("PYTEST_ADDOPTS", "PYTEST_PLUGINS"):  # meant for somebody's own tests
+        os.environ.pop(variable, None)
     if selection.maxfail:
         arguments += [f"--maxfail={selection.maxfail}"]
     return int(pytest.main(arguments, plugins=[_Registrar(plugin)]))
+
+
+def _judge_pytest(code: int, plugin: Plugin, selection: Selection) -> None:
+    """Raise what an end of pytest means that is not about tests."""
+    if plugin.collection_errors:
+        raise UserError("the testcases can't be collected", details=plugin.collection_errors)
+    if code == pytest.ExitCode.USAGE_ERROR:
+        raise UserError(f"-k: expected an expression as `fgraph and not instance`, found {selection.keyword!r}")
+    if code == pytest.ExitCode.NO_TESTS_COLLECTED:
+        raise UserError(f"no test of {', '.join(sorted(selection.suites))} matches -k {selection.keyword!r}")
+    if code == pytest.ExitCode.INTERNAL_ERROR:
+        raise InfraError("pytest failed inside", details=plugin.internal_error.splitlines()[-15:])
 
 
 class _Registrar:

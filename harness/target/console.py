@@ -78,6 +78,8 @@ class Console:
         self._partial_length = 0
         self._feed = _Feed()
         self._closed = threading.Event()
+        self.closing = False
+        self.log_error = ""
         self._thread = threading.Thread(target=self._pump, name=f"console {name}", daemon=True)
         self._thread.start()
 
@@ -129,6 +131,7 @@ class Console:
 
     def close(self) -> None:
         """Stop reading and close the log; may be called twice."""
+        self.closing = True
         with contextlib.suppress(OSError):
             self._connection.shutdown(socket.SHUT_RDWR)
         if self._thread is not threading.current_thread():
@@ -136,25 +139,27 @@ class Console:
         self._connection.close()
 
     def _pump(self) -> None:
-        while True:
-            try:
-                data = self._connection.recv(_CHUNK)
-            except OSError:
-                data = b""
-            if not data:
-                break
-            self.last_activity = time.monotonic()
-            self._record(data)
-            self._feed.push(data)
-            for listener in self._raw_listeners:
-                listener(data)
-            self._split(self._decoder.decode(data))
-        if self._partial:
-            self._split("\n")
-        if self._log:
-            self._log.close()
-        self._closed.set()
-        self._feed.end()
+        try:
+            while data := self._receive():
+                self.last_activity = time.monotonic()
+                self._record(data)
+                self._feed.push(data)
+                for listener in self._raw_listeners:
+                    listener(data)
+                self._split(self._decoder.decode(data))
+            if self._partial:
+                self._split("\n")
+        finally:
+            if self._log:
+                self._log.close()
+            self._closed.set()
+            self._feed.end()
+
+    def _receive(self) -> bytes:
+        try:
+            return self._connection.recv(_CHUNK)
+        except OSError:
+            return b""
 
     def _record(self, data: bytes) -> None:
         if not self._log:
@@ -162,7 +167,12 @@ class Console:
         stamp = b"[%12.6f] " % (self.last_activity - self.opened)
         ends_line = data.endswith(b"\n")
         body = (data[:-1] if ends_line else data).replace(b"\n", b"\n" + stamp)
-        self._log.write((stamp if self._at_line_start else b"") + body + (b"\n" if ends_line else b""))
+        try:
+            self._log.write((stamp if self._at_line_start else b"") + body + (b"\n" if ends_line else b""))
+        except OSError as error:  # a full disk must not stop the reading, or the target would hang
+            self.log_error = f"{self.name}: the log ends here: {error.strerror}"
+            self._log.close()
+            self._log = None
         self._at_line_start = ends_line
 
     def _split(self, text: str) -> None:

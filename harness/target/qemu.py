@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -109,7 +110,9 @@ class QemuTarget:
 
     @property
     def went_down(self) -> bool:
-        return self.process.poll() == 0  # -no-reboot: a reset or power-off ends QEMU with 0
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self.process.wait(timeout=2.0) == 0  # -no-reboot: a reset or power-off ends QEMU with 0
+        return False
 
     def is_alive(self, *, timeout: float) -> bool:
         if self.process.poll() is not None:
@@ -206,6 +209,10 @@ def _wait_until_up(target: QemuTarget, board: Board, *, logs: Path) -> None:
 
 
 def _boot_failure(target: QemuTarget, *, panicked: bool, limit: float, logs: Path) -> InfraError | KernelError:
+    if target.process.poll() is None:  # its channels close a moment before it is gone
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            target.process.wait(timeout=1.0)
+    target.console.wait_closed(1.0)
     tail = target.console.tail(_LAST_LINES)
     reason = next((line for line in tail if "Kernel panic - not syncing" in line and "---[" not in line), "")
     if panicked or reason:

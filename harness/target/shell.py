@@ -17,6 +17,7 @@ from .base import CommandTimeout, Completed, LineSink, TargetLost
 from .console import Console
 
 _MOST_OUTPUT = 64 << 20  # characters kept of one command's output; more is dropped, and said
+_MOST_WAITING = 20_000  # lines that nobody has taken yet
 _PUT_CHUNK = 48 << 10
 
 
@@ -72,9 +73,16 @@ class Shell:
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._lines: queue.Queue[str] = queue.Queue(maxsize=_MOST_WAITING)
         self._running: Running | None = None
-        console.listen(lambda _time, line: self._lines.put(line))
+        console.listen(self._arrived)
+
+    def _arrived(self, _time: float, line: str) -> None:
+        """Keep a line for `take`; while too many wait, the target has to wait as well."""
+        while not self.console.closing:
+            with contextlib.suppress(queue.Full):
+                self._lines.put(line, timeout=0.2)
+                return
 
     def start(self, command: str) -> Running:
         """Start `command` in a subshell with nothing on its standard input.

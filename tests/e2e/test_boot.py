@@ -134,3 +134,10 @@ def test_a_person_at_the_console(build, tmp_path):
     console.close()
     assert console.exitstatus == 0
     assert not _qemu_of(str(build))
+
+
+def test_a_command_that_kills_the_kernel_is_told_as_that(build, tmp_path):
+    done = harness("boot", "--build", build, "--", "echo c > /proc/sysrq-trigger", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "panic: sysrq triggered crash" in done.stderr
+    assert "Call trace:" in done.stderr

@@ -52,11 +52,16 @@ def test_every_verb_has_help_with_an_example(verb):
         (["run", "--suite", "no/such"], "--suite: expected one of"),
         (["run", "--build", "{tmp}"], "expected a finished build"),
         (["boot"], "a console needs a terminal"),
+        (["run", "--build", "{tmp}", "--patches", "{tmp}/x.patch"], "can't change it"),
+        (["boards", "--boards", "{tmp}/date.yaml"], "expected a YAML document"),
+        (["build", "--boards", "{tmp}/typo.yaml", "--board", "b"], "boards.yaml: b.kconfigs: expected a file"),
         (["report", "{tmp}/nowhere"], "expected the directory of a run"),
         (["boards", "--boards", "{tmp}/nowhere.yaml"], "nowhere.yaml"),
     ],
 )
 def test_wrong_input_is_exit_2_and_one_clear_line(arguments, told, tmp_path):
+    (tmp_path / "date.yaml").write_text("boards: 2020-13-45")
+    (tmp_path / "typo.yaml").write_text("boards: {b: {boot: {method: qemu}, kconfigs: [typo.config]}}")
     done = harness(*(word.format(tmp=tmp_path) for word in arguments), cwd=tmp_path)
     assert done.returncode == 2
     assert told in done.stderr
@@ -89,3 +94,17 @@ def test_boards_are_completed(tmp_path):
         check=False,
     )
     assert "qemu-virt" in done.stdout
+
+
+def test_a_mistake_of_ours_is_one_line_and_a_file_to_report(tmp_path):
+    program = (
+        "import sys, harness.cli as c; sys.argv = ['harness', 'boards'];"
+        "c.parse_boards = lambda *a, **k: 1 / 0; c.main()"
+    )
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 3
+    assert "internal error: ZeroDivisionError" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Traceback" in next(tmp_path.rglob("internal-error-*.log")).read_text()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from pathlib import Path
@@ -169,3 +170,42 @@ def test_a_warning_without_end_is_taken_when_the_console_is_quiet(make_lab):
     fault = lab.fault()
     assert fault is not None
     assert fault.title.startswith("WARNING in ftrace_bug")
+
+
+def test_a_test_that_prints_for_ever_is_over_its_limit_too(make_lab):
+    def script(command: str):
+        return itertools.repeat("y") if command == "test" else []
+
+    assert _stopped(make_lab(FakeTarget(script)), timeout=0.2).verdict is Verdict.TIMEOUT
+
+
+def test_what_was_said_before_a_fault_comes_first(make_lab):
+    target = FakeTarget(lambda command: ["verdict", OOPS, HANG] if command == "test" else [])
+    lab = make_lab(target)
+    running = lab.target.start("test")
+    deadline = time.monotonic() + 30
+    assert lab.next_line(running, deadline=deadline, what="t") == "verdict"
+    before = time.monotonic()
+    with pytest.raises(Stopped):
+        lab.next_line(running, deadline=deadline, what="t")
+    assert lab.fault_before(before) is None
+    assert lab.fault_before(time.monotonic()) is not None
+
+
+def test_a_report_at_boot_is_a_note_and_nobodys_fault(make_lab, tmp_path):
+    target = FakeTarget(lambda command: [])
+    target.kernel_says("[    1.000000] WARNING: CPU: 0 PID: 1 at kernel/x.c:1 early+0x10/0x20")
+    lab = make_lab(target)
+    assert lab.run("echo").returncode == 0
+    assert lab.fault() is None
+    assert "the kernel reported while booting: WARNING in early" in (tmp_path / "events.jsonl").read_text()
+
+
+def test_a_report_between_two_tests_costs_no_test(make_lab):
+    first, second = FakeTarget(lambda command: []), FakeTarget(lambda command: [])
+    lab = make_lab(first, second)
+    assert lab.target is first
+    first.kernel_says(OOPS)
+    lab.leave_faults_behind()
+    assert first.closed
+    assert lab.target is second

@@ -89,3 +89,8 @@ def test_resuming_leaves_out_what_ran_and_keeps_its_variables():
 
 def test_names_inside_an_if_cannot_be_resumed():
     assert resumed('start_test "a"\nif x; then\n\tstart_test "b"\nfi\n', 1) is None
+
+
+def test_words_between_a_name_and_its_verdict_do_not_hide_it():
+    rows = _verdicts(["TEST: a ... insmod: something harmless", "ok", "TEST: b ... ok"], ["a", "b"], 0)
+    assert [row[:2] for row in rows] == [("a", Verdict.PASS), ("b", Verdict.PASS)]

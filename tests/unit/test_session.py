@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import BootError, UserError
+from harness.errors import BootError, CrashError, UserError
 from harness.model.board import Board, QemuBoot
 from harness.model.kernel import Build
 from harness.model.progress import NoDisplay
@@ -38,7 +38,7 @@ def build(tmp_path: Path) -> Build:
     tests.mkdir(parents=True)
     (tests / "a.tc").write_text("# description: a\n# flags: instance\n")
     (tests / "b.tc").write_text("# description: b\nping -c 1 localhost\n")
-    (tests / "c.tc").write_text("# description: c\n")
+    (tests / "c.tc").write_text("# description: c\n# flags: instance\n")
     (directory / "selftests/livepatch").mkdir()
     (directory / "selftests/livepatch/test-x.sh").write_text(SCRIPT)
     record = {
@@ -57,8 +57,8 @@ def ftracetest(command: str, answers: dict[str, list]) -> list:
     """What ftracetest prints for the files on its command line; `answers` replaces a file's verdict line."""
     steps: list = ["TAP version 13"]
     files = [word for word in command.split() if word.endswith(".tc")]
-    again = [path for path in files if path.endswith("a.tc")]
-    turns = [*((path, "") for path in files), *((path, " (instance) ") for path in again)]
+    again = [(path, " (instance) ") for path in files if path.endswith(("a.tc", "c.tc"))]
+    turns = again if "ftracetest-instances" in command else [*((path, "") for path in files), *again]
     for number, (path, instance) in enumerate(turns, start=1):
         steps.append(f"execute{instance}: {path}")
         steps.append(f"+ log of {path}")
@@ -105,12 +105,13 @@ def run(build: Build, *targets, tmp_path: Path, keyword: str = "", maxfail: int 
 
 
 A, B, C = (f"ftrace/test.d/basic/{name}.tc" for name in "abc")
+A_AGAIN, C_AGAIN = f"{A}[instance]", f"{C}[instance]"
 ONE, TWO = "livepatch/test-x::one", "livepatch/test-x::two"
 
 
 def test_everything_passes(build, tmp_path):
     results, code, run_dir = run(build, target(), tmp_path=tmp_path)
-    assert list(results) == [A, B, C, f"{A}[instance]", ONE, TWO]
+    assert list(results) == [A, B, C, A_AGAIN, C_AGAIN, ONE, TWO]
     assert {result.verdict for result in results.values()} == {Verdict.PASS}
     assert code == 0
     log = results[C].log
@@ -128,12 +129,76 @@ def test_a_panic_costs_its_test_and_the_rest_goes_on_elsewhere(build, tmp_path):
     assert results[B].verdict is Verdict.CRASH
     assert results[B].reason == "panic: tried to kill init"
     assert results[B].fault is not None
-    assert {results[name].verdict for name in (C, f"{A}[instance]", ONE, TWO)} == {Verdict.PASS}
+    assert {results[name].verdict for name in (C, A_AGAIN, C_AGAIN, ONE, TWO)} == {Verdict.PASS}
     assert code == 1
     assert first.closed
-    again = next(command for command in second.commands if "-l -" in command)
-    assert "/c.tc" in again
-    assert "/b.tc" not in again
+    plain, again = (command for command in second.commands if "-l -" in command)
+    assert "/c.tc" in plain
+    assert "/a.tc" not in plain
+    assert "/b.tc" not in plain
+    assert "ftracetest-instances" in again
+    assert "/a.tc" in again
+    assert "/c.tc" not in again
+
+
+def test_a_file_that_panics_is_not_run_again_for_another(build, tmp_path):
+    """The plain run of c.tc panics; its re-run in an instance, which does not, must not repeat the plain one."""
+    results, _, _ = run(build, target(answers={"c.tc": [PANIC, HANG]}), target(), tmp_path=tmp_path, keyword="basic")
+    assert {name: str(result.verdict) for name, result in results.items()} == {
+        A: "PASS",
+        B: "PASS",
+        C: "CRASH",
+        A_AGAIN: "PASS",
+        C_AGAIN: "PASS",
+    }
+
+
+def test_a_panic_in_another_test_of_the_batch_is_not_booked_on_the_one_awaited(build, tmp_path):
+    """After b.tc panicked, c.tc and its re-run share a process; the re-run panics while a.tc's is awaited."""
+    second = target(answers={"c.tc(instance)": [PANIC, HANG]})
+    results, _, _ = run(
+        build, target(answers={"b.tc": [PANIC, HANG]}), second, target(), tmp_path=tmp_path, keyword="basic"
+    )
+    assert results[A_AGAIN].verdict is Verdict.PASS
+    assert results[C_AGAIN].verdict is Verdict.CRASH
+    assert results[C].verdict is Verdict.PASS
+
+
+def test_a_panic_right_behind_a_verdict_is_the_next_tests(build, tmp_path):
+    first = target(answers={"b.tc": ["ok 2 fine", PANIC, HANG]})
+    results, _, _ = run(build, first, target(), tmp_path=tmp_path, keyword="basic")
+    assert results[B].verdict is Verdict.PASS
+    assert results[C].verdict is Verdict.CRASH
+
+
+def test_a_skipped_last_test_does_not_keep_the_shell_busy(build, tmp_path):
+    results, _, _ = run(
+        build, target(missing=("ping",)), tmp_path=tmp_path, keyword="a.tc and not instance or b.tc or one"
+    )
+    assert results[B].verdict is Verdict.SKIP
+    assert results[ONE].verdict is Verdict.PASS
+
+
+def test_one_test_of_a_script_runs_the_script_as_it_is(build, tmp_path):
+    only = target()
+    results, _, _ = run(build, only, tmp_path=tmp_path, keyword="two")
+    assert results[TWO].verdict is Verdict.PASS
+    assert not any(command.startswith("put ") for command in only.commands)
+
+
+def test_a_panic_before_the_first_test_is_the_kernels(build, tmp_path):
+    dying = FakeTarget(lambda command: [PANIC, HANG] if "echo release" in command else [])
+    with pytest.raises(CrashError, match="before the first test: panic: tried to kill init"):
+        run(build, dying, tmp_path=tmp_path)
+    assert {result.verdict for result in read_results(tmp_path / "run").results} == {Verdict.NOTRUN}
+
+
+@pytest.mark.parametrize(("keyword", "told"), [("((", "-k: expected an expression"), ("nowhere", "no test of")])
+def test_a_choice_of_nothing_is_wrong_input(build, tmp_path, keyword, told):
+    with pytest.raises(UserError, match=told):
+        run(build, target(), tmp_path=tmp_path, keyword=keyword)
+    with pytest.raises(UserError, match=told):
+        session.list_tests(build, session.Selection(suites=frozenset(session.SUITES[:2]), keyword=keyword), board=BOARD)
 
 
 def test_a_crash_in_a_livepatch_script_resumes_behind_it(build, tmp_path):
@@ -188,9 +253,9 @@ def test_only_what_was_chosen_runs(build, tmp_path):
 
 def test_a_batch_is_over_before_the_next_begins(build, tmp_path):
     """ftracetest puts the system back after its last verdict; a panic there is its last test's."""
-    first = target(answers={"a.tc(instance)": ["ok 4 fine", PANIC, HANG]})
+    first = target(answers={"c.tc(instance)": ["ok 5 fine", PANIC, HANG]})
     results, _, _ = run(build, first, target(), tmp_path=tmp_path)
-    assert results[f"{A}[instance]"].verdict is Verdict.CRASH
+    assert results[C_AGAIN].verdict is Verdict.CRASH
     assert results[ONE].verdict is Verdict.PASS
 
 
@@ -203,13 +268,13 @@ def test_a_kernel_that_does_not_boot_leaves_all_notrun_with_the_reason(build, tm
     assert (tmp_path / "run/junit.xml").is_file()
 
 
-def test_a_warning_after_the_verdict_still_counts(build, tmp_path):
+def test_a_warning_after_a_verdict_is_the_next_tests(build, tmp_path):
     warning = Kmsg("[    1.000000] WARNING: CPU: 0 PID: 1 at kernel/trace/ftrace.c:123 ftrace_bug+0x10/0x20")
     first = target(answers={"c.tc": ["ok 3 fine", warning]})
     results, code, _ = run(build, first, target(), tmp_path=tmp_path, keyword="basic")
     crashed = [name for name, result in results.items() if result.verdict is Verdict.CRASH]
-    assert len(crashed) == 1  # the test that ran when it came, or the next
-    assert crashed[0] in (C, f"{A}[instance]")
+    assert len(crashed) == 1
+    assert crashed[0] == A_AGAIN  # the verdict of c.tc was there before it
     assert code == 1
 
 
@@ -227,8 +292,8 @@ def test_a_killed_run_can_be_reported(build, tmp_path):
 
 
 def test_listing_boots_nothing(build):
-    tests = session.list_tests(build, session.Selection(keyword="instance or two"), board=BOARD)
-    assert tests == [f"selftests/{A}[instance]", f"selftests/{TWO}"]
+    tests = session.list_tests(build, session.Selection(keyword="(a.tc and instance) or two"), board=BOARD)
+    assert tests == [f"selftests/{A_AGAIN}", f"selftests/{TWO}"]
 
 
 @pytest.mark.parametrize(
