@@ -9,7 +9,6 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -21,41 +20,20 @@ from click.shell_completion import get_completion_class
 from harness import __version__
 from harness.build import host
 from harness.build.cache import cache_dir
-from harness.build.load_patches import load_patches
-from harness.build.make import build as make_build
-from harness.build.make import load_build
-from harness.build.rootfs import root_image
 from harness.build.source import DEFAULT_SOURCE, parse_source_spec, resolve_source
-from harness.build.toolchain import find_toolchain, require_patchable
 from harness.display import Display
 from harness.errors import CrashError, HarnessError, InfraError, UserError
-from harness.layout import BOARDS, KCONFIGS, TESTCASES
 from harness.model.board import Board
-from harness.model.kernel import Build, KernelSpec
-from harness.parse.boards import parse_boards
 from harness.report.summary import summary_lines
 from harness.report.text import clean
+from harness.request import BuildOptions, board_named, boards_in, booter, build_for, new_directory, point_latest
 from harness.run import documents, session
 from harness.run.eventlog import EventLog
 from harness.run.lab import Lab, Stopped
 from harness.target.interactive import interact
-from harness.target.qemu import Media, QemuTarget, boot_qemu, pick_accel
+from harness.target.qemu import QemuTarget, pick_accel
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-_FRAGMENTS = ("base", "ftrace", "livepatch", "testing", "debug")
-
-
-@dataclass(frozen=True, kw_only=True)
-class BuildOptions:
-    """What the options shared by fetch, build, boot and run ask for."""
-
-    build_dir: Path | None
-    kernel: str
-    patches: tuple[Path, ...]
-    kconfigs: tuple[Path, ...]
-    toolchain: str | None
-    allow_plain_ftrace: bool
-    jobs: int | None
 
 
 def main() -> NoReturn:
@@ -98,7 +76,7 @@ def _complain(error: HarnessError) -> int:
 
 def _board_names(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
     try:
-        return [name for name in _boards(None) if name.startswith(incomplete)]
+        return [name for name in boards_in(None) if name.startswith(incomplete)]
     except HarnessError:
         return []
 
@@ -194,9 +172,9 @@ def fetch(**given: Any) -> None:
 @board_options
 def build(board_name: str, boards_file: Path | None, **given: Any) -> None:
     """Build the kernel, its modules, the selftests and the test modules; print the directory they are in."""
-    board = _board(board_name, boards_file)
+    board = board_named(board_name, boards_file)
     with Display() as display:
-        made = _build(BuildOptions(**given), board, display)
+        made = build_for(BuildOptions(**given), board, display)
     click.echo(str(made.directory))
 
 
@@ -209,16 +187,16 @@ def build(board_name: str, boards_file: Path | None, **given: Any) -> None:
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 def boot(board_name: str, boards_file: Path | None, command: tuple[str, ...], **given: Any) -> int:
     """Boot the kernel and open its console, or run one COMMAND and end with its exit code."""
-    board = _board(board_name, boards_file)
+    board = board_named(board_name, boards_file)
     if not command and not sys.stdin.isatty():
         raise UserError(
             "boot: a console needs a terminal, standard input is none; give a command: harness boot -- COMMAND"
         )
     with Display() as display:
-        made = _build(BuildOptions(**given), board, display)
-        logs = _new_directory(None, "boot-")
+        made = build_for(BuildOptions(**given), board, display)
+        logs = new_directory(None, "boot-")
         display.say("{}: QEMU with {} ({})".format(board.name, *pick_accel(board.boot.accel)))
-        target, seconds = _booter(board, made, logs, display)()
+        target, seconds = booter(board, made, logs, display)()
         display.say(
             f"{board.name}: kernel {made.release} answers after {seconds:.1f} s; its log: {logs / 'console.log'}"
         )
@@ -269,25 +247,25 @@ def run(
     **given: Any,
 ) -> int:
     """Build if needed, boot, run the tests, write junit.xml, results.json and report.html."""
-    board = _board(board_name, boards_file)
+    board = board_named(board_name, boards_file)
     selection = session.Selection(
         suites=session.choose_suites(suites), keyword=keyword, maxfail=maxfail, timeout_factor=timeout_factor
     )
     with Display() as display:
-        made = _build(BuildOptions(**given), board, display)
+        made = build_for(BuildOptions(**given), board, display)
         if list_only:
             click.echo("\n".join(session.list_tests(made, selection, board=board)))
             return 0
-        run_dir = _new_directory(out_dir, "")
+        run_dir = new_directory(out_dir, "")
         if out_dir is None:
-            _point_latest(run_dir)
+            point_latest(run_dir)
         accel, why = pick_accel(board.boot.accel)
         display.say(f"{board.name}: QEMU with {accel} ({why}); the run's files: {run_dir}")
         results, code = session.run(
             made,
             selection,
             board=board,
-            boot=_booter(board, made, run_dir, display),
+            boot=booter(board, made, run_dir, display),
             run_dir=run_dir,
             properties={"accelerator": accel, "command": shlex.join(["harness", *sys.argv[1:]])},
             display=display,
@@ -308,7 +286,7 @@ def report(run_dir: Path) -> None:
 @click.option("--boards", "boards_file", type=click.Path(path_type=Path), help="Instead of boards.yaml.")
 def boards(boards_file: Path | None) -> None:
     """List the boards and check their descriptions."""
-    for name, board in _boards(boards_file).items():
+    for name, board in boards_in(boards_file).items():
         accel, _ = pick_accel(board.boot.accel)
         click.echo(
             f"{name:<16} qemu {board.boot.machine}, {accel}, {board.boot.cpus} CPUs, {board.boot.memory_mib} MiB"
@@ -324,100 +302,6 @@ def completion(shell: str) -> None:
     completer = get_completion_class(shell)
     assert completer is not None
     click.echo(completer(cli, {}, "harness", "_HARNESS_COMPLETE").source())
-
-
-def _boards(file: Path | None) -> dict[str, Board]:
-    path = file or Path(os.environ.get("HARNESS_BOARDS") or BOARDS)
-    try:
-        text = path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: expected a file that describes boards, can't read it: {error}") from None
-    return parse_boards(text, place=path.name)
-
-
-def _board(name: str, file: Path | None) -> Board:
-    known = _boards(file)
-    if name not in known:
-        raise UserError(f"--board: expected one of {', '.join(sorted(known))}, found {name!r}")
-    return known[name]
-
-
-def _build(options: BuildOptions, board: Board, display: Display) -> Build:
-    """The build that the options mean: input is checked first, then tools are installed, then work is done."""
-    if options.build_dir:
-        if options.patches or options.kconfigs or options.toolchain or options.kernel != DEFAULT_SOURCE:
-            raise UserError(
-                "--build names a finished kernel: --kernel, --patches, --kconfig and --toolchain can't change it"
-            )
-        found = load_build(options.build_dir)
-        host.ensure_host(progress=display, needed_for={"rootfs", "qemu"})
-        return found
-    patches = load_patches(options.patches)
-    spec = parse_source_spec(options.kernel)
-    ours = [*(KCONFIGS / f"{name}.config" for name in _FRAGMENTS), *(KCONFIGS / name for name in board.kconfigs)]
-    for option, paths in ((f"boards.yaml: {board.name}.kconfigs", ours), ("--kconfig", options.kconfigs)):
-        for path in paths:
-            if not path.is_file():
-                raise UserError(f"{option}: expected a file, found none at {path}")
-    host.ensure_host(progress=display)
-    toolchain = find_toolchain(options.toolchain)
-    require_patchable(toolchain, allow_plain_ftrace=options.allow_plain_ftrace)
-    kernel = KernelSpec(
-        source=resolve_source(spec, progress=display),
-        patches=patches,
-        fragments=tuple(ours),
-        user_fragments=options.kconfigs,
-        toolchain=toolchain,
-        allow_plain_ftrace=options.allow_plain_ftrace,
-    )
-    display.say(f"kernel {kernel.source.version}, {toolchain.command} {toolchain.version}")
-    return make_build(
-        kernel, testcases=TESTCASES, reproduce=_reproduce(options, kernel), progress=display, jobs=options.jobs
-    )
-
-
-def _reproduce(options: BuildOptions, kernel: KernelSpec) -> str:
-    words = ["harness", "build", "--kernel", kernel.source.spec.text]
-    for name, paths in (("--patches", options.patches), ("--kconfig", options.kconfigs)):
-        for path in paths:
-            words += [name, str(path)]
-    if options.toolchain:
-        words += ["--toolchain", options.toolchain]
-    if options.allow_plain_ftrace:
-        words += ["--allow-plain-ftrace"]
-    return shlex.join(words)
-
-
-def _booter(board: Board, made: Build, logs: Path, display: Display) -> Callable[[], tuple[QemuTarget, float]]:
-    """A function that boots `board` with `made`, as often as it is needed."""
-    media = Media(image=made.image, root=root_image(progress=display), payload=made.payload)
-
-    def boot_once() -> tuple[QemuTarget, float]:
-        target = boot_qemu(board, media, logs=logs)
-        return target, target.boot_seconds
-
-    return boot_once
-
-
-def _new_directory(wanted: Path | None, prefix: str) -> Path:
-    """`wanted`, or a new directory below out/ named by the time; two that start in one second get two."""
-    path = wanted or Path("out") / time.strftime(f"{prefix}%Y%m%d-%H%M%S")
-    try:
-        path.mkdir(parents=True, exist_ok=wanted is not None)
-    except FileExistsError:
-        return _new_directory(path.with_name(f"{path.name}-{os.getpid()}"), prefix)
-    except OSError as error:
-        raise UserError(f"{path}: expected a directory to write to, can't make it: {error.strerror}") from None
-    if (path / documents.EVENTS).exists():
-        raise UserError(f"{path}: holds a run already; give another directory with --out")
-    return path
-
-
-def _point_latest(run_dir: Path) -> None:
-    """out/latest is replaced in one step, so that there always is one."""
-    fresh = run_dir.with_name(f".latest.{os.getpid()}")
-    fresh.symlink_to(run_dir.name)
-    fresh.replace(run_dir.with_name("latest"))
 
 
 if __name__ == "__main__":

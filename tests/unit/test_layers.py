@@ -20,7 +20,8 @@ ALLOWED = {
     "target": {"model", "errors", "parse", "report"},
     "run": {"model", "errors", "parse", "report", "build", "target", "layout"},
     "display": {"model", "errors"},
-    "cli": {"model", "errors", "parse", "report", "build", "target", "run", "layout", "display"},
+    "request": {"model", "errors", "parse", "build", "target", "run", "layout", "display"},
+    "cli": {"model", "errors", "parse", "report", "build", "target", "run", "display", "request"},
     "__main__": {"cli"},
     "__init__": set(),
 }

@@ -1,0 +1,135 @@
+"""What the options ask for: checked first, then made. The verbs of the command line share it."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.build import host
+from harness.build.load_patches import load_patches
+from harness.build.make import build as make_build
+from harness.build.make import load_build
+from harness.build.rootfs import root_image
+from harness.build.source import DEFAULT_SOURCE, parse_source_spec, resolve_source
+from harness.build.toolchain import find_toolchain, require_patchable
+from harness.display import Display
+from harness.errors import UserError
+from harness.layout import BOARDS, KCONFIGS, TESTCASES
+from harness.model.board import Board
+from harness.model.kernel import Build, KernelSpec
+from harness.parse.boards import parse_boards
+from harness.run import documents
+from harness.target.qemu import Media, QemuTarget, boot_qemu
+
+_FRAGMENTS = ("base", "ftrace", "livepatch", "testing", "debug")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildOptions:
+    """What the options shared by fetch, build, boot and run ask for."""
+
+    build_dir: Path | None
+    kernel: str
+    patches: tuple[Path, ...]
+    kconfigs: tuple[Path, ...]
+    toolchain: str | None
+    allow_plain_ftrace: bool
+    jobs: int | None
+
+
+def boards_in(file: Path | None) -> dict[str, Board]:
+    path = file or Path(os.environ.get("HARNESS_BOARDS") or BOARDS)
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: expected a file that describes boards, can't read it: {error}") from None
+    return parse_boards(text, place=path.name)
+
+
+def board_named(name: str, file: Path | None) -> Board:
+    known = boards_in(file)
+    if name not in known:
+        raise UserError(f"--board: expected one of {', '.join(sorted(known))}, found {name!r}")
+    return known[name]
+
+
+def build_for(options: BuildOptions, board: Board, display: Display) -> Build:
+    """The build that the options mean: input is checked first, then tools are installed, then work is done."""
+    if options.build_dir:
+        if options.patches or options.kconfigs or options.toolchain or options.kernel != DEFAULT_SOURCE:
+            raise UserError(
+                "--build names a finished kernel: --kernel, --patches, --kconfig and --toolchain can't change it"
+            )
+        found = load_build(options.build_dir)
+        host.ensure_host(progress=display, needed_for={"rootfs", "qemu"})
+        return found
+    patches = load_patches(options.patches)
+    spec = parse_source_spec(options.kernel)
+    ours = [*(KCONFIGS / f"{name}.config" for name in _FRAGMENTS), *(KCONFIGS / name for name in board.kconfigs)]
+    for option, paths in ((f"boards.yaml: {board.name}.kconfigs", ours), ("--kconfig", options.kconfigs)):
+        for path in paths:
+            if not path.is_file():
+                raise UserError(f"{option}: expected a file, found none at {path}")
+    host.ensure_host(progress=display)
+    toolchain = find_toolchain(options.toolchain)
+    require_patchable(toolchain, allow_plain_ftrace=options.allow_plain_ftrace)
+    kernel = KernelSpec(
+        source=resolve_source(spec, progress=display),
+        patches=patches,
+        fragments=tuple(ours),
+        user_fragments=options.kconfigs,
+        toolchain=toolchain,
+        allow_plain_ftrace=options.allow_plain_ftrace,
+    )
+    display.say(f"kernel {kernel.source.version}, {toolchain.command} {toolchain.version}")
+    return make_build(
+        kernel, testcases=TESTCASES, reproduce=_reproduce(options, kernel), progress=display, jobs=options.jobs
+    )
+
+
+def _reproduce(options: BuildOptions, kernel: KernelSpec) -> str:
+    words = ["harness", "build", "--kernel", kernel.source.spec.text]
+    for name, paths in (("--patches", options.patches), ("--kconfig", options.kconfigs)):
+        for path in paths:
+            words += [name, str(path)]
+    if options.toolchain:
+        words += ["--toolchain", options.toolchain]
+    if options.allow_plain_ftrace:
+        words += ["--allow-plain-ftrace"]
+    return shlex.join(words)
+
+
+def booter(board: Board, made: Build, logs: Path, display: Display) -> Callable[[], tuple[QemuTarget, float]]:
+    """A function that boots `board` with `made`, as often as it is needed."""
+    media = Media(image=made.image, root=root_image(progress=display), payload=made.payload)
+
+    def boot_once() -> tuple[QemuTarget, float]:
+        target = boot_qemu(board, media, logs=logs)
+        return target, target.boot_seconds
+
+    return boot_once
+
+
+def new_directory(wanted: Path | None, prefix: str) -> Path:
+    """`wanted`, or a new directory below out/ named by the time; two that start in one second get two."""
+    path = wanted or Path("out") / time.strftime(f"{prefix}%Y%m%d-%H%M%S")
+    try:
+        path.mkdir(parents=True, exist_ok=wanted is not None)
+    except FileExistsError:
+        return new_directory(path.with_name(f"{path.name}-{os.getpid()}"), prefix)
+    except OSError as error:
+        raise UserError(f"{path}: expected a directory to write to, can't make it: {error.strerror}") from None
+    if (path / documents.EVENTS).exists():
+        raise UserError(f"{path}: holds a run already; give another directory with --out")
+    return path
+
+
+def point_latest(run_dir: Path) -> None:
+    """out/latest is replaced in one step, so that there always is one."""
+    fresh = run_dir.with_name(f".latest.{os.getpid()}")
+    fresh.symlink_to(run_dir.name)
+    fresh.replace(run_dir.with_name("latest"))
