@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
+
+import pytest
 
 from .conftest import PROJECT, harness
 
@@ -50,3 +56,24 @@ def test_a_patch_that_does_not_compile(build, tmp_path):
     assert done.returncode == 1
     assert "kernel/trace/trace_sched_wakeup.c:703" in done.stderr
     assert "error:" in done.stderr
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 3), (signal.SIGKILL, -9)])
+def test_a_run_that_is_killed_keeps_what_it_has(build, tmp_path, number, code):
+    run_dir = tmp_path / "run"
+    command = [sys.executable, "-m", "harness", "run", "--build", build, "-k", "basic1 or basic3 or test_filter"]
+    with (tmp_path / "stderr").open("w") as errors:
+        process = subprocess.Popen([*command, "--out", run_dir], stderr=errors, stdout=errors, cwd=tmp_path)
+    events = run_dir / "events.jsonl"
+    deadline = time.monotonic() + 120
+    while not (events.is_file() and '"finished"' in events.read_text()):
+        assert time.monotonic() < deadline, (tmp_path / "stderr").read_text()
+        time.sleep(0.05)
+    process.send_signal(number)
+    assert process.wait(timeout=60) == code, (tmp_path / "stderr").read_text()
+    if number == signal.SIGKILL:
+        assert harness("report", run_dir, cwd=tmp_path).returncode == 0
+    verdicts = {test: result["verdict"] for test, result in _verdicts(run_dir).items()}
+    assert verdicts["testcases/function/test_calls.py::test_filter_keeps_others_out"] == "PASS"
+    assert "NOTRUN" in verdicts.values()
+    assert (run_dir / "junit.xml").is_file()

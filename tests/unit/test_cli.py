@@ -98,8 +98,7 @@ def test_boards_are_completed(tmp_path):
 
 def test_a_mistake_of_ours_is_one_line_and_a_file_to_report(tmp_path):
     program = (
-        "import sys, harness.cli as c; sys.argv = ['harness', 'boards'];"
-        "c.boards_in = lambda *a, **k: 1 / 0; c.main()"
+        "import sys, harness.cli as c; sys.argv = ['harness', 'boards'];c.boards_in = lambda *a, **k: 1 / 0; c.main()"
     )
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
     command = [sys.executable, "-c", program]
