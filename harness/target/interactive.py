@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import select
-import shutil
 import sys
 import termios
 import tty
@@ -18,14 +17,17 @@ def interact(target: QemuTarget) -> None:
     """Join standard input and output with the target's terminal; ends with Ctrl-] or when the target goes away.
 
     Kernel messages are shown between, as on a serial line, from the moment they come."""
-    size = shutil.get_terminal_size()
+    size = os.get_terminal_size(sys.stdin.fileno())  # not shutil's, which believes stale COLUMNS first
+    # told on the command channel: what is typed before the shell has the terminal may get lost
+    shell = 'i=0; until [ -n "$(ps -t hvc0 -o pid=)" ] || [ $i = 50 ]; do sleep 0.1; i=$((i+1)); done'
+    target.run(f"{shell}; stty -F /dev/hvc0 rows {size.lines} cols {size.columns}", timeout=60.0)
     sys.stdout.write("Ctrl-] leaves the console.\r\n")
     sys.stdout.flush()
     stops = [target.tty.listen_raw(_show), target.console.listen(lambda _time, line: _show(f"{line}\r\n".encode()))]
     before = termios.tcgetattr(sys.stdin)
     try:
         tty.setraw(sys.stdin)
-        target.tty.send(f" stty rows {size.lines} cols {size.columns}; clear\n".encode())
+        target.tty.send(b"\n")  # its first prompt came before we listened
         while not target.tty.closed:
             ready, _, _ = select.select([sys.stdin], [], [], 0.2)
             if not ready:

@@ -123,7 +123,7 @@ def test_qemu_ends_with_a_harness_that_is_killed(build, tmp_path):
 def test_a_person_at_the_console(build, tmp_path):
     """Type a command, see its answer and a kernel message, leave with Ctrl-]."""
     command = f"{sys.executable} -m harness boot --build {build}"
-    console = pexpect.spawn(command, cwd=str(tmp_path), timeout=60, encoding="utf-8", dimensions=(30, 100))
+    console = pexpect.spawn(command, cwd=str(tmp_path), timeout=20, encoding="utf-8", dimensions=(30, 100))
     console.expect("Ctrl-] leaves")
     console.expect("target# ")
     console.sendline("uname -m; stty size; echo from-the-kernel > /dev/kmsg")
