@@ -77,7 +77,8 @@ class Findings:
 
 def check(run: Callable[..., Completed], build: Build, *, suites: frozenset[str]) -> Findings:
     """Ask a target, through `run`, for tools, mounts, loopback, modules and whether it is the kernel of `build`."""
-    tools = sorted({tool for suite in suites for tool in _ESSENTIAL.get(suite, ())} | set(OCCASIONAL))
+    occasional = OCCASIONAL if "selftests/ftrace" in suites else ()
+    tools = sorted({tool for suite in suites for tool in _ESSENTIAL.get(suite, ())} | set(occasional))
     script = "\n".join(
         [
             f"for t in {' '.join(map(shlex.quote, tools))}; do command -v $t >/dev/null || echo tool $t; done",

@@ -1,6 +1,8 @@
 """The look at the target before the first test."""
 
-from harness.run.precheck import judge, tools_of
+from harness.model.kernel import Build
+from harness.run.precheck import check, judge, tools_of
+from tests.faketarget import FakeTarget
 
 
 def test_a_target_that_has_everything():
@@ -39,3 +41,13 @@ def test_tools_are_found_as_words(tmp_path):
         "# description: ping and su\nping $LOCALHOST -c 1\necho stacktrace > options/ip-offset\nawk '{strtonum($1)}'\n"
     )
     assert tools_of(case) == {"ping", "gawk"}
+
+
+def test_tools_are_asked_for_only_where_a_chosen_suite_calls_them(tmp_path):
+    target = FakeTarget(lambda command: ["release 7.3.4"])
+    build = Build(directory=tmp_path, release="7.3.4", key="k")
+    check(target.run, build, suites=frozenset({"testcases"}))
+    check(target.run, build, suites=frozenset({"selftests/ftrace"}))
+    ours, upstream = target.commands
+    assert "checkbashisms" not in ours
+    assert "checkbashisms" in upstream
