@@ -33,7 +33,7 @@ class _Board(document.Strict):
     description: str = ""
     boot: _QemuBoot
     cmdline: str = ""
-    kconfigs: list[str] = pydantic.Field(default_factory=list)
+    kconfigs: list[str] = pydantic.Field(default_factory=lambda: ["qemu-virt.config"])  # all methods so far are QEMU
     limits: _Limits = _Limits()
 
 

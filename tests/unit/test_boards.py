@@ -57,3 +57,8 @@ def test_what_is_wrong_is_told_with_its_place(text, lines):
     assert len(told) == len(lines)
     for line, start in zip(told, lines, strict=True):
         assert line.startswith(start)
+
+
+def test_a_qemu_board_that_says_nothing_gets_the_drivers_it_needs():
+    board = parse_boards("boards: {b: {boot: {method: qemu}}}", place="f")["b"]
+    assert board.kconfigs == ("qemu-virt.config",)
