@@ -12,7 +12,38 @@ from harness.model.kernel import Build
 from .guest import Guest
 
 _DIRECTORY = "/payload/testcases"
+_DEBUGFS = "/sys/kernel/debug"
 _LIVEPATCH = "/sys/kernel/livepatch"
+
+
+class Module:
+    """One of our modules. What it does on request is behind files of its own in debugfs (testcases/harness_test.h)."""
+
+    def __init__(self, guest: Guest, name: str) -> None:
+        self._guest = guest
+        self.name = name
+        self.files = f"{_DEBUGFS}/harness-{name}"
+
+    def insert(self, **parameters: object) -> None:
+        """insmod, with module parameters."""
+        given = " ".join(f"{key}={value}" for key, value in parameters.items())
+        self._guest.check(f"insmod {_DIRECTORY}/{self.name}.ko {given}")
+
+    def remove(self) -> None:
+        """rmmod."""
+        self._guest.check(f"rmmod {self.name}")
+
+    @property
+    def loaded(self) -> bool:
+        return self._guest.exists(f"/sys/module/{self.name}")
+
+    def read(self, file: str, *, seconds: float = 5.0) -> str:
+        """Have the module do what is behind `file`, and return what it printed, without the last line end."""
+        return self._guest.check(f"cat {self.files}/{file}", seconds=seconds).rstrip("\n")
+
+    def write(self, file: str, line: str = "1") -> None:
+        """Hand `line` to the module's `file`; the test fails when the module refuses it."""
+        self._guest.write(f"{self.files}/{file}", line)
 
 
 class Modules:
@@ -23,15 +54,16 @@ class Modules:
         self._build = build
 
     @contextlib.contextmanager
-    def load(self, name: str, **parameters: object) -> Iterator[None]:
+    def load(self, name: str, **parameters: object) -> Iterator[Module]:
         """Load the module `name` for the length of the ``with``; skips the test where this kernel can't have it."""
         self.require(name)
-        given = " ".join(f"{key}={value}" for key, value in parameters.items())
-        self._guest.check(f"insmod {_DIRECTORY}/{name}.ko {given}")
+        module = Module(self._guest, name)
+        module.insert(**parameters)
         try:
-            yield
+            yield module
         finally:
-            self._guest.check(f"rmmod {name}")
+            if module.loaded:
+                module.remove()
 
     def require(self, name: str) -> None:
         """Skip the test where the module `name` could not be built for this kernel, with the reason."""
