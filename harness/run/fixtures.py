@@ -7,7 +7,8 @@ import pytest
 from harness.model.kernel import Build
 
 from .api.guest import Guest
-from .api.modules import Livepatches, Modules
+from .api.livepatch import Livepatches
+from .api.modules import Modules
 from .api.tracefs import Tracefs
 from .plugin import Plugin
 

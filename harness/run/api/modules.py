@@ -1,8 +1,9 @@
-"""The testcases' own kernel modules and livepatches, unloaded at the end of every ``with``."""
+"""The testcases' own kernel modules, unloaded at the end of every ``with``."""
 
 from __future__ import annotations
 
 import contextlib
+import shlex
 from collections.abc import Iterator
 
 import pytest
@@ -11,9 +12,8 @@ from harness.model.kernel import Build
 
 from .guest import Guest
 
-_DIRECTORY = "/payload/testcases"
+DIRECTORY = "/payload/testcases"
 _DEBUGFS = "/sys/kernel/debug"
-_LIVEPATCH = "/sys/kernel/livepatch"
 
 
 class Module:
@@ -26,8 +26,7 @@ class Module:
 
     def insert(self, **parameters: object) -> None:
         """insmod, with module parameters."""
-        given = " ".join(f"{key}={value}" for key, value in parameters.items())
-        self._guest.check(f"insmod {_DIRECTORY}/{self.name}.ko {given}")
+        self._guest.check(_insmod(self.name, parameters))
 
     def remove(self) -> None:
         """rmmod."""
@@ -44,6 +43,15 @@ class Module:
     def write(self, file: str, line: str = "1") -> None:
         """Hand `line` to the module's `file`; the test fails when the module refuses it."""
         self._guest.write(f"{self.files}/{file}", line)
+
+    def refuses(self, file: str, line: str) -> bool:
+        """Whether the module's `file` does not take `line`."""
+        return not self._guest.run(f"echo {shlex.quote(line)} > {self.files}/{file}").ok
+
+    def ask(self, file: str, line: str) -> str:
+        """Hand `line` to the module's `file`, and return what it prints then, without the last line end."""
+        path = f"{self.files}/{file}"
+        return self._guest.check(f"echo {shlex.quote(line)} > {path} && cat {path}").rstrip("\n")
 
 
 class Modules:
@@ -65,55 +73,22 @@ class Modules:
             if module.loaded:
                 module.remove()
 
+    def refused(self, name: str, **parameters: object) -> str:
+        """Load the module `name`, which the kernel has to refuse; returns the error that insmod tells."""
+        self.require(name)
+        done = self._guest.run(_insmod(name, parameters))
+        if done.ok:
+            self._guest.run(f"rmmod {name}")
+        assert not done.ok, f"the kernel took {name}"
+        return done.output.strip().rpartition(": ")[2]
+
     def require(self, name: str) -> None:
         """Skip the test where the module `name` could not be built for this kernel, with the reason."""
         if name in self._build.left_out:
             pytest.skip(f"{name}: {self._build.left_out[name]}")
 
 
-class Livepatch:
-    """One loaded livepatch."""
-
-    def __init__(self, guest: Guest, name: str) -> None:
-        self._guest = guest
-        self.name = name
-
-    @property
-    def in_transition(self) -> bool:
-        return self._guest.read(f"{_LIVEPATCH}/{self.name}/transition").strip() == "1"
-
-    def wait(self) -> None:
-        """Until every task has been switched."""
-        self._guest.wait_until(lambda: not self.in_transition, f"{self.name}: transition finished", seconds=10.0)
-
-    def disable(self) -> None:
-        """Take the patch back, and wait until it is gone."""
-        self._guest.write(f"{_LIVEPATCH}/{self.name}/enabled", "0")
-        self.wait_gone()
-
-    def wait_gone(self) -> None:
-        """Until the kernel has dropped the patch."""
-        gone = f"{_LIVEPATCH}/{self.name}"
-        self._guest.wait_until(lambda: not self._guest.exists(gone), f"{self.name}: taken back", seconds=10.0)
-
-
-class Livepatches:
-    """Loads livepatch modules."""
-
-    def __init__(self, guest: Guest, modules: Modules) -> None:
-        self._guest = guest
-        self._modules = modules
-
-    @contextlib.contextmanager
-    def load(self, name: str) -> Iterator[Livepatch]:
-        """Load the livepatch module `name`; the end of the ``with`` disables it if need be, and unloads it."""
-        self._modules.require(name)
-        with self._modules.load(name):
-            patch = Livepatch(self._guest, name)
-            try:
-                yield patch
-            finally:
-                if self._guest.exists(f"{_LIVEPATCH}/{name}"):
-                    patch.disable()
-                released = f"[ $(cat /sys/module/{name}/refcnt) = 0 ]"
-                self._guest.wait_until(lambda: self._guest.run(released).ok, f"{name}: no longer in use")
+def _insmod(name: str, parameters: dict[str, object]) -> str:
+    """The command that inserts the module `name`."""
+    given = (shlex.quote(f"{key}={value}") for key, value in parameters.items())
+    return " ".join(["insmod", f"{DIRECTORY}/{name}.ko", *given])
