@@ -108,7 +108,8 @@ class _Module:
     def _split(self, index: int, objects: dict[int, str]) -> None:
         """Move the relocations against `objects` from section `index` into one new section for each object."""
         section = self.sections[index]
-        kept, moved = bytearray(), defaultdict(bytearray)
+        kept = bytearray()
+        moved: defaultdict[str, bytearray] = defaultdict(bytearray)
         for entry in self._entries(section):
             owner = objects.get(_RELA.unpack(entry)[1] >> 32)
             (kept if owner is None else moved[owner]).extend(entry)

@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // harness: needs CONFIG_LIVEPATCH
-/* A livepatch with callbacks for the kernel proper and for klp_target. What was called when is in the file "log". */
+/*
+ * A livepatch with callbacks for the kernel proper, for klp_target and for klp_stacks, of which it replaces functions
+ * to sleep in. What was called when is in the file "log".
+ */
 #include "harness_test.h"
 #include "klp_patch.h"
+#include "klp_pulse.h"
 
 static char *refuse = "";
 module_param(refuse, charp, 0644);
@@ -56,6 +60,11 @@ static int klp_callbacks_caller(int (*callee)(void))
 	return got < 0 ? got : got + 3000;
 }
 
+static int klp_callbacks_outer(int depth)
+{
+	return depth;
+}
+
 static struct klp_func no_funcs[] = { { } };
 
 static struct klp_func target_funcs[] = {
@@ -63,25 +72,22 @@ static struct klp_func target_funcs[] = {
 	{ }
 };
 
+static struct klp_func stacks_funcs[] = {
+	{ .old_name = "klp_stacks_outer", .new_func = klp_callbacks_outer },
+	{ }
+};
+
+#define CALLBACKS {				\
+	.pre_patch = pre_patch,			\
+	.post_patch = post_patch,		\
+	.pre_unpatch = pre_unpatch,		\
+	.post_unpatch = post_unpatch,		\
+}
+
 static struct klp_object objects[] = {
-	{
-		.funcs = no_funcs,
-		.callbacks = {
-			.pre_patch = pre_patch,
-			.post_patch = post_patch,
-			.pre_unpatch = pre_unpatch,
-			.post_unpatch = post_unpatch,
-		},
-	}, {
-		.name = "klp_target",
-		.funcs = target_funcs,
-		.callbacks = {
-			.pre_patch = pre_patch,
-			.post_patch = post_patch,
-			.pre_unpatch = pre_unpatch,
-			.post_unpatch = post_unpatch,
-		},
-	},
+	{ .funcs = no_funcs, .callbacks = CALLBACKS },
+	{ .name = "klp_target", .funcs = target_funcs, .callbacks = CALLBACKS },
+	{ .name = "klp_stacks", .funcs = stacks_funcs, .callbacks = CALLBACKS },
 	{ }
 };
 
@@ -110,8 +116,10 @@ static int __init klp_callbacks_init(void)
 
 	if (ret)
 		return ret;
+	klp_pulse_start();
 	ret = klp_enable_patch(&patch);
 	if (ret) {
+		klp_pulse_stop();
 		/* nobody can read the file any more */
 		pr_info("callbacks until then: %s", log);
 		harness_files_remove();
@@ -121,6 +129,7 @@ static int __init klp_callbacks_init(void)
 
 static void __exit klp_callbacks_exit(void)
 {
+	klp_pulse_stop();
 	harness_files_remove();
 }
 

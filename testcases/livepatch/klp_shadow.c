@@ -101,7 +101,7 @@ static int call_store(char *line)
 
 static int call_show(struct seq_file *m, void *unused)
 {
-	seq_printf(m, "%s\n", answer);
+	seq_printf(m, "%s\n", strim(answer));
 	return 0;
 }
 

@@ -5,6 +5,7 @@
  */
 #include "harness_test.h"
 #include "klp_patch.h"
+#include "klp_pulse.h"
 
 #define KLP_STATE_NUMBER 4
 
@@ -87,14 +88,18 @@ static int __init klp_state_init(void)
 	states[0].version = version;
 	patch.states = version ? states : NULL;
 	patch.replace = replace;
+	klp_pulse_start();
 	ret = klp_enable_patch(&patch);
-	if (ret)
+	if (ret) {
+		klp_pulse_stop();
 		harness_files_remove();
+	}
 	return ret;
 }
 
 static void __exit klp_state_exit(void)
 {
+	klp_pulse_stop();
 	harness_files_remove();
 }
 

@@ -9,6 +9,7 @@
 #include <linux/wait.h>
 
 #include "harness_test.h"
+#include "klp_pulse.h"
 
 /* A function of its own whatever the compiler could do about it: called, with its own name and a real frame. */
 #ifdef __clang__
@@ -178,11 +179,16 @@ static const struct harness_file files[] = {
 
 static int __init klp_target_init(void)
 {
-	return harness_files(files);
+	int ret = harness_files(files);
+
+	if (!ret)
+		klp_pulse_start();
+	return ret;
 }
 
 static void __exit klp_target_exit(void)
 {
+	klp_pulse_stop();
 	harness_files_remove();
 }
 

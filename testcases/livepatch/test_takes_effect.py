@@ -21,8 +21,7 @@ def test_function_of_the_kernel_proper(guest: Guest, livepatches: Livepatches) -
     """A function of vmlinux is replaced once the transition is over, and is itself again when the patch is disabled
     (Documentation/livepatch/livepatch.rst; "livepatching the kernel proper does work", cover letter of v4)."""
     original = guest.read("/proc/version")
-    with livepatches.load("klp_version") as patch:
-        patch.wait()
+    with livepatches.in_effect("klp_version") as patch:
         assert guest.read("/proc/version").strip() == _PATCHED
         patch.disable()
         assert guest.read("/proc/version") == original
@@ -35,8 +34,7 @@ def test_a_heavily_called_function(guest: Guest, livepatches: Livepatches) -> No
     with contextlib.ExitStack() as stack:
         readers = [stack.enter_context(background(guest, _READER)) for _ in range(3)]
         guest.wait_until(lambda: all(reader.output == "original" for reader in readers), "all have read")
-        with livepatches.load("klp_version") as patch:
-            patch.wait()
+        with livepatches.in_effect("klp_version") as patch:
             guest.wait_until(lambda: all("patched" in reader.output for reader in readers), "all see the new one")
             patch.disable()
         guest.wait_until(lambda: all(reader.output.count("\n") >= 2 for reader in readers), "all see the old one")
@@ -52,6 +50,7 @@ def test_in_quick_succession(guest: Guest, livepatches: Livepatches, target: Klp
             new.wait()
             assert target.says == new.name
             if old.loaded:
+                old.wait_gone()
                 old.remove()
     assert target.says == "original"
 
@@ -61,8 +60,7 @@ def test_busy_user_space(guest: Guest, livepatches: Livepatches, target: KlpTarg
     TC6)."""
     spin = "awk 'BEGIN { while (1) n++ }'"
     with background(guest, spin), background(guest, spin), background(guest, spin):
-        with livepatches.load("klp_first") as patch:
-            patch.wait()
+        with livepatches.in_effect("klp_first"):
             assert target.says == "klp_first"
         assert target.says == "original"
 
@@ -74,8 +72,7 @@ def test_little_memory(guest: Guest, livepatches: Livepatches, target: KlpTarget
         fallocate -l $((free - 40))M /mnt/fill"""
     try:
         guest.check(fill, seconds=20.0)
-        with livepatches.load("klp_first") as patch:
-            patch.wait()
+        with livepatches.in_effect("klp_first"):
             assert target.says == "klp_first"
             assert int(guest.check("awk '/^MemAvailable:/ { print int($2 / 1024) }' /proc/meminfo")) < 64
         assert target.says == "original"

@@ -91,19 +91,17 @@ class Livepatch(Module):
         """Have the tasks that hold the transition taken for switched."""
         self._guest.write(f"{self.directory}/force", "1")
 
+    def take_back(self) -> None:
+        """Whatever state the patch is in, disable it, and remove the module."""
+        enabled = f"{self.directory}/enabled"
+        self._guest.run(f"grep -qs 1 {enabled} && echo 0 > {enabled}")
+        self.wait_gone()
+        self._guest.check(f"[ ! -e /sys/module/{self.name} ] || rmmod {self.name}")
+
     def wait_gone(self) -> None:
-        """Until the kernel has dropped the patch."""
-        self._guest.wait_until(lambda: not self.known, f"{self.name}: taken back", seconds=10.0)
-
-    def wait_unused(self) -> None:
-        """Until the module can be removed."""
-        unused = f"[ $(cat /sys/module/{self.name}/refcnt) = 0 ]"
-        self._guest.wait_until(lambda: self._guest.run(unused).ok, f"{self.name}: no longer in use")
-
-    def remove(self) -> None:
-        """rmmod, as soon as the kernel has let go of the module."""
-        self.wait_unused()
-        super().remove()
+        """Until the kernel has dropped the patch, and let go of its module."""
+        gone = f"[ ! -e {self.directory} ] && ! grep -qsv '^0$' /sys/module/{self.name}/refcnt"
+        self._guest.wait_until(lambda: self._guest.run(gone).ok, f"{self.name}: taken back", seconds=10.0)
 
 
 class Transition:
@@ -168,6 +166,13 @@ class Livepatches:
             yield patch
 
     @contextlib.contextmanager
+    def in_effect(self, name: str, **parameters: object) -> Iterator[Livepatch]:
+        """Load the livepatch module `name` and wait until every task has been switched; the end as with `load`."""
+        with self.load(name, **parameters) as patch:
+            patch.wait()
+            yield patch
+
+    @contextlib.contextmanager
     def at_hand(self, name: str) -> Iterator[Livepatch]:
         """The livepatch module `name`, not loaded; what is left of it at the end of the ``with`` is taken back."""
         self._modules.require(name)
@@ -175,11 +180,7 @@ class Livepatches:
         try:
             yield patch
         finally:
-            if patch.known and not (patch.in_transition and not patch.enabled):
-                patch.begin_disabling()
-            patch.wait_gone()
-            if patch.loaded:
-                patch.remove()
+            patch.take_back()
 
     @contextlib.contextmanager
     def load_in_background(self, patch: Livepatch, *, cpu: int) -> Iterator[Process]:

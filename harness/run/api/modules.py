@@ -70,8 +70,7 @@ class Modules:
         try:
             yield module
         finally:
-            if module.loaded:
-                module.remove()
+            self._guest.check(f"[ ! -e /sys/module/{name} ] || rmmod {name}")
 
     def refused(self, name: str, **parameters: object) -> str:
         """Load the module `name`, which the kernel has to refuse; returns the error that insmod tells."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import shlex
 from collections.abc import Iterator
 
 from .guest import Guest
@@ -56,10 +55,10 @@ def background(guest: Guest, command: str) -> Iterator[Process]:
     """Run the simple command `command` (for more, ``bash -c '…'``) while the test goes on; killed at the end of the
     ``with`` if need be. A command that lets itself not be killed has to be released before."""
     output = f"/tmp/harness-background-{next(_numbers)}"
-    started = guest.check(f"(exec {command}) </dev/null >{shlex.quote(output)} 2>&1 & echo $!")
+    started = guest.check(f"(exec {command}) </dev/null >{output} 2>&1 & echo $!")
     process = Process(guest, int(started), output)
     try:
         yield process
     finally:
         process.kill()
-        guest.run(f"rm -f {shlex.quote(output)}")
+        guest.run(f"rm -f {output}")
