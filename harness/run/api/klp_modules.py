@@ -23,12 +23,12 @@ class KlpTarget(Module):
     @property
     def says(self) -> str:
         """What klp_target_name() returns: "original", or the name of the livepatch that is in effect."""
-        return self.read("name")
+        return self._guest.line(f"{self.files}/name")
 
     @property
     def says_other(self) -> str:
         """What klp_target_other() returns."""
-        return self.read("other")
+        return self._guest.line(f"{self.files}/other")
 
     @contextlib.contextmanager
     def sleeper(self, file: str = "sleep") -> Iterator[Process]:
@@ -46,7 +46,7 @@ class KlpTarget(Module):
     @property
     def asleep(self) -> int:
         """How many processes sleep in it."""
-        return int(self.read("asleep"))
+        return int(self._guest.line(f"{self.files}/asleep"))
 
     def wake(self) -> None:
         """Let all who sleep go on."""
@@ -105,7 +105,7 @@ class KlpStacks(Module):
         pid = int(self.read("kthread"))
         try:
             self._guest.wait_until(
-                lambda: self._guest.run(f"grep -q '^State:[[:space:]]*[SDI]' /proc/{pid}/status").ok, "kthread asleep"
+                lambda: self._guest.line(f"/proc/{pid}/stat").rpartition(") ")[2][0] in "SDI", "kthread asleep"
             )
             yield pid
         finally:
