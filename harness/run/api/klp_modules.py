@@ -33,8 +33,9 @@ class KlpTarget(Module):
     @contextlib.contextmanager
     def sleeper(self, file: str = "sleep") -> Iterator[Process]:
         """A process asleep in a function that klp_target_caller() called: in klp_target_callee(), or (`file`
-        "fault") in a page fault taken in klp_target_faulting(). It prints 1042 once it was woken; 2042 where
-        klp_target_caller() was the one of klp_caller."""
+        "fault") in a page fault taken in klp_target_faulting(). Once it was woken it prints what klp_target_caller()
+        returned, 1042, or 2042 where that was the one of klp_caller; and what klp_target_name(), called after it on
+        the way out of the kernel, said."""
         before = self.asleep
         with background(self._guest, f"cat {self.files}/{file}") as process:
             self._guest.wait_until(lambda: self.asleep == before + 1 and process.asleep, "asleep in klp_target")
