@@ -69,7 +69,7 @@ class Livepatch(Module):
         """Whether writing `value` to a file of the patch is an error."""
         return not self._guest.run(f"echo {value} > {self.directory}/{attribute}").ok
 
-    def wait(self, *, seconds: float = 10.0) -> None:
+    def wait(self, *, seconds: float = 1.5) -> None:
         """Until every task has been switched."""
         self._guest.wait_until(lambda: not self.in_transition, f"{self.name}: transition finished", seconds=seconds)
 
@@ -102,7 +102,7 @@ class Livepatch(Module):
         module = f"/sys/module/{self.name}"
         unused = f"! {{ read -r users < {module}/refcnt; }} 2>/dev/null || [ $users = 0 ]"
         gone = f"[ ! -e {self.directory} ] && {{ {unused}; }}"
-        self._guest.wait_until(lambda: self._guest.run(gone).ok, f"{self.name}: taken back", seconds=10.0)
+        self._guest.wait_until(lambda: self._guest.run(gone).ok, f"{self.name}: taken back", seconds=1.5)
 
 
 class Transition:
