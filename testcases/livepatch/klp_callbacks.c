@@ -136,3 +136,4 @@ static void __exit klp_callbacks_exit(void)
 module_init(klp_callbacks_init);
 module_exit(klp_callbacks_exit);
 KLP_MODULE_INFO("livepatch with callbacks");
+MODULE_LICENSE("GPL");

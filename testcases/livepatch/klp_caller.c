@@ -29,3 +29,4 @@ static struct klp_object objects[] = {
 static struct klp_patch patch = { .mod = THIS_MODULE, .objs = objects };
 
 KLP_MODULE("livepatch of klp_target_caller and klp_target_name");
+MODULE_LICENSE("GPL");

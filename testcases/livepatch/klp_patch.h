@@ -22,7 +22,6 @@ KLP_MODULE_INFO(what)
 
 #define KLP_MODULE_INFO(what)				\
 MODULE_DESCRIPTION(what);				\
-MODULE_LICENSE("GPL");					\
 MODULE_INFO(livepatch, "Y")
 
 /*

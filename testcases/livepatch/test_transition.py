@@ -112,15 +112,15 @@ def test_enabled_again_while_taken_back(guest: Guest, livepatches: Livepatches, 
 
 
 def test_forced(guest: Guest, livepatches: Livepatches, target: KlpTarget) -> None:
-    """Forcing ends a transition that a task holds: it counts as switched where it sleeps (livepatch.rst, "force";
-    Documentation/ABI/testing/sysfs-kernel-livepatch)."""
+    """Forcing ends a transition that a task holds: it counts as switched where it sleeps, so it goes on in the old
+    function and calls new ones (livepatch.rst, "force"; ABI/testing/sysfs-kernel-livepatch)."""
     with target.sleeper() as sleeper, livepatches.transition() as transition, livepatches.load("klp_caller") as patch:
         transition.wait_held(sleeper, _SLEEPS, tries=1)
         patch.force()
         patch.wait()
         assert sleeper.asleep
         target.wake()
-        assert sleeper.wait() == "1042 original"
+        assert sleeper.wait() == "1042 klp_caller"  # nothing is consistent any more
         assert patch.refuses("force", "1")  # no transition any more
 
 
