@@ -130,7 +130,7 @@ def test_one_transition_at_a_time(guest: Guest, livepatches: Livepatches, target
     with target.sleeper() as sleeper, livepatches.load("klp_caller") as patch:
         assert patch.in_transition
         assert livepatches.refused("klp_first") == "Device or resource busy"
-        assert target.says == "original"
+        assert target.says_other == "original"
         target.wake()
         sleeper.wait()
         patch.wait()
