@@ -11,6 +11,10 @@ from harness.run.api.process import background
 
 _SLEEPS = "is sleeping on function klp_target_caller"
 
+# The shortest limit there is, ten seconds: after fifteen tries, one a second, the kernel sends signals to those that
+# were not switched, which could hide that they never are by themselves.
+_SOON = 0.0
+
 
 def test_sleeper_in_the_function_holds_the_transition(
     guest: Guest, livepatches: Livepatches, target: KlpTarget
@@ -171,7 +175,7 @@ def test_busy_user_task_is_switched_on_its_way_to_user_mode(
         # insmod itself returns only when CPU 1 has run some work for it, after the spinner's end
         with livepatches.load_in_background(patch, cpu=0) as insmod:
             switched = f"[ $(cat /proc/{spinner.pid}/patch_state) = {PATCHED} ]"
-            guest.wait_until(lambda: guest.run(switched).ok, "the spinner is switched", seconds=0.5)
+            guest.wait_until(lambda: guest.run(switched).ok, "the spinner is switched", seconds=_SOON)
             assert spinner.preempted == before, "the spinner was not alone on its CPU: nothing is proved"
             spinner.kill()
             assert insmod.wait() == ""
@@ -190,7 +194,7 @@ def test_busy_kthread_is_switched_by_the_scheduler(
     with livepatches.at_hand("klp_first") as patch, quiet_cpu(1), stacks.busy_kthread(cpu=1) as busy:
         with livepatches.load_in_background(patch, cpu=0) as insmod:
             switched = f"[ $(cat /proc/{busy}/patch_state) = {PATCHED} ]"
-            guest.wait_until(lambda: guest.run(switched).ok, "the kthread is switched", seconds=0.5)
+            guest.wait_until(lambda: guest.run(switched).ok, "the kthread is switched", seconds=_SOON)
             stacks.write("busy", "")
             assert insmod.wait() == ""
         patch.wait()

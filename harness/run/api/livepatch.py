@@ -125,11 +125,14 @@ class Transition:
     def wait_held(self, task: Process | int, reason: str, *, tries: int = 2) -> None:
         """Until the kernel has tried `tries` times (it does so once a second) to switch this task, and could not
         because of `reason` (the end of its message)."""
-        self._guest.wait_until(
-            lambda: len(self.reasons(task)) >= tries,
-            f"{tries} tries to switch a task that {reason}",
-            seconds=0.5 * tries,
-        )
+
+        def tried() -> bool:
+            found = self.reasons(task)
+            over = len(found) < tries and self.state(task) == NO_TRANSITION
+            assert not over, f"the transition is over; to be a task that {reason}, the kernel said: {found}"
+            return len(found) >= tries
+
+        self._guest.wait_until(tried, f"{tries} tries to switch a task that {reason}", seconds=0.5 * tries)
         found = self.reasons(task)
         assert all(told.endswith(reason) for told in found), f"the kernel says: the task {found}"
 
