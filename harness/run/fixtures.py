@@ -16,7 +16,6 @@ from .api.tracefs import Tracefs
 from .api.watch import Watches
 from .plugin import Plugin
 
-
 _PATCHABLE = ("DYNAMIC_FTRACE_WITH_ARGS", "DYNAMIC_FTRACE_WITH_REGS")  # gcc's -fpatchable-function-entry
 
 

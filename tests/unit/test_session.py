@@ -201,7 +201,7 @@ def test_a_choice_of_nothing_is_wrong_input(build, tmp_path, keyword, told):
     with pytest.raises(UserError, match=told):
         run(build, target(), tmp_path=tmp_path, keyword=keyword)
     with pytest.raises(UserError, match=told):
-        session.list_tests(build, session.Selection(suites=suites, keyword=keyword), board=BOARD)
+        session.list_tests(build, session.Selection(suites=SUITES, keyword=keyword), board=BOARD)
 
 
 def test_a_crash_in_a_livepatch_script_resumes_behind_it(build, tmp_path):

@@ -94,7 +94,7 @@ class Modules:
                 pytest.skip(f"this kernel has CONFIG_{_FULL_REGION}: its modules lie anywhere within 2 GB")
             right = {
                 "near": farthest < REACH,
-                "far": REACH <= nearest and farthest < 2 * REACH,
+                "far": nearest >= REACH and farthest < 2 * REACH,
                 "farthest": nearest >= REACH,
             }[place]
             assert right, f"{name} was to lie {place}, but lies {nearest >> 20} to {farthest >> 20} MB from the kernel"
