@@ -295,7 +295,9 @@ def test_a_killed_run_can_be_reported(build, tmp_path):
 
 
 def test_listing_boots_nothing(build):
-    tests = session.list_tests(build, session.Selection(keyword="(a.tc and instance) or two"), board=BOARD)
+    tests = session.list_tests(
+        build, session.Selection(suites=SUITES, keyword="(a.tc and instance) or two"), board=BOARD
+    )
     assert tests == [f"selftests/{A_AGAIN}", f"selftests/{TWO}"]
 
 
