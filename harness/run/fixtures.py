@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from harness.model.kernel import Build
+from harness.parse.instrumentation import Instrumentation
 
 from .api.guest import Guest
+from .api.kernelfiles import KernelFiles
 from .api.modules import Livepatches, Modules
 from .api.tracefs import Tracefs
 from .plugin import Plugin
@@ -22,6 +24,18 @@ def _plugin(request: pytest.FixtureRequest) -> Plugin:
 def build(request: pytest.FixtureRequest) -> Build:
     """The build under test: its files, its configuration."""
     return _plugin(request).build
+
+
+@pytest.fixture(scope="session")
+def kernel_files(request: pytest.FixtureRequest) -> KernelFiles:
+    """The files of the build under test, parsed once. Tests that use only these run before any boot."""
+    return KernelFiles(_plugin(request).build)
+
+
+@pytest.fixture
+def vmlinux(kernel_files: KernelFiles) -> Instrumentation:
+    """The kernel proper: its functions and its table of entries."""
+    return kernel_files.vmlinux
 
 
 @pytest.fixture
