@@ -20,8 +20,8 @@ NOTRACE = (
     "arch_counter_get_cntpct arch_counter_get_cntvct __delay_cycles jiffies_64_to_clock_t "
     "ktime_get_mono_fast_ns ktime_get_raw_fast_ns ktime_get_boot_fast_ns ktime_get_tai_fast_ns "
     "preempt_schedule preempt_schedule_notrace touch_softlockup_watchdog_sched wq_watchdog_touch stop_machine_yield "
-    "in_lock_functions notify_die core_kernel_text rcu_is_watching rcu_momentary_eqs "
-    "secondary_start_kernel klp_ftrace_handler bpf_prog_inc_misses_counter"
+    "arch_stack_walk arch_stack_walk_reliable in_lock_functions notify_die core_kernel_text rcu_is_watching "
+    "rcu_momentary_eqs secondary_start_kernel klp_ftrace_handler bpf_prog_inc_misses_counter"
 )
 # What the macros behind every trace event make (include/trace/*.h).
 EVENT_CODE = ("trace_event_raw_event_", "perf_trace_", "trace_raw_output_", "__bpf_trace_")
