@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from harness.model.kernel import Build
+from harness.parse.instrumentation import Instrumentation
 
 from .api import leftovers
 from .api.guest import Guest
+from .api.kernelfiles import KernelFiles
 from .api.modules import Livepatches, Modules
 from .api.text import Text
 from .api.tracefs import Tracefs
@@ -29,6 +31,18 @@ def _plugin(request: pytest.FixtureRequest) -> Plugin:
 def build(request: pytest.FixtureRequest) -> Build:
     """The build under test: its files, its configuration."""
     return _plugin(request).build
+
+
+@pytest.fixture(scope="session")
+def kernel_files(request: pytest.FixtureRequest) -> KernelFiles:
+    """The files of the build under test, parsed once. Tests that use only these run before any boot."""
+    return KernelFiles(_plugin(request).build)
+
+
+@pytest.fixture
+def vmlinux(kernel_files: KernelFiles) -> Instrumentation:
+    """The kernel proper: its functions and its table of entries."""
+    return kernel_files.vmlinux
 
 
 @pytest.fixture
