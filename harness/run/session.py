@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -190,6 +191,16 @@ def _why_ended(code: int, plugin: Plugin) -> str:
     return "complete"
 
 
+def testcases_key() -> str:
+    """A hash of what the testcases are: their files, and the API they are written in."""
+    digest = hashlib.sha256()
+    for directory in (TESTCASES, Path(__file__).parent / "api"):
+        for path in sorted(directory.rglob("*.*")):
+            if path.suffix in (".py", ".c", ".h", ".yaml"):
+                digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
+
+
 def _properties(build: Build, board: Board, selection: Selection, more: dict[str, Any]) -> dict[str, Any]:
     record = json.loads((build.directory / "build.json").read_text())
     return {
@@ -202,6 +213,8 @@ def _properties(build: Build, board: Board, selection: Selection, more: dict[str
         "toolchain": record["toolchain"]["name"],
         "fragments": record["fragments"],
         "build": build.key,
+        "kernel_key": record.get("kernel", ""),
+        "testcases": testcases_key(),
         "board": board.name,
         "suites": sorted(selection.suites),
         "keyword": selection.keyword,
