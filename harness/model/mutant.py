@@ -12,8 +12,8 @@ from .result import Verdict
 class Mutant:
     """One patch of tests/mutants/, as its header tells.
 
-    `title`: the bug in one line. `caught_by`: the tests that must catch it, each an id or the beginning of one
-    (a test file, a directory). `kernel`: the ``--kernel`` it is made for; empty: the default.
+    `title`: the bug in one line. `caught_by`: the tests that must catch it, each an id, without parameters where all
+    are meant, or a test file. `kernel`: the ``--kernel`` it is made for; empty: the default.
     `kconfigs`: further fragments it needs, names below kconfigs/."""
 
     name: str
@@ -22,11 +22,10 @@ class Mutant:
     kernel: str = ""
     kconfigs: tuple[str, ...] = ()
 
-    def names(self, test: str) -> bool:
-        """Is `test` (an id) among the tests that the header names?"""
-        return any(
-            test == named or (test.startswith(named) and test[len(named)] in "/:[") for named in self.caught_by
-        )
+
+def covers(named: str, test: str) -> bool:
+    """Does `named` (an id, one without its parameters, or a test file) mean the test with the id `test`?"""
+    return test == named or (test.startswith(named) and test[len(named)] in ":[")
 
 
 class Fate(enum.StrEnum):

@@ -5,7 +5,7 @@
     The ip handed to tracers is that of the instruction after the call      the bug, in one line
 
     Why somebody could have written it, and what it breaks.                 any number of lines
-    Caught by: testcases/function/test_calls.py::test_ip                    repeatable; a file or directory will do
+    Caught by: testcases/function/test_calls.py::test_ip                    repeatable; a whole file will do
     Kernel: debian:linux-source-6.1@bookworm-security                       if it is not the default
     Kconfig: modules-far.config                                             repeatable; below kconfigs/
     SPDX-License-Identifier: GPL-2.0-only
@@ -22,7 +22,7 @@ from harness.model.mutant import Mutant
 
 _DIFF = re.compile(r"^(?:diff |--- )", re.MULTILINE)
 _FIELD = re.compile(r"^(Caught by|Kernel|Kconfig|SPDX-License-Identifier):\s*(.*?)\s*$", re.MULTILINE)
-_ROOTS = ("testcases/", "selftests/")
+_TEST = re.compile(r"testcases/[\w/.-]+\.py(::\S.*)?")
 
 
 def parse_mutant(text: str, *, name: str, place: str) -> Mutant:
@@ -41,8 +41,8 @@ def parse_mutant(text: str, *, name: str, place: str) -> Mutant:
     if not caught_by:
         raise UserError(f"{place}: expected a line 'Caught by: TEST' above the patch: a mutant names who must catch it")
     for test in caught_by:
-        if not test.startswith(_ROOTS) or " " in test.partition("::")[0]:
-            raise UserError(f"{place}: Caught by: expected a test of testcases/ or selftests/, found {test!r}")
+        if not _TEST.fullmatch(test):
+            raise UserError(f"{place}: Caught by: expected testcases/…/test_x.py::test_y or a file, found {test!r}")
     if fields.get("SPDX-License-Identifier") != ["GPL-2.0-only"]:
         raise UserError(f"{place}: expected a line 'SPDX-License-Identifier: GPL-2.0-only' above the patch")
     kernels = fields.get("Kernel", [])

@@ -31,6 +31,7 @@ from .plugin import Plugin
 from .selftests import FTRACE, LIVEPATCH
 
 SUITES = (FTRACE, LIVEPATCH, "testcases")
+NOT_BOOTED = "the target could not be booted"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,7 +182,7 @@ class _Registrar:
 
 def _why_ended(code: int, plugin: Plugin) -> str:
     if plugin.boot_failure:
-        return f"the target could not be booted: {plugin.boot_failure.message}"
+        return f"{NOT_BOOTED}: {plugin.boot_failure.message}"
     if plugin.collection_errors:
         return "collection failed"
     if code == pytest.ExitCode.INTERRUPTED:
@@ -191,7 +192,7 @@ def _why_ended(code: int, plugin: Plugin) -> str:
     return "complete"
 
 
-def testcases_key() -> str:
+def key_of_testcases() -> str:
     """A hash of what the testcases are: their files, and the API they are written in."""
     digest = hashlib.sha256()
     for directory in (TESTCASES, Path(__file__).parent / "api"):
@@ -214,7 +215,7 @@ def _properties(build: Build, board: Board, selection: Selection, more: dict[str
         "fragments": record["fragments"],
         "build": build.key,
         "kernel_key": record.get("kernel", ""),
-        "testcases": testcases_key(),
+        "testcases": key_of_testcases(),
         "board": board.name,
         "suites": sorted(selection.suites),
         "keyword": selection.keyword,
