@@ -236,6 +236,13 @@ def _one_command(target: QemuTarget, line: str, board: Board) -> int:
 @click.option("--maxfail", default=0, metavar="N", help="Stop after N unexpected failures.")
 @click.option("--timeout-factor", default=1.0, type=click.FloatRange(0.01), help="Multiplies every test's time limit.")
 @click.option(
+    "--hammer-seconds",
+    default=5.0,
+    show_default=True,
+    type=click.FloatRange(0.1, 86400.0),
+    help="For how long each test in testcases/hammer hammers.",
+)
+@click.option(
     "--out", "out_dir", type=click.Path(path_type=Path), metavar="DIR", help="The run's files; default out/<run>."
 )
 def run(
@@ -246,13 +253,18 @@ def run(
     list_only: bool,
     maxfail: int,
     timeout_factor: float,
+    hammer_seconds: float,
     out_dir: Path | None,
     **given: Any,
 ) -> int:
     """Build if needed, boot, run the tests, write junit.xml, results.json and report.html."""
     board = board_named(board_name, boards_file)
     selection = session.Selection(
-        suites=session.choose_suites(suites), keyword=keyword, maxfail=maxfail, timeout_factor=timeout_factor
+        suites=session.choose_suites(suites),
+        keyword=keyword,
+        maxfail=maxfail,
+        timeout_factor=timeout_factor,
+        hammer_seconds=hammer_seconds,
     )
     with Display() as display:
         made = build_for(BuildOptions(**given), board, display)

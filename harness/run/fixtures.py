@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 import pytest
 
 from harness.model.kernel import Build
 
 from .api.guest import Guest
 from .api.modules import Livepatches, Modules
+from .api.text import Text
 from .api.tracefs import Tracefs
+from .api.watch import Watches
 from .plugin import Plugin
 
 
@@ -48,3 +52,35 @@ def modules(guest: Guest, build: Build) -> Modules:
 def livepatches(guest: Guest, modules: Modules) -> Livepatches:
     """Our own livepatches."""
     return Livepatches(guest, modules)
+
+
+@pytest.fixture
+def text(guest: Guest, modules: Modules) -> Iterator[Text]:
+    """The kernel's instructions as they are now."""
+    with modules.load("text") as module:
+        yield Text(guest, module)
+
+
+@pytest.fixture
+def watches(modules: Modules) -> Iterator[Watches]:
+    """ftrace_ops of our own, and what they were handed."""
+    with modules.load("watch") as module:
+        yield Watches(module)
+
+
+@pytest.fixture
+def hammer_seconds(request: pytest.FixtureRequest) -> float:
+    """For how long a test that hammers shall do so (``--hammer-seconds``), on the clock."""
+    return _plugin(request).hammer_seconds
+
+
+@pytest.fixture
+def needs(build: Build) -> Callable[..., None]:
+    """``needs("FUNCTION_GRAPH_RETVAL")`` skips the test where the kernel was built without, and says why."""
+
+    def check(*symbols: str) -> None:
+        for symbol in symbols:
+            if build.config.get(symbol) not in ("y", "m"):
+                pytest.skip(f"this kernel has no CONFIG_{symbol}: {build.without.get(symbol, 'not configured')}")
+
+    return check

@@ -49,7 +49,9 @@ class Plugin:
         expectations: Expectations,
         display: RunDisplay,
         list_only: bool = False,
+        hammer_seconds: float = 5.0,
     ) -> None:
+        self.hammer_seconds = hammer_seconds
         self.build = build
         self.lab = lab
         self.suites = suites

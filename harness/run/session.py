@@ -36,12 +36,14 @@ NOT_BOOTED = "the target could not be booted"
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """Which tests run: suites, pytest's -k expression and --maxfail (0: no limit), and a factor on time limits."""
+    """Which tests run: suites, pytest's -k expression and --maxfail (0: no limit), a factor on time limits, and for how
+    many seconds the tests in hammer/ hammer."""
 
     suites: frozenset[str] = frozenset(SUITES)
     keyword: str = ""
     maxfail: int = 0
     timeout_factor: float = 1.0
+    hammer_seconds: float = 5.0
 
 
 def choose_suites(names: tuple[str, ...]) -> frozenset[str]:
@@ -138,6 +140,7 @@ def _plugin(
         expectations=expectations,
         list_only=list_only,
         display=display,
+        hammer_seconds=selection.hammer_seconds,
     )
 
 
@@ -145,7 +148,7 @@ def _pytest(plugin: Plugin, selection: Selection) -> int:
     """Run pytest in this process, with the plugin, without its own terminal output, cache and configuration."""
     inner = sorted(suite for suite in selection.suites if suite.startswith("testcases/"))
     paths = [str(PROJECT / suite) for suite in inner] or [str(TESTCASES)]
-    arguments = [*paths, f"--rootdir={PROJECT}", "-c", os.devnull, "--import-mode=importlib"]
+    arguments = [*paths, f"--rootdir={PROJECT}", "-c", os.devnull, "--import-mode=importlib", "--showlocals"]
     for unwanted in ("terminal", "cacheprovider", "junitxml"):
         arguments += ["-p", f"no:{unwanted}"]
     arguments += ["-p", "harness.run.fixtures"]

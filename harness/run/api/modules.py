@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 from collections.abc import Iterator
 
 import pytest
@@ -13,6 +14,8 @@ from .guest import Guest
 
 _DIRECTORY = "/payload/testcases"
 _DEBUGFS = "/sys/kernel/debug"
+_FULL_REGION = "RANDOMIZE_MODULE_REGION_FULL"
+REACH = 128 << 20  # bytes that a direct branch reaches, either way
 _LIVEPATCH = "/sys/kernel/livepatch"
 
 
@@ -33,6 +36,14 @@ class Module:
         """rmmod."""
         self._guest.check(f"rmmod {self.name}")
 
+    def distances(self) -> tuple[int, int]:
+        """Bytes between the module's text and the kernel's, by /proc/kallsyms: the nearest ends, the farthest."""
+        kernel = self._guest.check("grep -E ' (_text|_etext)$' /proc/kallsyms").split()
+        ours = self._guest.check(f"grep -E ' [tT] .*\\[{self.name}\\]$' /proc/kallsyms").splitlines()
+        ends = [int(word, 16) for word in kernel[::3]]
+        gaps = [abs(int(line.split()[0], 16) - end) for line in ours for end in ends]
+        return min(gaps), max(gaps)
+
     @property
     def loaded(self) -> bool:
         return self._guest.exists(f"/sys/module/{self.name}")
@@ -44,6 +55,10 @@ class Module:
     def write(self, file: str, line: str = "1") -> None:
         """Hand `line` to the module's `file`; the test fails when the module refuses it."""
         self._guest.write(f"{self.files}/{file}", line)
+
+    def try_write(self, file: str, line: str) -> bool:
+        """Like `write`, and tell whether the module took it."""
+        return self._guest.run(f"echo {shlex.quote(line)} > {self.files}/{file}").ok
 
 
 class Modules:
@@ -64,6 +79,40 @@ class Modules:
         finally:
             if module.loaded:
                 module.remove()
+
+    @contextlib.contextmanager
+    def no_room_near_kernel(self) -> Iterator[None]:
+        """What is loaded during the ``with`` comes to lie beyond a direct branch's reach of the kernel."""
+        with self.load("near_filler") as filler:
+            filler.write("fill")
+            yield
+
+    @contextlib.contextmanager
+    def placed(self, name: str, place: str) -> Iterator[Module]:
+        """Load the module `name` ``near`` the kernel or ``far`` from it; the test fails when it does not lie there."""
+        with contextlib.ExitStack() as stack:
+            if place == "far":
+                stack.enter_context(self.no_room_near_kernel())
+            module = stack.enter_context(self.load(name))
+            nearest, farthest = module.distances()
+            if place == "near" and farthest >= REACH and self._build.config.get(_FULL_REGION) == "y":
+                pytest.skip(f"this kernel has CONFIG_{_FULL_REGION}: its modules lie anywhere within 2 GB")
+            right = nearest >= REACH if place == "far" else farthest < REACH
+            assert right, f"{name} was to lie {place}, but lies {nearest >> 20} to {farthest >> 20} MB from the kernel"
+            yield module
+
+    @property
+    def left_out(self) -> dict[str, str]:
+        """The modules that this kernel can't have, each with the reason."""
+        return self._build.left_out
+
+    def livepatch_toggled(self, name: str) -> str:
+        """Shell commands that load a livepatch, disable it when its transition is over, and unload it."""
+        sys = f"{_LIVEPATCH}/{name}"
+        return (
+            f"insmod {_DIRECTORY}/{name}.ko; while grep -qs 1 {sys}/transition; do :; done; "
+            f"echo 0 > {sys}/enabled; while [ -e {sys} ]; do :; done; while ! rmmod {name}; do :; done 2> /dev/null"
+        )
 
     def require(self, name: str) -> None:
         """Skip the test where the module `name` could not be built for this kernel, with the reason."""

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * fill: leaves no free address within 128 MB of the kernel image, until this module is unloaded, so that modules
+ * loaded meanwhile come to lie beyond the reach of a direct branch. Only addresses are taken, no memory.
+ */
+#include <linux/vmalloc.h>
+#include <linux/workqueue.h>
+#include "harness_test.h"
+
+#define REACH SZ_128M
+#define MOST 512
+
+static struct vm_struct *areas[MOST];
+static unsigned int used;
+
+static notrace int fill(char *unused)
+{
+	struct vm_struct *(*get_area)(unsigned long size, unsigned long flags, unsigned long start, unsigned long end,
+				      const void *caller) = (void *)harness_lookup("__get_vm_area_caller");
+	unsigned long first = harness_lookup("_text"), end = harness_lookup("_end");
+	struct work_struct *free_init = (void *)harness_lookup("init_free_wq");
+	unsigned long size;
+
+	if (!get_area || !first || !end || !free_init) {
+		pr_err("near_filler: this kernel lacks one of __get_vm_area_caller, _text, _end, init_free_wq\n");
+		return -ENOENT;
+	}
+	/* the init sections of modules loaded before, this one's too, are given back by a worker */
+	flush_work(free_init);
+	for (size = SZ_64M; size >= PAGE_SIZE; size /= 2) {
+		struct vm_struct *area = NULL;
+
+		while (used < MOST && (area = get_area(size, 0, first - REACH, end + REACH, fill)))
+			areas[used++] = area;
+		if (area)
+			return -ENOSPC;
+	}
+	return 0;
+}
+
+static const struct harness_file files[] = {
+	{ .name = "fill", .store = fill },
+	{ }
+};
+
+static int __init notrace near_filler_start(void)
+{
+	return harness_files(files);
+}
+
+static void __exit notrace near_filler_stop(void)
+{
+	harness_files_remove();
+	while (used)
+		free_vm_area(areas[--used]);
+}
+
+module_init(near_filler_start);
+module_exit(near_filler_stop);
+MODULE_DESCRIPTION("leaves no room for modules near the kernel");
+MODULE_LICENSE("GPL");
