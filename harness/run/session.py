@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -30,6 +31,7 @@ from .plugin import Plugin
 from .selftests import FTRACE, LIVEPATCH
 
 SUITES = (FTRACE, LIVEPATCH, "testcases")
+NOT_BOOTED = "the target could not be booted"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,7 +185,7 @@ class _Registrar:
 
 def _why_ended(code: int, plugin: Plugin) -> str:
     if plugin.boot_failure:
-        return f"the target could not be booted: {plugin.boot_failure.message}"
+        return f"{NOT_BOOTED}: {plugin.boot_failure.message}"
     if plugin.collection_errors:
         return "collection failed"
     if code == pytest.ExitCode.INTERRUPTED:
@@ -191,6 +193,16 @@ def _why_ended(code: int, plugin: Plugin) -> str:
     if plugin.stopped_early:
         return "maxfail"
     return "complete"
+
+
+def key_of_testcases() -> str:
+    """A hash of what the testcases are: their files, and the API they are written in."""
+    digest = hashlib.sha256()
+    for directory in (TESTCASES, Path(__file__).parent / "api"):
+        for path in sorted(directory.rglob("*.*")):
+            if path.suffix in (".py", ".c", ".h", ".yaml"):
+                digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
 
 
 def _properties(build: Build, board: Board, selection: Selection, more: dict[str, Any]) -> dict[str, Any]:
@@ -205,6 +217,8 @@ def _properties(build: Build, board: Board, selection: Selection, more: dict[str
         "toolchain": record["toolchain"]["name"],
         "fragments": record["fragments"],
         "build": build.key,
+        "kernel_key": record.get("kernel", ""),
+        "testcases": key_of_testcases(),
         "board": board.name,
         "suites": sorted(selection.suites),
         "keyword": selection.keyword,
