@@ -82,12 +82,12 @@ def livepatches(guest: Guest, modules: Modules) -> Livepatches:
 
 
 @pytest.fixture
-def text(guest: Guest, build: Build, modules: Modules) -> Iterator[Text]:
+def text(build: Build, modules: Modules) -> Iterator[Text]:
     """The kernel's instructions as they are now; skips where call sites are those of _mcount (gcc before 8)."""
     if not any(build.config.get(symbol) == "y" for symbol in _PATCHABLE):
         pytest.skip(f"this kernel has none of CONFIG_{', CONFIG_'.join(_PATCHABLE)}: its functions call _mcount")
     with modules.load("text") as module:
-        yield Text(guest, module)
+        yield Text(module)
 
 
 @pytest.fixture

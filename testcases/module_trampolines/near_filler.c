@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * fill: leaves no free address within 128 MB of the kernel image, until this module is unloaded, so that modules
- * loaded meanwhile come to lie beyond the reach of a direct branch; "and far away": none beyond 256 MB either, so that
+ * loaded meanwhile come to lie beyond the reach of a direct branch; "and far away": none beyond 192 MB either, so that
  * they lie just out of reach. Only addresses are taken, no memory.
  */
 #include <linux/vmalloc.h>
@@ -48,7 +48,8 @@ static notrace int fill(char *what)
 	flush_work(free_init);
 	ret = fill_range(first - REACH, end + REACH);
 	if (!ret && !strcmp(what, "and far away"))
-		ret = fill_range(first - SZ_2G, first - 2 * REACH) ?: fill_range(end + 2 * REACH, end + SZ_2G);
+		ret = fill_range(first - SZ_2G, first - REACH - SZ_64M) ?:
+		      fill_range(end + REACH + SZ_64M, end + SZ_2G);
 	return ret;
 }
 

@@ -38,10 +38,10 @@ class Module:
 
     def distances(self) -> tuple[int, int]:
         """Bytes between the module's text and the kernel's, by /proc/kallsyms: the nearest ends, the farthest."""
-        kernel = self._guest.check("grep -E ' (_text|_etext)$' /proc/kallsyms").split()
-        ours = self._guest.check(f"grep -E ' [tT] .*\\[{self.name}\\]$' /proc/kallsyms").splitlines()
-        ends = [int(word, 16) for word in kernel[::3]]
-        gaps = [abs(int(line.split()[0], 16) - end) for line in ours for end in ends]
+        found = self._guest.check(f"grep -E ' (_text|_etext)$| [tT] .*\\[{self.name}\\]$' /proc/kallsyms")
+        rows = [line.split() for line in found.splitlines()]
+        ends = [int(row[0], 16) for row in rows if row[2] in ("_text", "_etext")]
+        gaps = [abs(int(row[0], 16) - end) for row in rows if len(row) > 3 for end in ends]
         return min(gaps), max(gaps)
 
     @property
@@ -51,6 +51,11 @@ class Module:
     def read(self, file: str, *, seconds: float = 5.0) -> str:
         """Have the module do what is behind `file`, and return what it printed, without the last line end."""
         return self._guest.check(f"cat {self.files}/{file}", seconds=seconds).rstrip("\n")
+
+    def try_read(self, file: str) -> str | None:
+        """Like `read`; None when the module refuses."""
+        done = self._guest.run(f"cat {self.files}/{file}")
+        return done.output.rstrip("\n") if done.ok else None
 
     def write(self, file: str, line: str = "1") -> None:
         """Hand `line` to the module's `file`; the test fails when the module refuses it."""

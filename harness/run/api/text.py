@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .guest import Guest
 from .modules import Module
 
 NOP = 0xD503201F
@@ -46,10 +45,9 @@ class CallSite:
 class Text:
     """Reads instructions with the help of the module ``text``."""
 
-    def __init__(self, guest: Guest, module: Module) -> None:
-        self._guest = guest
+    def __init__(self, module: Module) -> None:
         self._module = module
-        self._symbols: dict[str, int] = {}
+        self._entries: dict[int, str] = {}
 
     def words(self, symbol: str, offset: int, count: int) -> tuple[int, list[int]]:
         """The address of `symbol` (``function`` or ``module:function``), and `count` instructions from `offset`
@@ -69,22 +67,25 @@ class Text:
 
     def address(self, symbol: str) -> int:
         """The address of a symbol of the kernel."""
-        if symbol not in self._symbols:
-            self._symbols[symbol] = self.words(symbol, 0, 0)[0]
-        return self._symbols[symbol]
+        return self.words(symbol, 0, 0)[0]
 
     def entry_called(self, symbol: str) -> tuple[str, bool]:
         """The entry point of ftrace that a function's call site reaches, and whether by a trampoline (PLT)."""
         goal = self.site(symbol).destination
-        known = {self._known(name): name for name in _ENTRIES}
+        known = self._entries or self._find_entries()
         if goal in known:
             return known[goal], False
         through = self._trampoline(goal)
         assert through in known, f"{symbol}: the call leads to {goal:#x}, expected {' or '.join(_ENTRIES)}"
         return known[through], True
 
-    def _known(self, name: str) -> int:
-        return self.address(name) if self._guest.run(f"grep -q ' {name}$' /proc/kallsyms").ok else -1
+    def _find_entries(self) -> dict[int, str]:
+        for name in _ENTRIES:
+            self._module.write("at", f"{name} 0 0")
+            found = self._module.try_read("words")  # ftrace_regs_caller went with 6.2
+            if found:
+                self._entries[int(found, 16)] = name
+        return self._entries
 
     def _trampoline(self, address: int) -> int:
         """Where a PLT entry (adrp x16; add x16; br x16) leads."""
