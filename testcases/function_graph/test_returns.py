@@ -35,6 +35,26 @@ def test_return_values(tracefs: Tracefs, modules: Modules, needs: Callable[..., 
     assert int(values[1] or "0", 16) & 0xFFFF_FFFF == (1 << 32) - 22
 
 
+def test_return_addresses(tracefs: Tracefs, modules: Modules, needs: Callable[..., None]) -> None:
+    """funcgraph-retaddr shows where each call returns to, the caller itself (ftrace.rst, "funcgraph-retaddr")."""
+    needs("FUNCTION_GRAPH_RETADDR")
+    with (
+        modules.load("calls") as calls,
+        tracefs.filter("calls_tree_*"),
+        tracefs.option("funcgraph-retaddr", True),
+        tracefs.tracer("function_graph") as trace,
+    ):
+        calls.read("tree")
+        pairs = re.findall(r"calls_tree_(\w+).*<-(\w+)", trace.text)
+    assert sorted(pairs) == sorted(
+        [
+            ("root", "show_tree"),
+            *[("left", "calls_tree_root"), ("right", "calls_tree_root"), ("left", "calls_tree_right")],
+            *[("leaf", "calls_tree_left")] * 4,
+        ]
+    )
+
+
 def _names(stack: str) -> list[str]:
     return [line.partition("+")[0].strip() for line in stack.splitlines()]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 from collections.abc import Iterator
 
 from harness.parse.trace import GraphCall, TraceCall, function_calls, graph_calls, stack_traces
@@ -24,6 +25,10 @@ class Tracefs:
 
     def write(self, name: str, text: str, *, append: bool = False) -> None:
         self._guest.write(f"{self.root}/{name}", text, append=append)
+
+    def accepts(self, name: str, text: str) -> bool:
+        """Append `text` to the file `name`, and tell whether the kernel took it."""
+        return self._guest.run(f"echo {shlex.quote(text)} >> {self.root}/{name}").ok
 
     @contextlib.contextmanager
     def tracer(self, name: str) -> Iterator[Trace]:
@@ -56,22 +61,6 @@ class Tracefs:
         finally:
             self.write(file, "")
 
-    @contextlib.contextmanager
-    def kprobe(self, place: str, arguments: str = "") -> Iterator[Trace]:
-        """Record every passage of `place` with `arguments` (kprobetrace.rst), for the length of the ``with``."""
-        self.write("trace", "")
-        self.write("kprobe_events", f"p:harness/passage {place} {arguments}", append=True)
-        try:
-            self.write("events/harness/passage/enable", "1")
-            try:
-                yield Trace(self)
-            finally:
-                self.write("events/harness/passage/enable", "0")
-        finally:
-            self.write("kprobe_events", "-:harness/passage", append=True)
-            self.write("trace", "")
-            self.write("tracing_on", "1")
-
     def graph(self, *functions: str) -> contextlib.AbstractContextManager[None]:
         """Let function_graph show only these functions and what they call."""
         return self.filter(*functions, file="set_graph_function")
@@ -103,20 +92,21 @@ class Tracefs:
             self._guest.check(f"rmdir {root}")
 
     @contextlib.contextmanager
-    def probe(self, *definitions: str, group: str = "harness") -> Iterator[None]:
-        """Kprobe events (``p:NAME SYMBOL args``, ``r:NAME SYMBOL``), enabled, for the length of the ``with``."""
+    def probe(self, *definitions: str, group: str = "harness", file: str = "kprobe_events") -> Iterator[None]:
+        """Kprobe events (``p:NAME SYMBOL args``, ``r:NAME SYMBOL``), in ``dynamic_events`` fprobes too, enabled, for
+        the length of the ``with``."""
         enable = f"{self.root}/events/{group}/enable"
         try:
             for definition in definitions:
                 kind, _, rest = definition.partition(":")
-                self.write("kprobe_events", f"{kind}:{group}/{rest}", append=True)
+                self.write(file, f"{kind}:{group}/{rest}", append=True)
             self._guest.write(enable, "1")
             yield
         finally:
             if self._guest.exists(enable):
                 self._guest.write(enable, "0")
             for name in (definition.partition(":")[2].split()[0] for definition in definitions):
-                self._guest.run(f"echo -:{group}/{name} >> {self.root}/kprobe_events")
+                self._guest.run(f"echo -:{group}/{name} >> {self.root}/{file}")
 
     @contextlib.contextmanager
     def profile(self) -> Iterator[Profile]:
