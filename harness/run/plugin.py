@@ -49,7 +49,10 @@ class Plugin:
         expectations: Expectations,
         display: RunDisplay,
         list_only: bool = False,
+        hammer_seconds: float = 5.0,
     ) -> None:
+        self.hammer_seconds = hammer_seconds
+        self.guest_state: tuple[int, frozenset[str]] | None = None  # lab.epoch, and what a testcase has to restore
         self.build = build
         self.lab = lab
         self.suites = suites

@@ -13,7 +13,7 @@ import pytest
 
 from .conftest import PROJECT, harness
 
-OOPS = PROJECT / "tests/mutants/oops-in-wakeup-tracer.patch"
+OOPS = PROJECT / "tests/e2e/oops-in-wakeup-tracer.patch"
 
 
 def _verdicts(run_dir: Path) -> dict[str, dict]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 from collections.abc import Iterator
 
 import pytest
@@ -13,6 +14,8 @@ from .guest import Guest
 
 _DIRECTORY = "/payload/testcases"
 _DEBUGFS = "/sys/kernel/debug"
+_FULL_REGION = "RANDOMIZE_MODULE_REGION_FULL"
+REACH = 128 << 20  # bytes that a direct branch reaches, either way
 _LIVEPATCH = "/sys/kernel/livepatch"
 
 
@@ -33,6 +36,14 @@ class Module:
         """rmmod."""
         self._guest.check(f"rmmod {self.name}")
 
+    def distances(self) -> tuple[int, int]:
+        """Bytes between the module's text and the kernel's, by /proc/kallsyms: the nearest ends, the farthest."""
+        found = self._guest.check(f"grep -E ' (_text|_etext)$| [tT] .*\\[{self.name}\\]$' /proc/kallsyms")
+        rows = [line.split() for line in found.splitlines()]
+        ends = [int(row[0], 16) for row in rows if row[2] in ("_text", "_etext")]
+        gaps = [abs(int(row[0], 16) - end) for row in rows if len(row) > 3 for end in ends]
+        return min(gaps), max(gaps)
+
     @property
     def loaded(self) -> bool:
         return self._guest.exists(f"/sys/module/{self.name}")
@@ -41,9 +52,18 @@ class Module:
         """Have the module do what is behind `file`, and return what it printed, without the last line end."""
         return self._guest.check(f"cat {self.files}/{file}", seconds=seconds).rstrip("\n")
 
+    def try_read(self, file: str) -> str | None:
+        """Like `read`; None when the module refuses."""
+        done = self._guest.run(f"cat {self.files}/{file}")
+        return done.output.rstrip("\n") if done.ok else None
+
     def write(self, file: str, line: str = "1") -> None:
         """Hand `line` to the module's `file`; the test fails when the module refuses it."""
         self._guest.write(f"{self.files}/{file}", line)
+
+    def try_write(self, file: str, line: str) -> bool:
+        """Like `write`, and tell whether the module took it."""
+        return self._guest.run(f"echo {shlex.quote(line)} > {self.files}/{file}").ok
 
 
 class Modules:
@@ -64,6 +84,39 @@ class Modules:
         finally:
             if module.loaded:
                 module.remove()
+
+    @contextlib.contextmanager
+    def placed(self, name: str, place: str) -> Iterator[Module]:
+        """Load the module `name` where it is wanted: ``near`` the kernel, ``far`` (just beyond a direct branch's reach)
+        or ``farthest`` from it (as far as the kernel puts modules). The test fails when it does not lie there."""
+        with contextlib.ExitStack() as stack:
+            if place != "near":
+                filler = stack.enter_context(self.load("near_filler"))
+                filler.write("fill", "and far away" if place == "far" else "near")
+            module = stack.enter_context(self.load(name))
+            nearest, farthest = module.distances()
+            if place == "near" and farthest >= REACH and self._build.config.get(_FULL_REGION) == "y":
+                pytest.skip(f"this kernel has CONFIG_{_FULL_REGION}: its modules lie anywhere within 2 GB")
+            right = {
+                "near": farthest < REACH,
+                "far": nearest >= REACH and farthest < 2 * REACH,
+                "farthest": nearest >= REACH,
+            }[place]
+            assert right, f"{name} was to lie {place}, but lies {nearest >> 20} to {farthest >> 20} MB from the kernel"
+            yield module
+
+    @property
+    def left_out(self) -> dict[str, str]:
+        """The modules that this kernel can't have, each with the reason."""
+        return self._build.left_out
+
+    def livepatch_toggled(self, name: str) -> str:
+        """Shell commands that load a livepatch, disable it when its transition is over, and unload it."""
+        sys = f"{_LIVEPATCH}/{name}"
+        return (
+            f"insmod {_DIRECTORY}/{name}.ko; while grep -qs 1 {sys}/transition; do :; done; "
+            f"echo 0 > {sys}/enabled; while [ -e {sys} ]; do :; done; while ! rmmod {name}; do :; done 2> /dev/null"
+        )
 
     def require(self, name: str) -> None:
         """Skip the test where the module `name` could not be built for this kernel, with the reason."""
