@@ -281,7 +281,7 @@ def _uleb(data: memoryview, position: int) -> tuple[int, int]:
 
 
 def _name(top: Any) -> str:
-    """The file that a unit was compiled from, without the way there where the build was given one."""
+    """The file that a unit was compiled from; empty where that is told elsewhere (split debug information)."""
     if "DW_AT_name" not in top.attributes:
         return ""
     name: str = top.attributes["DW_AT_name"].value.decode("utf-8", errors="replace")

@@ -222,8 +222,8 @@ class Instrumentation:
         return label + (self.flavour.behind - 1) * _WORD
 
     def nameless_nops(self) -> set[int]:
-        """Where the flavour's NOPs stand in code that belongs to no symbol: in functions that were overridden, and
-        here and there in padding."""
+        """Where the flavour's NOPs, and no more, stand before code that belongs to no symbol: at entries of functions
+        that were overridden, and in places where code left a gap."""
         covered = sorted((s.address, s.address + s.size) for s in self.elf.symbols if s.size and s.section)
         return {
             place
@@ -236,11 +236,13 @@ class Instrumentation:
         size = (self.flavour.before + self.flavour.behind) * _WORD
         for place in range(begin, end - size + 1, _WORD):
             label = place + self.flavour.before * _WORD
-            if not self.flavour.before or place % 8 == 0:
-                skipped = _WORD if self.flavour.before and self.word(label) in BTI else 0
-                places = [*range(place, label, _WORD), *range(label + skipped, place + size + skipped, _WORD)]
-                if all(self.word(nop) == NOP for nop in places):
-                    yield place
+            if self.flavour.before and place % 8:
+                continue
+            skipped = _WORD if self.flavour.before and self.word(label) in BTI else 0
+            behind = label + skipped + self.flavour.behind * _WORD
+            places = [*range(place, label, _WORD), *range(label + skipped, behind, _WORD)]
+            if all(self.word(nop) == NOP for nop in places) and self.word(behind) != NOP:
+                yield place
 
     def names_of(self, entry: int) -> tuple[str, ...]:
         """What the kernel may call the function that `entry` belongs to (kallsyms): one of its names, or where it has

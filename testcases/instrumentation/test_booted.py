@@ -25,7 +25,7 @@ def test_the_kernel_counts_what_the_table_holds(guest: Guest, vmlinux: Instrumen
     ftrace_init; since 6.15 told after those that are skipped have been counted off)."""
     told = re.search(r"ftrace: allocating (\d+) entries", guest.check("dmesg"))
     assert told, "the boot log does not say how many entries there are"
-    assert int(told[1]) == len(vmlinux.entries)
+    assert int(told[1]) == len(vmlinux.entries), f"the kernel counts {told[1]}, the table has {len(vmlinux.entries)}"
 
 
 def test_every_function_can_be_traced(tracefs: Tracefs, kernel_files: KernelFiles) -> None:
@@ -34,7 +34,7 @@ def test_every_function_can_be_traced(tracefs: Tracefs, kernel_files: KernelFile
     older kernel still has an entry for goes by the name of the symbol before it."""
     expected = kernel_files.traced_after_boot()
     found = listed(tracefs)
-    assert len(found) == len(expected)
+    assert len(found) == len(expected), f"{len(found)} can be traced, the table has {len(expected)}"
     wrong = [f"{name} for {names[0]}" for name, names in zip_longest(found, expected) if name not in names]
     assert not wrong, several(wrong)
 
@@ -58,4 +58,4 @@ def test_room_for_the_trampolines(tracefs: Tracefs, modules: Modules, kernel_fil
     sizes = " ".join(f"+{section.number * HEADER + SIZE}(%x0):u64" for section in sections if section)
     with tracefs.probe(f"p:load apply_relocate_add {sizes}"), tracefs.recording() as trace, modules.load("shapes"):
         seen = {int(size) for size in re.findall(r"arg\d+=(\d+)", trace.text)}
-    assert seen == {wanted}
+    assert seen == {wanted}, f"trampoline sections of {seen} bytes, expected {wanted}"

@@ -27,11 +27,12 @@ NOTRACE = (
 EVENT_CODE = ("trace_event_raw_event_", "perf_trace_", "trace_raw_output_", "__bpf_trace_")
 
 
-def instrumented(functions: list[Function]) -> str:
-    """The instrumented ones among `functions`: empty is good. No functions at all: this kernel has none of these."""
+def assert_left_out(functions: list[Function]) -> None:
+    """None of `functions` is instrumented. No functions at all: this kernel has none of these."""
     if not functions:
         pytest.skip("this kernel has none of these functions")
-    return several(function for function in functions if function.instrumented)
+    found = [function for function in functions if function.instrumented]
+    assert not found, f"{len(found)} of {len(functions)} are instrumented: {several(found)}"
 
 
 @pytest.mark.parametrize("group", LEFT_OUT)
@@ -39,8 +40,7 @@ def test_files(kernel_files: KernelFiles, group: str) -> None:
     """Every file whose Makefile takes CC_FLAGS_FTRACE away is free of NOPs and entries. The mail's patch does that
     for ftrace.o, insn.o and return_address.o ("CFLAGS_REMOVE_ftrace.o = -pg $(CC_FLAGS_FTRACE)"); the rest of the
     list, and why, is in harness/run/api/leftout.py."""
-    functions = [function for function in kernel_files.from_files() if kernel_files.left_out(function) == group]
-    assert not instrumented(functions)
+    assert_left_out(kernel_files.left_out(group))
 
 
 @pytest.mark.parametrize("prefix", [EFI_STUB, NVHE, POSITION_INDEPENDENT])
@@ -48,13 +48,13 @@ def test_code_that_runs_outside_the_kernels_mapping(vmlinux: Instrumentation, pr
     """The EFI stub ("$(filter-out -pg $(CC_FLAGS_FTRACE),$(KBUILD_CFLAGS))" in the mail's patch), the nVHE hypervisor
     (arch/arm64/kvm/hyp/nvhe/Makefile) and what runs before relocation (arch/arm64/kernel/pi): a patched branch there
     would lead nowhere. Their tables may be lost in the link, so the NOPs count too."""
-    assert not instrumented([function for function in vmlinux.functions if function.all_named(prefix)])
+    assert_left_out([function for function in vmlinux.functions if function.all_named(prefix)])
 
 
 def test_vdso(kernel_files: KernelFiles) -> None:
     """The vDSO runs in user space (arch/arm64/kernel/vdso/Makefile removes CC_FLAGS_FTRACE)."""
     vdso = kernel_files.vdso()
-    assert not instrumented(list(vdso.functions))
+    assert_left_out(list(vdso.functions))
     assert not vdso.elf.named("__patchable_function_entries")
 
 
@@ -63,17 +63,20 @@ def test_sections(kernel_files: KernelFiles, vmlinux: Instrumentation, region: R
     """Nothing between the linker script's marks of text that must not be traced is: entry code before the kernel's
     state is set up (noinstr, Documentation/core-api/entry.rst), code in the identity map, at EL2, in exit sections."""
     place = vmlinux.region(region.begin, region.end)
-    if place is None or not place or kernel_files.version < region.since:
-        pytest.skip(f"this kernel has no such section, or traces it: {region.name}")
-    inside = [function for function in vmlinux.functions if function.address in place]
-    assert not several(function for function in inside if function.instrumented)
-    assert not several(f"{entry:#x}" for entry in vmlinux.entries if entry in place)
+    if not place:
+        pytest.skip(f"this kernel has no {region.name} text")
+    if kernel_files.version < region.since:
+        pytest.skip(f"{region.name} text is traced before {'.'.join(map(str, region.since))}")
+    found = [function for function in vmlinux.functions if function.address in place and function.instrumented]
+    assert not found, f"{region.name} text is instrumented: {several(found)}"
+    entries = [f"{entry:#x}" for entry in vmlinux.entries if entry in place]
+    assert not entries, f"the table points into {region.name} text: {several(entries)}"
 
 
 def test_notrace_functions(vmlinux: Instrumentation) -> None:
     """notrace keeps a function out: "#define notrace __attribute__((patchable_function_entry(0)))" in the mail's
     patch, and Mark Rutland's answer to it."""
-    assert not instrumented([function for function in vmlinux.functions if set(function.names) & set(NOTRACE.split())])
+    assert_left_out([function for function in vmlinux.functions if set(function.names) & set(NOTRACE.split())])
 
 
 def test_code_of_trace_events(vmlinux: Instrumentation) -> None:
@@ -82,4 +85,4 @@ def test_code_of_trace_events(vmlinux: Instrumentation) -> None:
     first = EVENT_CODE[0]
     events = {function.name.removeprefix(first) for function in vmlinux.functions if function.name.startswith(first)}
     code = {prefix + event for prefix in EVENT_CODE for event in events}
-    assert not instrumented([function for function in vmlinux.functions if function.name in code])
+    assert_left_out([function for function in vmlinux.functions if function.name in code])

@@ -1,6 +1,5 @@
 """Modules: their own table, their trampolines, and what the attributes of a function mean in them."""
 
-from harness.model.kernel import Build
 from harness.parse.instrumentation import several
 from harness.run.api.kernelfiles import KernelFiles, ModuleFile
 
@@ -30,13 +29,15 @@ def _disagreement(module: ModuleFile) -> str:
     return several([*wrong, *nameless, *lost, *twice, *empty], limit=3)
 
 
-def test_modules_are_instrumented(kernel_files: KernelFiles, build: Build) -> None:
+def test_modules_are_instrumented(kernel_files: KernelFiles) -> None:
     """A module has a table unless it comes from a directory that is left out (kernel/trace, lib): modules get the
     same flags as the kernel."""
     bare = [module for module in kernel_files.modules if not module.code.entries]
     instrumented = [module for module in kernel_files.modules if module.code.entries]
-    assert not several(module for module in bare if not kernel_files.left_out_module(module))
-    assert not several(module for module in instrumented if kernel_files.left_out_module(module))
+    lost = [module for module in bare if not kernel_files.left_out_module(module)]
+    assert not lost, f"not instrumented: {several(lost)}"
+    wrong = [module for module in instrumented if kernel_files.left_out_module(module)]
+    assert not wrong, f"instrumented, though upstream leaves them out: {several(wrong)}"
 
 
 def test_attributes_mean_what_they_say(kernel_files: KernelFiles) -> None:
@@ -50,7 +51,7 @@ def test_attributes_mean_what_they_say(kernel_files: KernelFiles) -> None:
     assert others == NOT_TRACED
 
 
-def test_trampolines(kernel_files: KernelFiles, build: Build) -> None:
+def test_trampolines(kernel_files: KernelFiles) -> None:
     """Where modules call through PLTs, each has the section that is grown to hold ftrace's PLT entries when it is
     loaded (arch/arm64/kernel/module-plts.c; "Introduce and handle an ftrace_regs_trampoline for module PLTs", v6):
     executable, with a placeholder; from 6.18 on another one for init text. There, both must be."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.errors import InfraError
 from harness.model.kernel import Build
 from harness.parse.elf import Elf, Section
 from harness.parse.instrumentation import (
@@ -46,6 +47,7 @@ class KernelFiles:
 
     def __init__(self, build: Build) -> None:
         self._build = build
+        self._groups: dict[str, str] = {}
 
     @cached_property
     def version(self) -> tuple[int, ...]:
@@ -67,23 +69,36 @@ class KernelFiles:
 
     def from_files(self) -> tuple[Function, ...]:
         """The kernel's functions, each with its source; skips the test where the kernel does not tell sources."""
-        if not self.vmlinux.elf.source_ranges:
-            pytest.skip("which file a function comes from can't be told: vmlinux has no debug information")
+        if not any(function.source for function in self.vmlinux.functions):
+            pytest.skip("which file a function comes from can't be told: vmlinux has no debug information of its own")
         return self.vmlinux.functions
 
-    def left_out(self, function: Function) -> str:
-        """The group of files (LEFT_OUT) that `function` comes from, if upstream keeps this file out of tracing."""
-        return left_out(function.source or "", version=self.version, config=self._build.config)
+    def left_out(self, group: str) -> list[Function]:
+        """The kernel's functions that come from files which upstream keeps out of tracing: those of `group`, one of
+        LEFT_OUT. Skips the test where the kernel does not tell sources."""
+        return self._left_out.get(group, [])
+
+    @cached_property
+    def _left_out(self) -> dict[str, list[Function]]:
+        groups: dict[str, list[Function]] = {}
+        for function in self.from_files():
+            groups.setdefault(self._group(function.source or ""), []).append(function)
+        return groups
+
+    def _group(self, source: str) -> str:
+        if source not in self._groups:
+            self._groups[source] = left_out(source, version=self.version, config=self._build.config)
+        return self._groups[source]
 
     def left_out_module(self, module: ModuleFile) -> bool:
         """Whether upstream keeps the source of `module` out of tracing."""
-        return bool(left_out(module.source, version=self.version, config=self._build.config))
+        return bool(self._group(module.source))
 
     def may_be_instrumented(self, function: Function) -> bool:
         """Whether `function` comes from a file and stands in a place that are not kept out of tracing."""
         elsewhere = any(function.all_named(prefix) for prefix in (EFI_STUB, NVHE, POSITION_INDEPENDENT))
         special = any(function.address in place for place in self._special)
-        return not elsewhere and not special and not self.left_out(function)
+        return not elsewhere and not special and not self._group(function.source or "")
 
     @cached_property
     def _special(self) -> list[range]:
@@ -128,7 +143,10 @@ class KernelFiles:
         """The module of that name; skips the test where this kernel can't have it."""
         if name in self._build.left_out:
             pytest.skip(f"{name}: {self._build.left_out[name]}")
-        return next(module for module in self.modules if module.name == name)
+        found = [module for module in self.modules if module.name == name]
+        if not found:
+            raise InfraError(f"{self._build.directory}: expected {name}.ko; was it built from other testcases?")
+        return found[0]
 
     def _module(self, path: Path) -> ModuleFile:
         inside = path.relative_to(self._build.directory).parts
