@@ -148,7 +148,7 @@ def _pytest(plugin: Plugin, selection: Selection) -> int:
     """Run pytest in this process, with the plugin, without its own terminal output, cache and configuration."""
     inner = sorted(suite for suite in selection.suites if suite.startswith("testcases/"))
     paths = [str(PROJECT / suite) for suite in inner] or [str(TESTCASES)]
-    arguments = [*paths, f"--rootdir={PROJECT}", "-c", os.devnull, "--import-mode=importlib", "--showlocals"]
+    arguments = [*paths, f"--rootdir={PROJECT}", "-c", os.devnull, "--import-mode=importlib"]
     for unwanted in ("terminal", "cacheprovider", "junitxml"):
         arguments += ["-p", f"no:{unwanted}"]
     arguments += ["-p", "harness.run.fixtures"]

@@ -176,3 +176,11 @@ def test_interrupts_are_traced(tracefs: Tracefs, modules: Modules) -> None:
         assert calls.read("irq") == "2"
         seen = [(call.function, call.parent) for call in trace.calls]
     assert seen == [("calls_irq", "work_in_irq"), ("calls_irq_leaf", "calls_irq")]
+
+
+def test_notrace_functions_cannot_be_traced(tracefs: Tracefs, modules: Modules) -> None:
+    """A function that is marked notrace has no call site at all ("notrace __attribute__((patchable_function_entry
+    (0)))", v6), its neighbours in the same file have."""
+    with modules.load("calls"):
+        traceable = {name: tracefs.can_trace(name) for name in ("calls_tree_leaf", "show_tree", "work_in_irq")}
+    assert traceable == {"calls_tree_leaf": True, "show_tree": False, "work_in_irq": False}

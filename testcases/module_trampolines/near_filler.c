@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * fill: leaves no free address within 128 MB of the kernel image, until this module is unloaded, so that modules
- * loaded meanwhile come to lie beyond the reach of a direct branch. Only addresses are taken, no memory.
+ * loaded meanwhile come to lie beyond the reach of a direct branch; "and far away": none beyond 256 MB either, so that
+ * they lie just out of reach. Only addresses are taken, no memory.
  */
 #include <linux/vmalloc.h>
 #include <linux/workqueue.h>
@@ -13,29 +14,42 @@
 static struct vm_struct *areas[MOST];
 static unsigned int used;
 
-static notrace int fill(char *unused)
+static struct vm_struct *(*get_area)(unsigned long size, unsigned long flags, unsigned long start, unsigned long end,
+				     const void *caller);
+
+/* Take every free address from start to end. */
+static notrace int fill_range(unsigned long start, unsigned long end)
 {
-	struct vm_struct *(*get_area)(unsigned long size, unsigned long flags, unsigned long start, unsigned long end,
-				      const void *caller) = (void *)harness_lookup("__get_vm_area_caller");
-	unsigned long first = harness_lookup("_text"), end = harness_lookup("_end");
-	struct work_struct *free_init = (void *)harness_lookup("init_free_wq");
 	unsigned long size;
 
+	for (size = SZ_1G; size >= PAGE_SIZE; size /= 2) {
+		struct vm_struct *area = NULL;
+
+		while (used < MOST && (area = get_area(size, 0, start, end, fill_range)))
+			areas[used++] = area;
+		if (area)
+			return -ENOSPC;
+	}
+	return 0;
+}
+
+static notrace int fill(char *what)
+{
+	unsigned long first = harness_lookup("_text"), end = harness_lookup("_end");
+	struct work_struct *free_init = (void *)harness_lookup("init_free_wq");
+	int ret;
+
+	get_area = (void *)harness_lookup("__get_vm_area_caller");
 	if (!get_area || !first || !end || !free_init) {
 		pr_err("near_filler: this kernel lacks one of __get_vm_area_caller, _text, _end, init_free_wq\n");
 		return -ENOENT;
 	}
 	/* the init sections of modules loaded before, this one's too, are given back by a worker */
 	flush_work(free_init);
-	for (size = SZ_64M; size >= PAGE_SIZE; size /= 2) {
-		struct vm_struct *area = NULL;
-
-		while (used < MOST && (area = get_area(size, 0, first - REACH, end + REACH, fill)))
-			areas[used++] = area;
-		if (area)
-			return -ENOSPC;
-	}
-	return 0;
+	ret = fill_range(first - REACH, end + REACH);
+	if (!ret && !strcmp(what, "and far away"))
+		ret = fill_range(first - SZ_2G, first - 2 * REACH) ?: fill_range(end + 2 * REACH, end + SZ_2G);
+	return ret;
 }
 
 static const struct harness_file files[] = {

@@ -29,6 +29,7 @@ ALLOWED = {
 DOORS = {
     "pexpect": {"target/console.py"},
     "paramiko": {"target/ssh.py"},
+    "elftools": {"parse/elf.py"},
     "yaml": {"parse/document.py"},
     "pydantic": {"parse/document.py", "parse/boards.py"},
     "junit_xml": {"report/junit.py"},

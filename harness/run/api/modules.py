@@ -81,23 +81,22 @@ class Modules:
                 module.remove()
 
     @contextlib.contextmanager
-    def no_room_near_kernel(self) -> Iterator[None]:
-        """What is loaded during the ``with`` comes to lie beyond a direct branch's reach of the kernel."""
-        with self.load("near_filler") as filler:
-            filler.write("fill")
-            yield
-
-    @contextlib.contextmanager
     def placed(self, name: str, place: str) -> Iterator[Module]:
-        """Load the module `name` ``near`` the kernel or ``far`` from it; the test fails when it does not lie there."""
+        """Load the module `name` where it is wanted: ``near`` the kernel, ``far`` (just beyond a direct branch's reach)
+        or ``farthest`` from it (as far as the kernel puts modules). The test fails when it does not lie there."""
         with contextlib.ExitStack() as stack:
-            if place == "far":
-                stack.enter_context(self.no_room_near_kernel())
+            if place != "near":
+                filler = stack.enter_context(self.load("near_filler"))
+                filler.write("fill", "and far away" if place == "far" else "near")
             module = stack.enter_context(self.load(name))
             nearest, farthest = module.distances()
             if place == "near" and farthest >= REACH and self._build.config.get(_FULL_REGION) == "y":
                 pytest.skip(f"this kernel has CONFIG_{_FULL_REGION}: its modules lie anywhere within 2 GB")
-            right = nearest >= REACH if place == "far" else farthest < REACH
+            right = {
+                "near": farthest < REACH,
+                "far": nearest >= REACH and farthest < 2 * REACH,
+                "farthest": nearest >= REACH,
+            }[place]
             assert right, f"{name} was to lie {place}, but lies {nearest >> 20} to {farthest >> 20} MB from the kernel"
             yield module
 
