@@ -56,22 +56,6 @@ class Tracefs:
         finally:
             self.write(file, "")
 
-    @contextlib.contextmanager
-    def kprobe(self, place: str, arguments: str = "") -> Iterator[Trace]:
-        """Record every passage of `place` with `arguments` (kprobetrace.rst), for the length of the ``with``."""
-        self.write("trace", "")
-        self.write("kprobe_events", f"p:harness/passage {place} {arguments}", append=True)
-        try:
-            self.write("events/harness/passage/enable", "1")
-            try:
-                yield Trace(self)
-            finally:
-                self.write("events/harness/passage/enable", "0")
-        finally:
-            self.write("kprobe_events", "-:harness/passage", append=True)
-            self.write("trace", "")
-            self.write("tracing_on", "1")
-
     def graph(self, *functions: str) -> contextlib.AbstractContextManager[None]:
         """Let function_graph show only these functions and what they call."""
         return self.filter(*functions, file="set_graph_function")
