@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import struct
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -301,6 +302,7 @@ class Instrumentation:
         known = ("init/main.c", "init/version.c", "init/version-timestamp.c", "arch/arm64/kernel/head.S")
         names = {found.source for found in self.elf.source_ranges}
         roots = {name[: -len(tail)] for name in names for tail in known if name.endswith(f"/{tail}")}
+        roots |= further_root(names, roots)
         return sorted(roots, key=len, reverse=True)
 
 
@@ -309,6 +311,16 @@ def several(things: Iterable[object], limit: int = 8) -> str:
     told = [str(thing) for thing in things]
     more = f", … and {len(told) - limit} more" if len(told) > limit else ""
     return f"{', '.join(told[:limit])}{more}"
+
+
+def further_root(names: set[str], roots: set[str]) -> set[str]:
+    """The root of the absolute names that none of `roots` covers, if there are any: what most of them have in common
+    before a directory that is known inside the tree. A compiler cache turns some names into relative ones only."""
+    known = {name[len(root) :].rpartition("/")[0] for name in names for root in roots if name.startswith(root)}
+    others = [name for name in names if name.startswith("/") and not name.startswith(tuple(roots))]
+    slashes = ((name, place) for name in others for place, sign in enumerate(name) if sign == "/")
+    votes = Counter(name[: at + 1] for name, at in slashes if name[at + 1 :].rpartition("/")[0] in known - {""})
+    return {max(votes, key=lambda root: (votes[root], -len(root)))} if votes else set()
 
 
 def _gaps(covered: list[tuple[int, int]], begin: int, end: int) -> Iterator[tuple[int, int]]:

@@ -56,6 +56,7 @@ def test_room_for_the_trampolines(tracefs: Tracefs, modules: Modules, kernel_fil
     module, wanted = kernel_files.module("shapes"), kernel_files.trampolines() * PLT_ENTRY
     sections = [module.section(name) for name in (TRAMPOLINES, INIT_TRAMPOLINES)]
     sizes = " ".join(f"+{section.number * HEADER + SIZE}(%x0):u64" for section in sections if section)
-    with tracefs.probe(f"p:load apply_relocate_add {sizes}"), tracefs.recording() as trace, modules.load("shapes"):
+    probe = f"p:relocate apply_relocate_add {sizes}"
+    with tracefs.probe(probe), tracefs.recording() as trace, modules.load("shapes"):
         seen = {int(size) for size in re.findall(r"arg\d+=(\d+)", trace.text)}
     assert seen == {wanted}, f"trampoline sections of {seen} bytes, expected {wanted}"

@@ -58,12 +58,12 @@ static const struct harness_file files[] = {
 	{ }
 };
 
-static int __init notrace near_filler_start(void)
+static int __init near_filler_start(void)
 {
 	return harness_files(files);
 }
 
-static void __exit notrace near_filler_stop(void)
+static void __exit near_filler_stop(void)
 {
 	harness_files_remove();
 	while (used)

@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 from harness.parse.elf import Elf
-from harness.parse.instrumentation import Flavour, Instrumentation, flavour_of, several
+from harness.parse.instrumentation import Flavour, Instrumentation, flavour_of, further_root, several
 from tests.unit.tinyelf import BTI_C, NOP, NOTYPE, REL, RET, STP, TinyElf
 
 CALL_OPS, PLAIN = Flavour(2, 2, bti=False), Flavour(0, 2, bti=False)
@@ -140,6 +140,13 @@ def test_a_module_has_its_table_in_a_section_of_its_own():
 )
 def test_the_configuration_tells_the_flavour(config, flavour):
     assert flavour_of(config) == flavour
+
+
+def test_names_that_a_compiler_cache_left_absolute():
+    relative = {"../src/init/main.c", "../src/lib/a.c", "../src/lib/xz/a.c", "../src/kernel/fork.c"}
+    absolute = {"/home/kernel/lib/src/lib/uuid.c", "/home/kernel/lib/src/lib/xz/b.c"}
+    assert further_root(relative | absolute, {"../src/"}) == {"/home/kernel/lib/src/"}
+    assert further_root(relative, {"../src/"}) == set()
 
 
 def test_messages_name_some_and_count_the_rest():
