@@ -103,16 +103,24 @@ def test_something_else_than_a_trampoline_is_told():
         text.entry_called("f")
 
 
-KERNEL = "ffff800080000000 T _text\nffff800081000000 T _etext\n"
+KERNEL = "ffff800080000000 T _text\nffff800080800000 T ftrace_caller\nffff800081000000 T _etext\n"
 KALLSYMS = {
     r".*\[near\]$": f"{KERNEL}ffff80007f000000 t near_fn\t[near]\n",
     r".*\[far\]$": f"{KERNEL}ffff800077000000 t far_fn\t[far]\n",
     r".*\[across\]$": f"{KERNEL}ffff800078800000 t across_fn\t[across]\n",
+    r".*\[beyond\]$": f"{KERNEL}ffff800060000000 t beyond_fn\t[beyond]\n",
 }
 
 
 @pytest.mark.parametrize(
-    ("name", "place", "found"), [("near", "far", "16 to 32 MB"), ("far", "near", "144 to 160"), ("across", "near", "")]
+    ("name", "place", "found"),
+    [
+        ("near", "far", "16 MB from the kernel, 24 MB from ftrace_caller"),
+        ("far", "near", "144 MB from the kernel, 152 MB"),
+        ("across", "far", "120 MB from the kernel, 128 MB"),
+        ("across", "near", "120 MB from the kernel, 128 MB"),
+        ("beyond", "far", "512 MB"),
+    ],
 )
 def test_a_module_in_the_wrong_place_fails_the_test(tmp_path, name, place, found):
     there, lab = guest(KALLSYMS)
