@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import pytest
 
 from harness.run.api.guest import Guest
+from harness.run.api.livepatch import Livepatches
 from harness.run.api.modules import Module, Modules
 from harness.run.api.tracefs import ROOT, Tracefs
 from harness.run.api.watch import Watches

@@ -127,7 +127,7 @@ def test_a_module_in_the_wrong_place_fails_the_test(tmp_path, name, place, found
     modules = Modules(there, Build(directory=tmp_path, release="7.3.4", key="k"))
     with pytest.raises(AssertionError, match=f"to lie {place}, but lies {found}"), modules.placed(name, place):
         pass
-    assert f"rmmod {name}" in lab.commands
+    assert any(command.endswith(f"rmmod {name}") for command in lab.commands)
 
 
 def test_a_kernel_that_scatters_its_modules_has_none_near(tmp_path):
@@ -144,7 +144,8 @@ def test_a_module_in_its_place(tmp_path):
         assert module.name == "far"
     assert lab.commands[0].startswith("insmod")
     assert "near_filler" in lab.commands[0]
-    assert [command for command in lab.commands if "rmmod" in command] == ["rmmod far", "rmmod near_filler"]
+    unloaded = [command.rpartition("rmmod ")[2] for command in lab.commands if "rmmod" in command]
+    assert unloaded == ["far", "near_filler"]
 
 
 def test_watches_have_slots_of_their_own():
