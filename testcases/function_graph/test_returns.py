@@ -123,11 +123,11 @@ def test_kretprobe_on_the_same_function(tracefs: Tracefs, modules: Modules) -> N
     mechanisms that replace the same return address."""
     with (
         modules.load("calls") as calls,
-        tracefs.instance("graph") as instance,
-        instance.filter("calls_tree_*"),
-        instance.tracer("function_graph") as nested,
-        tracefs.probe("r:left calls_tree_left value=$retval:x64", "r:root calls_tree_root value=$retval:x64"),
-        tracefs.recording() as trace,
+        tracefs.filter("calls_tree_*"),
+        tracefs.tracer("function_graph") as nested,
+        tracefs.instance("probes") as instance,
+        instance.probe("r:left calls_tree_left value=$retval:x64", "r:root calls_tree_root value=$retval:x64"),
+        instance.recording() as trace,
     ):
         assert calls.read("tree") == "464"
         values = re.findall(r" (left|root): .* value=(0x[0-9a-f]+)", trace.text)

@@ -68,15 +68,15 @@ def test_everything_at_once(
     """Function tracer, graph tracer, another ops, kprobes, kretprobes and a livepatch come and go, each in a loop of
     its own. Every result is right, and an ops that stays attached all the time counts every single call."""
     with contextlib.ExitStack() as stack:
-        graph = stack.enter_context(tracefs.instance("graph"))
-        for instance in (tracefs, graph):
+        other = stack.enter_context(tracefs.instance("other"))
+        for instance in (tracefs, other):
             stack.enter_context(instance.filter("hammer_*"))
             stack.enter_context(instance.value("tracing_on", "0"))  # calls are taken, nothing is kept
         stack.enter_context(tracefs.probe(*_PROBES))
         constant = [stack.enter_context(watches.attach(f"hammer_{name}")) for name in ("mix", "add", "inner")]
         toggles = [
-            _toggled(f"{ROOT}/current_tracer", "function", "nop"),
-            _toggled(f"{graph.root}/current_tracer", "function_graph", "nop"),
+            _toggled(f"{other.root}/current_tracer", "function", "nop"),
+            _toggled(f"{ROOT}/current_tracer", "function_graph", "nop"),
             _toggled(f"{ROOT}/events/harness/enable", "1", "0"),
             watches.toggled("hammer_*", "args"),
         ]

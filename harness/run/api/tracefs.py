@@ -93,20 +93,20 @@ class Tracefs:
 
     @contextlib.contextmanager
     def probe(self, *definitions: str, group: str = "harness", file: str = "kprobe_events") -> Iterator[None]:
-        """Kprobe events (``p:NAME SYMBOL args``, ``r:NAME SYMBOL``), in ``dynamic_events`` fprobes too, enabled, for
-        the length of the ``with``."""
+        """Kprobe events (``p:NAME SYMBOL args``, ``r:NAME SYMBOL``), in ``dynamic_events`` fprobes too, for the length
+        of the ``with``: known everywhere, enabled in this tracing directory."""
         enable = f"{self.root}/events/{group}/enable"
         try:
             for definition in definitions:
                 kind, _, rest = definition.partition(":")
-                self.write(file, f"{kind}:{group}/{rest}", append=True)
+                self._guest.write(f"{ROOT}/{file}", f"{kind}:{group}/{rest}", append=True)
             self._guest.write(enable, "1")
             yield
         finally:
             if self._guest.exists(enable):
                 self._guest.write(enable, "0")
             for name in (definition.partition(":")[2].split()[0] for definition in definitions):
-                self._guest.run(f"echo -:{group}/{name} >> {self.root}/{file}")
+                self._guest.run(f"echo -:{group}/{name} >> {ROOT}/{file}")
 
     @contextlib.contextmanager
     def profile(self) -> Iterator[Profile]:
