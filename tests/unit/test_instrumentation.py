@@ -8,6 +8,7 @@ import subprocess
 
 import pytest
 
+from harness.parse import instrumentation
 from harness.parse.elf import Elf
 from harness.parse.instrumentation import Flavour, Instrumentation, flavour_of, several
 from tests.unit.tinyelf import BTI_C, NOP, NOTYPE, REL, RET, STP, TinyElf
@@ -146,6 +147,20 @@ def test_messages_name_some_and_count_the_rest():
     assert several([]) == ""
     assert several("ab") == "a, b"
     assert several("abcd", limit=2) == "a, b, … and 2 more"
+
+
+@pytest.mark.parametrize(
+    ("told", "inside"),
+    [
+        ("../src/init/main.c", "init/main.c"),
+        ("/home/x/src/cache/debian-7.3-0/src/lib/uuid.c", "lib/uuid.c"),
+        ("drivers/tty/vt/defkeymap.c", "drivers/tty/vt/defkeymap.c"),
+        ("a.c", "a.c"),
+        (None, None),
+    ],
+)
+def test_a_source_is_named_as_in_the_kernel_tree(told, inside):
+    assert instrumentation._in_tree(told) == inside
 
 
 SOURCE = """
