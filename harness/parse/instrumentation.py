@@ -8,9 +8,9 @@ arch/arm64/kernel/ftrace.c (ftrace_call_adjust) draws the sequences that arm64 k
 
 from __future__ import annotations
 
+import re
 import struct
 from bisect import bisect_right
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,6 +21,8 @@ NOP = 0xD503201F
 BTI = frozenset({0xD503241F, 0xD503245F, 0xD503249F, 0xD50324DF})  # bti, bti c, bti j, bti jc
 TABLE_SECTION = "__patchable_function_entries"
 _WORD = 4
+_TOP = "arch|block|certs|crypto|drivers|fs|init|io_uring|ipc|kernel|lib|mm|net|samples|security|sound|tools|virt"
+_TREE = re.compile(f"^(?:.*?/)?src/(?=(?:{_TOP})/)")
 # Code that stands among the kernel's functions but comes from elsewhere, by what its symbols begin with.
 NVHE, EFI_STUB, POSITION_INDEPENDENT = "__kvm_nvhe_", "__efistub_", "__pi_"
 
@@ -126,7 +128,7 @@ class Instrumentation:
                 nops=self._has_nops(address),
                 listed=entry in listed,
                 # the debug information of a function may begin behind the NOPs, so ask about its last instruction
-                source=self._short(self.elf.source_of(address + max(size - _WORD, 0))),
+                source=_in_tree(self.elf.source_of(address + max(size - _WORD, 0))),
             )
 
     # -- instructions -------------------------------------------------------------------------------------------
@@ -289,38 +291,12 @@ class Instrumentation:
     def _symbol_places(self) -> dict[str, int]:
         return {symbol.name: symbol.address for symbol in self.elf.symbols if symbol.section}
 
-    def _short(self, source: str | None) -> str | None:
-        """A source's path inside the kernel tree."""
-        for root in self._roots:
-            if source and source.startswith(root):
-                return source[len(root) :]
-        return source
-
-    @cached_property
-    def _roots(self) -> list[str]:
-        """Where the tree was while it was compiled, as the debug information calls it: absolute, relative or both."""
-        known = ("init/main.c", "init/version.c", "init/version-timestamp.c", "arch/arm64/kernel/head.S")
-        names = {found.source for found in self.elf.source_ranges}
-        roots = {name[: -len(tail)] for name in names for tail in known if name.endswith(f"/{tail}")}
-        roots |= further_root(names, roots)
-        return sorted(roots, key=len, reverse=True)
-
 
 def several(things: Iterable[object], limit: int = 8) -> str:
     """Some of `things`, and how many there are: for messages."""
     told = [str(thing) for thing in things]
     more = f", … and {len(told) - limit} more" if len(told) > limit else ""
     return f"{', '.join(told[:limit])}{more}"
-
-
-def further_root(names: set[str], roots: set[str]) -> set[str]:
-    """The root of the absolute names that none of `roots` covers, if there are any: what most of them have in common
-    before a directory that is known inside the tree. A compiler cache turns some names into relative ones only."""
-    known = {name[len(root) :].rpartition("/")[0] for name in names for root in roots if name.startswith(root)}
-    others = [name for name in names if name.startswith("/") and not name.startswith(tuple(roots))]
-    slashes = ((name, place) for name in others for place, sign in enumerate(name) if sign == "/")
-    votes = Counter(name[: at + 1] for name, at in slashes if name[at + 1 :].rpartition("/")[0] in known - {""})
-    return {max(votes, key=lambda root: (votes[root], -len(root)))} if votes else set()
 
 
 def _gaps(covered: list[tuple[int, int]], begin: int, end: int) -> Iterator[tuple[int, int]]:
@@ -333,6 +309,12 @@ def _gaps(covered: list[tuple[int, int]], begin: int, end: int) -> Iterator[tupl
         begin = max(begin, high)
     if begin < end:
         yield begin, end
+
+
+def _in_tree(source: str | None) -> str | None:
+    """A source's path inside the kernel tree, which lies in a directory ``src`` wherever it was compiled. One kernel
+    may name it in several ways: relative, absolute, and as ccache found it in another workspace."""
+    return _TREE.sub("", source) if source else source
 
 
 def _is_code(section: Section) -> bool:

@@ -8,8 +8,9 @@ import subprocess
 
 import pytest
 
+from harness.parse import instrumentation
 from harness.parse.elf import Elf
-from harness.parse.instrumentation import Flavour, Instrumentation, flavour_of, further_root, several
+from harness.parse.instrumentation import Flavour, Instrumentation, flavour_of, several
 from tests.unit.tinyelf import BTI_C, NOP, NOTYPE, REL, RET, STP, TinyElf
 
 CALL_OPS, PLAIN = Flavour(2, 2, bti=False), Flavour(0, 2, bti=False)
@@ -142,17 +143,24 @@ def test_the_configuration_tells_the_flavour(config, flavour):
     assert flavour_of(config) == flavour
 
 
-def test_names_that_a_compiler_cache_left_absolute():
-    relative = {"../src/init/main.c", "../src/lib/a.c", "../src/lib/xz/a.c", "../src/kernel/fork.c"}
-    absolute = {"/home/kernel/lib/src/lib/uuid.c", "/home/kernel/lib/src/lib/xz/b.c"}
-    assert further_root(relative | absolute, {"../src/"}) == {"/home/kernel/lib/src/"}
-    assert further_root(relative, {"../src/"}) == set()
-
-
 def test_messages_name_some_and_count_the_rest():
     assert several([]) == ""
     assert several("ab") == "a, b"
     assert several("abcd", limit=2) == "a, b, … and 2 more"
+
+
+@pytest.mark.parametrize(
+    ("told", "inside"),
+    [
+        ("../src/init/main.c", "init/main.c"),
+        ("/home/x/src/cache/debian-7.3-0/src/lib/uuid.c", "lib/uuid.c"),
+        ("drivers/tty/vt/defkeymap.c", "drivers/tty/vt/defkeymap.c"),
+        ("a.c", "a.c"),
+        (None, None),
+    ],
+)
+def test_a_source_is_named_as_in_the_kernel_tree(told, inside):
+    assert instrumentation._in_tree(told) == inside
 
 
 SOURCE = """

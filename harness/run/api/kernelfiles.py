@@ -21,6 +21,7 @@ from harness.parse.instrumentation import (
     Function,
     Instrumentation,
     flavour_of,
+    several,
 )
 
 from .leftout import REGIONS, left_out
@@ -34,6 +35,10 @@ class ModuleFile:
     name: str
     source: str
     code: Instrumentation
+
+    @property
+    def is_ours(self) -> bool:
+        return self.source.startswith("testcases/")
 
     def section(self, name: str) -> Section | None:
         return next(iter(self.code.elf.named(name)), None)
@@ -69,8 +74,11 @@ class KernelFiles:
 
     def from_files(self) -> tuple[Function, ...]:
         """The kernel's functions, each with its source; skips the test where the kernel does not tell sources."""
-        if not any(function.source for function in self.vmlinux.functions):
+        sources = {function.source for function in self.vmlinux.functions if function.source}
+        if not sources:
             pytest.skip("which file a function comes from can't be told: vmlinux has no debug information of its own")
+        if "init/main.c" not in sources:  # or every test of files would pass
+            raise InfraError(f"vmlinux: expected sources as init/main.c, found {several(sorted(sources), 3)}")
         return self.vmlinux.functions
 
     def left_out(self, group: str) -> list[Function]:
