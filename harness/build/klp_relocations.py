@@ -57,7 +57,7 @@ def convert(module: bytes) -> bytes:
         raise BuildError("livepatch relocations: not a 64-bit little-endian ELF file")
     try:
         return _Module(module).converted()
-    except (struct.error, IndexError, ValueError) as error:
+    except (struct.error, IndexError, ValueError, StopIteration) as error:
         raise BuildError(f"livepatch relocations: the module is damaged: {error}") from None
 
 

@@ -141,16 +141,23 @@ static int secret_store(char *line)
 	return kstrtoint(line, 0, &klp_target_secret);
 }
 
+/* Sleep below klp_target_caller, then tell what it returned and, still in the kernel, which klp_target_name ran. */
+static int sleep_in(struct seq_file *m, int (*callee)(void))
+{
+	int got = klp_target_caller(callee);
+
+	seq_printf(m, "%d %s\n", got, klp_target_name());
+	return 0;
+}
+
 static int sleep_show(struct seq_file *m, void *unused)
 {
-	seq_printf(m, "%d\n", klp_target_caller(klp_target_callee));
-	return 0;
+	return sleep_in(m, klp_target_callee);
 }
 
 static int fault_show(struct seq_file *m, void *unused)
 {
-	seq_printf(m, "%d\n", klp_target_caller(klp_target_faulting));
-	return 0;
+	return sleep_in(m, klp_target_faulting);
 }
 
 static int asleep_show(struct seq_file *m, void *unused)

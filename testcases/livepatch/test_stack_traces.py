@@ -77,7 +77,7 @@ def test_page_fault_is_unreliable(target: KlpTarget, stacks: KlpStacks) -> None:
         assert "klp_target_faulting" in functions
         assert "klp_target_caller" in functions
         target.wake()
-        assert sleeper.wait() == "1042"
+        assert sleeper.wait() == "1042 original"
 
 
 def test_graph_traced_frame_is_recovered(target: KlpTarget, stacks: KlpStacks, tracefs: Tracefs) -> None:
@@ -136,7 +136,7 @@ def _hold_and_release(livepatches: Livepatches, target: KlpTarget, file: str, re
         assert patch.in_transition
         assert transition.state(sleeper) == UNPATCHED
         target.wake()
-        assert sleeper.wait() == "1042"
+        assert sleeper.wait() == "1042 original"
         patch.wait()
 
 

@@ -70,8 +70,8 @@ def test_atomic_replace(livepatches: Livepatches, target: KlpTarget, tracefs: Tr
 
 def test_atomic_replace_is_atomic(livepatches: Livepatches, target: KlpTarget) -> None:
     """As long as a task holds the transition the replaced patch stays enabled, and tasks that are switched already
-    see the new one whole: the functions that it drops are original ones for them (cumulative-patches.rst,
-    "atomic")."""
+    see the new one whole: the functions that it drops are original ones for them, while the task that holds it has
+    the former ones (cumulative-patches.rst, "atomic")."""
     with (
         livepatches.in_effect("klp_caller") as caller,
         livepatches.in_effect("klp_first") as first,
@@ -86,13 +86,13 @@ def test_atomic_replace_is_atomic(livepatches: Livepatches, target: KlpTarget) -
         assert first.enabled
         assert (target.says, target.says_other) == ("klp_second", "original")
         target.wake()
-        assert sleeper.wait() == "2042"
+        assert sleeper.wait() == "2042 klp_first"
         second.wait()
         caller.wait_gone()
         first.wait_gone()
         with target.sleeper() as sleeper:
             target.wake()
-            assert sleeper.wait() == "1042"
+            assert sleeper.wait() == "1042 klp_second"
 
 
 def test_atomic_replace_turned_round(livepatches: Livepatches, target: KlpTarget) -> None:
@@ -110,7 +110,7 @@ def test_atomic_replace_turned_round(livepatches: Livepatches, target: KlpTarget
         assert first.enabled
         assert (target.says, target.says_other) == ("klp_first", "klp_first")
         target.wake()
-        assert sleeper.wait() == "2042"
+        assert sleeper.wait() == "2042 klp_first"
 
 
 def test_a_patch_in_sysfs(livepatches: Livepatches, target: KlpTarget) -> None:

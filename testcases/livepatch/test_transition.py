@@ -25,21 +25,27 @@ def test_sleeper_in_the_function_holds_the_transition(
         assert patch.in_transition
         assert patch.enabled
         target.wake()
-        assert sleeper.wait() == "1042"
+        assert sleeper.wait() == "1042 original"
         patch.wait()
         assert transition.not_yet(NO_TRANSITION) == set()
 
 
 def test_each_task_has_its_own_version(guest: Guest, livepatches: Livepatches, target: KlpTarget) -> None:
-    """While one task still is in the old function, a new one, whose parent has been switched, calls the new one
-    (livepatch.rst, "per-task consistency"; klp_copy_process)."""
-    with target.sleeper() as old, livepatches.transition() as transition, livepatches.load("klp_caller") as patch:
+    """While one task still is in the old function, a new one, whose parent has been switched, calls the new one. The
+    old task calls the version before this patch as long as it has not left the kernel, which is an earlier patch's
+    here (livepatch.rst, "per-task consistency"; klp_ftrace_handler, klp_copy_process)."""
+    with (
+        livepatches.in_effect("klp_first"),
+        target.sleeper() as old,
+        livepatches.transition() as transition,
+        livepatches.load("klp_caller") as patch,
+    ):
         transition.wait_only(old)
         with target.sleeper() as new:
             assert transition.state(new) == PATCHED
             target.wake()
-            assert old.wait() == "1042"
-            assert new.wait() == "2042"
+            assert old.wait() == "1042 klp_first"
+            assert new.wait() == "2042 klp_caller"
         patch.wait()
 
 
@@ -69,7 +75,7 @@ def test_sleeper_in_the_new_function_holds_disabling(guest: Guest, livepatches: 
             assert patch.in_transition
             assert not patch.enabled
             target.wake()
-            assert sleeper.wait() == "2042"
+            assert sleeper.wait() == "2042 klp_caller"
             patch.wait_gone()
 
 
@@ -81,10 +87,10 @@ def test_disabled_while_in_transition(guest: Guest, livepatches: Livepatches, ta
         patch.disable()
         assert sleeper.asleep
         target.wake()
-        assert sleeper.wait() == "1042"
+        assert sleeper.wait() == "1042 original"
         with target.sleeper() as another:
             target.wake()
-            assert another.wait() == "1042"
+            assert another.wait() == "1042 original"
 
 
 def test_enabled_again_while_taken_back(guest: Guest, livepatches: Livepatches, target: KlpTarget) -> None:
@@ -99,10 +105,10 @@ def test_enabled_again_while_taken_back(guest: Guest, livepatches: Livepatches, 
             assert patch.enabled
             assert sleeper.asleep
             target.wake()
-            assert sleeper.wait() == "2042"
+            assert sleeper.wait() == "2042 klp_caller"
         with target.sleeper() as another:
             target.wake()
-            assert another.wait() == "2042"
+            assert another.wait() == "2042 klp_caller"
 
 
 def test_forced(guest: Guest, livepatches: Livepatches, target: KlpTarget) -> None:
@@ -114,7 +120,7 @@ def test_forced(guest: Guest, livepatches: Livepatches, target: KlpTarget) -> No
         patch.wait()
         assert sleeper.asleep
         target.wake()
-        assert sleeper.wait() == "1042"
+        assert sleeper.wait() == "1042 original"
         assert patch.refuses("force", "1")  # no transition any more
 
 
@@ -141,7 +147,7 @@ def test_others_wait_to_be_disabled(guest: Guest, livepatches: Livepatches, targ
     ):
         assert patch.in_transition
         assert first.refuses("enabled", "0")
-        assert target.says == "klp_first"
+        assert target.says_other == "klp_first"
         target.wake()
         sleeper.wait()
         patch.wait()

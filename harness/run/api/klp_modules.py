@@ -23,18 +23,19 @@ class KlpTarget(Module):
     @property
     def says(self) -> str:
         """What klp_target_name() returns: "original", or the name of the livepatch that is in effect."""
-        return self.read("name")
+        return self._guest.line(f"{self.files}/name")
 
     @property
     def says_other(self) -> str:
         """What klp_target_other() returns."""
-        return self.read("other")
+        return self._guest.line(f"{self.files}/other")
 
     @contextlib.contextmanager
     def sleeper(self, file: str = "sleep") -> Iterator[Process]:
         """A process asleep in a function that klp_target_caller() called: in klp_target_callee(), or (`file`
-        "fault") in a page fault taken in klp_target_faulting(). It prints 1042 once it was woken; 2042 where
-        klp_target_caller() was the one of klp_caller."""
+        "fault") in a page fault taken in klp_target_faulting(). Once it was woken it prints what klp_target_caller()
+        returned, 1042, or 2042 where that was the one of klp_caller; and what klp_target_name(), called after it on
+        the way out of the kernel, said."""
         before = self.asleep
         with background(self._guest, f"cat {self.files}/{file}") as process:
             self._guest.wait_until(lambda: self.asleep == before + 1 and process.asleep, "asleep in klp_target")
@@ -46,7 +47,7 @@ class KlpTarget(Module):
     @property
     def asleep(self) -> int:
         """How many processes sleep in it."""
-        return int(self.read("asleep"))
+        return int(self._guest.line(f"{self.files}/asleep"))
 
     def wake(self) -> None:
         """Let all who sleep go on."""
@@ -105,7 +106,7 @@ class KlpStacks(Module):
         pid = int(self.read("kthread"))
         try:
             self._guest.wait_until(
-                lambda: self._guest.run(f"grep -q '^State:[[:space:]]*[SDI]' /proc/{pid}/status").ok, "kthread asleep"
+                lambda: self._guest.line(f"/proc/{pid}/stat").rpartition(") ")[2][0] in "SDI", "kthread asleep"
             )
             yield pid
         finally:

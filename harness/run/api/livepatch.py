@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import secrets
 from collections.abc import Iterator
 
 from harness.parse.transition import Held, held_tasks
@@ -64,13 +63,13 @@ class Livepatch(Module):
 
     def attribute(self, name: str) -> str:
         """A file of the patch in sysfs."""
-        return self._guest.read(f"{self.directory}/{name}").strip()
+        return self._guest.line(f"{self.directory}/{name}")
 
     def refuses(self, attribute: str, value: str) -> bool:
         """Whether writing `value` to a file of the patch is an error."""
         return not self._guest.run(f"echo {value} > {self.directory}/{attribute}").ok
 
-    def wait(self, *, seconds: float = 10.0) -> None:
+    def wait(self, *, seconds: float = 1.5) -> None:
         """Until every task has been switched."""
         self._guest.wait_until(lambda: not self.in_transition, f"{self.name}: transition finished", seconds=seconds)
 
@@ -94,27 +93,29 @@ class Livepatch(Module):
     def take_back(self) -> None:
         """Whatever state the patch is in, disable it, and remove the module."""
         enabled = f"{self.directory}/enabled"
-        self._guest.run(f"grep -qs 1 {enabled} && echo 0 > {enabled}")
+        self._guest.run(f"read -r on < {enabled} && [ $on = 1 ] && echo 0 > {enabled}")
         self.wait_gone()
         self._guest.check(f"[ ! -e /sys/module/{self.name} ] || rmmod {self.name}")
 
     def wait_gone(self) -> None:
         """Until the kernel has dropped the patch, and let go of its module."""
-        gone = f"[ ! -e {self.directory} ] && ! grep -qsv '^0$' /sys/module/{self.name}/refcnt"
-        self._guest.wait_until(lambda: self._guest.run(gone).ok, f"{self.name}: taken back", seconds=10.0)
+        module = f"/sys/module/{self.name}"
+        unused = f"! {{ read -r users < {module}/refcnt; }} 2>/dev/null || [ $users = 0 ]"
+        gone = f"[ ! -e {self.directory} ] && {{ {unused}; }}"
+        self._guest.wait_until(lambda: self._guest.run(gone).ok, f"{self.name}: taken back", seconds=1.5)
 
 
 class Transition:
     """What is known of the tasks in a transition. Made by `Livepatches.transition`."""
 
-    def __init__(self, guest: Guest, marker: str) -> None:
+    def __init__(self, guest: Guest, log: Process) -> None:
         self._guest = guest
-        self._marker = marker
+        self._log = log
 
     @property
     def held(self) -> list[Held]:
         """The tasks that the kernel tried to switch and could not, with its reasons, since the ``with`` began."""
-        return held_tasks(self._guest.check(f"dmesg | sed -n '/{self._marker}/,$p' | grep klp_try_switch_task: || :"))
+        return held_tasks(self._log.output)
 
     def reasons(self, task: Process | int) -> list[str]:
         """Why the kernel did not switch this task (a process, or a pid), once for each try."""
@@ -135,7 +136,7 @@ class Transition:
     def state(self, task: Process | int) -> int:
         """UNPATCHED or PATCHED, NO_TRANSITION outside of one."""
         pid = task.pid if isinstance(task, Process) else task
-        return int(self._guest.read(f"/proc/{pid}/patch_state"))
+        return int(self._guest.line(f"/proc/{pid}/patch_state"))
 
     def not_yet(self, goal: int) -> set[int]:
         """The tasks whose state is not `goal`."""
@@ -203,9 +204,14 @@ class Livepatches:
     @contextlib.contextmanager
     def transition(self) -> Iterator[Transition]:
         """Have the kernel say, for the length of the ``with``, which tasks hold a transition and why."""
-        marker = f"harness-{secrets.token_hex(4)}"
-        self._guest.check(f"echo '{_DEBUG_QUERY} +p' > {_DEBUG} && echo {marker} > /dev/kmsg")
-        try:
-            yield Transition(self._guest, marker)
-        finally:
-            self._guest.write(_DEBUG, f"{_DEBUG_QUERY} -p")
+        with background(self._guest, "dmesg --follow-new") as log:
+            self._guest.wait_until(lambda: self._says_something(log), "dmesg follows the kernel log")
+            self._guest.write(_DEBUG, f"{_DEBUG_QUERY} +p")
+            try:
+                yield Transition(self._guest, log)
+            finally:
+                self._guest.write(_DEBUG, f"{_DEBUG_QUERY} -p")
+
+    def _says_something(self, log: Process) -> bool:
+        """Whether a new line of the kernel log is seen there."""
+        return self._guest.run(f"echo harness: a transition is watched > /dev/kmsg; [ -s {log.output_file} ]").ok

@@ -67,9 +67,10 @@ class Module:
         return not self._guest.run(f"echo {shlex.quote(line)} > {self.files}/{file}").ok
 
     def ask(self, file: str, line: str) -> str:
-        """Hand `line` to the module's `file`, and return what it prints then, without the last line end."""
+        """Hand `line` to the module's `file`, and return the line that it prints then."""
         path = f"{self.files}/{file}"
-        return self._guest.check(f"echo {shlex.quote(line)} > {path} && cat {path}").rstrip("\n")
+        answer = 'read -r line && echo "$line"'
+        return self._guest.check(f"echo {shlex.quote(line)} > {path} && {{ {answer}; }} < {path}").strip()
 
 
 class Modules:

@@ -16,18 +16,24 @@ class Process:
 
     def __init__(self, guest: Guest, pid: int, output: str) -> None:
         self._guest = guest
-        self._output = output
+        self.output_file = output
         self.pid = pid
 
     @property
     def running(self) -> bool:
         """Whether it still runs; one that has ended and that nobody has asked for yet does not."""
-        return self._guest.run(f"grep -qs '^State:[[:space:]]*[^ZX]' /proc/{self.pid}/status").ok
+        return self._state not in ("", "Z", "X")
 
     @property
     def asleep(self) -> bool:
         """Whether it sleeps in the kernel."""
-        return self._guest.run(f"grep -qs '^State:[[:space:]]*[SD]' /proc/{self.pid}/status").ok
+        return self._state in ("S", "D")
+
+    @property
+    def _state(self) -> str:
+        """The letter in /proc/PID/stat; "" where it is gone."""
+        told = self._guest.run(f'[ -e /proc/{self.pid}/stat ] && read -r line < /proc/{self.pid}/stat && echo "$line"')
+        return told.output.rpartition(") ")[2][:1] if told.ok else ""
 
     @property
     def preempted(self) -> int:
@@ -37,7 +43,7 @@ class Process:
     @property
     def output(self) -> str:
         """What it has printed so far, without the last line end."""
-        return self._guest.read(self._output).rstrip("\n")
+        return self._guest.read(self.output_file).rstrip("\n")
 
     def wait(self, *, seconds: float = 5.0) -> str:
         """Wait until it has ended; returns its output."""

@@ -1,0 +1,27 @@
+"""The livepatch core's words about tasks that it could not switch."""
+
+from __future__ import annotations
+
+from harness.parse.transition import Held, held_tasks
+
+LOG = """\
+[   12.000000] livepatch: 'klp_caller': starting patching transition
+[   12.000100] livepatch: klp_try_switch_task: swapper/1:0 is running
+[   12.000200] livepatch: klp_try_switch_task: cat:123 is sleeping on function klp_target_caller
+[   12.000300] harness: something else: klp_try_switch_task: no
+[   13.000000] livepatch: klp_try_switch_task: a b:c:7 has an unreliable stack\r
+[   13.000000] livepatch: 'klp_caller': patching complete
+"""
+
+
+def test_every_task_held_is_named_with_the_reason():
+    assert held_tasks(LOG) == [
+        Held("swapper/1", 0, "is running"),
+        Held("cat", 123, "is sleeping on function klp_target_caller"),
+        Held("a b:c", 7, "has an unreliable stack"),
+    ]
+
+
+def test_nothing_is_held_where_nothing_is_said():
+    assert held_tasks("") == []
+    assert held_tasks("[    1.000000] livepatch: enabling patch 'x'") == []
