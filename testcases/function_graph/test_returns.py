@@ -7,7 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from harness.run.api.guest import Guest
-from harness.run.api.modules import Livepatches, Modules
+from harness.run.api.livepatch import Livepatches
+from harness.run.api.modules import Modules
 from harness.run.api.tracefs import Tracefs
 
 STACK = ["calls_stack_inner", "calls_stack_middle", "calls_stack_outer", "show_stack"]

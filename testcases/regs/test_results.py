@@ -6,7 +6,8 @@ from collections.abc import Iterator
 import pytest
 
 from harness.run.api.guest import Guest
-from harness.run.api.modules import Livepatches, Modules
+from harness.run.api.livepatch import Livepatches
+from harness.run.api.modules import Modules
 from harness.run.api.tracefs import Tracefs
 from harness.run.api.watch import Watches
 
