@@ -22,7 +22,7 @@ from harness.model.progress import Progress
 from harness.parse import make_log
 from harness.parse.kconfig import parse_dotconfig
 
-from . import command, kconfig, testmodules
+from . import command, kconfig, klp_relocations, testmodules
 from .cache import cache_dir, published
 from .materialize import held_source, materialize
 from .patches import apply_series
@@ -226,7 +226,8 @@ class _Builder:
             goal = payload / "testcases"
             goal.mkdir(parents=True)
             for name in prepared.names:
-                shutil.copyfile(self.workspace.modules / f"{name}.ko", goal / f"{name}.ko")
+                module = (self.workspace.modules / f"{name}.ko").read_bytes()
+                (goal / f"{name}.ko").write_bytes(klp_relocations.convert(module))
         return prepared.left_out
 
     def _collect(self, payload: Path) -> None:

@@ -12,7 +12,8 @@ from harness.parse.instrumentation import Instrumentation
 from .api import leftovers
 from .api.guest import Guest
 from .api.kernelfiles import KernelFiles
-from .api.modules import Livepatches, Modules
+from .api.livepatch import Livepatches
+from .api.modules import Modules
 from .api.text import Text
 from .api.tracefs import Tracefs
 from .api.watch import Watches

@@ -41,6 +41,7 @@ def finished(run_dir: Path, plan: Plan, *, any_keyword: bool = False) -> RunResu
     told = results.properties
     fits = (
         results.ended in _OVER
+        and bool(results.results)  # else nothing was collected: a mistake in the tests
         and (told.get("kernel_key"), told.get("board")) == (plan.kernel, plan.board)
         and told.get("suites") == [plan.suite]
         and (any_keyword or told.get("keyword") in ("", plan.keyword))

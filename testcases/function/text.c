@@ -38,12 +38,12 @@ static const struct harness_file files[] = {
 	{ }
 };
 
-static int __init notrace text_start(void)
+static int __init text_start(void)
 {
 	return harness_files(files);
 }
 
-static void __exit notrace text_stop(void)
+static void __exit text_stop(void)
 {
 	harness_files_remove();
 }

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from harness.run.api.guest import Guest
-from harness.run.api.modules import Livepatches, Modules
+from harness.run.api.livepatch import Livepatches
+from harness.run.api.modules import Modules
 from harness.run.api.tracefs import Tracefs
 
 STACK = ["calls_stack_inner", "calls_stack_middle", "calls_stack_outer", "show_stack"]
@@ -33,6 +34,26 @@ def test_return_values(tracefs: Tracefs, modules: Modules, needs: Callable[..., 
     assert [int(call.retval or "-1", 16) for call in (left, right, *left.calls)] == [0xC, 0x7C, 0x1, 0x2]
     assert int(values[0] or "0", 16) == 0xFFFF_FFFF_FFFF_FFFF ^ 0x0123_4567_89AB_CDEF
     assert int(values[1] or "0", 16) & 0xFFFF_FFFF == (1 << 32) - 22
+
+
+def test_return_addresses(tracefs: Tracefs, modules: Modules, needs: Callable[..., None]) -> None:
+    """funcgraph-retaddr shows where each call returns to, the caller itself (ftrace.rst, "funcgraph-retaddr")."""
+    needs("FUNCTION_GRAPH_RETADDR")
+    with (
+        modules.load("calls") as calls,
+        tracefs.filter("calls_tree_*"),
+        tracefs.option("funcgraph-retaddr", True),
+        tracefs.tracer("function_graph") as trace,
+    ):
+        calls.read("tree")
+        pairs = re.findall(r"calls_tree_(\w+).*<-(\w+)", trace.text)
+    assert sorted(pairs) == sorted(
+        [
+            ("root", "show_tree"),
+            *[("left", "calls_tree_root"), ("right", "calls_tree_root"), ("left", "calls_tree_right")],
+            *[("leaf", "calls_tree_left")] * 4,
+        ]
+    )
 
 
 def _names(stack: str) -> list[str]:
@@ -102,11 +123,11 @@ def test_kretprobe_on_the_same_function(tracefs: Tracefs, modules: Modules) -> N
     mechanisms that replace the same return address."""
     with (
         modules.load("calls") as calls,
-        tracefs.instance("graph") as instance,
-        instance.filter("calls_tree_*"),
-        instance.tracer("function_graph") as nested,
-        tracefs.probe("r:left calls_tree_left value=$retval:x64", "r:root calls_tree_root value=$retval:x64"),
-        tracefs.recording() as trace,
+        tracefs.filter("calls_tree_*"),
+        tracefs.tracer("function_graph") as nested,
+        tracefs.instance("probes") as instance,
+        instance.probe("r:left calls_tree_left value=$retval:x64", "r:root calls_tree_root value=$retval:x64"),
+        instance.recording() as trace,
     ):
         assert calls.read("tree") == "464"
         values = re.findall(r" (left|root): .* value=(0x[0-9a-f]+)", trace.text)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import pytest
 
 from harness.run.api.guest import Guest
+from harness.run.api.livepatch import Livepatches
 from harness.run.api.modules import Module, Modules
 from harness.run.api.tracefs import ROOT, Tracefs
 from harness.run.api.watch import Watches
@@ -61,24 +62,26 @@ def _toggled(file: str, on: str, off: str) -> str:
     return f"echo {on} > {file}; echo {off} > {file}"
 
 
-def test_everything_at_once(hammer: Hammer, guest: Guest, tracefs: Tracefs, modules: Modules, watches: Watches) -> None:
+def test_everything_at_once(
+    hammer: Hammer, tracefs: Tracefs, modules: Modules, livepatches: Livepatches, watches: Watches
+) -> None:
     """Function tracer, graph tracer, another ops, kprobes, kretprobes and a livepatch come and go, each in a loop of
     its own. Every result is right, and an ops that stays attached all the time counts every single call."""
     with contextlib.ExitStack() as stack:
-        graph = stack.enter_context(tracefs.instance("graph"))
-        for instance in (tracefs, graph):
+        other = stack.enter_context(tracefs.instance("other"))
+        for instance in (tracefs, other):
             stack.enter_context(instance.filter("hammer_*"))
             stack.enter_context(instance.value("tracing_on", "0"))  # calls are taken, nothing is kept
         stack.enter_context(tracefs.probe(*_PROBES))
         constant = [stack.enter_context(watches.attach(f"hammer_{name}")) for name in ("mix", "add", "inner")]
         toggles = [
-            _toggled(f"{ROOT}/current_tracer", "function", "nop"),
-            _toggled(f"{graph.root}/current_tracer", "function_graph", "nop"),
+            _toggled(f"{other.root}/current_tracer", "function", "nop"),
+            _toggled(f"{ROOT}/current_tracer", "function_graph", "nop"),
             _toggled(f"{ROOT}/events/harness/enable", "1", "0"),
             watches.toggled("hammer_*", "args"),
         ]
-        if "klp_hammer" not in modules.left_out:
-            toggles.append(modules.livepatch_toggled("klp_hammer"))
+        if modules.available("klp_hammer"):
+            toggles.append(livepatches.toggled("klp_hammer"))
         done = hammer.while_toggling(*toggles)
         counted = [watch.seen().hits for watch in constant]
     assert done.wrong == 0

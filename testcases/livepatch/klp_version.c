@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // harness: needs CONFIG_LIVEPATCH
 /* A livepatch that replaces what /proc/version prints. */
-#include <linux/livepatch.h>
-#include <linux/module.h>
 #include <linux/seq_file.h>
+
+#include "klp_patch.h"
 
 static int harness_version_proc_show(struct seq_file *m, void *v)
 {
@@ -23,17 +23,4 @@ static struct klp_object objects[] = {
 
 static struct klp_patch patch = { .mod = THIS_MODULE, .objs = objects };
 
-static int __init klp_version_init(void)
-{
-	return klp_enable_patch(&patch);
-}
-
-static void __exit klp_version_exit(void)
-{
-}
-
-module_init(klp_version_init);
-module_exit(klp_version_exit);
-MODULE_DESCRIPTION("livepatch of version_proc_show");
-MODULE_LICENSE("GPL");
-MODULE_INFO(livepatch, "Y");
+KLP_MODULE("livepatch of version_proc_show");

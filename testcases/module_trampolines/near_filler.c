@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * fill: leaves no free address within 128 MB of the kernel image, until this module is unloaded, so that modules
- * loaded meanwhile come to lie beyond the reach of a direct branch; "and far away": none beyond 192 MB either, so that
- * they lie just out of reach. Only addresses are taken, no memory.
+ * loaded meanwhile come to lie beyond the reach of a direct branch; "and far away": none much farther away either, so
+ * that they lie just out of reach. Only addresses are taken, no memory.
  */
 #include <linux/vmalloc.h>
 #include <linux/workqueue.h>
@@ -33,10 +33,39 @@ static notrace int fill_range(unsigned long start, unsigned long end)
 	return 0;
 }
 
+static notrace void release(unsigned int keep)
+{
+	while (used > keep)
+		free_vm_area(areas[--used]);
+}
+
+/* Whether the kernel still finds room for a module, by asking it for some. */
+static notrace bool module_fits(void)
+{
+	void *(*alloc)(int type, size_t size) = (void *)harness_lookup("execmem_alloc");
+	void (*give_back)(void *memory) = (void *)harness_lookup("execmem_free");
+	void *(*old_alloc)(unsigned long size) = (void *)harness_lookup("module_alloc");
+	void (*old_give_back)(void *memory) = (void *)harness_lookup("module_memfree");
+	void *memory = NULL;
+
+	if (alloc && give_back) {
+		memory = alloc(0 /* EXECMEM_DEFAULT */, SZ_1M);
+		if (memory)
+			give_back(memory);
+	} else if (old_alloc && old_give_back) {
+		memory = old_alloc(SZ_1M);
+		if (memory)
+			old_give_back(memory);
+	}
+	return memory;
+}
+
 static notrace int fill(char *what)
 {
 	unsigned long first = harness_lookup("_text"), end = harness_lookup("_end");
 	struct work_struct *free_init = (void *)harness_lookup("init_free_wq");
+	unsigned long room;
+	unsigned int near;
 	int ret;
 
 	get_area = (void *)harness_lookup("__get_vm_area_caller");
@@ -47,10 +76,16 @@ static notrace int fill(char *what)
 	/* the init sections of modules loaded before, this one's too, are given back by a worker */
 	flush_work(free_init);
 	ret = fill_range(first - REACH, end + REACH);
-	if (!ret && !strcmp(what, "and far away"))
-		ret = fill_range(first - SZ_2G, first - REACH - SZ_64M) ?:
-		      fill_range(end + REACH + SZ_64M, end + SZ_2G);
-	return ret;
+	if (ret || strcmp(what, "and far away"))
+		return ret;
+	near = used;
+	for (room = SZ_64M; room < SZ_1G; room *= 2) {
+		ret = fill_range(first - SZ_2G, first - REACH - room) ?: fill_range(end + REACH + room, end + SZ_2G);
+		if (ret || module_fits())
+			return ret;
+		release(near);
+	}
+	return 0;
 }
 
 static const struct harness_file files[] = {
@@ -58,16 +93,15 @@ static const struct harness_file files[] = {
 	{ }
 };
 
-static int __init notrace near_filler_start(void)
+static int __init near_filler_start(void)
 {
 	return harness_files(files);
 }
 
-static void __exit notrace near_filler_stop(void)
+static void __exit near_filler_stop(void)
 {
 	harness_files_remove();
-	while (used)
-		free_vm_area(areas[--used]);
+	release(0);
 }
 
 module_init(near_filler_start);

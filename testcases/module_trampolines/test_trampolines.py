@@ -8,7 +8,8 @@ import pytest
 
 from harness.parse.trace import function_calls
 from harness.run.api.guest import Guest
-from harness.run.api.modules import Livepatches, Module, Modules
+from harness.run.api.livepatch import Livepatches
+from harness.run.api.modules import Module, Modules
 from harness.run.api.text import Text
 from harness.run.api.tracefs import Tracefs
 from harness.run.api.watch import Watches

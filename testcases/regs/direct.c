@@ -82,12 +82,12 @@ static const struct harness_file files[] = {
 	{ }
 };
 
-static int __init notrace direct_start(void)
+static int __init direct_start(void)
 {
 	return harness_files(files);
 }
 
-static void __exit notrace direct_stop(void)
+static void __exit direct_stop(void)
 {
 	harness_files_remove();
 	store_detach(NULL);

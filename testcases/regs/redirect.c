@@ -86,13 +86,13 @@ static const struct harness_file files[] = {
 	{ }
 };
 
-static int __init notrace redirect_start(void)
+static int __init redirect_start(void)
 {
 	free_filter = (void *)harness_lookup("ftrace_free_filter");
 	return harness_files(files);
 }
 
-static void __exit notrace redirect_stop(void)
+static void __exit redirect_stop(void)
 {
 	unsigned int slot;
 

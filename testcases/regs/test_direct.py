@@ -26,10 +26,10 @@ def test_direct_call_next_to_tracers(tracefs: Tracefs, modules: Modules, tracers
     with contextlib.ExitStack() as stack:
         calls = stack.enter_context(modules.placed("calls", place))
         direct = stack.enter_context(modules.load("direct"))
-        for number, tracer in enumerate(TRACERS[tracers]):
-            instance = stack.enter_context(tracefs.instance(f"direct{number}"))
-            stack.enter_context(instance.filter("calls_args", "calls_saved"))
-            stack.enter_context(instance.tracer(tracer))
+        for tracer in TRACERS[tracers]:
+            where = stack.enter_context(tracefs.instance("direct")) if tracer == "function" else tracefs
+            stack.enter_context(where.filter("calls_args", "calls_saved"))
+            stack.enter_context(where.tracer(tracer))
         seen = []
         for function, file in (("calls_args", "args"), ("calls_saved", "saved")):
             direct.write("attach", function)

@@ -38,8 +38,8 @@ def test_ftrace_regs(modules: Modules, watches: Watches, text: Text, needs: Call
 
 @PLACES
 def test_pt_regs(modules: Modules, watches: Watches, text: Text, needs: Callable[..., None], place: str) -> None:
-    """An ops with SAVE_REGS sees all of x0–x30, sp, pc and a pstate of EL1: ftrace_regs_caller "will write out a
-    complete pt_regs" (changes from v1), "dump the complete register set for inspection" (v6)."""
+    """An ops with SAVE_REGS sees all of x0–x30, sp and pc: ftrace_regs_caller "will write out a complete pt_regs"
+    (changes from v1), "dump the complete register set for inspection" (v6)."""
     needs("DYNAMIC_FTRACE_WITH_REGS")
     with modules.placed("calls", place) as calls, watches.attach("calls_saved", "regs") as watch:
         caller = _around_the_call(calls)
@@ -48,11 +48,21 @@ def test_pt_regs(modules: Modules, watches: Watches, text: Text, needs: Callable
     assert seen.hits == 1
     assert (seen.ip, seen.parent_ip) == (site.ip, caller["lr"])
     seen_registers = dict(seen.registers)
-    assert seen_registers.pop("pstate") & 0xF == 0x5  # PSR_MODE_EL1h
+    seen_registers.pop("pstate")  # the next test's
     seen_registers.pop("x9")  # holds lr since the function's first instruction
     seen_registers.pop("x18")  # the platform's
     expected = {"sp": caller["sp"], "x29": caller["fp"], "x30": caller["lr"], "pc": site.ip + 4}
     assert seen_registers == ARGUMENTS | SCRATCH | CALLEE_SAVED | expected
+
+
+def test_pstate(modules: Modules, watches: Watches, needs: Callable[..., None]) -> None:
+    """The pstate in a "complete pt_regs" is that of the kernel at EL1, and not what happened to be on the stack."""
+    needs("DYNAMIC_FTRACE_WITH_REGS")
+    with modules.load("calls") as calls, watches.attach("calls_saved", "regs") as watch:
+        calls.read("saved")
+        pstate = watch.seen().registers["pstate"]
+    assert pstate >> 32 == 0
+    assert pstate & 0xF == 0x5  # PSR_MODE_EL1h
 
 
 @PLACES

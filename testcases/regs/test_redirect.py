@@ -51,5 +51,5 @@ def test_only_one_may(modules: Modules) -> None:
     (kernel/trace/ftrace.c: __ftrace_hash_update_ipmodify)."""
     with modules.load("calls"), modules.load("redirect") as redirect:
         redirect.write("attach", "0 calls_wide")
-        assert not redirect.try_write("attach", "1 calls_wide")
-        assert redirect.try_write("attach", "1 calls_negative")
+        assert redirect.refuses("attach", "1 calls_wide")
+        redirect.write("attach", "1 calls_negative")

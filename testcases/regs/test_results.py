@@ -6,7 +6,8 @@ from collections.abc import Iterator
 import pytest
 
 from harness.run.api.guest import Guest
-from harness.run.api.modules import Livepatches, Modules
+from harness.run.api.livepatch import Livepatches
+from harness.run.api.modules import Modules
 from harness.run.api.tracefs import Tracefs
 from harness.run.api.watch import Watches
 
@@ -32,13 +33,13 @@ def _untraced(by: "Means") -> Iterator[None]:
 
 @contextlib.contextmanager
 def _function(by: "Means") -> Iterator[None]:
-    with by.tracefs.filter("calls_*"), by.tracefs.tracer("function"):
+    with by.tracefs.instance("function") as instance, instance.filter("calls_*"), instance.tracer("function"):
         yield
 
 
 @contextlib.contextmanager
 def _graph(by: "Means") -> Iterator[None]:
-    with by.tracefs.instance("graph") as instance, instance.filter("calls_*"), instance.tracer("function_graph"):
+    with by.tracefs.filter("calls_*"), by.tracefs.tracer("function_graph"):
         yield
 
 

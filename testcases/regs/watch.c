@@ -180,13 +180,13 @@ static const struct harness_file files[] = {
 	{ }
 };
 
-static int __init notrace watch_start(void)
+static int __init watch_start(void)
 {
 	free_filter = (void *)harness_lookup("ftrace_free_filter");
 	return harness_files(files);
 }
 
-static void __exit notrace watch_stop(void)
+static void __exit watch_stop(void)
 {
 	int slot;
 

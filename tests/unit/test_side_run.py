@@ -16,11 +16,17 @@ from harness.run.side_run import Ended, Plan, SideRuns, finished
 PLAN = Plan(kernel="k1", board="qemu-virt", suite="testcases", keyword="(test_a.py and test_a)")
 
 
-def recorded(directory: Path, *, ended: str | None = "complete", **properties: object) -> Path:
+def recorded(
+    directory: Path,
+    *,
+    ended: str | None = "complete",
+    planned: tuple[str, ...] = ("testcases/a",),
+    **properties: object,
+) -> Path:
     """A run's directory with the events of a run of PLAN, with some `properties` different."""
     told = {"kernel_key": "k1", "board": "qemu-virt", "suites": ["testcases"], "keyword": PLAN.keyword}
     told |= {"testcases": key_of_testcases()} | properties
-    events = [{"kind": "run", "time": 1.0, **told}, {"kind": "planned", "time": 1.0, "tests": ["testcases/a"]}]
+    events = [{"kind": "run", "time": 1.0, **told}, {"kind": "planned", "time": 1.0, "tests": planned}]
     if ended:
         events.append({"kind": "ended", "time": 2.0, "why": ended})
     directory.mkdir(parents=True)
@@ -48,6 +54,7 @@ def test_a_run_of_the_whole_suite_stands_for_some_of_it(tmp_path):
         {"ended": "interrupted"},
         {"ended": f"{NOT_BOOTED}: the kernel panicked"},
         {"ended": None},
+        {"planned": ()},
     ],
     ids=str,
 )

@@ -1,4 +1,4 @@
-"""The testcases' own kernel modules and livepatches, unloaded at the end of every ``with``."""
+"""The testcases' own kernel modules, unloaded at the end of every ``with``."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ from harness.model.kernel import Build
 
 from .guest import Guest
 
-_DIRECTORY = "/payload/testcases"
+DIRECTORY = "/payload/testcases"
 _DEBUGFS = "/sys/kernel/debug"
 _FULL_REGION = "RANDOMIZE_MODULE_REGION_FULL"
 REACH = 128 << 20  # bytes that a direct branch reaches, either way
-_LIVEPATCH = "/sys/kernel/livepatch"
 
 
 class Module:
@@ -29,20 +28,22 @@ class Module:
 
     def insert(self, **parameters: object) -> None:
         """insmod, with module parameters."""
-        given = " ".join(f"{key}={value}" for key, value in parameters.items())
-        self._guest.check(f"insmod {_DIRECTORY}/{self.name}.ko {given}")
+        self._guest.check(_insmod(self.name, parameters))
 
     def remove(self) -> None:
         """rmmod."""
         self._guest.check(f"rmmod {self.name}")
 
     def distances(self) -> tuple[int, int]:
-        """Bytes between the module's text and the kernel's, by /proc/kallsyms: the nearest ends, the farthest."""
-        found = self._guest.check(f"grep -E ' (_text|_etext)$| [tT] .*\\[{self.name}\\]$' /proc/kallsyms")
-        rows = [line.split() for line in found.splitlines()]
-        ends = [int(row[0], 16) for row in rows if row[2] in ("_text", "_etext")]
-        gaps = [abs(int(row[0], 16) - end) for row in rows if len(row) > 3 for end in ends]
-        return min(gaps), max(gaps)
+        """By /proc/kallsyms, bytes between the module's text and what is nearest of the kernel's, and the most that
+        there are between it and ftrace_caller, which its calls have to reach."""
+        wanted = "_text|_etext|ftrace_caller"
+        found = self._guest.check(f"grep -E ' ({wanted})$| [tT] .*\\[{self.name}\\]$' /proc/kallsyms")
+        rows = [(int(row[0], 16), row[2], len(row)) for row in map(str.split, found.splitlines())]
+        kernel = {name: address for address, name, columns in rows if columns == 3}
+        ours = [address for address, _, columns in rows if columns > 3]
+        nearest = min(abs(address - kernel[end]) for address in ours for end in ("_text", "_etext"))
+        return nearest, max(abs(address - kernel["ftrace_caller"]) for address in ours)
 
     @property
     def loaded(self) -> bool:
@@ -61,9 +62,14 @@ class Module:
         """Hand `line` to the module's `file`; the test fails when the module refuses it."""
         self._guest.write(f"{self.files}/{file}", line)
 
-    def try_write(self, file: str, line: str) -> bool:
-        """Like `write`, and tell whether the module took it."""
-        return self._guest.run(f"echo {shlex.quote(line)} > {self.files}/{file}").ok
+    def refuses(self, file: str, line: str) -> bool:
+        """Whether the module's `file` does not take `line`."""
+        return not self._guest.run(f"echo {shlex.quote(line)} > {self.files}/{file}").ok
+
+    def ask(self, file: str, line: str) -> str:
+        """Hand `line` to the module's `file`, and return what it prints then, without the last line end."""
+        path = f"{self.files}/{file}"
+        return self._guest.check(f"echo {shlex.quote(line)} > {path} && cat {path}").rstrip("\n")
 
 
 class Modules:
@@ -82,41 +88,38 @@ class Modules:
         try:
             yield module
         finally:
-            if module.loaded:
-                module.remove()
+            self._guest.check(f"[ ! -e /sys/module/{name} ] || rmmod {name}")
+
+    def refused(self, name: str, **parameters: object) -> str:
+        """Load the module `name`, which the kernel has to refuse; returns the error that insmod tells."""
+        self.require(name)
+        done = self._guest.run(_insmod(name, parameters))
+        if done.ok:
+            self._guest.run(f"rmmod {name}")
+        assert not done.ok, f"the kernel took {name}"
+        return done.output.strip().rpartition(": ")[2]
 
     @contextlib.contextmanager
     def placed(self, name: str, place: str) -> Iterator[Module]:
-        """Load the module `name` where it is wanted: ``near`` the kernel, ``far`` (just beyond a direct branch's reach)
-        or ``farthest`` from it (as far as the kernel puts modules). The test fails when it does not lie there."""
+        """Load the module `name` where it is wanted: ``near`` the kernel, ``far`` from it (beyond a direct branch's
+        reach, but not much, where the kernel has room for it there) or ``farthest`` (beyond, where the kernel likes to
+        put it). The test fails when it does not lie there."""
         with contextlib.ExitStack() as stack:
             if place != "near":
                 filler = stack.enter_context(self.load("near_filler"))
                 filler.write("fill", "and far away" if place == "far" else "near")
             module = stack.enter_context(self.load(name))
-            nearest, farthest = module.distances()
-            if place == "near" and farthest >= REACH and self._build.config.get(_FULL_REGION) == "y":
+            nearest, call = module.distances()
+            if place == "near" and call >= REACH and self._build.config.get(_FULL_REGION) == "y":
                 pytest.skip(f"this kernel has CONFIG_{_FULL_REGION}: its modules lie anywhere within 2 GB")
-            right = {
-                "near": farthest < REACH,
-                "far": nearest >= REACH and farthest < 2 * REACH,
-                "farthest": nearest >= REACH,
-            }[place]
-            assert right, f"{name} was to lie {place}, but lies {nearest >> 20} to {farthest >> 20} MB from the kernel"
+            right = call < REACH if place == "near" else nearest >= REACH
+            lies = f"{nearest >> 20} MB from the kernel, {call >> 20} MB from ftrace_caller"
+            assert right, f"{name} was to lie {place}, but lies {lies}"
             yield module
 
-    @property
-    def left_out(self) -> dict[str, str]:
-        """The modules that this kernel can't have, each with the reason."""
-        return self._build.left_out
-
-    def livepatch_toggled(self, name: str) -> str:
-        """Shell commands that load a livepatch, disable it when its transition is over, and unload it."""
-        sys = f"{_LIVEPATCH}/{name}"
-        return (
-            f"insmod {_DIRECTORY}/{name}.ko; while grep -qs 1 {sys}/transition; do :; done; "
-            f"echo 0 > {sys}/enabled; while [ -e {sys} ]; do :; done; while ! rmmod {name}; do :; done 2> /dev/null"
-        )
+    def available(self, name: str) -> bool:
+        """Whether the module `name` could be built for this kernel."""
+        return name not in self._build.left_out
 
     def require(self, name: str) -> None:
         """Skip the test where the module `name` could not be built for this kernel, with the reason."""
@@ -124,49 +127,7 @@ class Modules:
             pytest.skip(f"{name}: {self._build.left_out[name]}")
 
 
-class Livepatch:
-    """One loaded livepatch."""
-
-    def __init__(self, guest: Guest, name: str) -> None:
-        self._guest = guest
-        self.name = name
-
-    @property
-    def in_transition(self) -> bool:
-        return self._guest.read(f"{_LIVEPATCH}/{self.name}/transition").strip() == "1"
-
-    def wait(self) -> None:
-        """Until every task has been switched."""
-        self._guest.wait_until(lambda: not self.in_transition, f"{self.name}: transition finished", seconds=10.0)
-
-    def disable(self) -> None:
-        """Take the patch back, and wait until it is gone."""
-        self._guest.write(f"{_LIVEPATCH}/{self.name}/enabled", "0")
-        self.wait_gone()
-
-    def wait_gone(self) -> None:
-        """Until the kernel has dropped the patch."""
-        gone = f"{_LIVEPATCH}/{self.name}"
-        self._guest.wait_until(lambda: not self._guest.exists(gone), f"{self.name}: taken back", seconds=10.0)
-
-
-class Livepatches:
-    """Loads livepatch modules."""
-
-    def __init__(self, guest: Guest, modules: Modules) -> None:
-        self._guest = guest
-        self._modules = modules
-
-    @contextlib.contextmanager
-    def load(self, name: str) -> Iterator[Livepatch]:
-        """Load the livepatch module `name`; the end of the ``with`` disables it if need be, and unloads it."""
-        self._modules.require(name)
-        with self._modules.load(name):
-            patch = Livepatch(self._guest, name)
-            try:
-                yield patch
-            finally:
-                if self._guest.exists(f"{_LIVEPATCH}/{name}"):
-                    patch.disable()
-                released = f"[ $(cat /sys/module/{name}/refcnt) = 0 ]"
-                self._guest.wait_until(lambda: self._guest.run(released).ok, f"{name}: no longer in use")
+def _insmod(name: str, parameters: dict[str, object]) -> str:
+    """The command that inserts the module `name`."""
+    given = (shlex.quote(f"{key}={value}") for key, value in parameters.items())
+    return " ".join(["insmod", f"{DIRECTORY}/{name}.ko", *given])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 from collections.abc import Iterator
 
 from harness.parse.trace import GraphCall, TraceCall, function_calls, graph_calls, stack_traces
@@ -24,6 +25,10 @@ class Tracefs:
 
     def write(self, name: str, text: str, *, append: bool = False) -> None:
         self._guest.write(f"{self.root}/{name}", text, append=append)
+
+    def accepts(self, name: str, text: str) -> bool:
+        """Append `text` to the file `name`, and tell whether the kernel took it."""
+        return self._guest.run(f"echo {shlex.quote(text)} >> {self.root}/{name}").ok
 
     @contextlib.contextmanager
     def tracer(self, name: str) -> Iterator[Trace]:
@@ -87,20 +92,21 @@ class Tracefs:
             self._guest.check(f"rmdir {root}")
 
     @contextlib.contextmanager
-    def probe(self, *definitions: str, group: str = "harness") -> Iterator[None]:
-        """Kprobe events (``p:NAME SYMBOL args``, ``r:NAME SYMBOL``), enabled, for the length of the ``with``."""
+    def probe(self, *definitions: str, group: str = "harness", file: str = "kprobe_events") -> Iterator[None]:
+        """Kprobe events (``p:NAME SYMBOL args``, ``r:NAME SYMBOL``), in ``dynamic_events`` fprobes too, for the length
+        of the ``with``: known everywhere, enabled in this tracing directory."""
         enable = f"{self.root}/events/{group}/enable"
         try:
             for definition in definitions:
                 kind, _, rest = definition.partition(":")
-                self.write("kprobe_events", f"{kind}:{group}/{rest}", append=True)
+                self._guest.write(f"{ROOT}/{file}", f"{kind}:{group}/{rest}", append=True)
             self._guest.write(enable, "1")
             yield
         finally:
             if self._guest.exists(enable):
                 self._guest.write(enable, "0")
             for name in (definition.partition(":")[2].split()[0] for definition in definitions):
-                self._guest.run(f"echo -:{group}/{name} >> {self.root}/kprobe_events")
+                self._guest.run(f"echo -:{group}/{name} >> {ROOT}/{file}")
 
     @contextlib.contextmanager
     def profile(self) -> Iterator[Profile]:

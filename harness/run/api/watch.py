@@ -48,10 +48,10 @@ class Watches:
     def would_attach(self, function: str, kind: str) -> bool:
         """Whether the kernel takes such an ops; it is taken away again at once."""
         slot = self._free[0]
-        taken = self._module.try_write("attach", f"{slot} {kind} {function}")
-        if taken:
-            self._module.write("detach", str(slot))
-        return taken
+        if self._module.refuses("attach", f"{slot} {kind} {function}"):
+            return False
+        self._module.write("detach", str(slot))
+        return True
 
     def toggled(self, function: str, kind: str) -> str:
         """Shell commands that attach an ops and take it away again."""

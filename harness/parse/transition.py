@@ -1,0 +1,24 @@
+"""What the livepatch core says of the tasks that it could not switch, where its debug messages are on."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_LINE = re.compile(r"livepatch: klp_try_switch_task: (?P<comm>.+):(?P<pid>\d+) (?P<reason>(?:is|has) .+)$")
+
+
+@dataclass(frozen=True)
+class Held:
+    """A task that one try left as it was: ``cat`` ``123`` ``is sleeping on function caller``. Idle tasks have pid 0
+    and the name ``swapper/CPU``."""
+
+    comm: str
+    pid: int
+    reason: str
+
+
+def held_tasks(text: str) -> list[Held]:
+    """The tasks named in kernel log `text`, in order, once for each try."""
+    matches = (_LINE.search(line.rstrip()) for line in text.splitlines())
+    return [Held(match["comm"], int(match["pid"]), match["reason"]) for match in matches if match]

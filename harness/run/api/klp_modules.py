@@ -1,0 +1,132 @@
+"""The modules that testcases/livepatch patches and looks at: klp_target, and klp_stacks."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from .guest import Guest
+from .modules import Module
+from .process import Process, background
+
+_RETURN_ADDRESS = re.compile(r"(?P<function>[^\s+]+)\+(?P<offset>0x[0-9a-f]+)/(?P<size>0x[0-9a-f]+)")
+
+
+class KlpTarget(Module):
+    """klp_target.c: functions that tell which of them ran, and functions to sleep in."""
+
+    def __init__(self, guest: Guest) -> None:
+        super().__init__(guest, "klp_target")
+
+    @property
+    def says(self) -> str:
+        """What klp_target_name() returns: "original", or the name of the livepatch that is in effect."""
+        return self.read("name")
+
+    @property
+    def says_other(self) -> str:
+        """What klp_target_other() returns."""
+        return self.read("other")
+
+    @contextlib.contextmanager
+    def sleeper(self, file: str = "sleep") -> Iterator[Process]:
+        """A process asleep in a function that klp_target_caller() called: in klp_target_callee(), or (`file`
+        "fault") in a page fault taken in klp_target_faulting(). It prints 1042 once it was woken; 2042 where
+        klp_target_caller() was the one of klp_caller."""
+        before = self.asleep
+        with background(self._guest, f"cat {self.files}/{file}") as process:
+            self._guest.wait_until(lambda: self.asleep == before + 1 and process.asleep, "asleep in klp_target")
+            try:
+                yield process
+            finally:
+                self.wake()
+
+    @property
+    def asleep(self) -> int:
+        """How many processes sleep in it."""
+        return int(self.read("asleep"))
+
+    def wake(self) -> None:
+        """Let all who sleep go on."""
+        self.write("wake")
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One return address of a stack trace."""
+
+    function: str
+    offset: int  # in the function
+    size: int  # of the function
+
+
+@dataclass(frozen=True)
+class SleepingTask:
+    """A task that sleeps, and the number of entries in its reliable stack trace; negative: the error instead."""
+
+    pid: int
+    comm: str
+    kthread: bool
+    entries: int
+
+
+class KlpStacks(Module):
+    """klp_stacks.c: stack traces of sleeping tasks, and kernel threads to take them of."""
+
+    def __init__(self, guest: Guest) -> None:
+        super().__init__(guest, "klp_stacks")
+
+    def reliable(self, pid: int) -> list[Frame] | None:
+        """stack_trace_save_tsk_reliable() of the task, innermost first; None where the kernel says it can't tell."""
+        self.write("pid", str(pid))
+        text = self.read("reliable")
+        return None if text.startswith("error -22") else _frames(text)
+
+    def plain(self, pid: int) -> list[Frame]:
+        """stack_trace_save_tsk() of the task, innermost first."""
+        self.write("pid", str(pid))
+        return _frames(self.read("any"))
+
+    def all_asleep(self) -> list[SleepingTask]:
+        """Every task that sleeps, with what its reliable stack trace came to."""
+        lines = (re.fullmatch(r"(\d+) (.*) (kthread|user) (-?\d+)", line) for line in self.read("all").splitlines())
+        return [
+            SleepingTask(int(line[1]), line[2], kthread=line[3] == "kthread", entries=int(line[4]))
+            for line in lines
+            if line
+        ]
+
+    @contextlib.contextmanager
+    def sleeping_kthread(self) -> Iterator[int]:
+        """A kernel thread asleep in klp_stacks_inner(), called by _middle(), _outer() and _thread(); its pid."""
+        self.write("kthread", "1")
+        pid = int(self.read("kthread"))
+        try:
+            self._guest.wait_until(
+                lambda: self._guest.run(f"grep -q '^State:[[:space:]]*[SDI]' /proc/{pid}/status").ok, "kthread asleep"
+            )
+            yield pid
+        finally:
+            self.write("kthread", "0")
+
+    @contextlib.contextmanager
+    def busy_kthread(self, *, cpu: int) -> Iterator[int]:
+        """A kernel thread that calls schedule() over and over and never leaves this CPU, where nobody else comes to
+        run; its pid."""
+        self.write("busy", str(cpu))
+        try:
+            yield int(self.read("busy"))
+        finally:
+            self.write("busy", "")
+
+
+def _frames(text: str) -> list[Frame]:
+    """The frames of a trace printed with %pS. One that is no address in a known function is an AssertionError."""
+    frames = []
+    for line in text.splitlines():
+        match = _RETURN_ADDRESS.match(line)
+        assert match, f"no return address in a function: {line!r} in\n{text}"
+        frames.append(Frame(match["function"], int(match["offset"], 16), int(match["size"], 16)))
+    return frames

@@ -1,0 +1,64 @@
+"""Commands in the background on the guest, killed at the end of every ``with``."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Iterator
+
+from .guest import Guest
+
+_numbers = itertools.count(1)
+
+
+class Process:
+    """A command that runs while the test goes on."""
+
+    def __init__(self, guest: Guest, pid: int, output: str) -> None:
+        self._guest = guest
+        self._output = output
+        self.pid = pid
+
+    @property
+    def running(self) -> bool:
+        """Whether it still runs; one that has ended and that nobody has asked for yet does not."""
+        return self._guest.run(f"grep -qs '^State:[[:space:]]*[^ZX]' /proc/{self.pid}/status").ok
+
+    @property
+    def asleep(self) -> bool:
+        """Whether it sleeps in the kernel."""
+        return self._guest.run(f"grep -qs '^State:[[:space:]]*[SD]' /proc/{self.pid}/status").ok
+
+    @property
+    def preempted(self) -> int:
+        """How often it was taken off its CPU without having asked for it."""
+        return int(self._guest.check(f"sed -n 's/^nonvoluntary_ctxt_switches:[^0-9]*//p' /proc/{self.pid}/status"))
+
+    @property
+    def output(self) -> str:
+        """What it has printed so far, without the last line end."""
+        return self._guest.read(self._output).rstrip("\n")
+
+    def wait(self, *, seconds: float = 5.0) -> str:
+        """Wait until it has ended; returns its output."""
+        self._guest.wait_until(lambda: not self.running, f"process {self.pid} has ended", seconds=seconds)
+        return self.output
+
+    def kill(self) -> None:
+        """Kill it, if need be, and wait until it is gone."""
+        self._guest.run(f"kill -KILL {self.pid}")
+        self._guest.wait_until(lambda: not self.running, f"process {self.pid} is gone", seconds=5.0)
+
+
+@contextlib.contextmanager
+def background(guest: Guest, command: str) -> Iterator[Process]:
+    """Run the simple command `command` (for more, ``bash -c '…'``) while the test goes on; killed at the end of the
+    ``with`` if need be. A command that lets itself not be killed has to be released before."""
+    output = f"/tmp/harness-background-{next(_numbers)}"
+    started = guest.check(f"(exec {command}) </dev/null >{output} 2>&1 & echo $!")
+    process = Process(guest, int(started), output)
+    try:
+        yield process
+    finally:
+        process.kill()
+        guest.run(f"rm -f {output}")

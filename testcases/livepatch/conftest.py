@@ -1,0 +1,86 @@
+"""What the livepatch tests ask for by name."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from harness.run.api.guest import Guest
+from harness.run.api.klp_modules import KlpStacks, KlpTarget
+from harness.run.api.modules import Modules
+from harness.run.api.tracefs import Tracefs
+
+
+@pytest.fixture
+def target(guest: Guest, modules: Modules) -> Iterator[KlpTarget]:
+    """The module klp_target, loaded."""
+    with modules.load("klp_target"):
+        yield KlpTarget(guest)
+
+
+@pytest.fixture
+def stacks(guest: Guest, modules: Modules) -> Iterator[KlpStacks]:
+    """The module klp_stacks, loaded."""
+    with modules.load("klp_stacks"):
+        yield KlpStacks(guest)
+
+
+@pytest.fixture
+def kretprobe(tracefs: Tracefs) -> Callable[[str], contextlib.AbstractContextManager[None]]:
+    """A kretprobe event on a function, ``module:function``, for the length of a ``with``."""
+
+    @contextlib.contextmanager
+    def probing(function: str) -> Iterator[None]:
+        tracefs.write("kprobe_events", f"r:klp_return {function}", append=True)
+        try:
+            tracefs.write("events/kprobes/klp_return/enable", "1")
+            yield
+        finally:
+            tracefs.write("events/kprobes/klp_return/enable", "0")
+            tracefs.write("kprobe_events", "-:klp_return", append=True)
+
+    return probing
+
+
+@pytest.fixture
+def quiet_cpu(guest: Guest) -> Callable[[int], contextlib.AbstractContextManager[None]]:
+    """Keep all others away from a CPU on which a real-time task is to run undisturbed, for the length of a ``with``:
+    commands run on CPU 0, the soft lockup watchdog and what lends starving tasks some time are off."""
+
+    @contextlib.contextmanager
+    def quiet(cpu: int) -> Iterator[None]:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(_pinned(guest))
+            stack.enter_context(_set(guest, "/proc/sys/kernel/soft_watchdog", "0"))
+            stack.enter_context(_set(guest, "/proc/sys/kernel/sched_rt_runtime_us", "-1"))
+            stack.enter_context(_set(guest, f"/sys/kernel/debug/sched/fair_server/cpu{cpu}/runtime", "0"))
+            yield
+
+    return quiet
+
+
+@contextlib.contextmanager
+def _pinned(guest: Guest) -> Iterator[None]:
+    """Let the shell that runs the test's commands ($$) have CPU 0 only, and those with it."""
+    before = guest.check("taskset -p $$").rsplit(" ", 1)[1].strip()
+    guest.check("taskset -p 1 $$")
+    try:
+        yield
+    finally:
+        guest.check(f"taskset -p {before} $$")
+
+
+@contextlib.contextmanager
+def _set(guest: Guest, path: str, value: str) -> Iterator[None]:
+    """Have `value` in a file of the kernel's, where this kernel has the file."""
+    if not guest.exists(path):
+        yield
+        return
+    before = guest.read(path).strip()
+    guest.write(path, value)
+    try:
+        yield
+    finally:
+        guest.write(path, before)

@@ -1,0 +1,4 @@
+// SPDX-License-Identifier: GPL-2.0-only
+// harness: needs CONFIG_LIVEPATCH
+/* One of two livepatches that change the same state of the system. */
+#include "klp_state.h"

@@ -1,0 +1,88 @@
+"""Livepatches of modules, which may come before or after the module, and go before or after it."""
+
+from harness.run.api.guest import Guest
+from harness.run.api.klp_modules import KlpTarget
+from harness.run.api.livepatch import Livepatches
+from harness.run.api.modules import Modules
+
+
+def test_module_loaded_before_the_patch(livepatches: Livepatches, target: KlpTarget) -> None:
+    """A function of a loaded module is replaced, and is itself again when the patch is disabled (livepatch.rst;
+    "remember to apply Jessica's addendum in order to livepatch functions that live in modules", v4)."""
+    with livepatches.in_effect("klp_first") as patch:
+        assert patch.patched("klp_target")
+        assert target.says == target.says_other == "klp_first"
+        patch.disable()
+        assert target.says == target.says_other == "original"
+
+
+def test_module_loaded_after_the_patch(guest: Guest, modules: Modules, livepatches: Livepatches) -> None:
+    """A module that comes later is patched before it is used, without a transition; one that goes leaves the patch
+    ready for the next (livepatch.rst, "Adding"; klp_module_coming, klp_module_going)."""
+    with livepatches.in_effect("klp_first") as patch:
+        assert not patch.patched("klp_target")
+        for _ in range(2):
+            with modules.load("klp_target"):
+                assert patch.patched("klp_target")
+                assert not patch.in_transition
+                assert KlpTarget(guest).says == "klp_first"
+            assert not patch.patched("klp_target")
+
+
+def test_patch_goes_before_a_module_that_came_later(guest: Guest, modules: Modules, livepatches: Livepatches) -> None:
+    """A module that was patched when it came is itself again when the patch is disabled."""
+    with livepatches.in_effect("klp_first") as patch, modules.load("klp_target"):
+        patch.disable()
+        target = KlpTarget(guest)
+        assert target.says == target.says_other == "original"
+
+
+def test_relocations_to_a_module_loaded_before(livepatches: Livepatches, target: KlpTarget) -> None:
+    """The new functions reach what the module does not export: a variable, through code and through a pointer in
+    data, and a function (Documentation/livepatch/module-elf-format.rst; Jessica Yu's addendum)."""
+    target.write("secret", "815")
+    with livepatches.in_effect("klp_relocated"):
+        # data first: a call that was not relocated would not come back
+        assert target.says == "secret 815, by pointer 815"
+        assert target.says_other == "twice 1630"
+        target.write("secret", "816")
+        assert target.says == "secret 816, by pointer 816"
+
+
+def test_relocations_to_a_module_loaded_after(guest: Guest, modules: Modules, livepatches: Livepatches) -> None:
+    """They are resolved when the module comes, and anew when it comes again elsewhere (module-elf-format.rst: "when
+    the target module loads")."""
+    with livepatches.in_effect("klp_relocated"):
+        for secret in (100, 200):
+            with modules.load("klp_target"):
+                target = KlpTarget(guest)
+                target.write("secret", str(secret))
+                with modules.load("klp_shadow"):  # takes room, so that the next one comes elsewhere
+                    assert target.says == f"secret {secret}, by pointer {secret}"
+                    assert target.says_other == f"twice {2 * secret}"
+
+
+def test_relocations_to_the_kernel_proper(guest: Guest, livepatches: Livepatches) -> None:
+    """What the kernel does not export is reached as soon as the livepatch is loaded, whether its module is there or
+    not (module-elf-format.rst, ".klp.rela.vmlinux"; klp_apply_section_relocs)."""
+    with livepatches.load("klp_relocated"):
+        parameters = "/sys/module/klp_relocated/parameters"
+        assert guest.read(f"{parameters}/banner") == guest.read("/proc/version")
+        told, there = guest.check(f"cat {parameters}/processes; ls -d /proc/[0-9]* | wc -l").split()
+        assert abs(int(told) - int(there)) < 10
+
+
+def test_a_module_that_can_not_be_patched_is_refused(modules: Modules, livepatches: Livepatches) -> None:
+    """A module that lacks a function of an enabled patch is not loaded; the system never runs half a patch
+    (livepatch.rst, "Limitations"; klp_module_coming)."""
+    with livepatches.in_effect("klp_named", object="klp_target", function="no_such_function") as patch:
+        assert modules.refused("klp_target") == "Invalid parameters"
+        assert not patch.patched("klp_target")
+
+
+def test_a_module_not_loaded_is_not_touched_by_disabling(livepatches: Livepatches, modules: Modules) -> None:
+    """A patch for a module that never came is disabled as any other."""
+    with livepatches.in_effect("klp_caller") as patch:
+        assert patch.functions("klp_target") == ["klp_target_caller,1"]
+        patch.disable()
+        assert not patch.known
