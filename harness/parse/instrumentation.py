@@ -22,7 +22,7 @@ BTI = frozenset({0xD503241F, 0xD503245F, 0xD503249F, 0xD50324DF})  # bti, bti c,
 TABLE_SECTION = "__patchable_function_entries"
 _WORD = 4
 _TOP = "arch|block|certs|crypto|drivers|fs|init|io_uring|ipc|kernel|lib|mm|net|samples|security|sound|tools|virt"
-_TREE = re.compile(f"^(?:.*?/)?src/(?=(?:{_TOP})/)")
+_TREE = re.compile(f"^(?:.*/)?src/(?=(?:{_TOP})/)")
 # Code that stands among the kernel's functions but comes from elsewhere, by what its symbols begin with.
 NVHE, EFI_STUB, POSITION_INDEPENDENT = "__kvm_nvhe_", "__efistub_", "__pi_"
 

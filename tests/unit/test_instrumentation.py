@@ -153,7 +153,7 @@ def test_messages_name_some_and_count_the_rest():
     ("told", "inside"),
     [
         ("../src/init/main.c", "init/main.c"),
-        ("/home/x/src/cache/debian-7.3-0/src/lib/uuid.c", "lib/uuid.c"),
+        ("/home/x/src/kernel/debian-7.3-0/src/lib/uuid.c", "lib/uuid.c"),
         ("drivers/tty/vt/defkeymap.c", "drivers/tty/vt/defkeymap.c"),
         ("a.c", "a.c"),
         (None, None),
