@@ -146,7 +146,7 @@ class Plugin:
         report = yield
         error = call.excinfo.value if call.excinfo else None
         if error is not None:
-            outcome = outcome_of(error)
+            outcome = outcome_of(first_of(error))
             outcome.text = "" if isinstance(item, selftests.SelftestItem) else report.longreprtext
             if self._outcome.verdict in (Verdict.PASS, Verdict.SKIP):
                 self._outcome = outcome
@@ -247,10 +247,21 @@ def id_of(item: pytest.Item) -> str:
     return item.test if isinstance(item, selftests.SelftestItem) else item.nodeid
 
 
+<<<<<<< HEAD
 def needs_target(item: pytest.Item) -> bool:
     """Whether a test wants a booted kernel: upstream's do, and ours that use the fixture ``guest``, if only through
     others."""
     return isinstance(item, selftests.SelftestItem) or "guest" in getattr(item, "fixturenames", ())
+=======
+def first_of(error: BaseException) -> BaseException:
+    """What ended the test: `error`, or the finding that came before it, where putting things back failed as well."""
+    first, earlier = error, error.__context__
+    while earlier is not None:
+        if isinstance(earlier, Stopped | AssertionError):
+            first = earlier
+        earlier = earlier.__context__
+    return first
+>>>>>>> l
 
 
 def outcome_of(error: BaseException) -> _Outcome:

@@ -69,7 +69,7 @@ class Livepatch(Module):
         """Whether writing `value` to a file of the patch is an error."""
         return not self._guest.run(f"echo {value} > {self.directory}/{attribute}").ok
 
-    def wait(self, *, seconds: float = 1.5) -> None:
+    def wait(self, *, seconds: float = 0.75) -> None:
         """Until every task has been switched."""
         self._guest.wait_until(lambda: not self.in_transition, f"{self.name}: transition finished", seconds=seconds)
 
@@ -102,7 +102,7 @@ class Livepatch(Module):
         module = f"/sys/module/{self.name}"
         unused = f"! {{ read -r users < {module}/refcnt; }} 2>/dev/null || [ $users = 0 ]"
         gone = f"[ ! -e {self.directory} ] && {{ {unused}; }}"
-        self._guest.wait_until(lambda: self._guest.run(gone).ok, f"{self.name}: taken back", seconds=1.5)
+        self._guest.wait_until(lambda: self._guest.run(gone).ok, f"{self.name}: taken back", seconds=0.75)
 
 
 class Transition:
@@ -191,7 +191,8 @@ class Livepatches:
 
     def refused(self, name: str, **parameters: object) -> str:
         """Load the livepatch module `name`, which the kernel has to refuse; returns the error that insmod tells."""
-        return self._modules.refused(name, **parameters)
+        with self.at_hand(name):
+            return self._modules.refused(name, **parameters)
 
     def toggled(self, name: str) -> str:
         """Shell commands that load a livepatch, disable it when its transition is over, and unload it."""
