@@ -131,8 +131,8 @@ def _split_value(rest: str, *, place: str, symbol: str) -> tuple[str, bool, str]
 
 
 def merge(fragments: Iterable[Fragment], *, version: tuple[int, int] | None = None) -> dict[str, Request]:
-    """All requests by symbol of a kernel of this version; the later one wins. A wish for the value that is asked for already changes nothing:
-    it does not soften a demand, and the first wish has the better reason."""
+    """All requests by symbol of a kernel of this version; the later one wins. A wish for the value that is asked for
+    already changes nothing: it does not soften a demand, and the first wish has the better reason."""
     merged: dict[str, Request] = {}
     for fragment in fragments:
         for request in fragment.requests:

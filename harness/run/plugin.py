@@ -247,12 +247,12 @@ def id_of(item: pytest.Item) -> str:
     return item.test if isinstance(item, selftests.SelftestItem) else item.nodeid
 
 
-<<<<<<< HEAD
 def needs_target(item: pytest.Item) -> bool:
     """Whether a test wants a booted kernel: upstream's do, and ours that use the fixture ``guest``, if only through
     others."""
     return isinstance(item, selftests.SelftestItem) or "guest" in getattr(item, "fixturenames", ())
-=======
+
+
 def first_of(error: BaseException) -> BaseException:
     """What ended the test: `error`, or the finding that came before it, where putting things back failed as well."""
     first, earlier = error, error.__context__
@@ -261,7 +261,6 @@ def first_of(error: BaseException) -> BaseException:
             first = earlier
         earlier = earlier.__context__
     return first
->>>>>>> l
 
 
 def outcome_of(error: BaseException) -> _Outcome:
