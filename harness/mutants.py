@@ -1,6 +1,6 @@
 """`harness mutants`: build every mutant, test it, hold the verdicts against those of the unpatched kernel.
 
-Below ``--out`` every run has a directory of its own, MUTANT/SUITE or ``unpatched-KERNEL/SUITE``, as `harness run`
+Below ``--out`` every run has a directory of its own, MUTANT/SUITE or ``unpatched…/SUITE``, as `harness run`
 leaves it. What is finished there and was made of the same kernel and the same tests is not done again, so that a
 hunt that was interrupted goes on where it stood.
 """
@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from harness.build.make import kernel_key
 from harness.build.source import DEFAULT_SOURCE
@@ -138,36 +139,43 @@ class Hunter:
             patches=(*given.patches, *([MUTANTS / f"{mutant.name}.patch"] if patched else [])),
         )
         spec = kernel_for(options, self._board, self._display)
-        key = kernel_key(spec)
-        place = self._wish.out / (mutant.name if patched else f"unpatched-{key[:8]}")
-        return _Kernel(spec=spec, options=options, key=key, place=place)
+        return _Kernel(
+            spec=spec,
+            options=options,
+            key=kernel_key(spec),
+            place=self._wish.out / (mutant.name if patched else re.sub(r"[^\w.+-]+", "_", _unpatched(mutant))),
+        )
 
-    def _plan(self, kernel: _Kernel, suite: str, keyword: str) -> Plan:
-        return Plan(kernel=kernel.key, board=self._board.name, suite=suite, keyword=keyword)
+    def _plan(self, kernel: _Kernel, suite: str, keyword: str, build: Build | None = None) -> Plan:
+        made = str(_record(build.directory).get("made", "")) if build else ""
+        return Plan(kernel=kernel.key, made=made, board=self._board.name, suite=suite, keyword=keyword)
 
     # -- the unpatched kernel -----------------------------------------------------------------------------------
 
     def _ground(self, kernel: _Kernel, mutants: Sequence[Mutant], pool: ThreadPoolExecutor) -> _Ground:
         named = keyword_of([test for mutant in mutants for test in mutant.caught_by]) if self._wish.named else ""
         wanted = [(OURS, named), *((suite, self._wish.keyword) for suite in IN_TREE if self._wish.selftests)]
-        plans = [
-            (kernel.place / f"{_directory(plan)}{f'-{number}' if number > 1 else ''}", plan)
-            for plan in (self._plan(kernel, *each) for each in wanted)
-            for number in range(1, self._wish.baselines + 1)
-        ]
-        missing = [(place, plan) for place, plan in plans if not _kept(place, plan)]
-        if missing:
+        build = None
+        if self._baselines_missing(kernel, wanted, None):
             build = build_kernel(kernel.spec, kernel.options, self._display)
-            waiting = [pool.submit(self._unpatched, build, place, plan) for place, plan in missing]
-            for each in waiting:
+            missing = self._baselines_missing(kernel, wanted, build)
+            for each in [pool.submit(self._unpatched, build, place, plan) for place, plan in missing]:
                 each.result()
         runs: dict[str, list[RunResults]] = {}
         for suite in (OURS, *IN_TREE):
-            plan = self._plan(kernel, suite, named if suite == OURS else "")
+            plan = self._plan(kernel, suite, named if suite == OURS else "", build)
             places = sorted(kernel.place.glob(f"{suite.replace('/', '-')}*/"))
             found = [finished(place, plan, any_keyword=suite != OURS) for place in places]
             runs[suite] = [results for results in found if results]
         return _Ground(kernel=kernel, keyword=named, runs=runs)
+
+    def _baselines_missing(
+        self, kernel: _Kernel, wanted: Sequence[tuple[str, str]], build: Build | None
+    ) -> list[tuple[Path, Plan]]:
+        plans = [self._plan(kernel, *each, build) for each in wanted]
+        numbers = range(1, self._wish.baselines + 1)
+        places = [(kernel.place / f"{_directory(plan)}{_number(each)}", plan) for plan in plans for each in numbers]
+        return [(place, plan) for place, plan in places if not _kept(place, plan)]
 
     def _unpatched(self, build: Build, place: Path, plan: Plan) -> None:
         self._display.say(f"unpatched {build.release}: {plan.suite}")
@@ -205,8 +213,8 @@ class Hunter:
             return False
         return not self._wish.selftests or self._in_tree(kernel, ground, None) is not None
 
-    def _our_plan(self, mutant: Mutant, kernel: _Kernel) -> Plan:
-        return self._plan(kernel, OURS, keyword_of(mutant.caught_by) if self._wish.named else "")
+    def _our_plan(self, mutant: Mutant, kernel: _Kernel, build: Build | None = None) -> Plan:
+        return self._plan(kernel, OURS, keyword_of(mutant.caught_by) if self._wish.named else "", build)
 
     def _tested(self, mutant: Mutant, kernel: _Kernel, ground: _Ground, build: Build | None) -> Row:
         try:
@@ -219,7 +227,7 @@ class Hunter:
         return row
 
     def _row(self, mutant: Mutant, kernel: _Kernel, ground: _Ground, build: Build | None) -> Row:
-        plan = self._our_plan(mutant, kernel)
+        plan = self._our_plan(mutant, kernel, build)
         place = kernel.place / _directory(plan)
         results = _kept(place, plan)
         if not results and build:
@@ -237,7 +245,7 @@ class Hunter:
         """What the in-tree selftests say, as far as they were run, now or earlier; None where they were not."""
         trials: list[Trial] = []
         for suite in IN_TREE:
-            plan = self._plan(kernel, suite, self._wish.keyword)
+            plan = self._plan(kernel, suite, self._wish.keyword, build)
             place = kernel.place / _directory(plan)
             results = finished(place, plan, any_keyword=not self._wish.selftests)
             if not results and build and self._wish.selftests:
@@ -261,6 +269,15 @@ class Hunter:
         return told
 
 
+def _unpatched(mutant: Mutant) -> str:
+    """What the directory of the unpatched kernel is called: a word for each thing that is not the default."""
+    return "-".join(["unpatched", *([mutant.kernel] if mutant.kernel else []), *mutant.kconfigs])
+
+
+def _number(number: int) -> str:
+    return f"-{number}" if number > 1 else ""
+
+
 def _base(mutant: Mutant) -> tuple[str, tuple[str, ...]]:
     return mutant.kernel, mutant.kconfigs
 
@@ -277,10 +294,16 @@ def _kept(place: Path, plan: Plan) -> RunResults | None:
 
 def _seconds(place: Path) -> float | None:
     """How long the build took, as its record tells, which every run has a copy of."""
+    times = _record(place).get("times")
+    return float(sum(times.values())) if times else None
+
+
+def _record(directory: Path) -> dict[str, Any]:
+    """build.json of a build, or of a run; nothing where there is none."""
     try:
-        return float(sum(json.loads((place / "build.json").read_text())["times"].values()))
-    except (OSError, ValueError, KeyError):
-        return None
+        return dict(json.loads((directory / "build.json").read_text()))
+    except (OSError, ValueError):
+        return {}
 
 
 def _failing(runs: Sequence[RunResults]) -> int:

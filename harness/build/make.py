@@ -244,11 +244,19 @@ class _Builder:
         make_payload_image(payload, out / "payload.ext4")
         _copy(self.log, out / "build.log")
 
+    def _made(self) -> str:
+        """The hash that names what came out, in which two kernels are alike whose fragments differ in words only."""
+        config = sorted(self._config().items())
+        patches = [patch.sha256 for patch in self.spec.patches]
+        compiler = [self.spec.toolchain.command, self.spec.toolchain.version]
+        return _digest({"source": self.spec.source.identity, "patches": patches, "with": [config, compiler]})
+
     def _record(self, key: str, release: str, reproduce: str) -> dict[str, Any]:
         spec = self.spec
         return {
             "key": key,
             "kernel": kernel_key(spec),
+            "made": self._made(),
             "release": release,
             "source": {
                 "spec": spec.source.spec.text,

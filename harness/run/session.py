@@ -218,6 +218,7 @@ def _properties(build: Build, board: Board, selection: Selection, more: dict[str
         "fragments": record["fragments"],
         "build": build.key,
         "kernel_key": record.get("kernel", ""),
+        "kernel_made": record.get("made", ""),
         "testcases": key_of_testcases(),
         "board": board.name,
         "suites": sorted(selection.suites),

@@ -24,9 +24,11 @@ _GRACE = 30.0  # seconds for a run to write down what it has
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What a run is about; two runs with the same plan say the same. `kernel`: make.kernel_key; `keyword`: -k."""
+    """What a run is about; two runs with the same plan say the same. `kernel`: make.kernel_key; `made`: what a build's
+    record says it came to, once there is one; one of them has to be the same. `keyword`: -k."""
 
     kernel: str
+    made: str = ""
     board: str
     suite: str
     keyword: str = ""
@@ -39,10 +41,11 @@ def finished(run_dir: Path, plan: Plan, *, any_keyword: bool = False) -> RunResu
     except UserError:
         return None
     told = results.properties
-    fits = (
+    fits = bool(
         results.ended in _OVER
         and bool(results.results)  # else nothing was collected: a mistake in the tests
-        and (told.get("kernel_key"), told.get("board")) == (plan.kernel, plan.board)
+        and (told.get("kernel_key") == plan.kernel or (plan.made and told.get("kernel_made") == plan.made))
+        and told.get("board") == plan.board
         and told.get("suites") == [plan.suite]
         and (any_keyword or told.get("keyword") in ("", plan.keyword))
         and (not plan.suite.startswith("testcases") or told.get("testcases") == key_of_testcases())

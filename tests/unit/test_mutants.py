@@ -21,6 +21,7 @@ from harness.run.side_run import Ended, Plan, SideRuns
 from tests.unit.test_side_run import recorded
 
 SIX = "debian:linux-source-6.1@bookworm-security"
+SIX_UNPATCHED = "unpatched-debian_linux-source-6.1_bookworm-security"
 OPTIONS = BuildOptions(
     build_dir=None,
     kernel=DEFAULT_SOURCE,
@@ -43,11 +44,12 @@ class Lab(SideRuns):
     """Stands for builds and runs. `says` maps (kernel, suite) to the verdicts, kernels being called as in
     ``7.3``, ``7.3+m1``; what is not there passes."""
 
-    def __init__(self) -> None:
+    def __init__(self, builds: Path) -> None:
         super().__init__([])
         self.says: dict[tuple[str, str], dict[str, str] | str] = {}
         self.broken: dict[str, Exception] = {}
         self.built: list[str] = []
+        self.builds = builds
         self.ran: list[tuple[str, str, str, int]] = []
 
     def kernel_for(self, options: BuildOptions, _board: object, _display: object) -> SimpleNamespace:
@@ -58,13 +60,22 @@ class Lab(SideRuns):
         self.built.append(spec.key)
         if spec.key in self.broken:
             raise self.broken[spec.key]
-        return SimpleNamespace(directory=Path("builds") / spec.key, release=spec.key)
+        directory = self.builds / spec.key
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / "build.json").write_text(json.dumps({"made": f"made of {spec.key}"}))
+        return SimpleNamespace(directory=directory, release=spec.key)
 
     def run(self, build: Path, plan: Plan, run_dir: Path, *, maxfail: int = 0) -> Ended:
         self.ran.append((plan.kernel, plan.suite, plan.keyword, maxfail))
         says = self.says.get((plan.kernel, plan.suite), PASSES if plan.suite == "testcases" else TREE)
         ended = says if isinstance(says, str) else "complete"
-        told = {"kernel_key": plan.kernel, "suites": [plan.suite], "keyword": plan.keyword, "kernel": "7.3.4"}
+        told = {
+            "kernel_key": plan.kernel,
+            "kernel_made": plan.made,
+            "suites": [plan.suite],
+            "keyword": plan.keyword,
+            "kernel": "7.3.4",
+        }
         shutil.rmtree(run_dir, ignore_errors=True)
         directory = recorded(run_dir, ended=ended, **told)
         with (directory / "events.jsonl").open("a") as events:
@@ -85,8 +96,8 @@ class Quiet:
 
 
 @pytest.fixture
-def lab(monkeypatch: pytest.MonkeyPatch) -> Lab:
-    lab = Lab()
+def lab(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Lab:
+    lab = Lab(tmp_path_factory.mktemp("builds"))
     monkeypatch.setattr(mutants, "kernel_for", lab.kernel_for)
     monkeypatch.setattr(mutants, "kernel_key", lambda spec: spec.key)
     monkeypatch.setattr(mutants, "build_kernel", lab.build_kernel)
@@ -149,8 +160,8 @@ def test_a_mutant_for_another_kernel_has_a_baseline_of_that_kernel(lab, tmp_path
     hunt(lab, tmp_path, mutant("m1"), mutant("six", SIX))
     assert lab.built == ["7.3", "6.1", "7.3+m1", "6.1+six"]
     assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {
-        "unpatched-7.3",
-        "unpatched-6.1",
+        "unpatched",
+        SIX_UNPATCHED,
         "m1",
         "six",
     }
@@ -164,7 +175,7 @@ def test_a_test_that_fails_unpatched_kills_nothing(lab, tmp_path):
 def test_a_test_that_fails_unpatched_now_and_then_is_seen_by_several_baselines(lab, tmp_path):
     hunt(lab, tmp_path, mutant("m1"), baselines=2)
     assert [ran[:2] for ran in lab.ran] == [("7.3", "testcases")] * 2 + [("7.3+m1", "testcases")]
-    assert (tmp_path / "unpatched-7.3/testcases-2").is_dir()
+    assert (tmp_path / "unpatched/testcases-2").is_dir()
 
 
 def test_only_the_named_tests(lab, tmp_path):
@@ -207,6 +218,15 @@ def test_a_run_that_broke_off_is_done_again(lab, tmp_path):
     assert (table.rows[0].fate, table.exit_code) == (Fate.UNTOLD, 3)
     del lab.says[("7.3+m1", "testcases")]
     assert hunt(lab, tmp_path, mutant("m1")).rows[0].fate is Fate.SURVIVED
+
+
+def test_a_fragment_that_changes_nothing_costs_builds_and_no_runs(lab, tmp_path, monkeypatch):
+    hunt(lab, tmp_path, mutant("m1"), selftests=True)
+    monkeypatch.setattr(mutants, "kernel_key", lambda spec: f"{spec.key}, other words")
+    table = hunt(lab, tmp_path, mutant("m1"), selftests=True)
+    assert lab.built == ["7.3", "7.3+m1"]
+    assert not lab.ran
+    assert table.rows[0].fate is Fate.SURVIVED
 
 
 # --- the in-tree column -----------------------------------------------------------------------------------------

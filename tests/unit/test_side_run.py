@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import threading
 import time
@@ -60,6 +61,13 @@ def test_a_run_of_the_whole_suite_stands_for_some_of_it(tmp_path):
 )
 def test_another_run_does_not(different, tmp_path):
     assert not finished(recorded(tmp_path / "run", **different), PLAN)
+
+
+def test_a_kernel_that_came_to_the_same_is_the_same(tmp_path):
+    run = recorded(tmp_path / "run", kernel_key="k2", kernel_made="m1")
+    assert finished(run, dataclasses.replace(PLAN, made="m1"))
+    assert not finished(run, dataclasses.replace(PLAN, made="m2"))
+    assert not finished(recorded(tmp_path / "old", kernel_key="k2", kernel_made=""), PLAN)
 
 
 def test_no_run_does_not(tmp_path):
