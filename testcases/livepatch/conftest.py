@@ -37,13 +37,15 @@ def kretprobe(tracefs: Tracefs) -> Callable[[str], contextlib.AbstractContextMan
 @pytest.fixture
 def quiet_cpu(guest: Guest) -> Callable[[int], contextlib.AbstractContextManager[None]]:
     """Keep all others away from a CPU on which a real-time task is to run undisturbed, for the length of a ``with``:
-    commands run on CPU 0, the soft lockup watchdog and what lends starving tasks some time are off."""
+    commands run on CPU 0, the watchdogs, one of which takes the CPU now and then, and what lends starving tasks some
+    time are off."""
 
     @contextlib.contextmanager
     def quiet(cpu: int) -> Iterator[None]:
         with contextlib.ExitStack() as stack:
             stack.enter_context(_pinned(guest))
             stack.enter_context(_set(guest, "/proc/sys/kernel/soft_watchdog", "0"))
+            stack.enter_context(_set(guest, "/sys/module/workqueue/parameters/watchdog_thresh", "0"))
             stack.enter_context(_set(guest, "/proc/sys/kernel/sched_rt_runtime_us", "-1"))
             stack.enter_context(_set(guest, f"/sys/kernel/debug/sched/fair_server/cpu{cpu}/runtime", "0"))
             yield
