@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 
 from .conftest import harness
 
@@ -23,11 +22,10 @@ def test_a_mutant_is_caught_and_what_is_finished_is_not_done_again(build, tmp_pa
     assert MUTANT in (tmp_path / "hunt/kill-table.md").read_text()
     assert (tmp_path / "hunt" / MUTANT / "testcases-named/report.html").is_file()
 
-    started = time.monotonic()
     again = harness(*arguments, cwd=tmp_path)
     assert again.stdout == done.stdout
-    assert time.monotonic() - started < 30
-    assert "configure" not in again.stderr
+    assert "configure" not in again.stderr  # nothing is built
+    assert "planned" not in again.stderr  # nothing is run
 
 
 def test_a_mutant_that_does_not_exist(tmp_path):
