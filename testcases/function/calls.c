@@ -296,7 +296,7 @@ static u64 irq_result;
 
 static notrace void work_in_irq(struct irq_work *work)
 {
-	irq_result = in_hardirq() ? calls_irq(0) : 0;
+	irq_result = hardirq_count() ? calls_irq(0) : 0;
 }
 
 static notrace int show_irq(struct seq_file *m, void *unused)

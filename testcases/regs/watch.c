@@ -33,6 +33,12 @@ static struct watch {
 static DEFINE_MUTEX(watch_lock);
 static void (*free_filter)(struct ftrace_ops *ops);	/* not exported by all kernels */
 
+#ifdef arch_ftrace_regs
+#define raw_regs arch_ftrace_regs
+#else
+#define raw_regs(fregs) (fregs)
+#endif
+
 static notrace void keep_args(struct watch *watch, struct ftrace_regs *fregs)
 {
 #ifdef CONFIG_DYNAMIC_FTRACE_WITH_ARGS
@@ -43,18 +49,13 @@ static notrace void keep_args(struct watch *watch, struct ftrace_regs *fregs)
 	watch->sp = ftrace_regs_get_stack_pointer(fregs);
 	watch->pc = ftrace_regs_get_instruction_pointer(fregs);
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 14, 0)
-	watch->x8 = arch_ftrace_regs(fregs)->regs[8];
 	watch->lr = ftrace_regs_get_return_address(fregs);
 	watch->fp = ftrace_regs_get_frame_pointer(fregs);
-#elif LINUX_VERSION_CODE >= KERNEL_VERSION(6, 13, 0)
-	watch->x8 = arch_ftrace_regs(fregs)->regs[8];
-	watch->lr = arch_ftrace_regs(fregs)->lr;
-	watch->fp = arch_ftrace_regs(fregs)->fp;
 #else
-	watch->x8 = fregs->regs[8];
-	watch->lr = fregs->lr;
-	watch->fp = fregs->fp;
+	watch->lr = raw_regs(fregs)->lr;
+	watch->fp = raw_regs(fregs)->fp;
 #endif
+	watch->x8 = raw_regs(fregs)->regs[8];
 #endif
 }
 
