@@ -6,7 +6,6 @@
  */
 #include "harness_test.h"
 #include "klp_patch.h"
-#include "klp_pulse.h"
 
 static char *refuse = "";
 module_param(refuse, charp, 0644);
@@ -35,6 +34,7 @@ static void note(const char *callback, struct klp_object *obj)
 static int pre_patch(struct klp_object *obj)
 {
 	note("pre_patch", obj);
+	klp_pulse();
 	return strcmp(refuse, obj->name ?: "vmlinux") ? 0 : -EDOM;
 }
 
@@ -46,6 +46,7 @@ static void post_patch(struct klp_object *obj)
 static void pre_unpatch(struct klp_object *obj)
 {
 	note("pre_unpatch", obj);
+	klp_pulse();
 }
 
 static void post_unpatch(struct klp_object *obj)
@@ -116,7 +117,6 @@ static int __init klp_callbacks_init(void)
 
 	if (ret)
 		return ret;
-	klp_pulse_start();
 	ret = klp_enable_patch(&patch);
 	if (ret) {
 		klp_pulse_stop();
@@ -136,3 +136,4 @@ static void __exit klp_callbacks_exit(void)
 module_init(klp_callbacks_init);
 module_exit(klp_callbacks_exit);
 KLP_MODULE_INFO("livepatch with callbacks");
+MODULE_LICENSE("GPL");

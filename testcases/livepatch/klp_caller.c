@@ -22,10 +22,11 @@ static struct klp_func funcs[] = {
 };
 
 static struct klp_object objects[] = {
-	{ .name = "klp_target", .funcs = funcs },
+	{ .name = "klp_target", .funcs = funcs, .callbacks = KLP_PULSE },
 	{ }
 };
 
 static struct klp_patch patch = { .mod = THIS_MODULE, .objs = objects };
 
 KLP_MODULE("livepatch of klp_target_caller and klp_target_name");
+MODULE_LICENSE("GPL");

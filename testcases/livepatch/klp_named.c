@@ -49,3 +49,4 @@ static void __exit klp_named_exit(void)
 module_init(klp_named_init);
 module_exit(klp_named_exit);
 KLP_MODULE_INFO("livepatch of a function named when it is inserted");
+MODULE_LICENSE("GPL");

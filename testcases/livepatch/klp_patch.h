@@ -7,14 +7,21 @@
 #include <linux/livepatch.h>
 #include <linux/module.h>
 
+#include "klp_pulse.h"
+
 /* The end of every livepatch module: its insertion enables the klp_patch called `patch`. */
 #define KLP_MODULE(what)				\
 static int __init klp_module_init(void)			\
 {							\
-	return klp_enable_patch(&patch);		\
+	int ret = klp_enable_patch(&patch);		\
+							\
+	if (ret)					\
+		klp_pulse_stop();			\
+	return ret;					\
 }							\
 static void __exit klp_module_exit(void)		\
 {							\
+	klp_pulse_stop();				\
 }							\
 module_init(klp_module_init);				\
 module_exit(klp_module_exit);				\
@@ -22,7 +29,6 @@ KLP_MODULE_INFO(what)
 
 #define KLP_MODULE_INFO(what)				\
 MODULE_DESCRIPTION(what);				\
-MODULE_LICENSE("GPL");					\
 MODULE_INFO(livepatch, "Y")
 
 /*

@@ -41,7 +41,7 @@ static struct klp_func funcs[] = {
 };
 
 static struct klp_object objects[] = {
-	{ .name = "klp_target", .funcs = funcs },
+	{ .name = "klp_target", .funcs = funcs, .callbacks = KLP_PULSE },
 	{ }
 };
 
@@ -65,3 +65,4 @@ module_param_cb(processes, &processes_ops, NULL, 0444);
 MODULE_PARM_DESC(processes, "what the kernel's nr_processes() says, which is not exported");
 
 KLP_MODULE("livepatch with livepatch relocations");
+MODULE_LICENSE("GPL");

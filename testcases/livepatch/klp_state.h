@@ -5,7 +5,6 @@
  */
 #include "harness_test.h"
 #include "klp_patch.h"
-#include "klp_pulse.h"
 
 #define KLP_STATE_NUMBER 4
 
@@ -33,7 +32,10 @@ static int klp_state_pre_patch(struct klp_object *obj);
 static struct klp_func no_funcs[] = { { } };
 
 static struct klp_object objects[] = {
-	{ .funcs = no_funcs, .callbacks = { .pre_patch = klp_state_pre_patch } },
+	{
+		.funcs = no_funcs,
+		.callbacks = { .pre_patch = klp_state_pre_patch, .pre_unpatch = klp_pulse_before_unpatching },
+	},
 	{ }
 };
 
@@ -51,6 +53,7 @@ static int klp_state_pre_patch(struct klp_object *obj)
 		scnprintf(log, sizeof(log), "none");
 	if (ours)
 		ours->data = before ? before->data : (void *)number;
+	klp_pulse();
 	return 0;
 }
 
@@ -88,7 +91,6 @@ static int __init klp_state_init(void)
 	states[0].version = version;
 	patch.states = version ? states : NULL;
 	patch.replace = replace;
-	klp_pulse_start();
 	ret = klp_enable_patch(&patch);
 	if (ret) {
 		klp_pulse_stop();

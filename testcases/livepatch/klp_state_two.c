@@ -2,3 +2,4 @@
 // harness: needs CONFIG_LIVEPATCH
 /* One of two livepatches that change the same state of the system. */
 #include "klp_state.h"
+MODULE_LICENSE("GPL");

@@ -9,7 +9,6 @@
 #include <linux/wait.h>
 
 #include "harness_test.h"
-#include "klp_pulse.h"
 
 /* A function of its own whatever the compiler could do about it: called, with its own name and a real frame. */
 #ifdef __clang__
@@ -186,16 +185,11 @@ static const struct harness_file files[] = {
 
 static int __init klp_target_init(void)
 {
-	int ret = harness_files(files);
-
-	if (!ret)
-		klp_pulse_start();
-	return ret;
+	return harness_files(files);
 }
 
 static void __exit klp_target_exit(void)
 {
-	klp_pulse_stop();
 	harness_files_remove();
 }
 

@@ -2,3 +2,4 @@
 // harness: needs CONFIG_LIVEPATCH
 /* One of three livepatches of klp_target_name. */
 #include "klp_name.h"
+MODULE_LICENSE("GPL");

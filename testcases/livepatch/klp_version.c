@@ -24,3 +24,4 @@ static struct klp_object objects[] = {
 static struct klp_patch patch = { .mod = THIS_MODULE, .objs = objects };
 
 KLP_MODULE("livepatch of version_proc_show");
+MODULE_LICENSE("GPL");

@@ -83,7 +83,7 @@ def test_refused_while_another_modifies_the_ip(modules: Modules, livepatches: Li
         assert target.says == "klp_redirect"
         assert livepatches.refused("klp_second") == "Device or resource busy"
         assert target.says == "klp_redirect"
-        with livepatches.in_effect("klp_version"):  # of another function
+        with livepatches.in_effect("klp_callbacks"):  # of another function of that module
             assert target.says == "klp_redirect"
         other.write("ops", "0")
         with livepatches.in_effect("klp_second"):

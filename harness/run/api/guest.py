@@ -10,7 +10,8 @@ from harness.run.lab import Lab
 from harness.target.base import Completed
 
 _LEAST = 10.0  # seconds that any wait may take
-_STEP = 0.1  # seconds between two looks while waiting for a state that has no event
+_FIRST_STEP = 0.02  # seconds between the first two looks while waiting for a state that has no event
+_LAST_STEP = 0.1  # and between later ones
 
 
 class Guest:
@@ -49,6 +50,8 @@ class Guest:
         """Look until `condition` holds; the test fails when it does not within `seconds`, or ten real ones where that
         is longer: what the kernel does once a second takes as long on fast hardware."""
         deadline = time.monotonic() + max(_LEAST, seconds * self._lab.factor)
+        step = _FIRST_STEP
         while not condition():
             assert time.monotonic() < deadline, f"waited in vain for: {what}"
-            time.sleep(_STEP)
+            time.sleep(step)
+            step = min(2 * step, _LAST_STEP)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from .guest import Guest
 
-_numbers = itertools.count(1)
+_used: set[str] = set()  # output files of processes that run
 
 
 class Process:
@@ -46,9 +46,10 @@ class Process:
         return self._guest.read(self.output_file).rstrip("\n")
 
     def wait(self, *, seconds: float = 5.0) -> str:
-        """Wait until it has ended; returns its output."""
+        """Wait until it has ended; returns its output, which is to be a few lines."""
         self._guest.wait_until(lambda: not self.running, f"process {self.pid} has ended", seconds=seconds)
-        return self.output
+        # no process is started for it
+        return self._guest.check(f'while read -r line; do echo "$line"; done < {self.output_file}').rstrip("\n")
 
     def kill(self) -> None:
         """Kill it, if need be, and wait until it is gone."""
@@ -60,11 +61,14 @@ class Process:
 def background(guest: Guest, command: str) -> Iterator[Process]:
     """Run the simple command `command` (for more, ``bash -c '…'``) while the test goes on; killed at the end of the
     ``with`` if need be. A command that lets itself not be killed has to be released before."""
-    output = f"/tmp/harness-background-{next(_numbers)}"
-    started = guest.check(f"(exec {command}) </dev/null >{output} 2>&1 & echo $!")
-    process = Process(guest, int(started), output)
+    output = next(name for n in itertools.count(1) if (name := f"/tmp/harness-background-{n}") not in _used)
+    _used.add(output)
     try:
-        yield process
+        started = guest.check(f"(exec {command}) </dev/null >{output} 2>&1 & echo $!")
+        process = Process(guest, int(started), output)
+        try:
+            yield process
+        finally:
+            process.kill()
     finally:
-        process.kill()
-        guest.run(f"rm -f {output}")
+        _used.discard(output)
