@@ -24,12 +24,15 @@ from harness.build.source import DEFAULT_SOURCE, parse_source_spec, resolve_sour
 from harness.display import Display
 from harness.errors import CrashError, HarnessError, InfraError, UserError
 from harness.model.board import Board
+from harness.mutants import Hunt, Hunter, all_mutants, choose
+from harness.report import kill_table
 from harness.report.summary import summary_lines
 from harness.report.text import clean
 from harness.request import BuildOptions, board_named, boards_in, booter, build_for, new_directory, point_latest
 from harness.run import documents, session
 from harness.run.eventlog import EventLog
 from harness.run.lab import Lab, Stopped
+from harness.run.side_run import SideRuns
 from harness.target.interactive import interact
 from harness.target.qemu import QemuTarget, pick_accel
 
@@ -233,6 +236,13 @@ def _one_command(target: QemuTarget, line: str, board: Board) -> int:
 @click.option("--maxfail", default=0, metavar="N", help="Stop after N unexpected failures.")
 @click.option("--timeout-factor", default=1.0, type=click.FloatRange(0.01), help="Multiplies every test's time limit.")
 @click.option(
+    "--hammer-seconds",
+    default=5.0,
+    show_default=True,
+    type=click.FloatRange(0.1, 86400.0),
+    help="For how long each test in testcases/hammer hammers.",
+)
+@click.option(
     "--out", "out_dir", type=click.Path(path_type=Path), metavar="DIR", help="The run's files; default out/<run>."
 )
 def run(
@@ -243,13 +253,18 @@ def run(
     list_only: bool,
     maxfail: int,
     timeout_factor: float,
+    hammer_seconds: float,
     out_dir: Path | None,
     **given: Any,
 ) -> int:
     """Build if needed, boot, run the tests, write junit.xml, results.json and report.html."""
     board = board_named(board_name, boards_file)
     selection = session.Selection(
-        suites=session.choose_suites(suites), keyword=keyword, maxfail=maxfail, timeout_factor=timeout_factor
+        suites=session.choose_suites(suites),
+        keyword=keyword,
+        maxfail=maxfail,
+        timeout_factor=timeout_factor,
+        hammer_seconds=hammer_seconds,
     )
     with Display() as display:
         made = build_for(BuildOptions(**given), board, display)
@@ -272,6 +287,45 @@ def run(
         )
     click.echo("\n".join(summary_lines(results, run_dir=run_dir)))
     return code
+
+
+@cli.command(epilog="Example: harness mutants --only x8-not-restored --named")
+@build_options
+@board_options
+@click.option("--only", multiple=True, metavar="NAME", help="Only this mutant of tests/mutants/. Repeatable.")
+@click.option("--list", "list_only", is_flag=True, help="Print the mutants; builds nothing.")
+@click.option("--named", is_flag=True, help="Of our tests, run only those that must catch the mutant.")
+@click.option("--selftests", is_flag=True, help="Run the in-tree selftests too, up to the first one that catches.")
+@click.option("-k", "keyword", default="", metavar="EXPR", help="With --selftests: only those whose names match.")
+@click.option("--baselines", default=1, type=click.IntRange(1), help="Runs on the unpatched kernel, against chance.")
+@click.option("--parallel", default=1, type=click.IntRange(1, 8), metavar="N", help="Guests side by side.")
+@click.option("--timeout-factor", default=1.0, type=click.FloatRange(0.01), help="Multiplies every test's time limit.")
+@click.option("--out", type=click.Path(path_type=Path), default="out/mutants", show_default=True, metavar="DIR",
+              help="Every run's files; what is finished there is not done again.")  # fmt: skip
+def mutants(
+    board_name: str,
+    boards_file: Path | None,
+    only: tuple[str, ...],
+    list_only: bool,
+    timeout_factor: float,
+    build_dir: Path | None,
+    **given: Any,
+) -> int:
+    """Can the tests fail? Test kernels with a bug put in on purpose; print which tests saw it."""
+    board = board_named(board_name, boards_file)
+    chosen = choose(only, all_mutants())
+    if list_only:
+        click.echo("\n".join(f"{mutant.name}: {mutant.title}" for mutant in chosen))
+        return 0
+    if build_dir:
+        raise UserError("--build: a mutant has to be built; give its kernel with --kernel")
+    hunt = Hunt(**{field: given.pop(field) for field in Hunt.__dataclass_fields__})
+    shared = ["--timeout-factor", timeout_factor, *(["--boards", boards_file] if boards_file else [])]
+    with Display() as display, SideRuns(shared) as side_runs:
+        options = BuildOptions(build_dir=None, **given)
+        table = Hunter(hunt, options, board=board, side_runs=side_runs, display=display).table(chosen)
+    click.echo("\n".join(kill_table.text(table)))
+    return table.exit_code
 
 
 @cli.command(epilog="Example: harness report out/latest")

@@ -67,6 +67,11 @@ def build_for(options: BuildOptions, board: Board, display: Display) -> Build:
         found = load_build(options.build_dir)
         host.ensure_host(progress=display, needed_for={"rootfs", "qemu"})
         return found
+    return build_kernel(kernel_for(options, board, display), options, display)
+
+
+def kernel_for(options: BuildOptions, board: Board, display: Display) -> KernelSpec:
+    """The kernel that the options mean, its source resolved; nothing is built yet."""
     patches = load_patches(options.patches)
     spec = parse_source_spec(options.kernel)
     ours = [*(KCONFIGS / f"{name}.config" for name in _FRAGMENTS), *(KCONFIGS / name for name in board.kconfigs)]
@@ -77,7 +82,7 @@ def build_for(options: BuildOptions, board: Board, display: Display) -> Build:
     host.ensure_host(progress=display)
     toolchain = find_toolchain(options.toolchain)
     require_patchable(toolchain, allow_plain_ftrace=options.allow_plain_ftrace)
-    kernel = KernelSpec(
+    return KernelSpec(
         source=resolve_source(spec, progress=display),
         patches=patches,
         fragments=tuple(ours),
@@ -85,7 +90,11 @@ def build_for(options: BuildOptions, board: Board, display: Display) -> Build:
         toolchain=toolchain,
         allow_plain_ftrace=options.allow_plain_ftrace,
     )
-    display.say(f"kernel {kernel.source.version}, {toolchain.command} {toolchain.version}")
+
+
+def build_kernel(kernel: KernelSpec, options: BuildOptions, display: Display) -> Build:
+    """Build `kernel`, which `options` asked for, or find it built."""
+    display.say(f"kernel {kernel.source.version}, {kernel.toolchain.command} {kernel.toolchain.version}")
     return make_build(
         kernel, testcases=TESTCASES, reproduce=_reproduce(options, kernel), progress=display, jobs=options.jobs
     )

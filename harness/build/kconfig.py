@@ -13,6 +13,7 @@ from pathlib import Path
 
 from harness.build.command import run
 from harness.build.toolchain import PATCHABLE, require_patchable
+from harness.build.tree import makefile_version
 from harness.errors import BuildError, InfraError, UserError
 from harness.model.kernel import Toolchain
 from harness.parse.kconfig import Fragment, Request, merge, parse_dotconfig, parse_fragment, render, unsatisfied
@@ -78,7 +79,14 @@ def _gather(
                 wish = f"selftests/{suite} asks for it"
                 parsed.append(_read_fragment(path, name=str(path.relative_to(tree)), if_available=wish))
     parsed += [_read_fragment(path, name=_shown(path)) for path in user_fragments]
-    return merge(parsed)
+    return merge(parsed, version=_version(tree))
+
+
+def _version(tree: Path) -> tuple[int, int] | None:
+    with contextlib.suppress(OSError):
+        found = re.match(r"(\d+)\.(\d+)", makefile_version((tree / "Makefile").read_text(errors="replace")) or "")
+        return (int(found[1]), int(found[2])) if found else None
+    return None
 
 
 def _read_fragment(path: Path, *, name: str, if_available: str | None = None) -> Fragment:

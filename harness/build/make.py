@@ -30,7 +30,7 @@ from .process import run_logged
 from .toolchain import with_ccache
 from .workspace import Workspace, workspace_for
 
-_RECIPE = 3  # counts changes of what a build directory holds
+_RECIPE = 4  # counts changes of what a build directory holds
 _KEEP = 12  # finished builds kept in the cache
 _MAKE_LIMIT = 5400.0
 _SELFTESTS = ("ftrace", "livepatch")
@@ -71,16 +71,24 @@ def load_build(directory: Path) -> Build:
 
 
 def build_key(spec: KernelSpec, *, testcases: Path) -> str:
-    """The hash that names a build: source, patches, fragments, toolchain, test modules."""
-    inputs = {
-        "recipe": _RECIPE,
-        "source": spec.source.identity,
-        "patches": [patch.sha256 for patch in spec.patches],
-        "fragments": [path.read_bytes().hex() for path in (*spec.fragments, *spec.user_fragments)],
-        "toolchain": [spec.toolchain.command, spec.toolchain.version, *spec.toolchain.make_args],
-        "plain": spec.allow_plain_ftrace,
-        "modules": testmodules.fingerprint(testcases),
-    }
+    """The hash that names a build: the kernel, the test modules, and how a build directory is made of them."""
+    return _digest({"recipe": _RECIPE, "kernel": kernel_key(spec), "modules": testmodules.fingerprint(testcases)})
+
+
+def kernel_key(spec: KernelSpec) -> str:
+    """The hash that names a kernel, whatever is tested on it: source, patches, fragments, toolchain."""
+    return _digest(
+        {
+            "source": spec.source.identity,
+            "patches": [patch.sha256 for patch in spec.patches],
+            "fragments": [path.read_bytes().hex() for path in (*spec.fragments, *spec.user_fragments)],
+            "toolchain": [spec.toolchain.command, spec.toolchain.version, *spec.toolchain.make_args],
+            "plain": spec.allow_plain_ftrace,
+        }
+    )
+
+
+def _digest(inputs: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:16]
 
 
@@ -236,10 +244,19 @@ class _Builder:
         make_payload_image(payload, out / "payload.ext4")
         _copy(self.log, out / "build.log")
 
+    def _made(self) -> str:
+        """The hash that names what came out, in which two kernels are alike whose fragments differ in words only."""
+        config = sorted(self._config().items())
+        patches = [patch.sha256 for patch in self.spec.patches]
+        compiler = [self.spec.toolchain.command, self.spec.toolchain.version]
+        return _digest({"source": self.spec.source.identity, "patches": patches, "with": [config, compiler]})
+
     def _record(self, key: str, release: str, reproduce: str) -> dict[str, Any]:
         spec = self.spec
         return {
             "key": key,
+            "kernel": kernel_key(spec),
+            "made": self._made(),
             "release": release,
             "source": {
                 "spec": spec.source.spec.text,

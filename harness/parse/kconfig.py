@@ -6,6 +6,10 @@ demand, with the reason::
 
     CONFIG_LIVEPATCH=y  # if-available: arm64 has it from 7.0 on
 
+or a demand of older kernels only, up to and including the version named::
+
+    CONFIG_RANDOMIZE_BASE=y  # until 6.4: modules get no PLT entries without
+
 A wish that the kernel cannot fulfil, because it does not know the symbol or no arm64 configuration of it can
 have it, is noted; a demand that is not met stops the build.
 """
@@ -23,7 +27,8 @@ _SET = re.compile(r"CONFIG_(\w+)=(.*)$")
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"\s*(.*)$')
 _NUMBER = re.compile(r"-?\d+|0[xX][0-9a-fA-F]+")
 _MARK = re.compile(r"#\s*if-available\s*:\s*(.*\S)\s*$")
-_LOOKS_MARKED = re.compile(r"#\s*if[-_ ]?available", re.IGNORECASE)
+_UNTIL = re.compile(r"#\s*until\s+(\d+)\.(\d+)\s*:\s*(.*\S)\s*$")
+_LOOKS_MARKED = re.compile(r"#\s*(if[-_ ]?available|until\b)", re.IGNORECASE)
 _ESCAPE = re.compile(r"\\(.)")
 
 EXPECTED = 'CONFIG_<NAME>= followed by y, m, n, a number or a "string"; "# CONFIG_<NAME> is not set"; or a comment'
@@ -34,7 +39,8 @@ class Request:
     """One symbol asked for.
 
     `symbol`: without ``CONFIG_``. `value`: ``y``, ``m``, ``n``, a number, or a string without its quotes
-    (then `is_string`). `place`: ``file:line``. `if_available`: a wish, wanted for `reason`.
+    (then `is_string`). `place`: ``file:line``. `if_available`: a wish, wanted for `reason`. `until`: the last kernel
+    version that it is asked of.
     """
 
     symbol: str
@@ -43,6 +49,7 @@ class Request:
     is_string: bool = False
     if_available: bool = False
     reason: str = ""
+    until: tuple[int, int] | None = None
 
     @property
     def assignment(self) -> str:
@@ -95,16 +102,18 @@ def _parse_line(line: str, *, place: str) -> Request | None:
         raise UserError(f"{place}: expected {EXPECTED}, found {line!r}")
     symbol, rest = assignment.groups()
     value, is_string, comment = _split_value(rest, place=place, symbol=symbol)
-    mark = _MARK.match(comment)
-    if mark is None and _LOOKS_MARKED.match(comment):
-        raise UserError(f"{place}: CONFIG_{symbol}: expected '# if-available: <why>', found {comment!r}")
+    mark, until = _MARK.match(comment), _UNTIL.match(comment)
+    if mark is None and until is None and _LOOKS_MARKED.match(comment):
+        wanted = "'# if-available: <why>' or '# until <version>: <why>'"
+        raise UserError(f"{place}: CONFIG_{symbol}: expected {wanted}, found {comment!r}")
     return Request(
         symbol=symbol,
         value=value,
         place=place,
         is_string=is_string,
         if_available=mark is not None,
-        reason=mark[1] if mark else "",
+        reason=mark[1] if mark else until[3] if until else "",
+        until=(int(until[1]), int(until[2])) if until else None,
     )
 
 
@@ -121,12 +130,14 @@ def _split_value(rest: str, *, place: str, symbol: str) -> tuple[str, bool, str]
     return value, is_string, comment
 
 
-def merge(fragments: Iterable[Fragment]) -> dict[str, Request]:
-    """All requests by symbol; the later one wins. A wish for the value that is asked for already changes nothing:
-    it does not soften a demand, and the first wish has the better reason."""
+def merge(fragments: Iterable[Fragment], *, version: tuple[int, int] | None = None) -> dict[str, Request]:
+    """All requests by symbol of a kernel of this version; the later one wins. A wish for the value that is asked for
+    already changes nothing: it does not soften a demand, and the first wish has the better reason."""
     merged: dict[str, Request] = {}
     for fragment in fragments:
         for request in fragment.requests:
+            if version and request.until and version > request.until:
+                continue
             earlier = merged.get(request.symbol)
             if earlier is None or not request.if_available or earlier.value != request.value:
                 merged[request.symbol] = request

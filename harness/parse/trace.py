@@ -7,9 +7,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 _NAME = r"(?P<function>[A-Za-z_.$][\w.$]*)(?:\+(?P<offset>0x[0-9a-f]+)(?:/0x[0-9a-f]+)?)?(?: \[(?P<module>\w+)\])?"
-_PARENT = r"(?P<parent>[A-Za-z_.$][\w.$]*)(?:\+(?P<parent_offset>0x[0-9a-f]+)(?:/0x[0-9a-f]+)?)?(?: \[\w+\])?"
+# the address of a caller that has been freed since, as __init functions are, stands for itself
+_PARENT = (
+    r"(?P<parent>0x[0-9a-f]+|[A-Za-z_.$][\w.$]*)(?:\+(?P<parent_offset>0x[0-9a-f]+)(?:/0x[0-9a-f]+)?)?(?: \[\w+\])?"
+)
 # "            bash-71      [001] d..2.    12.345678: vfs_read <-ksys_read"
 _CALL = re.compile(rf"^\s*(?P<task>.+)-(?P<pid>\d+)\s+\[(?P<cpu>\d+)\].*?\s[\d.]+: {_NAME}(?:\(.*\))? <-{_PARENT}")
+# " => vfs_read+0x10/0x300"
+_FRAME = re.compile(rf"^\s*=> {_NAME}")
 # " 1)   0.512 us    |    fput();", " 1)               |  ksys_read() {",
 # " 1)  + 12.3 us    |  } /* ksys_read ret=0x0 */"
 _GRAPH = re.compile(r"^\s*(?:(?P<cpu>\d+)\))?(?P<duration>[^|]*)\|(?P<indent>\s*)(?P<rest>.*)$")
@@ -60,6 +65,25 @@ def function_calls(text: str) -> Iterator[TraceCall]:
                 offset=_hex(match["offset"]),
                 parent_offset=_hex(match["parent_offset"]),
             )
+
+
+def stack_traces(text: str) -> Iterator[list[str]]:
+    """Every stack trace, as function names, innermost first."""
+    stack: list[str] | None = None
+    for line in text.splitlines():
+        if "<stack trace>" in line:
+            if stack is not None:
+                yield stack
+            stack = []
+        elif stack is not None:
+            frame = _FRAME.match(line)
+            if frame:
+                stack.append(frame["function"])
+            else:
+                yield stack
+                stack = None
+    if stack is not None:
+        yield stack
 
 
 def graph_calls(text: str) -> list[GraphCall]:

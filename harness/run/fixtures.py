@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 import pytest
 
 from harness.model.kernel import Build
+from harness.parse.instrumentation import Instrumentation
 
+from .api import leftovers
 from .api.guest import Guest
+from .api.kernelfiles import KernelFiles
 from .api.livepatch import Livepatches
 from .api.modules import Modules
+from .api.text import Text
 from .api.tracefs import Tracefs
+from .api.watch import Watches
 from .plugin import Plugin
+
+_PATCHABLE = ("DYNAMIC_FTRACE_WITH_ARGS", "DYNAMIC_FTRACE_WITH_REGS")  # gcc's -fpatchable-function-entry
 
 
 def _plugin(request: pytest.FixtureRequest) -> Plugin:
@@ -25,12 +34,34 @@ def build(request: pytest.FixtureRequest) -> Build:
     return _plugin(request).build
 
 
+@pytest.fixture(scope="session")
+def kernel_files(request: pytest.FixtureRequest) -> KernelFiles:
+    """The files of the build under test, parsed once. Tests that use only these run before any boot."""
+    return KernelFiles(_plugin(request).build)
+
+
 @pytest.fixture
-def guest(request: pytest.FixtureRequest) -> Guest:
-    """The booted kernel."""
-    lab = _plugin(request).lab
+def vmlinux(kernel_files: KernelFiles) -> Instrumentation:
+    """The kernel proper: its functions and its table of entries."""
+    return kernel_files.vmlinux
+
+
+@pytest.fixture
+def guest(request: pytest.FixtureRequest) -> Iterator[Guest]:
+    """The booted kernel. A test that leaves something switched on or loaded fails for it, and the next one gets a
+    fresh target."""
+    plugin = _plugin(request)
+    lab = plugin.lab
     assert lab.target
-    return Guest(lab)
+    guest = Guest(lab)
+    if plugin.guest_state is None or plugin.guest_state[0] != lab.epoch:
+        plugin.guest_state = lab.epoch, leftovers.state(guest)
+    yield guest
+    if lab.is_up and not lab.fault():
+        told = leftovers.left_behind(plugin.guest_state[1], leftovers.state(guest))
+        if told:
+            lab.discard(f"{request.node.name} did not put everything back")
+            pytest.fail(told, pytrace=False)
 
 
 @pytest.fixture
@@ -49,3 +80,37 @@ def modules(guest: Guest, build: Build) -> Modules:
 def livepatches(guest: Guest, modules: Modules) -> Livepatches:
     """Our own livepatches."""
     return Livepatches(guest, modules)
+
+
+@pytest.fixture
+def text(build: Build, modules: Modules) -> Iterator[Text]:
+    """The kernel's instructions as they are now; skips where call sites are those of _mcount (gcc before 8)."""
+    if not any(build.config.get(symbol) == "y" for symbol in _PATCHABLE):
+        pytest.skip(f"this kernel has none of CONFIG_{', CONFIG_'.join(_PATCHABLE)}: its functions call _mcount")
+    with modules.load("text") as module:
+        yield Text(module)
+
+
+@pytest.fixture
+def watches(modules: Modules) -> Iterator[Watches]:
+    """ftrace_ops of our own, and what they were handed."""
+    with modules.load("watch") as module:
+        yield Watches(module)
+
+
+@pytest.fixture
+def hammer_seconds(request: pytest.FixtureRequest) -> float:
+    """For how long a test that hammers shall do so (``--hammer-seconds``), on the clock."""
+    return _plugin(request).hammer_seconds
+
+
+@pytest.fixture
+def needs(build: Build) -> Callable[..., None]:
+    """``needs("FUNCTION_GRAPH_RETVAL")`` skips the test where the kernel was built without, and says why."""
+
+    def check(*symbols: str) -> None:
+        for symbol in symbols:
+            if build.config.get(symbol) not in ("y", "m"):
+                pytest.skip(f"this kernel has no CONFIG_{symbol}: {build.without.get(symbol, 'not configured')}")
+
+    return check

@@ -49,7 +49,10 @@ class Plugin:
         expectations: Expectations,
         display: RunDisplay,
         list_only: bool = False,
+        hammer_seconds: float = 5.0,
     ) -> None:
+        self.hammer_seconds = hammer_seconds
+        self.guest_state: tuple[int, frozenset[str]] | None = None  # lab.epoch, and what a testcase has to restore
         self.build = build
         self.lab = lab
         self.suites = suites
@@ -64,6 +67,7 @@ class Plugin:
         self._display = display
         self.stopped_early = False
         self._outcome = _Outcome()
+        self._looked = False  # whether the target was booted and looked at, or an attempt made
 
     # -- collection ---------------------------------------------------------------------------------------------
 
@@ -83,6 +87,8 @@ class Plugin:
         items.extend(selftests.items(session, suites=self.suites, build=self.build, lab=self.lab))
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
+        # what is told from files comes first: it has its verdicts even when the kernel then does not boot
+        session.items.sort(key=needs_target)
         self.planned = [id_of(item) for item in session.items]
         if not self._list_only:
             self._events.write(EventKind.PLANNED, tests=self.planned)
@@ -90,26 +96,28 @@ class Plugin:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, Any, Any]:
-        """Boot and look at the target before the first test; a kernel that does not boot leaves all NOTRUN."""
-        self._prepare(session)
-        return (yield)
-
-    def _prepare(self, session: pytest.Session) -> None:
         if self._list_only:
             session.items.clear()
-        if not session.items:
+        self._prepare_for(session.items[0] if session.items else None, session)
+        return (yield)
+
+    def _prepare_for(self, item: pytest.Item | None, session: pytest.Session) -> None:
+        """Boot and look at the target before the first test that needs it; with a kernel that does not boot, that one
+        and all behind it stay NOTRUN."""
+        if item is None or self._looked or not needs_target(item) or session.shouldfail or session.shouldstop:
             return
+        self._looked = True
         try:
             assert self.lab.target
             self.lab.findings = precheck.check(self.lab.run, self.build, suites=self.suites)
         except HarnessError as error:
             self.boot_failure = error
-            session.items.clear()
         except Stopped as stopped:
             lines = stopped.fault.lines if stopped.fault else ()
             kind = CrashError if stopped.verdict.is_kernel_fault else InfraError
             self.boot_failure = kind(f"before the first test: {stopped.reason}", details=lines[-40:])
-            session.items.clear()
+        if self.boot_failure:
+            session.items[:] = [known for known in session.items if not needs_target(known)]
         selftests.tell_batches(session.items)
         for problem in self.lab.findings.problems:
             self._events.note(problem)
@@ -118,7 +126,7 @@ class Plugin:
     # -- running ------------------------------------------------------------------------------------------------
 
     @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, Any, Any]:
+    def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None, Any, Any]:
         test = id_of(item)
         self._outcome = _Outcome()
         self._events.write(EventKind.STARTED, test=test)
@@ -128,6 +136,7 @@ class Plugin:
         started = time.time()
         answer = yield
         self._finish(item, test, started)
+        self._prepare_for(nextitem, item.session)
         return answer
 
     @pytest.hookimpl(wrapper=True)
@@ -236,6 +245,12 @@ class Plugin:
 def id_of(item: pytest.Item) -> str:
     """The test's id in results: ``testcases/…`` or ``selftests/…``."""
     return item.test if isinstance(item, selftests.SelftestItem) else item.nodeid
+
+
+def needs_target(item: pytest.Item) -> bool:
+    """Whether a test wants a booted kernel: upstream's do, and ours that use the fixture ``guest``, if only through
+    others."""
+    return isinstance(item, selftests.SelftestItem) or "guest" in getattr(item, "fixturenames", ())
 
 
 def first_of(error: BaseException) -> BaseException:

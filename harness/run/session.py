@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -30,16 +31,19 @@ from .plugin import Plugin
 from .selftests import FTRACE, LIVEPATCH
 
 SUITES = (FTRACE, LIVEPATCH, "testcases")
+NOT_BOOTED = "the target could not be booted"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """Which tests run: suites, pytest's -k expression and --maxfail (0: no limit), and a factor on time limits."""
+    """Which tests run: suites, pytest's -k expression and --maxfail (0: no limit), a factor on time limits, and for how
+    many seconds the tests in hammer/ hammer."""
 
     suites: frozenset[str] = frozenset(SUITES)
     keyword: str = ""
     maxfail: int = 0
     timeout_factor: float = 1.0
+    hammer_seconds: float = 5.0
 
 
 def choose_suites(names: tuple[str, ...]) -> frozenset[str]:
@@ -136,6 +140,7 @@ def _plugin(
         expectations=expectations,
         list_only=list_only,
         display=display,
+        hammer_seconds=selection.hammer_seconds,
     )
 
 
@@ -180,7 +185,7 @@ class _Registrar:
 
 def _why_ended(code: int, plugin: Plugin) -> str:
     if plugin.boot_failure:
-        return f"the target could not be booted: {plugin.boot_failure.message}"
+        return f"{NOT_BOOTED}: {plugin.boot_failure.message}"
     if plugin.collection_errors:
         return "collection failed"
     if code == pytest.ExitCode.INTERRUPTED:
@@ -188,6 +193,16 @@ def _why_ended(code: int, plugin: Plugin) -> str:
     if plugin.stopped_early:
         return "maxfail"
     return "complete"
+
+
+def key_of_testcases() -> str:
+    """A hash of what the testcases are: their files, and the API they are written in."""
+    digest = hashlib.sha256()
+    for directory in (TESTCASES, Path(__file__).parent / "api"):
+        for path in sorted(directory.rglob("*.*")):
+            if path.suffix in (".py", ".c", ".h", ".yaml"):
+                digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
 
 
 def _properties(build: Build, board: Board, selection: Selection, more: dict[str, Any]) -> dict[str, Any]:
@@ -202,6 +217,9 @@ def _properties(build: Build, board: Board, selection: Selection, more: dict[str
         "toolchain": record["toolchain"]["name"],
         "fragments": record["fragments"],
         "build": build.key,
+        "kernel_key": record.get("kernel", ""),
+        "kernel_made": record.get("made", ""),
+        "testcases": key_of_testcases(),
         "board": board.name,
         "suites": sorted(selection.suites),
         "keyword": selection.keyword,

@@ -31,17 +31,7 @@ def stacks(guest: Guest, modules: Modules) -> Iterator[KlpStacks]:
 def kretprobe(tracefs: Tracefs) -> Callable[[str], contextlib.AbstractContextManager[None]]:
     """A kretprobe event on a function, ``module:function``, for the length of a ``with``."""
 
-    @contextlib.contextmanager
-    def probing(function: str) -> Iterator[None]:
-        tracefs.write("kprobe_events", f"r:klp_return {function}", append=True)
-        try:
-            tracefs.write("events/kprobes/klp_return/enable", "1")
-            yield
-        finally:
-            tracefs.write("events/kprobes/klp_return/enable", "0")
-            tracefs.write("kprobe_events", "-:klp_return", append=True)
-
-    return probing
+    return lambda function: tracefs.probe(f"r:klp_return {function}")
 
 
 @pytest.fixture

@@ -55,6 +55,8 @@ def test_every_verb_has_help_with_an_example(verb):
         (["run", "--build", "{tmp}", "--patches", "{tmp}/x.patch"], "can't change it"),
         (["boards", "--boards", "{tmp}/date.yaml"], "expected a YAML document"),
         (["build", "--boards", "{tmp}/typo.yaml", "--board", "b"], "boards.yaml: b.kconfigs: expected a file"),
+        (["mutants", "--only", "no-such-bug"], "--only: expected one of exception-boundary-reliable, "),
+        (["mutants", "--build", "{tmp}"], "a mutant has to be built"),
         (["report", "{tmp}/nowhere"], "expected the directory of a run"),
         (["boards", "--boards", "{tmp}/nowhere.yaml"], "nowhere.yaml"),
     ],

@@ -72,6 +72,12 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Toy:
     return Toy(tree=tmp_path / "tree", objdir=tmp_path / "o")
 
 
+def test_what_is_asked_of_older_kernels_only(toy: Toy) -> None:
+    (toy.tree / "Makefile").write_text("VERSION = 6\nPATCHLEVEL = 4\n" + (toy.tree / "Makefile").read_text())
+    fragment = "CONFIG_DEBUG_FS=y  # until 6.4: why\nCONFIG_MODULES=y  # until 6.3: why\n"
+    assert toy.configure(fragment).config == {"ARM64": "y", "DEBUG_FS": "y"}
+
+
 def test_what_is_asked_for_is_in_the_final_config(toy: Toy) -> None:
     done = toy.configure('CONFIG_DEBUG_FS=y\nCONFIG_MODULES=n\nCONFIG_LOCALVERSION=""\n')
     assert done.config == {"ARM64": "y", "DEBUG_FS": "y", "LOCALVERSION": ""}

@@ -45,9 +45,27 @@ def test_a_wish_has_its_reason() -> None:
     assert (request.value, request.if_available, request.reason) == ("m", True, "from 6.4 on")
 
 
-@pytest.mark.parametrize("mark", ["# if-available", "# if-available:", "# if_available: why", "# If available: why"])
+def test_a_demand_of_older_kernels_only() -> None:
+    fragment = parse_fragment("CONFIG_X=y  # until 6.4: newer ones need it not\n", name="ours")
+    assert merge([fragment], version=(6, 4))["X"].reason == "newer ones need it not"
+    assert not merge([fragment], version=(6, 4))["X"].if_available
+    assert merge([fragment], version=(6, 12)) == {}
+    assert "X" in merge([fragment])
+
+
+@pytest.mark.parametrize(
+    "mark",
+    [
+        "# if-available",
+        "# if-available:",
+        "# if_available: why",
+        "# If available: why",
+        "# until 6: why",
+        "# until 6.4",
+    ],
+)
 def test_a_mark_that_is_not_quite_one_is_refused(mark: str) -> None:
-    with pytest.raises(UserError, match=r"a.config:1: CONFIG_X: expected '# if-available: <why>', found"):
+    with pytest.raises(UserError, match=r"a.config:1: CONFIG_X: expected '# if-available: <why>' or '# until"):
         parse(f"CONFIG_X=y {mark}")
 
 

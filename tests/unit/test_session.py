@@ -81,7 +81,10 @@ def target(
     return FakeTarget(script)
 
 
-def run(build: Build, *targets, tmp_path: Path, keyword: str = "", maxfail: int = 0):
+SUITES = frozenset(session.SUITES[:2])
+
+
+def run(build: Build, *targets, tmp_path: Path, keyword: str = "", maxfail: int = 0, suites=SUITES):
     run_dir = tmp_path / "run"
     run_dir.mkdir()
     waiting = list(targets)
@@ -94,7 +97,7 @@ def run(build: Build, *targets, tmp_path: Path, keyword: str = "", maxfail: int 
 
     results, code = session.run(
         build,
-        session.Selection(suites=frozenset(session.SUITES[:2]), keyword=keyword, maxfail=maxfail),
+        session.Selection(suites=suites, keyword=keyword, maxfail=maxfail),
         board=BOARD,
         boot=boot,
         run_dir=run_dir,
@@ -198,7 +201,7 @@ def test_a_choice_of_nothing_is_wrong_input(build, tmp_path, keyword, told):
     with pytest.raises(UserError, match=told):
         run(build, target(), tmp_path=tmp_path, keyword=keyword)
     with pytest.raises(UserError, match=told):
-        session.list_tests(build, session.Selection(suites=frozenset(session.SUITES[:2]), keyword=keyword), board=BOARD)
+        session.list_tests(build, session.Selection(suites=SUITES, keyword=keyword), board=BOARD)
 
 
 def test_a_crash_in_a_livepatch_script_resumes_behind_it(build, tmp_path):
@@ -292,7 +295,9 @@ def test_a_killed_run_can_be_reported(build, tmp_path):
 
 
 def test_listing_boots_nothing(build):
-    tests = session.list_tests(build, session.Selection(keyword="(a.tc and instance) or two"), board=BOARD)
+    tests = session.list_tests(
+        build, session.Selection(suites=SUITES, keyword="(a.tc and instance) or two"), board=BOARD
+    )
     assert tests == [f"selftests/{A_AGAIN}", f"selftests/{TWO}"]
 
 
@@ -313,3 +318,33 @@ def test_suites(names, chosen):
 def test_unknown_suites_name_the_known_ones(name):
     with pytest.raises(UserError, match=r"selftests/ftrace.*testcases/function"):
         session.choose_suites((name,))
+
+
+LEAK = """\
+def test_forgets(guest):
+    guest.run("leak")
+
+def test_next(guest):
+    pass
+"""
+
+
+def test_a_testcase_that_leaves_something_behind_fails_for_it(build, tmp_path, monkeypatch):
+    (tmp_path / "testcases").mkdir()
+    (tmp_path / "testcases/test_leak.py").write_text(LEAK)
+    monkeypatch.setattr(session, "PROJECT", tmp_path)
+    monkeypatch.setattr(session, "TESTCASES", tmp_path / "testcases")
+    leaked: list[str] = []
+
+    def script(command: str) -> list:
+        if command == "leak":
+            leaked.append("current_tracer:function")
+        return ["current_tracer:nop", *leaked] if "grep -sHv" in command else ["release 7.3.4"]
+
+    first, second = FakeTarget(script), FakeTarget(lambda _: ["release 7.3.4"])
+    results, code, _ = run(build, first, second, tmp_path=tmp_path, suites=frozenset({"testcases"}))
+    assert code == 1
+    forgot = results["testcases/test_leak.py::test_forgets"]
+    assert (forgot.verdict, forgot.reason) == (Verdict.FAIL, "left behind: current_tracer:function")
+    assert results["testcases/test_leak.py::test_next"].verdict == Verdict.PASS
+    assert first.closed

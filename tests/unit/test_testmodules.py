@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -64,9 +65,15 @@ def test_the_fingerprint_tells_changes(testcases):
 
 def test_every_module_of_ours_is_gpl_and_says_so():
     for path in TESTCASES.rglob("*.c"):
-        text = path.read_text()
-        assert text.startswith("// SPDX-License-Identifier: GPL-2.0-only\n"), path
-        assert 'MODULE_LICENSE("GPL");' in text, path
+        assert path.read_text().startswith("// SPDX-License-Identifier: GPL-2.0-only\n"), path
+        assert 'MODULE_LICENSE("GPL");' in with_headers(path), path
+
+
+def with_headers(path: Path) -> str:
+    """The text of a C file and of our headers that it includes."""
+    text = path.read_text()
+    headers = re.findall(r'^#include "(.+)"', text, re.MULTILINE)
+    return text + "".join(with_headers(next(TESTCASES.rglob(name))) for name in headers)
 
 
 def test_needs_reads_every_symbol():

@@ -1,6 +1,6 @@
 """tracefs' trace file: recorded lines in, calls out."""
 
-from harness.parse.trace import function_calls, graph_calls
+from harness.parse.trace import function_calls, graph_calls, stack_traces
 
 FUNCTION = """\
 # tracer: function
@@ -10,6 +10,7 @@ FUNCTION = """\
              cat-1234    [001] .....   123.456789: vfs_read <-ksys_read
      kworker/0:1-15      [000] d..2.   123.456790: foo_fn+0x8/0x40 [my_mod] <-bar+0x24/0x50 [my_mod]
    dd with space-77      [000] .....     3.000001: cpu_show(arg=1) <-x.isra.0
+          insmod-90      [001] .....     4.000001: init_leaf <-0xffff800079006018
 CPU:1 [LOST 22 EVENTS]
 """
 GRAPH = """\
@@ -27,7 +28,7 @@ GRAPH = """\
 
 
 def test_function_lines():
-    first, second, third = function_calls(FUNCTION)
+    first, second, third, fourth = function_calls(FUNCTION)
     assert (first.function, first.parent, first.pid, first.cpu, first.offset) == (
         "vfs_read",
         "ksys_read",
@@ -37,6 +38,21 @@ def test_function_lines():
     )
     assert (second.function, second.module, second.offset, second.parent_offset) == ("foo_fn", "my_mod", 8, 0x24)
     assert (third.function, third.parent) == ("cpu_show", "x.isra.0")
+    assert (fourth.function, fourth.parent) == ("init_leaf", "0xffff800079006018")  # the caller has been freed
+
+
+STACKS = """\
+             cat-70      [001] .....     5.1: calls_tree_leaf <-calls_tree_left
+             cat-70      [001] .....     5.1: <stack trace>
+ => calls_tree_leaf+0x4/0x20 [calls]
+ => calls_tree_left
+             cat-70      [001] .....     5.2: <stack trace>
+ => vfs_read
+"""
+
+
+def test_stack_traces():
+    assert list(stack_traces(STACKS)) == [["calls_tree_leaf", "calls_tree_left"], ["vfs_read"]]
 
 
 def test_graph_trees_keep_cpus_apart():

@@ -197,6 +197,14 @@ class Livepatches:
         with self.at_hand(name):
             return self._modules.refused(name, **parameters)
 
+    def toggled(self, name: str) -> str:
+        """Shell commands that load a livepatch, disable it when its transition is over, and unload it."""
+        here = f"{_SYSFS}/{name}"
+        return (
+            f"insmod {DIRECTORY}/{name}.ko; while grep -qs 1 {here}/transition; do :; done; "
+            f"echo 0 > {here}/enabled; while [ -e {here} ]; do :; done; while ! rmmod {name}; do :; done 2> /dev/null"
+        )
+
     @contextlib.contextmanager
     def transition(self) -> Iterator[Transition]:
         """Have the kernel say, for the length of the ``with``, which tasks hold a transition and why."""

@@ -14,6 +14,8 @@ from .guest import Guest
 
 DIRECTORY = "/payload/testcases"
 _DEBUGFS = "/sys/kernel/debug"
+_FULL_REGION = "RANDOMIZE_MODULE_REGION_FULL"
+REACH = 128 << 20  # bytes that a direct branch reaches, either way
 
 
 class Module:
@@ -32,6 +34,17 @@ class Module:
         """rmmod."""
         self._guest.check(f"rmmod {self.name}")
 
+    def distances(self) -> tuple[int, int]:
+        """By /proc/kallsyms, bytes between the module's text and what is nearest of the kernel's, and the most that
+        there are between it and ftrace_caller, which its calls have to reach."""
+        wanted = "_text|_etext|ftrace_caller"
+        found = self._guest.check(f"grep -E ' ({wanted})$| [tT] .*\\[{self.name}\\]$' /proc/kallsyms")
+        rows = [(int(row[0], 16), row[2], len(row)) for row in map(str.split, found.splitlines())]
+        kernel = {name: address for address, name, columns in rows if columns == 3}
+        ours = [address for address, _, columns in rows if columns > 3]
+        nearest = min(abs(address - kernel[end]) for address in ours for end in ("_text", "_etext"))
+        return nearest, max(abs(address - kernel["ftrace_caller"]) for address in ours)
+
     @property
     def loaded(self) -> bool:
         return self._guest.exists(f"/sys/module/{self.name}")
@@ -39,6 +52,11 @@ class Module:
     def read(self, file: str, *, seconds: float = 5.0) -> str:
         """Have the module do what is behind `file`, and return what it printed, without the last line end."""
         return self._guest.check(f"cat {self.files}/{file}", seconds=seconds).rstrip("\n")
+
+    def try_read(self, file: str) -> str | None:
+        """Like `read`; None when the module refuses."""
+        done = self._guest.run(f"cat {self.files}/{file}")
+        return done.output.rstrip("\n") if done.ok else None
 
     def write(self, file: str, line: str = "1") -> None:
         """Hand `line` to the module's `file`; the test fails when the module refuses it."""
@@ -81,6 +99,28 @@ class Modules:
             self._guest.run(f"rmmod {name}")
         assert not done.ok, f"the kernel took {name}"
         return done.output.strip().rpartition(": ")[2]
+
+    @contextlib.contextmanager
+    def placed(self, name: str, place: str) -> Iterator[Module]:
+        """Load the module `name` where it is wanted: ``near`` the kernel, ``far`` from it (beyond a direct branch's
+        reach, but not much, where the kernel has room for it there) or ``farthest`` (beyond, where the kernel likes to
+        put it). The test fails when it does not lie there."""
+        with contextlib.ExitStack() as stack:
+            if place != "near":
+                filler = stack.enter_context(self.load("near_filler"))
+                filler.write("fill", "and far away" if place == "far" else "near")
+            module = stack.enter_context(self.load(name))
+            nearest, call = module.distances()
+            if place == "near" and call >= REACH and self._build.config.get(_FULL_REGION) == "y":
+                pytest.skip(f"this kernel has CONFIG_{_FULL_REGION}: its modules lie anywhere within 2 GB")
+            right = call < REACH if place == "near" else nearest >= REACH
+            lies = f"{nearest >> 20} MB from the kernel, {call >> 20} MB from ftrace_caller"
+            assert right, f"{name} was to lie {place}, but lies {lies}"
+            yield module
+
+    def available(self, name: str) -> bool:
+        """Whether the module `name` could be built for this kernel."""
+        return name not in self._build.left_out
 
     def require(self, name: str) -> None:
         """Skip the test where the module `name` could not be built for this kernel, with the reason."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 from collections.abc import Iterator
 
-from harness.parse.trace import GraphCall, TraceCall, function_calls, graph_calls
+from harness.parse.trace import GraphCall, TraceCall, function_calls, graph_calls, stack_traces
 
 from .guest import Guest
 
@@ -25,6 +26,10 @@ class Tracefs:
     def write(self, name: str, text: str, *, append: bool = False) -> None:
         self._guest.write(f"{self.root}/{name}", text, append=append)
 
+    def accepts(self, name: str, text: str) -> bool:
+        """Append `text` to the file `name`, and tell whether the kernel took it."""
+        return self._guest.run(f"echo {shlex.quote(text)} >> {self.root}/{name}").ok
+
     @contextlib.contextmanager
     def tracer(self, name: str) -> Iterator[Trace]:
         """Trace with the tracer `name` (``function``, ``function_graph``) for the length of the ``with``."""
@@ -38,6 +43,12 @@ class Tracefs:
             self.write("current_tracer", "nop")
             self.write("trace", "")
             self.write("tracing_on", "1")
+
+    @contextlib.contextmanager
+    def recording(self) -> Iterator[Trace]:
+        """Record events and probes, with no tracer, for the length of the ``with``."""
+        with self.tracer("nop") as trace:
+            yield trace
 
     @contextlib.contextmanager
     def filter(self, *patterns: str, file: str = "set_ftrace_filter") -> Iterator[None]:
@@ -55,18 +66,75 @@ class Tracefs:
         return self.filter(*functions, file="set_graph_function")
 
     @contextlib.contextmanager
-    def option(self, name: str, value: bool) -> Iterator[None]:
-        """A trace option (``sym-offset``, ``funcgraph-retval``) for the length of the ``with``."""
-        before = self.read(f"options/{name}").strip()
-        self.write(f"options/{name}", str(int(value)))
+    def value(self, name: str, value: str) -> Iterator[None]:
+        """Another value in the file `name` (``max_graph_depth``) for the length of the ``with``."""
+        before = self.read(name).strip()
+        self.write(name, value)
         try:
             yield
         finally:
-            self.write(f"options/{name}", before)
+            self.write(name, before)
+
+    @contextlib.contextmanager
+    def option(self, name: str, value: bool) -> Iterator[None]:
+        """A trace option (``sym-offset``, ``funcgraph-retval``) for the length of the ``with``."""
+        with self.value(f"options/{name}", str(int(value))):
+            yield
+
+    @contextlib.contextmanager
+    def instance(self, name: str) -> Iterator[Tracefs]:
+        """A tracing instance of its own, with its own tracer, filters and buffer."""
+        root = f"{self.root}/instances/{name}"
+        self._guest.check(f"mkdir {root}")
+        try:
+            yield Tracefs(self._guest, root)
+        finally:
+            self._guest.check(f"rmdir {root}")
+
+    @contextlib.contextmanager
+    def probe(self, *definitions: str, group: str = "harness", file: str = "kprobe_events") -> Iterator[None]:
+        """Kprobe events (``p:NAME SYMBOL args``, ``r:NAME SYMBOL``), in ``dynamic_events`` fprobes too, for the length
+        of the ``with``: known everywhere, enabled in this tracing directory."""
+        enable = f"{self.root}/events/{group}/enable"
+        try:
+            for definition in definitions:
+                kind, _, rest = definition.partition(":")
+                self._guest.write(f"{ROOT}/{file}", f"{kind}:{group}/{rest}", append=True)
+            self._guest.write(enable, "1")
+            yield
+        finally:
+            if self._guest.exists(enable):
+                self._guest.write(enable, "0")
+            for name in (definition.partition(":")[2].split()[0] for definition in definitions):
+                self._guest.run(f"echo -:{group}/{name} >> {ROOT}/{file}")
+
+    @contextlib.contextmanager
+    def profile(self) -> Iterator[Profile]:
+        """Count calls with the function profiler for the length of the ``with``."""
+        self.write("function_profile_enabled", "1")
+        try:
+            yield Profile(self._guest, self)
+        finally:
+            self.write("function_profile_enabled", "0")
 
     def can_trace(self, function: str) -> bool:
         """Whether available_filter_functions lists `function`."""
         return self._guest.run(f"grep -qE '^{function}( |$)' {self.root}/available_filter_functions").ok
+
+
+class Profile:
+    """The function profiler's counts. Counting stops when they are first read."""
+
+    def __init__(self, guest: Guest, tracefs: Tracefs) -> None:
+        self._guest = guest
+        self._tracefs = tracefs
+
+    def hits(self, function: str) -> int:
+        """How often `function` was called, on all CPUs."""
+        self._tracefs.write("function_profile_enabled", "0")
+        text = self._guest.check(f"cat {self._tracefs.root}/trace_stat/function*")
+        rows = (line.split() for line in text.splitlines())
+        return sum(int(row[1]) for row in rows if len(row) > 1 and row[0] == function)
 
 
 class Trace:
@@ -84,10 +152,25 @@ class Trace:
             self._text = self._tracefs.read("trace")
         return self._text
 
+    @property
+    def calls(self) -> list[TraceCall]:
+        """Every recorded call (function tracer)."""
+        return list(function_calls(self.text))
+
+    @property
+    def stacks(self) -> list[list[str]]:
+        """Every recorded stack trace: the functions' names, innermost first."""
+        return list(stack_traces(self.text))
+
     def calls_of(self, function: str) -> list[TraceCall]:
         """Every recorded call of `function` (function tracer)."""
-        return [call for call in function_calls(self.text) if call.function == function]
+        return [call for call in self.calls if call.function == function]
+
+    @property
+    def graphs(self) -> list[GraphCall]:
+        """Every recorded call tree (function_graph tracer)."""
+        return graph_calls(self.text)
 
     def graphs_of(self, function: str) -> list[GraphCall]:
         """Every recorded call tree with `function` at its top (function_graph tracer)."""
-        return [call for call in graph_calls(self.text) if call.function == function]
+        return [call for call in self.graphs if call.function == function]

@@ -1,0 +1,74 @@
+"""Mutants: kernels with one bug put in on purpose, and which tests saw it."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from .result import Verdict
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mutant:
+    """One patch of tests/mutants/, as its header tells.
+
+    `title`: the bug in one line. `caught_by`: the tests that must catch it, each an id, without parameters where all
+    are meant, or a test file. `kernel`: the ``--kernel`` it is made for; empty: the default.
+    `kconfigs`: further fragments it needs, names below kconfigs/."""
+
+    name: str
+    title: str
+    caught_by: tuple[str, ...]
+    kernel: str = ""
+    kconfigs: tuple[str, ...] = ()
+
+
+def covers(named: str, test: str) -> bool:
+    """Does `named` (an id, one without its parameters, or a test file) mean the test with the id `test`?"""
+    return test == named or (test.startswith(named) and test[len(named)] in ":[")
+
+
+class Fate(enum.StrEnum):
+    """What became of a mutant.
+
+    Only `SURVIVED` means that a test is missing; a kernel that does not build or boot needs no test to be found."""
+
+    CAUGHT = "caught"
+    SURVIVED = "survived"
+    NO_BUILD = "does not build"
+    NO_BOOT = "does not boot"
+    UNTOLD = "not told"  # the run broke off: the lab's fault, nothing is known
+
+
+@dataclass(frozen=True, kw_only=True)
+class Catch:
+    """A test that passes on the unpatched kernel and did not on the mutant."""
+
+    test: str
+    verdict: Verdict
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """What one suite said about one mutant. `complete`: every test had its turn; else it stopped at the first catch."""
+
+    catches: tuple[Catch, ...] = ()
+    complete: bool = True
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A mutant's line of the kill table.
+
+    `fate` tells of our tests. `ours`, `in_tree`: None where they were not run. `missed`: tests the header names
+    that did not catch it. `note`: why it did not build or boot, or why nothing is known. `build`: seconds."""
+
+    mutant: Mutant
+    fate: Fate
+    ours: Trial | None = None
+    in_tree: Trial | None = None
+    missed: tuple[str, ...] = ()
+    note: str = ""
+    build: float | None = None

@@ -1,0 +1,288 @@
+"""ELF and DWARF: sections, symbols, pointers with their relocations, and which source file an address comes from.
+
+The door to pyelftools. Headers, relocations and DWARF are its work; the symbol table, 90,000 entries in a kernel with
+kallsyms, is unpacked here, because an object for each entry costs seconds.
+
+Addresses are those of the linked file. A relocatable file (a module) has none: there, section number N stands at
+N << 32, so that one address means one place in every kind of file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+import zlib
+from bisect import bisect_right
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Any, BinaryIO, NamedTuple
+
+from elftools.common.exceptions import DWARFError, ELFError
+from elftools.common.utils import struct_parse
+from elftools.dwarf.abbrevtable import AbbrevDecl
+from elftools.dwarf.ranges import BaseAddressEntry, RangeEntry
+from elftools.elf.elffile import ELFFile
+from elftools.elf.relocation import RelocationSection
+
+from harness.errors import UserError
+
+SHF_ALLOC, SHF_EXECINSTR = 0x2, 0x4
+FUNC = 2  # STT_FUNC
+LOCAL = 0  # STB_LOCAL
+_SYMBOL = struct.Struct("<IBBHQQ")
+_R_AARCH64_ABS64, _R_AARCH64_RELATIVE = 257, 1027
+_FORM_IMPLICIT_CONST = 0x21
+_UNREAD = frozenset({".debug_line", ".debug_frame", ".debug_loc", ".debug_loclists", ".debug_types", ".eh_frame"})
+
+
+class Section(NamedTuple):
+    """`number`: its place in the section table; `size` and `address` in bytes."""
+
+    number: int
+    name: str
+    kind: str
+    flags: int
+    address: int
+    size: int
+    alignment: int
+
+
+class Symbol(NamedTuple):
+    """`kind` as STT_*, `binding` as STB_*; `section`: a section's number, or one of SHN_*."""
+
+    name: str
+    kind: int
+    binding: int
+    section: int
+    address: int
+    size: int
+
+
+class SourceRange(NamedTuple):
+    """Code in [begin, end) that comes from the compilation unit `source`, as the compiler was given its name."""
+
+    begin: int
+    end: int
+    source: str
+
+
+class _Frugal(ELFFile):
+    """Leaves alone the largest of the debug sections, of which nothing is asked: half the memory, half the time."""
+
+    def get_section_by_name(self, name: str) -> Any:
+        return None if name in _UNREAD else super().get_section_by_name(name)
+
+
+class Elf:
+    """One little-endian ELF64 file. `stream` stays open while the object is used; `name` is for messages.
+
+    UserError where the file is not what it should be."""
+
+    def __init__(self, stream: BinaryIO, *, name: str) -> None:
+        self.name = name
+        with self._as_ours():
+            self._file = _Frugal(stream)
+            self.relocatable = self._file["e_type"] == "ET_REL"
+            self.sections = tuple(
+                self._section(number, section) for number, section in enumerate(self._file.iter_sections())
+            )
+
+    @contextlib.contextmanager
+    def _as_ours(self) -> Iterator[None]:
+        try:
+            yield
+        except (ELFError, DWARFError, struct.error, zlib.error, UnicodeError, KeyError, IndexError) as error:
+            found = f"{type(error).__name__}: {error}"
+            raise UserError(f"{self.name}: expected a well-formed ELF file, found: {found}") from None
+
+    def _section(self, number: int, section: Any) -> Section:
+        address = number << 32 if self.relocatable and section["sh_flags"] & SHF_ALLOC else section["sh_addr"]
+        return Section(
+            number,
+            section.name,
+            section["sh_type"],
+            section["sh_flags"],
+            address,
+            section["sh_size"],
+            section["sh_addralign"],
+        )
+
+    def named(self, name: str) -> list[Section]:
+        """The sections of that name; a relocatable file may have several."""
+        return [section for section in self.sections if section.name == name]
+
+    def content(self, section: Section) -> bytes:
+        """What the file holds of `section`: nothing for .bss and its like."""
+        if section.kind == "SHT_NOBITS":
+            return b""
+        with self._as_ours():
+            data: bytes = self._file.get_section(section.number).data()
+        return data
+
+    def read(self, address: int, size: int) -> bytes:
+        """`size` bytes of an allocated section; UserError where no section holds them."""
+        for section in self.sections:
+            if section.flags & SHF_ALLOC and section.address <= address <= section.address + section.size - size:
+                start = address - section.address
+                return self.content(section)[start : start + size]
+        raise UserError(f"{self.name}: no section holds {size} bytes at {address:#x}")
+
+    @cached_property
+    def symbols(self) -> tuple[Symbol, ...]:
+        """The symbol table, or where there is none (a stripped vDSO) the dynamic one."""
+        with self._as_ours():
+            table = self._file.get_section_by_name(".symtab") or self._file.get_section_by_name(".dynsym")
+            if table is None:
+                return ()
+            names = self._file.get_section(table["sh_link"]).data()
+            return tuple(self._symbol(entry, names) for entry in _SYMBOL.iter_unpack(table.data()))
+
+    def _symbol(self, entry: tuple[int, int, int, int, int, int], names: bytes) -> Symbol:
+        name, info, _other, section, value, size = entry
+        base = section << 32 if self.relocatable and 0 < section < len(self.sections) else 0
+        text = names[name : names.index(b"\0", name)].decode("utf-8", errors="replace") if name else ""
+        return Symbol(text, info & 15, info >> 4, section, base + value, size)
+
+    def addresses_of(self, name: str) -> list[int]:
+        """Where the symbols of that name are."""
+        return [symbol.address for symbol in self.symbols if symbol.name == name and symbol.section]
+
+    def pointers(self, start: int, stop: int) -> tuple[int, ...]:
+        """The 64-bit pointers in [start, stop), relocated: a module's and a relocatable kernel's lie in a .rela
+        section, while the place itself may hold zero. (.relr needs nothing: it leaves the values in place.)"""
+        values = list(struct.unpack(f"<{(stop - start) // 8}Q", self.read(start, (stop - start) // 8 * 8)))
+        for offset, value in self._relocated(start, stop):
+            values[(offset - start) // 8] = value
+        return tuple(values)
+
+    def _relocated(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
+        with self._as_ours():
+            for section in self._file.iter_sections():
+                if not isinstance(section, RelocationSection) or not section.is_RELA():
+                    continue
+                base = section["sh_info"] << 32 if self.relocatable else 0
+                if self.relocatable and base != start >> 32 << 32:
+                    continue
+                for offset, info, addend in struct.iter_unpack("<QQq", section.data()):
+                    if start <= base + offset < stop:
+                        kind, symbol = info & 0xFFFFFFFF, info >> 32
+                        if kind == _R_AARCH64_RELATIVE:
+                            yield base + offset, addend & 0xFFFFFFFFFFFFFFFF
+                        elif kind == _R_AARCH64_ABS64:
+                            yield base + offset, self.symbols[symbol].address + addend
+
+    @cached_property
+    def source_ranges(self) -> tuple[SourceRange, ...]:
+        """Which code comes from which source file, sorted by address; empty without debug information."""
+        with self._as_ours():
+            if not self._file.has_dwarf_info() or not self.named(".debug_info"):
+                return ()
+            dwarf = self._file.get_dwarf_info(relocate_dwarf_sections=False, follow_links=False)
+            return tuple(sorted(_Units(dwarf).ranges()))
+
+    def source_of(self, address: int) -> str | None:
+        """The source file that the code at `address` comes from, where the file tells."""
+        place = bisect_right(self._begins, address) - 1
+        if place < 0 or address >= self.source_ranges[place].end:
+            return None
+        return self.source_ranges[place].source
+
+    @cached_property
+    def _begins(self) -> list[int]:
+        return [found.begin for found in self.source_ranges]
+
+
+class _Units:
+    """The compilation units of a DWARF. Only the first entry of each is read."""
+
+    def __init__(self, dwarf: Any) -> None:
+        self._dwarf = dwarf
+        dwarf.get_abbrev_table = self._abbreviations  # to parse the whole tables takes ten seconds
+
+    def ranges(self) -> Iterator[SourceRange]:
+        """From .debug_aranges, which is quick; without it (clang) from the units themselves."""
+        table = self._dwarf.get_aranges()
+        if table and table.entries:
+            names: dict[int, str] = {}
+            for entry in table.entries:
+                if entry.info_offset not in names:
+                    names[entry.info_offset] = _name(self._dwarf.get_CU_at(entry.info_offset).get_top_DIE())
+                if entry.length:
+                    yield SourceRange(entry.begin_addr, entry.begin_addr + entry.length, names[entry.info_offset])
+            return
+        for unit in self._dwarf.iter_CUs():
+            top = unit.get_top_DIE()
+            for begin, end in self._own_ranges(unit, top):
+                yield SourceRange(begin, end, _name(top))
+
+    def _own_ranges(self, unit: Any, top: Any) -> Iterator[tuple[int, int]]:
+        low = top.attributes["DW_AT_low_pc"].value if "DW_AT_low_pc" in top.attributes else 0
+        if "DW_AT_ranges" in top.attributes:
+            lists = self._dwarf.range_lists()
+            for entry in lists.get_range_list_at_offset(top.attributes["DW_AT_ranges"].value, unit):
+                if isinstance(entry, BaseAddressEntry):
+                    low = entry.base_address
+                elif isinstance(entry, RangeEntry):
+                    base = 0 if entry.is_absolute else low
+                    yield base + entry.begin_offset, base + entry.end_offset
+        elif "DW_AT_high_pc" in top.attributes:
+            high = top.attributes["DW_AT_high_pc"]
+            yield low, high.value if high.form == "DW_FORM_addr" else low + high.value
+
+    def _abbreviations(self, offset: int) -> _Abbreviations:
+        return _Abbreviations(self._dwarf, offset)
+
+
+class _Abbreviations:
+    """An abbreviation table in which only what is asked for is parsed. gcc describes a unit's first entry at the end
+    of a long table, so the rest is stepped over quickly."""
+
+    def __init__(self, dwarf: Any, offset: int) -> None:
+        self._structs = dwarf.structs
+        self._stream = dwarf.debug_abbrev_sec.stream
+        self._table = self._stream.getbuffer()
+        self._offset = offset
+
+    def get_abbrev(self, code: int) -> Any:
+        number, position = _uleb(self._table, self._offset)
+        while number != code:
+            if not number:
+                raise DWARFError(f"no abbreviation {code}")
+            number, position = _uleb(self._table, self._behind(position))
+        self._stream.seek(position)
+        return AbbrevDecl(code, struct_parse(self._structs.Dwarf_abbrev_declaration, self._stream))
+
+    def _behind(self, position: int) -> int:
+        """Where the declaration ends whose tag is at `position`: tag, a byte, attributes each with its form, zeros."""
+        table = self._table
+        _tag, position = _uleb(table, position)
+        position += 1
+        while True:
+            attribute, position = _uleb(table, position)
+            form, position = _uleb(table, position)
+            if form == _FORM_IMPLICIT_CONST:
+                _value, position = _uleb(table, position)
+            elif not attribute and not form:
+                return position
+
+
+def _uleb(data: memoryview, position: int) -> tuple[int, int]:
+    """A LEB128 number, and where the next one begins."""
+    byte = data[position]
+    if byte < 0x80:
+        return byte, position + 1
+    value, shift = byte & 0x7F, 7
+    while byte >= 0x80:
+        position += 1
+        byte = data[position]
+        value |= (byte & 0x7F) << shift
+        shift += 7
+    return value, position + 1
+
+
+def _name(top: Any) -> str:
+    """The file that a unit was compiled from; empty where that is told elsewhere (split debug information)."""
+    if "DW_AT_name" not in top.attributes:
+        return ""
+    name: str = top.attributes["DW_AT_name"].value.decode("utf-8", errors="replace")
+    return name

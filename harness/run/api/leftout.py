@@ -1,0 +1,91 @@
+"""Which source files and sections upstream keeps out of function tracing, and since which version.
+
+Collected from the Makefiles of 5.10, 6.1, 6.12 and 7.3: CFLAGS_REMOVE_x.o, ccflags-remove-y and filters of
+KBUILD_CFLAGS that name CC_FLAGS_FTRACE. It is written down, not read from the tree under test: a Makefile that lost
+its line must be noticed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import PurePosixPath
+
+
+@dataclass(frozen=True)
+class Region:
+    """Text between two symbols of the linker script; `since`: the first version in which none of it is traced."""
+
+    name: str
+    begin: str
+    end: str
+    since: tuple[int, ...] = ()
+
+
+REGIONS = (
+    Region("noinstr", "__noinstr_text_start", "__noinstr_text_end"),
+    Region("entry", "__entry_text_start", "__entry_text_end"),
+    Region("idmap", "__idmap_text_start", "__idmap_text_end"),
+    Region("hyp", "__hyp_text_start", "__hyp_text_end"),
+    Region("hyp-idmap", "__hyp_idmap_text_start", "__hyp_idmap_text_end"),
+    Region("exit", "__exittext_begin", "__exittext_end"),
+    Region("cpuidle", "__cpuidle_text_start", "__cpuidle_text_end", (6, 3)),  # noinstr from then on
+    Region("kprobes", "__kprobes_text_start", "__kprobes_text_end", (7, 3)),  # notrace from 7.x on
+)
+
+
+@dataclass(frozen=True)
+class _Files:
+    """`patterns` of file names directly in `directory`; `but`: those that are instrumented nevertheless; `group`: what
+    is told apart in results, by default the directory."""
+
+    directory: str
+    patterns: str = "*.c"
+    group: str = ""
+    since: tuple[int, ...] = ()
+    but: str = ""
+
+
+_FILES = (
+    # the code that patches, and what it calls while it does; insn.c is in arch/arm64/lib, and traced, from 5.14 on
+    _Files("arch/arm64/kernel", "ftrace.c insn.c return_address.c"),
+    # position independent, before the kernel is mapped; at EL2
+    _Files("arch/arm64/kernel/pi"),
+    _Files("drivers/firmware/efi/libstub"),
+    _Files("arch/arm64/kvm/hyp/nvhe"),
+    # the tracer itself; its self tests have functions to be traced
+    _Files("kernel/trace", but="trace_selftest_dynamic.c trace_kprobe_selftest.c"),
+    # called from everywhere, by the tracer too; the directories below have Makefiles of their own
+    _Files("lib", but="test_fprobe.c"),
+    _Files("kernel", "irq_work.c"),
+    _Files("kernel/locking", "lockdep.c lockdep_proc.c mutex-debug.c rtmutex-debug.c", "kernel"),
+    _Files("kernel/bpf", "percpu_freelist.c bpf_lru_list.c queue_stack_maps.c lpm_trie.c ringbuf.c", "kernel", (6, 14)),
+    _Files("kernel/bpf", "rqspinlock.c", "kernel", (6, 15)),
+    # run-time parts of sanitizers, called by instrumented code
+    _Files("kernel/kcsan", "core.c debugfs.c report.c", "sanitizers"),
+    _Files("mm/kasan", "common.c generic.c init.c quarantine.c report*.c shadow.c hw_tags.c sw_tags.c", "sanitizers"),
+    # a call to firmware has to be made in few instructions
+    _Files("drivers/firmware/arm_scmi", "smc.c", "drivers", (5, 19)),
+    _Files("drivers/firmware/arm_scmi/transports", "smc.c", "drivers"),
+)
+LEFT_OUT = tuple(dict.fromkeys(files.group or files.directory for files in _FILES))
+# With FUNCTION_SELF_TRACING these files of kernel/trace are instrumented (7.x).
+_SELF_TRACING = (
+    "trace_output.c trace_seq.c trace_stat.c tracing_map.c synth_event_gen_test.c trace_events.c trace_syscalls.c "
+    "trace_events_filter.c trace_events_trigger.c trace_events_synth.c trace_events_hist.c trace_events_user.c "
+    "trace_dynevent.c"
+)
+
+
+def left_out(source: str, *, version: tuple[int, ...], config: Mapping[str, str]) -> str:
+    """The group in LEFT_OUT of `source` if upstream keeps this file out of tracing in this version, else nothing."""
+    path = PurePosixPath(source)
+    directory, name = str(path.parent), path.name
+    if directory == "kernel/trace" and name in _SELF_TRACING.split() and config.get("FUNCTION_SELF_TRACING") == "y":
+        return ""
+    for files in _FILES:
+        named = any(fnmatchcase(name, pattern) for pattern in files.patterns.split())
+        if files.directory == directory and named and version >= files.since and name not in files.but.split():
+            return files.group or directory
+    return ""

@@ -1,0 +1,31 @@
+"""What a testcase left behind: tracing that is still on, filters, probes, instances, modules, livepatches."""
+
+from __future__ import annotations
+
+from .guest import Guest
+from .tracefs import ROOT
+
+_FILES = (
+    *("current_tracer", "tracing_on", "set_ftrace_filter", "set_ftrace_notrace", "set_ftrace_pid"),
+    *("set_graph_function", "set_graph_notrace", "max_graph_depth", "kprobe_events", "enabled_functions"),
+)
+_DIRECTORIES = (f"{ROOT}/instances", "/sys/kernel/livepatch", "/sys/kernel/debug/harness-*")
+# one process for each line: starting one is what costs when emulated
+_LOOK = f"""\
+cd {ROOT} && grep -sHv '^#' {" ".join(_FILES)}
+ls -d {" ".join(f"{directory}/*" for directory in _DIRECTORIES[:2])} {_DIRECTORIES[2]} 2>/dev/null
+true"""
+
+
+def state(guest: Guest) -> frozenset[str]:
+    """What can be left behind, as it is now: a line for each setting, instance, module and livepatch."""
+    return frozenset(guest.check(_LOOK).splitlines())
+
+
+def left_behind(before: frozenset[str], after: frozenset[str]) -> str:
+    """What is other than before, for a message; empty when nothing is."""
+    new = sorted(after - before)
+    gone = sorted(before - after)
+    told = [f"left behind: {', '.join(new[:5])}"] if new else []
+    told += [f"gone: {', '.join(gone[:5])}"] if gone else []
+    return "; ".join(told)

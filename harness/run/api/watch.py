@@ -1,0 +1,71 @@
+"""ftrace_ops of our own, by the module ``watch``: how often a function was called, and what the ops was handed."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from .modules import Module
+
+_SLOTS = 4
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What an ops was handed at the last call. `registers`: ``x0`` to ``x30``, ``sp``, ``pc`` and ``pstate`` as far
+    as the kind of ops gets them."""
+
+    hits: int
+    ip: int
+    parent_ip: int
+    registers: dict[str, int]
+
+
+class Watch:
+    """One ops, attached to one function."""
+
+    def __init__(self, module: Module, slot: int) -> None:
+        self._module = module
+        self.slot = slot
+
+    def seen(self) -> Seen:
+        for line in self._module.read("report").splitlines():
+            words = line.split()
+            told = {name: int(value, 16) for name, value in zip(words[::2], words[1::2], strict=True)}
+            if told.pop("slot") == self.slot:
+                return Seen(told.pop("hits"), told.pop("ip"), told.pop("parent_ip"), told)
+        raise AssertionError(f"watch: slot {self.slot} is not attached")
+
+
+class Watches:
+    """Attaches up to four ops."""
+
+    def __init__(self, module: Module) -> None:
+        self._module = module
+        self._free = list(range(_SLOTS))
+
+    def would_attach(self, function: str, kind: str) -> bool:
+        """Whether the kernel takes such an ops; it is taken away again at once."""
+        slot = self._free[0]
+        if self._module.refuses("attach", f"{slot} {kind} {function}"):
+            return False
+        self._module.write("detach", str(slot))
+        return True
+
+    def toggled(self, function: str, kind: str) -> str:
+        """Shell commands that attach an ops and take it away again."""
+        slot, files = self._free[-1], self._module.files
+        return f"echo {slot} {kind} {function!r} > {files}/attach; echo {slot} > {files}/detach"
+
+    @contextlib.contextmanager
+    def attach(self, function: str, kind: str = "plain") -> Iterator[Watch]:
+        """Watch `function` with an ops that asks for nothing (``plain``), for all registers (``regs``) or reads
+        struct ftrace_regs (``args``), for the length of the ``with``."""
+        slot = self._free.pop(0)
+        self._module.write("attach", f"{slot} {kind} {function}")
+        try:
+            yield Watch(self._module, slot)
+        finally:
+            self._module.write("detach", str(slot))
+            self._free.insert(0, slot)

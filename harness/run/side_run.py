@@ -1,0 +1,137 @@
+"""Runs in processes of their own: several side by side, each as `harness run` does it, its files kept."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from harness.errors import EXIT_INFRA, UserError
+from harness.model.result import RunResults
+
+from .documents import read_results
+from .session import NOT_BOOTED, key_of_testcases
+
+_OVER = ("complete", "maxfail")
+_GRACE = 30.0  # seconds for a run to write down what it has
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a run is about; two runs with the same plan say the same. `kernel`: make.kernel_key; `made`: what a build's
+    record says it came to, once there is one; one of them has to be the same. `keyword`: -k."""
+
+    kernel: str
+    made: str = ""
+    board: str
+    suite: str
+    keyword: str = ""
+
+
+def finished(run_dir: Path, plan: Plan, *, any_keyword: bool = False) -> RunResults | None:
+    """The results of a finished run in `run_dir` that fits `plan`: it ran the same tests, or all of the suite."""
+    try:
+        results = read_results(run_dir)
+    except UserError:
+        return None
+    told = results.properties
+    fits = bool(
+        results.ended in _OVER
+        and bool(results.results)  # else nothing was collected: a mistake in the tests
+        and (told.get("kernel_key") == plan.kernel or (plan.made and told.get("kernel_made") == plan.made))
+        and told.get("board") == plan.board
+        and told.get("suites") == [plan.suite]
+        and (any_keyword or told.get("keyword") in ("", plan.keyword))
+        and (not plan.suite.startswith("testcases") or told.get("testcases") == key_of_testcases())
+    )
+    return results if fits else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """How a run ended. `results`: None where it did not come so far as to have any."""
+
+    code: int
+    results: RunResults | None
+    last_line: str
+
+    @property
+    def not_booted(self) -> str:
+        """Why the kernel could not be booted, by its own fault; empty where it could."""
+        ended = (self.results.ended if self.results else "") or ""
+        return ended.partition(": ")[2] or ended if ended.startswith(NOT_BOOTED) and self.code != EXIT_INFRA else ""
+
+
+class SideRuns:
+    """Starts runs and waits for them. As a context manager it ends those that still run when it is left.
+
+    `arguments`: options of `harness run` that all of them share."""
+
+    def __init__(self, arguments: Sequence[object]) -> None:
+        self._arguments = [str(word) for word in arguments]
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._lock = threading.Lock()
+        self._stopped = False
+
+    def __enter__(self) -> SideRuns:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """End the runs that still run, each with time to write down what it has; start no more."""
+        with self._lock:
+            self._stopped = True
+            running = list(self._running)
+        for process in running:
+            process.terminate()
+        for process in running:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=_GRACE)
+            process.kill()
+
+    def run(self, build: Path, plan: Plan, run_dir: Path, *, maxfail: int = 0) -> Ended:
+        """Run `plan` on the kernel in `build`, in place of what lies in `run_dir`; says what came of it.
+
+        What the run prints goes to a file beside its directory."""
+        shutil.rmtree(run_dir, ignore_errors=True)
+        run_dir.parent.mkdir(parents=True, exist_ok=True)
+        said = run_dir.with_name(f"{run_dir.name}.log")
+        words = ["run", "--build", build, "--board", plan.board, "--suite", plan.suite, "--out", run_dir]
+        words += ["--maxfail", str(maxfail), *(["-k", plan.keyword] if plan.keyword else []), *self._arguments]
+        code = self._wait([sys.executable, "-m", "harness", *map(str, words)], said)
+        try:
+            results = read_results(run_dir)
+        except UserError:
+            results = None
+        lines = said.read_text(errors="replace").splitlines() or [""]
+        return Ended(code=code, results=results, last_line=lines[-1])
+
+    def _wait(self, words: list[str], said: Path) -> int:
+        """Run a command; it is asked to end when this thread, which waits for it, does."""
+        with said.open("wb") as output:
+            with self._lock:
+                if self._stopped:
+                    return EXIT_INFRA
+                process = subprocess.Popen(
+                    ["setpriv", "--pdeathsig", "TERM", "--", *words],
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    start_new_session=True,  # a Ctrl-C is for us; we then end the runs, once
+                )
+                self._running.add(process)
+            try:
+                return process.wait()
+            finally:
+                with self._lock:
+                    self._running.discard(process)

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: GPL-2.0-only
+// harness: needs CONFIG_DYNAMIC_FTRACE_WITH_DIRECT_CALLS
+/*
+ * A direct call: a trampoline of our own in place of ftrace's entry, as BPF has them. It gets the callee's caller in
+ * x9 and the way into the callee in x30, and has to keep x0 to x8.
+ *
+ * attach: a function of one argument; detach; seen: "calls N argument X".
+ */
+#include <linux/ftrace.h>
+#include "harness_test.h"
+
+static struct ftrace_ops ops;
+static u64 calls, argument;
+static bool attached;
+
+void direct_seen(u64 first);
+extern void direct_trampoline(void);
+
+__used notrace void direct_seen(u64 first)
+{
+	calls++;
+	argument = first;
+}
+
+asm(
+"	.pushsection	.text, \"ax\", @progbits\n"
+"	.type		direct_trampoline, @function\n"
+"	.globl		direct_trampoline\n"
+"direct_trampoline:\n"
+"	hint		34\n"				/* bti c */
+"	stp		x29, x9, [sp, #-112]!\n"	/* a frame record for the callee's caller */
+"	mov		x29, sp\n"
+"	stp		x0, x1, [sp, #16]\n"
+"	stp		x2, x3, [sp, #32]\n"
+"	stp		x4, x5, [sp, #48]\n"
+"	stp		x6, x7, [sp, #64]\n"
+"	stp		x8, x30, [sp, #80]\n"
+"	bl		direct_seen\n"
+"	ldp		x0, x1, [sp, #16]\n"
+"	ldp		x2, x3, [sp, #32]\n"
+"	ldp		x4, x5, [sp, #48]\n"
+"	ldp		x6, x7, [sp, #64]\n"
+"	ldp		x8, x9, [sp, #80]\n"		/* x9: into the callee */
+"	ldp		x29, x30, [sp], #112\n"		/* x30: the callee's caller */
+"	ret		x9\n"
+"	.size		direct_trampoline, . - direct_trampoline\n"
+"	.popsection\n"
+);
+
+static notrace int store_attach(char *function)
+{
+	int ret;
+
+	if (attached)
+		return -EBUSY;
+	calls = argument = 0;
+	ret = ftrace_set_filter(&ops, function, strlen(function), 1);
+	if (!ret)
+		ret = register_ftrace_direct(&ops, (unsigned long)direct_trampoline);
+	attached = !ret;
+	return ret;
+}
+
+static notrace int store_detach(char *unused)
+{
+	if (!attached)
+		return -ENOENT;
+	attached = false;
+	return unregister_ftrace_direct(&ops, (unsigned long)direct_trampoline, true);
+}
+
+static notrace int show_seen(struct seq_file *m, void *unused)
+{
+	seq_printf(m, "calls %llu argument %llx\n", calls, argument);
+	return 0;
+}
+
+static const struct harness_file files[] = {
+	{ .name = "attach", .store = store_attach },
+	{ .name = "detach", .store = store_detach },
+	{ .name = "seen", .show = show_seen },
+	{ }
+};
+
+static int __init direct_start(void)
+{
+	return harness_files(files);
+}
+
+static void __exit direct_stop(void)
+{
+	harness_files_remove();
+	store_detach(NULL);
+}
+
+module_init(direct_start);
+module_exit(direct_stop);
+MODULE_DESCRIPTION("a direct call with a trampoline of its own");
+MODULE_LICENSE("GPL");

@@ -1,0 +1,34 @@
+"""A hunt on real kernels: one mutant, the tests that its header names."""
+
+from __future__ import annotations
+
+import json
+
+from .conftest import harness
+
+MUTANT = "parent-ip-is-own"
+
+
+def test_a_mutant_is_caught_and_what_is_finished_is_not_done_again(build, tmp_path):
+    """`build` first: it is the unpatched kernel, and the mutant compiles one file in the same workspace."""
+    arguments = ("mutants", "--only", MUTANT, "--named", "--out", tmp_path / "hunt")
+    done = harness(*arguments, cwd=tmp_path, limit=1500)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1] == "OK: 1 mutants: 1 caught"
+    table = json.loads((tmp_path / "hunt/kill-table.json").read_text())
+    caught = {catch["test"]: catch["verdict"] for catch in table["mutants"][0]["ours"]["catches"]}
+    assert set(caught.values()) <= {"FAIL", "CRASH", "TIMEOUT"}
+    assert any(test.startswith("testcases/function/test_calls.py::") for test in caught), caught
+    assert MUTANT in (tmp_path / "hunt/kill-table.md").read_text()
+    assert (tmp_path / "hunt" / MUTANT / "testcases-named/report.html").is_file()
+
+    again = harness(*arguments, cwd=tmp_path)
+    assert again.stdout == done.stdout
+    assert "configure" not in again.stderr  # nothing is built
+    assert "planned" not in again.stderr  # nothing is run
+
+
+def test_a_mutant_that_does_not_exist(tmp_path):
+    done = harness("mutants", "--only", "no-such-thing", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "expected one of exception-boundary-reliable, fp-not-restored" in done.stderr
