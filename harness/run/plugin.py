@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+import traceback
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
@@ -282,4 +283,13 @@ def outcome_of(error: BaseException) -> _Outcome:
             return _Outcome(Verdict.ERROR, error.message)
         case AssertionError() | pytest.fail.Exception():
             return _Outcome(Verdict.FAIL, str(error).partition("\n")[0] or "assertion failed")
+        case ValueError() | LookupError() if _raised_in_a_test(error):
+            return _Outcome(Verdict.FAIL, f"what the kernel told is not as expected: {type(error).__name__}: {error}")
     return _Outcome(Verdict.ERROR, f"{type(error).__name__}: {error}")
+
+
+def _raised_in_a_test(error: BaseException) -> bool:
+    """Whether a testcase itself, and no code of the harness, met `error`: it unpacked one call tree, say, and there
+    was none."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and Path(frames[-1].filename).name.startswith("test_")
