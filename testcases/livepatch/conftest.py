@@ -13,6 +13,12 @@ from harness.run.api.modules import Modules
 from harness.run.api.tracefs import Tracefs
 
 
+@pytest.fixture(autouse=True)
+def _can_livepatch(modules: Modules) -> None:
+    """Nothing here is tried on a kernel that has no livepatch."""
+    modules.require("klp_version")
+
+
 @pytest.fixture
 def target(guest: Guest, modules: Modules) -> Iterator[KlpTarget]:
     """The module klp_target, loaded."""

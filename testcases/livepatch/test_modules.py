@@ -3,7 +3,7 @@
 from harness.run.api.guest import Guest
 from harness.run.api.klp_modules import KlpTarget
 from harness.run.api.livepatch import Livepatches
-from harness.run.api.modules import Modules
+from harness.run.api.modules import REACH, Modules
 
 
 def test_module_loaded_before_the_patch(livepatches: Livepatches, target: KlpTarget) -> None:
@@ -70,6 +70,29 @@ def test_relocations_to_the_kernel_proper(guest: Guest, livepatches: Livepatches
         assert guest.read(f"{parameters}/banner") == guest.read("/proc/version")
         told, there = guest.check(f"cat {parameters}/processes; ls -d /proc/[0-9]* | wc -l").split()
         assert abs(int(told) - int(there)) < 10
+
+
+def test_relocations_far_from_the_kernel(guest: Guest, modules: Modules, livepatches: Livepatches) -> None:
+    """The same where module and livepatch lie beyond a direct branch's reach of the kernel, so that the call of its
+    function needs one of the livepatch's PLT entries (module_emit_plt_entry)."""
+    with modules.placed("klp_target", "farthest"), livepatches.in_effect("klp_relocated") as patch:
+        assert patch.distances()[0] > REACH
+        target = KlpTarget(guest)
+        target.write("secret", "815")
+        assert target.says == "secret 815, by pointer 815"
+        assert target.says_other == "twice 1630"
+        assert int(guest.line(f"/sys/module/{patch.name}/parameters/processes")) > 0
+
+
+def test_relocations_beyond_a_branchs_reach(modules: Modules, livepatches: Livepatches, target: KlpTarget) -> None:
+    """The same where the livepatch lies so far from the module that calling it needs a PLT entry, made when the
+    livepatch's text is no longer writable (apply_relocate_add, called by the livepatch core)."""
+    with modules.load("near_filler") as filler:
+        filler.write("fill", "near")
+        with livepatches.in_effect("klp_relocated"):
+            target.write("secret", "815")
+            assert target.says == "secret 815, by pointer 815"
+            assert target.says_other == "twice 1630"
 
 
 def test_a_module_that_can_not_be_patched_is_refused(modules: Modules, livepatches: Livepatches) -> None:
