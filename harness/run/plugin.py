@@ -147,7 +147,10 @@ class Plugin:
         report = yield
         error = call.excinfo.value if call.excinfo else None
         if error is not None:
-            outcome = outcome_of(first_of(error))
+            first = first_of(error)
+            if isinstance(first, KeyboardInterrupt):  # putting things back failed then, on a shell that was busy
+                item.session.shouldstop = "interrupted"
+            outcome = outcome_of(first)
             outcome.text = "" if isinstance(item, selftests.SelftestItem) else report.longreprtext
             if self._outcome.verdict in (Verdict.PASS, Verdict.SKIP):
                 self._outcome = outcome
@@ -258,7 +261,7 @@ def first_of(error: BaseException) -> BaseException:
     """What ended the test: `error`, or the finding that came before it, where putting things back failed as well."""
     first, earlier = error, error.__context__
     while earlier is not None:
-        if isinstance(earlier, Stopped | AssertionError):
+        if isinstance(earlier, Stopped | AssertionError | KeyboardInterrupt):
             first = earlier
         earlier = earlier.__context__
     return first
@@ -267,6 +270,8 @@ def first_of(error: BaseException) -> BaseException:
 def outcome_of(error: BaseException) -> _Outcome:
     """The verdict that an exception in a test means."""
     match error:
+        case KeyboardInterrupt():
+            return _Outcome(Verdict.ERROR, "interrupted while this test was running")
         case Stopped():
             return _Outcome(error.verdict, error.reason, error.fault)
         case pytest.skip.Exception():
