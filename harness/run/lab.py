@@ -90,6 +90,10 @@ class Lab:
         """Seconds that the test with this id may take on this target."""
         return (time_limits.budget(test) * self.factor + time_limits.UNSCALED) * self._user_factor
 
+    def scaled(self, seconds: float) -> float:
+        """Seconds that what takes `seconds` on reference hardware takes on this target."""
+        return seconds * self.factor * self._user_factor
+
     def discard(self, why: str) -> None:
         """Power the target off; the next use boots a fresh one."""
         if self._target is None:

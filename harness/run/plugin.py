@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+import traceback
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,7 +147,10 @@ class Plugin:
         report = yield
         error = call.excinfo.value if call.excinfo else None
         if error is not None:
-            outcome = outcome_of(first_of(error))
+            first = first_of(error)
+            if isinstance(first, KeyboardInterrupt):  # putting things back failed then, on a shell that was busy
+                item.session.shouldstop = "interrupted"
+            outcome = outcome_of(first)
             outcome.text = "" if isinstance(item, selftests.SelftestItem) else report.longreprtext
             if self._outcome.verdict in (Verdict.PASS, Verdict.SKIP):
                 self._outcome = outcome
@@ -257,7 +261,7 @@ def first_of(error: BaseException) -> BaseException:
     """What ended the test: `error`, or the finding that came before it, where putting things back failed as well."""
     first, earlier = error, error.__context__
     while earlier is not None:
-        if isinstance(earlier, Stopped | AssertionError):
+        if isinstance(earlier, Stopped | AssertionError | KeyboardInterrupt):
             first = earlier
         earlier = earlier.__context__
     return first
@@ -266,6 +270,8 @@ def first_of(error: BaseException) -> BaseException:
 def outcome_of(error: BaseException) -> _Outcome:
     """The verdict that an exception in a test means."""
     match error:
+        case KeyboardInterrupt():
+            return _Outcome(Verdict.ERROR, "interrupted while this test was running")
         case Stopped():
             return _Outcome(error.verdict, error.reason, error.fault)
         case pytest.skip.Exception():
@@ -282,4 +288,13 @@ def outcome_of(error: BaseException) -> _Outcome:
             return _Outcome(Verdict.ERROR, error.message)
         case AssertionError() | pytest.fail.Exception():
             return _Outcome(Verdict.FAIL, str(error).partition("\n")[0] or "assertion failed")
+        case ValueError() | LookupError() if _raised_in_a_test(error):
+            return _Outcome(Verdict.FAIL, f"what the kernel told is not as expected: {type(error).__name__}: {error}")
     return _Outcome(Verdict.ERROR, f"{type(error).__name__}: {error}")
+
+
+def _raised_in_a_test(error: BaseException) -> bool:
+    """Whether a testcase itself, and no code of the harness, met `error`: it unpacked one call tree, say, and there
+    was none."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and Path(frames[-1].filename).name.startswith("test_")

@@ -325,11 +325,15 @@ static notrace void stack_in_irq(struct irq_work *work)
 static notrace int show_irq_stack(struct seq_file *m, void *unused)
 {
 	struct irq_work work;
+	unsigned long flags;
 	unsigned int i;
 
 	init_irq_work(&work, stack_in_irq);
 	irq_stack.found = 0;
+	/* taken here, and not somewhere in irq_work_queue(), whose caller may be in the link register only by then */
+	local_irq_save(flags);
 	irq_work_queue(&work);
+	local_irq_restore(flags);
 	irq_work_sync(&work);
 	for (i = 0; i < irq_stack.found; i++)
 		seq_printf(m, "%pS\n", (void *)irq_stack.entries[i]);

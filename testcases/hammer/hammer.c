@@ -71,14 +71,17 @@ static notrace bool blow(u64 n)
 
 static notrace int hammering(void *data)
 {
+	unsigned long rest = jiffies + HZ / 20;
 	struct hand *hand = data;
 
 	while (!kthread_should_stop()) {
 		hand->wrong += !blow(((u64)smp_processor_id() << 56) + hand->calls);
 		hand->calls++;
 		/* asleep now and then, so that others come to run and a livepatch finds its moment */
-		if (hand->calls % 64 == 0)
+		if (time_after(jiffies, rest)) {
 			schedule_timeout_interruptible(1);
+			rest = jiffies + HZ / 20;
+		}
 	}
 	return 0;
 }

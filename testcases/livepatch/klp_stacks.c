@@ -113,7 +113,7 @@ static int all_show(struct seq_file *m, void *unused)
 		return -ENOMEM;
 	rcu_read_lock();
 	for_each_process_thread(process, task) {
-		if (call_on_task(task, take_reliable, trace))
+		if (READ_ONCE(task->exit_state) || call_on_task(task, take_reliable, trace))
 			continue;
 		seq_printf(m, "%d %s %s %d\n", task_pid_nr(task), task->comm,
 			   task->flags & PF_KTHREAD ? "kthread" : "user", trace->length);

@@ -63,7 +63,9 @@ def test_every_sleeping_task_is_reliable(guest: Guest, stacks: KlpStacks) -> Non
     tasks = stacks.all_asleep()
     assert len([task for task in tasks if task.kthread]) > 20
     assert any(not task.kthread for task in tasks)
-    assert [task for task in tasks if task.entries <= 0] == []
+    # one that was interrupted just before it went to sleep is rightly none; it is not so twice
+    unreliable = {task.pid for task in tasks if task.entries <= 0}
+    assert [task for task in stacks.all_asleep() if task.entries <= 0 and task.pid in unreliable] == []
 
 
 def test_page_fault_is_unreliable(target: KlpTarget, stacks: KlpStacks) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
+from harness.run.api.guest import Guest
 from harness.run.api.modules import Module, Modules
 from harness.run.api.text import Text
 from harness.run.api.watch import Watches
@@ -82,6 +83,28 @@ def test_several_ops_see_the_same(modules: Modules, watches: Watches, place: str
         seen = [watch.seen() for watch in (first, second, third)]
     assert [one.hits for one in seen] == [4, 4, 4]
     assert len({(one.ip, one.parent_ip) for one in seen}) == 1
+
+
+def test_in_the_kernel_proper(guest: Guest, watches: Watches, text: Text, build) -> None:
+    """The same at a function of vmlinux: each ops is called once a call, and the call site goes from the plain entry
+    point to the one that saves all registers and back, where there are two."""
+    has_regs = build.config.get("DYNAMIC_FTRACE_WITH_REGS") == "y"
+    plainly = ("ftrace_caller", False)
+    fully = ("ftrace_regs_caller" if has_regs else "ftrace_caller", False)
+    untraced = guest.read("/proc/version")
+    with watches.attach("version_proc_show", "plain") as first:
+        entries = [text.entry_called("version_proc_show")]
+        with watches.attach("version_proc_show", "regs" if has_regs else "args") as second:
+            entries.append(text.entry_called("version_proc_show"))
+            assert guest.read("/proc/version") == untraced
+            both = [first.seen(), second.seen()]
+        entries.append(text.entry_called("version_proc_show"))
+        assert guest.read("/proc/version") == untraced
+        alone = first.seen()
+        site = text.site("version_proc_show")
+    assert entries == [plainly, fully, plainly]
+    assert [one.hits for one in (*both, alone)] == [1, 1, 2]
+    assert {one.ip for one in (*both, alone)} == {site.ip}
 
 
 def test_detached_ops_are_not_called(modules: Modules, watches: Watches) -> None:

@@ -23,7 +23,7 @@ ARGS = [
     f"factorial {3628800:x}",
     f"tree {1000 + 100 + 2 * 10 + 4:x}",
 ]
-WATCHED = ("calls_args", "calls_stack_args", "calls_varargs", "calls_saved")
+WATCHED = ("calls_args", "calls_stack_args", "calls_varargs", "calls_pair", "calls_wide", "calls_saved")
 
 
 @contextlib.contextmanager

@@ -27,7 +27,7 @@ def test_all_testcases_and_a_little_of_the_selftests_pass(build, tmp_path):
     assert done.returncode == 0, done.stdout
     skipped = [result["test"] for result in results.values() if result["verdict"] == "SKIP"]
     assert len(skipped) < 10, skipped  # what needs a kernel of another era
-    assert {result["verdict"] for result in results.values()} == {"PASS", "SKIP"}
+    assert {result["verdict"] for result in results.values()} <= {"PASS", "SKIP", "XFAIL"}
     assert "selftests/ftrace/test.d/00basic/basic3.tc[instance]" in results
     assert "selftests/livepatch/test-state::taking over system state modification" in results
     assert "testcases/livepatch/test_takes_effect.py::test_function_of_the_kernel_proper" in results

@@ -348,3 +348,41 @@ def test_a_testcase_that_leaves_something_behind_fails_for_it(build, tmp_path, m
     assert (forgot.verdict, forgot.reason) == (Verdict.FAIL, "left behind: current_tracer:function")
     assert results["testcases/test_leak.py::test_next"].verdict == Verdict.PASS
     assert first.closed
+
+
+def test_what_a_testcase_can_not_unpack_is_the_kernels_fault(build, tmp_path, monkeypatch):
+    (tmp_path / "testcases").mkdir()
+    (tmp_path / "testcases/test_few.py").write_text(
+        "def test_lost():\n    (tree,) = []\n\n\ndef test_ours():\n    __import__('json').loads('no')\n"
+    )
+    monkeypatch.setattr(session, "PROJECT", tmp_path)
+    monkeypatch.setattr(session, "TESTCASES", tmp_path / "testcases")
+    results, _, _ = run(build, tmp_path=tmp_path, suites=frozenset({"testcases"}))
+    lost, ours = (results[f"testcases/test_few.py::test_{name}"] for name in ("lost", "ours"))
+    assert lost.verdict is Verdict.FAIL
+    assert lost.reason.startswith("what the kernel told is not as expected: ValueError: not enough values")
+    assert ours.verdict is Verdict.ERROR
+
+
+INTERRUPTED = """\
+def test_one(guest):
+    try:
+        raise KeyboardInterrupt
+    finally:
+        raise RuntimeError("the shell is still busy")
+
+def test_two(guest):
+    pass
+"""
+
+
+def test_an_interrupt_ends_the_run_though_putting_back_fails(build, tmp_path, monkeypatch):
+    (tmp_path / "testcases").mkdir()
+    (tmp_path / "testcases/test_long.py").write_text(INTERRUPTED)
+    monkeypatch.setattr(session, "PROJECT", tmp_path)
+    monkeypatch.setattr(session, "TESTCASES", tmp_path / "testcases")
+    results, code, _ = run(build, target(), tmp_path=tmp_path, suites=frozenset({"testcases"}))
+    one, two = (results[f"testcases/test_long.py::test_{name}"] for name in ("one", "two"))
+    assert (one.verdict, one.reason) == (Verdict.ERROR, "interrupted while this test was running")
+    assert two.verdict is Verdict.NOTRUN
+    assert code == 3

@@ -15,15 +15,15 @@ _LAST_STEP = 0.1  # and between later ones
 
 
 class Guest:
-    """Commands on the lab's target. `seconds` everywhere are those of reference hardware; the lab's measured factor
-    makes them the target's."""
+    """Commands on the lab's target. `seconds` everywhere are those of reference hardware; the lab makes them the
+    target's (and the user's: --timeout-factor)."""
 
     def __init__(self, lab: Lab) -> None:
         self._lab = lab
 
     def run(self, command: str, *, seconds: float = 5.0) -> Completed:
         """Run a shell command line; a non-zero exit is data. Kernel reports and hangs end the test."""
-        return self._lab.run(command, timeout=seconds * self._lab.factor)
+        return self._lab.run(command, timeout=max(_LEAST, self._lab.scaled(seconds)))
 
     def check(self, command: str, *, seconds: float = 5.0) -> str:
         """Run a command that has to succeed, and return its output."""
@@ -49,7 +49,7 @@ class Guest:
     def wait_until(self, condition: Callable[[], bool], what: str, *, seconds: float = 5.0) -> None:
         """Look until `condition` holds; the test fails when it does not within `seconds`, or ten real ones where that
         is longer: what the kernel does once a second takes as long on fast hardware."""
-        deadline = time.monotonic() + max(_LEAST, seconds * self._lab.factor)
+        deadline = time.monotonic() + max(_LEAST, self._lab.scaled(seconds))
         step = _FIRST_STEP
         while not condition():
             assert time.monotonic() < deadline, f"waited in vain for: {what}"

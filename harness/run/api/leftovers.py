@@ -7,14 +7,15 @@ from .tracefs import ROOT
 
 _FILES = (
     *("current_tracer", "tracing_on", "set_ftrace_filter", "set_ftrace_notrace", "set_ftrace_pid"),
-    *("set_graph_function", "set_graph_notrace", "max_graph_depth", "kprobe_events", "enabled_functions"),
+    *("set_graph_function", "set_graph_notrace", "max_graph_depth", "dynamic_events", "enabled_functions"),
+    "function_profile_enabled",
 )
-_DIRECTORIES = (f"{ROOT}/instances", "/sys/kernel/livepatch", "/sys/kernel/debug/harness-*")
+_DIRECTORIES = (f"{ROOT}/instances", "/sys/kernel/livepatch")
 # one process for each line: starting one is what costs when emulated
 _LOOK = f"""\
 cd {ROOT} && grep -sHv '^#' {" ".join(_FILES)}
-ls -d {" ".join(f"{directory}/*" for directory in _DIRECTORIES[:2])} {_DIRECTORIES[2]} 2>/dev/null
-true"""
+ls -d {" ".join(f"{directory}/*" for directory in _DIRECTORIES)} 2>/dev/null
+while read -r module rest; do echo "module $module"; done < /proc/modules"""
 
 
 def state(guest: Guest) -> frozenset[str]:

@@ -64,7 +64,7 @@ def background(guest: Guest, command: str) -> Iterator[Process]:
     output = next(name for n in itertools.count(1) if (name := f"/tmp/harness-background-{n}") not in _used)
     _used.add(output)
     try:
-        started = guest.check(f"(exec {command}) </dev/null >{output} 2>&1 & echo $!")
+        started = guest.check(f": >{output}; (exec {command}) </dev/null >{output} 2>&1 & echo $!")
         process = Process(guest, int(started), output)
         try:
             yield process
