@@ -65,16 +65,6 @@ def test_traced_in_every_way_at_once(
         assert trace.graphs_of("klp_target_name")
 
 
-def test_enabled_functions_tells(tracefs: Tracefs, livepatches: Livepatches, target: KlpTarget) -> None:
-    """A patched function is listed as one whose ip may be modified (I); afterwards nothing is (ftrace.rst,
-    "enabled_functions")."""
-    with livepatches.in_effect("klp_second"):
-        listed = [line for line in tracefs.read("enabled_functions").splitlines() if "klp_target_name" in line]
-        assert len(listed) == 1
-        assert " I" in listed[0]
-    assert "klp_target_name" not in tracefs.read("enabled_functions")
-
-
 def test_refused_while_another_modifies_the_ip(modules: Modules, livepatches: Livepatches, target: KlpTarget) -> None:
     """A function has one ftrace_ops at most that changes where it goes: while there is another one the patch is
     refused, and can be loaded when it has gone (qa_test_klp TC17; FTRACE_OPS_FL_IPMODIFY in ftrace-uses.rst)."""

@@ -128,33 +128,22 @@ def test_forced(guest: Guest, livepatches: Livepatches, target: KlpTarget) -> No
         assert patch.refuses("force", "1")  # no transition any more
 
 
-def test_one_transition_at_a_time(guest: Guest, livepatches: Livepatches, target: KlpTarget) -> None:
-    """While one patch is in transition another one is refused, and can be loaded later (livepatch.rst: "only one
-    patch in transition"; __klp_enable_patch)."""
-    with target.sleeper() as sleeper, livepatches.load("klp_caller") as patch:
-        assert patch.in_transition
-        assert livepatches.refused("klp_first") == "Device or resource busy"
-        assert target.says_other == "original"
-        target.wake()
-        sleeper.wait()
-        patch.wait()
-        with livepatches.in_effect("klp_first"):
-            assert target.says == "klp_first"
-
-
-def test_others_wait_to_be_disabled(guest: Guest, livepatches: Livepatches, target: KlpTarget) -> None:
-    """While one patch is in transition another one can't be disabled (__klp_disable_patch)."""
-    with (
-        livepatches.in_effect("klp_first") as first,
-        target.sleeper() as sleeper,
-        livepatches.load("klp_caller") as patch,
-    ):
-        assert patch.in_transition
-        assert first.refuses("enabled", "0")
-        assert target.says_other == "klp_first"
-        target.wake()
-        sleeper.wait()
-        patch.wait()
+def test_one_transition_at_a_time(livepatches: Livepatches, target: KlpTarget) -> None:
+    """While one patch is in transition another one is refused, and an earlier one can't be disabled; afterwards both
+    work (livepatch.rst: "only one patch in transition"; __klp_enable_patch, __klp_disable_patch)."""
+    with livepatches.in_effect("klp_first") as first:
+        with target.sleeper() as sleeper, livepatches.load("klp_caller") as patch:
+            assert patch.in_transition
+            assert livepatches.refused("klp_second") == "Device or resource busy"
+            assert first.refuses("enabled", "0")
+            assert first.enabled
+            target.wake()
+            sleeper.wait()
+            patch.wait()
+            with livepatches.in_effect("klp_second"):
+                assert (target.says, target.says_other) == ("klp_second", "klp_first")
+        first.disable()
+        assert (target.says, target.says_other) == ("original", "original")
 
 
 def test_busy_user_task_is_switched_on_its_way_to_user_mode(
