@@ -4,7 +4,6 @@
  * A livepatch with callbacks for the kernel proper, for klp_target and for klp_stacks, of which it replaces functions
  * to sleep in. What was called when is in the file "log".
  */
-#include "harness_test.h"
 #include "klp_patch.h"
 
 static char *refuse = "";
@@ -34,7 +33,6 @@ static void note(const char *callback, struct klp_object *obj)
 static int pre_patch(struct klp_object *obj)
 {
 	note("pre_patch", obj);
-	klp_pulse();
 	return strcmp(refuse, obj->name ?: "vmlinux") ? 0 : -EDOM;
 }
 
@@ -46,7 +44,6 @@ static void post_patch(struct klp_object *obj)
 static void pre_unpatch(struct klp_object *obj)
 {
 	note("pre_unpatch", obj);
-	klp_pulse();
 }
 
 static void post_unpatch(struct klp_object *obj)
@@ -119,7 +116,6 @@ static int __init klp_callbacks_init(void)
 		return ret;
 	ret = klp_enable_patch(&patch);
 	if (ret) {
-		klp_pulse_stop();
 		/* nobody can read the file any more */
 		pr_info("callbacks until then: %s", log);
 		harness_files_remove();
@@ -129,7 +125,6 @@ static int __init klp_callbacks_init(void)
 
 static void __exit klp_callbacks_exit(void)
 {
-	klp_pulse_stop();
 	harness_files_remove();
 }
 

@@ -22,7 +22,7 @@ static struct klp_func funcs[] = {
 };
 
 static struct klp_object objects[] = {
-	{ .name = "klp_target", .funcs = funcs, .callbacks = KLP_PULSE },
+	{ .name = "klp_target", .funcs = funcs },
 	{ }
 };
 

@@ -16,7 +16,7 @@ static struct klp_func funcs[] = {
 };
 
 static struct klp_object objects[] = {
-	{ .name = "klp_target", .funcs = funcs, .callbacks = KLP_PULSE },
+	{ .name = "klp_target", .funcs = funcs },
 	{ }
 };
 
@@ -28,18 +28,12 @@ MODULE_PARM_DESC(replace, "take the place of all livepatches there are");
 
 static int __init klp_name_init(void)
 {
-	int ret;
-
 	patch.replace = replace;
-	ret = klp_enable_patch(&patch);
-	if (ret)
-		klp_pulse_stop();
-	return ret;
+	return klp_enable_patch(&patch);
 }
 
 static void __exit klp_name_exit(void)
 {
-	klp_pulse_stop();
 }
 
 module_init(klp_name_init);

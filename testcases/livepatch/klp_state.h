@@ -3,7 +3,6 @@
  * The body of the livepatches klp_state_one and klp_state_two: both change the same state of the system, a number,
  * which a later one takes over from an earlier one.
  */
-#include "harness_test.h"
 #include "klp_patch.h"
 
 #define KLP_STATE_NUMBER 4
@@ -32,10 +31,7 @@ static int klp_state_pre_patch(struct klp_object *obj);
 static struct klp_func no_funcs[] = { { } };
 
 static struct klp_object objects[] = {
-	{
-		.funcs = no_funcs,
-		.callbacks = { .pre_patch = klp_state_pre_patch, .pre_unpatch = klp_pulse_before_unpatching },
-	},
+	{ .funcs = no_funcs, .callbacks = { .pre_patch = klp_state_pre_patch } },
 	{ }
 };
 
@@ -53,7 +49,6 @@ static int klp_state_pre_patch(struct klp_object *obj)
 		scnprintf(log, sizeof(log), "none");
 	if (ours)
 		ours->data = before ? before->data : (void *)number;
-	klp_pulse();
 	return 0;
 }
 
@@ -92,16 +87,13 @@ static int __init klp_state_init(void)
 	patch.states = version ? states : NULL;
 	patch.replace = replace;
 	ret = klp_enable_patch(&patch);
-	if (ret) {
-		klp_pulse_stop();
+	if (ret)
 		harness_files_remove();
-	}
 	return ret;
 }
 
 static void __exit klp_state_exit(void)
 {
-	klp_pulse_stop();
 	harness_files_remove();
 }
 

@@ -21,9 +21,10 @@ def test_function_of_the_kernel_proper(guest: Guest, livepatches: Livepatches) -
     """A function of vmlinux is replaced once the transition is over, and is itself again when the patch is disabled
     (Documentation/livepatch/livepatch.rst; "livepatching the kernel proper does work", cover letter of v4)."""
     original = guest.read("/proc/version")
-    with livepatches.in_effect("klp_version") as patch:
+    with livepatches.load("klp_version") as patch:
+        patch.wait(hurry=False)
         assert guest.read("/proc/version").strip() == _PATCHED
-        patch.disable()
+        patch.disable(hurry=False)
         assert guest.read("/proc/version") == original
 
 

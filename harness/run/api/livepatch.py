@@ -15,6 +15,9 @@ _SYSFS = "/sys/kernel/livepatch"
 _DEBUG = "/proc/dynamic_debug/control"
 _DEBUG_QUERY = "file kernel/livepatch/transition.c"
 
+_HASTY_TRIES = 10
+_TRANSITION = 0.75  # seconds that a transition may take
+
 # A task's state in a transition, as /proc/PID/patch_state tells it.
 NO_TRANSITION = -1
 UNPATCHED = 0
@@ -69,14 +72,26 @@ class Livepatch(Module):
         """Whether writing `value` to a file of the patch is an error."""
         return not self._guest.run(f"echo {value} > {self.directory}/{attribute}").ok
 
-    def wait(self, *, seconds: float = 0.75) -> None:
-        """Until every task has been switched."""
-        self._guest.wait_until(lambda: not self.in_transition, f"{self.name}: transition finished", seconds=seconds)
+    def wait(self, *, hurry: bool = True) -> None:
+        """Until every task has been switched. The kernel tries once a second; in a `hurry` it is told to try now."""
+        self._wait(f"read -r on < {self.directory}/transition && [ $on = 0 ]", "transition finished", hurry=hurry)
 
-    def disable(self) -> None:
+    def _wait(self, condition: str, what: str, *, hurry: bool) -> None:
+        """Until the shell finds that `condition` holds."""
+        # after fifteen tries it would send signals to those that were not switched
+        tries = iter(range(_HASTY_TRIES if hurry else 0))
+        try_now = f"{{ echo 1 > /sys/module/{self.name}/parameters/hurry; }} 2>/dev/null"
+
+        def holds() -> bool:
+            in_vain = "false" if next(tries, None) is None else f"{{ {try_now}; {condition}; }}"
+            return self._guest.run(f"{{ {condition}; }} || {in_vain}").ok
+
+        self._guest.wait_until(holds, f"{self.name}: {what}", seconds=_TRANSITION)
+
+    def disable(self, *, hurry: bool = True) -> None:
         """Take the patch back, and wait until it is gone."""
         self.begin_disabling()
-        self.wait_gone()
+        self.wait_gone(hurry=hurry)
 
     def begin_disabling(self) -> None:
         """Begin to take the patch back; a transition under way to it turns round."""
@@ -97,12 +112,12 @@ class Livepatch(Module):
         self.wait_gone()
         self._guest.check(f"[ ! -e /sys/module/{self.name} ] || rmmod {self.name}")
 
-    def wait_gone(self) -> None:
+    def wait_gone(self, *, hurry: bool = True) -> None:
         """Until the kernel has dropped the patch, and let go of its module."""
         module = f"/sys/module/{self.name}"
         unused = f"! {{ read -r users < {module}/refcnt; }} 2>/dev/null || [ $users = 0 ]"
         gone = f"[ ! -e {self.directory} ] && {{ {unused}; }}"
-        self._guest.wait_until(lambda: self._guest.run(gone).ok, f"{self.name}: taken back", seconds=0.75)
+        self._wait(gone, "taken back", hurry=hurry)
 
 
 class Transition:
