@@ -53,12 +53,14 @@ def guest(request: pytest.FixtureRequest) -> Iterator[Guest]:
     plugin = _plugin(request)
     lab = plugin.lab
     assert lab.target
+    lacking = lab.findings.reason_to_skip("testcases", frozenset())
+    if lacking:
+        pytest.skip(lacking)
     guest = Guest(lab)
-    if plugin.guest_state is None or plugin.guest_state[0] != lab.epoch:
-        plugin.guest_state = lab.epoch, leftovers.state(guest)
+    before = guest.once(leftovers.state, lambda: leftovers.state(guest))
     yield guest
     if lab.is_up and not lab.fault():
-        told = leftovers.left_behind(plugin.guest_state[1], leftovers.state(guest))
+        told = leftovers.left_behind(before, leftovers.state(guest))
         if told:
             lab.discard(f"{request.node.name} did not put everything back")
             pytest.fail(told, pytrace=False)

@@ -47,6 +47,7 @@ class Lab:
         self.factor = 1.0
         self.findings = Findings()
         self.epoch = 0  # counts targets: what was started on an earlier one is gone
+        self.remembered: dict[object, object] = {}  # what is true of this target, and asked only once
 
     @property
     def target(self) -> Target:
@@ -60,6 +61,7 @@ class Lab:
             for fault in self._monitor.take():
                 self._events.note(f"the kernel reported while booting: {fault.title}")
             self.epoch += 1
+            self.remembered.clear()
             if self._boots == 1:
                 self.factor = time_limits.measure_factor(self.run)
             self._events.write(EventKind.BOOTED, seconds=round(self._boot_seconds, 3), factor=round(self.factor, 1))

@@ -53,7 +53,6 @@ class Plugin:
         hammer_seconds: float = 5.0,
     ) -> None:
         self.hammer_seconds = hammer_seconds
-        self.guest_state: tuple[int, frozenset[str]] | None = None  # lab.epoch, and what a testcase has to restore
         self.build = build
         self.lab = lab
         self.suites = suites

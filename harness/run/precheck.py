@@ -12,52 +12,29 @@ from pathlib import Path
 from harness.model.kernel import Build
 from harness.target.base import Completed
 
-# What the suites' own helpers call in every test (ftracetest, test.d/functions; livepatch/functions.sh).
+# What the suites' own helpers call in every test (ftracetest, test.d/functions; livepatch/functions.sh). Our testcases
+# are few, so that what any of them calls is asked for once for all.
 _ESSENTIAL = {
-    "selftests/ftrace": (
-        *("awk", "basename", "cat", "cut", "date", "dirname", "expr", "find", "grep", "head", "id", "ln", "mkdir"),
-        *(
-            "mktemp",
-            "mount",
-            "mv",
-            "rm",
-            "rmdir",
-            "sed",
-            "sleep",
-            "sort",
-            "stat",
-            "tail",
-            "tee",
-            "tr",
-            "uname",
-            "wc",
-            "which",
-        ),
-    ),
-    "selftests/livepatch": (
-        *("awk", "bash", "cat", "date", "diff", "dirname", "dmesg", "getconf", "grep", "id", "insmod", "modinfo"),
-        *("rmmod", "sed", "seq", "sleep", "/bin/stat", "sysctl", "tr", "uname"),
-    ),
+    suite: tuple(tools.split())
+    for suite, tools in {
+        "selftests/ftrace": """awk basename cat cut date dirname expr find grep head id ln mkdir mktemp mount mv rm
+            rmdir sed sleep sort stat tail tee tr uname wc which""",
+        "selftests/livepatch": """awk bash cat date diff dirname dmesg getconf grep id insmod modinfo rmmod sed seq
+            sleep /bin/stat sysctl tr uname""",
+        "testcases": """awk bash cat chrt dmesg fallocate grep insmod ls md5sum mkdir mount nproc rmdir rmmod sed sort
+            tail taskset umount wc""",
+    }.items()
 }
+
+
+def _essential(suite: str) -> tuple[str, ...]:
+    return _ESSENTIAL.get("testcases" if suite.startswith("testcases/") else suite, ())
+
+
 # What single .tc files call.
 OCCASIONAL = (
-    *(
-        "bc",
-        "cmp",
-        "chrt",
-        "dd",
-        "getent",
-        "gawk",
-        "ip",
-        "lsmod",
-        "md5sum",
-        "modprobe",
-        "nproc",
-        "ping",
-        "ps",
-        "readelf",
-    ),
-    *("rmmod", "seq", "su", "tac", "taskset", "timeout", "umount", "yes", "checkbashisms"),
+    *("bc", "cmp", "chrt", "dd", "getent", "gawk", "ip", "lsmod", "md5sum", "modprobe", "nproc", "ping", "ps"),
+    *("readelf", "rmmod", "seq", "su", "tac", "taskset", "timeout", "umount", "yes", "checkbashisms"),
 )
 _STRTONUM = re.compile(r"\bstrtonum\b")
 
@@ -71,14 +48,14 @@ class Findings:
 
     def reason_to_skip(self, suite: str, tools: frozenset[str]) -> str:
         """Why a test of `suite` that calls `tools` can't tell anything on this target; empty where it can."""
-        lacking = sorted(self.missing & (tools | set(_ESSENTIAL.get(suite, ()))))
+        lacking = sorted(self.missing & (tools | set(_essential(suite))))
         return f"the target lacks {', '.join(lacking)}" if lacking else ""
 
 
 def check(run: Callable[..., Completed], build: Build, *, suites: frozenset[str]) -> Findings:
     """Ask a target, through `run`, for tools, mounts, loopback, modules and whether it is the kernel of `build`."""
     occasional = OCCASIONAL if "selftests/ftrace" in suites else ()
-    tools = sorted({tool for suite in suites for tool in _ESSENTIAL.get(suite, ())} | set(occasional))
+    tools = sorted({tool for suite in suites for tool in _essential(suite)} | set(occasional))
     script = "\n".join(
         [
             f"for t in {' '.join(map(shlex.quote, tools))}; do command -v $t >/dev/null || echo tool $t; done",

@@ -33,6 +33,7 @@ u64 calls_tree_left(u64 value);
 u64 calls_tree_right(u64 value);
 u64 calls_tree_leaf(u64 value);
 u64 calls_saved(u64 value);
+u64 calls_results(u64 value);
 u64 calls_irq(u64 value);
 u64 calls_irq_leaf(u64 value);
 u64 calls_init_root(u64 value);
@@ -163,6 +164,18 @@ traced u64 calls_saved(u64 value)
 	return value ^ 0xffff;
 }
 
+/* x1 to x7 hold results as well: the kernel's own assembler has such functions, and keeping them is the tracer's duty. */
+traced u64 calls_results(u64 value)
+{
+	register u64 result asm("x0") = value ^ 0xffff;
+
+	asm volatile(
+	"	mov	x1, #0x2001\n	mov	x2, #0x2002\n	mov	x3, #0x2003\n	mov	x4, #0x2004\n"
+	"	mov	x5, #0x2005\n	mov	x6, #0x2006\n	mov	x7, #0x2007\n"
+	: "+r"(result) : : "x1", "x2", "x3", "x4", "x5", "x6", "x7");
+	return result;
+}
+
 traced unsigned int calls_stack_inner(unsigned long *entries, unsigned int size)
 {
 	unsigned int found = stack_trace_save(entries, size, 0);
@@ -233,7 +246,7 @@ static notrace int show_stack(struct seq_file *m, void *unused)
 
 /*
  * calls_saved() called with every register set: x0 to x8 and x10 to x28 to numbers of their own, the rest to what it
- * is. Afterwards, x19 to x29 and sp have to be the same again; a bit of the result says which one is not.
+ * is; and with ones on the stack below, so that what a tracer forgets to store can't be right by chance. Afterwards, x19 to x29 and sp have to be the same again; a bit of the result says which one is not.
  */
 static struct {
 	u64 sp, fp, lr;
@@ -247,6 +260,8 @@ static notrace noinline u64 call_with_registers(void)
 	"	adrp	x9, %[before]\n"
 	"	add	x9, x9, :lo12:%[before]\n"
 	"	mov	x10, sp\n"
+	"	sub	x11, x10, #512\n	mov	x12, #-1\n"
+	"2:	stp	x12, x12, [x11], #16\n	cmp	x11, x10\n	b.lo	2b\n"
 	"	adr	x11, 1f\n"
 	"	stp	x10, x29, [x9]\n"
 	"	str	x11, [x9, #16]\n"
@@ -289,6 +304,39 @@ static notrace int show_saved(struct seq_file *m, void *unused)
 	u64 wrong = call_with_registers();
 
 	seq_printf(m, "wrong %llx\nsp %llx\nfp %llx\nlr %llx\n", wrong, before.sp, before.fp, before.lr);
+	return 0;
+}
+
+/* calls_results() called; bit N of the result says that xN is not what it left there. */
+static notrace noinline u64 call_for_results(void)
+{
+	register u64 wrong asm("x0");
+
+	asm volatile(
+	"	mov	x0, #0x2000\n"
+	"	bl	calls_results\n"
+	"	mov	x8, #0\n"
+	".macro	check register, number, bit\n"
+	"	mov	x9, #\\number\n"
+	"	cmp	\\register, x9\n"
+	"	cset	x9, ne\n"
+	"	orr	x8, x8, x9, lsl #\\bit\n"
+	".endm\n"
+	"	check	x0, 0xdfff, 0\n	check	x1, 0x2001, 1\n	check	x2, 0x2002, 2\n"
+	"	check	x3, 0x2003, 3\n	check	x4, 0x2004, 4\n	check	x5, 0x2005, 5\n"
+	"	check	x6, 0x2006, 6\n	check	x7, 0x2007, 7\n"
+	".purgem check\n"
+	"	mov	x0, x8\n"
+	: "=r"(wrong)
+	:
+	: "x1", "x2", "x3", "x4", "x5", "x6", "x7", "x8", "x9", "x10", "x11", "x12", "x13", "x14", "x15", "x16", "x17",
+	  "x30", "cc", "memory");
+	return wrong;
+}
+
+static notrace int show_results(struct seq_file *m, void *unused)
+{
+	seq_printf(m, "wrong %llx\n", call_for_results());
 	return 0;
 }
 
@@ -367,6 +415,7 @@ static const struct harness_file files[] = {
 	{ .name = "factorial", .show = show_factorial },
 	{ .name = "stack", .show = show_stack },
 	{ .name = "saved", .show = show_saved },
+	{ .name = "results", .show = show_results },
 	{ .name = "irq", .show = show_irq },
 	{ .name = "irq_stack", .show = show_irq_stack },
 	{ .name = "init", .show = show_init },

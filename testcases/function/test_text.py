@@ -66,18 +66,20 @@ def test_graph_and_function_share_a_site(tracefs: Tracefs, modules: Modules, tex
     assert [both, one, none] == [True, True, False]
 
 
-def test_call_ops_literal(tracefs: Tracefs, modules: Modules, text: Text, needs: Callable[..., None]) -> None:
-    """Under CALL_OPS the eight bytes before a function name its ops: one of its own while it has one only, the list
-    of them while it has more, ftrace_nop_ops while it has none (commit baaf553d3bc3, "arm64: Implement
-    HAVE_DYNAMIC_FTRACE_WITH_CALL_OPS")."""
+@pytest.mark.parametrize("function", ["calls:calls_tree_leaf", "version_proc_show"])
+def test_call_ops_literal(
+    tracefs: Tracefs, modules: Modules, text: Text, needs: Callable[..., None], function: str
+) -> None:
+    """Under CALL_OPS the eight bytes before a function, in a module or in the kernel proper, name its ops: one of
+    its own while it has one only, the list of them while it has more, ftrace_nop_ops while it has none (commit
+    baaf553d3bc3, "arm64: Implement HAVE_DYNAMIC_FTRACE_WITH_CALL_OPS")."""
     needs("DYNAMIC_FTRACE_WITH_CALL_OPS")
-    function = "calls:calls_tree_leaf"
     nop_ops, list_ops = text.address("ftrace_nop_ops"), text.address("ftrace_list_ops")
     with modules.load("calls"), tracefs.instance("other") as other:
         before = text.site(function).literal
-        with tracefs.filter("calls_tree_leaf"), tracefs.tracer("function"):
+        with tracefs.filter(_plain(function)), tracefs.tracer("function"):
             one = text.site(function).literal
-            with other.filter("calls_tree_leaf"), other.tracer("function"):
+            with other.filter(_plain(function)), other.tracer("function"):
                 two = text.site(function).literal
             again = text.site(function).literal
         after = text.site(function).literal

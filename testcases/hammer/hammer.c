@@ -8,6 +8,7 @@
 #include <linux/cpu.h>
 #include <linux/kthread.h>
 #include <linux/sched.h>
+#include "harness_sched.h"
 #include "harness_test.h"
 
 #define traced __attribute__((__noinline__)) __used
@@ -77,9 +78,10 @@ static notrace int hammering(void *data)
 	while (!kthread_should_stop()) {
 		hand->wrong += !blow(((u64)smp_processor_id() << 56) + hand->calls);
 		hand->calls++;
-		/* asleep now and then, so that others come to run and a livepatch finds its moment */
+		/* asleep now and then, so that others come to run; freezable, so that a livepatch switches it there */
 		if (time_after(jiffies, rest)) {
-			schedule_timeout_interruptible(1);
+			set_current_state(TASK_INTERRUPTIBLE | TASK_FREEZABLE);
+			schedule_timeout(1);
 			rest = jiffies + HZ / 20;
 		}
 	}

@@ -117,7 +117,8 @@ static int __init klp_callbacks_init(void)
 	ret = klp_enable_patch(&patch);
 	if (ret) {
 		/* nobody can read the file any more */
-		pr_info("callbacks until then: %s", log);
+		strreplace(log, '\n', ';');
+		pr_info("callbacks until then: %s\n", log);
 		harness_files_remove();
 	}
 	return ret;

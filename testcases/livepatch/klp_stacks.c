@@ -11,6 +11,7 @@
 #include <linux/stacktrace.h>
 #include <linux/wait.h>
 
+#include "harness_sched.h"
 #include "harness_test.h"
 
 #ifdef __clang__
@@ -23,7 +24,6 @@
 
 static typeof(&stack_trace_save_tsk_reliable) save_reliable;
 static typeof(&stack_trace_save_tsk) save_any;
-static int (*call_on_task)(struct task_struct *task, int (*func)(struct task_struct *, void *), void *arg);
 
 /* -- traces of one task, whose pid is written to "pid" -- */
 
@@ -53,7 +53,7 @@ static int take_reliable(struct task_struct *task, void *arg)
 {
 	struct trace *trace = arg;
 
-	if (READ_ONCE(task->__state) == TASK_RUNNING || READ_ONCE(task->on_cpu))
+	if (harness_state(task) == TASK_RUNNING || READ_ONCE(task->on_cpu))
 		return -EBUSY;
 	trace->length = save_reliable(task, trace->entries, DEPTH);
 	return 0;
@@ -63,7 +63,7 @@ static int take_any(struct task_struct *task, void *arg)
 {
 	struct trace *trace = arg;
 
-	if (READ_ONCE(task->__state) == TASK_RUNNING || READ_ONCE(task->on_cpu))
+	if (harness_state(task) == TASK_RUNNING || READ_ONCE(task->on_cpu))
 		return -EBUSY;
 	trace->length = save_any(task, trace->entries, DEPTH, 0);
 	return 0;
@@ -83,7 +83,7 @@ static int show_trace(struct seq_file *m, int (*take)(struct task_struct *task, 
 		put_task_struct(task);
 		return -ENOMEM;
 	}
-	ret = call_on_task(task, take, trace);
+	ret = harness_call_on_task(task, take, trace);
 	put_task_struct(task);
 	if (!ret && trace->length < 0)
 		seq_printf(m, "error %d\n", trace->length);
@@ -113,7 +113,7 @@ static int all_show(struct seq_file *m, void *unused)
 		return -ENOMEM;
 	rcu_read_lock();
 	for_each_process_thread(process, task) {
-		if (READ_ONCE(task->exit_state) || call_on_task(task, take_reliable, trace))
+		if (READ_ONCE(task->exit_state) || harness_call_on_task(task, take_reliable, trace))
 			continue;
 		seq_printf(m, "%d %s %s %d\n", task_pid_nr(task), task->comm,
 			   task->flags & PF_KTHREAD ? "kthread" : "user", trace->length);
@@ -248,8 +248,7 @@ static int __init klp_stacks_init(void)
 {
 	save_reliable = (void *)harness_lookup("stack_trace_save_tsk_reliable");
 	save_any = (void *)harness_lookup("stack_trace_save_tsk");
-	call_on_task = (void *)harness_lookup("task_call_func");
-	if (!save_reliable || !save_any || !call_on_task)
+	if (!save_reliable || !save_any || harness_call_on_task_init())
 		return -ENOENT;
 	return harness_files(files);
 }

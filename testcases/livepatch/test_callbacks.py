@@ -89,10 +89,15 @@ def test_module_comes_and_goes_in_a_transition(
         assert patch.read("log").splitlines()[2:] == ["post_patch vmlinux", "post_patch klp_stacks live"]
 
 
-def test_pre_patch_refuses_the_patch(livepatches: Livepatches, modules: Modules, target: KlpTarget) -> None:
+def test_pre_patch_refuses_the_patch(guest: Guest, livepatches: Livepatches, target: KlpTarget) -> None:
     """A pre-patch callback that fails keeps the patch from being loaded; the object before it, already prepared, gets
     its post-unpatch, and nothing is patched (callbacks.rst, "refuse to load a livepatch")."""
     assert livepatches.refused("klp_callbacks", refuse="klp_target") == "Numerical argument out of domain"
+    told = [line for line in guest.check("dmesg").splitlines() if "callbacks until then: " in line][-1]
+    assert told.rpartition(": ")[2].strip(";").split(";") == [
+        *("pre_patch vmlinux", "pre_patch klp_target live"),
+        "post_unpatch vmlinux",
+    ]
     with target.sleeper() as sleeper:
         target.wake()
         assert sleeper.wait() == "1042 original"

@@ -1,5 +1,7 @@
 """Several livepatches: on top of one another, or one in place of all. And those that are refused."""
 
+import pytest
+
 from harness.run.api.guest import Guest
 from harness.run.api.klp_modules import KlpTarget
 from harness.run.api.livepatch import Livepatches
@@ -130,9 +132,11 @@ def test_of_several_functions_of_a_name(guest: Guest, livepatches: Livepatches) 
     """A function whose name is not unique is patched by its position only (old_sympos in livepatch.rst): the first is
     one, the second another; without a position, and beyond the last one, the patch is refused."""
     pci, virtio = "/sys/bus/pci/devices/*/vendor", "/sys/bus/virtio/devices/*/vendor"
+    if not guest.run(f"cat {pci} {virtio} > /dev/null").ok:
+        pytest.skip("this machine has not both PCI and virtio devices, whose vendor_show() there is twice")
     originals = [guest.check(f"cat {files} | sort -u") for files in (pci, virtio)]
     there = int(guest.check("grep -c ' vendor_show$' /proc/kallsyms"))
-    assert there >= 2, "this kernel shows no vendor of both PCI and virtio devices"
+    assert there >= 2
     assert livepatches.refused("klp_named", function="vendor_show") == "Invalid parameters"
     assert livepatches.refused("klp_named", function="vendor_show", position=there + 1) == "Invalid parameters"
     patched = []

@@ -33,13 +33,13 @@ def test_a_heavily_called_function(guest: Guest, livepatches: Livepatches) -> No
     again: each task is switched once, nobody sees something between (qa_test_klp TC3; livepatch.rst, "Consistency
     model": per task)."""
     with contextlib.ExitStack() as stack:
-        readers = [stack.enter_context(background(guest, _READER)) for _ in range(3)]
+        readers = [stack.enter_context(background(guest, _READER)) for _ in range(guest.cpus + 1)]
         guest.wait_until(lambda: all(reader.output == "original" for reader in readers), "all have read")
         with livepatches.in_effect("klp_version") as patch:
             guest.wait_until(lambda: all("patched" in reader.output for reader in readers), "all see the new one")
             patch.disable()
         guest.wait_until(lambda: all(reader.output.count("\n") >= 2 for reader in readers), "all see the old one")
-        assert [reader.output.split() for reader in readers] == [["original", "patched", "original"]] * 3
+        assert [reader.output.split() for reader in readers] == [["original", "patched", "original"]] * len(readers)
 
 
 def test_in_quick_succession(guest: Guest, livepatches: Livepatches, target: KlpTarget) -> None:
@@ -60,7 +60,9 @@ def test_busy_user_space(guest: Guest, livepatches: Livepatches, target: KlpTarg
     """CPUs busy in user space, with more tasks than CPUs, do not keep the transition from its end (qa_test_klp
     TC6)."""
     spin = "awk 'BEGIN { while (1) n++ }'"
-    with background(guest, spin), background(guest, spin), background(guest, spin):
+    with contextlib.ExitStack() as stack:
+        for _ in range(guest.cpus + 1):
+            stack.enter_context(background(guest, spin))
         with livepatches.in_effect("klp_first"):
             assert target.says == "klp_first"
         assert target.says == "original"

@@ -2,7 +2,8 @@
 /*
  * fill: leaves no free address within 128 MB of the kernel image, until this module is unloaded, so that modules
  * loaded meanwhile come to lie beyond the reach of a direct branch; "and far away": none much farther away either, so
- * that they lie just out of reach. Only addresses are taken, no memory.
+ * that they lie just out of reach; "and below": none below the kernel at all, so that they lie above it, which the
+ * file refuses where this kernel puts no module there. Only addresses are taken, no memory.
  */
 #include <linux/vmalloc.h>
 #include <linux/workqueue.h>
@@ -76,6 +77,8 @@ static notrace int fill(char *what)
 	/* the init sections of modules loaded before, this one's too, are given back by a worker */
 	flush_work(free_init);
 	ret = fill_range(first - REACH, end + REACH);
+	if (!ret && !strcmp(what, "and below"))
+		return fill_range(first - SZ_2G, first - REACH) ?: module_fits() ? 0 : -ENOSPC;
 	if (ret || strcmp(what, "and far away"))
 		return ret;
 	near = used;

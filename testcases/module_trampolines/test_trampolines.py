@@ -18,7 +18,11 @@ TREE = {"calls_tree_root": 1, "calls_tree_left": 2, "calls_tree_right": 1, "call
 SITE = "calls:calls_tree_leaf"
 
 
-@pytest.fixture(params=["near", "far", "farthest"])
+# Where a branch changes its sign, or its size by one more bit, matters to what finds and writes trampolines.
+everywhere = pytest.mark.parametrize("place", ["near", "far", "farthest", "above"])
+
+
+@pytest.fixture(params=["near", "far"])
 def place(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -29,6 +33,7 @@ def calls(modules: Modules, place: str) -> Iterator[Module]:
         yield module
 
 
+@everywhere
 def test_traced(calls: Module, tracefs: Tracefs, text: Text, place: str) -> None:
     """Every function of the module is traced, near by a direct branch, far by the module's trampoline
     ("use_ftrace_trampoline()", "Introduce and handle an ftrace_regs_trampoline for module PLTs")."""
@@ -56,6 +61,7 @@ def test_two_entry_points(calls: Module, watches: Watches, text: Text, place: st
     assert hits == [4, 1]
 
 
+@everywhere
 def test_switched_between_entry_points(calls: Module, watches: Watches, text: Text, place: str, build) -> None:
     """A call site goes from one entry point to the other and back while it stays enabled: ftrace_modify_call, which
     has to find the module's trampolines for the old and the new goal alike (v6, ftrace_modify_call)."""

@@ -23,7 +23,7 @@ ARGS = [
     f"factorial {3628800:x}",
     f"tree {1000 + 100 + 2 * 10 + 4:x}",
 ]
-WATCHED = ("calls_args", "calls_stack_args", "calls_varargs", "calls_pair", "calls_wide", "calls_saved")
+WATCHED = tuple(f"calls_{name}" for name in ("args", "stack_args", "varargs", "pair", "wide", "saved", "results"))
 
 
 @contextlib.contextmanager
@@ -103,8 +103,8 @@ def means(tracefs: Tracefs, livepatches: Livepatches, watches: Watches, build) -
 @pytest.mark.parametrize("place", ["near", "far"])
 @pytest.mark.parametrize("watched_by", MEANS)
 def test_results_and_registers_are_untouched(modules: Modules, means: Means, watched_by: str, place: str) -> None:
-    """Eight arguments in x0–x7 with a result at x8, arguments on the stack, varargs, results in x0 and in x0 and x1,
-    a tail call, recursion, and the callee-saved x19–x29 and sp come through, for a module within and beyond a direct
+    """Eight arguments in x0–x7 with a result at x8, arguments on the stack, varargs, results in x0 and up to x7, a
+    tail call, recursion, and the callee-saved x19–x29 and sp come through, for a module within and beyond a direct
     branch's reach ("At least the argument registers need to be preserved"; "all non-argument registers are either
     scratch / dead or callee-saved", ftrace_common of the mail)."""
     with contextlib.ExitStack() as stack:
@@ -113,7 +113,9 @@ def test_results_and_registers_are_untouched(modules: Modules, means: Means, wat
             stack.enter_context(enter(means))
         results = calls.read("args").splitlines()
         registers = calls.read("saved").splitlines()
+        result_registers = calls.read("results")
     assert results == ARGS
+    assert result_registers == "wrong 0", f"bit N stands for xN: {result_registers}"
     assert registers[0] == "wrong 0", f"bit N stands for xN, 31 for sp, 0 for the result: {registers[0]}"
 
 

@@ -339,7 +339,7 @@ def test_a_testcase_that_leaves_something_behind_fails_for_it(build, tmp_path, m
     def script(command: str) -> list:
         if command == "leak":
             leaked.append("current_tracer:function")
-        return ["current_tracer:nop", *leaked] if "grep -sHv" in command else ["release 7.3.4"]
+        return ["current_tracer:nop", *leaked] if "set_ftrace_filter" in command else ["release 7.3.4"]
 
     first, second = FakeTarget(script), FakeTarget(lambda _: ["release 7.3.4"])
     results, code, _ = run(build, first, second, tmp_path=tmp_path, suites=frozenset({"testcases"}))
@@ -348,6 +348,17 @@ def test_a_testcase_that_leaves_something_behind_fails_for_it(build, tmp_path, m
     assert (forgot.verdict, forgot.reason) == (Verdict.FAIL, "left behind: current_tracer:function")
     assert results["testcases/test_leak.py::test_next"].verdict == Verdict.PASS
     assert first.closed
+
+
+def test_testcases_are_skipped_where_the_target_lacks_a_tool(build, tmp_path, monkeypatch):
+    (tmp_path / "testcases").mkdir()
+    (tmp_path / "testcases/test_some.py").write_text("def test_some(guest):\n    assert False\n")
+    monkeypatch.setattr(session, "PROJECT", tmp_path)
+    monkeypatch.setattr(session, "TESTCASES", tmp_path / "testcases")
+    target = FakeTarget(lambda _: ["tool chrt", "release 7.3.4"])
+    results, code, _ = run(build, target, tmp_path=tmp_path, suites=frozenset({"testcases"}))
+    skipped = results["testcases/test_some.py::test_some"]
+    assert (code, skipped.verdict, skipped.reason) == (0, Verdict.SKIP, "the target lacks chrt")
 
 
 def test_what_a_testcase_can_not_unpack_is_the_kernels_fault(build, tmp_path, monkeypatch):

@@ -25,6 +25,7 @@ class ScriptedLab:
     def __init__(self, answers: dict[str, str | int] | None = None) -> None:
         self.answers = answers or {}
         self.commands: list[str] = []
+        self.remembered: dict[object, object] = {}
 
     def run(self, command: str, *, timeout: float) -> Completed:
         self.commands.append(command)
@@ -146,6 +147,24 @@ def test_a_module_in_its_place(tmp_path):
     assert "near_filler" in lab.commands[0]
     unloaded = [command.rpartition("rmmod ")[2] for command in lab.commands if "rmmod" in command]
     assert unloaded == ["far", "near_filler"]
+
+
+def test_where_a_module_lies_is_looked_up_once_for_each_address():
+    answers = dict(KALLSYMS) | {"sections/.text": "0x1000"}
+    there, lab = guest(answers)
+    module = Module(there, "far")
+    assert module.distances() == module.distances() == (144 << 20, 152 << 20)
+    answers["sections/.text"] = "0x2000"
+    lab.answers = answers
+    module.distances()
+    assert sum("kallsyms" in command for command in lab.commands) == 2
+
+
+def test_a_kernel_with_no_room_above_itself_skips(tmp_path):
+    there, _ = guest(KALLSYMS | {"harness-near_filler/fill": 1})
+    modules = Modules(there, Build(directory=tmp_path, release="7.3.4", key="k"))
+    with pytest.raises(pytest.skip.Exception, match="no room for modules far above"), modules.placed("far", "above"):
+        pass
 
 
 def test_watches_have_slots_of_their_own():

@@ -5,9 +5,12 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Callable
+from typing import TypeVar, cast
 
 from harness.run.lab import Lab
 from harness.target.base import Completed
+
+T = TypeVar("T")
 
 _LEAST = 10.0  # seconds that any wait may take
 _FIRST_STEP = 0.02  # seconds between the first two looks while waiting for a state that has no event
@@ -20,6 +23,18 @@ class Guest:
 
     def __init__(self, lab: Lab) -> None:
         self._lab = lab
+
+    def once(self, key: object, find: Callable[[], T]) -> T:
+        """What `find` returns, asked once for each booted target: for what stays as it is until the next boot."""
+        known = self._lab.remembered
+        if key not in known:
+            known[key] = find()
+        return cast(T, known[key])
+
+    @property
+    def cpus(self) -> int:
+        """How many CPUs it has online."""
+        return int(self.check("nproc"))
 
     def run(self, command: str, *, seconds: float = 5.0) -> Completed:
         """Run a shell command line; a non-zero exit is data. Kernel reports and hangs end the test."""

@@ -66,6 +66,7 @@ _FILES = (
     _Files("kernel/kcsan", "core.c debugfs.c report.c", "sanitizers"),
     _Files("mm/kasan", "common.c generic.c init.c quarantine.c report*.c shadow.c hw_tags.c sw_tags.c", "sanitizers"),
     # a call to firmware has to be made in few instructions
+    _Files("drivers/pmdomain/mediatek", "airoha-cpu-pmdomain.c", "drivers"),
     _Files("drivers/firmware/arm_scmi", "smc.c", "drivers", (5, 19)),
     _Files("drivers/firmware/arm_scmi/transports", "smc.c", "drivers"),
 )

@@ -11,10 +11,17 @@ _FILES = (
     "function_profile_enabled",
 )
 _DIRECTORIES = (f"{ROOT}/instances", "/sys/kernel/livepatch")
-# one process for each line: starting one is what costs when emulated
+# only what the shell itself can do: starting a process is what costs when emulated, and this is done for
+# every test. A few lines of each file say enough: what is left behind can be all functions.
 _LOOK = f"""\
-cd {ROOT} && grep -sHv '^#' {" ".join(_FILES)}
-ls -d {" ".join(f"{directory}/*" for directory in _DIRECTORIES)} 2>/dev/null
+cd {ROOT}
+for file in {" ".join(_FILES)}; do
+    [ ! -e $file ] || for n in 1 2 3 4 5 6 7 8 9; do
+        read -r line || break
+        case $line in '#'*) ;; *) echo "$file:$line";; esac
+    done < $file
+done
+for entry in {" ".join(f"{directory}/*" for directory in _DIRECTORIES)}; do [ ! -e $entry ] || echo $entry; done
 while read -r module rest; do echo "module $module"; done < /proc/modules"""
 
 

@@ -216,7 +216,7 @@ class Livepatches:
         """Shell commands that load a livepatch, disable it when its transition is over, and unload it."""
         here = f"{_SYSFS}/{name}"
         return (
-            f"insmod {DIRECTORY}/{name}.ko; while grep -qs 1 {here}/transition; do :; done; "
+            f"insmod {DIRECTORY}/{name}.ko; while read -r busy < {here}/transition && [ $busy = 1 ]; do :; done; "
             f"echo 0 > {here}/enabled; while [ -e {here} ]; do :; done; while ! rmmod {name}; do :; done 2> /dev/null"
         )
 
