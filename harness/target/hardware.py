@@ -131,8 +131,7 @@ def _boot(board: Board, media: Media, *, logs: Path, say: Say) -> BoardTarget:
     consoles = [console, line]
     try:
         files = _published(board, spec, media)
-        uboot = _power_up(board, spec, line, switch, say)
-        started = time.monotonic()
+        uboot, started = _power_up(board, spec, line, switch, say)
         _start_kernel(uboot, spec, files, board)
         kernel_started = time.monotonic()
         shells = {
@@ -154,10 +153,13 @@ def _boot(board: Board, media: Media, *, logs: Path, say: Say) -> BoardTarget:
     )
 
 
-def _power_up(board: Board, spec: UbootBoot, line: Console, switch: Switch, say: Say) -> Uboot:
-    """Power off and on, and stop U-Boot. It is tried once more, and said, where autoboot was faster than we."""
+def _power_up(board: Board, spec: UbootBoot, line: Console, switch: Switch, say: Say) -> tuple[Uboot, float]:
+    """Power off and on, and stop U-Boot; also when it was switched on (monotonic).
+
+    It is tried once more, and said, where autoboot was faster than we."""
     for attempt in range(1, _TRIES + 1):
         power_off(board, switch, line)
+        started = time.monotonic()
         switch.on()
         uboot = Uboot(line, spec, place=board.name)
         try:
@@ -167,7 +169,7 @@ def _power_up(board: Board, spec: UbootBoot, line: Console, switch: Switch, say:
                 raise
             say(f"{board.name}: autoboot was missed; switching it off and on again")
             continue
-        return uboot
+        return uboot, started
     raise AssertionError("unreachable")
 
 

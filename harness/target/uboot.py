@@ -223,7 +223,7 @@ class Uboot:
     def _set_long(self, name: str, value: str) -> None:
         """Set a variable to a text that may be longer than a command may be."""
         quoted = value.replace("'", "'\\''")
-        pieces = [quoted[start : start + 300] for start in range(0, len(quoted), 300)]
+        pieces = [quoted[start : start + 300] for start in range(0, len(quoted), 300)] or [""]
         self.command(f"setenv {name} '{pieces[0]}'")
         for piece in pieces[1:]:
             self.command(f"setenv {name} \"${{{name}}}\"'{piece}'")

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""A twin of a board: a QEMU machine with real U-Boot, reached as a board is. Standard library only; knows nothing of the
-harness, and the harness nothing of it.
+"""A twin of a board: a QEMU machine with real U-Boot, reached as a board is. Standard library only; knows nothing of
+the harness, and the harness nothing of it.
 
     tests/twins/twin.py serve NAME --tftp DIR [--fault FAULT]    until it is ended (Ctrl-C, or by who started it)
     tests/twins/twin.py on|off|reset|status NAME                 what a power switch does
