@@ -86,7 +86,7 @@ def build_for(options: BuildOptions, board: Board, display: Display) -> Build:
                 "--build names a finished kernel: --kernel, --patches, --kconfig and --toolchain can't change it"
             )
         found = load_build(options.build_dir)
-        host.ensure_host(progress=display, needed_for={"rootfs", "qemu"})
+        host.ensure_host(progress=display, needed_for=set(boot_method(board).needs))
         return found
     return build_kernel(kernel_for(options, board, display), options, display)
 

@@ -33,18 +33,29 @@ class Tell(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
-    """`describe`: one line about the machine; `announce`: how it is going to be booted."""
+    """`needs`: stages of build/host.py whose tools have to be there. `describe`: one line about the machine; `announce`: how it is going to be booted."""
 
     boot: Boot
     root: RootForm
+    needs: frozenset[str]
     describe: Tell
     announce: Tell
 
 
 _METHODS: dict[type, Method] = {
-    QemuBoot: Method(boot=qemu.boot_qemu, root=RootForm.DISK, describe=qemu.describe, announce=qemu.announce),
+    QemuBoot: Method(
+        boot=qemu.boot_qemu,
+        root=RootForm.DISK,
+        needs=frozenset({"rootfs", "qemu"}),
+        describe=qemu.describe,
+        announce=qemu.announce,
+    ),
     UbootBoot: Method(
-        boot=hardware.boot_uboot, root=RootForm.INITRAMFS, describe=hardware.describe, announce=hardware.announce
+        boot=hardware.boot_uboot,
+        root=RootForm.INITRAMFS,
+        needs=frozenset({"rootfs", "boards"}),
+        describe=hardware.describe,
+        announce=hardware.announce,
     ),
 }
 

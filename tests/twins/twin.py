@@ -151,12 +151,11 @@ class Line:
 
     def _pump_out(self) -> None:
         while data := self._machine.line.recv(4096):
-            if self._client:
-                with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError):
+                if self._client:
                     self._client.sendall(data.replace(b"\xff", b"\xff\xff"))
-            if self._pty is not None:
-                with contextlib.suppress(OSError):
-                    os.write(self._pty, data)
+                elif self._pty is not None and select.select([], [self._pty], [], 1.0)[1]:
+                    os.write(self._pty, data)  # nobody there who reads: it is lost, as on a cable
 
     def _pump_in(self, client: socket.socket) -> None:
         """Telnet: its commands are dropped (a break too: QEMU takes none over a socket pair)."""
