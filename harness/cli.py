@@ -28,7 +28,16 @@ from harness.mutants import Hunt, Hunter, all_mutants, choose
 from harness.report import kill_table
 from harness.report.summary import summary_lines
 from harness.report.text import clean
-from harness.request import BuildOptions, board_named, boards_in, booter, build_for, new_directory, point_latest
+from harness.request import (
+    BuildOptions,
+    board_named,
+    boards_in,
+    booter,
+    build_for,
+    new_directory,
+    point_latest,
+    reachable_board,
+)
 from harness.run import documents, session
 from harness.run.eventlog import EventLog
 from harness.run.lab import Lab, Stopped
@@ -192,7 +201,7 @@ def build(board_name: str, boards_file: Path | None, **given: Any) -> None:
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 def boot(board_name: str, boards_file: Path | None, command: tuple[str, ...], **given: Any) -> int:
     """Boot the kernel and open its console, or run one COMMAND and end with its exit code."""
-    board = board_named(board_name, boards_file)
+    board = reachable_board(board_name, boards_file)
     if not command and not sys.stdin.isatty():
         raise UserError(
             "boot: a console needs a terminal, standard input is none; give a command: harness boot -- COMMAND"
@@ -260,7 +269,7 @@ def run(
     **given: Any,
 ) -> int:
     """Build if needed, boot, run the tests, write junit.xml, results.json and report.html."""
-    board = board_named(board_name, boards_file)
+    board = (board_named if list_only else reachable_board)(board_name, boards_file)
     selection = session.Selection(
         suites=session.choose_suites(suites),
         keyword=keyword,

@@ -78,6 +78,13 @@ def board_named(name: str, file: Path | None) -> Board:
     return board
 
 
+def reachable_board(name: str, file: Path | None) -> Board:
+    """The board `name`, which is going to be booted: InfraError at once where it can't be reached from here."""
+    board = board_named(name, file)
+    boot_method(board).check(board)
+    return board
+
+
 def build_for(options: BuildOptions, board: Board, display: Display) -> Build:
     """The build that the options mean: input is checked first, then tools are installed, then work is done."""
     if options.build_dir:

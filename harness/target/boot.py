@@ -4,6 +4,7 @@ a board has."""
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -33,13 +34,16 @@ class Tell(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
-    """`needs`: stages of build/host.py whose tools have to be there. `describe`: one line about the machine; `announce`: how it is going to be booted."""
+    """`needs`: stages of build/host.py whose tools have to be there. `describe`: one line about the machine;
+    `announce`: how it is going to be booted. `check`: raises InfraError where the machine can't be reached from here,
+    within a few seconds."""
 
     boot: Boot
     root: RootForm
     needs: frozenset[str]
     describe: Tell
     announce: Tell
+    check: Callable[[Board], None]
 
 
 _METHODS: dict[type, Method] = {
@@ -49,6 +53,7 @@ _METHODS: dict[type, Method] = {
         needs=frozenset({"rootfs", "qemu"}),
         describe=qemu.describe,
         announce=qemu.announce,
+        check=lambda _board: None,  # build/host.py looks for QEMU
     ),
     UbootBoot: Method(
         boot=hardware.boot_uboot,
@@ -56,6 +61,7 @@ _METHODS: dict[type, Method] = {
         needs=frozenset({"rootfs", "boards"}),
         describe=hardware.describe,
         announce=hardware.announce,
+        check=hardware.check,
     ),
 }
 

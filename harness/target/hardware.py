@@ -15,6 +15,7 @@ from harness.model.board import Board, UbootBoot
 
 from .base import CommandTimeout, Completed, LineSink, Media, RunningCommand, Say, TargetLost, Terminal, silent
 from .console import Console
+from .guard import Guard
 from .lines import open_line
 from .panic import panic_reason
 from .power import Switch, power_off, switch_of
@@ -42,6 +43,16 @@ def announce(board: Board) -> str:
     return "a board, started by U-Boot"
 
 
+def check(board: Board) -> None:
+    """See that the board's line can be opened: before an hour of building, not after."""
+    try:
+        line = open_line(board)
+    except HarnessError as error:
+        raise _redacted(error, board) from None
+    line.shut()
+    line.close()
+
+
 @dataclass
 class BoardTarget:
     """A Target on real hardware; made by `boot_uboot`."""
@@ -52,6 +63,7 @@ class BoardTarget:
     _line: Console
     _mux: SerialMux
     _switch: Switch
+    _guard: Guard
     _shells: dict[str, Shell]
     _closed: bool = False
 
@@ -105,7 +117,12 @@ class BoardTarget:
         if self._closed:
             return
         self._closed = True
-        _end(self._switch, self._mux, [self.console, *(shell.console for shell in self._shells.values()), self._line])
+        _end(
+            self._switch,
+            self._guard,
+            self._mux,
+            [self.console, *(shell.console for shell in self._shells.values()), self._line],
+        )
 
 
 def boot_uboot(board: Board, media: Media, *, logs: Path, say: Say = silent) -> BoardTarget:
@@ -116,16 +133,20 @@ def boot_uboot(board: Board, media: Media, *, logs: Path, say: Say = silent) -> 
     try:
         return _boot(board, media, logs=logs, say=say)
     except HarnessError as error:
-        error.message = board.redacted(error.message)
-        error.details = tuple(board.redacted(line) for line in error.details)
-        raise
+        raise _redacted(error, board) from None
+
+
+def _redacted(error: HarnessError, board: Board) -> HarnessError:
+    error.message = board.redacted(error.message)
+    error.details = tuple(board.redacted(line) for line in error.details)
+    return error
 
 
 def _boot(board: Board, media: Media, *, logs: Path, say: Say) -> BoardTarget:
     spec = board.boot
     assert isinstance(spec, UbootBoot)
     line = Console(open_line(board), log=logs / "serial.log", name=f"{board.name}'s serial line")
-    switch = switch_of(board)
+    switch, guard = switch_of(board), Guard(board)
     mux = SerialMux(line)
     console = Console(mux.channels[KERNEL], log=logs / "console.log", name=f"{board.name}'s console")
     consoles = [console, line]
@@ -140,7 +161,7 @@ def _boot(board: Board, media: Media, *, logs: Path, say: Say) -> BoardTarget:
         consoles += [shell.console for shell in shells.values()]
         _wait_until_up(board, mux, console, shells[COMMANDS], since=kernel_started)
     except BaseException:
-        _end(switch, mux, consoles)
+        _end(switch, guard, mux, consoles)
         raise
     return BoardTarget(
         console=console,
@@ -149,6 +170,7 @@ def _boot(board: Board, media: Media, *, logs: Path, say: Say) -> BoardTarget:
         _line=line,
         _mux=mux,
         _switch=switch,
+        _guard=guard,
         _shells=shells,
     )
 
@@ -286,13 +308,14 @@ def _boot_failure(board: Board, console: Console) -> InfraError | KernelError:
     )
 
 
-def _end(switch: Switch, mux: SerialMux, consoles: list[Console]) -> None:
+def _end(switch: Switch, guard: Guard, mux: SerialMux, consoles: list[Console]) -> None:
     """Power off and release everything, whatever fails on the way."""
     try:
         switch.off()
     except InfraError:
         pass  # the next boot says so: a board that is still on does not fall silent
     finally:
+        guard.release()
         mux.close()
         for console in consoles:
             console.close()
