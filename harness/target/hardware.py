@@ -21,7 +21,7 @@ from .panic import panic_reason
 from .power import Switch, power_off, switch_of
 from .serialmux import AUX, COMMANDS, KERNEL, SerialMux
 from .shell import Shell
-from .uboot import AutobootMissed, Load, Uboot
+from .uboot import NotStopped, Load, Uboot
 
 _TRIES = 2  # power-ons until autoboot is caught
 _LAST_LINES = 40
@@ -186,10 +186,10 @@ def _power_up(board: Board, spec: UbootBoot, line: Console, switch: Switch, say:
         uboot = Uboot(line, spec, place=board.name)
         try:
             uboot.stop()
-        except AutobootMissed:
+        except NotStopped as error:
             if attempt == _TRIES:
                 raise
-            say(f"{board.name}: autoboot was missed; switching it off and on again")
+            say(f"{error.message}; switching the board off and on once more")
             continue
         return uboot, started
     raise AssertionError("unreachable")
