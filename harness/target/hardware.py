@@ -21,7 +21,7 @@ from .panic import panic_reason
 from .power import Switch, power_off, switch_of
 from .serialmux import AUX, COMMANDS, KERNEL, SerialMux
 from .shell import Shell
-from .uboot import NotStopped, Load, Uboot
+from .uboot import Load, NotStopped, Uboot
 
 _TRIES = 2  # power-ons until autoboot is caught
 _LAST_LINES = 40

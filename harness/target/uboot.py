@@ -74,19 +74,19 @@ class Uboot:
         Raises InfraError where it never shows, NotStopped where it shows and takes nothing."""
         spec = self._spec
         seen = rf"{re.escape(spec.stop_text)}|U-Boot \d{{4}}\.\d\d"
-        deadline = time.monotonic() + spec.uboot_seconds
         if not self._line.expect(seen, timeout=spec.uboot_seconds):
             self._check_line()
             raise self._nothing_seen()
         keys = spec.stop_keys.encode()
         asked = False
+        deadline = time.monotonic() + spec.uboot_seconds
         while time.monotonic() < deadline and not self._line.closed:
             found = self._line.expect(
                 rf"(?P<asks>{re.escape(spec.stop_text)})|(?P<gone>Starting kernel|Booting Linux on)|"
                 r"(?:^|[\r\n])(?P<prompt>[^\r\n]{0,40}[>#$] ?) *$",
                 timeout=_KEY_INTERVAL if asked else max(0.1, deadline - time.monotonic()),
             )
-            if found and found["gone"]:
+            if (found and found["gone"]) or not (found or asked):
                 break
             if found and found["prompt"]:
                 self._learn_prompt()
@@ -94,6 +94,12 @@ class Uboot:
             asked = True
             self._line.send(keys)
         self._check_line()
+        if not asked:
+            raise NotStopped(
+                f"{self._place}: U-Boot started, but neither said {spec.stop_text!r} nor showed a prompt; see what it "
+                "says when it waits, and set boot.stop_text",
+                details=self._line.tail(8),
+            )
         raise NotStopped(
             f"{self._place}: U-Boot did not stop when it was sent {spec.stop_keys!r}; see what it waits for and set "
             "boot.stop_text and boot.stop_keys",
@@ -110,7 +116,7 @@ class Uboot:
         if not echoed or not self._line.expect(re.escape(echoed["prompt"]), timeout=5.0):
             self._check_line()
             raise NotStopped(
-                f"{self._place}: U-Boot does not answer at its prompt; see whether TX is connected, and whether the line "
+                f"{self._place}: U-Boot does not answer at its prompt; see whether TX is connected, whether the line "
                 "is noisy or what is sent too fast (console.slow_send_ms)",
                 details=self._line.tail(8),
             )

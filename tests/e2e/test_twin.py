@@ -23,11 +23,12 @@ defaults:
   twin:
     console: {kind: telnet, host: 127.0.0.1, port: 17341}
     power: {kind: tasmota, host: "127.0.0.1:17342"}
-    boot: {method: uboot, tftp_root: "${TWIN_TFTP}", uboot_seconds: 6}
+    boot: {method: uboot, tftp_root: "${TWIN_TFTP}"}
     limits: {boot: 120}
 boards:
   plain: {like: twin}
   other-directory: {like: twin, boot: {tftp_root: "${OTHER}"}}
+  impatient: {like: twin, boot: {uboot_seconds: 5}}
   panics: {like: twin, cmdline: rdinit=/nowhere}
 """
 
@@ -125,7 +126,7 @@ def test_autoboot_missed_once_is_tried_again_and_said(twin):
 @pytest.mark.parametrize(
     ("fault", "board", "code", "told"),
     [
-        ("no-power", "plain", 3, "nothing came at all; see whether the board has power"),
+        ("no-power", "impatient", 3, "nothing came at all; see whether the board has power"),
         ("stuck-on", "plain", 3, "plain.power: expected the board to be silent after it was switched off"),
         ("none", "other-directory", 3, "File not found.*the directory that boot.tftp_root names"),
         ("none", "panics", 1, "the kernel panicked at boot: Kernel panic - not syncing: VFS: Unable to mount root"),
