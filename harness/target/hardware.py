@@ -19,6 +19,7 @@ from .guard import Guard
 from .lines import open_line
 from .panic import panic_reason
 from .power import Switch, power_off, switch_of
+from .reconnect import ReconnectingTransport
 from .serialmux import AUX, COMMANDS, KERNEL, SerialMux
 from .shell import Shell
 from .uboot import Load, NotStopped, Uboot
@@ -145,9 +146,11 @@ def _redacted(error: HarnessError, board: Board) -> HarnessError:
 def _boot(board: Board, media: Media, *, logs: Path, say: Say) -> BoardTarget:
     spec = board.boot
     assert isinstance(spec, UbootBoot)
-    line = Console(open_line(board), log=logs / "serial.log", name=f"{board.name}'s serial line")
+    transport = ReconnectingTransport(lambda: open_line(board))
+    line = Console(transport, log=logs / "serial.log", name=f"{board.name}'s serial line")
     switch, guard = switch_of(board), Guard(board)
     mux = SerialMux(line)
+    transport.on_gap = mux.gap
     console = Console(mux.channels[KERNEL], log=logs / "console.log", name=f"{board.name}'s console")
     consoles = [console, line]
     try:

@@ -138,7 +138,9 @@ class Uboot:
 
     def _check_line(self) -> None:
         if self._line.closed:
-            raise InfraError(f"{self._place}: the serial line was lost; see its cable or console server")
+            raise InfraError(
+                f"{self._place}: the serial line was lost; see its cable or console server", details=self._line.tail(8)
+            )
 
     def command(self, text: str, *, timeout: float = _COMMAND_LIMIT) -> str:
         """Run one command; its output. Raises InfraError where U-Boot complains or does not come back."""
