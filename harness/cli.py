@@ -28,13 +28,24 @@ from harness.mutants import Hunt, Hunter, all_mutants, choose
 from harness.report import kill_table
 from harness.report.summary import summary_lines
 from harness.report.text import clean
-from harness.request import BuildOptions, board_named, boards_in, booter, build_for, new_directory, point_latest
+from harness.request import (
+    BuildOptions,
+    board_named,
+    boards_in,
+    booter,
+    build_for,
+    new_directory,
+    point_latest,
+    reachable_board,
+)
 from harness.run import documents, session
 from harness.run.eventlog import EventLog
 from harness.run.lab import Lab, Stopped
 from harness.run.side_run import SideRuns
+from harness.target.base import Target
+from harness.target.boot import boot_method
 from harness.target.interactive import interact
-from harness.target.qemu import QemuTarget, pick_accel
+from harness.target.qemu import pick_accel
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -190,7 +201,7 @@ def build(board_name: str, boards_file: Path | None, **given: Any) -> None:
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 def boot(board_name: str, boards_file: Path | None, command: tuple[str, ...], **given: Any) -> int:
     """Boot the kernel and open its console, or run one COMMAND and end with its exit code."""
-    board = board_named(board_name, boards_file)
+    board = reachable_board(board_name, boards_file)
     if not command and not sys.stdin.isatty():
         raise UserError(
             "boot: a console needs a terminal, standard input is none; give a command: harness boot -- COMMAND"
@@ -198,7 +209,7 @@ def boot(board_name: str, boards_file: Path | None, command: tuple[str, ...], **
     with Display() as display:
         made = build_for(BuildOptions(**given), board, display)
         logs = new_directory(None, "boot-")
-        display.say("{}: QEMU with {} ({})".format(board.name, *pick_accel(board.boot.accel)))
+        display.say(f"{board.name}: {boot_method(board).announce(board)}")
         target, seconds = booter(board, made, logs, display)()
         display.say(
             f"{board.name}: kernel {made.release} answers after {seconds:.1f} s; its log: {logs / 'console.log'}"
@@ -213,7 +224,7 @@ def boot(board_name: str, boards_file: Path | None, command: tuple[str, ...], **
     return 0
 
 
-def _one_command(target: QemuTarget, line: str, board: Board) -> int:
+def _one_command(target: Target, line: str, board: Board) -> int:
     """Run `line` for as long as it takes, under watch: a kernel that crashes or hangs ends it."""
     lab = Lab(lambda: (target, target.boot_seconds), limits=board.limits, events=EventLog(Path(os.devnull)))
     try:
@@ -258,7 +269,7 @@ def run(
     **given: Any,
 ) -> int:
     """Build if needed, boot, run the tests, write junit.xml, results.json and report.html."""
-    board = board_named(board_name, boards_file)
+    board = (board_named if list_only else reachable_board)(board_name, boards_file)
     selection = session.Selection(
         suites=session.choose_suites(suites),
         keyword=keyword,
@@ -274,15 +285,15 @@ def run(
         run_dir = new_directory(out_dir, "")
         if out_dir is None:
             point_latest(run_dir)
-        accel, why = pick_accel(board.boot.accel)
-        display.say(f"{board.name}: QEMU with {accel} ({why}); the run's files: {run_dir}")
+        method = boot_method(board)
+        display.say(f"{board.name}: {method.announce(board)}; the run's files: {run_dir}")
         results, code = session.run(
             made,
             selection,
             board=board,
             boot=booter(board, made, run_dir, display),
             run_dir=run_dir,
-            properties={"accelerator": accel, "command": shlex.join(["harness", *sys.argv[1:]])},
+            properties={**method.properties(board), "command": shlex.join(["harness", *sys.argv[1:]])},
             display=display,
         )
     click.echo("\n".join(summary_lines(results, run_dir=run_dir)))
@@ -341,10 +352,7 @@ def report(run_dir: Path) -> None:
 def boards(boards_file: Path | None) -> None:
     """List the boards and check their descriptions."""
     for name, board in boards_in(boards_file).items():
-        accel, _ = pick_accel(board.boot.accel)
-        click.echo(
-            f"{name:<16} qemu {board.boot.machine}, {accel}, {board.boot.cpus} CPUs, {board.boot.memory_mib} MiB"
-        )
+        click.echo(f"{name:<16} {boot_method(board).describe(board)}")
         if board.description:
             click.echo(f"{'':<16} {board.description}")
 

@@ -7,9 +7,11 @@ import shlex
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from harness.build import host
+from harness.build.initramfs import payload_archive, root_archive
 from harness.build.load_patches import load_patches
 from harness.build.make import build as make_build
 from harness.build.make import load_build
@@ -23,7 +25,8 @@ from harness.model.board import Board
 from harness.model.kernel import Build, KernelSpec
 from harness.parse.boards import parse_boards
 from harness.run import documents
-from harness.target.qemu import Media, QemuTarget, boot_qemu
+from harness.target.base import Media, Target
+from harness.target.boot import RootForm, boot_method
 
 _FRAGMENTS = ("base", "ftrace", "livepatch", "testing", "debug")
 
@@ -47,14 +50,39 @@ def boards_in(file: Path | None) -> dict[str, Board]:
         text = path.read_text()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: expected a file that describes boards, can't read it: {error}") from None
-    return parse_boards(text, place=path.name)
+    return parse_boards(text, place=path.name, lookup=partial(_from_outside, beside=path.parent))
+
+
+def _from_outside(name: str, *, beside: Path) -> str:
+    """What boards.yaml means by ``${NAME}`` (environment) or ``${file:PATH}`` (relative to the directory `beside`)."""
+    kind, _, path = name.partition(":")
+    if kind == "file":
+        try:
+            return (beside / Path(path).expanduser()).read_text().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not text"
+            raise LookupError(f"expected a file {path}, can't read it: {reason}") from None
+    if name not in os.environ:
+        raise LookupError(f"expected the environment variable {name} to be set, found none")
+    return os.environ[name]
 
 
 def board_named(name: str, file: Path | None) -> Board:
     known = boards_in(file)
     if name not in known:
         raise UserError(f"--board: expected one of {', '.join(sorted(known))}, found {name!r}")
-    return known[name]
+    board = known[name]
+    if board.unset:
+        first, *more = (f"boards.yaml: {name}.{reason}" for reason in board.unset)
+        raise UserError(first, details=more)
+    return board
+
+
+def reachable_board(name: str, file: Path | None) -> Board:
+    """The board `name`, which is going to be booted: InfraError at once where it can't be reached from here."""
+    board = board_named(name, file)
+    boot_method(board).check(board)
+    return board
 
 
 def build_for(options: BuildOptions, board: Board, display: Display) -> Build:
@@ -65,7 +93,7 @@ def build_for(options: BuildOptions, board: Board, display: Display) -> Build:
                 "--build names a finished kernel: --kernel, --patches, --kconfig and --toolchain can't change it"
             )
         found = load_build(options.build_dir)
-        host.ensure_host(progress=display, needed_for={"rootfs", "qemu"})
+        host.ensure_host(progress=display, needed_for=set(boot_method(board).needs))
         return found
     return build_kernel(kernel_for(options, board, display), options, display)
 
@@ -112,15 +140,28 @@ def _reproduce(options: BuildOptions, kernel: KernelSpec) -> str:
     return shlex.join(words)
 
 
-def booter(board: Board, made: Build, logs: Path, display: Display) -> Callable[[], tuple[QemuTarget, float]]:
+def booter(board: Board, made: Build, logs: Path, display: Display) -> Callable[[], tuple[Target, float]]:
     """A function that boots `board` with `made`, as often as it is needed."""
-    media = Media(image=made.image, root=root_image(progress=display), payload=made.payload)
+    method = boot_method(board)
+    media = _MEDIA[method.root](made, display)
 
-    def boot_once() -> tuple[QemuTarget, float]:
-        target = boot_qemu(board, media, logs=logs)
+    def boot_once() -> tuple[Target, float]:
+        target = method.boot(board, media, logs=logs, say=display.say)
         return target, target.boot_seconds
 
     return boot_once
+
+
+def _disks(made: Build, display: Display) -> Media:
+    return Media(image=made.image, dtbs=made.dtbs, root=root_image(progress=display), payload=made.payload)
+
+
+def _archives(made: Build, display: Display) -> Media:
+    root = root_archive(root_image(progress=display), progress=display)
+    return Media(image=made.image, dtbs=made.dtbs, root=root, payload=payload_archive(made.payload))
+
+
+_MEDIA = {RootForm.DISK: _disks, RootForm.INITRAMFS: _archives}
 
 
 def new_directory(wanted: Path | None, prefix: str) -> Path:

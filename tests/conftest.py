@@ -11,6 +11,7 @@ import pytest
 
 from harness.target.console import Console
 from harness.target.shell import Shell
+from harness.target.transport import SocketTransport
 
 DATA = Path(__file__).parent / "data"
 
@@ -21,7 +22,7 @@ def local_shell() -> Iterator[Shell]:
     ours, theirs = socket.socketpair()
     process = subprocess.Popen(["sh", "-s"], stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)
     theirs.close()
-    console = Console(ours, log=None, name="local")
+    console = Console(SocketTransport(ours), log=None, name="local")
     yield Shell(console)
     process.kill()
     process.wait()

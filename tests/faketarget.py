@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from harness.target.base import Completed, LineSink, TargetLost
 from harness.target.console import Console
 from harness.target.shell import finish
+from harness.target.transport import SocketTransport
 
 # A step of an answer: a line of output, or one of these.
 HANG = object()  # nothing more comes
@@ -58,7 +59,7 @@ class FakeTarget:
 
     def __init__(self, script: Script, *, alive: bool = True, went_down: bool = False) -> None:
         ours, self._kernel = socket.socketpair()
-        self.console = Console(ours, log=None, name="fake")
+        self.console = Console(SocketTransport(ours), log=None, name="fake")
         self.last_word = time.monotonic()
         self.went_down = went_down
         self.commands: list[str] = []

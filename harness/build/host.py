@@ -75,7 +75,7 @@ class DoctorRow:
     remedy: str = ""
 
 
-STAGES = ("fetch", "git", "build", "selftests", "btf", "rootfs", "qemu", "u-boot")
+STAGES = ("fetch", "git", "build", "selftests", "btf", "rootfs", "qemu", "boards", "u-boot")
 OPTIONAL_STAGES = frozenset({"u-boot"})
 
 
@@ -121,13 +121,14 @@ _COMMON = (
     _program("cpio", "cpio", "build"),
     _program("depmod", "kmod", "build"),
     _program("ccache", "ccache", "build"),
-    _program("setpriv", "util-linux", "build qemu"),
+    _program("setpriv", "util-linux", "build qemu boards"),
     _file("libelf headers", "libelf-dev", "build", "/usr/include/gelf.h"),
     _file("OpenSSL headers", "libssl-dev", "build", "/usr/include/openssl/ssl.h"),
     _program("rsync", "rsync", "selftests"),
     _program("pahole", "dwarves", "btf", minimum="1.22"),
     _program("mmdebstrap", "mmdebstrap", "rootfs", minimum="1.0"),
     _program("mke2fs", "e2fsprogs", "build rootfs", minimum="1.43", version_args=("-V",)),
+    _program("debugfs", "e2fsprogs", "boards", version_args=("-V",)),
     _program("qemu-system-aarch64", "qemu-system-arm", "qemu", minimum="7.0"),
     _program("qemu-img", "qemu-utils", "qemu"),
     # Only recommended by qemu-system-arm; without it QEMU refuses a PCI network card that is not told `romfile=`.

@@ -4,14 +4,100 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+_SHORTEST = 4  # characters: what is shorter hides nothing, but spoils every message
+
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Time limits of one board, in seconds. `boot`: from power-on to a shell that answers; `silence`: how long
-    console and shell may both be quiet during a test before the kernel is asked whether it lives."""
+    """Time limits of one board, in seconds. `boot`: from power-on to a shell that answers; where a boot loader fetches
+    the kernel, from the kernel's start. `silence`: how long console and shell may both be quiet during a test before
+    the kernel is asked whether it lives."""
 
     boot: float = 90.0
     silence: float = 30.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class SerialConsole:
+    """A serial device of this host. `flow`: ``none``, ``rtscts`` or ``xonxoff``; `slow_send_ms`: milliseconds between
+    two characters, for UARTs that lose them."""
+
+    device: str
+    baud: int = 115200
+    flow: str = "none"
+    slow_send_ms: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkConsole:
+    """A serial line behind a TCP port: plain bytes, or with `telnet` its protocol, which can carry a break too."""
+
+    host: str
+    port: int
+    telnet: bool = False
+    slow_send_ms: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommandConsole:
+    """A program whose standard input and output are the console, as ``ipmitool … sol activate``."""
+
+    argv: tuple[str, ...]
+    slow_send_ms: float = 0.0
+
+
+ConsoleSpec = SerialConsole | NetworkConsole | CommandConsole
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommandSwitch:
+    """Power switched by programs. `reset`: empty where there is none."""
+
+    on: tuple[str, ...]
+    off: tuple[str, ...]
+    reset: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class HttpRequest:
+    """One request to a switch. `expect`: what its answer must contain."""
+
+    url: str
+    method: str = "GET"
+    body: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
+    expect: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HttpSwitch:
+    """Power switched by HTTP requests."""
+
+    on: HttpRequest
+    off: HttpRequest
+    reset: HttpRequest | None = None
+    user: str = ""
+    password: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PduSwitch:
+    """An outlet of a PDU that a pdudaemon server switches. `pdu` and `outlet` are the server's names for it."""
+
+    host: str
+    port: int
+    pdu: str
+    outlet: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Power:
+    """How a board is switched. `off_seconds`: how long it stays off before it is switched on again;
+    `check_silence`: whether its console must be silent then."""
+
+    switch: CommandSwitch | HttpSwitch | PduSwitch
+    off_seconds: float = 2.0
+    check_silence: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,13 +116,54 @@ class QemuBoot:
 
 
 @dataclass(frozen=True, kw_only=True)
+class UbootBoot:
+    """Boot method ``uboot``: U-Boot fetches kernel, device tree and an initramfs over TFTP.
+
+    `tftp_root`: the directory that the TFTP server serves, as this host sees it. `server`: its address, empty where
+    DHCP tells. `address`: ``dhcp`` or the board's own address with prefix length; `gateway` goes with the latter.
+    `dtb`: the name of a device tree of the build, empty where U-Boot has one at `fdt`. `fdt`, `kernel_at`,
+    `ramdisk_at`, `dtb_at`: addresses, or names of variables of U-Boot's environment that hold them. `before`: U-Boot
+    commands that the network needs first, as ``usb start``. `stop_text`, `stop_keys`: what U-Boot says when it waits,
+    and what stops it. Seconds: `uboot_seconds` from power-on to U-Boot, `load_seconds` for one file."""
+
+    tftp_root: str
+    server: str = ""
+    address: str = "dhcp"
+    gateway: str = ""
+    dtb: str = ""
+    fdt: str = "fdtcontroladdr"
+    kernel_at: str = "kernel_addr_r"
+    ramdisk_at: str = "ramdisk_addr_r"
+    dtb_at: str = "fdt_addr_r"
+    before: tuple[str, ...] = ()
+    stop_text: str = "stop autoboot"
+    stop_keys: str = " "
+    uboot_seconds: float = 30.0
+    load_seconds: float = 120.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Board:
-    """One machine: how it boots (with its console and power, which for QEMU belong to the boot method), its
-    kernel command line beyond what the boot method needs, its limits and the kconfig fragments it needs."""
+    """One machine: how it boots, its console and power (which for QEMU belong to the boot method), its kernel command
+    line beyond what the boot method needs, its limits and the kconfig fragments it needs.
+
+    `unset`: what its entry takes from the environment or from files and was not found there, each with the reason; a
+    board with any can be listed, not used. `secrets`: what came from there into console and power, for `redacted`."""
 
     name: str
-    boot: QemuBoot
+    boot: QemuBoot | UbootBoot
+    console: ConsoleSpec | None = None
+    power: Power | None = None
     description: str = ""
     cmdline: str = ""
     kconfigs: tuple[str, ...] = ()
     limits: Limits = field(default_factory=Limits)
+    unset: tuple[str, ...] = ()
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+
+    def redacted(self, text: str) -> str:
+        """`text` without the board's secrets: for every message and log."""
+        for secret in sorted(self.secrets, key=len, reverse=True):
+            if len(secret) >= _SHORTEST:
+                text = text.replace(secret, "***")
+        return text

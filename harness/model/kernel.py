@@ -107,6 +107,11 @@ class Build:
         return self.directory / "Image"
 
     @property
+    def dtbs(self) -> Path:
+        """The device trees of the boards that the build is for, each by its name."""
+        return self.directory / "dtbs"
+
+    @property
     def selftests(self) -> Path:
         """The installed selftests: ``ftrace/`` and ``livepatch/`` below it."""
         return self.directory / "selftests"

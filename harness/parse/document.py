@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, TypeVar
 
 import pydantic
@@ -18,10 +19,21 @@ class Strict(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2's idea of a boolean: true and false. `on` and `off` are what they look like, names of power states."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("^(?:true|True|false|False)$"), list("tTfF"))
+
+
 def load(text: str, *, place: str) -> Any:
     """The document in `text`; UserError with line and column where it is not YAML."""
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{place}:{mark.line + 1}:{mark.column + 1}" if mark else place
@@ -36,12 +48,12 @@ def shaped(data: Any, shape: type[Shape], *, place: str) -> Shape:
     try:
         return shape.model_validate(data)
     except pydantic.ValidationError as error:
-        lines = [_complaint(problem, place=place) for problem in error.errors(include_url=False)]
+        lines = [_complaint(problem, data, place=place) for problem in error.errors(include_url=False)]
         raise UserError(lines[0], details=lines[1:]) from None
 
 
-def _complaint(problem: Any, *, place: str) -> str:
-    where = ".".join(str(part) for part in problem["loc"])
+def _complaint(problem: Any, data: Any, *, place: str) -> str:
+    where = _where(problem["loc"], data)
     found = problem["input"]
     match problem["type"]:
         case "extra_forbidden":
@@ -50,10 +62,32 @@ def _complaint(problem: Any, *, place: str) -> str:
             return f"{place}: {where}: expected this key, found none"
         case "model_type" | "dict_type" | "model_attributes_type":
             return f"{place}: {where or 'document'}: expected a mapping, found {_told(found)}"
+        case "union_tag_not_found":
+            return f"{place}: {where}.{_discriminator(problem)}: expected this key, found none"
+        case "union_tag_invalid":
+            expected = problem["ctx"]["expected_tags"].replace(", ", " or ")
+            return f"{place}: {where}.{_discriminator(problem)}: expected {expected}, found {problem['ctx']['tag']!r}"
     expectation = problem["msg"].replace("Input should be ", "").replace("a valid ", "a ")
     for article in ("integer", "array"):
         expectation = expectation.replace(f"a {article}", f"an {article}")
     return f"{place}: {where}: expected {expectation}, found {_told(found)}"
+
+
+def _where(location: tuple[Any, ...], data: Any) -> str:
+    """The keys on the way to a problem. pydantic puts names of its own between: of the alternative it tried."""
+    parts: list[str] = []
+    for index, part in enumerate(location):
+        inside = part in data if isinstance(data, dict) else isinstance(data, list) and isinstance(part, int)
+        if inside:
+            data = data[part]
+        elif not (isinstance(data, dict) and index == len(location) - 1):
+            continue
+        parts.append(str(part))
+    return ".".join(parts)
+
+
+def _discriminator(problem: Any) -> str:
+    return str(problem["ctx"]["discriminator"]).strip("'")
 
 
 def _told(value: Any) -> str:

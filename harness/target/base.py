@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from harness.errors import InfraError, KernelError
@@ -11,6 +12,11 @@ from harness.errors import InfraError, KernelError
 from .console import Console
 
 LineSink = Callable[[str], None]
+Say = Callable[[str], None]  # takes what a person should know meanwhile
+
+
+def silent(_message: str) -> None:
+    """A Say for whom nobody listens."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +32,25 @@ class Completed:
     @property
     def ok(self) -> bool:
         return self.returncode == 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Media:
+    """What a machine boots: the kernel image, device trees, the root file system and one build's payload. Both are
+    disks or archives of an initramfs, as the boot method has it."""
+
+    image: Path
+    dtbs: Path | None = None
+    root: Path
+    payload: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Terminal:
+    """Where a person types. `has_kernel_log`: the kernel's messages come on it by themselves."""
+
+    stream: Console
+    has_kernel_log: bool
 
 
 class CommandTimeout(KernelError):
@@ -54,6 +79,7 @@ class Target(Protocol):
     """A booted kernel. `run` waits for a command, `console` is its kernel log from power-on to power-off."""
 
     console: Console
+    boot_seconds: float
 
     @property
     def last_word(self) -> float:
@@ -82,6 +108,9 @@ class Target(Protocol):
 
     def diagnose(self) -> None:
         """Make a hung kernel print what its CPUs and tasks do on its console (SysRq), where that is possible."""
+
+    def terminal(self, *, rows: int, columns: int) -> Terminal:
+        """A shell for a person. Commands may not be run any more where the target has no other line for them."""
 
     def close(self) -> None:
         """Power off and release everything. Never raises, may be called twice."""

@@ -4,9 +4,7 @@ it on. The one door to pexpect."""
 from __future__ import annotations
 
 import codecs
-import contextlib
 import re
-import socket
 import threading
 import time
 from collections import deque
@@ -16,6 +14,8 @@ from typing import BinaryIO
 
 import pexpect
 from pexpect.spawnbase import SpawnBase
+
+from .transport import Transport
 
 LineListener = Callable[[float, str], None]
 
@@ -63,11 +63,11 @@ class Console:
     (without its end, undecodable bytes replaced) in the reading thread, so they must be quick.
     """
 
-    def __init__(self, connection: socket.socket, *, log: Path | None, name: str) -> None:
+    def __init__(self, transport: Transport, *, log: Path | None, name: str) -> None:
         self.name = name
         self.opened = time.monotonic()
         self.last_activity = self.opened
-        self._connection = connection
+        self._transport = transport
         self._log: BinaryIO | None = log.open("ab", buffering=0) if log else None
         self._at_line_start = True
         self._listeners: list[LineListener] = []
@@ -118,9 +118,13 @@ class Console:
     def send(self, data: bytes) -> None:
         """Send bytes; a stream that has ended swallows them (the reader notices that)."""
         try:
-            self._connection.sendall(data)
+            self._transport.send(data)
         except OSError:
             self._closed.set()
+
+    def send_break(self) -> bool:
+        """Send a break, which starts a SysRq; False where the line can carry none."""
+        return self._transport.send_break()
 
     def expect(self, pattern: str, *, timeout: float) -> re.Match[str] | None:
         """Wait until the regular expression `pattern` was seen in what arrived since the last match.
@@ -132,15 +136,14 @@ class Console:
     def close(self) -> None:
         """Stop reading and close the log; may be called twice."""
         self.closing = True
-        with contextlib.suppress(OSError):
-            self._connection.shutdown(socket.SHUT_RDWR)
+        self._transport.shut()
         if self._thread is not threading.current_thread():
             self._thread.join(timeout=5.0)
-        self._connection.close()
+        self._transport.close()
 
     def _pump(self) -> None:
         try:
-            while data := self._receive():
+            while data := self._transport.receive():
                 self.last_activity = time.monotonic()
                 self._record(data)
                 self._feed.push(data)
@@ -154,12 +157,6 @@ class Console:
                 self._log.close()
             self._closed.set()
             self._feed.end()
-
-    def _receive(self) -> bytes:
-        try:
-            return self._connection.recv(_CHUNK)
-        except OSError:
-            return b""
 
     def _record(self, data: bytes) -> None:
         if not self._log:

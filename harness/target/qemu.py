@@ -15,24 +15,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.errors import BootError, InfraError, KernelError
-from harness.model.board import Board
+from harness.model.board import Board, QemuBoot
 
-from .base import CommandTimeout, Completed, LineSink, RunningCommand, TargetLost
+from .base import CommandTimeout, Completed, LineSink, Media, RunningCommand, Say, TargetLost, Terminal, silent
 from .console import Console
+from .panic import panic_reason
 from .shell import Shell
+from .transport import SocketTransport
 
 QEMU = "qemu-system-aarch64"
 _LAST_LINES = 40
 _CHANNELS = ("kernel", "cmd", "aux", "tty", "qmp")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Media:
-    """What a machine boots: the kernel image, the root file system and one build's payload (both ext4)."""
-
-    image: Path
-    root: Path
-    payload: Path | None = None
 
 
 def pick_accel(wanted: str = "auto") -> tuple[str, str]:
@@ -48,9 +41,31 @@ def pick_accel(wanted: str = "auto") -> tuple[str, str]:
     return "kvm", "this arm64 host's /dev/kvm"
 
 
+def describe(board: Board) -> str:
+    """One line about the machine, for `harness boards`."""
+    boot = qemu_boot(board)
+    return f"qemu {boot.machine}, {pick_accel(boot.accel)[0]}, {boot.cpus} CPUs, {boot.memory_mib} MiB"
+
+
+def announce(board: Board) -> str:
+    """How it is going to be booted, for a person who waits."""
+    return "QEMU with {} ({})".format(*pick_accel(qemu_boot(board).accel))
+
+
+def properties(board: Board) -> dict[str, str]:
+    """What a run's record says of the machine."""
+    return {"accelerator": pick_accel(qemu_boot(board).accel)[0]}
+
+
+def qemu_boot(board: Board) -> QemuBoot:
+    """The board's boot entry, which is one of ours."""
+    assert isinstance(board.boot, QemuBoot)
+    return board.boot
+
+
 def command_line(board: Board, media: Media, *, fds: dict[str, int], accel: str) -> list[str]:
     """QEMU's arguments; `fds` maps the channels to inherited sockets."""
-    boot = board.boot
+    boot = qemu_boot(board)
     append = f"console=ttyAMA0 root=/dev/vda rw init=/harness/harness-init {board.cmdline}".strip()
     args = [
         # setpriv: the kernel kills QEMU when we die, however we die
@@ -128,6 +143,12 @@ class QemuTarget:
             self.console.send(key.encode())
             self.console.expect(r"sysrq: [^\n]*\n", timeout=2.0)
 
+    def terminal(self, *, rows: int, columns: int) -> Terminal:
+        # told on the command channel: what is typed before the shell has the terminal may get lost
+        shell = 'i=0; until [ -n "$(ps -t hvc0 -o pid=)" ] || [ $i = 50 ]; do sleep 0.1; i=$((i+1)); done'
+        self.run(f"{shell}; stty -F /dev/hvc0 rows {rows} cols {columns}", timeout=60.0)
+        return Terminal(stream=self.tty, has_kernel_log=False)
+
     def close(self) -> None:
         if self.process.poll() is None:
             self.process.kill()
@@ -142,13 +163,13 @@ class QemuTarget:
             self._qmp.expect(r'"(return|error)":', timeout=5.0)
 
 
-def boot_qemu(board: Board, media: Media, *, logs: Path) -> QemuTarget:
+def boot_qemu(board: Board, media: Media, *, logs: Path, say: Say = silent) -> QemuTarget:
     """Start `board` and wait until its shell answers. `logs` gets console.log (appended) and qemu.log.
 
     Raises InfraError where QEMU itself fails, BootError where the kernel panics, hangs or never answers.
     Call it from the main thread: the kernel ends QEMU when the thread that started it ends."""
     assert threading.current_thread() is threading.main_thread()
-    accel, _ = pick_accel(board.boot.accel)
+    accel, _ = pick_accel(qemu_boot(board).accel)
     started = time.monotonic()
     target = _start(board, media, accel=accel, logs=logs)
     try:
@@ -177,10 +198,13 @@ def _start(board: Board, media: Media, *, accel: str, logs: Path) -> QemuTarget:
     ours = {channel: pair[0] for channel, pair in pairs.items()}
     target = QemuTarget(
         process=process,
-        console=Console(ours["kernel"], log=logs / "console.log", name="ttyAMA0"),
-        tty=Console(ours["tty"], log=None, name="hvc0"),
-        _shells={name: Shell(Console(ours[name], log=None, name=f"harness.{name}")) for name in ("cmd", "aux")},
-        _qmp=Console(ours["qmp"], log=None, name="qmp"),
+        console=Console(SocketTransport(ours["kernel"]), log=logs / "console.log", name="ttyAMA0"),
+        tty=Console(SocketTransport(ours["tty"]), log=None, name="hvc0"),
+        _shells={
+            name: Shell(Console(SocketTransport(ours[name]), log=None, name=f"harness.{name}"))
+            for name in ("cmd", "aux")
+        },
+        _qmp=Console(SocketTransport(ours["qmp"]), log=None, name="qmp"),
     )
     target._monitor("qmp_capabilities")
     return target
@@ -214,9 +238,9 @@ def _boot_failure(target: QemuTarget, *, panicked: bool, limit: float, logs: Pat
             target.process.wait(timeout=1.0)
     target.console.wait_closed(1.0)
     tail = target.console.tail(_LAST_LINES)
-    reason = next((line for line in tail if "Kernel panic - not syncing" in line and "---[" not in line), "")
+    reason = panic_reason(tail)
     if panicked or reason:
-        return BootError(f"the kernel panicked at boot: {_bare(reason)}", details=tail)
+        return BootError(f"the kernel panicked at boot: {reason}", details=tail)
     if target.process.poll() is not None and not tail:
         last = (logs / "qemu.log").read_text(errors="replace").splitlines()[-5:]
         return InfraError(
@@ -232,8 +256,3 @@ def _boot_failure(target: QemuTarget, *, panicked: bool, limit: float, logs: Pat
     return BootError(
         f"no shell within {limit:.0f} s (console silent for {quiet:.0f} s); the last console lines follow", details=tail
     )
-
-
-def _bare(line: str) -> str:
-    """A console line without printk's time."""
-    return line.partition("] ")[2] if line.startswith("[") else line

@@ -139,6 +139,10 @@ class Shell:
             raise UserError(f"{path}: can't be read on the target: {done.output.strip()}")
         return base64.b64decode(done.output)
 
+    def checksum(self, path: str) -> str:
+        """The SHA-256 of a file, in hex; empty where it can't be read."""
+        return self.run(f"sha256sum {shlex.quote(path)}", timeout=120.0).output.lstrip("\\").partition(" ")[0]
+
 
 def finish(running: Running, *, started: float, timeout: float, on_line: LineSink | None = None) -> Completed:
     """Wait for `running` to end; CommandTimeout `timeout` seconds after `started` (monotonic)."""

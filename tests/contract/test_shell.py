@@ -12,6 +12,7 @@ from harness.errors import UserError
 from harness.target.base import CommandTimeout, TargetLost
 from harness.target.console import Console
 from harness.target.shell import Shell
+from harness.target.transport import SocketTransport
 
 
 @pytest.fixture(params=["whole", "byte by byte"])
@@ -34,7 +35,7 @@ def shell(request, local_shell):
 
     for source, goal, size in ((middle_near, middle_far, 4096), (middle_far, middle_near, 1)):
         threading.Thread(target=forward, args=(source, goal, size), daemon=True).start()
-    console = Console(near, log=None, name="slow")
+    console = Console(SocketTransport(near), log=None, name="slow")
     yield Shell(console)
     process.kill()
     process.wait()

@@ -4,6 +4,7 @@ import pytest
 
 from harness.errors import UserError
 from harness.layout import BOARDS
+from harness.model.board import CommandSwitch, NetworkConsole, SerialConsole
 from harness.parse.boards import parse_boards
 
 
@@ -43,7 +44,7 @@ boards:
             "boards: {b: {boot: {method: qemu, memory_mib: 1}}}",
             ["f: boards.b.boot.memory_mib: expected greater than or"],
         ),
-        ("boards: {b: {boot: {method: tftp}}}", ["f: boards.b.boot.method: expected 'qemu', found 'tftp'"]),
+        ("boards: {b: {boot: {method: tftp}}}", ["f: boards.b.boot.method: expected 'qemu' or 'uboot', found 'tftp'"]),
         ("boards: 3", ["f: boards: expected a mapping, found 3"]),
         ("- a", ["f: document: expected a mapping, found a list"]),
         (": [", ["f:1:1: expected a YAML document, found a syntax error"]),
@@ -62,3 +63,83 @@ def test_what_is_wrong_is_told_with_its_place(text, lines):
 def test_a_qemu_board_that_says_nothing_gets_the_drivers_it_needs():
     board = parse_boards("boards: {b: {boot: {method: qemu}}}", place="f")["b"]
     assert board.kconfigs == ("qemu-virt.config",)
+
+
+UBOOT = """
+defaults:
+  lab:
+    console: {kind: serial, device: /dev/null, slow_send_ms: 1}
+    power: {kind: tasmota, host: switch, password: "${PASSWORD}"}
+    boot: {method: uboot, tftp_root: /srv/tftp}
+boards:
+  a: {like: lab, console: {device: /dev/ttyUSB3}}
+  b: {like: lab, power: {outlet: 2, off_seconds: 5}}
+"""
+
+
+def test_equal_boards_are_short_entries():
+    boards = parse_boards(UBOOT, place="f", lookup=lambda name: "s3cret")
+    assert boards["a"].console == SerialConsole(device="/dev/ttyUSB3", slow_send_ms=1.0)
+    assert boards["b"].console == SerialConsole(device="/dev/null", slow_send_ms=1.0)
+    assert boards["b"].power.off_seconds == 5.0
+    assert "cmnd=Power2%20Off" in boards["b"].power.switch.off.url
+    assert boards["a"].kconfigs == ()
+
+
+def test_secrets_are_used_but_not_told():
+    board = parse_boards(UBOOT, place="f", lookup=lambda name: {"PASSWORD": "s3 cret"}[name])["a"]
+    assert "password=s3%20cret" in board.power.switch.on.url
+    assert board.redacted(f"GET {board.power.switch.on.url}") == (
+        "GET http://switch/cm?user=admin&password=***&cmnd=Power1%20On"
+    )
+
+
+def test_what_messages_have_to_name_is_no_secret():
+    text = UBOOT.replace("/dev/null", '"${DEVICE}"').replace("/srv/tftp", '"${file:x}"')
+    board = parse_boards(text, place="f", lookup=lambda name: f"/value-of-{name}")["b"]
+    assert board.redacted(board.console.device) == "/value-of-DEVICE"
+    assert board.redacted(board.boot.tftp_root) == "***"
+
+
+def test_a_missing_secret_is_told_when_the_board_is_used():
+    board = parse_boards(UBOOT, place="f")["a"]
+    assert board.unset == ("power.password: ${PASSWORD} has no value",)
+
+
+def test_on_and_off_are_keys_not_booleans():
+    text = """
+boards:
+  b:
+    console: {kind: telnet, host: h, port: 7}
+    power: {kind: command, on: switch 3 on, off: [switch, "3", off], check_silence: false}
+    boot: {method: uboot, tftp_root: /t, address: 10.0.0.2/24, before: [usb start]}
+"""
+    board = parse_boards(text, place="f")["b"]
+    assert board.console == NetworkConsole(host="h", port=7, telnet=True)
+    assert board.power.switch == CommandSwitch(on=("sh", "-c", "switch 3 on"), off=("switch", "3", "off"))
+    assert not board.power.check_silence
+    assert (board.boot.address, board.boot.before) == ("10.0.0.2/24", ("usb start",))
+
+
+SERIAL = "console: {kind: serial, device: /dev/x"
+POWER = "power: {kind: pdudaemon, host: h, pdu: p, outlet: 3}"
+TFTP = "boot: {method: uboot, tftp_root: /t"
+
+
+@pytest.mark.parametrize(
+    ("entry", "told"),
+    [
+        (f"{SERIAL}, baud: 115k}}, {POWER}, {TFTP}}}", "console.baud: expected an integer, found '115k'"),
+        (f"{SERIAL}, speed: 1}}, {POWER}, {TFTP}}}", "console.speed: unknown key; remove it or correct its spelling"),
+        (f"{SERIAL}}}, {POWER}, boot: {{method: uboot}}", "boot.tftp_root: expected this key, found none"),
+        (f"console: {{device: /dev/x}}, {POWER}, {TFTP}}}", "console.kind: expected this key, found none"),
+        (f"{SERIAL}}}, {TFTP}}}", "power: expected this key, because boot.method is uboot; found none"),
+        (f"{SERIAL}}}, boot: {{method: qemu}}", "console: belongs to a board; QEMU has its own, remove it"),
+        (f"{SERIAL}}}, {POWER}, {TFTP}, address: auto}}", "boot.address: expected"),
+        ("like: nobody, boot: {method: qemu}", "like: expected a key of `defaults` (none there), found 'nobody'"),
+    ],
+)
+def test_what_is_wrong_with_a_board_is_told_with_its_place(entry, told):
+    with pytest.raises(UserError) as caught:
+        parse_boards(f"boards: {{b: {{{entry}}}}}", place="f")
+    assert caught.value.message.startswith(f"f: boards.b.{told}")

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from harness.target.console import Console
+from harness.target.transport import SocketTransport
 
 
 @pytest.fixture
 def line(tmp_path: Path):
     ours, theirs = socket.socketpair()
-    console = Console(ours, log=tmp_path / "console.log", name="test")
+    console = Console(SocketTransport(ours), log=tmp_path / "console.log", name="test")
     yield console, theirs, tmp_path / "console.log"
     theirs.close()
     console.close()

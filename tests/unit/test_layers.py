@@ -34,6 +34,7 @@ DOORS = {
     "pydantic": {"parse/document.py", "parse/boards.py"},
     "junit_xml": {"report/junit.py"},
     "jinja2": {"report/html.py"},
+    "serial": {"target/serialport.py"},
     "platformdirs": {"build/cache.py"},
     "rich": {"display.py"},
     "click": {"cli.py"},

@@ -1,0 +1,122 @@
+"""Root file system and payload as archives of an initramfs, for boards that have no disk of ours. They are made from
+the disk images, which need no second recipe; the kernel unpacks one after the other into one root."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import hashlib
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+
+from harness.errors import InfraError
+from harness.model.progress import Progress
+
+from . import command
+from .cache import cache_dir, locked
+
+INIT = "harness/board-init"
+_RECIPE = 1  # counts changes of what this module does
+_LEVEL = 6
+_LEFT_OUT = "lost+found"
+
+
+def root_archive(image: Path, *, progress: Progress) -> Path:
+    """The root of the ext4 `image` and the init of a board, as a compressed archive; from the cache where it has it."""
+    init = (resources.files("harness.build") / "overlay" / "board-init").read_bytes()
+    key = hashlib.sha256(f"{_RECIPE} {image.name}\n".encode() + init).hexdigest()[:16]
+    archive = cache_dir("initramfs") / f"root-{key}.cpio.gz"
+    with _made(archive) as out:
+        if out:
+            progress.say("root file system: packing it for a board's memory")
+            _write_directory(out, "harness")
+            out.write(_entry(INIT, stat.S_IFREG | 0o755, init))
+            # the kernel opens it for init before anything is mounted
+            _write_directory(out, "dev")
+            out.write(_entry("dev/console", stat.S_IFCHR | 0o600, device=(5, 1)))
+            _write_image(out, image, below="")
+    return archive
+
+
+def payload_archive(image: Path) -> Path:
+    """A build's payload image as a compressed archive of /payload; from the cache where it has it."""
+    status = image.stat()
+    told = f"{_RECIPE} {image.resolve()} {status.st_size} {status.st_mtime_ns}"
+    archive = cache_dir("initramfs") / f"payload-{hashlib.sha256(told.encode()).hexdigest()[:16]}.cpio.gz"
+    with _made(archive) as out:
+        if out:
+            _write_directory(out, "payload")
+            _write_image(out, image, below="payload/")
+    return archive
+
+
+@contextlib.contextmanager
+def _made(archive: Path) -> Iterator[gzip.GzipFile | None]:
+    """Yields where to write entries, or None where the archive is there. It appears complete or not at all."""
+    if archive.is_file():
+        yield None
+        return
+    with locked(archive.with_suffix(".lock")):
+        if archive.is_file():
+            yield None
+            return
+        partial = archive.with_name(f".{archive.name}.{os.getpid()}.partial")
+        try:
+            with gzip.GzipFile(partial, "wb", compresslevel=_LEVEL, mtime=0) as out:
+                yield out
+                out.write(_entry("TRAILER!!!", 0))
+            # the kernel looks for the next archive at a multiple of four
+            with partial.open("ab") as file:
+                file.write(bytes(-file.tell() % 4))
+            partial.rename(archive)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def _write_image(out: gzip.GzipFile, image: Path, *, below: str) -> None:
+    with tempfile.TemporaryDirectory(dir=cache_dir("initramfs"), prefix="unpacking-") as scratch:
+        # debugfs says what went wrong, and ends with 0 all the same
+        done = command.run(["debugfs", "-R", f"rdump / {scratch}", image], timeout=300.0)
+        complaints = [line for line in done.stderr.splitlines()[1:] if "changing ownership" not in line]
+        if done.status or complaints:
+            raise InfraError(f"{image}: expected an ext4 image, debugfs can't unpack it", details=complaints[:15])
+        _write_tree(out, Path(scratch), below=below)
+
+
+def _write_tree(out: gzip.GzipFile, tree: Path, *, below: str) -> None:
+    """Every file below `tree`, parents first, owned by root."""
+    for directory, names, files in os.walk(tree):
+        names.sort()
+        for name in sorted({*names, *files} - {_LEFT_OUT}):
+            path = Path(directory, name)
+            mode = path.lstat().st_mode
+            content = b""
+            if stat.S_ISLNK(mode):
+                content = os.fsencode(path.readlink())
+            elif stat.S_ISREG(mode):
+                content = path.read_bytes()
+            elif not stat.S_ISDIR(mode):
+                continue
+            out.write(_entry(below + str(path.relative_to(tree)), mode, content))
+
+
+def _write_directory(out: gzip.GzipFile, name: str) -> None:
+    out.write(_entry(name, stat.S_IFDIR | 0o755))
+
+
+def _entry(name: str, mode: int, content: bytes = b"", *, device: tuple[int, int] = (0, 0)) -> bytes:
+    """One entry of a cpio archive in the new ASCII format (the kernel's Documentation/driver-api/early-userspace/
+    buffer-format.rst): the inode number stays 0, because a link count of 1 keeps the kernel from looking for links."""
+    encoded = os.fsencode(name) + b"\0"
+    links = 2 if stat.S_ISDIR(mode) else 1
+    fields = (0, mode, 0, 0, links, 0, len(content), 0, 0, *device, len(encoded), 0)
+    header = b"070701" + b"".join(b"%08X" % field for field in fields) + encoded
+    return _padded(header) + _padded(content)
+
+
+def _padded(data: bytes) -> bytes:
+    return data + bytes(-len(data) % 4)

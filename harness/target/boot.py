@@ -1,0 +1,74 @@
+"""The boot methods, and what each one needs: one explicit table. Nothing above this room knows which one
+a board has."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from harness.model.board import Board, QemuBoot, UbootBoot
+
+from . import hardware, qemu
+from .base import Media, Say, Target
+
+
+class RootForm(enum.Enum):
+    """As what a method hands the kernel its root file system."""
+
+    DISK = "disk"
+    INITRAMFS = "initramfs"
+
+
+class Boot(Protocol):
+    """Boots `media` on `board`, with its logs in `logs`, and waits until it answers."""
+
+    def __call__(self, board: Board, media: Media, *, logs: Path, say: Say) -> Target: ...
+
+
+class Tell(Protocol):
+    def __call__(self, board: Board) -> str: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """`needs`: stages of build/host.py whose tools have to be there. `describe`: one line about the machine;
+    `announce`: how it is going to be booted. `properties`: what a run's record says of it. `check`: raises InfraError
+    where the machine can't be reached from here, within a few seconds."""
+
+    boot: Boot
+    root: RootForm
+    needs: frozenset[str]
+    describe: Tell
+    announce: Tell
+    properties: Callable[[Board], dict[str, str]]
+    check: Callable[[Board], None]
+
+
+_METHODS: dict[type, Method] = {
+    QemuBoot: Method(
+        boot=qemu.boot_qemu,
+        root=RootForm.DISK,
+        needs=frozenset({"rootfs", "qemu"}),
+        describe=qemu.describe,
+        announce=qemu.announce,
+        properties=qemu.properties,
+        check=lambda _board: None,  # build/host.py looks for QEMU
+    ),
+    UbootBoot: Method(
+        boot=hardware.boot_uboot,
+        root=RootForm.INITRAMFS,
+        needs=frozenset({"rootfs", "boards"}),
+        describe=hardware.describe,
+        announce=hardware.announce,
+        properties=lambda _board: {},
+        check=hardware.check,
+    ),
+}
+
+
+def boot_method(board: Board) -> Method:
+    """How this board is booted."""
+    return _METHODS[type(board.boot)]

@@ -1,0 +1,57 @@
+"""A process beside the harness that switches a board off when the harness is gone, however it went.
+
+It waits at a pipe whose other end only the harness has; the kernel closes that with the harness."""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+import subprocess
+import sys
+
+from harness.model.board import Board
+
+from .power import switch_of
+
+_RELEASED = b"."
+_LIMIT = 5.0
+
+
+class Guard:
+    """Watches over `board` until it is released."""
+
+    def __init__(self, board: Board) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", __name__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # a Ctrl-C is for the harness
+        )
+        # over the pipe, because it may hold a password
+        self._tell(pickle.dumps(board))
+
+    def release(self) -> None:
+        """The board is off, or whoever is here will see to it; the guard ends."""
+        self._tell(_RELEASED)
+        assert self._process.stdin
+        with contextlib.suppress(OSError):
+            self._process.stdin.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=_LIMIT)
+
+    def _tell(self, data: bytes) -> None:
+        assert self._process.stdin
+        with contextlib.suppress(OSError, ValueError):  # somebody ended it; the board is still ours
+            self._process.stdin.write(data)
+            self._process.stdin.flush()
+
+
+def main() -> None:
+    board = pickle.load(sys.stdin.buffer)
+    if sys.stdin.buffer.read(1) != _RELEASED:
+        switch_of(board).off()
+
+
+if __name__ == "__main__":
+    main()

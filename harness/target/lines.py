@@ -1,0 +1,25 @@
+"""From a board's console entry to an open transport: one function, one explicit table."""
+
+from __future__ import annotations
+
+from harness.model.board import Board, CommandConsole, NetworkConsole, SerialConsole
+
+from .serialport import SerialTransport
+from .transport import CommandTransport, SocketTransport, TelnetTransport, Transport, connect, slowed
+
+
+def open_line(board: Board) -> Transport:
+    """The board's serial line, open. InfraError says why it can't be."""
+    place = f"{board.name}.console"
+    spec = board.console
+    match spec:
+        case SerialConsole():
+            opened: Transport = SerialTransport(spec, place=place)
+        case NetworkConsole():
+            kind = TelnetTransport if spec.telnet else SocketTransport
+            opened = kind(connect(spec.host, spec.port, place=place))
+        case CommandConsole():
+            opened = CommandTransport(spec.argv, place=place)
+        case None:
+            raise AssertionError("parse/boards.py asks for a console where one is needed")
+    return slowed(opened, spec.slow_send_ms)

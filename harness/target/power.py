@@ -1,0 +1,182 @@
+"""Switching a board on and off. Each kind of switch is a small class; a cycle is a function over them."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import secrets
+import shlex
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from typing import Protocol
+from urllib.parse import quote, urlsplit
+
+from harness.errors import InfraError
+from harness.model.board import Board, CommandSwitch, HttpRequest, HttpSwitch, PduSwitch
+
+from .console import Console
+
+_LIMIT = 30.0
+_QUIET = 0.7  # seconds without a byte that count as silence
+_SETTLE = 5.0  # seconds that a board which was switched off may take to fall silent
+
+
+class Switch(Protocol):
+    """Power of one board. Raises InfraError where it can't be switched."""
+
+    def on(self) -> None: ...
+
+    def off(self) -> None: ...
+
+
+class CommandPower:
+    def __init__(self, spec: CommandSwitch, *, place: str) -> None:
+        self._spec = spec
+        self._place = place
+
+    def on(self) -> None:
+        self._run(self._spec.on, "on")
+
+    def off(self) -> None:
+        self._run(self._spec.off, "off")
+
+    def _run(self, argv: tuple[str, ...], what: str) -> None:
+        words = shlex.join(argv)
+        try:
+            done = subprocess.run(
+                ["setpriv", "--pdeathsig", "KILL", "--", *argv],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                timeout=_LIMIT,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise InfraError(f"{self._place}.{what}: `{words}` did not end within {_LIMIT:.0f} s") from None
+        except OSError as error:
+            raise InfraError(f"{self._place}.{what}: can't start `{words}`: {error.strerror}") from None
+        if done.returncode:
+            said = done.stdout.decode(errors="replace").strip().splitlines()
+            last = f": {said[-1]}" if said else ""
+            raise InfraError(f"{self._place}.{what}: `{words}` ended with exit code {done.returncode}{last}")
+
+
+class HttpPower:
+    def __init__(self, spec: HttpSwitch, *, place: str) -> None:
+        self._spec = spec
+        self._place = place
+
+    def on(self) -> None:
+        self._ask(self._spec.on, "on")
+
+    def off(self) -> None:
+        self._ask(self._spec.off, "off")
+
+    def _ask(self, request: HttpRequest, what: str) -> None:
+        where = f"{self._place}.{what}: {request.url}"
+        status, challenge, answer = self._exchange(request, "", where)
+        if status == 401 and self._spec.password:
+            authorization = self._authorization(request, challenge)
+            status, _, answer = self._exchange(request, authorization, where)
+        if status == 401:
+            raise InfraError(f"{where}: the switch refuses the login; see power.user and power.password")
+        if status >= 300:
+            raise InfraError(f"{where}: expected the switch to agree, it answers {status}: {answer[:120]!r}")
+        if request.expect.replace(" ", "") not in answer.replace(" ", ""):
+            raise InfraError(f"{where}: expected an answer with {request.expect!r}, found {answer[:120]!r}")
+
+    def _exchange(self, request: HttpRequest, authorization: str, where: str) -> tuple[int, str, str]:
+        """Status, what the server wants for a login, answer."""
+        headers = {**dict(request.headers), **({"Authorization": authorization} if authorization else {})}
+        data = request.body.encode() or None
+        asked = urllib.request.Request(request.url, data=data, headers=headers, method=request.method)
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a switch stands in our own network
+        try:
+            with opener.open(asked, timeout=_LIMIT) as response:
+                return response.status, "", response.read(1 << 16).decode(errors="replace")
+        except urllib.error.HTTPError as error:
+            told = error.headers.get("WWW-Authenticate", "")
+            return error.code, told, error.read(1 << 16).decode(errors="replace")
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "reason", None) or error
+            raise InfraError(
+                f"{where}: the switch does not answer: {reason}; see whether it is on the network"
+            ) from None
+
+    def _authorization(self, request: HttpRequest, challenge: str) -> str:
+        user, password = self._spec.user, self._spec.password
+        if challenge.lower().startswith("digest"):
+            return digest_authorization(request, challenge, user=user, password=password, cnonce=secrets.token_hex(8))
+        return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+def digest_authorization(request: HttpRequest, challenge: str, *, user: str, password: str, cnonce: str) -> str:
+    """RFC 7616's answer to `challenge`, SHA-256 (as Shelly's second generation wants it) or MD5. urllib's own digest
+    knows no SHA-256 in every Python we support."""
+    given = {key: quoted or plain for key, quoted, plain in re.findall(r'(\w+)=(?:"([^"]*)"|([^\s,]+))', challenge)}
+    algorithm = given.get("algorithm", "MD5")
+
+    def hashed(text: str) -> str:
+        return hashlib.new("sha256" if algorithm == "SHA-256" else "md5", text.encode()).hexdigest()
+
+    parts = urlsplit(request.url)
+    uri = parts.path + (f"?{parts.query}" if parts.query else "")
+    realm, nonce = given.get("realm", ""), given.get("nonce", "")
+    secret = hashed(f"{user}:{realm}:{password}")
+    response = hashed(f"{secret}:{nonce}:00000001:{cnonce}:auth:{hashed(f'{request.method}:{uri}')}")
+    return (
+        f'Digest username="{user}", realm="{realm}", nonce="{nonce}", uri="{uri}", algorithm={algorithm}, '
+        f'qop=auth, nc=00000001, cnonce="{cnonce}", response="{response}"'
+    )
+
+
+class PduPower(HttpPower):
+    """pdudaemon queues a request and answers at once, so that it worked is seen on the console only."""
+
+    def __init__(self, spec: PduSwitch, *, place: str) -> None:
+        base = f"http://{spec.host}:{spec.port}/power/control"
+        query = f"?hostname={quote(spec.pdu)}&port={quote(spec.outlet)}"
+        on, off = (HttpRequest(url=f"{base}/{what}{query}") for what in ("on", "off"))
+        super().__init__(HttpSwitch(on=on, off=off), place=place)
+
+
+def switch_of(board: Board) -> Switch:
+    """The driver for the board's switch."""
+    assert board.power
+    place = f"{board.name}.power"
+    spec = board.power.switch
+    match spec:
+        case CommandSwitch():
+            return CommandPower(spec, place=place)
+        case HttpSwitch():
+            return HttpPower(spec, place=place)
+        case PduSwitch():
+            return PduPower(spec, place=place)
+
+
+def power_off(board: Board, switch: Switch, line: Console) -> None:
+    """Switch off, and see that it is: nothing comes any more, and nothing answers a line end.
+
+    Raises InfraError where the board goes on talking."""
+    assert board.power
+    switch.off()
+    switched = time.monotonic()
+    if board.power.check_silence:
+        while line.expect(r"[\s\S]+", timeout=_QUIET):
+            if time.monotonic() > switched + _SETTLE:
+                raise _still_on(board, "its console goes on talking")
+        line.send(b"\r")
+        if line.expect(r"\S", timeout=_QUIET):
+            raise _still_on(board, "it still answers on its console")
+    left = switched + board.power.off_seconds - time.monotonic()
+    time.sleep(max(0.0, left))  # capacitors have no event to wait for
+
+
+def _still_on(board: Board, finding: str) -> InfraError:
+    return InfraError(
+        f"{board.name}.power: expected the board to be silent after it was switched off, but {finding}; see whether "
+        "the switch is the board's, or set power.check_silence: false where another machine talks on that line"
+    )

@@ -1,0 +1,238 @@
+"""U-Boot on a serial line: stopped before it boots by itself, told what to load, its complaints understood."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import secrets
+import time
+from dataclasses import dataclass
+
+from harness.errors import InfraError
+from harness.model.board import UbootBoot
+
+from .console import Console
+
+_COMMAND_LIMIT = 10.0
+_NETWORK_LIMIT = 60.0
+_KEY_INTERVAL = 0.2  # seconds without the prompt after which the keys are sent again
+_LONGEST_COMMAND = 480  # characters; CONFIG_SYS_CBSIZE is 512 in many a configuration
+
+# What U-Boot says when something went wrong, and what it means. Checked in this order, on the output of one command.
+_COMPLAINTS = (
+    (r"TFTP error: 'File not found'|TFTP error: .*\(1\)", "the TFTP server has no such file; see whether it serves the "
+     "directory that boot.tftp_root names"),
+    (r"TFTP error: 'Access violation'|TFTP error: .*\(2\)", "the TFTP server may not read the file; see the rights of "
+     "the directory that boot.tftp_root names"),
+    (r"TFTP error: [^\r\n]*", "the TFTP server refuses"),
+    (r"trying to overwrite reserved memory", "the address is not free memory; see boot.kernel_at, boot.ramdisk_at and "
+     "boot.dtb_at"),
+    (r"ARP Retry count exceeded", "the server's address does not answer; see boot.server and the cable"),
+    (r"Retry (?:count|time) exceeded", "the server does not answer; see whether a DHCP and a TFTP server run and reach "
+     "the board"),
+    (r"No ethernet found", "U-Boot has no network here; see boot.before, as `usb start`"),
+    (r"TIMEOUT !|[Cc]ould not (?:establish|get) link|link is down|Cable .*(?:removed|not)", "no link; plug in the "
+     "network cable"),
+    (r"\*\*\* ERROR: `?\w+'? (?:address )?not set", "the network is not set up; see boot.address and boot.server"),
+    (r"Bad Linux ARM64 Image magic", "the Image is not one of arm64, or arrived broken"),
+    (r"[Dd]id not find a cmdline Flattened Device Tree|bad magic|FDT_ERR_\w+", "there is no device tree; name one with "
+     "boot.dtb, or where U-Boot has its own with boot.fdt"),
+    (r"Ramdisk image is corrupt|Wrong Ramdisk Image Format", "the initramfs arrived broken"),
+    (r"ramdisk - allocation error|Failed to (?:allocate|reserve)|device tree - allocation error", "the board's memory "
+     "has no room for it; see boot.kernel_at and boot.ramdisk_at"),
+    (r"Unknown command '(?:booti|tftpboot|dhcp)'", "this U-Boot lacks a command that is needed; build it with "
+     "CMD_BOOTI, CMD_TFTPBOOT and CMD_DHCP"),
+)  # fmt: skip
+
+
+class NotStopped(InfraError):
+    """U-Boot is there, but did not take what it was sent: it went on to boot by itself, or hears nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Load:
+    """A file on the TFTP server, and where it goes: an address or the name of U-Boot's variable that holds one."""
+
+    name: str
+    size: int
+    address: str
+    key: str  # the entry of boards.yaml that says the address
+
+
+class Uboot:
+    """A conversation with U-Boot on `line`. `place` is what messages call the board."""
+
+    def __init__(self, line: Console, spec: UbootBoot, *, place: str) -> None:
+        self._line = line
+        self._spec = spec
+        self._place = place
+        self._prompt = ""
+
+    def stop(self) -> None:
+        """After power-on: wait for U-Boot and stop it before it boots by itself; learn its prompt.
+
+        Raises InfraError where it never shows, NotStopped where it shows and takes nothing."""
+        spec = self._spec
+        seen = rf"{re.escape(spec.stop_text)}|U-Boot \d{{4}}\.\d\d"
+        if not self._line.expect(seen, timeout=spec.uboot_seconds):
+            self._check_line()
+            raise self._nothing_seen()
+        keys = spec.stop_keys.encode()
+        asked = False
+        deadline = time.monotonic() + spec.uboot_seconds
+        while time.monotonic() < deadline and not self._line.closed:
+            found = self._line.expect(
+                rf"(?P<asks>{re.escape(spec.stop_text)})|(?P<gone>Starting kernel|Booting Linux on)|"
+                r"(?:^|[\r\n])(?P<prompt>[^\r\n]{0,40}[>#$] ?) *$",
+                timeout=_KEY_INTERVAL if asked else max(0.1, deadline - time.monotonic()),
+            )
+            if (found and found["gone"]) or not (found or asked):
+                break
+            if found and found["prompt"]:
+                self._learn_prompt()
+                return
+            asked = True
+            self._line.send(keys)
+        self._check_line()
+        if not asked:
+            raise NotStopped(
+                f"{self._place}: U-Boot started, but neither said {spec.stop_text!r} nor showed a prompt; see what it "
+                "says when it waits, and set boot.stop_text",
+                details=self._line.tail(8),
+            )
+        raise NotStopped(
+            f"{self._place}: U-Boot did not stop when it was sent {spec.stop_keys!r}; see what it waits for and set "
+            "boot.stop_text and boot.stop_keys",
+            details=self._line.tail(8),
+        )
+
+    def _learn_prompt(self) -> None:
+        """The prompt is what stands before an echoed command and again after its output."""
+        token = secrets.token_hex(4)
+        self._line.send(b"\x03\r")  # ends a line that our keys began
+        self._line.send(f"echo {token}\r".encode())
+        # in two steps: pexpect matches as early as it can, before the second prompt is whole
+        echoed = self._line.expect(rf"[\r\n](?P<prompt>[^\r\n]{{1,40}}?)echo {token}\s+{token}\r?\n", timeout=5.0)
+        if not echoed or not self._line.expect(re.escape(echoed["prompt"]), timeout=5.0):
+            self._check_line()
+            raise NotStopped(
+                f"{self._place}: U-Boot does not answer at its prompt; see whether TX is connected, whether the line "
+                "is noisy or what is sent too fast (console.slow_send_ms)",
+                details=self._line.tail(8),
+            )
+        self._prompt = echoed["prompt"]
+
+    def _nothing_seen(self) -> InfraError:
+        seconds = f"{self._spec.uboot_seconds:.0f} s"
+        tail = self._line.tail(8)
+        if tail:
+            return InfraError(
+                f"{self._place}: expected U-Boot on the console within {seconds}, it never showed; the last lines "
+                "follow. See console.baud, and whether the board's firmware finds U-Boot",
+                details=tail,
+            )
+        return InfraError(
+            f"{self._place}: expected U-Boot on the console within {seconds}, nothing came at all; see whether the "
+            "board has power, whether TX, RX and GND are connected the right way round, and console.baud"
+        )
+
+    def _check_line(self) -> None:
+        if self._line.closed:
+            raise InfraError(
+                f"{self._place}: the serial line was lost; see its cable or console server", details=self._line.tail(8)
+            )
+
+    def command(self, text: str, *, timeout: float = _COMMAND_LIMIT) -> str:
+        """Run one command; its output. Raises InfraError where U-Boot complains or does not come back."""
+        if len(text) > _LONGEST_COMMAND:
+            raise InfraError(f"{self._place}: too long for U-Boot ({len(text)} characters): {text[:60]}…")
+        self._line.send(f"{text}\r".encode())
+        found = self._line.expect(rf"(?s)(?P<output>.*?)[\r\n]{re.escape(self._prompt)}", timeout=timeout)
+        if not found:
+            self._check_line()
+            output = "\n".join(self._line.tail(8))
+            self._complain(text, output)
+            raise InfraError(
+                f"{self._place}: U-Boot did not finish `{text}` within {timeout:.0f} s", details=self._line.tail(8)
+            )
+        output = found["output"].replace("\r", "")
+        self._complain(text, output)
+        return output.partition("\n")[2]
+
+    def _complain(self, command: str, output: str) -> None:
+        for pattern, meaning in _COMPLAINTS:
+            found = re.search(pattern, output)
+            if found:
+                details = [line for line in output.splitlines() if line.strip(" #*\t")][-8:]
+                raise InfraError(f"{self._place}: U-Boot: `{command}`: {found[0].strip()}: {meaning}", details=details)
+
+    def network(self) -> None:
+        """Give the board its address."""
+        for before in self._spec.before:
+            self.command(before, timeout=_NETWORK_LIMIT)
+        if self._spec.address == "dhcp":
+            output = self.command("setenv autoload no; dhcp", timeout=_NETWORK_LIMIT)
+            if "bound to address" not in output:
+                raise InfraError(
+                    f"{self._place}: U-Boot: `dhcp`: expected an address, found none; see whether a DHCP server runs, "
+                    "or set boot.address and boot.server",
+                    details=output.splitlines()[-8:],
+                )
+        else:
+            own = ipaddress.ip_interface(self._spec.address)
+            self.command(f"setenv ipaddr {own.ip}; setenv netmask {own.netmask}")
+            if self._spec.gateway:
+                self.command(f"setenv gatewayip {self._spec.gateway}")
+        if self._spec.server:
+            self.command(f"setenv serverip {self._spec.server}")
+
+    def load(self, file: Load) -> str:
+        """Load a file over TFTP; the address that it came to lie at, as U-Boot takes it."""
+        address = self._address(file)
+        output = self.command(f"tftpboot {address} {file.name}", timeout=self._spec.load_seconds)
+        found = re.search(r"Bytes transferred = (\d+)", output)
+        if not found or int(found[1]) != file.size:
+            finding = f"{found[1]} came" if found else "no such message"
+            raise InfraError(
+                f"{self._place}: U-Boot: {file.name}: expected {file.size} bytes, {finding}; see the TFTP server",
+                details=[line for line in output.splitlines() if line.strip(" #*\t")][-8:],
+            )
+        return address
+
+    def _address(self, file: Load) -> str:
+        return self.value(file.address, key=file.key)
+
+    def value(self, text: str, *, key: str) -> str:
+        """`text` where it is an address, else the value of U-Boot's variable of that name."""
+        if re.fullmatch(r"(?:0x)?[0-9a-fA-F]*[0-9][0-9a-fA-F]*", text):
+            return text
+        found = re.search(rf"^{re.escape(text)}=(\S+)", self.command(f"printenv {text}"), re.MULTILINE)
+        if not found:
+            raise InfraError(
+                f"{self._place}: U-Boot has no variable {text}; set {key} to an address, or to a variable it has"
+            )
+        return found[1]
+
+    def boot(self, kernel: str, ramdisk: str, fdt: str, *, arguments: str) -> None:
+        """Start the kernel. `ramdisk` is address:size in hex. Returns when U-Boot hands over.
+
+        Raises InfraError where U-Boot does not get so far."""
+        self._set_long("bootargs", arguments)
+        command = f"booti {kernel} {ramdisk} {fdt}"
+        self._line.send(f"{command}\r".encode())
+        # some print nothing at the end, so the kernel's own first words count too
+        found = self._line.expect(
+            rf"(?s).*?(?:Starting kernel|Booting Linux|EFI stub|(?P<prompt>[\r\n]{re.escape(self._prompt)}$))",
+            timeout=_COMMAND_LIMIT * 3,
+        )
+        if not found or found["prompt"]:
+            self._complain(command, found[0].replace("\r", "") if found else "")
+            raise InfraError(f"{self._place}: U-Boot: `{command}` started no kernel", details=self._line.tail(12))
+
+    def _set_long(self, name: str, value: str) -> None:
+        """Set a variable to a text that may be longer than a command may be."""
+        quoted = value.replace("'", "'\\''")
+        pieces = [quoted[start : start + 300] for start in range(0, len(quoted), 300)] or [""]
+        self.command(f"setenv {name} '{pieces[0]}'")
+        for piece in pieces[1:]:
+            self.command(f"setenv {name} \"${{{name}}}\"'{piece}'")

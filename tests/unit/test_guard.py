@@ -1,0 +1,73 @@
+"""The guard: a board is switched off when the harness is gone, and only then."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = """
+import sys
+from harness.model.board import Board, CommandSwitch, Power, UbootBoot
+from harness.target.guard import Guard
+off = ("sh", "-c", f"echo off > {sys.argv[1]}")
+switch = CommandSwitch(on=("true",), off=off)
+guard = Guard(Board(name="b", boot=UbootBoot(tftp_root="/t"), power=Power(switch=switch)))
+print(guard._process.pid, flush=True)
+if sys.argv[2] == "release":
+    guard.release()
+input()
+"""
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Starts a harness with a guard, in a process of its own: the process, the guard's id, the file that says off."""
+    started: list[subprocess.Popen[str]] = []
+
+    def run(how: str):
+        off = tmp_path / "off"
+        process = subprocess.Popen(
+            [sys.executable, "-c", SCRIPT, off, how], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        started.append(process)
+        assert process.stdout
+        return process, int(process.stdout.readline()), off
+
+    yield run
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def _wait_gone(pid: int) -> None:
+    """Wait for the end of a process that is not our child, or is a zombie of one that ended."""
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        assert select.select([handle], [], [], 30.0)[0], f"the guard {pid} did not end"
+    finally:
+        os.close(handle)
+
+
+def test_a_harness_that_is_killed_leaves_the_board_off(start):
+    process, guard, off = start("hold")
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    _wait_gone(guard)
+    assert Path(off).read_text() == "off\n"
+
+
+def test_a_guard_that_is_released_switches_nothing(start):
+    process, guard, off = start("release")
+    _wait_gone(guard)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not off.exists()

@@ -1,0 +1,182 @@
+"""Power switches, and whether a board that was switched off is off."""
+
+from __future__ import annotations
+
+import http.server
+import socket
+import threading
+
+import pytest
+
+from harness.errors import InfraError
+from harness.model.board import (
+    Board,
+    CommandSwitch,
+    HttpRequest,
+    HttpSwitch,
+    PduSwitch,
+    Power,
+    UbootBoot,
+)
+from harness.target.console import Console
+from harness.target.power import digest_authorization, power_off, switch_of
+from harness.target.transport import SocketTransport
+
+
+def board(switch, **more) -> Board:
+    return Board(name="b", boot=UbootBoot(tftp_root="/t"), power=Power(switch=switch, off_seconds=0.01, **more))
+
+
+def command(on: str = "true", off: str = "true") -> CommandSwitch:
+    return CommandSwitch(on=("sh", "-c", on), off=("sh", "-c", off))
+
+
+def test_commands(tmp_path):
+    log = tmp_path / "log"
+    switch = switch_of(board(command(f"echo on >> {log}", f"echo off >> {log}")))
+    switch.off()
+    switch.on()
+    assert log.read_text() == "off\non\n"
+
+
+def test_a_command_that_fails_is_told_with_its_last_words():
+    with pytest.raises(InfraError, match=r"b\.power\.on: `.*` ended with exit code 3: no outlet 9"):
+        switch_of(board(command("echo no outlet 9; exit 3"))).on()
+
+
+def test_a_command_that_is_not_there():
+    missing = CommandSwitch(on=("no-such-program",), off=("true",))
+    with pytest.raises(InfraError, match=r"b\.power\.on: .*no-such-program"):
+        switch_of(board(missing)).on()
+
+
+class SwitchServer:
+    """An HTTP switch on loopback: `answers` are (status, headers, body), one for each request; keeps what was asked."""
+
+    def __init__(self, *answers: tuple[int, dict[str, str], str]) -> None:
+        self.asked: list[tuple[str, str, str, str]] = []
+        left = list(answers)
+        outer = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def _serve(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
+                outer.asked.append((self.command, self.path, self.headers.get("Authorization", ""), body))
+                status, headers, answer = left.pop(0)
+                self.send_response(status)
+                for name, value in headers.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(answer.encode())
+
+            do_GET = do_POST = _serve
+
+            def log_message(self, *_: object) -> None: ...
+
+        self._server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
+        self.port = self._server.server_port
+        self.url = f"http://127.0.0.1:{self.port}"
+        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+
+    def __enter__(self) -> SwitchServer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def http_switch(url: str, **more) -> HttpSwitch:
+    request = HttpRequest(url=f"{url}/on?outlet=1", **more)
+    return HttpSwitch(on=request, off=request, user="admin", password="s3cret")
+
+
+def test_http():
+    with SwitchServer((200, {}, '{"POWER": "ON"}')) as server:
+        switch_of(board(http_switch(server.url, method="POST", body="x", expect='"POWER":"ON"'))).on()
+        assert server.asked == [("POST", "/on?outlet=1", "", "x")]
+
+
+def test_an_answer_that_is_not_the_expected_one():
+    with (
+        SwitchServer((200, {}, '{"POWER":"OFF"}')) as server,
+        pytest.raises(InfraError, match=r"""expected an answer with '"ON"', found"""),
+    ):
+        switch_of(board(http_switch(server.url, expect='"ON"'))).on()
+
+
+def test_the_login_is_given_when_it_is_asked_for():
+    challenge = {"WWW-Authenticate": 'Digest qop="auth", realm="shelly", nonce="60b1", algorithm=SHA-256'}
+    with SwitchServer((401, challenge, ""), (200, {}, "ok")) as server:
+        switch_of(board(http_switch(server.url))).on()
+        assert [asked[2][:22] for asked in server.asked] == ["", 'Digest username="admin']
+    with SwitchServer((401, {"WWW-Authenticate": "Basic realm=x"}, ""), (401, {}, "")) as server:
+        with pytest.raises(InfraError, match="refuses the login") as caught:
+            switch_of(board(http_switch(server.url))).on()
+        assert server.asked[1][2] == "Basic YWRtaW46czNjcmV0"
+        assert "s3cret" not in caught.value.message
+
+
+def test_the_digest_is_rfc_7616s_example():
+    challenge = (
+        'Digest realm="http-auth@example.org", qop="auth, auth-int", algorithm=SHA-256, '
+        'nonce="7ypf/xlj9XXwfDPEoM4URrv/xwf94BcCAzFZH4GiTo0v", opaque="FQhe/qaU925kfnzjCev0ciny7QMkPqMAFRtzCUYo5tdS"'
+    )
+    answer = digest_authorization(
+        HttpRequest(url="http://www.example.org/dir/index.html"),
+        challenge,
+        user="Mufasa",
+        password="Circle of Life",
+        cnonce="f2/wE4q74E6zIJEtWaHKaf5wv/H5QzzpXusqGemxURZJ",
+    )
+    assert 'response="753927fa0e85d155564e2e272a28d1802ca10daf4496794697cf8db5856cb6c1"' in answer
+
+
+def test_pdudaemon():
+    with SwitchServer((200, {}, "OK - accepted request")) as server:
+        switch = PduSwitch(host="127.0.0.1", port=server.port, pdu="rack 1", outlet="3")
+        switch_of(board(switch)).off()
+        assert server.asked[0][1] == "/power/control/off?hostname=rack%201&port=3"
+
+
+def test_a_switch_that_does_not_answer():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    with pytest.raises(InfraError, match="the switch does not answer"):
+        switch_of(board(http_switch(f"http://127.0.0.1:{port}"))).on()
+
+
+@pytest.fixture
+def line():
+    ours, theirs = socket.socketpair()
+    console = Console(SocketTransport(ours), log=None, name="line")
+    yield console, theirs
+    console.close()
+    theirs.close()
+
+
+def test_a_board_that_is_silent_is_off(line):
+    console, theirs = line
+    theirs.sendall(b"its last words")
+    assert console.expect("its last", timeout=5.0)
+    power_off(board(command()), switch_of(board(command())), console)
+
+
+def test_a_board_that_answers_is_on(line):
+    console, theirs = line
+
+    def answer() -> None:
+        if theirs.recv(10):
+            theirs.sendall(b"\r\n=> ")
+
+    threading.Thread(target=answer, daemon=True).start()
+    with pytest.raises(InfraError, match=r"b\.power: expected the board to be silent .* still answers on its console"):
+        power_off(board(command()), switch_of(board(command())), console)
+
+
+def test_a_board_whose_line_is_another_machines_is_not_asked(line):
+    console, theirs = line
+    power_off(board(command(), check_silence=False), switch_of(board(command())), console)
+    theirs.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        theirs.recv(10)

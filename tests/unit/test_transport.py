@@ -1,0 +1,136 @@
+"""How a console's bytes come: telnet taken apart, a program, a serial device and who may have it."""
+
+from __future__ import annotations
+
+import os
+import pty
+import socket
+import subprocess
+import sys
+import threading
+import time
+import tty
+
+import pytest
+
+from harness.errors import InfraError
+from harness.model.board import Board, CommandConsole, NetworkConsole, SerialConsole, UbootBoot
+from harness.target.console import Console
+from harness.target.lines import open_line
+from harness.target.transport import TelnetDecoder, TelnetTransport
+
+
+def board(console) -> Board:
+    return Board(name="b", boot=UbootBoot(tftp_root="/t"), console=console)
+
+
+TELNET = b"\xff\xfb\x01\xff\xfd\x18a\xff\xffb\xff\xfa\x2cxx\xff\xff\xf0\xff\xf0c\xff\xf1d"
+
+
+@pytest.mark.parametrize("size", [1, 3, 100])
+def test_telnet_commands_are_no_data(size):
+    decoder = TelnetDecoder()
+    pieces = [decoder.feed(TELNET[start : start + size]) for start in range(0, len(TELNET), size)]
+    assert b"".join(data for data, _ in pieces) == b"a\xffbcd"
+    # WILL ECHO: please do; DO TERMINAL-TYPE: no
+    assert b"".join(answer for _, answer in pieces) == b"\xff\xfd\x01\xff\xfc\x18"
+
+
+def test_telnet_options_are_answered_once():
+    decoder = TelnetDecoder()
+    assert decoder.feed(b"\xff\xfb\x01\xff\xfb\x01")[1] == b"\xff\xfd\x01"
+
+
+def test_telnet_sends_every_byte_and_breaks():
+    ours, theirs = socket.socketpair()
+    line = TelnetTransport(ours)
+    line.send(b"a\xff\r")
+    assert line.send_break()
+    assert theirs.recv(100) == b"a\xff\xff\r\0\xff\xf3"
+    theirs.sendall(b"\xff\xfd\x03x")
+    assert line.receive() == b"x"
+    line.shut()
+    assert line.receive() == b""
+    line.close()
+    theirs.close()
+
+
+def test_a_console_server_that_is_not_there():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    with pytest.raises(InfraError, match=rf"b\.console: expected a console server at 127\.0\.0\.1:{port}, .* refused"):
+        open_line(board(NetworkConsole(host="127.0.0.1", port=port)))
+
+
+def test_a_program_is_a_line():
+    line = Console(open_line(board(CommandConsole(argv=("sh", "-c", "echo hello; cat")))), log=None, name="c")
+    assert line.expect("hello\n", timeout=5.0)
+    line.send(b"echoed\n")
+    assert line.expect("echoed\n", timeout=5.0)
+    line.close()
+    assert line.closed
+
+
+def test_a_program_that_ends_ends_the_line():
+    line = Console(open_line(board(CommandConsole(argv=("true",)))), log=None, name="c")
+    assert line.wait_closed(5.0)
+    line.close()
+
+
+def test_slow_sending_loses_nothing():
+    line = Console(open_line(board(CommandConsole(argv=("cat",), slow_send_ms=1.0))), log=None, name="c")
+    line.send(b"one by one\n")
+    assert line.expect("one by one\n", timeout=5.0)
+    line.close()
+
+
+@pytest.fixture
+def device():
+    """A serial device: the far end's file descriptor and its path."""
+    far, near = pty.openpty()
+    tty.setraw(near)
+    path = os.ttyname(near)
+    yield far, path, near
+    os.close(far)
+
+
+def test_a_serial_device(device):
+    far, path, near = device
+    os.close(near)
+    line = Console(open_line(board(SerialConsole(device=path))), log=None, name="s")
+    os.write(far, b"U-Boot\r\n")
+    assert line.expect("U-Boot\r\n", timeout=5.0)
+    line.send(b"\r")
+    assert os.read(far, 10) == b"\r"
+    closer = threading.Thread(target=line.close)
+    closer.start()
+    closer.join(timeout=5.0)
+    assert not closer.is_alive()
+
+
+def test_no_such_device_is_told_at_once_with_its_name():
+    started = time.monotonic()
+    with pytest.raises(
+        InfraError, match=r"b\.console: expected a serial device at /dev/no-such-thing, found none; plug"
+    ):
+        open_line(board(SerialConsole(device="/dev/no-such-thing")))
+    assert time.monotonic() - started < 2.0
+
+
+def test_a_second_reader_is_refused_with_the_holders_name(device):
+    _, path, near = device
+    holder = subprocess.Popen(
+        [sys.executable, "-c", "print('up', flush=True); input()"], stdin=near, stdout=subprocess.PIPE
+    )
+    os.close(near)
+    assert holder.stdout
+    holder.stdout.readline()
+    try:
+        with pytest.raises(
+            InfraError, match=rf"is in use by `.*python.*` \(process {holder.pid}, \w+\); end that first"
+        ):
+            open_line(board(SerialConsole(device=path)))
+    finally:
+        holder.kill()
+        holder.wait()
+        holder.stdout.close()

@@ -1,0 +1,163 @@
+"""The conversation with U-Boot: stopping it, its prompt, loading, and what it complains about."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from scripted_uboot import AUTOBOOT, BANNER, LOADED, ScriptedUboot
+
+from harness.errors import InfraError
+from harness.model.board import UbootBoot
+from harness.target.uboot import Load, NotStopped, Uboot
+
+FILE = Load(name="harness/Image", size=1234, address="kernel_addr_r", key="boot.kernel_at")
+GOOD = {
+    "printenv kernel_addr_r": "kernel_addr_r=0x40400000\r\n",
+    ".*dhcp": "BOOTP broadcast 1\r\nDHCP client bound to address 10.0.2.15 (1 ms)\r\n",
+    "tftpboot .*": LOADED,
+}
+
+
+@pytest.fixture
+def talk():
+    """Makes a scripted U-Boot and our side of it; ends it after the test."""
+    made: list[ScriptedUboot] = []
+
+    def start(answers: dict[str, str] | None = None, *, spec: UbootBoot | None = None, **more):
+        far = ScriptedUboot({**GOOD, **(answers or {})}, **more)
+        made.append(far)
+        return Uboot(far.console, spec or UbootBoot(tftp_root="/t", uboot_seconds=3.0), place="b"), far
+
+    yield start
+    for far in made:
+        far.close()
+
+
+def stopped(talk, *arguments, **more):
+    uboot, far = talk(*arguments, **more)
+    uboot.stop()
+    return uboot, far
+
+
+@pytest.mark.parametrize("prompt", ["=> ", "U-Boot> ", "u-boot# ", "Marvell>> ", "rpi4 $ "])
+def test_the_prompt_is_told_from_the_output(talk, prompt):
+    uboot, _ = stopped(talk, {"version": "U-Boot 2023.01\r\ngcc 12\r\n"}, prompt=prompt)
+    assert uboot.command("version") == "U-Boot 2023.01\ngcc 12"
+    assert uboot.command("true") == ""
+
+
+def test_a_board_whose_autoboot_is_off_waits_at_its_prompt(talk):
+    _, far = stopped(talk, banner=BANNER + "=> ")
+    assert far.commands
+
+
+def test_other_words_and_keys_stop_autoboot(talk):
+    spec = UbootBoot(tftp_root="/t", stop_text="Press s to", stop_keys="s")
+    _, far = stopped(talk, spec=spec, banner=BANNER + "Press s to abort: 3")
+    assert far.commands
+
+
+def test_loading(talk):
+    uboot, far = stopped(talk)
+    uboot.network()
+    assert uboot.load(FILE) == "0x40400000"
+    assert far.commands[-1] == "tftpboot 0x40400000 harness/Image"
+
+
+def test_a_fixed_address(talk):
+    spec = UbootBoot(
+        tftp_root="/t", address="10.1.2.3/22", gateway="10.1.0.1", server="10.1.0.2", before=("usb start",)
+    )
+    uboot, far = stopped(talk, spec=spec)
+    uboot.network()
+    assert far.commands[1:] == [
+        "usb start",
+        "setenv ipaddr 10.1.2.3; setenv netmask 255.255.252.0",
+        "setenv gatewayip 10.1.0.1",
+        "setenv serverip 10.1.0.2",
+    ]
+
+
+def test_booting_and_arguments_longer_than_a_command(talk):
+    arguments = "quiet " + "x" * 900
+    uboot, far = stopped(talk, {"booti .*": "## Flattened Device Tree blob\r\nStarting kernel ...\r\n"})
+    uboot.boot("1", "2:3", "4", arguments=arguments)
+    pieces = [command.rpartition("'")[0].partition("'")[2] for command in far.commands if "bootargs" in command]
+    assert "".join(pieces) == arguments
+    assert all(len(command) < 480 for command in far.commands)
+
+
+def test_a_kernel_that_is_none(talk):
+    uboot, _ = stopped(talk, {"booti .*": "Bad Linux ARM64 Image magic!\r\n"})
+    with pytest.raises(InfraError, match=r"b: U-Boot: `booti 1 2:3 4`: Bad Linux ARM64 Image magic: the Image is not"):
+        uboot.boot("1", "2:3", "4", arguments="")
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("Loading: *\x08\r\nTFTP error: 'File not found' (1)\r\nNot retrying...\r\n", "see whether it serves"),
+        ("TFTP error: 'Access violation' (2)\r\n", "may not read the file"),
+        ("Loading: T T T T T T \r\nRetry count exceeded; starting again\r\n", "DHCP and a TFTP server run"),
+        ("ARP Retry count exceeded; starting again\r\n", "see boot.server"),
+        ("No ethernet found.\r\n", "see boot.before"),
+        ("Waiting for PHY auto negotiation to complete.... TIMEOUT !\r\n", "plug in"),
+        ("TFTP error: trying to overwrite reserved memory...\r\n", "not free memory|refuses"),
+        ("*** ERROR: `serverip' not set\r\n", "boot.server"),
+        ("Bytes transferred = 1000 (3e8 hex)\r\n", "expected 1234 bytes, 1000 came"),
+        ("Unknown command 'tftpboot' - try 'help'\r\n", "CMD_TFTPBOOT"),
+        ("", "no such message"),
+    ],
+)
+def test_what_goes_wrong_while_loading(talk, said, told):
+    uboot, _ = stopped(talk, {"tftpboot .*": said})
+    with pytest.raises(InfraError, match=told) as caught:
+        uboot.load(FILE)
+    assert caught.value.message.startswith("b: U-Boot: ")
+
+
+def test_no_dhcp_server(talk):
+    uboot, _ = stopped(talk, {".*dhcp": "BOOTP broadcast 1\r\nBOOTP broadcast 2\r\nRetry time exceeded\r\n"})
+    with pytest.raises(InfraError, match=r"Retry time exceeded: the server does not answer"):
+        uboot.network()
+
+
+def test_a_variable_that_is_not_there(talk):
+    uboot, _ = stopped(talk, {"printenv kernel_addr_r": '## Error: "kernel_addr_r" not defined\r\n'})
+    with pytest.raises(InfraError, match=r"no variable kernel_addr_r; set boot\.kernel_at"):
+        uboot.load(FILE)
+
+
+def test_a_board_that_says_nothing(talk):
+    uboot, _ = talk(banner="", spec=UbootBoot(tftp_root="/t", uboot_seconds=0.2))
+    with pytest.raises(InfraError, match="nothing came at all; see whether the board has power"):
+        uboot.stop()
+
+
+def test_a_board_without_uboot_shows_what_it_said(talk):
+    uboot, _ = talk(banner="BL31: hello\r\n", spec=UbootBoot(tftp_root="/t", uboot_seconds=0.3))
+    with pytest.raises(InfraError, match="it never showed") as caught:
+        uboot.stop()
+    assert "BL31: hello" in caught.value.details
+
+
+def test_autoboot_that_is_faster(talk):
+    uboot, _ = talk(stops=False)
+    with pytest.raises(NotStopped, match=r"boot\.stop_keys"):
+        uboot.stop()
+
+
+def test_another_text_than_expected(talk):
+    uboot, _ = talk(banner=BANNER + "Hit a key: 3", spec=UbootBoot(tftp_root="/t", uboot_seconds=0.5))
+    with pytest.raises(NotStopped, match=r"neither said 'stop autoboot' nor showed a prompt"):
+        uboot.stop()
+
+
+def test_a_line_that_is_lost_is_told_at_once(talk):
+    uboot, far = talk(banner=BANNER + AUTOBOOT, spec=UbootBoot(tftp_root="/t", uboot_seconds=20.0))
+    far.close()
+    started = time.monotonic()
+    with pytest.raises(InfraError, match="the serial line was lost"):
+        uboot.stop()
+    assert time.monotonic() - started < 5.0
