@@ -12,6 +12,7 @@ from harness.errors import InfraError
 from harness.model.board import SerialConsole
 
 _SEND_LIMIT = 30.0
+_MEMORY_DEVICES = 1  # the major number of /dev/null, /dev/zero and the like (Documentation/admin-guide/devices.txt)
 
 
 class SerialTransport:
@@ -21,6 +22,10 @@ class SerialTransport:
         device = Path(spec.device)
         if not device.exists():
             raise InfraError(f"{place}: expected a serial device at {device}, found none; {_others(device)}")
+        if not device.is_char_device() or os.major(device.stat().st_rdev) == _MEMORY_DEVICES:
+            raise InfraError(
+                f"{place}: expected a serial device at {device}, found something else; correct console.device"
+            )
         holder = _holder(device)
         if holder:
             raise InfraError(f"{place}: {device} is in use by {holder}; end that first")

@@ -320,6 +320,20 @@ def test_unknown_suites_name_the_known_ones(name):
         session.choose_suites((name,))
 
 
+@pytest.fixture
+def testcase_file(tmp_path, monkeypatch):
+    """Writes a file of testcases, which are all that there are then."""
+    directory = tmp_path / "testcases"
+    directory.mkdir()
+    monkeypatch.setattr(session, "PROJECT", tmp_path)
+    monkeypatch.setattr(session, "TESTCASES", directory)
+
+    def write(name: str, text: str) -> None:
+        (directory / name).write_text(text)
+
+    return write
+
+
 LEAK = """\
 def test_forgets(guest):
     guest.run("leak")
@@ -329,11 +343,8 @@ def test_next(guest):
 """
 
 
-def test_a_testcase_that_leaves_something_behind_fails_for_it(build, tmp_path, monkeypatch):
-    (tmp_path / "testcases").mkdir()
-    (tmp_path / "testcases/test_leak.py").write_text(LEAK)
-    monkeypatch.setattr(session, "PROJECT", tmp_path)
-    monkeypatch.setattr(session, "TESTCASES", tmp_path / "testcases")
+def test_a_testcase_that_leaves_something_behind_fails_for_it(build, tmp_path, testcase_file):
+    testcase_file("test_leak.py", LEAK)
     leaked: list[str] = []
 
     def script(command: str) -> list:
@@ -350,24 +361,18 @@ def test_a_testcase_that_leaves_something_behind_fails_for_it(build, tmp_path, m
     assert first.closed
 
 
-def test_testcases_are_skipped_where_the_target_lacks_a_tool(build, tmp_path, monkeypatch):
-    (tmp_path / "testcases").mkdir()
-    (tmp_path / "testcases/test_some.py").write_text("def test_some(guest):\n    assert False\n")
-    monkeypatch.setattr(session, "PROJECT", tmp_path)
-    monkeypatch.setattr(session, "TESTCASES", tmp_path / "testcases")
+def test_testcases_are_skipped_where_the_target_lacks_a_tool(build, tmp_path, testcase_file):
+    testcase_file("test_some.py", "def test_some(guest):\n    assert False\n")
     target = FakeTarget(lambda _: ["tool chrt", "release 7.3.4"])
     results, code, _ = run(build, target, tmp_path=tmp_path, suites=frozenset({"testcases"}))
     skipped = results["testcases/test_some.py::test_some"]
     assert (code, skipped.verdict, skipped.reason) == (0, Verdict.SKIP, "the target lacks chrt")
 
 
-def test_what_a_testcase_can_not_unpack_is_the_kernels_fault(build, tmp_path, monkeypatch):
-    (tmp_path / "testcases").mkdir()
-    (tmp_path / "testcases/test_few.py").write_text(
-        "def test_lost():\n    (tree,) = []\n\n\ndef test_ours():\n    __import__('json').loads('no')\n"
+def test_what_a_testcase_can_not_unpack_is_the_kernels_fault(build, tmp_path, testcase_file):
+    testcase_file(
+        "test_few.py", "def test_lost():\n    (tree,) = []\n\n\ndef test_ours():\n    __import__('json').loads('no')\n"
     )
-    monkeypatch.setattr(session, "PROJECT", tmp_path)
-    monkeypatch.setattr(session, "TESTCASES", tmp_path / "testcases")
     results, _, _ = run(build, tmp_path=tmp_path, suites=frozenset({"testcases"}))
     lost, ours = (results[f"testcases/test_few.py::test_{name}"] for name in ("lost", "ours"))
     assert lost.verdict is Verdict.FAIL
@@ -387,11 +392,8 @@ def test_two(guest):
 """
 
 
-def test_an_interrupt_ends_the_run_though_putting_back_fails(build, tmp_path, monkeypatch):
-    (tmp_path / "testcases").mkdir()
-    (tmp_path / "testcases/test_long.py").write_text(INTERRUPTED)
-    monkeypatch.setattr(session, "PROJECT", tmp_path)
-    monkeypatch.setattr(session, "TESTCASES", tmp_path / "testcases")
+def test_an_interrupt_ends_the_run_though_putting_back_fails(build, tmp_path, testcase_file):
+    testcase_file("test_long.py", INTERRUPTED)
     results, code, _ = run(build, target(), tmp_path=tmp_path, suites=frozenset({"testcases"}))
     one, two = (results[f"testcases/test_long.py::test_{name}"] for name in ("one", "two"))
     assert (one.verdict, one.reason) == (Verdict.ERROR, "interrupted while this test was running")

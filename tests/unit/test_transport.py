@@ -117,6 +117,13 @@ def test_no_such_device_is_told_at_once_with_its_name():
     assert time.monotonic() - started < 2.0
 
 
+def test_what_is_no_serial_device_is_told(tmp_path):
+    (tmp_path / "file").touch()
+    for path in ("/dev/null", str(tmp_path / "file")):
+        with pytest.raises(InfraError, match=rf"expected a serial device at {path}, found something else; correct"):
+            open_line(board(SerialConsole(device=path)))
+
+
 def test_a_second_reader_is_refused_with_the_holders_name(device):
     _, path, near = device
     holder = subprocess.Popen(
