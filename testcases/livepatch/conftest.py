@@ -70,15 +70,6 @@ def _pinned(guest: Guest) -> Iterator[None]:
         guest.check(f"taskset -p {before} $$")
 
 
-@contextlib.contextmanager
-def _set(guest: Guest, path: str, value: str) -> Iterator[None]:
+def _set(guest: Guest, path: str, value: str) -> contextlib.AbstractContextManager[None]:
     """Have `value` in a file of the kernel's, where this kernel has the file."""
-    if not guest.exists(path):
-        yield
-        return
-    before = guest.read(path).strip()
-    guest.write(path, value)
-    try:
-        yield
-    finally:
-        guest.write(path, before)
+    return guest.value(path, value) if guest.exists(path) else contextlib.nullcontext()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeVar, cast
 
 from harness.run.lab import Lab
@@ -57,6 +58,16 @@ class Guest:
     def write(self, path: str, text: str, *, append: bool = False) -> None:
         """Write text and a line end into a file, in one write(2), as tracefs wants it."""
         self.check(f"printf '%s\\n' {shlex.quote(text)} {'>>' if append else '>'} {shlex.quote(path)}")
+
+    @contextlib.contextmanager
+    def value(self, path: str, value: str) -> Iterator[None]:
+        """Another value in a file for the length of the ``with``."""
+        before = self.read(path).strip()
+        self.write(path, value)
+        try:
+            yield
+        finally:
+            self.write(path, before)
 
     def exists(self, path: str) -> bool:
         return self.run(f"[ -e {shlex.quote(path)} ]").ok

@@ -65,15 +65,9 @@ class Tracefs:
         """Let function_graph show only these functions and what they call."""
         return self.filter(*functions, file="set_graph_function")
 
-    @contextlib.contextmanager
-    def value(self, name: str, value: str) -> Iterator[None]:
+    def value(self, name: str, value: str) -> contextlib.AbstractContextManager[None]:
         """Another value in the file `name` (``max_graph_depth``) for the length of the ``with``."""
-        before = self.read(name).strip()
-        self.write(name, value)
-        try:
-            yield
-        finally:
-            self.write(name, before)
+        return self._guest.value(f"{self.root}/{name}", value)
 
     @contextlib.contextmanager
     def option(self, name: str, value: bool) -> Iterator[None]:
