@@ -285,15 +285,15 @@ def run(
         run_dir = new_directory(out_dir, "")
         if out_dir is None:
             point_latest(run_dir)
-        announced = boot_method(board).announce(board)
-        display.say(f"{board.name}: {announced}; the run's files: {run_dir}")
+        method = boot_method(board)
+        display.say(f"{board.name}: {method.announce(board)}; the run's files: {run_dir}")
         results, code = session.run(
             made,
             selection,
             board=board,
             boot=booter(board, made, run_dir, display),
             run_dir=run_dir,
-            properties={"machine": announced, "command": shlex.join(["harness", *sys.argv[1:]])},
+            properties={**method.properties(board), "command": shlex.join(["harness", *sys.argv[1:]])},
             display=display,
         )
     click.echo("\n".join(summary_lines(results, run_dir=run_dir)))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+_SHORTEST = 4  # characters: what is shorter hides nothing, but spoils every message
+
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
@@ -176,5 +178,6 @@ class Board:
     def redacted(self, text: str) -> str:
         """`text` without the board's secrets: for every message and log."""
         for secret in sorted(self.secrets, key=len, reverse=True):
-            text = text.replace(secret, "***")
+            if len(secret) >= _SHORTEST:
+                text = text.replace(secret, "***")
         return text

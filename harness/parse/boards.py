@@ -21,6 +21,8 @@ Words = Annotated[list[str], pydantic.Field(min_length=1)]
 Command = str | Words
 Lookup = Callable[[str], str]
 
+# Keys of console and power whose values are no secrets, wherever they come from: messages have to name them.
+_PLAIN = {"device", "host", "user", "pdu", "outlet"}
 _FROM_OUTSIDE = re.compile(r"\$\{([^{}]+)\}")
 
 
@@ -290,7 +292,7 @@ class _Outside:
         except LookupError as error:
             self.unset.append(f"{where}: {error.args[0]}")
             return "unset"
-        if secret and value:
+        if (secret and where.rpartition(".")[2] not in _PLAIN) or name.startswith("file:"):
             self.secrets += [value, quote(value)]
         return value
 

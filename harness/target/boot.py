@@ -35,14 +35,15 @@ class Tell(Protocol):
 @dataclass(frozen=True, kw_only=True)
 class Method:
     """`needs`: stages of build/host.py whose tools have to be there. `describe`: one line about the machine;
-    `announce`: how it is going to be booted. `check`: raises InfraError where the machine can't be reached from here,
-    within a few seconds."""
+    `announce`: how it is going to be booted. `properties`: what a run's record says of it. `check`: raises InfraError
+    where the machine can't be reached from here, within a few seconds."""
 
     boot: Boot
     root: RootForm
     needs: frozenset[str]
     describe: Tell
     announce: Tell
+    properties: Callable[[Board], dict[str, str]]
     check: Callable[[Board], None]
 
 
@@ -53,6 +54,7 @@ _METHODS: dict[type, Method] = {
         needs=frozenset({"rootfs", "qemu"}),
         describe=qemu.describe,
         announce=qemu.announce,
+        properties=qemu.properties,
         check=lambda _board: None,  # build/host.py looks for QEMU
     ),
     UbootBoot: Method(
@@ -61,6 +63,7 @@ _METHODS: dict[type, Method] = {
         needs=frozenset({"rootfs", "boards"}),
         describe=hardware.describe,
         announce=hardware.announce,
+        properties=lambda _board: {},
         check=hardware.check,
     ),
 }

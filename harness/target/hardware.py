@@ -19,9 +19,10 @@ from .guard import Guard
 from .lines import open_line
 from .panic import panic_reason
 from .power import Switch, power_off, switch_of
+from .reconnect import ReconnectingTransport
 from .serialmux import AUX, COMMANDS, KERNEL, SerialMux
 from .shell import Shell
-from .uboot import AutobootMissed, Load, Uboot
+from .uboot import Load, NotStopped, Uboot
 
 _TRIES = 2  # power-ons until autoboot is caught
 _LAST_LINES = 40
@@ -145,9 +146,11 @@ def _redacted(error: HarnessError, board: Board) -> HarnessError:
 def _boot(board: Board, media: Media, *, logs: Path, say: Say) -> BoardTarget:
     spec = board.boot
     assert isinstance(spec, UbootBoot)
-    line = Console(open_line(board), log=logs / "serial.log", name=f"{board.name}'s serial line")
+    transport = ReconnectingTransport(lambda: open_line(board))
+    line = Console(transport, log=logs / "serial.log", name=f"{board.name}'s serial line")
     switch, guard = switch_of(board), Guard(board)
     mux = SerialMux(line)
+    transport.on_gap = mux.gap
     console = Console(mux.channels[KERNEL], log=logs / "console.log", name=f"{board.name}'s console")
     consoles = [console, line]
     try:
@@ -186,10 +189,10 @@ def _power_up(board: Board, spec: UbootBoot, line: Console, switch: Switch, say:
         uboot = Uboot(line, spec, place=board.name)
         try:
             uboot.stop()
-        except AutobootMissed:
+        except NotStopped as error:
             if attempt == _TRIES:
                 raise
-            say(f"{board.name}: autoboot was missed; switching it off and on again")
+            say(f"{error.message}; switching the board off and on once more")
             continue
         return uboot, started
     raise AssertionError("unreachable")

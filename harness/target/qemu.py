@@ -52,6 +52,11 @@ def announce(board: Board) -> str:
     return "QEMU with {} ({})".format(*pick_accel(qemu_boot(board).accel))
 
 
+def properties(board: Board) -> dict[str, str]:
+    """What a run's record says of the machine."""
+    return {"accelerator": pick_accel(qemu_boot(board).accel)[0]}
+
+
 def qemu_boot(board: Board) -> QemuBoot:
     """The board's boot entry, which is one of ours."""
     assert isinstance(board.boot, QemuBoot)

@@ -192,6 +192,13 @@ class SerialMux:
             channel.shut()
         self._sender.join(timeout=_ANSWER_LIMIT)
 
+    def gap(self) -> None:
+        """The line was lost and is back. What a command printed meanwhile is missing, so the shells end."""
+        self._partial.clear()
+        if self.ready.is_set():
+            for name in (COMMANDS, AUX):
+                self.channels[name].shut()
+
     def _watch(self) -> None:
         """The channels end with the line."""
         while not self._over.is_set():

@@ -8,7 +8,6 @@ import shlex
 import signal
 import socket
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Generator
 from typing import Protocol
@@ -177,8 +176,7 @@ class CommandTransport:
     """A program whose standard input and output are the stream. It ends when we do."""
 
     def __init__(self, argv: tuple[str, ...], *, place: str) -> None:
-        # the kernel ends it when the thread that started it ends
-        assert threading.current_thread() is threading.main_thread()
+        # the kernel ends it when the thread that started it ends: the main one, or the one that reads the line
         try:
             self._process = subprocess.Popen(
                 ["setpriv", "--pdeathsig", "KILL", "--", *argv],

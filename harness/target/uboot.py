@@ -45,8 +45,8 @@ _COMPLAINTS = (
 )  # fmt: skip
 
 
-class AutobootMissed(InfraError):
-    """U-Boot went on to boot by itself."""
+class NotStopped(InfraError):
+    """U-Boot is there, but did not take what it was sent: it went on to boot by itself, or hears nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,22 +71,22 @@ class Uboot:
     def stop(self) -> None:
         """After power-on: wait for U-Boot and stop it before it boots by itself; learn its prompt.
 
-        Raises InfraError where it never shows, AutobootMissed where it shows and can't be stopped."""
+        Raises InfraError where it never shows, NotStopped where it shows and takes nothing."""
         spec = self._spec
         seen = rf"{re.escape(spec.stop_text)}|U-Boot \d{{4}}\.\d\d"
-        deadline = time.monotonic() + spec.uboot_seconds
         if not self._line.expect(seen, timeout=spec.uboot_seconds):
             self._check_line()
             raise self._nothing_seen()
         keys = spec.stop_keys.encode()
         asked = False
+        deadline = time.monotonic() + spec.uboot_seconds
         while time.monotonic() < deadline and not self._line.closed:
             found = self._line.expect(
                 rf"(?P<asks>{re.escape(spec.stop_text)})|(?P<gone>Starting kernel|Booting Linux on)|"
                 r"(?:^|[\r\n])(?P<prompt>[^\r\n]{0,40}[>#$] ?) *$",
                 timeout=_KEY_INTERVAL if asked else max(0.1, deadline - time.monotonic()),
             )
-            if found and found["gone"]:
+            if (found and found["gone"]) or not (found or asked):
                 break
             if found and found["prompt"]:
                 self._learn_prompt()
@@ -94,7 +94,13 @@ class Uboot:
             asked = True
             self._line.send(keys)
         self._check_line()
-        raise AutobootMissed(
+        if not asked:
+            raise NotStopped(
+                f"{self._place}: U-Boot started, but neither said {spec.stop_text!r} nor showed a prompt; see what it "
+                "says when it waits, and set boot.stop_text",
+                details=self._line.tail(8),
+            )
+        raise NotStopped(
             f"{self._place}: U-Boot did not stop when it was sent {spec.stop_keys!r}; see what it waits for and set "
             "boot.stop_text and boot.stop_keys",
             details=self._line.tail(8),
@@ -108,9 +114,10 @@ class Uboot:
         # in two steps: pexpect matches as early as it can, before the second prompt is whole
         echoed = self._line.expect(rf"[\r\n](?P<prompt>[^\r\n]{{1,40}}?)echo {token}\s+{token}\r?\n", timeout=5.0)
         if not echoed or not self._line.expect(re.escape(echoed["prompt"]), timeout=5.0):
-            raise InfraError(
-                f"{self._place}: U-Boot's prompt can't be told from what it prints; is the line noisy, or too fast? "
-                "(console.slow_send_ms)",
+            self._check_line()
+            raise NotStopped(
+                f"{self._place}: U-Boot does not answer at its prompt; see whether TX is connected, whether the line "
+                "is noisy or what is sent too fast (console.slow_send_ms)",
                 details=self._line.tail(8),
             )
         self._prompt = echoed["prompt"]
@@ -131,7 +138,9 @@ class Uboot:
 
     def _check_line(self) -> None:
         if self._line.closed:
-            raise InfraError(f"{self._place}: the serial line was lost; see its cable or console server")
+            raise InfraError(
+                f"{self._place}: the serial line was lost; see its cable or console server", details=self._line.tail(8)
+            )
 
     def command(self, text: str, *, timeout: float = _COMMAND_LIMIT) -> str:
         """Run one command; its output. Raises InfraError where U-Boot complains or does not come back."""

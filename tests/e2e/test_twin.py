@@ -23,11 +23,12 @@ defaults:
   twin:
     console: {kind: telnet, host: 127.0.0.1, port: 17341}
     power: {kind: tasmota, host: "127.0.0.1:17342"}
-    boot: {method: uboot, tftp_root: "${TWIN_TFTP}", uboot_seconds: 6}
+    boot: {method: uboot, tftp_root: "${TWIN_TFTP}"}
     limits: {boot: 120}
 boards:
   plain: {like: twin}
   other-directory: {like: twin, boot: {tftp_root: "${OTHER}"}}
+  impatient: {like: twin, boot: {uboot_seconds: 5}}
   panics: {like: twin, cmdline: rdinit=/nowhere}
 """
 
@@ -119,13 +120,13 @@ def test_a_crash_is_the_kernels_and_the_next_test_gets_a_board_that_was_switched
 def test_autoboot_missed_once_is_tried_again_and_said(twin):
     done = twin(fault="deaf-once", boards=FAULTY).harness("boot", "plain", "--", "echo up")
     assert (done.returncode, done.stdout) == (0, "up\n"), done.stderr
-    assert "autoboot was missed; switching it off and on again" in done.stderr
+    assert "switching the board off and on once more" in done.stderr
 
 
 @pytest.mark.parametrize(
     ("fault", "board", "code", "told"),
     [
-        ("no-power", "plain", 3, "nothing came at all; see whether the board has power"),
+        ("no-power", "impatient", 3, "nothing came at all; see whether the board has power"),
         ("stuck-on", "plain", 3, "plain.power: expected the board to be silent after it was switched off"),
         ("none", "other-directory", 3, "File not found.*the directory that boot.tftp_root names"),
         ("none", "panics", 1, "the kernel panicked at boot: Kernel panic - not syncing: VFS: Unable to mount root"),
@@ -145,8 +146,10 @@ def test_a_device_that_is_not_there_is_told_at_once(twin):
     boards = "boards: {b: {console: {kind: serial, device: /dev/serial/by-id/usb-x}, power: {kind: tasmota, host: h}, "
     machine = twin(boards=boards + "boot: {method: uboot, tftp_root: /t}}}")
     started = time.monotonic()
+    harness("boards", cwd=machine.cwd, **machine.environment)  # how long starting takes on a machine that may be busy
+    start = time.monotonic()
     done = machine.harness("boot", "b", "--", "true")
-    assert time.monotonic() - started < 2.0
+    assert time.monotonic() - start < 2.0 + (start - started)
     assert done.returncode == 3
     assert "b.console: expected a serial device at /dev/serial/by-id/usb-x, found none; plug in" in done.stderr
 

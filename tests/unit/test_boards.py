@@ -94,6 +94,13 @@ def test_secrets_are_used_but_not_told():
     )
 
 
+def test_what_messages_have_to_name_is_no_secret():
+    text = UBOOT.replace("/dev/null", '"${DEVICE}"').replace("/srv/tftp", '"${file:x}"')
+    board = parse_boards(text, place="f", lookup=lambda name: f"/value-of-{name}")["b"]
+    assert board.redacted(board.console.device) == "/value-of-DEVICE"
+    assert board.redacted(board.boot.tftp_root) == "***"
+
+
 def test_a_missing_secret_is_told_when_the_board_is_used():
     board = parse_boards(UBOOT, place="f")["a"]
     assert board.unset == ("power.password: ${PASSWORD} has no value",)

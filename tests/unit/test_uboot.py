@@ -9,7 +9,7 @@ from scripted_uboot import AUTOBOOT, BANNER, LOADED, ScriptedUboot
 
 from harness.errors import InfraError
 from harness.model.board import UbootBoot
-from harness.target.uboot import AutobootMissed, Load, Uboot
+from harness.target.uboot import Load, NotStopped, Uboot
 
 FILE = Load(name="harness/Image", size=1234, address="kernel_addr_r", key="boot.kernel_at")
 GOOD = {
@@ -144,7 +144,13 @@ def test_a_board_without_uboot_shows_what_it_said(talk):
 
 def test_autoboot_that_is_faster(talk):
     uboot, _ = talk(stops=False)
-    with pytest.raises(AutobootMissed, match=r"boot\.stop_keys"):
+    with pytest.raises(NotStopped, match=r"boot\.stop_keys"):
+        uboot.stop()
+
+
+def test_another_text_than_expected(talk):
+    uboot, _ = talk(banner=BANNER + "Hit a key: 3", spec=UbootBoot(tftp_root="/t", uboot_seconds=0.5))
+    with pytest.raises(NotStopped, match=r"neither said 'stop autoboot' nor showed a prompt"):
         uboot.stop()
 
 

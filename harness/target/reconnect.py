@@ -1,0 +1,69 @@
+"""A line that drops is opened again: a cable was pulled, a console server restarted, or it has not yet noticed that our
+last connection ended."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+
+from harness.errors import InfraError
+
+from .transport import Transport
+
+_PATIENCE = 20.0  # seconds until a line that stays away is given up
+_INTERVAL = 0.3
+_STEADY = 2.0  # seconds after which a connection counts as one that works
+
+
+class ReconnectingTransport:
+    """A transport made by `opener`, which is called again when the stream ends, unless we ended it. `on_gap` is called
+    when it is back: something may be missing."""
+
+    def __init__(self, opener: Callable[[], Transport], *, patience: float = _PATIENCE) -> None:
+        self._opener = opener
+        self._patience = patience
+        self._inner = opener()
+        self._opened = time.monotonic()
+        self._lost_since: float | None = None
+        self._shut = threading.Event()
+        self.on_gap: Callable[[], None] = lambda: None
+
+    def receive(self) -> bytes:
+        while not self._shut.is_set():
+            data = self._inner.receive()
+            if data:
+                return data
+            if not self._reopen():
+                break
+            self.on_gap()
+        return b""
+
+    def _reopen(self) -> bool:
+        now = time.monotonic()
+        if self._lost_since is None or now - self._opened > _STEADY:
+            self._lost_since = now
+        while not self._shut.wait(_INTERVAL) and time.monotonic() < self._lost_since + self._patience:
+            self._inner.shut()
+            self._inner.close()
+            with contextlib.suppress(InfraError):  # not yet
+                self._inner = self._opener()
+                self._opened = time.monotonic()
+                return True
+        return False
+
+    def send(self, data: bytes) -> None:
+        with contextlib.suppress(OSError):  # the reader sees to it; whoever sends waits for an answer anyway
+            self._inner.send(data)
+
+    def send_break(self) -> bool:
+        return self._inner.send_break()
+
+    def shut(self) -> None:
+        self._shut.set()
+        self._inner.shut()
+
+    def close(self) -> None:
+        self.shut()
+        self._inner.close()
