@@ -4,8 +4,7 @@
  * Others that send klp_target_name elsewhere, as a livepatch does: an ftrace_ops that may change the ip, and a kprobe
  * that does. Load klp_target first.
  */
-#include <linux/ftrace.h>
-
+#include "harness_ops.h"
 #include "harness_test.h"
 
 static const char *klp_redirect_name(void)
@@ -13,13 +12,9 @@ static const char *klp_redirect_name(void)
 	return "klp_redirect";
 }
 
-static void notrace redirect(unsigned long ip, unsigned long parent_ip, struct ftrace_ops *ops,
-			     struct ftrace_regs *fregs)
-{
-	ftrace_regs_set_instruction_pointer(fregs, (unsigned long)klp_redirect_name);
-}
+HARNESS_REDIRECT(redirect, klp_redirect_name)
 
-static struct ftrace_ops ops = { .func = redirect, .flags = FTRACE_OPS_FL_IPMODIFY };
+static struct ftrace_ops ops = { .func = redirect, .flags = HARNESS_REDIRECT_FLAGS };
 static bool ops_on;
 
 static int set_ops(bool on)
@@ -36,7 +31,7 @@ static int set_ops(bool on)
 			ret = register_ftrace_function(&ops);
 	} else {
 		ret = unregister_ftrace_function(&ops);
-		ftrace_free_filter(&ops);
+		harness_free_filter(&ops);
 	}
 	if (!ret)
 		ops_on = on;

@@ -108,10 +108,16 @@ static patchable int klp_target_faulting(void)
 	return ret ?: value;
 }
 
-/* What patches replace: the caller of a function that sleeps. */
+/*
+ * What patches replace: the caller of a function that sleeps. The call is far from the beginning: whether a task is in
+ * here must not be asked with the size of the replacement.
+ */
 static patchable int klp_target_caller(int (*callee)(void))
 {
-	int got = callee();
+	int got;
+
+	asm volatile(".rept 64\n	nop\n	.endr");
+	got = callee();
 
 	return got < 0 ? got : got + 1000;
 }

@@ -37,6 +37,22 @@ def test_before_and_after_patching(livepatches: Livepatches, target: KlpTarget) 
         assert patch.read("log").splitlines() == [*before, "post_patch vmlinux", "post_patch klp_target live"]
 
 
+def test_before_and_after_unpatching(livepatches: Livepatches, target: KlpTarget) -> None:
+    """Pre-unpatch is called when the patch begins to be taken back, post-unpatch when no task is in a new function any
+    more, not while one of them holds the transition."""
+    with livepatches.transition() as transition, livepatches.in_effect("klp_callbacks") as patch:
+        patch.write("log")
+        with target.sleeper() as sleeper:
+            patch.begin_disabling()
+            transition.wait_held(sleeper, _SLEEPS)
+            before = ["pre_unpatch vmlinux", "pre_unpatch klp_target live"]
+            assert patch.read("log").splitlines() == before
+            target.wake()
+            assert sleeper.wait() == "3042 original"
+            patch.wait_gone()
+        assert patch.read("log").splitlines() == [*before, "post_unpatch vmlinux", "post_unpatch klp_target live"]
+
+
 def test_reversed(livepatches: Livepatches, target: KlpTarget) -> None:
     """A transition that is turned round calls post-unpatch, the counterpart of what was called, and no pre-unpatch
     (callbacks.rst: "if a patch transition is reversed")."""

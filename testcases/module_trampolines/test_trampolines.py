@@ -159,6 +159,20 @@ def test_loaded_under_an_active_filter(tracefs: Tracefs, modules: Modules, text:
     assert seen == [TREE, TREE]
 
 
+def test_loaded_under_an_active_notrace(tracefs: Tracefs, modules: Modules) -> None:
+    """What must not be traced in a module that is not there yet is not, when the module comes (ftrace.rst: ":mod:",
+    "set_ftrace_notrace"; process_cached_mods)."""
+    with (
+        tracefs.filter("calls_tree_*:mod:calls"),
+        tracefs.filter("calls_tree_leaf:mod:calls", file="set_ftrace_notrace"),
+        tracefs.tracer("function") as trace,
+        modules.load("calls") as calls,
+    ):
+        assert calls.read("tree") == "464"
+        seen = Counter(call.function for call in trace.calls)
+    assert seen == {name: count for name, count in TREE.items() if name != "calls_tree_leaf"}
+
+
 def test_loaded_while_everything_is_traced(guest: Guest, tracefs: Tracefs, modules: Modules, place: str) -> None:
     """A module that is loaded while all functions are traced is traced from its first call on, without a warning."""
     with tracefs.instance("all") as instance, instance.tracer("function"):

@@ -5,14 +5,12 @@
  *
  * attach: "SLOT FUNCTION": calls of FUNCTION go to redirect_goal(); detach: "SLOT".
  */
-#include <linux/ftrace.h>
-#include <linux/version.h>
+#include "harness_ops.h"
 #include "harness_test.h"
 
 #define SLOTS 2
 
 static struct ftrace_ops slots[SLOTS];
-static void (*free_filter)(struct ftrace_ops *ops);	/* not exported by all kernels */
 
 u64 redirect_goal(u64 value);
 
@@ -21,27 +19,7 @@ __attribute__((__noinline__)) __used notrace u64 redirect_goal(u64 value)
 	return value + 0x1000000;
 }
 
-#if LINUX_VERSION_CODE < KERNEL_VERSION(5, 11, 0)
-static notrace void redirect(unsigned long ip, unsigned long parent_ip, struct ftrace_ops *ops, struct pt_regs *regs)
-{
-	regs->pc = (unsigned long)redirect_goal;
-}
-#define FLAGS (FTRACE_OPS_FL_SAVE_REGS | FTRACE_OPS_FL_IPMODIFY | FTRACE_OPS_FL_RECURSION_SAFE)
-#elif defined(CONFIG_DYNAMIC_FTRACE_WITH_ARGS)
-static notrace void redirect(unsigned long ip, unsigned long parent_ip, struct ftrace_ops *ops,
-			     struct ftrace_regs *fregs)
-{
-	ftrace_regs_set_instruction_pointer(fregs, (unsigned long)redirect_goal);
-}
-#define FLAGS FTRACE_OPS_FL_IPMODIFY
-#else
-static notrace void redirect(unsigned long ip, unsigned long parent_ip, struct ftrace_ops *ops,
-			     struct ftrace_regs *fregs)
-{
-	ftrace_get_regs(fregs)->pc = (unsigned long)redirect_goal;
-}
-#define FLAGS (FTRACE_OPS_FL_SAVE_REGS | FTRACE_OPS_FL_IPMODIFY)
-#endif
+HARNESS_REDIRECT(redirect, redirect_goal)
 
 static notrace int detach(unsigned int slot)
 {
@@ -50,8 +28,7 @@ static notrace int detach(unsigned int slot)
 	if (slot >= SLOTS || !slots[slot].func)
 		return -ENOENT;
 	ret = unregister_ftrace_function(&slots[slot]);
-	if (free_filter)
-		free_filter(&slots[slot]);
+	harness_free_filter(&slots[slot]);
 	slots[slot].func = NULL;
 	return ret;
 }
@@ -64,7 +41,7 @@ static notrace int store_attach(char *line)
 
 	if (sscanf(line, "%u %63s", &slot, function) != 2 || slot >= SLOTS || slots[slot].func)
 		return -EINVAL;
-	slots[slot] = (struct ftrace_ops){ .func = redirect, .flags = FLAGS };
+	slots[slot] = (struct ftrace_ops){ .func = redirect, .flags = HARNESS_REDIRECT_FLAGS };
 	ret = ftrace_set_filter(&slots[slot], function, strlen(function), 1);
 	if (!ret)
 		ret = register_ftrace_function(&slots[slot]);
@@ -88,7 +65,6 @@ static const struct harness_file files[] = {
 
 static int __init redirect_start(void)
 {
-	free_filter = (void *)harness_lookup("ftrace_free_filter");
 	return harness_files(files);
 }
 

@@ -8,6 +8,7 @@
  */
 #include <linux/ftrace.h>
 #include <linux/version.h>
+#include "harness_ops.h"
 #include "harness_test.h"
 
 #define SLOTS 4
@@ -31,7 +32,6 @@ static struct watch {
 } watches[SLOTS];
 
 static DEFINE_MUTEX(watch_lock);
-static void (*free_filter)(struct ftrace_ops *ops);	/* not exported by all kernels */
 
 #ifdef arch_ftrace_regs
 #define raw_regs arch_ftrace_regs
@@ -114,8 +114,7 @@ static notrace int detach(struct watch *watch)
 	if (!watch->ops.func)
 		return -ENOENT;
 	ret = unregister_ftrace_function(&watch->ops);
-	if (free_filter)
-		free_filter(&watch->ops);
+	harness_free_filter(&watch->ops);
 	watch->ops.func = NULL;
 	return ret;
 }
@@ -183,7 +182,6 @@ static const struct harness_file files[] = {
 
 static int __init watch_start(void)
 {
-	free_filter = (void *)harness_lookup("ftrace_free_filter");
 	return harness_files(files);
 }
 
