@@ -51,11 +51,10 @@ ConsoleSpec = SerialConsole | NetworkConsole | CommandConsole
 
 @dataclass(frozen=True, kw_only=True)
 class CommandSwitch:
-    """Power switched by programs. `reset`: empty where there is none."""
+    """Power switched by programs."""
 
     on: tuple[str, ...]
     off: tuple[str, ...]
-    reset: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +74,6 @@ class HttpSwitch:
 
     on: HttpRequest
     off: HttpRequest
-    reset: HttpRequest | None = None
     user: str = ""
     password: str = field(default="", repr=False)
 

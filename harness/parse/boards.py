@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import re
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
@@ -65,12 +66,13 @@ class _CommandConsole(document.Strict):
         return model.CommandConsole(argv=_argv(self.run), slow_send_ms=float(self.slow_send_ms))
 
 
-class _Switch(document.Strict):
+class _Switch(document.Strict, abc.ABC):
     off_seconds: Seconds = model.Power.off_seconds
     check_silence: bool = True
 
+    @abc.abstractmethod
     def switch(self) -> model.CommandSwitch | model.HttpSwitch | model.PduSwitch:
-        raise NotImplementedError
+        """The switch that these keys describe."""
 
     def made(self) -> model.Power:
         return model.Power(switch=self.switch(), off_seconds=float(self.off_seconds), check_silence=self.check_silence)
@@ -80,11 +82,9 @@ class _CommandPower(_Switch):
     kind: Literal["command"]
     on: Command
     off: Command
-    reset: Command | None = None
 
     def switch(self) -> model.CommandSwitch:
-        reset = _argv(self.reset) if self.reset else ()
-        return model.CommandSwitch(on=_argv(self.on), off=_argv(self.off), reset=reset)
+        return model.CommandSwitch(on=_argv(self.on), off=_argv(self.off))
 
 
 class _Request(document.Strict):
@@ -103,18 +103,11 @@ class _HttpPower(_Switch):
     kind: Literal["http"]
     on: _Request
     off: _Request
-    reset: _Request | None = None
     user: str = ""
     password: str = ""
 
     def switch(self) -> model.HttpSwitch:
-        return model.HttpSwitch(
-            on=self.on.made(),
-            off=self.off.made(),
-            reset=self.reset.made() if self.reset else None,
-            user=self.user,
-            password=self.password,
-        )
+        return model.HttpSwitch(on=self.on.made(), off=self.off.made(), user=self.user, password=self.password)
 
 
 class _Tasmota(_Switch):

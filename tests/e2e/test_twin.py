@@ -14,6 +14,8 @@ from pathlib import Path
 import pexpect
 import pytest
 
+from harness.build.host import ensure_host
+
 from .conftest import PROJECT, harness
 
 TWINS = PROJECT / "tests/twins"
@@ -50,8 +52,14 @@ class Twin:
         return '"ON"' in asked.stdout
 
 
+@pytest.fixture(scope="session")
+def _u_boot() -> None:
+    """What the twins themselves are made of; no user of the harness needs it."""
+    ensure_host(needed_for={"qemu", "u-boot"})
+
+
 @pytest.fixture
-def twin(build: Path, tmp_path: Path) -> Iterator[Callable[..., Twin]]:
+def twin(_u_boot: None, build: Path, tmp_path: Path) -> Iterator[Callable[..., Twin]]:
     """Starts a twin with a fault; ends it after the test."""
     started: list[subprocess.Popen[str]] = []
 
