@@ -99,6 +99,20 @@ class Power:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Ssh:
+    """A login. `key`: the private key's file, else a password, else what ssh-agent and ~/.ssh have. `host_key`: the
+    host key's fingerprint (``SHA256:…``) or the key (``ssh-ed25519 AAAA…``); where it is empty, the first one seen is
+    the one from then on."""
+
+    host: str
+    port: int = 22
+    user: str = "root"
+    key: str = ""
+    password: str = field(default="", repr=False)
+    host_key: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class QemuBoot:
     """Boot method ``qemu``: a virtual machine started by the harness, kernel loaded directly.
 

@@ -1,0 +1,280 @@
+"""A target over SSH: shells that the harness talks to, files by SFTP. The one door to paramiko."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import paramiko
+
+from harness.errors import InfraError, UserError
+from harness.model.board import Ssh
+
+from .base import CommandTimeout, Completed, LineSink, TargetLost
+from .console import Console
+from .shell import Running, Shell, finish
+
+T = TypeVar("T")
+
+_LIMIT = 10.0  # seconds for each step of a login
+_KEEP_ALIVE = 15  # seconds between two signs of life on an idle connection
+_DEAD_AFTER = 30_000  # milliseconds that sent bytes may go unacknowledged
+_FILE_LIMIT = 120.0
+_SHELL = "exec sh -s"  # no terminal: nothing echoes, nothing cuts long lines
+COMMANDS, AUX = "commands", "aux"
+
+logging.getLogger("paramiko").setLevel(logging.CRITICAL)  # what matters comes as an exception
+
+
+class _ChannelTransport:
+    """The standard streams of a program at the far end, as a console reads and writes them."""
+
+    def __init__(self, channel: paramiko.Channel) -> None:
+        self._channel = channel
+
+    def receive(self) -> bytes:
+        try:
+            return bytes(self._channel.recv(1 << 16))
+        except (OSError, EOFError, paramiko.SSHException):
+            return b""
+
+    def send(self, data: bytes) -> None:
+        try:
+            self._channel.sendall(data)
+        except (EOFError, paramiko.SSHException) as error:
+            raise OSError(str(error)) from None
+
+    def send_break(self) -> bool:
+        return False
+
+    def shut(self) -> None:
+        with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
+            self._channel.close()
+
+    def close(self) -> None:
+        self.shut()
+
+
+def fingerprint(key: paramiko.PKey) -> str:
+    """A key's fingerprint as ssh-keygen -l prints it: ``SHA256:…``."""
+    return "SHA256:" + base64.b64encode(hashlib.sha256(key.asbytes()).digest()).decode().rstrip("=")
+
+
+class _Pinned(paramiko.MissingHostKeyPolicy):  # type: ignore[misc]  # paramiko ships no types
+    """Takes the host key that the board is known by, and no other."""
+
+    def __init__(self, spec: Ssh, pins: Path, place: str) -> None:
+        self._spec = spec
+        self._pins = pins
+        self._place = place
+
+    def missing_host_key(self, _client: paramiko.SSHClient, _hostname: str, key: paramiko.PKey) -> None:
+        found = fingerprint(key)
+        known, where = self._spec.host_key, f"{self._place}.host_key"
+        if not known:
+            where = str(self._pins)
+            known = self._pins.read_text().strip() if self._pins.exists() else self._pin(found)
+        if known not in (found, f"{key.get_name()} {key.get_base64()}"):
+            raise InfraError(
+                f"{self._place}: expected the host key {known}, found {found}: another machine has this address, or "
+                f"the board was set up anew; if it was, change it in {where}"
+            )
+
+    def _pin(self, found: str) -> str:
+        """The first key that is seen is the board's from then on."""
+        self._pins.parent.mkdir(parents=True, exist_ok=True)
+        partial = self._pins.with_name(f"{self._pins.name}.{os.getpid()}")
+        partial.write_text(f"{found}\n")
+        partial.replace(self._pins)
+        return found
+
+
+class SshHost:
+    """A machine over SSH, which is connected to when it is needed, and again when the connection was lost.
+
+    `pins`: the file that keeps the host key seen first, where boards.yaml names none. A command that runs while the
+    connection goes is lost (TargetLost); the next one finds a new connection, if there is one to be had."""
+
+    def __init__(self, spec: Ssh, *, pins: Path, place: str) -> None:
+        self._spec = spec
+        self._pins = pins
+        self._place = place
+        self._client: paramiko.SSHClient | None = None
+        self._shells: dict[str, Shell] = {}
+        self._last_word = time.monotonic()
+
+    def connect(self) -> None:
+        """Log in. Raises InfraError with what to do where that fails."""
+        self._drop()
+        spec, place = self._spec, self._place
+        client = paramiko.SSHClient()
+        client.set_missing_host_key_policy(_Pinned(spec, self._pins, place))
+        with self._explained():
+            sock = socket.create_connection((spec.host, spec.port), timeout=_LIMIT)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _DEAD_AFTER)
+            try:
+                client.connect(
+                    spec.host,
+                    port=spec.port,
+                    username=spec.user,
+                    key_filename=str(Path(spec.key).expanduser()) if spec.key else None,
+                    password=spec.password or None,
+                    look_for_keys=not (spec.key or spec.password),
+                    allow_agent=not (spec.key or spec.password),
+                    timeout=_LIMIT,
+                    banner_timeout=_LIMIT,
+                    auth_timeout=_LIMIT,
+                    channel_timeout=_LIMIT,
+                    sock=sock,
+                )
+            except BaseException:
+                client.close()
+                sock.close()
+                raise
+        transport = client.get_transport()
+        assert transport
+        transport.set_keepalive(_KEEP_ALIVE)
+        self._client = client
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        """paramiko's exceptions and the sockets', as ours."""
+        spec, place = self._spec, self._place
+        at = f"{spec.user}@{spec.host}:{spec.port}"
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise UserError(f"{place}.key: expected a private key, found no file {error.filename}") from None
+        except paramiko.PasswordRequiredException:
+            raise UserError(
+                f"{place}.key: the key has a passphrase; load it into ssh-agent, or name one without"
+            ) from None
+        except paramiko.AuthenticationException as error:
+            tried = (
+                f"with {spec.key}" if spec.key else "with a password" if spec.password else "with your keys and agent"
+            )
+            raise InfraError(
+                f"{place}: {at} refuses the login with {tried}: {error}; see {place}.user and {place}.key, and "
+                "~/.ssh/authorized_keys there"
+            ) from None
+        except (OSError, EOFError, paramiko.SSHException) as error:
+            reason = getattr(error, "strerror", None) or str(error) or "the connection closed"
+            raise InfraError(
+                f"{place}: expected an SSH server at {at}, can't log in: {reason}; see whether the machine is up and "
+                "on the network"
+            ) from None
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection, as far as one can know without asking."""
+        transport = self._client.get_transport() if self._client else None
+        return bool(transport and transport.is_active())
+
+    def _shell(self, name: str) -> Shell:
+        shell = self._shells.get(name)
+        if shell and not shell.console.closed:
+            return shell
+        if not self.connected:
+            self._connect_again()
+        assert self._client
+        transport = self._client.get_transport()
+        assert transport
+        try:
+            channel = transport.open_session(timeout=_LIMIT)
+            channel.set_combine_stderr(True)
+            channel.exec_command(_SHELL)
+        except (OSError, EOFError, paramiko.SSHException) as error:
+            raise TargetLost(f"{self._place}: can't start a shell: {error or 'the connection closed'}") from None
+        console = Console(_ChannelTransport(channel), log=None, name=f"{self._place} ({name})")
+        self._shells[name] = Shell(console)
+        return self._shells[name]
+
+    def _connect_again(self) -> None:
+        try:
+            self.connect()
+        except InfraError as error:
+            raise TargetLost(error.message) from None
+
+    def start(self, command: str) -> Running:
+        """Start a shell command line; see Target.start."""
+        return self._shell(COMMANDS).start(command)
+
+    def run(self, command: str, *, timeout: float = 60.0, on_line: LineSink | None = None) -> Completed:
+        """Run a shell command line; see Target.run."""
+        started = time.monotonic()
+        return finish(self.start(command), started=started, timeout=timeout, on_line=on_line)
+
+    def is_alive(self, *, timeout: float) -> bool:
+        """Whether it still runs processes, asked on a session of its own."""
+        try:
+            return self._shell(AUX).run("echo alive", timeout=timeout).output.strip() == "alive"
+        except (TargetLost, CommandTimeout):
+            return False
+
+    @property
+    def last_word(self) -> float:
+        """When anything last arrived (time.monotonic)."""
+        return max([self._last_word, *(shell.console.last_activity for shell in self._shells.values())])
+
+    def put(self, content: bytes, path: str, *, mode: int = 0o644) -> None:
+        """Write a file; it has its name only when it is whole."""
+
+        def write(sftp: paramiko.SFTPClient) -> None:
+            partial = f"{path}.partial"
+            with sftp.open(partial, "wb") as file:
+                file.set_pipelined(True)
+                file.write(content)
+            sftp.chmod(partial, mode)
+            sftp.posix_rename(partial, path)
+
+        self._with_files(write, path, "written")
+
+    def get(self, path: str) -> bytes:
+        """Read a file."""
+
+        def read(sftp: paramiko.SFTPClient) -> bytes:
+            with sftp.open(path, "rb") as file:
+                file.prefetch()
+                return bytes(file.read())
+
+        return self._with_files(read, path, "read")
+
+    def _with_files(self, act: Callable[[paramiko.SFTPClient], T], path: str, what: str) -> T:
+        if not self.connected:
+            self._connect_again()
+        assert self._client
+        sftp = None
+        try:
+            sftp = self._client.open_sftp()
+            channel = sftp.get_channel()
+            if channel:
+                channel.settimeout(_FILE_LIMIT)
+            return act(sftp)
+        except (EOFError, TimeoutError, ConnectionError, paramiko.SSHException) as error:
+            raise TargetLost(f"{self._place}: the connection was lost while {path} was {what}: {error}") from None
+        except OSError as error:  # SFTP's own answers
+            raise UserError(f"{path}: can't be {what} on the target: {error.strerror or error}") from None
+        finally:
+            if sftp:
+                sftp.close()
+
+    def _drop(self) -> None:
+        self._last_word = self.last_word
+        for shell in self._shells.values():
+            shell.console.close()
+        self._shells = {}
+        if self._client:
+            self._client.close()
+        self._client = None
+
+    def close(self) -> None:
+        """Log out; may be called twice."""
+        self._drop()
