@@ -19,22 +19,23 @@ from harness.model.progress import Progress
 from . import command
 from .cache import cache_dir, locked
 
-INIT = "harness/board-init"
-_RECIPE = 1  # counts changes of what this module does
+_SCRIPTS = ("board-init", "board-network", "board-dhcp")
+_RECIPE = 2  # counts changes of what this module does
 _LEVEL = 6
 _LEFT_OUT = "lost+found"
 
 
 def root_archive(image: Path, *, progress: Progress) -> Path:
-    """The root of the ext4 `image` and the init of a board, as a compressed archive; from the cache where it has it."""
-    init = (resources.files("harness.build") / "overlay" / "board-init").read_bytes()
-    key = hashlib.sha256(f"{_RECIPE} {image.name}\n".encode() + init).hexdigest()[:16]
+    """The root of the ext4 `image` and a board's scripts, as a compressed archive; from the cache where it has it."""
+    scripts = {name: (resources.files("harness.build") / "overlay" / name).read_bytes() for name in _SCRIPTS}
+    key = hashlib.sha256(f"{_RECIPE} {image.name}\n".encode() + b"".join(scripts.values())).hexdigest()[:16]
     archive = cache_dir("initramfs") / f"root-{key}.cpio.gz"
     with _made(archive) as out:
         if out:
             progress.say("root file system: packing it for a board's memory")
             _write_directory(out, "harness")
-            out.write(_entry(INIT, stat.S_IFREG | 0o755, init))
+            for name, script in scripts.items():
+                out.write(_entry(f"harness/{name}", stat.S_IFREG | 0o755, script))
             # the kernel opens it for init before anything is mounted
             _write_directory(out, "dev")
             out.write(_entry("dev/console", stat.S_IFCHR | 0o600, device=(5, 1)))

@@ -28,6 +28,7 @@ PACKAGES = (
     *("gawk", "gzip", "hostname", "iproute2", "iputils-ping", "kmod", "libc-bin", "login", "mount"),
     *("ncurses-base", "ncurses-bin", "passwd", "procps", "sed", "tar", "util-linux", "util-linux-extra"),
     "bc",  # remotes/*.tc
+    *("busybox", "dropbear-bin", "openssh-sftp-server"),  # DHCP and SSH on boards
     "binutils",  # readelf, nm: uprobe tests
 )
 _FSTAB = """\
@@ -43,6 +44,7 @@ _FILES = {
     "etc/fstab": _FSTAB,
     "etc/hostname": "target\n",
     "etc/hosts": "127.0.0.1 localhost target\n",
+    "etc/shells": "/bin/sh\n/bin/bash\n",  # dropbear lets in only who has one of these
     "root/.profile": "PS1='target# '\ncd /root\n",
 }
 _LINKS = {"usr/bin/awk": "gawk", "usr/bin/which": "which.debianutils", "etc/mtab": "/proc/self/mounts"}

@@ -99,17 +99,28 @@ class Power:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ssh:
-    """A login. `key`: the private key's file, else a password, else what ssh-agent and ~/.ssh have. `host_key`: the
-    host key's fingerprint (``SHA256:…``) or the key (``ssh-ed25519 AAAA…``); where it is empty, the first one seen is
-    the one from then on."""
+class Login:
+    """Who logs in, and to whom. `key`: the private key's file, else a password, else what ssh-agent and ~/.ssh have.
+    `host_key`: the host key's fingerprint (``SHA256:…``) or the key (``ssh-ed25519 AAAA…``); where it is empty, the
+    first one seen is the one from then on."""
 
-    host: str
-    port: int = 22
     user: str = "root"
     key: str = ""
     password: str = field(default="", repr=False)
     host_key: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ssh:
+    """Where a board is reached over SSH. `host`: empty where the address that the booted kernel got is the one;
+    `address`: how that kernel gets it: ``dhcp``, or the address with prefix length; `gateway` goes with the latter.
+    `login`: for the board's own system, where it has one; the booted kernel takes a key made for that boot."""
+
+    host: str = ""
+    port: int = 22
+    address: str = "dhcp"
+    gateway: str = ""
+    login: Login = field(default_factory=Login)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,17 +166,34 @@ class UbootBoot:
 
 
 @dataclass(frozen=True, kw_only=True)
+class KexecBoot:
+    """Boot method ``kexec``: the board's own system, reached over SSH, loads the kernel and starts it; a power cycle
+    brings that system back.
+
+    `directory`: where kernel and initramfs are put there. `dtb`: a device tree of the build; empty: the one that the
+    own system runs with. `system_seconds`: from power-on until the own system answers over SSH; `load_seconds` for
+    bringing the files there and loading them."""
+
+    directory: str = "/var/tmp/harness"
+    dtb: str = ""
+    system_seconds: float = 300.0
+    load_seconds: float = 300.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Board:
-    """One machine: how it boots, its console and power (which for QEMU belong to the boot method), its kernel command
-    line beyond what the boot method needs, its limits and the kconfig fragments it needs.
+    """One machine: how it boots, its console and power (which for QEMU belong to the boot method), how it is reached
+    over SSH where it has a network, its kernel command line beyond what the boot method needs, its limits and the
+    kconfig fragments it needs.
 
     `unset`: what its entry takes from the environment or from files and was not found there, each with the reason; a
     board with any can be listed, not used. `secrets`: what came from there into console and power, for `redacted`."""
 
     name: str
-    boot: QemuBoot | UbootBoot
+    boot: QemuBoot | UbootBoot | KexecBoot
     console: ConsoleSpec | None = None
     power: Power | None = None
+    ssh: Ssh | None = None
     description: str = ""
     cmdline: str = ""
     kconfigs: tuple[str, ...] = ()

@@ -23,7 +23,7 @@ Command = str | Words
 Lookup = Callable[[str], str]
 
 # Keys of console and power whose values are no secrets, wherever they come from: messages have to name them.
-_PLAIN = {"device", "host", "user", "pdu", "outlet"}
+_PLAIN = {"device", "host", "user", "pdu", "outlet", "key", "host_key", "address", "gateway"}
 _FROM_OUTSIDE = re.compile(r"\$\{([^{}]+)\}")
 
 
@@ -196,9 +196,35 @@ class _UbootBoot(document.Strict):
         return model.UbootBoot(**{**fields, "before": tuple(self.before)})
 
 
+class _KexecBoot(document.Strict):
+    method: Literal["kexec"]
+    directory: str = pydantic.Field(model.KexecBoot.directory, pattern="^/")
+    dtb: str = ""
+    system_seconds: Seconds = model.KexecBoot.system_seconds
+    load_seconds: Seconds = model.KexecBoot.load_seconds
+
+    def made(self) -> model.KexecBoot:
+        return model.KexecBoot(**self.model_dump(exclude={"method"}))
+
+
+class _Ssh(document.Strict):
+    host: str = ""
+    port: Port = model.Ssh.port
+    address: str = pydantic.Field("dhcp", pattern=r"^(dhcp|\d+\.\d+\.\d+\.\d+/\d+)$")
+    gateway: str = ""
+    user: str = model.Login.user
+    key: str = ""
+    password: str = ""
+    host_key: str = ""
+
+    def made(self) -> model.Ssh:
+        login = model.Login(**self.model_dump(include={"user", "key", "password", "host_key"}))
+        return model.Ssh(**self.model_dump(include={"host", "port", "address", "gateway"}), login=login)
+
+
 _Console = Annotated[_Serial | _Network | _CommandConsole, pydantic.Field(discriminator="kind")]
 _Power = Annotated[_CommandPower | _HttpPower | _Tasmota | _Shelly | _Pdudaemon, pydantic.Field(discriminator="kind")]
-_Boot = Annotated[_QemuBoot | _UbootBoot, pydantic.Field(discriminator="method")]
+_Boot = Annotated[_QemuBoot | _UbootBoot | _KexecBoot, pydantic.Field(discriminator="method")]
 
 
 class _Board(document.Strict):
@@ -206,6 +232,7 @@ class _Board(document.Strict):
     boot: _Boot
     console: _Console | None = None
     power: _Power | None = None
+    ssh: _Ssh | None = None
     cmdline: str = ""
     kconfigs: list[str] | None = None
     limits: _Limits = _Limits()
@@ -268,7 +295,9 @@ class _Outside:
         self.secrets: list[str] = []
 
     def fill(self, entry: Mapping[str, Any]) -> dict[str, Any]:
-        return {key: self._filled(value, key, secret=key in ("console", "power")) for key, value in entry.items()}
+        return {
+            key: self._filled(value, key, secret=key in ("console", "power", "ssh")) for key, value in entry.items()
+        }
 
     def _filled(self, value: Any, where: str, *, secret: bool) -> Any:
         if isinstance(value, str):
@@ -296,13 +325,7 @@ def _nothing(name: str) -> str:
 
 def _board(name: str, entry: _Board, outside: _Outside, *, place: str) -> model.Board:
     boot = entry.boot.made()
-    for key, given in (("console", entry.console), ("power", entry.power)):
-        if isinstance(boot, model.QemuBoot) and given:
-            raise UserError(f"{place}: boards.{name}.{key}: belongs to a board; QEMU has its own, remove it")
-        if isinstance(boot, model.UbootBoot) and not given:
-            raise UserError(
-                f"{place}: boards.{name}.{key}: expected this key, because boot.method is uboot; found none"
-            )
+    _check_keys(name, entry, boot, place=place)
     kconfigs = entry.kconfigs
     if kconfigs is None:
         kconfigs = ["qemu-virt.config"] if isinstance(boot, model.QemuBoot) else []
@@ -315,15 +338,34 @@ def _board(name: str, entry: _Board, outside: _Outside, *, place: str) -> model.
         boot=boot,
         console=entry.console.made() if entry.console else None,
         power=entry.power.made() if entry.power else None,
+        ssh=entry.ssh.made() if entry.ssh else None,
         unset=tuple(outside.unset),
         secrets=tuple(dict.fromkeys([*outside.secrets, *_passwords(entry)])),
     )
 
 
+def _check_keys(name: str, entry: _Board, boot: object, *, place: str) -> None:
+    """Which of console, power and ssh an entry has to have depends on how it boots."""
+    where = f"{place}: boards.{name}"
+    for key, given in (("console", entry.console), ("power", entry.power), ("ssh", entry.ssh)):
+        if isinstance(boot, model.QemuBoot) and given:
+            raise UserError(f"{where}.{key}: belongs to a board; QEMU has its own, remove it")
+        needed = key != "ssh" or isinstance(boot, model.KexecBoot)
+        if not isinstance(boot, model.QemuBoot) and needed and not given:
+            raise UserError(f"{where}.{key}: expected this key, because boot.method is {entry.boot.method}; found none")
+    if isinstance(boot, model.KexecBoot) and entry.ssh and not entry.ssh.host:
+        raise UserError(f"{where}.ssh.host: expected the address of the board's own system, found none")
+    if isinstance(boot, model.UbootBoot) and entry.ssh:
+        for key in ("user", "key", "password", "host_key"):
+            if key in entry.ssh.model_fields_set:
+                raise UserError(f"{where}.ssh.{key}: belongs to a board with a system of its own (boot.method: kexec); "
+                                "remove it, the harness makes a key for every boot")  # fmt: skip
+
+
 def _passwords(entry: _Board) -> list[str]:
     """Secret also where it stands in the file itself."""
-    password = getattr(entry.power, "password", "")
-    return [password, quote(password)] if password else []
+    passwords = [getattr(entry.power, "password", ""), getattr(entry.ssh, "password", "")]
+    return [form for password in passwords if password for form in (password, quote(password))]
 
 
 def _argv(command: Command) -> tuple[str, ...]:

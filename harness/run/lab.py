@@ -208,5 +208,7 @@ class Lab:
         fault = self.fault()
         if fault:
             return Stopped(Verdict.CRASH, fault.title, fault)
+        if not self._target.is_connected(timeout=max(self._limits.silence, self.factor)):
+            return Stopped(Verdict.ERROR, f"{what}: the network to the target was lost; its kernel still answers")
         self._target.diagnose()
         return Stopped(Verdict.TIMEOUT, f"{what} did not end within its time limit; the kernel still answers")

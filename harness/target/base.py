@@ -106,6 +106,9 @@ class Target(Protocol):
     def is_alive(self, *, timeout: float) -> bool:
         """Whether the kernel still runs processes, asked on a way that no test keeps busy."""
 
+    def is_connected(self, *, timeout: float) -> bool:
+        """Whether the way that commands go still works, of which a kernel that lives knows nothing."""
+
     def diagnose(self) -> None:
         """Make a hung kernel print what its CPUs and tasks do on its console (SysRq), where that is possible."""
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from harness.model.board import Board, QemuBoot, UbootBoot
+from harness.model.board import Board, KexecBoot, QemuBoot, UbootBoot
 
 from . import hardware, qemu
 from .base import Media, Say, Target
@@ -47,6 +47,15 @@ class Method:
     check: Callable[[Board], None]
 
 
+_BOARD = Method(
+    boot=hardware.boot_board,
+    root=RootForm.INITRAMFS,
+    needs=frozenset({"rootfs", "boards"}),
+    describe=hardware.describe,
+    announce=hardware.announce,
+    properties=lambda _board: {},
+    check=hardware.check,
+)
 _METHODS: dict[type, Method] = {
     QemuBoot: Method(
         boot=qemu.boot_qemu,
@@ -57,15 +66,8 @@ _METHODS: dict[type, Method] = {
         properties=qemu.properties,
         check=lambda _board: None,  # build/host.py looks for QEMU
     ),
-    UbootBoot: Method(
-        boot=hardware.boot_uboot,
-        root=RootForm.INITRAMFS,
-        needs=frozenset({"rootfs", "boards"}),
-        describe=hardware.describe,
-        announce=hardware.announce,
-        properties=lambda _board: {},
-        check=hardware.check,
-    ),
+    UbootBoot: _BOARD,
+    KexecBoot: _BOARD,
 }
 
 

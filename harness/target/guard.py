@@ -1,4 +1,4 @@
-"""A process beside the harness that switches a board off when the harness is gone, however it went.
+"""A process beside the harness that leaves a board as `power.leave` has it when the harness is gone, however it went.
 
 It waits at a pipe whose other end only the harness has; the kernel closes that with the harness."""
 
@@ -11,7 +11,7 @@ import sys
 
 from harness.model.board import Board
 
-from .power import switch_of
+from .power import leave, switch_of
 
 _RELEASED = b"."
 _LIMIT = 5.0
@@ -50,7 +50,7 @@ class Guard:
 def main() -> None:
     board = pickle.load(sys.stdin.buffer)
     if sys.stdin.buffer.read(1) != _RELEASED:
-        switch_of(board).off()
+        leave(board, switch_of(board))
 
 
 if __name__ == "__main__":

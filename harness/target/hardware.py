@@ -1,4 +1,5 @@
-"""A board on a serial line: switched on, its boot loader told what to load, its line shared by log and shells."""
+"""A board on a serial line: its kernel started by U-Boot or by the board's own system, its line shared by log and
+shells; commands and files go over SSH where there is a network."""
 
 from __future__ import annotations
 
@@ -7,21 +8,25 @@ import os
 import shutil
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import BootError, HarnessError, InfraError, KernelError
-from harness.model.board import Board, UbootBoot
+from harness.model.board import Board, KexecBoot, UbootBoot
 
+from . import kexec
 from .base import CommandTimeout, Completed, LineSink, Media, RunningCommand, Say, TargetLost, Terminal, silent
 from .console import Console
 from .guard import Guard
 from .lines import open_line
+from .network import NoNetwork, reach
 from .panic import panic_reason
-from .power import Switch, power_off, switch_of
+from .power import Switch, leave, power_off, switch_of
 from .reconnect import ReconnectingTransport
 from .serialmux import AUX, COMMANDS, KERNEL, SerialMux
 from .shell import Shell
+from .ssh import SshHost
 from .uboot import Load, NotStopped, Uboot
 
 _TRIES = 2  # power-ons until autoboot is caught
@@ -36,12 +41,15 @@ def describe(board: Board) -> str:
     where = getattr(console, "device", "") or " ".join(getattr(console, "argv", ())) or ""
     if not where:
         where = f"{getattr(console, 'host', '')}:{getattr(console, 'port', '')}"
-    return board.redacted(f"uboot, console {where}")
+    over = f", ssh {board.ssh.host or 'as its kernel tells'}" if board.ssh else ""
+    method = "kexec" if isinstance(board.boot, KexecBoot) else "uboot"
+    return board.redacted(f"{method}, console {where}{over}")
 
 
 def announce(board: Board) -> str:
     """How it is going to be booted, for a person who waits."""
-    return "a board, started by U-Boot"
+    by = "its own system, by kexec" if isinstance(board.boot, KexecBoot) else "U-Boot"
+    return f"a board, started by {by}"
 
 
 def check(board: Board) -> None:
@@ -56,7 +64,7 @@ def check(board: Board) -> None:
 
 @dataclass
 class BoardTarget:
-    """A Target on real hardware; made by `boot_uboot`."""
+    """A Target on real hardware; made by `boot_board`. `_net`: where it is reached over the network."""
 
     console: Console
     boot_seconds: float
@@ -66,31 +74,39 @@ class BoardTarget:
     _switch: Switch
     _guard: Guard
     _shells: dict[str, Shell]
+    _net: SshHost | None = None
     _closed: bool = False
 
+    @property
+    def _commands(self) -> Shell | SshHost:
+        return self._net or self._shells[COMMANDS]
+
     def run(self, command: str, *, timeout: float = 60.0, on_line: LineSink | None = None) -> Completed:
-        return self._shells[COMMANDS].run(command, timeout=timeout, on_line=on_line)
+        return self._commands.run(command, timeout=timeout, on_line=on_line)
 
     def start(self, command: str) -> RunningCommand:
-        return self._shells[COMMANDS].start(command)
+        return self._commands.start(command)
 
     def put(self, content: bytes, path: str, *, mode: int = 0o644) -> None:
-        self._shells[COMMANDS].put(content, path, mode=mode)
+        self._commands.put(content, path, mode=mode)
         self._verify(content, path)
 
     def get(self, path: str) -> bytes:
-        content = self._shells[COMMANDS].get(path)
+        content = self._commands.get(path)
         self._verify(content, path)
         return content
 
     def _verify(self, content: bytes, path: str) -> None:
         """A serial line may lose or change bytes without a word."""
+        if self._net:
+            return
         if self._shells[COMMANDS].checksum(path) != hashlib.sha256(content).hexdigest():
             raise TargetLost(f"{path}: what came over {self._board.name}'s serial line has another checksum")
 
     @property
     def last_word(self) -> float:
-        return max(shell.console.last_activity for shell in self._shells.values())
+        words = [shell.console.last_activity for shell in self._shells.values()]
+        return max([*words, *([self._net.last_word] if self._net else [])])
 
     @property
     def went_down(self) -> bool:
@@ -101,6 +117,9 @@ class BoardTarget:
             return self._shells[AUX].run("echo alive", timeout=timeout).output.strip() == "alive"
         except (TargetLost, CommandTimeout):
             return False
+
+    def is_connected(self, *, timeout: float) -> bool:
+        return not self._net or self._net.still_there(timeout=timeout)
 
     def diagnose(self) -> None:
         for key in "9lw":  # everything on the console, backtraces of the CPUs, the blocked tasks
@@ -118,7 +137,10 @@ class BoardTarget:
         if self._closed:
             return
         self._closed = True
+        if self._net:
+            self._net.close()
         _end(
+            self._board,
             self._switch,
             self._guard,
             self._mux,
@@ -126,11 +148,11 @@ class BoardTarget:
         )
 
 
-def boot_uboot(board: Board, media: Media, *, logs: Path, say: Say = silent) -> BoardTarget:
+def boot_board(board: Board, media: Media, *, logs: Path, say: Say = silent) -> BoardTarget:
     """Boot `media` on `board` and wait until its shell answers; leaves serial.log (the line as it was, from before
     power-on) and console.log (the boot loader's and the kernel's part of it) in `logs`.
 
-    Raises InfraError where console, power, U-Boot or network fail, BootError where the kernel panics or hangs."""
+    Raises InfraError where console, power, U-Boot or own system fail, BootError where the kernel panics or hangs."""
     try:
         return _boot(board, media, logs=logs, say=say)
     except HarnessError as error:
@@ -144,8 +166,6 @@ def _redacted(error: HarnessError, board: Board) -> HarnessError:
 
 
 def _boot(board: Board, media: Media, *, logs: Path, say: Say) -> BoardTarget:
-    spec = board.boot
-    assert isinstance(spec, UbootBoot)
     transport = ReconnectingTransport(lambda: open_line(board))
     line = Console(transport, log=logs / "serial.log", name=f"{board.name}'s serial line")
     switch, guard = switch_of(board), Guard(board)
@@ -154,17 +174,16 @@ def _boot(board: Board, media: Media, *, logs: Path, say: Say) -> BoardTarget:
     console = Console(mux.channels[KERNEL], log=logs / "console.log", name=f"{board.name}'s console")
     consoles = [console, line]
     try:
-        files = _published(board, spec, media)
-        uboot, started = _power_up(board, spec, line, switch, say)
-        _start_kernel(uboot, spec, files, board)
+        started = _START[type(board.boot)](board, media, line, switch, say)
         kernel_started = time.monotonic()
         shells = {
             name: Shell(Console(mux.channels[name], log=None, name=f"{board.name}.{name}")) for name in (COMMANDS, AUX)
         }
         consoles += [shell.console for shell in shells.values()]
         _wait_until_up(board, mux, console, shells[COMMANDS], since=kernel_started)
+        net = _network(board, shells[COMMANDS], say)
     except BaseException:
-        _end(switch, guard, mux, consoles)
+        _end(board, switch, guard, mux, consoles)
         raise
     return BoardTarget(
         console=console,
@@ -175,7 +194,45 @@ def _boot(board: Board, media: Media, *, logs: Path, say: Say) -> BoardTarget:
         _switch=switch,
         _guard=guard,
         _shells=shells,
+        _net=net,
     )
+
+
+def _network(board: Board, shell: Shell, say: Say) -> SshHost | None:
+    """The connection to the booted kernel; None where it has to do with the serial line, which is slower but works."""
+    if not board.ssh:
+        return None
+    try:
+        return reach(board.ssh, shell, place=f"{board.name}.ssh")
+    except NoNetwork as error:
+        say(f"{error.message}; going on over the serial line alone")
+        return None
+
+
+def _start_by_uboot(board: Board, media: Media, line: Console, switch: Switch, say: Say) -> float:
+    spec = board.boot
+    assert isinstance(spec, UbootBoot)
+    files = _published(board, spec, media)
+    uboot, started = _power_up(board, spec, line, switch, say)
+    _start_kernel(uboot, spec, files, board)
+    return started
+
+
+def _start_by_kexec(board: Board, media: Media, line: Console, switch: Switch, say: Say) -> float:
+    started = time.monotonic()
+    kexec.start(board, media, line=line, switch=switch, arguments=_arguments(board), say=say)
+    return started
+
+
+# Each starts the kernel and returns since when (monotonic) that took.
+_START: dict[type, Callable[[Board, Media, Console, Switch, Say], float]] = {
+    UbootBoot: _start_by_uboot,
+    KexecBoot: _start_by_kexec,
+}
+
+
+def _arguments(board: Board) -> str:
+    return f"{_INIT} {board.cmdline}".strip()
 
 
 def _power_up(board: Board, spec: UbootBoot, line: Console, switch: Switch, say: Say) -> tuple[Uboot, float]:
@@ -270,7 +327,7 @@ def _start_kernel(uboot: Uboot, spec: UbootBoot, files: _Files, board: Board) ->
         uboot.load(behind)
         size += files.payload.size
     fdt = uboot.load(files.dtb) if files.dtb else uboot.value(spec.fdt, key="boot.fdt")
-    uboot.boot(kernel, f"{root}:{size:x}", fdt, arguments=f"{_INIT} {board.cmdline}".strip())
+    uboot.boot(kernel, f"{root}:{size:x}", fdt, arguments=_arguments(board))
 
 
 def _wait_until_up(board: Board, mux: SerialMux, console: Console, shell: Shell, *, since: float) -> None:
@@ -311,10 +368,10 @@ def _boot_failure(board: Board, console: Console) -> InfraError | KernelError:
     )
 
 
-def _end(switch: Switch, guard: Guard, mux: SerialMux, consoles: list[Console]) -> None:
-    """Power off and release everything, whatever fails on the way."""
+def _end(board: Board, switch: Switch, guard: Guard, mux: SerialMux, consoles: list[Console]) -> None:
+    """Leave the board as its users expect it and release everything, whatever fails on the way."""
     try:
-        switch.off()
+        leave(board, switch)
     except InfraError:
         pass  # the next boot says so: a board that is still on does not fall silent
     finally:

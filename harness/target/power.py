@@ -15,7 +15,7 @@ from typing import Protocol
 from urllib.parse import quote, urlsplit
 
 from harness.errors import InfraError
-from harness.model.board import Board, CommandSwitch, HttpRequest, HttpSwitch, PduSwitch
+from harness.model.board import Board, CommandSwitch, HttpRequest, HttpSwitch, KexecBoot, PduSwitch
 
 from .console import Console
 
@@ -155,6 +155,15 @@ def switch_of(board: Board) -> Switch:
             return HttpPower(spec, place=place)
         case PduSwitch():
             return PduPower(spec, place=place)
+
+
+def leave(board: Board, switch: Switch) -> None:
+    """How a board is left: off; one with a system of its own comes back with that."""
+    assert board.power
+    switch.off()
+    if isinstance(board.boot, KexecBoot):
+        time.sleep(board.power.off_seconds)
+        switch.on()
 
 
 def power_off(board: Board, switch: Switch, line: Console) -> None:

@@ -16,7 +16,7 @@ from typing import TypeVar
 import paramiko
 
 from harness.errors import InfraError, UserError
-from harness.model.board import Ssh
+from harness.model.board import Login, Ssh
 
 from .base import CommandTimeout, Completed, LineSink, TargetLost
 from .console import Console
@@ -28,7 +28,10 @@ _LIMIT = 10.0  # seconds for each step of a login
 _KEEP_ALIVE = 15  # seconds between two signs of life on an idle connection
 _DEAD_AFTER = 30_000  # milliseconds that sent bytes may go unacknowledged
 _FILE_LIMIT = 120.0
-_SHELL = "exec sh -s"  # no terminal: nothing echoes, nothing cuts long lines
+# No terminal: nothing echoes, nothing cuts long lines. On a kernel that we booted, the environment that its other
+# shells have (harness/build/overlay/board-init).
+_SHELL = "exec sh -s"
+_OUR_SHELL = "cd /root; exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C TERM=linux dash -s"
 COMMANDS, AUX = "commands", "aux"
 
 logging.getLogger("paramiko").setLevel(logging.CRITICAL)  # what matters comes as an exception
@@ -68,44 +71,70 @@ def fingerprint(key: paramiko.PKey) -> str:
     return "SHA256:" + base64.b64encode(hashlib.sha256(key.asbytes()).digest()).decode().rstrip("=")
 
 
+class HostKeyChanged(InfraError):
+    """The machine at the address is not the one that is known by it."""
+
+
+class Identity:
+    """A key pair that lives as long as this process, for a kernel that we booted ourselves."""
+
+    def __init__(self) -> None:
+        self.key = paramiko.ECDSAKey.generate()
+
+    @property
+    def public_line(self) -> str:
+        """As authorized_keys wants it."""
+        return f"{self.key.get_name()} {self.key.get_base64()} harness"
+
+
+def pins_of(board: str) -> Path:
+    """The file that keeps the host key of `board` seen first."""
+    state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+    return Path(state).expanduser() / "arm64-ftrace-harness/host-keys" / board
+
+
 class _Pinned(paramiko.MissingHostKeyPolicy):  # type: ignore[misc]  # paramiko ships no types
     """Takes the host key that the board is known by, and no other."""
 
-    def __init__(self, spec: Ssh, pins: Path, place: str) -> None:
-        self._spec = spec
+    def __init__(self, login: Login, pins: Path | None, place: str) -> None:
+        self._login = login
         self._pins = pins
         self._place = place
 
     def missing_host_key(self, _client: paramiko.SSHClient, _hostname: str, key: paramiko.PKey) -> None:
         found = fingerprint(key)
-        known, where = self._spec.host_key, f"{self._place}.host_key"
+        known, where = self._login.host_key, f"{self._place}.host_key"
         if not known:
+            assert self._pins
             where = str(self._pins)
-            known = self._pins.read_text().strip() if self._pins.exists() else self._pin(found)
+            known = self._pins.read_text().strip() if self._pins.exists() else self._pin(found, self._pins)
         if known not in (found, f"{key.get_name()} {key.get_base64()}"):
-            raise InfraError(
+            raise HostKeyChanged(
                 f"{self._place}: expected the host key {known}, found {found}: another machine has this address, or "
                 f"the board was set up anew; if it was, change it in {where}"
             )
 
-    def _pin(self, found: str) -> str:
+    @staticmethod
+    def _pin(found: str, pins: Path) -> str:
         """The first key that is seen is the board's from then on."""
-        self._pins.parent.mkdir(parents=True, exist_ok=True)
-        partial = self._pins.with_name(f"{self._pins.name}.{os.getpid()}")
+        pins.parent.mkdir(parents=True, exist_ok=True)
+        partial = pins.with_name(f"{pins.name}.{os.getpid()}")
         partial.write_text(f"{found}\n")
-        partial.replace(self._pins)
+        partial.replace(pins)
         return found
 
 
 class SshHost:
     """A machine over SSH, which is connected to when it is needed, and again when the connection was lost.
 
-    `pins`: the file that keeps the host key seen first, where boards.yaml names none. A command that runs while the
-    connection goes is lost (TargetLost); the next one finds a new connection, if there is one to be had."""
+    `pins`: the file that keeps the host key seen first, where boards.yaml names none. With `identity` it is a kernel
+    that we booted, whose user is named by that. A command that runs while the connection goes is lost (TargetLost);
+    the next one finds a new connection, if there is one to be had."""
 
-    def __init__(self, spec: Ssh, *, pins: Path, place: str) -> None:
+    def __init__(self, spec: Ssh, *, pins: Path | None = None, place: str, identity: Identity | None = None) -> None:
         self._spec = spec
         self._pins = pins
+        self._identity = identity
         self._place = place
         self._client: paramiko.SSHClient | None = None
         self._shells: dict[str, Shell] = {}
@@ -114,9 +143,10 @@ class SshHost:
     def connect(self) -> None:
         """Log in. Raises InfraError with what to do where that fails."""
         self._drop()
-        spec, place = self._spec, self._place
+        spec, login = self._spec, self._spec.login
+        ours = bool(self._identity or login.key or login.password)
         client = paramiko.SSHClient()
-        client.set_missing_host_key_policy(_Pinned(spec, self._pins, place))
+        client.set_missing_host_key_policy(_Pinned(login, self._pins, self._place))
         with self._explained():
             sock = socket.create_connection((spec.host, spec.port), timeout=_LIMIT)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _DEAD_AFTER)
@@ -124,11 +154,12 @@ class SshHost:
                 client.connect(
                     spec.host,
                     port=spec.port,
-                    username=spec.user,
-                    key_filename=str(Path(spec.key).expanduser()) if spec.key else None,
-                    password=spec.password or None,
-                    look_for_keys=not (spec.key or spec.password),
-                    allow_agent=not (spec.key or spec.password),
+                    username=login.user,
+                    pkey=self._identity.key if self._identity else None,
+                    key_filename=str(Path(login.key).expanduser()) if login.key else None,
+                    password=login.password or None,
+                    look_for_keys=not ours,
+                    allow_agent=not ours,
                     timeout=_LIMIT,
                     banner_timeout=_LIMIT,
                     auth_timeout=_LIMIT,
@@ -147,8 +178,8 @@ class SshHost:
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
         """paramiko's exceptions and the sockets', as ours."""
-        spec, place = self._spec, self._place
-        at = f"{spec.user}@{spec.host}:{spec.port}"
+        spec, login, place = self._spec, self._spec.login, self._place
+        at = f"{login.user}@{spec.host}:{spec.port}"
         try:
             yield
         except FileNotFoundError as error:
@@ -159,7 +190,11 @@ class SshHost:
             ) from None
         except paramiko.AuthenticationException as error:
             tried = (
-                f"with {spec.key}" if spec.key else "with a password" if spec.password else "with your keys and agent"
+                f"with {login.key}"
+                if login.key
+                else "with a password"
+                if login.password
+                else "with your keys and agent"
             )
             raise InfraError(
                 f"{place}: {at} refuses the login with {tried}: {error}; see {place}.user and {place}.key, and "
@@ -171,6 +206,10 @@ class SshHost:
                 f"{place}: expected an SSH server at {at}, can't log in: {reason}; see whether the machine is up and "
                 "on the network"
             ) from None
+
+    def still_there(self, *, timeout: float) -> bool:
+        """Whether the connection carries anything: another session is asked."""
+        return self.connected and self.is_alive(timeout=timeout)
 
     @property
     def connected(self) -> bool:
@@ -190,7 +229,7 @@ class SshHost:
         try:
             channel = transport.open_session(timeout=_LIMIT)
             channel.set_combine_stderr(True)
-            channel.exec_command(_SHELL)
+            channel.exec_command(_OUR_SHELL if self._identity else _SHELL)
         except (OSError, EOFError, paramiko.SSHException) as error:
             raise TargetLost(f"{self._place}: can't start a shell: {error or 'the connection closed'}") from None
         console = Console(_ChannelTransport(channel), log=None, name=f"{self._place} ({name})")

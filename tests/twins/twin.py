@@ -31,7 +31,7 @@ import urllib.request
 from pathlib import Path
 
 # name → (port of the serial line, port of the power switch); boards.yaml beside this file has the same
-PORTS = {"uboot": (17341, 17342), "serial": (17343, 17344)}
+PORTS = {"uboot": (17341, 17342), "serial": (17343, 17344), "ssh": (17345, 17346), "kexec": (17347, 17348)}
 U_BOOT = "/usr/lib/u-boot/qemu_arm64/u-boot.bin"
 FAULTS = ("none", "stuck-on", "no-power", "deaf-once", "deaf")
 IAC, BRK = 255, 243
@@ -40,9 +40,10 @@ IAC, BRK = 255, 243
 class Machine:
     """The board itself: QEMU while it has power. Its serial line is a socket pair that outlives it."""
 
-    def __init__(self, *, tftp: Path, log: Path, fault: str) -> None:
+    def __init__(self, *, tftp: Path, log: Path, fault: str, system: list[str], ssh: int) -> None:
         self.line, self._end = socket.socketpair()
         self._tftp, self._log, self._fault = tftp, log, fault
+        self._system, self._ssh = system, ssh
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
         self.power_ons = 0
@@ -74,13 +75,14 @@ class Machine:
 
     def _command(self) -> list[str]:
         fd = self._end.fileno()
+        forward = f",hostfwd=tcp:127.0.0.1:{self._ssh}-:22" if self._ssh else ""
         return [
             *("setpriv", "--pdeathsig", "KILL", "--", "qemu-system-aarch64", "-nodefaults", "-no-user-config"),
             *("-display", "none", "-M", "virt", "-cpu", "neoverse-n1", "-accel", "tcg,thread=multi"),
-            *("-smp", "2", "-m", "1536", "-bios", U_BOOT),
+            *("-smp", "2", "-m", "1536", *self._system),
             # telnet: a break on the line is one, as on a serial line
             *("-chardev", f"socket,id=line,fd={fd}", "-serial", "chardev:line"),
-            *("-netdev", f"user,id=net,restrict=on,tftp={self._tftp}"),
+            *("-netdev", f"user,id=net,restrict=on,tftp={self._tftp}{forward}"),
             *("-device", "virtio-net-pci,netdev=net,romfile=", "-device", "virtio-rng-pci"),
         ]
 
@@ -208,12 +210,11 @@ def switch_handler(machine: Machine) -> type[http.server.BaseHTTPRequestHandler]
     return Handler
 
 
-def serve(name: str, *, tftp: Path, fault: str, pty_link: Path | None) -> None:
+def serve(name: str, machine: Machine, *, pty_link: Path | None) -> None:
     """Be the board until a signal comes."""
     libc = ctypes.CDLL(None)
     libc.prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG: end with who started us
     serial_port, power_port = PORTS[name]
-    machine = Machine(tftp=tftp, log=tftp.parent / f"twin-{name}.log", fault=fault)
 
     def end(_signal: int, _frame: object) -> None:
         raise SystemExit(0)
@@ -250,13 +251,22 @@ def main() -> int:
     parser.add_argument("name", choices=PORTS)
     parser.add_argument("--tftp", type=Path)
     parser.add_argument("--pty", type=Path)
+    parser.add_argument("--ssh", type=int, default=0, metavar="PORT", help="of loopback, leads to its port 22")
+    parser.add_argument("--system", type=Path, metavar="DIR", help="instead of U-Boot: Image and initrd in it")
     parser.add_argument("--fault", choices=FAULTS, default="none")
     given = parser.parse_args()
     if given.what != "serve":
         return ask(given.name, given.what)
     if not given.tftp:
         parser.error("serve needs --tftp DIR")
-    serve(given.name, tftp=given.tftp.resolve(), fault=given.fault, pty_link=given.pty)
+    tftp = given.tftp.resolve()
+    system = ["-bios", U_BOOT]
+    if given.system:
+        system = ["-kernel", f"{given.system}/Image", "-initrd", f"{given.system}/initrd", "-append", "panic=30"]
+    machine = Machine(
+        tftp=tftp, log=tftp.parent / f"twin-{given.name}.log", fault=given.fault, system=system, ssh=given.ssh
+    )
+    serve(given.name, machine, pty_link=given.pty)
     return 0
 
 

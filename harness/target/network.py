@@ -1,0 +1,45 @@
+"""A booted board's network: brought up through the serial shell, which tells the address and the host key, so that
+the SSH connection is to this very kernel. harness/build/overlay/board-network is the far end."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import shlex
+
+from harness.errors import InfraError
+from harness.model.board import Login, Ssh
+
+from .base import CommandTimeout, TargetLost
+from .shell import Shell
+from .ssh import Identity, SshHost
+
+_LIMIT = 60.0
+
+
+class NoNetwork(InfraError):
+    """The booted kernel can't be reached over the network; its serial line is all there is."""
+
+
+def reach(spec: Ssh, shell: Shell, *, place: str) -> SshHost:
+    """Bring up the network of the kernel that answers in `shell`, and log in. Raises NoNetwork with the reason."""
+    identity = Identity()
+    words = ["/harness/board-network", spec.address, spec.gateway, identity.public_line]
+    try:
+        done = shell.run(shlex.join(words), timeout=_LIMIT)
+    except (CommandTimeout, TargetLost) as error:
+        raise NoNetwork(f"{place}: no network: {error.message}") from None
+    told = dict(re.findall(r"^(address|hostkey) (\S+(?: \S+)?)$", done.output, re.MULTILINE))
+    if not done.ok or told.keys() != {"address", "hostkey"}:
+        reason = done.output.strip() or f"exit code {done.returncode}"
+        raise NoNetwork(f"{place}: no network: {reason}")
+    login = Login(user="root", host_key=told["hostkey"])
+    host = SshHost(
+        dataclasses.replace(spec, host=spec.host or told["address"], login=login), place=place, identity=identity
+    )
+    try:
+        host.connect()
+    except InfraError as error:
+        host.close()
+        raise NoNetwork(f"{error.message} (its own address is {told['address']})") from None
+    return host
