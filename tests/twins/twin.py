@@ -31,7 +31,7 @@ import urllib.request
 from pathlib import Path
 
 # name → (port of the serial line, port of the power switch); boards.yaml beside this file has the same
-PORTS = {"uboot": (17341, 17342), "serial": (17343, 17344), "ssh": (17345, 17346), "kexec": (17347, 17348)}
+PORTS = {"uboot": (17341, 17342), "serial": (17343, 17344), "ssh": (17345, 17346), "server": (17347, 17348)}
 U_BOOT = "/usr/lib/u-boot/qemu_arm64/u-boot.bin"
 FAULTS = ("none", "stuck-on", "no-power", "deaf-once", "deaf")
 IAC, BRK = 255, 243
@@ -262,7 +262,7 @@ def main() -> int:
     tftp = given.tftp.resolve()
     system = ["-bios", U_BOOT]
     if given.system:
-        system = ["-kernel", f"{given.system}/Image", "-initrd", f"{given.system}/initrd", "-append", "panic=30"]
+        system = ["-kernel", f"{given.system}/Image", "-initrd", f"{given.system}/initrd", "-append", "rdinit=/twin-init panic=30"]
     machine = Machine(
         tftp=tftp, log=tftp.parent / f"twin-{given.name}.log", fault=given.fault, system=system, ssh=given.ssh
     )

@@ -1,0 +1,130 @@
+"""A server's own system for a twin: Debian's kernel, an SSH server and kexec-tools, all in memory.
+
+    python -m tests.twins.system DIR KEY.pub HOST_KEY    makes DIR/Image and DIR/initrd
+
+KEY.pub may log in as root; HOST_KEY is the private key that its SSH server shows.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from harness.build import apt
+from harness.build.cache import cache_dir, locked
+from harness.build.initramfs import _entry, _write_directory, _write_tree
+
+SUITE = "bookworm"
+PACKAGES = (
+    *("linux-image-cloud-arm64", "kexec-tools", "dropbear-bin", "openssh-sftp-server"),
+    *("busybox", "dash", "coreutils", "findutils", "mount", "iproute2", "kmod"),
+)
+_NOT_NEEDED = ("boot", "lib/modules", "usr/lib/modules", "usr/share", "var", "usr/lib/aarch64-linux-gnu/gconv")
+INIT = """\
+#!/bin/dash
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs devtmpfs /dev
+mkdir -p /dev/pts /run /var/tmp /root
+mount -t devpts devpts /dev/pts
+for module in $(cat /twin/modules); do insmod "/twin/$module"; done
+ip link set lo up
+for card in /sys/class/net/e*; do card=${card##*/}; done
+ip link set "$card" up
+ip address add 10.0.2.15/24 dev "$card"
+ip route add default via 10.0.2.2
+dropbearconvert openssh dropbear /twin/host-key /run/host-key
+dropbear -E -s -r /run/host-key
+busybox arping -q -c 2 -w 1 -A -I "$card" 10.0.2.15
+printf '\\n\\nThe own system of a twin ttyAMA0\\n\\ntwin login: '
+while :; do sleep 1000; done
+"""
+
+
+def make(directory: Path, *, authorized: Path, host_key: Path) -> None:
+    """Leave Image and initrd in `directory`."""
+    base = _base()
+    directory.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(base / "Image", directory / "Image")
+    with gzip.open(directory / "keys", "wb", compresslevel=1) as out:
+        for name in ("root", "root/.ssh", "twin"):
+            _write_directory(out, name)
+        out.write(_entry("root/.ssh/authorized_keys", stat.S_IFREG | 0o600, authorized.read_bytes()))
+        out.write(_entry("twin/host-key", stat.S_IFREG | 0o600, host_key.read_bytes()))
+        out.write(_entry("TRAILER!!!", 0))
+    with (directory / "initrd").open("wb") as whole:
+        for part in (base / "initrd", directory / "keys"):
+            whole.write(part.read_bytes())
+            whole.write(bytes(-whole.tell() % 4))
+
+
+def _base() -> Path:
+    """What every such system has in common, from the cache."""
+    made = cache_dir("twins") / f"system-{SUITE}-1"
+    with locked(made.with_suffix(".lock")):
+        if not made.is_dir():
+            with tempfile.TemporaryDirectory(dir=made.parent, prefix="making-") as scratch:
+                _make_base(Path(scratch, "tree"), Path(scratch, "done"))
+                Path(scratch, "done").rename(made)
+    return made
+
+
+def _make_base(tree: Path, done: Path) -> None:
+    as_root = os.geteuid() == 0
+    _run("mmdebstrap", f"--mode={'root' if as_root else 'unshare'}", "--architectures=arm64", "--variant=extract",
+         "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr", f"--include={','.join(PACKAGES)}", "--quiet",
+         SUITE, f"{tree}.tar", apt.mirror_for(SUITE))  # fmt: skip
+    tree.mkdir()
+    _run("tar", "-C", str(tree), "--no-same-owner", "-xf", f"{tree}.tar")
+    done.mkdir()
+    (kernel,) = tree.glob("boot/vmlinuz-*")
+    shutil.copyfile(kernel, done / "Image")
+    version = kernel.name.partition("-")[2]
+    _run("depmod", "-b", str(tree), version)
+    modules = _modules(tree, version)
+    (tree / "twin").mkdir()
+    for module in modules:
+        shutil.copyfile(module, tree / "twin" / module.name)
+    (tree / "twin/modules").write_text("\n".join(module.name for module in modules))
+    for name in _NOT_NEEDED:
+        shutil.rmtree(tree / name, ignore_errors=True)
+    (tree / "etc/passwd").write_text("root:*:0:0:root:/root:/bin/sh\n")
+    (tree / "etc/shells").write_text("/bin/sh\n")
+    for name in ("proc", "sys", "dev", "tmp", "run", "root"):
+        (tree / name).mkdir(exist_ok=True)
+    with gzip.open(done / "initrd", "wb", compresslevel=6) as out:
+        out.write(_entry("twin-init", stat.S_IFREG | 0o755, INIT.encode()))
+        _write_directory(out, "dev")
+        out.write(_entry("dev/console", stat.S_IFCHR | 0o600, device=(5, 1)))
+        _write_tree(out, tree, below="")
+        out.write(_entry("TRAILER!!!", 0))
+
+
+def _modules(tree: Path, version: str) -> list[Path]:
+    """The modules of a network card on virtio, in the order in which they are loaded."""
+    found: dict[str, Path] = {}
+    for wanted in ("virtio_pci", "virtio_net"):
+        told = _run("modprobe", "-d", str(tree), "-S", version, "--show-depends", wanted)
+        for line in told.splitlines():
+            if line.startswith("insmod "):
+                path = Path(line.split()[1])
+                found[path.name] = path
+    return list(found.values())
+
+
+def _run(*words: str) -> str:
+    done = subprocess.run(words, check=False, capture_output=True, text=True, timeout=900)
+    if done.returncode:
+        raise RuntimeError(f"{words[0]}: exit code {done.returncode}: {done.stderr[-800:]}")
+    return done.stdout
+
+
+if __name__ == "__main__":
+    make(Path(sys.argv[1]), authorized=Path(sys.argv[2]), host_key=Path(sys.argv[3]))
