@@ -5,8 +5,12 @@ the harness, and the harness nothing of it.
     tests/twins/twin.py serve NAME --tftp DIR [--fault FAULT]    until it is ended (Ctrl-C, or by who started it)
     tests/twins/twin.py on|off|reset|status NAME                 what a power switch does
 
-NAME gives the twin its ports on loopback: the serial line as a console server has it (telnet), and a power switch that
-speaks HTTP, as Tasmota does. With --pty FILE the line is a serial device too: FILE becomes a link to it.
+NAME gives the twin its ports: the serial line as a console server has it (telnet), and a power switch that speaks HTTP,
+as Tasmota does. With --pty FILE the line is a serial device too: FILE becomes a link to it.
+
+It is at $TWIN_HOST, which is 127.0.0.1 where nothing else is said. With `auto` (or --host auto) it takes a free address
+out of 127.0.0.0/8, all of which is loopback, and tells it in its first line: so any number of twins with the same ports
+live side by side.
 """
 
 from __future__ import annotations
@@ -14,9 +18,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import ctypes
+import errno
 import http.server
 import os
 import pty
+import random
 import select
 import signal
 import socket
@@ -122,9 +128,9 @@ STARTER = Starter()
 class Line:
     """The far end of the cable: hands the machine's bytes to whoever is connected, and theirs to it."""
 
-    def __init__(self, machine: Machine, port: int) -> None:
+    def __init__(self, machine: Machine, listener: socket.socket) -> None:
         self._machine = machine
-        self._listener = socket.create_server(("127.0.0.1", port))
+        self._listener = listener
         self._client: socket.socket | None = None
         self._pty: int | None = None
 
@@ -208,7 +214,18 @@ def switch_handler(machine: Machine) -> type[http.server.BaseHTTPRequestHandler]
     return Handler
 
 
-def serve(name: str, *, tftp: Path, fault: str, pty_link: Path | None) -> None:
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket at `port` of `host`; with `auto` at some loopback address where the port is free."""
+    while True:
+        address = f"127.{random.randrange(1, 255)}.{random.randrange(256)}.{random.randrange(1, 255)}"
+        try:
+            return socket.create_server((address if host == "auto" else host, port))
+        except OSError as error:
+            if host != "auto" or error.errno != errno.EADDRINUSE:
+                raise SystemExit(f"twin: {host}:{port}: {error.strerror}") from None
+
+
+def serve(name: str, *, host: str, tftp: Path, fault: str, pty_link: Path | None) -> None:
     """Be the board until a signal comes."""
     libc = ctypes.CDLL(None)
     libc.prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG: end with who started us
@@ -220,21 +237,23 @@ def serve(name: str, *, tftp: Path, fault: str, pty_link: Path | None) -> None:
 
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, end)
-    line = Line(machine, serial_port)
+    listener = listen(host, serial_port)  # whoever has this one has the address's other ports too
+    address = listener.getsockname()[0]
+    line = Line(machine, listener)
     if pty_link:
         line.make_pty(pty_link)
-    switch = http.server.ThreadingHTTPServer(("127.0.0.1", power_port), switch_handler(machine))
+    switch = http.server.ThreadingHTTPServer((address, power_port), switch_handler(machine))
     for job in (line.serve, switch.serve_forever):
         threading.Thread(target=job, daemon=True).start()
-    print(f"twin {name}: serial line at 127.0.0.1:{serial_port}, power switch at 127.0.0.1:{power_port}", flush=True)
+    print(f"twin {name}: at {address}: serial line at port {serial_port}, power switch at {power_port}", flush=True)
     try:
         STARTER.serve()
     finally:
         machine.off(really=True)
 
 
-def ask(name: str, what: str) -> int:
-    url = f"http://127.0.0.1:{PORTS[name][1]}/cm?cmnd=Power%20{what.title()}"
+def ask(name: str, what: str, *, host: str) -> int:
+    url = f"http://{host}:{PORTS[name][1]}/cm?cmnd=Power%20{what.title()}"
     try:
         with urllib.request.urlopen(url, timeout=10) as answer:
             print(answer.read().decode())
@@ -251,12 +270,13 @@ def main() -> int:
     parser.add_argument("--tftp", type=Path)
     parser.add_argument("--pty", type=Path)
     parser.add_argument("--fault", choices=FAULTS, default="none")
+    parser.add_argument("--host", default=os.environ.get("TWIN_HOST", "127.0.0.1"))
     given = parser.parse_args()
     if given.what != "serve":
-        return ask(given.name, given.what)
+        return ask(given.name, given.what, host=given.host)
     if not given.tftp:
         parser.error("serve needs --tftp DIR")
-    serve(given.name, tftp=given.tftp.resolve(), fault=given.fault, pty_link=given.pty)
+    serve(given.name, host=given.host, tftp=given.tftp.resolve(), fault=given.fault, pty_link=given.pty)
     return 0
 
 
