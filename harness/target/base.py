@@ -104,7 +104,9 @@ class Target(Protocol):
         """Read a file of the target; UserError where it can't be read."""
 
     def is_alive(self, *, timeout: float) -> bool:
-        """Whether the kernel still runs processes, asked on a way that no test keeps busy."""
+        """Whether the kernel still runs processes, asked on a way that no test keeps busy.
+
+        Raises TargetLost where it can't be told, because the way itself is known to be broken."""
 
     def diagnose(self) -> None:
         """Make a hung kernel print what its CPUs and tasks do on its console (SysRq), where that is possible."""
