@@ -175,7 +175,10 @@ class Lab:
             raise self._stopped_by_silence(what, quiet)
 
     def _answers(self, target: Target) -> bool:
-        return target.is_alive(timeout=max(self._limits.silence, self.factor))
+        try:
+            return target.is_alive(timeout=max(self._limits.silence, self.factor))
+        except TargetLost as lost:
+            raise self._stopped_by_loss(lost) from None
 
     def _stopped_by_silence(self, what: str, quiet: float) -> Stopped:
         assert self._target is not None

@@ -104,7 +104,9 @@ class Target(Protocol):
         """Read a file of the target; UserError where it can't be read."""
 
     def is_alive(self, *, timeout: float) -> bool:
-        """Whether the kernel still runs processes, asked on a way that no test keeps busy."""
+        """Whether the kernel still runs processes, asked on a way that no test keeps busy.
+
+        Raises TargetLost where it can't be told, because the way itself is known to be broken."""
 
     def is_connected(self, *, timeout: float) -> bool:
         """Whether the way that commands go still works, of which a kernel that lives knows nothing."""

@@ -116,6 +116,8 @@ class BoardTarget:
         try:
             return self._shells[AUX].run("echo alive", timeout=timeout).output.strip() == "alive"
         except (TargetLost, CommandTimeout):
+            if self._mux.lost:
+                raise TargetLost(self._mux.lost) from None
             return False
 
     def is_connected(self, *, timeout: float) -> bool:
@@ -169,7 +171,7 @@ def _boot(board: Board, media: Media, *, logs: Path, say: Say) -> BoardTarget:
     transport = ReconnectingTransport(lambda: open_line(board))
     line = Console(transport, log=logs / "serial.log", name=f"{board.name}'s serial line")
     switch, guard = switch_of(board), Guard(board)
-    mux = SerialMux(line)
+    mux = SerialMux(line, place=board.name)
     transport.on_gap = mux.gap
     console = Console(mux.channels[KERNEL], log=logs / "console.log", name=f"{board.name}'s console")
     consoles = [console, line]
@@ -177,7 +179,8 @@ def _boot(board: Board, media: Media, *, logs: Path, say: Say) -> BoardTarget:
         started = _START[type(board.boot)](board, media, line, switch, say)
         kernel_started = time.monotonic()
         shells = {
-            name: Shell(Console(mux.channels[name], log=None, name=f"{board.name}.{name}")) for name in (COMMANDS, AUX)
+            name: Shell(Console(mux.channels[name], log=None, name=f"{board.name}.{name}"), why_closed=lambda: mux.lost)
+            for name in (COMMANDS, AUX)
         }
         consoles += [shell.console for shell in shells.values()]
         _wait_until_up(board, mux, console, shells[COMMANDS], since=kernel_started)

@@ -1,13 +1,12 @@
 """Several channels over one serial line: the kernel's log, a shell for commands, and one that answers when the first is
-busy. harness/build/overlay/board-init is the far end.
+busy. harness/build/overlay/board-init is the far end, frames.py has the form of what goes over the line.
 
-From the target come frames, a line each: ``@<channel><length>:<text>``. Channels are K (kernel log), C (commands), A
-(the other shell), and none for the protocol itself. A lower-case channel means that the line goes on in its next frame.
-Every other line is what came straight from the kernel or a boot loader, and belongs to the kernel log. The kernel's own
-console driver may print in the middle of a frame; the length says so, and the pieces are put together again.
+The target counts its frames. It keeps the last ones, and sends again what it is asked for: ``@?0:<…>:<number>``, with
+the number 0 how far it has come. So a line that loses bytes costs time, not results; where the target has a frame no
+longer, the shells end, and whoever waits for them is told why.
 
-To the target go frames ``@<channel><number>:<length>:<text>``, one at a time: the next one when the target has answered
-``@<length>:+<number>``; the same one again when it answers ``-``, or nothing in time.
+To the target go frames one at a time: the next one when the target has answered ``+<number>``; the same one again when
+it answers ``-``, or nothing in time.
 """
 
 from __future__ import annotations
@@ -16,21 +15,24 @@ import contextlib
 import queue
 import re
 import threading
-from collections import deque
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from .console import Console
+from .frames import AUX, COMMANDS, KERNEL, PROTOCOL, QUESTION, Frame, InOrder, KernelLines, Untangler, encoded
 
-KERNEL, COMMANDS, AUX = "K", "C", "A"
+__all__ = ["AUX", "COMMANDS", "KERNEL", "SerialMux"]
+
 _LARGEST = 500  # bytes in a frame to the target, so that its tty (4096) never overflows
 _ANSWER_LIMIT = 5.0
 _WAITING = 10_000  # chunks that a channel's reader has not taken
-_REMEMBERED = 4000  # kernel lines that may come twice: on the line itself and through the log channel
-
-_FRAME = re.compile(rb"@([KCAkca]?)(\d+):(.*)", re.DOTALL)
-_STAMP = re.compile(rb"\[ {0,7}\d+\.\d{6}\] ")
-_LONGEST_REPAIR = 1 << 12
+_FIRST_QUIET = 2.0  # seconds of silence after which the target is asked how far it has come; then twice that, and so on
+_LONGEST_QUIET = 60.0
+_ASK_AGAIN = 2.0  # seconds for which an answer may have to wait behind other frames
+_TRIES = 30
+_SPACE = 0.5  # seconds between two questions how far the target is, whatever happens
+_MOST_ASKED = 50  # at once
+_BACK_LIMIT = 15.0  # seconds for which a target may be silent after the line was lost and is back
 
 
 class Channel:
@@ -75,107 +77,37 @@ class Channel:
         self._over.set()
 
 
-@dataclass(frozen=True)
-class Frame:
-    """What one line of the target's turned out to be. `channel` is "" for the protocol's own."""
-
-    channel: str
-    text: bytes
-    goes_on: bool = False
-
-
-class Untangler:
-    """Lines of the target in, frames out: puts together what the kernel's console driver tore apart, and drops kernel
-    lines that come a second time by the other way."""
-
-    def __init__(self) -> None:
-        self._held = b""
-        self._seen: dict[bool, deque[bytes]] = {True: deque(maxlen=_REMEMBERED), False: deque(maxlen=_REMEMBERED)}
-        self._partial_log = b""
-        self.damaged = 0
-
-    def take(self, line: bytes) -> list[Frame]:
-        """What `line` (without its line feed) brings."""
-        if self._held:
-            return self._take_rest(line)
-        if not line.startswith(b"@"):
-            return self._kernel(line)
-        frame = _whole(line)
-        if frame:
-            return self._log(frame) if frame.channel == KERNEL else [frame]
-        return self._torn(line)
-
-    def _torn(self, line: bytes) -> list[Frame]:
-        """`line` is no whole frame: the kernel printed in the middle, or bytes were lost."""
-        stamp = _STAMP.search(line)
-        if stamp:
-            self._held = line[: stamp.start()]
-            return self._kernel(line[stamp.start() :])
-        self.damaged += 1
-        return self._kernel(line)
-
-    def _take_rest(self, line: bytes) -> list[Frame]:
-        if _STAMP.match(line):
-            return self._kernel(line)
-        joined, self._held = self._held + line, b""
-        frame = _whole(joined)
-        if frame:
-            return self._log(frame) if frame.channel == KERNEL else [frame]
-        if _STAMP.search(joined) and len(joined) < _LONGEST_REPAIR:
-            return self._torn(joined)
-        self.damaged += 1
-        return [*self._kernel(joined[: len(joined) - len(line)]), *self.take(line)]
-
-    def _kernel(self, line: bytes) -> list[Frame]:
-        return self._once(line.rstrip(b"\r"), direct=True)
-
-    def _log(self, frame: Frame) -> list[Frame]:
-        self._partial_log += frame.text
-        if frame.goes_on and len(self._partial_log) < 1 << 16:
-            return []
-        line, self._partial_log = self._partial_log, b""
-        return self._once(line, direct=False)
-
-    def _once(self, line: bytes, *, direct: bool) -> list[Frame]:
-        if _STAMP.match(line):
-            other = self._seen[not direct]
-            if line in other:
-                other.remove(line)
-                return []
-            self._seen[direct].append(line)
-        return [Frame(KERNEL, line)]
-
-
-def _whole(line: bytes) -> Frame | None:
-    found = _FRAME.fullmatch(line)
-    if not found or len(found[3]) != int(found[2]):
-        return None
-    channel = found[1].decode()
-    return Frame(channel.upper(), found[3], goes_on=channel.islower())
-
-
 class SerialMux:
     """The channels over `line`. It listens from the moment it is made; what boot loaders and a booting kernel print
     comes on the kernel channel.
 
-    `ready` is set when the far end says so. `reset` is set when a boot loader or a kernel starts after that."""
+    `ready` is set when the far end says so. `reset` is set when a boot loader or a kernel starts after that. `lost`
+    says why the shells ended, where it was the line's fault."""
 
-    def __init__(self, line: Console) -> None:
+    def __init__(self, line: Console, *, place: str = "") -> None:
         self._line = line
+        self._place = place
         self.channels = {name: Channel(name, self._queue, line.send_break) for name in (KERNEL, COMMANDS, AUX)}
         self.ready = threading.Event()
         self.reset = threading.Event()
+        self.lost = ""
         self._untangler = Untangler()
+        self._order = InOrder()
+        self._lines = KernelLines()
         self._partial = bytearray()
         self._outgoing: queue.Queue[bytes | None] = queue.Queue()
         self._answers: queue.Queue[bytes] = queue.Queue()
+        self._asker = _Asker(self._ask, self._lose)
+        self._sending = threading.Lock()
         self._number = 0
         self._over = threading.Event()
         self._stop_listening = line.listen_raw(self._arrived)
-        self._sender = threading.Thread(target=self._send_all, name="serial mux", daemon=True)
-        self._sender.start()
-        self._watcher = threading.Thread(target=self._watch, name="serial mux end", daemon=True)
-        self._watcher.start()
+        self._threads = [
+            threading.Thread(target=job, daemon=True, name=f"serial mux {job.__name__}")
+            for job in (self._send_all, self._watch, self._asker.serve)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     @property
     def damaged(self) -> int:
@@ -185,30 +117,42 @@ class SerialMux:
     def close(self) -> None:
         """End the channels; the line stays."""
         self._over.set()
+        self._asker.close()
         self._stop_listening()
         self._outgoing.put(None)
         self._answers.put(b"")
         for channel in self.channels.values():
             channel.shut()
-        self._sender.join(timeout=_ANSWER_LIMIT)
+        self._threads[0].join(timeout=_ANSWER_LIMIT)
 
     def gap(self) -> None:
-        """The line was lost and is back. What a command printed meanwhile is missing, so the shells end."""
+        """The line was lost and is back."""
         self._partial.clear()
         if self.ready.is_set():
-            for name in (COMMANDS, AUX):
-                self.channels[name].shut()
+            self._asker.look(within=_BACK_LIMIT)
+
+    def _lose(self, finding: str) -> None:
+        self.lost = (
+            f"{self._place}: {finding}; see its cable and ground, console.baud and console.flow, and whether anything "
+            "else uses it"
+        )
+        self._end_shells()
+
+    def _end_shells(self) -> None:
+        self._asker.close()
+        for name in (COMMANDS, AUX):
+            self.channels[name].shut()
 
     def _watch(self) -> None:
         """The channels end with the line."""
         while not self._over.is_set():
             if self._line.wait_closed(1.0):
-                self._end_channels()
+                self.lost = self.lost or (
+                    f"{self._place}: the serial line was lost and did not come back; see its cable or console server"
+                )
+                for channel in self.channels.values():
+                    channel.shut()
                 return
-
-    def _end_channels(self) -> None:
-        for channel in self.channels.values():
-            channel.shut()
 
     def _arrived(self, data: bytes) -> None:
         *lines, rest = data.split(b"\n")
@@ -216,28 +160,53 @@ class SerialMux:
             self._partial += line
             whole = bytes(self._partial)
             self._partial.clear()
+            damaged = self.damaged
             for frame in self._untangler.take(whole):
-                self._hand_on(frame)
+                self._sort(frame)
+            if self.damaged > damaged and self.ready.is_set():
+                self._asker.look()
         self._partial += rest
         if len(self._partial) > 1 << 16:
             self._partial.clear()
 
-    def _hand_on(self, frame: Frame) -> None:
-        if frame.channel == "":
+    def _sort(self, frame: Frame) -> None:
+        if frame.channel == PROTOCOL:
             self._protocol(frame.text)
+        elif frame.number:
+            for ordered in self._order.take(frame):
+                self._hand_on(ordered)
+            self._asker.came(self._order.missing())
+        else:
+            self._hand_on(frame)
+
+    def _hand_on(self, frame: Frame) -> None:
+        if frame.channel != KERNEL:
+            self.channels[frame.channel].push(frame.text + (b"" if frame.goes_on else b"\n"))
             return
-        if frame.channel == KERNEL and self.ready.is_set() and _STARTS.search(frame.text):
-            self.reset.set()
-        self.channels[frame.channel].push(frame.text + (b"" if frame.goes_on else b"\n"))
-        if self.reset.is_set():
-            for name in (COMMANDS, AUX):
-                self.channels[name].shut()
+        for line in self._lines.take(frame):
+            if self.ready.is_set() and _STARTS.search(line):
+                self.reset.set()
+                self._end_shells()
+            self.channels[KERNEL].push(line + b"\n")
 
     def _protocol(self, text: bytes) -> None:
         if text == b"!ready":
             self.ready.set()
+            self._asker.begin()
+        elif text.startswith(b"!at "):
+            self._asker.answered(self._order.missing(int(text[4:])))
+        elif text.startswith(b"!gone ") and int(text[6:]) in self._order.missing(int(text[6:])):
+            self._lose("bytes were lost or changed on the serial line, more than the target can send again")
         elif text[:1] in (b"+", b"-"):
             self._answers.put(text)
+
+    def _ask(self, number: int) -> None:
+        """Ask for frame `number`, or with 0 how far the target has come."""
+        self._send(encoded(QUESTION, 0, b"%d" % number))
+
+    def _send(self, data: bytes) -> None:
+        with self._sending:
+            self._line.send(data)
 
     def _queue(self, channel: str, data: bytes) -> None:
         for line in data.splitlines(keepends=True):
@@ -246,25 +215,117 @@ class SerialMux:
             for index, piece in enumerate(pieces):
                 last = index == len(pieces) - 1 and line.endswith(b"\n")
                 self._number += 1
-                name = channel if last else channel.lower()
-                self._outgoing.put(b"@%s%d:%d:%s\n" % (name.encode(), self._number, len(piece), piece))
+                self._outgoing.put(encoded(channel if last else channel.lower(), self._number, piece))
 
     def _send_all(self) -> None:
         while (frame := self._outgoing.get()) and not self._over.is_set():
             number = frame[2 : frame.index(b":")]
             while not self._over.is_set() and not self._line.closed:
-                self._line.send(frame)
+                self._send(frame)
                 if self._answered(number):
                     break
-                self._line.send(b"\n")  # ends a frame that arrived in part
+                self._send(b"\n")  # ends a frame that arrived in part
 
     def _answered(self, number: bytes) -> bool:
         """Whether the target has taken the frame; False: send it again."""
         with contextlib.suppress(queue.Empty):
             while answer := self._answers.get(timeout=_ANSWER_LIMIT):
+                if answer[:1] == b"-":
+                    return False
                 if answer[1:] == number:
-                    return answer[:1] == b"+"
+                    return True
         return False
+
+
+class _Asker:
+    """Asks the target, in a thread of its own, for what did not come, and how far it is: when something came damaged,
+    and when nothing comes for a while, because a frame that got lost whole is missed by nobody before the next one."""
+
+    def __init__(self, ask: Callable[[int], None], lose: Callable[[str], None]) -> None:
+        self._ask = ask
+        self._lose = lose
+        self._changed = threading.Condition()
+        self._missing: tuple[int, ...] = ()
+        self._asked = 0  # times, for the first of the missing ones
+        self._next = float("inf")  # when to ask (monotonic)
+        self._last = 0.0  # when it was asked last
+        self._quiet = _FIRST_QUIET
+        self._limit = float("inf")
+        self._over = False
+
+    def begin(self) -> None:
+        """The target is there."""
+        with self._changed:
+            self._next = min(self._next, time.monotonic() + _FIRST_QUIET)
+            self._changed.notify_all()
+
+    def look(self, *, within: float = float("inf")) -> None:
+        """Something may be missing: ask at once. The target has to answer `within` so many seconds."""
+        now = time.monotonic()
+        with self._changed:
+            self._limit = min(self._limit, now + within)
+            self._next = min(self._next, max(now, self._last + _SPACE))
+            self._changed.notify_all()
+
+    def answered(self, numbers: list[int]) -> None:
+        """The target said how far it is, so these did not come."""
+        with self._changed:
+            self._limit = float("inf")
+            self._note(numbers)
+
+    def came(self, missing: list[int]) -> None:
+        """A frame came; these, before it, did not."""
+        with self._changed:
+            self._quiet = _FIRST_QUIET
+            if not (missing or self._missing):
+                self._next = time.monotonic() + self._quiet
+                return
+            self._note(missing)
+
+    def _note(self, numbers: list[int]) -> None:
+        if self._missing[:1] != tuple(numbers[:1]):
+            self._asked = 0
+            self._next = time.monotonic()
+        self._missing = tuple(numbers[:_MOST_ASKED])
+        self._changed.notify_all()
+
+    def close(self) -> None:
+        with self._changed:
+            self._over = True
+            self._changed.notify_all()
+
+    def serve(self) -> None:
+        while True:
+            with self._changed:
+                while not self._over and (left := min(self._next, self._limit) - time.monotonic()) > 0:
+                    self._changed.wait(left if left < threading.TIMEOUT_MAX else None)
+                if self._over:
+                    return
+                failure = self._failure()
+                numbers = self._due()
+            if failure:
+                self._lose(failure)
+                return
+            for number in numbers:
+                self._ask(number)
+
+    def _failure(self) -> str:
+        if time.monotonic() >= self._limit:
+            return "the serial line was lost, and since it is back the target does not answer"
+        if self._asked >= _TRIES:
+            return f"bytes are lost or changed on the serial line, frame {self._missing[0]} {_TRIES} times in a row"
+        return ""
+
+    def _due(self) -> tuple[int, ...]:
+        """What to ask now; sets when to ask next."""
+        now = self._last = time.monotonic()
+        if self._missing:
+            self._asked += 1
+            self._next = now + _ASK_AGAIN
+            return self._missing
+        self._next = now + self._quiet
+        self._quiet = min(2 * self._quiet, _LONGEST_QUIET)
+        return (0,)
 
 
 # What is first seen of a machine that starts anew.

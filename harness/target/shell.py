@@ -10,6 +10,7 @@ import secrets
 import shlex
 import time
 from collections import deque
+from collections.abc import Callable
 
 from harness.errors import UserError
 
@@ -69,10 +70,11 @@ class Running:
 
 class Shell:
     """A shell at the other end of `console`, which reads commands from it and has no prompt and no echo (see
-    harness/build/overlay/harness-init). One command at a time."""
+    harness/build/overlay/harness-init). One command at a time. `why_closed`: what is known of why `console` ended."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, *, why_closed: Callable[[], str] = lambda: "") -> None:
         self.console = console
+        self._why_closed = why_closed
         self._lines: queue.Queue[str] = queue.Queue(maxsize=_MOST_WAITING)
         self._running: Running | None = None
         console.listen(self._arrived)
@@ -109,7 +111,9 @@ class Shell:
     def check_open(self, command: str) -> None:
         """Raise TargetLost where the channel has closed and nothing is left to read."""
         if self.console.closed and self._lines.empty():
-            raise TargetLost(f"{self.console.name}: the channel closed while `{_short(command)}` ran")
+            why = self._why_closed()
+            ran = f"while `{_short(command)}` ran"
+            raise TargetLost(f"{why} ({ran})" if why else f"{self.console.name}: the channel closed {ran}")
 
     def ended(self, running: Running) -> None:
         """Called by `running` when it saw its end."""

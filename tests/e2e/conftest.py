@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from harness.build.host import ensure_host
+
 PROJECT = Path(__file__).resolve().parents[2]
+TWINS = PROJECT / "tests/twins"
+TWIN = TWINS / "twin.py"
 _BUILD_LIMIT = 3000.0
 
 
@@ -41,3 +47,68 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = harness("build", cwd=tmp_path_factory.mktemp("build"), limit=_BUILD_LIMIT)
     assert done.returncode == 0, done.stderr[-4000:]
     return Path(done.stdout.strip())
+
+
+class Twin:
+    """A running twin, and the harness as a user calls it on a board that is one."""
+
+    def __init__(self, process: subprocess.Popen[str], environment: dict[str, str], build: Path, cwd: Path) -> None:
+        self.process, self.environment, self._build, self.cwd = process, environment, build, cwd
+
+    def arguments(self, verb: str, board: str) -> list[str | Path]:
+        return [verb, "--build", self._build, "--board", board]
+
+    def harness(self, verb: str, board: str, *words: str, **more: str):
+        return harness(*self.arguments(verb, board), *words, cwd=self.cwd, **self.environment, **more)
+
+    def switch(self, what: str, name: str = "uboot") -> str:
+        """What the power switch answers when it is told `what`."""
+        environment = {**os.environ, **self.environment}
+        return subprocess.run([TWIN, what, name], capture_output=True, text=True, check=True, env=environment).stdout
+
+    def is_on(self, name: str = "uboot") -> bool:
+        return '"ON"' in self.switch("status", name)
+
+
+@pytest.fixture(scope="session")
+def _u_boot() -> None:
+    """What the twins themselves are made of; no user of the harness needs it."""
+    ensure_host(needed_for={"qemu", "u-boot"})
+
+
+@pytest.fixture
+def twin(_u_boot: None, build: Path, tmp_path: Path) -> Iterator[Callable[..., Twin]]:
+    """Starts a twin with a fault; ends it after the test."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(name: str = "uboot", *, fault: str = "none", boards: str = "", system: Path | None = None) -> Twin:
+        (tmp_path / "tftp").mkdir()
+        (tmp_path / "other").mkdir()
+        words = [TWIN, "serve", name, "--host", "auto", "--tftp", tmp_path / "tftp", "--fault", fault]
+        words += ["--pty", tmp_path / "tty", *(["--system", system] if system else [])]
+        process = subprocess.Popen([sys.executable, *words], stdout=subprocess.PIPE, text=True)
+        started.append(process)
+        assert process.stdout
+        told = re.match(rf"twin {name}: at ([\d.]+):", process.stdout.readline())
+        assert told
+        file = TWINS / "boards.yaml"
+        if boards:
+            file = tmp_path / "boards.yaml"
+            file.write_text(boards)
+        environment = {
+            "HARNESS_BOARDS": str(file),
+            "TWIN": str(TWIN),
+            "TWIN_HOST": told[1],
+            "TWIN_TFTP": str(tmp_path / "tftp"),
+            "TWIN_TTY": str(tmp_path / "tty"),
+            "TWIN_PASSWORD": "twin",
+            "TWIN_KEY": str(system / "key") if system else "",
+            "XDG_STATE_HOME": str(tmp_path / "state"),
+            "OTHER": str(tmp_path / "other"),
+        }
+        return Twin(process, environment, build, tmp_path)
+
+    yield start
+    for process in started:
+        process.terminate()
+        process.communicate(timeout=30)

@@ -8,23 +8,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pexpect
 import pytest
 
-from harness.build.host import ensure_host
+from .conftest import harness
 
-from .conftest import PROJECT, harness
-
-TWINS = PROJECT / "tests/twins"
-TWIN = TWINS / "twin.py"
 FAULTY = """
 defaults:
   twin:
-    console: {kind: telnet, host: 127.0.0.1, port: 17341}
-    power: {kind: tasmota, host: "127.0.0.1:17342"}
+    console: {kind: telnet, host: "${TWIN_HOST}", port: 17341}
+    power: {kind: tasmota, host: "${TWIN_HOST}:17342"}
     boot: {method: uboot, tftp_root: "${TWIN_TFTP}"}
     limits: {boot: 120}
 boards:
@@ -33,62 +27,6 @@ boards:
   impatient: {like: twin, boot: {uboot_seconds: 5}}
   panics: {like: twin, cmdline: rdinit=/nowhere}
 """
-
-
-class Twin:
-    """A running twin, and the harness as a user calls it on a board that is one."""
-
-    def __init__(self, process: subprocess.Popen[str], environment: dict[str, str], build: Path, cwd: Path) -> None:
-        self.process, self.environment, self._build, self.cwd = process, environment, build, cwd
-
-    def arguments(self, verb: str, board: str) -> list[str | Path]:
-        return [verb, "--build", self._build, "--board", board]
-
-    def harness(self, verb: str, board: str, *words: str, **more: str):
-        return harness(*self.arguments(verb, board), *words, cwd=self.cwd, **self.environment, **more)
-
-    def is_on(self, name: str = "uboot") -> bool:
-        asked = subprocess.run([TWIN, "status", name], capture_output=True, text=True, check=True)
-        return '"ON"' in asked.stdout
-
-
-@pytest.fixture(scope="session")
-def _u_boot() -> None:
-    """What the twins themselves are made of; no user of the harness needs it."""
-    ensure_host(needed_for={"qemu", "u-boot"})
-
-
-@pytest.fixture
-def twin(_u_boot: None, build: Path, tmp_path: Path) -> Iterator[Callable[..., Twin]]:
-    """Starts a twin with a fault; ends it after the test."""
-    started: list[subprocess.Popen[str]] = []
-
-    def start(name: str = "uboot", *, fault: str = "none", boards: str = "") -> Twin:
-        (tmp_path / "tftp").mkdir()
-        (tmp_path / "other").mkdir()
-        words = [TWIN, "serve", name, "--tftp", tmp_path / "tftp", "--fault", fault, "--pty", tmp_path / "tty"]
-        process = subprocess.Popen([sys.executable, *words], stdout=subprocess.PIPE, text=True)
-        started.append(process)
-        assert process.stdout
-        assert process.stdout.readline().startswith(f"twin {name}: serial line at")
-        file = TWINS / "boards.yaml"
-        if boards:
-            file = tmp_path / "boards.yaml"
-            file.write_text(boards)
-        environment = {
-            "HARNESS_BOARDS": str(file),
-            "TWIN": str(TWIN),
-            "TWIN_TFTP": str(tmp_path / "tftp"),
-            "TWIN_TTY": str(tmp_path / "tty"),
-            "TWIN_PASSWORD": "twin",
-            "OTHER": str(tmp_path / "other"),
-        }
-        return Twin(process, environment, build, tmp_path)
-
-    yield start
-    for process in started:
-        process.terminate()
-        process.communicate(timeout=30)
 
 
 NOISY = """
@@ -143,7 +81,7 @@ def test_autoboot_missed_once_is_tried_again_and_said(twin):
 def test_what_goes_wrong_is_told_and_the_board_is_off(twin, fault, board, code, told):
     machine = twin(fault=fault, boards=FAULTY)
     if fault == "stuck-on":  # at its prompt, where somebody left it
-        subprocess.run([TWIN, "on", "uboot"], check=True, stdout=subprocess.DEVNULL)
+        machine.switch("on")
     done = machine.harness("boot", board, "--", "true")
     assert done.returncode == code, done.stderr
     assert re.search(told, done.stderr), done.stderr

@@ -1,8 +1,6 @@
 """A server's own system for a twin: Debian's kernel, an SSH server and kexec-tools, all in memory.
 
-    python -m tests.twins.system DIR KEY.pub HOST_KEY    makes DIR/Image and DIR/initrd
-
-KEY.pub may log in as root; HOST_KEY is the private key that its SSH server shows.
+python -m tests.twins.system DIR    makes DIR/Image, DIR/initrd, and DIR/key, with which root logs in
 """
 
 from __future__ import annotations
@@ -15,6 +13,9 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from harness.build import apt
 from harness.build.cache import cache_dir, locked
@@ -48,21 +49,32 @@ while :; do sleep 1000; done
 """
 
 
-def make(directory: Path, *, authorized: Path, host_key: Path) -> None:
-    """Leave Image and initrd in `directory`."""
+def make(directory: Path) -> None:
+    """Leave Image, initrd and the key that may log in in `directory`."""
     base = _base()
     directory.mkdir(parents=True, exist_ok=True)
+    private, public = _new_key()
+    (directory / "key").write_bytes(private)
+    (directory / "key").chmod(0o600)
+    host_key, _ = _new_key()
     shutil.copyfile(base / "Image", directory / "Image")
     with gzip.open(directory / "keys", "wb", compresslevel=1) as out:
         for name in ("root", "root/.ssh", "twin"):
             _write_directory(out, name)
-        out.write(_entry("root/.ssh/authorized_keys", stat.S_IFREG | 0o600, authorized.read_bytes()))
-        out.write(_entry("twin/host-key", stat.S_IFREG | 0o600, host_key.read_bytes()))
+        out.write(_entry("root/.ssh/authorized_keys", stat.S_IFREG | 0o600, public))
+        out.write(_entry("twin/host-key", stat.S_IFREG | 0o600, host_key))
         out.write(_entry("TRAILER!!!", 0))
     with (directory / "initrd").open("wb") as whole:
         for part in (base / "initrd", directory / "keys"):
             whole.write(part.read_bytes())
             whole.write(bytes(-whole.tell() % 4))
+
+
+def _new_key() -> tuple[bytes, bytes]:
+    """Private and public half, as OpenSSH's files have them."""
+    key = Ed25519PrivateKey.generate()
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
+    return private, key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH) + b"\n"
 
 
 def _base() -> Path:
@@ -127,4 +139,4 @@ def _run(*words: str) -> str:
 
 
 if __name__ == "__main__":
-    make(Path(sys.argv[1]), authorized=Path(sys.argv[2]), host_key=Path(sys.argv[3]))
+    make(Path(sys.argv[1]))

@@ -5,8 +5,12 @@ the harness, and the harness nothing of it.
     tests/twins/twin.py serve NAME --tftp DIR [--fault FAULT]    until it is ended (Ctrl-C, or by who started it)
     tests/twins/twin.py on|off|reset|status NAME                 what a power switch does
 
-NAME gives the twin its ports on loopback: the serial line as a console server has it (telnet), and a power switch that
-speaks HTTP, as Tasmota does. With --pty FILE the line is a serial device too: FILE becomes a link to it.
+NAME gives the twin its ports: the serial line as a console server has it (telnet), and a power switch that speaks HTTP,
+as Tasmota does. With --pty FILE the line is a serial device too: FILE becomes a link to it.
+
+It is at $TWIN_HOST, which is 127.0.0.1 where nothing else is said. With `auto` (or --host auto) it takes a free address
+out of 127.0.0.0/8, all of which is loopback, and tells it in its first line: so any number of twins with the same ports
+live side by side.
 """
 
 from __future__ import annotations
@@ -14,9 +18,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import ctypes
+import errno
 import http.server
 import os
 import pty
+import random
 import select
 import signal
 import socket
@@ -30,8 +36,14 @@ import urllib.parse
 import urllib.request
 from pathlib import Path
 
-# name → (port of the serial line, port of the power switch); boards.yaml beside this file has the same
-PORTS = {"uboot": (17341, 17342), "serial": (17343, 17344), "ssh": (17345, 17346), "server": (17347, 17348)}
+# name → ports of the serial line, of the power switch, and the one that leads to its SSH server; boards.yaml beside
+# this file has the same
+PORTS = {
+    "uboot": (17341, 17342, 0),
+    "serial": (17343, 17344, 0),
+    "ssh": (17345, 17346, 17355),
+    "server": (17347, 17348, 17357),
+}
 U_BOOT = "/usr/lib/u-boot/qemu_arm64/u-boot.bin"
 FAULTS = ("none", "stuck-on", "no-power", "deaf-once", "deaf")
 IAC, BRK = 255, 243
@@ -40,10 +52,12 @@ IAC, BRK = 255, 243
 class Machine:
     """The board itself: QEMU while it has power. Its serial line is a socket pair that outlives it."""
 
-    def __init__(self, *, tftp: Path, log: Path, fault: str, system: list[str], ssh: int) -> None:
+    def __init__(self, *, name: str, address: str, tftp: Path, fault: str, system: list[str]) -> None:
         self.line, self._end = socket.socketpair()
-        self._tftp, self._log, self._fault = tftp, log, fault
-        self._system, self._ssh = system, ssh
+        self._tftp, self._log, self._fault = tftp, tftp.parent / f"twin-{name}.log", fault
+        self._system = system
+        port = PORTS[name][2]
+        self._forward = f",hostfwd=tcp:{address}:{port}-:22" if port else ""
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
         self.power_ons = 0
@@ -75,14 +89,13 @@ class Machine:
 
     def _command(self) -> list[str]:
         fd = self._end.fileno()
-        forward = f",hostfwd=tcp:127.0.0.1:{self._ssh}-:22" if self._ssh else ""
         return [
             *("setpriv", "--pdeathsig", "KILL", "--", "qemu-system-aarch64", "-nodefaults", "-no-user-config"),
             *("-display", "none", "-M", "virt", "-cpu", "neoverse-n1", "-accel", "tcg,thread=multi"),
             *("-smp", "2", "-m", "1536", *self._system),
             # telnet: a break on the line is one, as on a serial line
             *("-chardev", f"socket,id=line,fd={fd}", "-serial", "chardev:line"),
-            *("-netdev", f"user,id=net,restrict=on,tftp={self._tftp}{forward}"),
+            *("-netdev", f"user,id=net,restrict=on,tftp={self._tftp}{self._forward}"),
             *("-device", "virtio-net-pci,netdev=net,romfile=", "-device", "virtio-rng-pci"),
         ]
 
@@ -124,9 +137,9 @@ STARTER = Starter()
 class Line:
     """The far end of the cable: hands the machine's bytes to whoever is connected, and theirs to it."""
 
-    def __init__(self, machine: Machine, port: int) -> None:
+    def __init__(self, machine: Machine, listener: socket.socket) -> None:
         self._machine = machine
-        self._listener = socket.create_server(("127.0.0.1", port))
+        self._listener = listener
         self._client: socket.socket | None = None
         self._pty: int | None = None
 
@@ -210,32 +223,49 @@ def switch_handler(machine: Machine) -> type[http.server.BaseHTTPRequestHandler]
     return Handler
 
 
-def serve(name: str, machine: Machine, *, pty_link: Path | None) -> None:
+def own_system(directory: Path) -> list[str]:
+    """What QEMU boots instead of U-Boot: the Image and initrd that system.py has made."""
+    return ["-kernel", f"{directory}/Image", "-initrd", f"{directory}/initrd", "-append", "rdinit=/twin-init panic=30"]
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket at `port` of `host`; with `auto` at some loopback address where the port is free."""
+    while True:
+        address = f"127.{random.randrange(1, 255)}.{random.randrange(256)}.{random.randrange(1, 255)}"
+        try:
+            return socket.create_server((address if host == "auto" else host, port))
+        except OSError as error:
+            if host != "auto" or error.errno != errno.EADDRINUSE:
+                raise SystemExit(f"twin: {host}:{port}: {error.strerror}") from None
+
+
+def serve(name: str, machine: Machine, listener: socket.socket, *, pty_link: Path | None) -> None:
     """Be the board until a signal comes."""
     libc = ctypes.CDLL(None)
     libc.prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG: end with who started us
-    serial_port, power_port = PORTS[name]
+    serial_port, power_port, _ = PORTS[name]
 
     def end(_signal: int, _frame: object) -> None:
         raise SystemExit(0)
 
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, end)
-    line = Line(machine, serial_port)
+    address = listener.getsockname()[0]
+    line = Line(machine, listener)
     if pty_link:
         line.make_pty(pty_link)
-    switch = http.server.ThreadingHTTPServer(("127.0.0.1", power_port), switch_handler(machine))
+    switch = http.server.ThreadingHTTPServer((address, power_port), switch_handler(machine))
     for job in (line.serve, switch.serve_forever):
         threading.Thread(target=job, daemon=True).start()
-    print(f"twin {name}: serial line at 127.0.0.1:{serial_port}, power switch at 127.0.0.1:{power_port}", flush=True)
+    print(f"twin {name}: at {address}: serial line at port {serial_port}, power switch at {power_port}", flush=True)
     try:
         STARTER.serve()
     finally:
         machine.off(really=True)
 
 
-def ask(name: str, what: str) -> int:
-    url = f"http://127.0.0.1:{PORTS[name][1]}/cm?cmnd=Power%20{what.title()}"
+def ask(name: str, what: str, *, host: str) -> int:
+    url = f"http://{host}:{PORTS[name][1]}/cm?cmnd=Power%20{what.title()}"
     try:
         with urllib.request.urlopen(url, timeout=10) as answer:
             print(answer.read().decode())
@@ -251,22 +281,24 @@ def main() -> int:
     parser.add_argument("name", choices=PORTS)
     parser.add_argument("--tftp", type=Path)
     parser.add_argument("--pty", type=Path)
-    parser.add_argument("--ssh", type=int, default=0, metavar="PORT", help="of loopback, leads to its port 22")
     parser.add_argument("--system", type=Path, metavar="DIR", help="instead of U-Boot: Image and initrd in it")
     parser.add_argument("--fault", choices=FAULTS, default="none")
+    parser.add_argument("--host", default=os.environ.get("TWIN_HOST", "127.0.0.1"))
     given = parser.parse_args()
     if given.what != "serve":
-        return ask(given.name, given.what)
+        return ask(given.name, given.what, host=given.host)
     if not given.tftp:
         parser.error("serve needs --tftp DIR")
     tftp = given.tftp.resolve()
-    system = ["-bios", U_BOOT]
-    if given.system:
-        system = ["-kernel", f"{given.system}/Image", "-initrd", f"{given.system}/initrd", "-append", "rdinit=/twin-init panic=30"]
+    listener = listen(given.host, PORTS[given.name][0])  # whoever has this one has the address's other ports too
     machine = Machine(
-        tftp=tftp, log=tftp.parent / f"twin-{given.name}.log", fault=given.fault, system=system, ssh=given.ssh
+        name=given.name,
+        address=listener.getsockname()[0],
+        tftp=tftp,
+        fault=given.fault,
+        system=["-bios", U_BOOT] if given.system is None else own_system(given.system),
     )
-    serve(given.name, machine, pty_link=given.pty)
+    serve(given.name, machine, listener, pty_link=given.pty)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""One serial line, several channels: frames told apart, torn ones put together, sent ones acknowledged."""
+"""One serial line, several channels: what is sent is acknowledged, what was lost is asked for, ends are told."""
 
 from __future__ import annotations
 
@@ -8,80 +8,14 @@ import threading
 import pytest
 
 from harness.target.console import Console
-from harness.target.serialmux import AUX, COMMANDS, KERNEL, Frame, SerialMux, Untangler
+from harness.target.frames import AUX, COMMANDS, KERNEL, encoded
+from harness.target.serialmux import SerialMux
 from harness.target.transport import SocketTransport
 
 
-def frame(channel: str, text: str) -> bytes:
-    return f"@{channel}{len(text)}:{text}".encode()
-
-
-def untangled(*lines: bytes) -> list[tuple[str, str]]:
-    untangler = Untangler()
-    return [(got.channel, got.text.decode()) for line in lines for got in untangler.take(line)]
-
-
-def test_frames_and_what_the_kernel_says_itself():
-    lines = [b"U-Boot 2023.01\r", frame("C", "a result"), frame("A", ""), frame("", "+7"), b"[    1.000000] x\r"]
-    assert untangled(*lines) == [
-        (KERNEL, "U-Boot 2023.01"),
-        (COMMANDS, "a result"),
-        (AUX, ""),
-        ("", "+7"),
-        (KERNEL, "[    1.000000] x"),
-    ]
-
-
-@pytest.mark.parametrize("cut", range(1, 12))
-def test_a_frame_that_the_kernel_printed_into_is_put_together(cut):
-    whole = frame("C", "a result")
-    lines = [whole[:cut] + b"[   12.345678] oops\r", b"[   12.345679] more\r", whole[cut:]]
-    assert untangled(*lines) == [
-        (KERNEL, "[   12.345678] oops"),
-        (KERNEL, "[   12.345679] more"),
-        (COMMANDS, "a result"),
-    ]
-
-
-def test_a_frame_torn_twice():
-    whole = frame("C", "a result")
-    lines = [whole[:6] + b"[    1.000000] a\r", whole[6:9] + b"[    2.000000] b\r", whole[9:]]
-    assert untangled(*lines)[-1] == (COMMANDS, "a result")
-
-
-def test_a_result_that_looks_like_a_kernel_line_is_a_result():
-    text = "before [   12.345678] after"
-    assert untangled(frame("C", text)) == [(COMMANDS, text)]
-
-
-def test_a_frame_that_lost_bytes_is_no_result():
-    untangler = Untangler()
-    assert untangler.take(b"@C8:a reslt") == [Frame(KERNEL, b"@C8:a reslt")]
-    assert untangler.damaged == 1
-    assert untangler.take(frame("C", "next")) == [Frame(COMMANDS, b"next")]
-
-
-def test_what_follows_a_damaged_frame_is_not_lost():
-    untangler = Untangler()
-    untangler.take(b"@C30:a re[    1.000000] x")
-    assert untangler.take(frame("C", "next"))[-1] == Frame(COMMANDS, b"next")
-    assert untangler.damaged == 1
-
-
-@pytest.mark.parametrize("direct_first", [True, False])
-def test_a_kernel_line_that_comes_both_ways_comes_once(direct_first):
-    line = "[   12.345678] Internal error: Oops"
-    ways = [f"{line}\r".encode(), frame("K", line)]
-    assert untangled(*(ways if direct_first else ways[::-1])) == [(KERNEL, line)]
-
-
-def test_a_kernel_line_that_is_printed_twice_comes_twice():
-    line = "[   12.345678]  again"
-    assert untangled(frame("K", line), frame("K", line)) == [(KERNEL, line)] * 2
-
-
-def test_a_long_kernel_line_comes_in_pieces():
-    assert untangled(frame("k", "[    1.000000] a"), frame("K", "b")) == [(KERNEL, "[    1.000000] ab")]
+def said(text: str) -> bytes:
+    """What the target's end of the protocol says itself."""
+    return encoded("", 0, text.encode()).removesuffix(b"\n")
 
 
 class FarEnd:
@@ -91,9 +25,14 @@ class FarEnd:
         ours, self.theirs = socket.socketpair()
         self.theirs.settimeout(5.0)
         self.line = Console(SocketTransport(ours), log=None, name="line")
-        self.mux = SerialMux(self.line)
+        self.mux = SerialMux(self.line, place="b")
         self.consoles = {name: Console(end, log=None, name=name) for name, end in self.mux.channels.items()}
         self._reader = self.theirs.makefile("rb")
+        self._number = 0
+
+    def frame(self, channel: str, text: str) -> bytes:
+        self._number += 1
+        return encoded(channel, self._number, text.encode()).removesuffix(b"\n")
 
     def says(self, *lines: bytes) -> None:
         self.theirs.sendall(b"".join(line + b"\n" for line in lines))
@@ -119,22 +58,85 @@ def far_end():
 
 
 def test_each_channel_is_a_console(far_end):
-    far_end.says(b"U-Boot", frame("", "!ready"), frame("C", "one"), frame("c", "tw"), frame("C", "o"), frame("A", "x"))
+    pieces = [("C", "one"), ("c", "tw"), ("C", "o"), ("A", "x"), ("K", "[    1.000000] log")]
+    far_end.says(b"U-Boot", said("!ready"), *(far_end.frame(*piece) for piece in pieces))
     assert far_end.consoles[COMMANDS].expect("one\ntwo\n", timeout=5.0)
     assert far_end.consoles[AUX].expect("x\n", timeout=5.0)
-    assert far_end.consoles[KERNEL].expect("U-Boot\n", timeout=5.0)
+    assert far_end.consoles[KERNEL].expect(r"U-Boot\n\[    1.000000\] log\n", timeout=5.0)
     assert far_end.mux.ready.is_set()
 
 
 def test_what_is_sent_goes_frame_by_frame_as_it_is_acknowledged(far_end):
     far_end.consoles[COMMANDS].send(b"echo\n" + b"x" * 600 + b"\n")
-    assert far_end.hears() == b"@C1:4:echo"
-    far_end.says(frame("", "+1"))
-    assert far_end.hears() == b"@c2:500:" + b"x" * 500
-    far_end.says(frame("", "-2"))  # it lost some
-    assert far_end.hears() == b"@c2:500:" + b"x" * 500
-    far_end.says(frame("", "+2"))
-    assert far_end.hears() == b"@C3:100:" + b"x" * 100
+    assert far_end.hears() == encoded("C", 1, b"echo").rstrip()
+    far_end.says(said("+1"))
+    assert far_end.hears() == encoded("c", 2, b"x" * 500).rstrip()
+    far_end.says(said("-"))  # it lost some
+    assert far_end.hears() == encoded("c", 2, b"x" * 500).rstrip()
+    far_end.says(said("+1"), said("+2"))  # an old answer is none
+    assert far_end.hears() == encoded("C", 3, b"x" * 100).rstrip()
+
+
+def test_a_frame_that_did_not_come_is_asked_for_and_the_next_waits(far_end):
+    first, second, third = (far_end.frame("C", text) for text in ("one", "two", "three"))
+    far_end.says(said("!ready"), first, second[:-1], third)
+    assert far_end.hears() == encoded("?", 0, b"2").rstrip()
+    far_end.says(second)
+    assert far_end.consoles[COMMANDS].expect("one\ntwo\nthree\n", timeout=5.0)
+
+
+def test_a_last_frame_that_was_damaged_is_asked_for_too(far_end):
+    whole = far_end.frame("C", "end")
+    far_end.says(said("!ready"), whole.replace(b"end", b"eld"))
+    assert far_end.hears() == encoded("?", 0, b"0").rstrip()  # nothing says which one it was
+    far_end.says(said("!at 1"))
+    assert far_end.hears() == encoded("?", 0, b"1").rstrip()
+    far_end.says(whole)
+    assert far_end.consoles[COMMANDS].expect("end\n", timeout=5.0)
+
+
+def test_a_target_that_is_silent_is_asked_how_far_it_is(far_end):
+    """The whole frame was lost, and nothing came after it."""
+    whole = far_end.frame("C", "end")
+    far_end.says(said("!ready"))
+    assert far_end.hears() == encoded("?", 0, b"0").rstrip()
+    far_end.says(said("!at 1"))
+    assert far_end.hears() == encoded("?", 0, b"1").rstrip()
+    far_end.says(whole)
+    assert far_end.consoles[COMMANDS].expect("end\n", timeout=5.0)
+
+
+def test_a_frame_that_the_target_has_no_longer_ends_the_shells_with_the_reason(far_end):
+    far_end.frame("C", "lost")
+    far_end.says(said("!ready"), far_end.frame("C", "next"), said("!gone 1"))
+    assert far_end.consoles[COMMANDS].wait_closed(5.0)
+    assert far_end.consoles[AUX].wait_closed(5.0)
+    assert far_end.mux.lost.startswith(
+        "b: bytes were lost or changed on the serial line, more than the target can send"
+    )
+    assert not far_end.consoles[KERNEL].closed
+
+
+def test_a_line_that_was_lost_and_is_back_costs_nothing_where_the_target_still_has_it_all(far_end):
+    far_end.says(said("!ready"))
+    assert far_end.mux.ready.wait(5.0)
+    first, second = far_end.frame("C", "one"), far_end.frame("C", "two")
+    far_end.mux.gap()
+    assert far_end.hears() == encoded("?", 0, b"0").rstrip()
+    far_end.says(said("!at 2"))
+    assert {far_end.hears(), far_end.hears()} == {encoded("?", 0, number).rstrip() for number in (b"1", b"2")}
+    far_end.says(second, first)
+    assert far_end.consoles[COMMANDS].expect("one\ntwo\n", timeout=5.0)
+    assert not far_end.mux.lost
+
+
+def test_a_target_that_does_not_answer_after_the_line_was_lost(far_end, monkeypatch):
+    monkeypatch.setattr("harness.target.serialmux._BACK_LIMIT", 0.2)
+    far_end.says(said("!ready"))
+    assert far_end.mux.ready.wait(5.0)
+    far_end.mux.gap()
+    assert far_end.consoles[COMMANDS].wait_closed(5.0)
+    assert "since it is back the target does not answer" in far_end.mux.lost
 
 
 def test_the_channels_end_with_the_line(far_end):
@@ -145,7 +147,7 @@ def test_the_channels_end_with_the_line(far_end):
 
 def test_a_machine_that_starts_anew_ends_the_shells(far_end):
     far_end.says(b"U-Boot 2023.01 (early)")
-    far_end.says(frame("", "!ready"))
+    far_end.says(said("!ready"))
     assert far_end.mux.ready.wait(5.0)
     assert not far_end.mux.reset.is_set()
     far_end.says(b"U-Boot 2023.01 (again)")

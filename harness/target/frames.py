@@ -1,0 +1,150 @@
+"""What goes over a serial line that carries several channels: frames, a line each, in both directions.
+
+``@<channel><number>:<length>:<sum>:<text>``. Channels are K (kernel log), C (commands), A (the other shell), none for
+the protocol itself, and ``?`` for a question of ours. A lower-case channel means that the line goes on in its next
+frame. The sum is proof against a line that loses or changes bytes: a damaged frame is no frame. Every other line is
+what came straight from the kernel or a boot loader. The kernel's own console driver may print in the middle of a
+frame; length and sum say so, and the pieces are put together again.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from dataclasses import dataclass
+
+KERNEL, COMMANDS, AUX, PROTOCOL, QUESTION = "K", "C", "A", "", "?"
+
+_MODULUS = 16777213  # the largest prime below 2**24: what gawk reckons with, times 2**24, is exact in a double
+_FRAME = re.compile(rb"@([KCAkca?]?)(\d{1,15}):(\d{1,6}):(\d{1,8}):(.*)", re.DOTALL)
+_STAMP = re.compile(rb"\[ {0,7}\d+\.\d{6}\] ")
+_LONGEST_REPAIR = 1 << 12
+_REMEMBERED = 4000  # kernel lines that may come twice: on the line itself and through the log channel
+_MOST_HELD = 4096  # frames behind a missing one
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What one line of the target's turned out to be. `number` is 0 where frames are not counted: the protocol's own,
+    and what came straight from the kernel."""
+
+    channel: str
+    text: bytes
+    goes_on: bool = False
+    number: int = 0
+
+
+def checksum(head: bytes, text: bytes) -> int:
+    """Of a frame: ``<channel><number>:<text>`` read as one big number, three bytes at a time."""
+    body = head + b":" + text
+    return int.from_bytes(body + bytes(-len(body) % 3), "big") % _MODULUS
+
+
+def encoded(channel: str, number: int, text: bytes) -> bytes:
+    """A frame as it goes over the line, line feed included."""
+    head = f"{channel}{number}".encode()
+    return b"@%s:%d:%d:%s\n" % (head, len(text), checksum(head, text), text)
+
+
+def decoded(line: bytes) -> Frame | None:
+    """The frame that `line` (without its line feed) is; None where it is none, or a damaged one."""
+    found = _FRAME.fullmatch(line)
+    if not found:
+        return None
+    channel, number, length, told, text = found.groups()
+    if len(text) != int(length) or checksum(channel + number, text) != int(told):
+        return None
+    name = channel.decode()
+    return Frame(name.upper(), text, goes_on=name.islower(), number=int(number))
+
+
+class Untangler:
+    """Lines of the target in, frames out: puts together what the kernel's console driver tore apart. `damaged` counts
+    lines that are neither a frame nor begin as the kernel's do."""
+
+    def __init__(self) -> None:
+        self._held = b""
+        self.damaged = 0
+
+    def take(self, line: bytes) -> list[Frame]:
+        """What `line` (without its line feed) brings."""
+        if self._held:
+            return self._take_rest(line)
+        if not line.startswith(b"@"):
+            return self._kernel(line)
+        frame = decoded(line)
+        return [frame] if frame else self._torn(line)
+
+    def _torn(self, line: bytes) -> list[Frame]:
+        """`line` is no whole frame: the kernel printed in the middle, or bytes were lost."""
+        stamp = _STAMP.search(line)
+        if stamp:
+            self._held = line[: stamp.start()]
+            return self._kernel(line[stamp.start() :])
+        self.damaged += 1
+        return self._kernel(line)
+
+    def _take_rest(self, line: bytes) -> list[Frame]:
+        if _STAMP.match(line):
+            return self._kernel(line)
+        joined, self._held = self._held + line, b""
+        frame = decoded(joined)
+        if frame:
+            return [frame]
+        if _STAMP.search(joined) and len(joined) < _LONGEST_REPAIR:
+            return self._torn(joined)
+        self.damaged += 1
+        return [*self._kernel(joined[: len(joined) - len(line)]), *self.take(line)]
+
+    def _kernel(self, line: bytes) -> list[Frame]:
+        if line.strip() and not _STAMP.match(line):
+            self.damaged += 1
+        return [Frame(KERNEL, line.rstrip(b"\r"))]
+
+
+class InOrder:
+    """Numbered frames in, each once and in its order out. `missing`: numbers that have to be asked for."""
+
+    def __init__(self) -> None:
+        self._next = 1
+        self._held: dict[int, Frame] = {}
+
+    def take(self, frame: Frame) -> list[Frame]:
+        """The frames that are next in order, now that `frame` is here."""
+        if frame.number >= self._next and len(self._held) < _MOST_HELD:
+            self._held[frame.number] = frame
+        ready = []
+        while self._next in self._held:
+            ready.append(self._held.pop(self._next))
+            self._next += 1
+        return ready
+
+    def missing(self, last: int = 0) -> list[int]:
+        """Numbers that did not come, though a later one did, or the target says that it has sent `last`."""
+        end = max([last + 1, *self._held]) if self._held or last else self._next
+        return [number for number in range(self._next, end) if number not in self._held]
+
+
+class KernelLines:
+    """The kernel's lines, each once, though some come both ways: on the line itself and through the log channel."""
+
+    def __init__(self) -> None:
+        self._seen: dict[bool, deque[bytes]] = {True: deque(maxlen=_REMEMBERED), False: deque(maxlen=_REMEMBERED)}
+        self._partial = b""
+
+    def take(self, frame: Frame) -> list[bytes]:
+        """The line that `frame`, of the kernel channel, completes; none where it goes on or came before."""
+        direct = not frame.number
+        line = frame.text
+        if not direct:
+            self._partial += frame.text
+            if frame.goes_on and len(self._partial) < 1 << 16:
+                return []
+            line, self._partial = self._partial, b""
+        if _STAMP.match(line):
+            other = self._seen[not direct]
+            if line in other:
+                other.remove(line)
+                return []
+            self._seen[direct].append(line)
+        return [line]

@@ -1,0 +1,64 @@
+"""Boards with a network, on twins: commands over SSH beside the serial line, kernels started by kexec."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.build.host import ensure_host
+from tests.twins import system as twin_system
+
+
+@pytest.fixture(scope="session")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A server's own system, with the key that may log in."""
+    ensure_host(needed_for={"rootfs", "build"})
+    directory = tmp_path_factory.mktemp("system")
+    twin_system.make(directory)
+    return directory
+
+
+def test_commands_go_over_the_network_and_the_log_over_the_serial_line(twin):
+    machine = twin("ssh")
+    done = machine.harness("boot", "twin-ssh", "--", "echo $SSH_CONNECTION; echo hello > /dev/kmsg; exit 5")
+    assert done.returncode == 5, done.stderr
+    assert done.stdout.split()[2:] == ["10.0.2.15", "22"]
+    assert "] hello\n" in next(machine.cwd.glob("out/boot-*/console.log")).read_text()
+    assert not machine.is_on("ssh")
+
+
+def test_a_network_that_goes_down_is_no_fault_of_the_kernel(twin):
+    machine = twin("ssh")
+    done = machine.harness("boot", "twin-ssh", "--", "ip link set eth0 down; sleep 600")
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert "twin-ssh.ssh" in done.stderr
+    assert not machine.is_on("ssh")
+
+
+def test_a_board_without_the_network_it_should_have_does_with_its_serial_line(twin):
+    machine = twin("ssh", boards=NO_NETWORK)
+    done = machine.harness("boot", "elsewhere", "--", "echo ${SSH_CONNECTION:-serial}")
+    assert (done.returncode, done.stdout) == (0, "serial\n"), done.stderr
+    assert "its own address is 10.0.2.15); going on over the serial line alone" in done.stderr
+
+
+def test_a_server_starts_the_kernel_by_kexec_and_has_its_own_system_back_afterwards(twin, system):
+    machine = twin("server", system=system)
+    done = machine.harness("run", "twin-server", "--suite", "testcases/function", "-k", "test_calls")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "13 PASS" in done.stdout
+    assert machine.is_on("server")
+    again = machine.harness("boot", "twin-server", "--", "uname -r; tr '\\0' '\\n' < /proc/cmdline")
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.startswith("7."), again.stdout
+
+
+NO_NETWORK = """
+boards:
+  elsewhere:
+    boot: {method: uboot, tftp_root: "${TWIN_TFTP}"}
+    console: {kind: telnet, host: "${TWIN_HOST}", port: 17345}
+    power: {kind: tasmota, host: "${TWIN_HOST}:17346"}
+    ssh: {host: "${TWIN_HOST}", port: 1, address: 10.0.2.15/24}
+"""
