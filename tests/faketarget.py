@@ -57,7 +57,9 @@ class FakeRunning:
 class FakeTarget:
     """`script` turns a command into steps; unknown commands answer nothing, with exit code 0."""
 
-    def __init__(self, script: Script, *, alive: bool = True, went_down: bool = False) -> None:
+    def __init__(
+        self, script: Script, *, alive: bool = True, went_down: bool = False, connected: bool = True, late: str = ""
+    ) -> None:
         ours, self._kernel = socket.socketpair()
         self.console = Console(SocketTransport(ours), log=None, name="fake")
         self.last_word = time.monotonic()
@@ -67,6 +69,8 @@ class FakeTarget:
         self.diagnosed = 0
         self._script = script
         self._alive = alive
+        self._connected = connected
+        self._late = late
         self._lines = 0
         self.console.listen(self._count)
 
@@ -102,6 +106,14 @@ class FakeTarget:
 
     def get(self, path: str) -> bytes:
         return b""
+
+    def catch_up(self) -> None:
+        if self._late:
+            self.kernel_says(self._late)
+        self._late = ""
+
+    def is_connected(self, *, timeout: float) -> bool:
+        return self._connected
 
     def is_alive(self, *, timeout: float) -> bool:
         return self._alive

@@ -114,7 +114,11 @@ class Lab:
 
     def fault(self) -> Fault | None:
         """The kernel report that the target has printed since it was booted, waiting for its end if one has begun."""
-        return self._monitor.settle() if self._monitor else None
+        if not self._monitor:
+            return None
+        if self._target and not self._monitor.begun:
+            self._target.catch_up()
+        return self._monitor.settle()
 
     def fault_before(self, moment: float) -> Fault | None:
         """Like `fault`, for reports that had begun by `moment` (monotonic)."""

@@ -111,6 +111,9 @@ class Target(Protocol):
     def is_connected(self, *, timeout: float) -> bool:
         """Whether the way that commands go still works, of which a kernel that lives knows nothing."""
 
+    def catch_up(self) -> None:
+        """Wait until `console` has what the kernel has printed so far, a few seconds at most."""
+
     def diagnose(self) -> None:
         """Make a hung kernel print what its CPUs and tasks do on its console (SysRq), where that is possible."""
 

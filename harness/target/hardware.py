@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 import shutil
 import threading
 import time
@@ -31,6 +32,7 @@ from .uboot import Load, NotStopped, Uboot
 
 _TRIES = 2  # power-ons until autoboot is caught
 _LAST_LINES = 40
+_CATCH_UP = 5.0
 _INIT = "rdinit=/harness/board-init"
 
 
@@ -75,6 +77,7 @@ class BoardTarget:
     _guard: Guard
     _shells: dict[str, Shell]
     _net: SshHost | None = None
+    _caught_up: bool = False  # nothing was run since the last time
     _closed: bool = False
 
     @property
@@ -82,9 +85,11 @@ class BoardTarget:
         return self._net or self._shells[COMMANDS]
 
     def run(self, command: str, *, timeout: float = 60.0, on_line: LineSink | None = None) -> Completed:
+        self._caught_up = False
         return self._commands.run(command, timeout=timeout, on_line=on_line)
 
     def start(self, command: str) -> RunningCommand:
+        self._caught_up = False
         return self._commands.start(command)
 
     def put(self, content: bytes, path: str, *, mode: int = 0o644) -> None:
@@ -122,6 +127,21 @@ class BoardTarget:
 
     def is_connected(self, *, timeout: float) -> bool:
         return not self._net or self._net.still_there(timeout=timeout)
+
+    def catch_up(self) -> None:
+        """The log has a way of its own, which may be slower than a verdict's: a message is sent along it."""
+        if self._caught_up:
+            return
+        self._caught_up = True
+        token, arrived = secrets.token_hex(6), threading.Event()
+        stop = self.console.listen(lambda _time, text: arrived.set() if token in text else None)
+        try:
+            self._shells[AUX].run(f"echo 'harness: {token}' > /dev/kmsg", timeout=_CATCH_UP)
+            arrived.wait(_CATCH_UP)
+        except (TargetLost, CommandTimeout):
+            pass  # whoever asks next is told
+        finally:
+            stop()
 
     def diagnose(self) -> None:
         for key in "9lw":  # everything on the console, backtraces of the CPUs, the blocked tasks

@@ -33,14 +33,14 @@ def start(board: Board, media: Media, *, line: Console, switch: Switch, argument
     Raises InfraError where the own system can't be reached, lacks kexec or can't load the kernel."""
     system = own_system(board)
     try:
-        _reach(board, system, line, switch, say)
-        _load(board, media, system, arguments)
-        _execute(board, system, line)
+        reach(board, system, line, switch, say)
+        load(board, media, system, arguments)
+        execute(board, system, line)
     finally:
         system.close()
 
 
-def _reach(board: Board, system: SshHost, line: Console, switch: Switch, say: Say) -> None:
+def reach(board: Board, system: SshHost, line: Console, switch: Switch, say: Say) -> None:
     """Log in to the own system; where it does not answer (another kernel runs, the board is off, it hangs), after a
     power cycle."""
     spec = board.boot
@@ -69,7 +69,7 @@ def _reach(board: Board, system: SshHost, line: Console, switch: Switch, say: Sa
         time.sleep(_INTERVAL)
 
 
-def _load(board: Board, media: Media, system: SshHost, arguments: str) -> None:
+def load(board: Board, media: Media, system: SshHost, arguments: str) -> None:
     spec = board.boot
     assert isinstance(spec, KexecBoot)
     where = f"{board.name}: kexec"
@@ -121,7 +121,7 @@ def _run(system: SshHost, command: str, complaint: str, *, limit: float = _STEP_
     return done
 
 
-def _execute(board: Board, system: SshHost, line: Console) -> None:
+def execute(board: Board, system: SshHost, line: Console) -> None:
     """Leave the own system. Its disks are synced and made read-only first, because nobody shuts it down."""
     quiet = "echo s > /proc/sysrq-trigger; echo u > /proc/sysrq-trigger"
     _run(system, quiet, f"{board.name}: kexec: the board's own system can't sync its disks")

@@ -40,12 +40,13 @@ class Sshd:
 
 
 @contextlib.contextmanager
-def running(directory: Path, *, port: int = 0, name: str = "host") -> Iterator[Sshd]:
-    """sshd with a host key of its own (`name`), ended with its sessions at the end of the ``with``."""
+def running(directory: Path, *, port: int = 0, name: str = "host", path: str = "") -> Iterator[Sshd]:
+    """sshd with a host key of its own (`name`), ended with its sessions at the end of the ``with``. `path`: the PATH of
+    its sessions."""
     key, host = directory / "user", directory / name
-    for path in (key, host):
-        if not path.exists():
-            new_key(path)
+    for file in (key, host):
+        if not file.exists():
+            new_key(file)
     if not port:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
@@ -54,6 +55,7 @@ def running(directory: Path, *, port: int = 0, name: str = "host") -> Iterator[S
     config.write_text(
         f"ListenAddress 127.0.0.1:{port}\nHostKey {host}\nAuthorizedKeysFile {key}.pub\nPidFile none\nUsePAM no\n"
         "StrictModes no\nPermitRootLogin prohibit-password\nSubsystem sftp internal-sftp\n"
+        + (f"SetEnv PATH={path}\n" if path else "")
     )
     process = subprocess.Popen(
         [SSHD, "-D", "-e", "-f", str(config)], stderr=subprocess.PIPE, start_new_session=True, bufsize=0

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import InfraError, UserError
-from harness.model.board import Ssh
+from harness.model.board import Login, Ssh
 from harness.target.base import CommandTimeout, TargetLost
 from harness.target.ssh import SshHost
 from tests.contract import sshd
@@ -24,7 +24,8 @@ def server(tmp_path: Path) -> Iterator[Sshd]:
 
 
 def spec_of(server: Sshd, **other: str) -> Ssh:
-    return Ssh(**({"host": "127.0.0.1", "port": server.port, "key": str(server.key)} | other))  # type: ignore[arg-type]
+    login = {"key": str(server.key), **other}
+    return Ssh(host="127.0.0.1", port=server.port, login=Login(**login))
 
 
 @pytest.fixture
@@ -105,7 +106,7 @@ def test_a_login_that_is_refused(server, tmp_path):
 def test_no_key_no_server(server, tmp_path):
     with pytest.raises(UserError, match=r"board\.ssh\.key: expected a private key, found no file .*nokey"):
         SshHost(spec_of(server, key=str(tmp_path / "nokey")), pins=tmp_path / "p", place="board.ssh").connect()
-    nobody = Ssh(host="127.0.0.1", port=1, key=str(server.key))
+    nobody = Ssh(host="127.0.0.1", port=1, login=Login(key=str(server.key)))
     with pytest.raises(InfraError, match=r"expected an SSH server at root@127\.0\.0\.1:1.*refused.*see whether"):
         SshHost(nobody, pins=tmp_path / "p", place="board.ssh").connect()
 

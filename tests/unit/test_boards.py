@@ -44,7 +44,10 @@ boards:
             "boards: {b: {boot: {method: qemu, memory_mib: 1}}}",
             ["f: boards.b.boot.memory_mib: expected greater than or"],
         ),
-        ("boards: {b: {boot: {method: tftp}}}", ["f: boards.b.boot.method: expected 'qemu' or 'uboot', found 'tftp'"]),
+        (
+            "boards: {b: {boot: {method: tftp}}}",
+            ["f: boards.b.boot.method: expected 'qemu' or 'uboot' or 'kexec', found 'tftp'"],
+        ),
         ("boards: 3", ["f: boards: expected a mapping, found 3"]),
         ("- a", ["f: document: expected a mapping, found a list"]),
         (": [", ["f:1:1: expected a YAML document, found a syntax error"]),
@@ -143,3 +146,48 @@ def test_what_is_wrong_with_a_board_is_told_with_its_place(entry, told):
     with pytest.raises(UserError) as caught:
         parse_boards(f"boards: {{b: {{{entry}}}}}", place="f")
     assert caught.value.message.startswith(f"f: boards.b.{told}")
+
+
+KEXEC = """
+boards:
+  server:
+    boot: {{method: kexec, directory: /srv/x, system_seconds: 60}}
+    console: {{kind: command, run: [ipmitool, sol, activate]}}
+    power: {{kind: command, on: "true", off: "true"}}
+    ssh: {ssh}
+"""
+
+
+def test_a_server_with_a_system_of_its_own():
+    text = KEXEC.format(ssh="{host: s, port: 2222, user: lab, key: ~/k, host_key: 'SHA256:x', address: 10.0.0.7/24}")
+    board = parse_boards(text, place="f")["server"]
+    assert (board.boot.directory, board.boot.system_seconds) == ("/srv/x", 60)
+    assert (board.ssh.host, board.ssh.port, board.ssh.address) == ("s", 2222, "10.0.0.7/24")
+    assert (board.ssh.login.user, board.ssh.login.key, board.ssh.login.host_key) == ("lab", "~/k", "SHA256:x")
+
+
+def test_the_password_of_a_server_is_a_secret():
+    board = parse_boards(KEXEC.format(ssh="{host: s, password: swordfish}"), place="f")["server"]
+    assert board.redacted("swordfish is it") == "*** is it"
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        (KEXEC.format(ssh="{}"), r"server\.ssh\.host: expected the address of the board's own system"),
+        (KEXEC.format(ssh="{host: s, address: 10.0.0.7}"), r"server\.ssh\.address"),
+        (
+            "boards: {b: {boot: {method: kexec}, console: {kind: serial, device: x}, power: {kind: tasmota, host: h}}}",
+            r"b\.ssh: expected this key, because boot\.method is kexec",
+        ),
+        (
+            "boards: {b: {boot: {method: uboot, tftp_root: /t}, console: {kind: serial, device: x},"
+            " power: {kind: tasmota, host: h}, ssh: {user: me}}}",
+            r"b\.ssh\.user: belongs to a board with a system of its own",
+        ),
+        ("boards: {b: {boot: {method: qemu}, ssh: {}}}", r"b\.ssh: belongs to a board"),
+    ],
+)
+def test_ssh_that_does_not_fit_the_boot_method(text, complaint):
+    with pytest.raises(UserError, match=complaint):
+        parse_boards(text, place="f")

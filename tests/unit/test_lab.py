@@ -88,6 +88,14 @@ def test_a_lost_connection_alone_is_an_infrastructure_error(make_lab):
     assert stopped.fault is None
 
 
+def test_a_report_that_is_still_on_its_way_when_the_command_ends_is_not_missed(make_lab):
+    lab = make_lab(FakeTarget(lambda command: ["exit=0"], late=OOPS))
+    lab.run("test")
+    fault = lab.fault()
+    assert fault is not None
+    assert "wake_up_process" in fault.title
+
+
 def test_a_machine_that_resets_itself_is_a_crash(make_lab):
     stopped = _stopped(make_lab(FakeTarget(lambda command: [LOST] if command == "test" else [], went_down=True)))
     assert stopped.verdict is Verdict.CRASH
@@ -99,6 +107,13 @@ def test_over_its_limit_on_a_living_kernel_is_a_timeout(make_lab):
     stopped = _stopped(make_lab(target), timeout=0.1)
     assert stopped.verdict is Verdict.TIMEOUT
     assert target.diagnosed == 1
+
+
+def test_over_its_limit_when_the_way_to_a_living_kernel_is_lost_is_an_error_of_ours(make_lab):
+    target = FakeTarget(lambda command: [HANG] if command == "test" else [], connected=False)
+    stopped = _stopped(make_lab(target), timeout=0.1)
+    assert stopped.verdict is Verdict.ERROR
+    assert "network to the target was lost" in stopped.reason
 
 
 def test_over_its_limit_on_a_dead_kernel_is_a_crash(make_lab):

@@ -1,0 +1,191 @@
+"""Starting a kernel from a board's own system, up to the moment when that system would be left: a real sshd on
+loopback, with a kexec that only writes down what it is told."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import shutil
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.errors import InfraError
+from harness.model.board import Board, CommandSwitch, KexecBoot, Login, Power, Ssh
+from harness.target import kexec
+from harness.target.base import Media, silent
+from harness.target.console import Console
+from harness.target.ssh import HostKeyChanged, SshHost
+from harness.target.transport import SocketTransport
+from tests.contract import sshd
+from tests.contract.sshd import Sshd
+
+pytestmark = pytest.mark.skipif(bool(sshd.missing()), reason=sshd.missing())
+TOOLS = ("sh", "cat", "mkdir", "find", "sha256sum", "touch", "sleep")
+
+
+@pytest.fixture
+def line() -> Iterator[Console]:
+    """A serial line on which nothing comes."""
+    ours, theirs = socket.socketpair()
+    console = Console(SocketTransport(ours), log=None, name="b's serial line")
+    yield console
+    console.close()
+    theirs.close()
+
+
+@pytest.fixture
+def tools(tmp_path: Path) -> Path:
+    """The PATH of the board's own system: nothing but what a small system has, and no kexec."""
+    directory = tmp_path / "bin"
+    directory.mkdir()
+    for name in TOOLS:
+        (directory / name).symlink_to(shutil.which(name) or name)
+    return directory
+
+
+def write_kexec(tools: Path, *, refuses: str = "") -> Path:
+    """A kexec that appends its arguments to a file, and fails where `refuses` is among them."""
+    told = tools.parent / "told"
+    program = tools / "kexec"
+    program.write_text(
+        f'#!/bin/sh\nprintf "%s\\n" "$*" >> {shlex.quote(str(told))}\n'
+        f'case " $* " in *" {refuses or "nothing"} "*) echo "kexec_load failed: not permitted"; exit 1 ;; esac\n'
+    )
+    program.chmod(0o755)
+    return told
+
+
+def board_at(server: Sshd, tmp_path: Path, **boot: object) -> Board:
+    return Board(
+        name="b",
+        boot=KexecBoot(directory=str(tmp_path / "there"), **boot),  # type: ignore[arg-type]
+        power=Power(switch=CommandSwitch(on=("true",), off=("true",)), off_seconds=0.01, check_silence=False),
+        ssh=Ssh(host="127.0.0.1", port=server.port, login=Login(key=str(server.key))),
+    )
+
+
+@pytest.fixture
+def media(tmp_path: Path) -> Media:
+    for name in ("Image", "root", "payload"):
+        (tmp_path / name).write_bytes(name.encode() * 1000)
+    return Media(image=tmp_path / "Image", root=tmp_path / "root", payload=tmp_path / "payload")
+
+
+@pytest.fixture
+def system(tmp_path: Path, tools: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Board, SshHost]]:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    with sshd.running(tmp_path, path=str(tools)) as server:
+        board = board_at(server, tmp_path)
+        host = kexec.own_system(board)
+        yield board, host
+        host.close()
+
+
+def test_kernel_and_root_are_brought_there_and_loaded(system, tools, media, tmp_path):
+    board, host = system
+    told = write_kexec(tools)
+    kexec.load(board, media, host, "rdinit=/x quiet")
+    words = told.read_text().split(maxsplit=2)
+    assert words[0] == "-l"
+    assert Path(words[1]).read_bytes() == media.image.read_bytes()
+    assert words[2] == f"--initrd={tmp_path}/there/initrd --command-line=rdinit=/x quiet\n"
+    assert (tmp_path / "there/initrd").read_bytes() == media.root.read_bytes() + media.payload.read_bytes()
+
+
+def test_what_is_there_already_is_not_brought_again(system, tools, media, tmp_path):
+    board, host = system
+    write_kexec(tools)
+    kexec.load(board, media, host, "")
+    before = {path.name: path.stat().st_ino for path in (tmp_path / "there").glob("*-harness")}
+    assert len(before) == 3
+    broken = next((tmp_path / "there").glob("*-harness"))
+    broken.write_bytes(b"broken")
+    kexec.load(board, media, host, "")
+    after = {path.name: path.stat().st_ino for path in (tmp_path / "there").glob("*-harness")}
+    assert {name for name in before if before[name] != after[name]} == {broken.name}
+
+
+def test_files_that_nobody_used_for_long_are_cleared_up(system, tools, media, tmp_path):
+    board, host = system
+    write_kexec(tools)
+    (tmp_path / "there").mkdir()
+    for name in ("old-harness", "not-ours"):
+        (tmp_path / "there" / name).touch()
+        os.utime(tmp_path / "there" / name, (0, 0))
+    kexec.load(board, media, host, "")
+    assert not (tmp_path / "there/old-harness").exists()
+    assert (tmp_path / "there/not-ours").exists()
+
+
+def test_the_other_system_call_is_tried_where_one_is_refused(system, tools, media):
+    board, host = system
+    told = write_kexec(tools)
+    program = tools / "kexec"
+    program.write_text(program.read_text().replace('case " $* "', 'case " $1 "').replace('" nothing "', '" -l "'))
+    kexec.load(board, media, host, "")
+    assert [text.split()[0] for text in told.read_text().splitlines()] == ["-l", "-s"]
+
+
+def test_a_kernel_that_is_not_loaded_is_told_with_what_kexec_says(system, tools, media):
+    board, host = system
+    write_kexec(tools, refuses="-l")
+    with pytest.raises(InfraError, match="does not load it; see whether it was built with KEXEC") as told:
+        kexec.load(board, media, host, "")
+    assert "kexec_load failed: not permitted" in told.value.details
+
+
+def test_a_system_without_kexec(system, media):
+    board, host = system
+    with pytest.raises(InfraError, match=r"b: kexec: expected `kexec` .* install kexec-tools there"):
+        kexec.load(board, media, host, "")
+
+
+class Switch:
+    """A power switch that starts an SSH server."""
+
+    def __init__(self, tmp_path: Path, stack: contextlib.ExitStack, port: int, name: str) -> None:
+        self._start = lambda: stack.enter_context(sshd.running(tmp_path, port=port, name=name))
+        self.told: list[str] = []
+
+    def on(self) -> None:
+        self.told.append("on")
+        self._start()
+
+    def off(self) -> None:
+        self.told.append("off")
+
+
+@pytest.mark.parametrize("name", ["host", "another"])
+def test_a_system_that_does_not_answer_is_switched_off_and_on(tmp_path, line, monkeypatch, name):
+    """Its host key is still held against the one it had."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    with sshd.running(tmp_path) as server:
+        board = board_at(server, tmp_path)
+        kexec.own_system(board).connect()
+    said: list[str] = []
+    with contextlib.ExitStack() as stack:
+        switch = Switch(tmp_path, stack, server.port, name)
+        host = stack.enter_context(contextlib.closing(kexec.own_system(board)))
+        if name == "host":
+            kexec.reach(board, host, line, switch, said.append)
+            assert host.connected
+        else:
+            with pytest.raises(HostKeyChanged, match="expected the host key"):
+                kexec.reach(board, host, line, switch, said.append)
+    assert switch.told == ["off", "on"]
+    assert "switching the board off and on" in said[0]
+
+
+def test_a_system_that_stays_away(tmp_path, line, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    with sshd.running(tmp_path) as server:
+        board = board_at(server, tmp_path, system_seconds=0.2)
+    with contextlib.ExitStack() as stack:
+        switch = Switch(tmp_path, stack, 0, "host")  # somewhere else
+        host = stack.enter_context(contextlib.closing(kexec.own_system(board)))
+        with pytest.raises(InfraError, match=r"did not come up within 0 s \(boot\.system_seconds\)"):
+            kexec.reach(board, host, line, switch, silent)
