@@ -175,14 +175,21 @@ class Lab:
                 raise Stopped(Verdict.CRASH, fault.title, fault)
             return
         quiet = time.monotonic() - max(target.console.last_activity, target.last_word)
-        if quiet > self._limits.silence and not self._answers(target):
-            raise self._stopped_by_silence(what, quiet)
+        if quiet > self._limits.silence:
+            if not self._answers(target):
+                raise self._stopped_by_silence(what, quiet)
+            self._check_connected(what, target)
 
     def _answers(self, target: Target) -> bool:
         try:
             return target.is_alive(timeout=max(self._limits.silence, self.factor))
         except TargetLost as lost:
             raise self._stopped_by_loss(lost) from None
+
+    def _check_connected(self, what: str, target: Target) -> None:
+        """On a kernel that answers: Stopped where what `what` says can't arrive."""
+        if not target.is_connected(timeout=max(self._limits.silence, self.factor)):
+            raise Stopped(Verdict.ERROR, f"{what}: the network to the target was lost; its kernel still answers")
 
     def _stopped_by_silence(self, what: str, quiet: float) -> Stopped:
         assert self._target is not None
@@ -215,7 +222,6 @@ class Lab:
         fault = self.fault()
         if fault:
             return Stopped(Verdict.CRASH, fault.title, fault)
-        if not self._target.is_connected(timeout=max(self._limits.silence, self.factor)):
-            return Stopped(Verdict.ERROR, f"{what}: the network to the target was lost; its kernel still answers")
+        self._check_connected(what, self._target)
         self._target.diagnose()
         return Stopped(Verdict.TIMEOUT, f"{what} did not end within its time limit; the kernel still answers")

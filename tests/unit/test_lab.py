@@ -116,6 +116,13 @@ def test_over_its_limit_when_the_way_to_a_living_kernel_is_lost_is_an_error_of_o
     assert "network to the target was lost" in stopped.reason
 
 
+def test_a_way_that_is_lost_is_noticed_long_before_the_limit(make_lab):
+    target = FakeTarget(lambda command: [HANG] if command == "test" else [], connected=False)
+    started = time.monotonic()
+    assert _stopped(make_lab(target, silence=0.2), timeout=600.0).verdict is Verdict.ERROR
+    assert time.monotonic() - started < 60
+
+
 def test_over_its_limit_on_a_dead_kernel_is_a_crash(make_lab):
     stopped = _stopped(
         make_lab(FakeTarget(lambda command: [HANG] if command == "test" else [], alive=False)), timeout=0.1
