@@ -78,14 +78,15 @@ def _u_boot() -> None:
 
 @pytest.fixture
 def twin(_u_boot: None, build: Path, tmp_path: Path) -> Iterator[Callable[..., Twin]]:
-    """Starts a twin with a fault; ends it after the test."""
+    """Starts a twin with a fault, and what twin.py's command line says more of it; ends it after the test."""
     started: list[subprocess.Popen[str]] = []
 
-    def start(name: str = "uboot", *, fault: str = "none", boards: str = "") -> Twin:
+    def start(name: str = "uboot", *, fault: str = "none", boards: str = "", **options: object) -> Twin:
         (tmp_path / "tftp").mkdir()
         (tmp_path / "other").mkdir()
         words = [TWIN, "serve", name, "--host", "auto", "--tftp", tmp_path / "tftp", "--fault", fault]
         words += ["--pty", tmp_path / "tty"]
+        words += [word for key, value in options.items() for word in (f"--{key}", str(value))]
         process = subprocess.Popen([sys.executable, *words], stdout=subprocess.PIPE, text=True)
         started.append(process)
         assert process.stdout
