@@ -20,6 +20,8 @@ _ECHO_LIMIT = 2.0
 _TYPING_TRIES = 5
 _LONGEST_COMMAND = 480  # characters; CONFIG_SYS_CBSIZE is 512 in many a configuration
 
+LOGIN = re.compile(r"\S* ?login: *$")  # what a system says that waits for a user
+
 # What U-Boot says when something went wrong, and what it means. Checked in this order, on the output of one command.
 _COMPLAINTS = (
     (r"TFTP error: 'File not found'|TFTP error: .*\(1\)", "the TFTP server has no such file; see whether it serves the "
@@ -135,6 +137,12 @@ class Uboot:
     def _nothing_seen(self) -> InfraError:
         seconds = f"{self._spec.uboot_seconds:.0f} s"
         tail = self._line.tail(8)
+        if any(LOGIN.search(line) for line in tail):
+            return InfraError(
+                f"{self._place}: expected U-Boot on the console within {seconds}, but a system is there that wants a "
+                "login; see whether the board's firmware starts U-Boot",
+                details=tail,
+            )
         if tail:
             return InfraError(
                 f"{self._place}: expected U-Boot on the console within {seconds}, it never showed; the last lines "

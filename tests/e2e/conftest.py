@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -49,6 +50,17 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Path(done.stdout.strip())
 
 
+# the harness, with the testcases that lie in the working directory
+_ELSEWHERE = """
+from pathlib import Path
+import harness.layout
+harness.layout.PROJECT = Path.cwd()
+harness.layout.TESTCASES = Path.cwd() / "testcases"
+from harness.cli import main
+main()
+"""
+
+
 class Twin:
     """A running twin, and the harness as a user calls it on a board that is one."""
 
@@ -60,6 +72,23 @@ class Twin:
 
     def harness(self, verb: str, board: str, *words: str, **more: str):
         return harness(*self.arguments(verb, board), *words, cwd=self.cwd, **self.environment, **more)
+
+    def run_testcases(self, text: str, board: str) -> dict[str, dict]:
+        """`harness run` of a test file of its own; the results by the tests' names."""
+        (self.cwd / "testcases").mkdir()
+        (self.cwd / "testcases/test_faults.py").write_text(text)
+        run_dir = self.cwd / "run"
+        words = [*self.arguments("run", board), "--suite", "testcases", "--out", run_dir]
+        subprocess.run(
+            [sys.executable, "-c", _ELSEWHERE, *map(str, words)],
+            cwd=self.cwd,
+            env={**os.environ, **self.environment},
+            stdin=subprocess.DEVNULL,
+            timeout=600,
+            check=False,
+        )
+        results = json.loads((run_dir / "results.json").read_text())["results"]
+        return {result["test"].rpartition("::")[2]: result for result in results}
 
     def switch(self, what: str, name: str = "uboot") -> str:
         """What the power switch answers when it is told `what`."""

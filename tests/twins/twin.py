@@ -243,6 +243,8 @@ class Line:
         while printed := self._machine.line.recv(4096):
             data = self._noise_out.damage(printed)
             self._trigger.see(printed)
+            if self._is_pulled:
+                continue
             with contextlib.suppress(OSError):
                 if self._client:
                     self._client.sendall(data.replace(b"\xff", b"\xff\xff"))
