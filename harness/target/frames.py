@@ -111,7 +111,7 @@ class InOrder:
 
     def take(self, frame: Frame) -> list[Frame]:
         """The frames that are next in order, now that `frame` is here."""
-        if frame.number >= self._next and len(self._held) < _MOST_HELD:
+        if frame.number == self._next or (frame.number > self._next and len(self._held) < _MOST_HELD):
             self._held[frame.number] = frame
         ready = []
         while self._next in self._held:

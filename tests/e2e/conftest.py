@@ -52,12 +52,16 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 # the harness, with the testcases that lie in the working directory
 _ELSEWHERE = """
+import resource
 from pathlib import Path
 import harness.layout
 harness.layout.PROJECT = Path.cwd()
 harness.layout.TESTCASES = Path.cwd() / "testcases"
 from harness.cli import main
-main()
+try:
+    main()
+finally:
+    Path("memory").write_text(str(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))  # KiB
 """
 
 
@@ -65,10 +69,10 @@ class Twin:
     """A running twin, and the harness as a user calls it on a board that is one."""
 
     def __init__(self, process: subprocess.Popen[str], environment: dict[str, str], build: Path, cwd: Path) -> None:
-        self.process, self.environment, self._build, self.cwd = process, environment, build, cwd
+        self.process, self.environment, self.build, self.cwd = process, environment, build, cwd
 
     def arguments(self, verb: str, board: str) -> list[str | Path]:
-        return [verb, "--build", self._build, "--board", board]
+        return [verb, "--build", self.build, "--board", board]
 
     def harness(self, verb: str, board: str, *words: str, **more: str):
         return harness(*self.arguments(verb, board), *words, cwd=self.cwd, **self.environment, **more)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 
 import pytest
 
@@ -18,7 +19,7 @@ boards:
   plain: {like: twin}
   reboots: {like: twin, cmdline: rdinit=/nowhere panic=1}
   login: {like: twin, cmdline: 'rdinit=/bin/dash -- -c "echo -n twin login: ; sleep 600"'}
-  dtb: {like: twin, boot: {dtb: other.dtb}, cmdline: panic=0, limits: {boot: 10}}
+  dtb: {like: twin, boot: {dtb: other.dtb, dtb_at: "0x60000000"}, cmdline: panic=0, limits: {boot: 10}}
 """
 
 TESTS = """
@@ -54,6 +55,7 @@ def test_a_run_goes_on_after_a_pulled_cable_a_hang_and_a_flood(twin):
     assert "one-cpu: bytes were lost or changed on the serial line" in told["test_2_loses_its_cable"][1]
     assert told["test_3_hangs"][0] == "CRASH"
     assert "hang: the kernel answers no more" in told["test_3_hangs"][1]
+    assert int((machine.cwd / "memory").read_text()) < 300 << 10
     assert not machine.is_on()
 
 
@@ -63,10 +65,28 @@ def test_a_run_goes_on_after_a_pulled_cable_a_hang_and_a_flood(twin):
         ("reboots", 1, "the kernel panicked at boot: Kernel panic - not syncing: VFS: Unable to mount root"),
         ("login", 3, r"login: expected the harness's own shell, but another system asks 'twin login:'; see whether"),
     ],
+    ids=["panics and reboots for ever", "login prompt"],
 )
 def test_a_kernel_that_does_not_come_up_is_told_before_the_limit(twin, board, code, told):
     machine = twin(boards=TWIN)
     done = machine.harness("boot", board, "--", "true")
     assert done.returncode == code, done.stderr
     assert re.search(told, done.stderr), done.stderr
+    assert not machine.is_on()
+
+
+def test_a_device_tree_of_another_machine(twin, tmp_path):
+    """The kernel dies before it has a console."""
+    machine = twin(boards=TWIN)
+    build = tmp_path / "build"
+    (build / "dtbs").mkdir(parents=True)
+    for path in machine.build.iterdir():
+        if path.name != "dtbs":
+            (build / path.name).symlink_to(path)
+    dump = f"virt,gic-version=3,dumpdtb={build / 'dtbs/other.dtb'}"
+    subprocess.run(["qemu-system-aarch64", "-M", dump, "-cpu", "cortex-a72"], check=True, capture_output=True)
+    machine.build = build
+    done = machine.harness("boot", "dtb", "--", "true")
+    assert done.returncode == 1, done.stderr
+    assert "it is broken, or dtb's boot.dtb is of another machine, or its console is another one" in done.stderr
     assert not machine.is_on()

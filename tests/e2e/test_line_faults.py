@@ -4,6 +4,16 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
+SHORT = """
+boards:
+  short:
+    console: {kind: telnet, host: "${TWIN_HOST}", port: 17341}
+    power: {kind: tasmota, host: "${TWIN_HOST}:17342"}
+    boot: {method: uboot, tftp_root: "${TWIN_TFTP}", load_seconds: 8}
+    limits: {boot: 120}
+"""
 LINES = "i=0; while [ $i -lt 300 ]; do echo line $i; echo log $i > /dev/kmsg; i=$((i+1)); done"
 WHOLE = [f"line {number}" for number in range(300)]
 
@@ -27,7 +37,35 @@ def test_a_line_that_becomes_noisy_costs_no_result(twin):
     assert all(re.search(rf"\] log {number}$", console, re.MULTILINE) for number in range(300))
 
 
-def test_a_cable_that_is_pulled_while_the_kernel_boots_and_in_the_middle_of_a_command_and_put_back(twin):
+def test_a_cable_that_is_pulled_while_the_kernel_boots_and_put_back(twin):
     machine = twin(fault="pulled", seconds=4, at="Booting Linux on")
     done = machine.harness("boot", "twin-uboot", "--", "echo up")
     assert (done.returncode, done.stdout) == (0, "up\n"), done.stderr
+
+
+def test_a_cable_that_is_pulled_during_a_command_and_put_back_costs_nothing_that_the_board_still_knows(twin):
+    machine = twin(fault="pulled", seconds=4, at="pull-it")
+    done = machine.harness("boot", "twin-uboot", "--", f"echo pull-it; {LINES}; sleep 8; exit 7")
+    assert (done.returncode, done.stdout.splitlines()) == (7, ["pull-it", *WHOLE]), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (
+            {"fault": "pulled", "seconds": 600, "at": "Booting Linux on"},
+            "the serial line was lost while the kernel booted, and did not come back; see its cable or console server",
+        ),
+        (
+            {"fault": "no-net", "at": "Loading: "},
+            "short: U-Boot: harness/.*-Image: the transfer did not end within 8 s; see whether the TFTP server",
+        ),
+    ],
+    ids=["serial", "network"],
+)
+def test_a_cable_that_stays_out(twin, options, told):
+    machine = twin(boards=SHORT, **options)
+    done = machine.harness("boot", "short", "--", "true")
+    assert done.returncode == 3, done.stderr
+    assert re.search(told, done.stderr), done.stderr
+    assert not machine.is_on()

@@ -117,6 +117,14 @@ def test_a_frame_that_the_target_has_no_longer_ends_the_shells_with_the_reason(f
     assert not far_end.consoles[KERNEL].closed
 
 
+def test_a_frame_that_never_comes_whole_ends_the_shells_with_the_reason(far_end, monkeypatch):
+    monkeypatch.setattr("harness.target.serialmux._ASK_AGAIN", 0.01)
+    far_end.frame("C", "lost")
+    far_end.says(said("!ready"), far_end.frame("C", "next"))
+    assert far_end.consoles[COMMANDS].wait_closed(5.0)
+    assert "frame 1 30 times in a row; see its cable and ground" in far_end.mux.lost
+
+
 def test_a_line_that_was_lost_and_is_back_costs_nothing_where_the_target_still_has_it_all(far_end):
     far_end.says(said("!ready"))
     assert far_end.mux.ready.wait(5.0)
