@@ -119,6 +119,12 @@ class InOrder:
             self._next += 1
         return ready
 
+    def rest(self) -> list[Frame]:
+        """What waits behind a missing frame, when that is waited for no longer."""
+        waiting = [self._held[number] for number in sorted(self._held)]
+        self._held.clear()
+        return waiting
+
     def missing(self, last: int = 0) -> list[int]:
         """Numbers that did not come, though a later one did, or the target says that it has sent `last`."""
         end = max([last + 1, *self._held]) if self._held or last else self._next

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 
 import pytest
+
+from .conftest import TWINS
 
 SHORT = """
 boards:
@@ -69,3 +73,12 @@ def test_a_cable_that_stays_out(twin, options, told):
     assert done.returncode == 3, done.stderr
     assert re.search(told, done.stderr), done.stderr
     assert not machine.is_on()
+
+
+def test_verdicts_stay_the_same_while_the_kernel_logs(_u_boot, build, tmp_path):
+    """The ten repetitions of the whole set are repeat.py's own business."""
+    words = ["--build", build, "--repetitions", "2", "--out", tmp_path / "out", "--keyword", "test_calls and filter"]
+    done = subprocess.run([sys.executable, TWINS / "repeat.py", *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.findall(r"^[12]: 3 PASS; [1-9]\d+ lines logged", done.stdout, re.MULTILINE), done.stdout
+    assert "3 tests, 2 repetitions, 0 with a verdict that differs" in done.stdout

@@ -114,7 +114,9 @@ def test_a_frame_that_the_target_has_no_longer_ends_the_shells_with_the_reason(f
     assert far_end.mux.lost.startswith(
         "b: bytes were lost or changed on the serial line, more than the target can send"
     )
-    assert not far_end.consoles[KERNEL].closed
+    held, later = (far_end.frame("K", f"[    1.000000] {text}") for text in ("held", "later"))
+    far_end.says(held, later)
+    assert far_end.consoles[KERNEL].expect(r"held\n.*later\n", timeout=5.0)
 
 
 def test_a_frame_that_never_comes_whole_ends_the_shells_with_the_reason(far_end, monkeypatch):
