@@ -64,6 +64,7 @@ class FakeTarget:
         self.console = Console(SocketTransport(ours), log=None, name="fake")
         self.last_word = time.monotonic()
         self.went_down = went_down
+        self.line_lost = ""  # why nobody can tell whether it lives
         self.commands: list[str] = []
         self.closed = False
         self.diagnosed = 0
@@ -116,6 +117,8 @@ class FakeTarget:
         return self._connected
 
     def is_alive(self, *, timeout: float) -> bool:
+        if self.line_lost:
+            raise TargetLost(self.line_lost)
         return self._alive
 
     def diagnose(self) -> None:

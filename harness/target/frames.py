@@ -111,13 +111,19 @@ class InOrder:
 
     def take(self, frame: Frame) -> list[Frame]:
         """The frames that are next in order, now that `frame` is here."""
-        if frame.number >= self._next and len(self._held) < _MOST_HELD:
+        if frame.number == self._next or (frame.number > self._next and len(self._held) < _MOST_HELD):
             self._held[frame.number] = frame
         ready = []
         while self._next in self._held:
             ready.append(self._held.pop(self._next))
             self._next += 1
         return ready
+
+    def rest(self) -> list[Frame]:
+        """What waits behind a missing frame, when that is waited for no longer."""
+        waiting = [self._held[number] for number in sorted(self._held)]
+        self._held.clear()
+        return waiting
 
     def missing(self, last: int = 0) -> list[int]:
         """Numbers that did not come, though a later one did, or the target says that it has sent `last`."""

@@ -28,11 +28,12 @@ from .reconnect import ReconnectingTransport
 from .serialmux import AUX, COMMANDS, KERNEL, SerialMux
 from .shell import Shell
 from .ssh import SshHost
-from .uboot import Load, NotStopped, Uboot
+from .uboot import LOGIN, Load, NotStopped, Uboot
 
 _TRIES = 2  # power-ons until autoboot is caught
 _LAST_LINES = 40
 _CATCH_UP = 5.0
+_HANDED_OVER = 0.5  # seconds for U-Boot's own last words
 _INIT = "rdinit=/harness/board-init"
 
 
@@ -203,7 +204,7 @@ def _boot(board: Board, media: Media, *, logs: Path, say: Say) -> BoardTarget:
             for name in (COMMANDS, AUX)
         }
         consoles += [shell.console for shell in shells.values()]
-        _wait_until_up(board, mux, console, shells[COMMANDS], since=kernel_started)
+        _wait_until_up(board, mux, line, console, shells[COMMANDS], since=kernel_started)
         net = _network(board, shells[COMMANDS], say)
     except BaseException:
         _end(board, switch, guard, mux, consoles)
@@ -353,7 +354,9 @@ def _start_kernel(uboot: Uboot, spec: UbootBoot, files: _Files, board: Board) ->
     uboot.boot(kernel, f"{root}:{size:x}", fdt, arguments=_arguments(board))
 
 
-def _wait_until_up(board: Board, mux: SerialMux, console: Console, shell: Shell, *, since: float) -> None:
+def _wait_until_up(
+    board: Board, mux: SerialMux, line: Console, console: Console, shell: Shell, *, since: float
+) -> None:
     """Wait for the far end of the line's channels, and for the shell behind it."""
     over = threading.Event()  # something decided: up, panicked, started anew
 
@@ -365,26 +368,48 @@ def _wait_until_up(board: Board, mux: SerialMux, console: Console, shell: Shell,
     deadline = since + board.limits.boot
     try:
         while not mux.ready.wait(0.05):
+            login = LOGIN.search("".join(line.tail(1)))  # it ends no line
+            if login:
+                raise _another_system(board, login[0], line)
             if over.is_set() or console.closed or time.monotonic() > deadline:
-                raise _boot_failure(board, console)
+                raise _boot_failure(board, console, started=since)
         answer = shell.run(":", timeout=max(1.0, deadline - time.monotonic()))
         assert answer.ok
     except (TargetLost, CommandTimeout):
-        raise _boot_failure(board, console) from None
+        raise _boot_failure(board, console, started=since) from None
     finally:
         stop()
 
 
-def _boot_failure(board: Board, console: Console) -> InfraError | KernelError:
+def _another_system(board: Board, prompt: str, line: Console) -> InfraError:
+    return InfraError(
+        f"{board.name}: expected the harness's own shell, but another system asks {prompt.strip()!r}; see whether "
+        "cmdline names a root or an init of its own (root=, init=, rdinit=)",
+        details=line.tail(_LAST_LINES),
+    )
+
+
+def _boot_failure(board: Board, console: Console, *, started: float) -> InfraError | KernelError:
     tail = console.tail(_LAST_LINES)
     reason = panic_reason(tail)
     if reason:
         return BootError(f"the kernel panicked at boot: {reason}", details=tail)
     if console.closed:
-        return InfraError(f"{board.name}: the serial line was lost while the kernel booted", details=tail)
+        return InfraError(
+            f"{board.name}: the serial line was lost while the kernel booted, and did not come back; see its cable or "
+            "console server",
+            details=tail,
+        )
     if any(line.startswith("U-Boot ") for line in tail):
         return BootError("the board reset while booting; the last console lines follow", details=tail)
     quiet = time.monotonic() - console.last_activity
+    if console.last_activity < started + _HANDED_OVER:
+        # a broken kernel and one that is told of another machine look alike from here
+        return BootError(
+            f"the kernel said nothing in {quiet:.0f} s after U-Boot had started it: it is broken, or {board.name}"
+            "'s boot.dtb is of another machine, or its console is another one (console= in cmdline)",
+            details=tail,
+        )
     return BootError(
         f"no shell within {board.limits.boot:.0f} s (console silent for {quiet:.0f} s); the last console lines follow",
         details=tail,

@@ -173,7 +173,8 @@ class SerialMux:
         if frame.channel == PROTOCOL:
             self._protocol(frame.text)
         elif frame.number:
-            for ordered in self._order.take(frame):
+            # once something is lost for good only the kernel's log matters, and that as far as it comes
+            for ordered in [*self._order.rest(), frame] if self.lost else self._order.take(frame):
                 self._hand_on(ordered)
             self._asker.came(self._order.missing())
         else:

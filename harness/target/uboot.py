@@ -16,7 +16,11 @@ from .console import Console
 _COMMAND_LIMIT = 10.0
 _NETWORK_LIMIT = 60.0
 _KEY_INTERVAL = 0.2  # seconds without the prompt after which the keys are sent again
+_ECHO_LIMIT = 2.0
+_TYPING_TRIES = 5
 _LONGEST_COMMAND = 480  # characters; CONFIG_SYS_CBSIZE is 512 in many a configuration
+
+LOGIN = re.compile(r"\S* ?login: *$")  # what a system says that waits for a user
 
 # What U-Boot says when something went wrong, and what it means. Checked in this order, on the output of one command.
 _COMPLAINTS = (
@@ -47,6 +51,10 @@ _COMPLAINTS = (
 
 class NotStopped(InfraError):
     """U-Boot is there, but did not take what it was sent: it went on to boot by itself, or hears nothing."""
+
+
+class NotFinished(InfraError):
+    """A command did not come back in time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,23 +116,33 @@ class Uboot:
 
     def _learn_prompt(self) -> None:
         """The prompt is what stands before an echoed command and again after its output."""
-        token = secrets.token_hex(4)
-        self._line.send(b"\x03\r")  # ends a line that our keys began
-        self._line.send(f"echo {token}\r".encode())
-        # in two steps: pexpect matches as early as it can, before the second prompt is whole
-        echoed = self._line.expect(rf"[\r\n](?P<prompt>[^\r\n]{{1,40}}?)echo {token}\s+{token}\r?\n", timeout=5.0)
-        if not echoed or not self._line.expect(re.escape(echoed["prompt"]), timeout=5.0):
-            self._check_line()
-            raise NotStopped(
-                f"{self._place}: U-Boot does not answer at its prompt; see whether TX is connected, whether the line "
-                "is noisy or what is sent too fast (console.slow_send_ms)",
-                details=self._line.tail(8),
+        for _ in range(_TYPING_TRIES):
+            token = secrets.token_hex(4)
+            self._line.send(b"\x03\r")  # ends a line that our keys began
+            self._line.send(f"echo {token}\r".encode())
+            # in two steps: pexpect matches as early as it can, before the second prompt is whole
+            echoed = self._line.expect(
+                rf"[\r\n](?P<prompt>[^\r\n]{{1,40}}?)echo {token}\s+{token}\r?\n", timeout=_ECHO_LIMIT
             )
-        self._prompt = echoed["prompt"]
+            if echoed and self._line.expect(re.escape(echoed["prompt"]), timeout=_ECHO_LIMIT):
+                self._prompt = echoed["prompt"]
+                return
+            self._check_line()
+        raise NotStopped(
+            f"{self._place}: U-Boot does not answer at its prompt; see whether TX is connected, whether the line "
+            "is noisy or what is sent too fast (console.slow_send_ms)",
+            details=self._line.tail(8),
+        )
 
     def _nothing_seen(self) -> InfraError:
         seconds = f"{self._spec.uboot_seconds:.0f} s"
         tail = self._line.tail(8)
+        if any(LOGIN.search(line) for line in tail):
+            return InfraError(
+                f"{self._place}: expected U-Boot on the console within {seconds}, but a system is there that wants a "
+                "login; see whether the board's firmware starts U-Boot",
+                details=tail,
+            )
         if tail:
             return InfraError(
                 f"{self._place}: expected U-Boot on the console within {seconds}, it never showed; the last lines "
@@ -146,18 +164,34 @@ class Uboot:
         """Run one command; its output. Raises InfraError where U-Boot complains or does not come back."""
         if len(text) > _LONGEST_COMMAND:
             raise InfraError(f"{self._place}: too long for U-Boot ({len(text)} characters): {text[:60]}…")
-        self._line.send(f"{text}\r".encode())
+        self._type(text)
+        self._line.send(b"\r")
         found = self._line.expect(rf"(?s)(?P<output>.*?)[\r\n]{re.escape(self._prompt)}", timeout=timeout)
         if not found:
             self._check_line()
             output = "\n".join(self._line.tail(8))
             self._complain(text, output)
-            raise InfraError(
+            raise NotFinished(
                 f"{self._place}: U-Boot did not finish `{text}` within {timeout:.0f} s", details=self._line.tail(8)
             )
         output = found["output"].replace("\r", "")
         self._complain(text, output)
         return output.partition("\n")[2]
+
+    def _type(self, text: str) -> None:
+        """Type `text` at the prompt, and see by the echo that U-Boot has read just that: before it is run."""
+        for _ in range(_TYPING_TRIES):
+            self._line.send(text.encode())
+            if self._line.expect(rf"\A{re.escape(text)}", timeout=_ECHO_LIMIT):
+                return
+            self._check_line()
+            self._line.send(b"\x03")
+            self._line.expect(rf"[\r\n]{re.escape(self._prompt)}", timeout=_ECHO_LIMIT)
+        raise InfraError(
+            f"{self._place}: U-Boot does not read `{text}` as it was typed, {_TYPING_TRIES} times in a row; the serial "
+            "line loses or changes bytes: see its cable and ground, console.baud and console.slow_send_ms",
+            details=self._line.tail(8),
+        )
 
     def _complain(self, command: str, output: str) -> None:
         for pattern, meaning in _COMPLAINTS:
@@ -189,7 +223,15 @@ class Uboot:
     def load(self, file: Load) -> str:
         """Load a file over TFTP; the address that it came to lie at, as U-Boot takes it."""
         address = self._address(file)
-        output = self.command(f"tftpboot {address} {file.name}", timeout=self._spec.load_seconds)
+        try:
+            output = self.command(f"tftpboot {address} {file.name}", timeout=self._spec.load_seconds)
+        except NotFinished as error:
+            raise InfraError(
+                f"{self._place}: U-Boot: {file.name}: the transfer did not end within {self._spec.load_seconds:.0f} s; "
+                "see whether the TFTP server still runs and the network cable is in; where it is only slow, raise "
+                "boot.load_seconds",
+                details=error.details,
+            ) from None
         found = re.search(r"Bytes transferred = (\d+)", output)
         if not found or int(found[1]) != file.size:
             finding = f"{found[1]} came" if found else "no such message"
@@ -206,12 +248,20 @@ class Uboot:
         """`text` where it is an address, else the value of U-Boot's variable of that name."""
         if re.fullmatch(r"(?:0x)?[0-9a-fA-F]*[0-9][0-9a-fA-F]*", text):
             return text
-        found = re.search(rf"^{re.escape(text)}=(\S+)", self.command(f"printenv {text}"), re.MULTILINE)
-        if not found:
+        told: str | None = ""
+        for _ in range(_TYPING_TRIES):  # until it is told the same twice: nothing else proves an answer of U-Boot's
+            before, told = told, self._variable(text)
+            if told == before:
+                break
+        if not told or told != before:
             raise InfraError(
                 f"{self._place}: U-Boot has no variable {text}; set {key} to an address, or to a variable it has"
             )
-        return found[1]
+        return told
+
+    def _variable(self, name: str) -> str | None:
+        found = re.search(rf"^{re.escape(name)}=(\S+)", self.command(f"printenv {name}"), re.MULTILINE)
+        return found[1] if found else None
 
     def boot(self, kernel: str, ramdisk: str, fdt: str, *, arguments: str) -> None:
         """Start the kernel. `ramdisk` is address:size in hex. Returns when U-Boot hands over.
@@ -219,7 +269,8 @@ class Uboot:
         Raises InfraError where U-Boot does not get so far."""
         self._set_long("bootargs", arguments)
         command = f"booti {kernel} {ramdisk} {fdt}"
-        self._line.send(f"{command}\r".encode())
+        self._type(command)
+        self._line.send(b"\r")
         # some print nothing at the end, so the kernel's own first words count too
         found = self._line.expect(
             rf"(?s).*?(?:Starting kernel|Booting Linux|EFI stub|(?P<prompt>[\r\n]{re.escape(self._prompt)}$))",

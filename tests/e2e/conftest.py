@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -49,17 +50,49 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Path(done.stdout.strip())
 
 
+# the harness, with the testcases that lie in the working directory
+_ELSEWHERE = """
+import resource
+from pathlib import Path
+import harness.layout
+harness.layout.PROJECT = Path.cwd()
+harness.layout.TESTCASES = Path.cwd() / "testcases"
+from harness.cli import main
+try:
+    main()
+finally:
+    Path("memory").write_text(str(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))  # KiB
+"""
+
+
 class Twin:
     """A running twin, and the harness as a user calls it on a board that is one."""
 
     def __init__(self, process: subprocess.Popen[str], environment: dict[str, str], build: Path, cwd: Path) -> None:
-        self.process, self.environment, self._build, self.cwd = process, environment, build, cwd
+        self.process, self.environment, self.build, self.cwd = process, environment, build, cwd
 
     def arguments(self, verb: str, board: str) -> list[str | Path]:
-        return [verb, "--build", self._build, "--board", board]
+        return [verb, "--build", self.build, "--board", board]
 
     def harness(self, verb: str, board: str, *words: str, **more: str):
         return harness(*self.arguments(verb, board), *words, cwd=self.cwd, **self.environment, **more)
+
+    def run_testcases(self, text: str, board: str) -> dict[str, dict]:
+        """`harness run` of a test file of its own; the results by the tests' names."""
+        (self.cwd / "testcases").mkdir()
+        (self.cwd / "testcases/test_faults.py").write_text(text)
+        run_dir = self.cwd / "run"
+        words = [*self.arguments("run", board), "--suite", "testcases", "--out", run_dir]
+        subprocess.run(
+            [sys.executable, "-c", _ELSEWHERE, *map(str, words)],
+            cwd=self.cwd,
+            env={**os.environ, **self.environment},
+            stdin=subprocess.DEVNULL,
+            timeout=600,
+            check=False,
+        )
+        results = json.loads((run_dir / "results.json").read_text())["results"]
+        return {result["test"].rpartition("::")[2]: result for result in results}
 
     def switch(self, what: str, name: str = "uboot") -> str:
         """What the power switch answers when it is told `what`."""
@@ -78,14 +111,15 @@ def _u_boot() -> None:
 
 @pytest.fixture
 def twin(_u_boot: None, build: Path, tmp_path: Path) -> Iterator[Callable[..., Twin]]:
-    """Starts a twin with a fault; ends it after the test."""
+    """Starts a twin with a fault, and what twin.py's command line says more of it; ends it after the test."""
     started: list[subprocess.Popen[str]] = []
 
-    def start(name: str = "uboot", *, fault: str = "none", boards: str = "", system: Path | None = None) -> Twin:
+    def start(name: str = "uboot", *, fault: str = "none", boards: str = "", **options: object) -> Twin:
         (tmp_path / "tftp").mkdir()
         (tmp_path / "other").mkdir()
         words = [TWIN, "serve", name, "--host", "auto", "--tftp", tmp_path / "tftp", "--fault", fault]
-        words += ["--pty", tmp_path / "tty", *(["--system", system] if system else [])]
+        words += ["--pty", tmp_path / "tty"]
+        words += [word for key, value in options.items() for word in (f"--{key}", str(value))]
         process = subprocess.Popen([sys.executable, *words], stdout=subprocess.PIPE, text=True)
         started.append(process)
         assert process.stdout
@@ -102,7 +136,7 @@ def twin(_u_boot: None, build: Path, tmp_path: Path) -> Iterator[Callable[..., T
             "TWIN_TFTP": str(tmp_path / "tftp"),
             "TWIN_TTY": str(tmp_path / "tty"),
             "TWIN_PASSWORD": "twin",
-            "TWIN_KEY": str(system / "key") if system else "",
+            "TWIN_KEY": f"{options.get('system', '')}/key",
             "XDG_STATE_HOME": str(tmp_path / "state"),
             "OTHER": str(tmp_path / "other"),
         }

@@ -8,6 +8,10 @@ the harness, and the harness nothing of it.
 NAME gives the twin its ports: the serial line as a console server has it (telnet), and a power switch that speaks HTTP,
 as Tasmota does. With --pty FILE the line is a serial device too: FILE becomes a link to it.
 
+Faults: no-power, stuck-on: the switch does nothing, or never switches off. deaf, deaf-once: what is typed gets lost,
+always or until the second power-on. These begin at once or, with --at TEXT, when the machine has printed TEXT: noise:
+one byte in --every is lost or changed; pulled: the serial cable is out for --seconds; no-net: the network cable is out.
+
 It is at $TWIN_HOST, which is 127.0.0.1 where nothing else is said. With `auto` (or --host auto) it takes a free address
 out of 127.0.0.0/8, all of which is loopback, and tells it in its first line: so any number of twins with the same ports
 live side by side.
@@ -34,6 +38,8 @@ import tty
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 # name → ports of the serial line, of the power switch, and the one that leads to its SSH server; boards.yaml beside
@@ -45,8 +51,19 @@ PORTS = {
     "server": (17347, 17348, 17357),
 }
 U_BOOT = "/usr/lib/u-boot/qemu_arm64/u-boot.bin"
-FAULTS = ("none", "stuck-on", "no-power", "deaf-once", "deaf")
+FAULTS = ("none", "stuck-on", "no-power", "deaf-once", "deaf", "noise", "pulled", "no-net")
 IAC, BRK = 255, 243
+
+
+@dataclass(frozen=True)
+class Faults:
+    """What the command line says of faults."""
+
+    kind: str
+    at: str
+    every: int
+    seconds: float
+    seed: int
 
 
 class Machine:
@@ -58,6 +75,7 @@ class Machine:
         self._system = system
         port = PORTS[name][2]
         self._forward = f",hostfwd=tcp:{address}:{port}-:22" if port else ""
+        self._monitor, self._monitor_end = socket.socketpair()
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
         self.power_ons = 0
@@ -77,7 +95,7 @@ class Machine:
                 return
             self.power_ons += 1
             # not this thread's child, which would end with it: see Starter
-            self._process = STARTER.start(self._command(), self._end.fileno(), self._log)
+            self._process = STARTER.start(self._command(), (self._end.fileno(), self._monitor_end.fileno()), self._log)
 
     def off(self, *, really: bool = False) -> None:
         if self._fault == "stuck-on" and not really:
@@ -87,6 +105,9 @@ class Machine:
                 self._process.kill()
                 self._process.wait()
 
+    def pull_network(self) -> None:
+        self._monitor.sendall(b"set_link net off\n")
+
     def _command(self) -> list[str]:
         fd = self._end.fileno()
         return [
@@ -95,6 +116,7 @@ class Machine:
             *("-smp", "2", "-m", "1536", *self._system),
             # telnet: a break on the line is one, as on a serial line
             *("-chardev", f"socket,id=line,fd={fd}", "-serial", "chardev:line"),
+            *("-chardev", f"socket,id=monitor,fd={self._monitor_end.fileno()}", "-mon", "chardev=monitor"),
             *("-netdev", f"user,id=net,restrict=on,tftp={self._tftp}{self._forward}"),
             *("-device", "virtio-net-pci,netdev=net,romfile=", "-device", "virtio-rng-pci"),
         ]
@@ -107,11 +129,11 @@ class Starter:
     def __init__(self) -> None:
         self._asked = threading.Event()
         self._done = threading.Event()
-        self._job: tuple[list[str], int, Path] | None = None
+        self._job: tuple[list[str], tuple[int, ...], Path] | None = None
         self._started: subprocess.Popen[bytes] | None = None
 
-    def start(self, command: list[str], fd: int, log: Path) -> subprocess.Popen[bytes]:
-        self._job = (command, fd, log)
+    def start(self, command: list[str], fds: tuple[int, ...], log: Path) -> subprocess.Popen[bytes]:
+        self._job = (command, fds, log)
         self._done.clear()
         self._asked.set()
         self._done.wait()
@@ -123,10 +145,10 @@ class Starter:
             self._asked.wait()
             self._asked.clear()
             assert self._job
-            command, fd, log = self._job
+            command, fds, log = self._job
             with log.open("ab") as output:
                 self._started = subprocess.Popen(
-                    command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, pass_fds=(fd,)
+                    command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, pass_fds=fds
                 )
             self._done.set()
 
@@ -134,14 +156,60 @@ class Starter:
 STARTER = Starter()
 
 
+class Trigger:
+    """Tells when a fault begins: as soon as the machine has printed `text`, once."""
+
+    def __init__(self, text: str, begin: Callable[[], None]) -> None:
+        self._text, self._begin = text.encode(), begin
+        self._tail = b""
+        if not text:
+            self._tell()
+
+    def see(self, data: bytes) -> None:
+        if not self._text:
+            return
+        self._tail += data
+        if self._text in self._tail:
+            self._tell()
+        self._tail = self._tail[-len(self._text) :]
+
+    def _tell(self) -> None:
+        self._text = b""
+        self._begin()
+
+
+class Noise:
+    """Loses or changes one byte in so many, by a seeded chance."""
+
+    def __init__(self, every: int, *, seed: int) -> None:
+        self._chance = random.Random(seed)
+        self._every = every
+        self.begun = False
+
+    def damage(self, data: bytes) -> bytes:
+        if not self.begun or all(self._chance.random() * self._every >= 1 for _ in data):
+            return data
+        damaged = bytearray(data)
+        place = self._chance.randrange(len(damaged))
+        if self._chance.random() < 0.5:
+            del damaged[place]
+        else:
+            damaged[place] ^= 1 << self._chance.randrange(8)
+        return bytes(damaged)
+
+
 class Line:
     """The far end of the cable: hands the machine's bytes to whoever is connected, and theirs to it."""
 
-    def __init__(self, machine: Machine, listener: socket.socket) -> None:
+    def __init__(self, machine: Machine, listener: socket.socket, faults: Faults) -> None:
         self._machine = machine
+        self._faults = faults
+        self._noise_out, self._noise_in = (Noise(faults.every, seed=seed) for seed in (faults.seed, faults.seed + 1))
+        self._trigger = Trigger(faults.at, self._begin)
         self._listener = listener
         self._client: socket.socket | None = None
         self._pty: int | None = None
+        self._pulled_until = 0.0
 
     def make_pty(self, link: Path) -> None:
         master, slave = pty.openpty()
@@ -151,21 +219,41 @@ class Line:
         os.close(slave)  # the harness looks who has the device open
         self._pty = master
 
+    def _begin(self) -> None:
+        """What was waited for has been printed."""
+        if self._faults.kind == "noise":
+            self._noise_out.begun = self._noise_in.begun = True
+        if self._faults.kind == "no-net":
+            self._machine.pull_network()
+        if self._faults.kind == "pulled":
+            self._pulled_until = time.monotonic() + self._faults.seconds
+            if self._client:
+                self._client.shutdown(socket.SHUT_RDWR)
+
+    @property
+    def _is_pulled(self) -> bool:
+        return time.monotonic() < self._pulled_until
+
     def serve(self) -> None:
         threading.Thread(target=self._pump_out, daemon=True).start()
         if self._pty is not None:
             threading.Thread(target=self._pump_pty, daemon=True).start()
         while True:
             client, _ = self._listener.accept()
-            if self._client:
-                client.sendall(b"twin: the console is in use\r\n")
+            if self._client or self._is_pulled:
+                with contextlib.suppress(OSError):
+                    client.sendall(b"" if self._is_pulled else b"twin: the console is in use\r\n")
                 client.close()
                 continue
             self._client = client
             threading.Thread(target=self._pump_in, args=(client,), daemon=True).start()
 
     def _pump_out(self) -> None:
-        while data := self._machine.line.recv(4096):
+        while printed := self._machine.line.recv(4096):
+            data = self._noise_out.damage(printed)
+            self._trigger.see(printed)
+            if self._is_pulled:
+                continue
             with contextlib.suppress(OSError):
                 if self._client:
                     self._client.sendall(data.replace(b"\xff", b"\xff\xff"))
@@ -192,7 +280,7 @@ class Line:
 
     def _type(self, data: bytes) -> None:
         if self._machine.is_on and not self._machine.is_deaf:
-            self._machine.line.sendall(data)
+            self._machine.line.sendall(self._noise_in.damage(data))
 
 
 def switch_handler(machine: Machine) -> type[http.server.BaseHTTPRequestHandler]:
@@ -239,7 +327,7 @@ def listen(host: str, port: int) -> socket.socket:
                 raise SystemExit(f"twin: {host}:{port}: {error.strerror}") from None
 
 
-def serve(name: str, machine: Machine, listener: socket.socket, *, pty_link: Path | None) -> None:
+def serve(name: str, machine: Machine, listener: socket.socket, faults: Faults, *, pty_link: Path | None) -> None:
     """Be the board until a signal comes."""
     libc = ctypes.CDLL(None)
     libc.prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG: end with who started us
@@ -251,7 +339,7 @@ def serve(name: str, machine: Machine, listener: socket.socket, *, pty_link: Pat
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, end)
     address = listener.getsockname()[0]
-    line = Line(machine, listener)
+    line = Line(machine, listener, faults)
     if pty_link:
         line.make_pty(pty_link)
     switch = http.server.ThreadingHTTPServer((address, power_port), switch_handler(machine))
@@ -283,6 +371,10 @@ def main() -> int:
     parser.add_argument("--pty", type=Path)
     parser.add_argument("--system", type=Path, metavar="DIR", help="instead of U-Boot: Image and initrd in it")
     parser.add_argument("--fault", choices=FAULTS, default="none")
+    parser.add_argument("--at", default="", metavar="TEXT")
+    parser.add_argument("--every", type=int, default=10_000)
+    parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--host", default=os.environ.get("TWIN_HOST", "127.0.0.1"))
     given = parser.parse_args()
     if given.what != "serve":
@@ -298,7 +390,8 @@ def main() -> int:
         fault=given.fault,
         system=["-bios", U_BOOT] if given.system is None else own_system(given.system),
     )
-    serve(given.name, machine, listener, pty_link=given.pty)
+    faults = Faults(given.fault, given.at, given.every, given.seconds, given.seed)
+    serve(given.name, machine, listener, faults, pty_link=given.pty)
     return 0
 
 

@@ -26,6 +26,7 @@ class ScriptedUboot:
         self.commands: list[str] = []
         self._answers = {r"echo (\w+)": r"\1" + "\r\n", **(answers or {})}
         self._prompt, self._stops = prompt, stops
+        self.hangs_at = ""  # a command that does not end
         self._at_prompt = banner.endswith(prompt)
         self._say(banner)
         self._thread = threading.Thread(target=self._serve, daemon=True)
@@ -55,6 +56,8 @@ class ScriptedUboot:
             if key == "\x03":
                 line = ""
                 self._say(f"<INTERRUPT>\r\n{self._prompt}")
+            elif key == "\r" and self.hangs_at and line.startswith(self.hangs_at):
+                self._say("\r\nLoading: ####T T T ")
             elif key == "\r":
                 self._say(f"\r\n{self._answer(line.strip())}{self._prompt}")
                 line = ""

@@ -131,6 +131,14 @@ def test_what_is_missing():
     assert (order.missing(), order.missing(6), order.missing(7)) == ([], [], [7])
 
 
+def test_what_waits_behind_a_missing_frame_is_bounded_and_what_found_no_room_is_missing():
+    order = InOrder()
+    for number in range(2, 5001):
+        assert order.take(Frame(COMMANDS, b"", number=number)) == []
+    assert len(order.take(Frame(COMMANDS, b"", number=1))) == 4097
+    assert order.missing(5000) == list(range(4098, 5001))
+
+
 def kernel_lines(*frames: Frame) -> list[bytes]:
     lines = KernelLines()
     return [line for frame in frames for line in lines.take(frame)]

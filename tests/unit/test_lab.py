@@ -132,6 +132,16 @@ def test_over_its_limit_on_a_dead_kernel_is_a_crash(make_lab):
     assert stopped.fault.kind is FaultKind.SILENCE
 
 
+@pytest.mark.parametrize("steps", [[HANG], [OOPS, HANG]], ids=["", "after an oops"])
+def test_over_its_limit_while_the_line_is_broken_is_an_error_unless_the_kernel_said_why(make_lab, steps):
+    target = FakeTarget(lambda command: steps if command == "test" else [])
+    target.line_lost = "b: bytes were lost on the serial line"
+    stopped = _stopped(make_lab(target), timeout=0.1)
+    expected = Verdict.CRASH if OOPS in steps else Verdict.ERROR
+    assert stopped.verdict is expected
+    assert OOPS in steps or stopped.reason == target.line_lost
+
+
 def test_silence_is_noticed_long_before_the_limit(make_lab):
     lab = make_lab(FakeTarget(lambda command: [HANG] if command == "test" else [], alive=False), silence=0.2)
     started = time.monotonic()

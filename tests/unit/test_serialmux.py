@@ -114,7 +114,17 @@ def test_a_frame_that_the_target_has_no_longer_ends_the_shells_with_the_reason(f
     assert far_end.mux.lost.startswith(
         "b: bytes were lost or changed on the serial line, more than the target can send"
     )
-    assert not far_end.consoles[KERNEL].closed
+    held, later = (far_end.frame("K", f"[    1.000000] {text}") for text in ("held", "later"))
+    far_end.says(held, later)
+    assert far_end.consoles[KERNEL].expect(r"held\n.*later\n", timeout=5.0)
+
+
+def test_a_frame_that_never_comes_whole_ends_the_shells_with_the_reason(far_end, monkeypatch):
+    monkeypatch.setattr("harness.target.serialmux._ASK_AGAIN", 0.01)
+    far_end.frame("C", "lost")
+    far_end.says(said("!ready"), far_end.frame("C", "next"))
+    assert far_end.consoles[COMMANDS].wait_closed(5.0)
+    assert "frame 1 30 times in a row; see its cable and ground" in far_end.mux.lost
 
 
 def test_a_line_that_was_lost_and_is_back_costs_nothing_where_the_target_still_has_it_all(far_end):

@@ -58,6 +58,65 @@ def test_other_words_and_keys_stop_autoboot(talk):
     assert far.commands
 
 
+class Noisy:
+    """Our side of a line that damages what is typed: each of `damages` once."""
+
+    def __init__(self, line, damages):
+        self._line, self._damages = line, list(damages)
+
+    def send(self, data):
+        for damage in self._damages:
+            if damage[0] in data:
+                self._damages.remove(damage)
+                data = data.replace(*damage)
+                break
+        self._line.send(data)
+
+    def __getattr__(self, name):
+        return getattr(self._line, name)
+
+
+def test_a_command_that_arrives_damaged_is_not_run_but_typed_again(talk):
+    _, far = talk()
+    damages = [(b"setenv", b"s\x01tenv"), (b"bootargs", b"botargs"), (b"bootargs", b"xbootargs")]
+    uboot = Uboot(Noisy(far.console, damages), UbootBoot(tftp_root="/t", uboot_seconds=3.0), place="b")
+    uboot.stop()
+    assert uboot.command("setenv bootargs 'x'") == ""
+    assert far.commands[1:] == ["setenv bootargs 'x'"]
+
+
+def test_a_line_on_which_no_command_arrives_whole(talk):
+    _, far = talk()
+    uboot = Uboot(Noisy(far.console, [(b"usb", b"usx")] * 9), UbootBoot(tftp_root="/t", uboot_seconds=3.0), place="b")
+    uboot.stop()
+    with pytest.raises(InfraError, match=r"b: U-Boot does not read `usb start` as it was typed, 5 times in a row"):
+        uboot.command("usb start")
+    assert len(far.commands) == 1
+
+
+def test_an_answer_that_changes_is_asked_for_until_it_comes_twice(talk):
+    uboot, _ = stopped(talk)
+    answers = iter(["0x40400000", "0x40500000", "0x40400000", "0x40400000"])
+    uboot.command = lambda _text, **_limit: f"kernel_addr_r={next(answers)}\n"
+    assert uboot.value("kernel_addr_r", key="boot.kernel_at") == "0x40400000"
+    assert not list(answers)
+
+
+def test_a_transfer_that_stalls(talk):
+    uboot, far = stopped(talk, spec=UbootBoot(tftp_root="/t", uboot_seconds=3.0, load_seconds=0.3))
+    far.hangs_at = "tftpboot"
+    with pytest.raises(InfraError, match=r"harness/Image: the transfer did not end within 0 s; see whether the TFTP"):
+        uboot.load(FILE)
+
+
+def test_a_system_that_asks_for_a_login_where_uboot_was_expected(talk):
+    uboot, _ = talk(
+        banner="Debian GNU/Linux 12 pi ttyS0\r\n\r\npi login: ", spec=UbootBoot(tftp_root="/t", uboot_seconds=0.3)
+    )
+    with pytest.raises(InfraError, match="wants a login; see whether the board's firmware starts U-Boot"):
+        uboot.stop()
+
+
 def test_loading(talk):
     uboot, far = stopped(talk)
     uboot.network()
