@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import signal
@@ -34,9 +35,13 @@ from harness.request import (
     boards_in,
     booter,
     build_for,
+    command_line,
+    had,
+    looked_at,
     new_directory,
     point_latest,
     reachable_board,
+    who_has,
 )
 from harness.run import documents, session
 from harness.run.eventlog import EventLog
@@ -44,6 +49,7 @@ from harness.run.lab import Lab, Stopped
 from harness.run.side_run import SideRuns
 from harness.target.base import Target
 from harness.target.boot import boot_method
+from harness.target.checks import Outcome
 from harness.target.interactive import interact
 from harness.target.qemu import pick_accel
 
@@ -142,6 +148,18 @@ def board_options(function: Function) -> Function:
     return name(file(function))
 
 
+def wait_option(function: Function) -> Function:
+    """The option of the verbs that use a machine."""
+    return click.option(
+        "--wait",
+        is_flag=False,
+        flag_value="inf",
+        type=click.FloatRange(0),
+        metavar="[SECONDS]",
+        help="Wait for a board that somebody uses; without SECONDS as long as it takes.",
+    )(function)
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="harness")
 def cli() -> None:
@@ -198,29 +216,32 @@ def build(board_name: str, boards_file: Path | None, **given: Any) -> None:
 )
 @build_options
 @board_options
+@wait_option
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
-def boot(board_name: str, boards_file: Path | None, command: tuple[str, ...], **given: Any) -> int:
+def boot(board_name: str, boards_file: Path | None, wait: float | None, command: tuple[str, ...], **given: Any) -> int:
     """Boot the kernel and open its console, or run one COMMAND and end with its exit code."""
-    board = reachable_board(board_name, boards_file)
+    board = reachable_board(board_name, boards_file, wait=wait)
     if not command and not sys.stdin.isatty():
         raise UserError(
             "boot: a console needs a terminal, standard input is none; give a command: harness boot -- COMMAND"
         )
-    with Display() as display:
-        made = build_for(BuildOptions(**given), board, display)
-        logs = new_directory(None, "boot-")
-        display.say(f"{board.name}: {boot_method(board).announce(board)}")
-        target, seconds = booter(board, made, logs, display)()
-        display.say(
-            f"{board.name}: kernel {made.release} answers after {seconds:.1f} s; its log: {logs / 'console.log'}"
-        )
-    if command:
-        # argv as given: a single word may be a whole command line, several are one command and its arguments
-        return _one_command(target, command[0] if len(command) == 1 else shlex.join(command), board)
-    try:
-        interact(target)
-    finally:
-        target.close()
+    with contextlib.ExitStack() as until_closed:
+        with Display() as display:
+            made = build_for(BuildOptions(**given), board, display)
+            until_closed.enter_context(had(board, wait=wait, say=display.say))
+            logs = new_directory(None, "boot-")
+            display.say(f"{board.name}: {boot_method(board).announce(board)}")
+            target, seconds = booter(board, made, logs, display)()
+            display.say(
+                f"{board.name}: kernel {made.release} answers after {seconds:.1f} s; its log: {logs / 'console.log'}"
+            )
+        if command:
+            # argv as given: a single word may be a whole command line, several are one command and its arguments
+            return _one_command(target, command[0] if len(command) == 1 else shlex.join(command), board)
+        try:
+            interact(target)
+        finally:
+            target.close()
     return 0
 
 
@@ -239,6 +260,7 @@ def _one_command(target: Target, line: str, board: Board) -> int:
 @cli.command(epilog="Example: harness run --suite selftests/ftrace -k fgraph --patches ./series.mbox")
 @build_options
 @board_options
+@wait_option
 @click.option(
     "--suite", "suites", multiple=True, help=f"One of {', '.join(session.SUITES)} or a directory below testcases/."
 )
@@ -259,6 +281,7 @@ def _one_command(target: Target, line: str, board: Board) -> int:
 def run(
     board_name: str,
     boards_file: Path | None,
+    wait: float | None,
     suites: tuple[str, ...],
     keyword: str,
     list_only: bool,
@@ -269,7 +292,7 @@ def run(
     **given: Any,
 ) -> int:
     """Build if needed, boot, run the tests, write junit.xml, results.json and report.html."""
-    board = (board_named if list_only else reachable_board)(board_name, boards_file)
+    board = board_named(board_name, boards_file) if list_only else reachable_board(board_name, boards_file, wait=wait)
     selection = session.Selection(
         suites=session.choose_suites(suites),
         keyword=keyword,
@@ -282,20 +305,21 @@ def run(
         if list_only:
             click.echo("\n".join(session.list_tests(made, selection, board=board)))
             return 0
-        run_dir = new_directory(out_dir, "")
-        if out_dir is None:
-            point_latest(run_dir)
-        method = boot_method(board)
-        display.say(f"{board.name}: {method.announce(board)}; the run's files: {run_dir}")
-        results, code = session.run(
-            made,
-            selection,
-            board=board,
-            boot=booter(board, made, run_dir, display),
-            run_dir=run_dir,
-            properties={**method.properties(board), "command": shlex.join(["harness", *sys.argv[1:]])},
-            display=display,
-        )
+        with had(board, wait=wait, say=display.say):
+            run_dir = new_directory(out_dir, "")
+            if out_dir is None:
+                point_latest(run_dir)
+            method = boot_method(board)
+            display.say(f"{board.name}: {method.announce(board)}; the run's files: {run_dir}")
+            results, code = session.run(
+                made,
+                selection,
+                board=board,
+                boot=booter(board, made, run_dir, display),
+                run_dir=run_dir,
+                properties={**method.properties(board), "command": command_line()},
+                display=display,
+            )
     click.echo("\n".join(summary_lines(results, run_dir=run_dir)))
     return code
 
@@ -331,7 +355,7 @@ def mutants(
     if build_dir:
         raise UserError("--build: a mutant has to be built; give its kernel with --kernel")
     hunt = Hunt(**{field: given.pop(field) for field in Hunt.__dataclass_fields__})
-    shared = ["--timeout-factor", timeout_factor, *(["--boards", boards_file] if boards_file else [])]
+    shared = ["--wait=inf", "--timeout-factor", timeout_factor, *(["--boards", boards_file] if boards_file else [])]
     with Display() as display, SideRuns(shared) as side_runs:
         options = BuildOptions(build_dir=None, **given)
         table = Hunter(hunt, options, board=board, side_runs=side_runs, display=display).table(chosen)
@@ -347,14 +371,34 @@ def report(run_dir: Path) -> None:
     click.echo("\n".join(summary_lines(results, run_dir=run_dir)))
 
 
-@cli.command(epilog="Example: harness boards --boards lab.yaml")
+@cli.group(invoke_without_command=True, epilog="Examples: harness boards   ·   harness boards check rpi4")
 @click.option("--boards", "boards_file", type=click.Path(path_type=Path), help="Instead of boards.yaml.")
-def boards(boards_file: Path | None) -> None:
-    """List the boards and check their descriptions."""
+@click.pass_context
+def boards(context: click.Context, boards_file: Path | None) -> None:
+    """List the boards and who uses them, and check their descriptions."""
+    context.obj = boards_file
+    if context.invoked_subcommand:
+        return
     for name, board in boards_in(boards_file).items():
         click.echo(f"{name:<16} {boot_method(board).describe(board)}")
         if board.description:
             click.echo(f"{'':<16} {board.description}")
+        if user := who_has(board):
+            click.echo(f"{'':<16} in use by {user}")
+
+
+@boards.command(epilog="Example: harness boards check rpi4")
+@click.option("--boards", "boards_file", type=click.Path(path_type=Path), help="Instead of boards.yaml.")
+@click.argument("name", shell_complete=_board_names)
+@click.pass_obj
+def check(upper_file: Path | None, boards_file: Path | None, name: str) -> None:
+    """Look at everything board NAME needs, in seconds: nothing is booted, no power switched."""
+    failed = 0
+    for finding in looked_at(name, boards_file or upper_file):
+        click.echo(f"{finding.outcome.value:<7} {finding.name:<11} {finding.told}")
+        failed += finding.outcome is Outcome.FAILED
+    if failed:
+        raise InfraError(f"{name}: {failed} of these checks failed; nothing was booted")
 
 
 @cli.command(epilog='Example: eval "$(harness completion bash)"')

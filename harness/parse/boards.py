@@ -124,6 +124,7 @@ class _Tasmota(_Switch):
         return model.HttpSwitch(
             on=model.HttpRequest(url=f"{url}On", expect='"ON"'),
             off=model.HttpRequest(url=f"{url}Off", expect='"OFF"'),
+            query=model.HttpRequest(url=url.removesuffix("%20"), expect='"POWER'),
             password=self.password,
         )
 
@@ -143,10 +144,14 @@ class _Shelly(_Switch):
                 model.HttpRequest(url=url, expect=expect)
                 for url, expect in zip(urls, ('"ison":true', '"ison":false'), strict=True)
             ]
+            query = model.HttpRequest(url=urls[0].partition("?")[0], expect='"ison":')
         else:
             base = f"http://{self.host}/rpc/Switch.Set?id={self.outlet}&on="
             requests = [model.HttpRequest(url=f"{base}{turn}", expect="was_on") for turn in ("true", "false")]
-        return model.HttpSwitch(on=requests[0], off=requests[1], user=self.user, password=self.password)
+            status = f"http://{self.host}/rpc/Switch.GetStatus?id={self.outlet}"
+            query = model.HttpRequest(url=status, expect='"output":')
+        on, off = requests
+        return model.HttpSwitch(on=on, off=off, query=query, user=self.user, password=self.password)
 
 
 class _Pdudaemon(_Switch):

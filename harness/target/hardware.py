@@ -16,7 +16,7 @@ from harness.model.board import Board, UbootBoot
 from .base import CommandTimeout, Completed, LineSink, Media, RunningCommand, Say, TargetLost, Terminal, silent
 from .console import Console
 from .guard import Guard
-from .lines import open_line
+from .lines import open_line, where
 from .panic import panic_reason
 from .power import Switch, power_off, switch_of
 from .reconnect import ReconnectingTransport
@@ -31,12 +31,7 @@ _INIT = "rdinit=/harness/board-init"
 
 def describe(board: Board) -> str:
     """One line about the machine, for `harness boards`."""
-    console = board.console
-    assert console
-    where = getattr(console, "device", "") or " ".join(getattr(console, "argv", ())) or ""
-    if not where:
-        where = f"{getattr(console, 'host', '')}:{getattr(console, 'port', '')}"
-    return board.redacted(f"uboot, console {where}")
+    return board.redacted(f"uboot, console {where(board)}")
 
 
 def announce(board: Board) -> str:
