@@ -33,6 +33,7 @@ from harness.request import (
     BuildOptions,
     board_named,
     boards_in,
+    boards_schema,
     booter,
     build_for,
     command_line,
@@ -373,11 +374,15 @@ def report(run_dir: Path) -> None:
 
 @cli.group(invoke_without_command=True, epilog="Examples: harness boards   ·   harness boards check rpi4")
 @click.option("--boards", "boards_file", type=click.Path(path_type=Path), help="Instead of boards.yaml.")
+@click.option("--schema", "print_schema", is_flag=True, help="Print the JSON schema of boards.yaml, for editors.")
 @click.pass_context
-def boards(context: click.Context, boards_file: Path | None) -> None:
+def boards(context: click.Context, boards_file: Path | None, print_schema: bool) -> None:
     """List the boards and who uses them, and check their descriptions."""
     context.obj = boards_file
     if context.invoked_subcommand:
+        return
+    if print_schema:
+        click.echo(boards_schema())
         return
     for name, board in boards_in(boards_file).items():
         click.echo(f"{name:<16} {boot_method(board).describe(board)}")

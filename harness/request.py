@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import sys
@@ -23,10 +24,11 @@ from harness.build.source import DEFAULT_SOURCE, parse_source_spec, resolve_sour
 from harness.build.toolchain import find_toolchain, require_patchable
 from harness.display import Display
 from harness.errors import InfraError, UserError
-from harness.layout import BOARDS, KCONFIGS, TESTCASES
+from harness.layout import BOARDS, BOARDS_DOCS, KCONFIGS, TESTCASES
 from harness.model.board import Board
 from harness.model.kernel import Build, KernelSpec
 from harness.parse.boards import parse_boards
+from harness.parse.boards_schema import schema
 from harness.run import documents
 from harness.target import lock
 from harness.target.base import Media, Say, Target
@@ -56,6 +58,11 @@ def boards_in(file: Path | None) -> dict[str, Board]:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: expected a file that describes boards, can't read it: {error}") from None
     return parse_boards(text, place=path.name, lookup=partial(_from_outside, beside=path.parent))
+
+
+def boards_schema() -> str:
+    """The JSON schema of boards.yaml, as docs/boards.schema.json has it."""
+    return json.dumps(schema(BOARDS_DOCS.read_text()), indent=1, ensure_ascii=False)
 
 
 def _from_outside(name: str, *, beside: Path) -> str:

@@ -241,6 +241,11 @@ def parse_boards(text: str, *, place: str, lookup: Lookup | None = None) -> dict
     return {name: _board(name, entry, outside[name], place=place) for name, entry in shaped.boards.items()}
 
 
+def raw_schema() -> dict[str, Any]:
+    """The JSON schema of the entries as pydantic tells it, for parse/boards_schema.py."""
+    return _Boards.model_json_schema()
+
+
 def _inherited(
     name: str, entry: dict[str, Any], defaults: Mapping[str, dict[str, Any]], *, place: str
 ) -> dict[str, Any]:
@@ -277,6 +282,9 @@ class _Outside:
 
     def _filled(self, value: Any, where: str, *, secret: bool) -> Any:
         if isinstance(value, str):
+            whole = _FROM_OUTSIDE.fullmatch(value)
+            if whole:
+                return self._value(whole[1], where, secret=secret)
             return _FROM_OUTSIDE.sub(lambda found: self._value(found[1], where, secret=secret), value)
         if isinstance(value, list):
             return [self._filled(item, where, secret=secret) for item in value]
@@ -284,12 +292,14 @@ class _Outside:
             return {key: self._filled(item, f"{where}.{key}", secret=secret) for key, item in value.items()}
         return value
 
-    def _value(self, name: str, where: str, *, secret: bool) -> str:
+    def _value(self, name: str, where: str, *, secret: bool) -> document.Outside:
         try:
-            value = self._lookup(name)
+            value = document.Outside(self._lookup(name))
         except LookupError as error:
             self.unset.append(f"{where}: {error.args[0]}")
-            return "unset"
+            value = document.Outside("unset")
+            value.is_missing = True
+            return value
         if (secret and where.rpartition(".")[2] not in _PLAIN) or name.startswith("file:"):
             self.secrets += [value, quote(value)]
         return value

@@ -196,7 +196,7 @@ def test_a_board_is_one_harness_at_a_time_and_free_when_that_is_killed_and_the_b
     assert refused.returncode == 3
     assert re.search(rf"twin-uboot: in use by \S+ since [\d:]+, {has_it}.*`--wait` waits", refused.stderr)
     looked_at = harness("boards", "check", "twin-uboot", cwd=machine.cwd, **machine.environment)
-    assert re.search(rf"FAILED  console +twin-uboot: in use by .* {has_it}", looked_at.stdout), looked_at.stdout
+    assert re.search(rf"FAILED  console +\S+: in use by .* {has_it}", looked_at.stdout), looked_at.stdout
     assert 'ok      power       the switch answers {"POWER1":"ON"}' in looked_at.stdout
     assert re.search(rf"in use by .* {has_it}", harness("boards", cwd=machine.cwd, **machine.environment).stdout)
     second = start("--wait", "--", "echo mine", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -215,7 +215,6 @@ def test_checks_without_booting(twin):
     found = harness("boards", "check", "twin-uboot", cwd=machine.cwd, **machine.environment)
     assert [line.split()[0] for line in found.stdout.splitlines()] == ["ok", "ok", "ok", "unseen", "ok"], found.stdout
     assert found.returncode == 0
-    assert "twin:" not in found.stdout + found.stderr.replace("twin-uboot", "")
     assert not machine.is_on()
     machine.process.terminate()
     machine.process.wait(timeout=30)
