@@ -1,4 +1,7 @@
-"""The command line: one short function per verb."""
+"""The command line: one short function per verb.
+
+What only some verbs need they import themselves: a board that is not there is told in less time than pytest, Jinja and
+pydantic together take to load."""
 
 from __future__ import annotations
 
@@ -19,41 +22,26 @@ import click
 from click.shell_completion import get_completion_class
 
 from harness import __version__
-from harness.build import host
-from harness.build.cache import cache_dir
-from harness.build.source import DEFAULT_SOURCE, parse_source_spec, resolve_source
-from harness.display import Display
-from harness.errors import CrashError, HarnessError, InfraError, UserError
-from harness.model.board import Board
-from harness.mutants import Hunt, Hunter, all_mutants, choose
-from harness.report import kill_table
-from harness.report.summary import summary_lines
-from harness.report.text import clean
-from harness.request import (
-    BuildOptions,
+from harness.boards import (
     board_named,
     boards_in,
     boards_schema,
-    booter,
-    build_for,
     command_line,
     had,
     looked_at,
-    new_directory,
-    point_latest,
     reachable_board,
     who_has,
 )
-from harness.run import documents, session
-from harness.run.eventlog import EventLog
-from harness.run.lab import Lab, Stopped
-from harness.run.side_run import SideRuns
+from harness.build.command import SYSTEM_PATH
+from harness.errors import CrashError, HarnessError, InfraError, UserError
+from harness.model.board import Board
+from harness.model.kernel import DEFAULT_SOURCE
+from harness.report.text import clean
 from harness.target.base import Target
 from harness.target.boot import boot_method
 from harness.target.checks import Outcome
-from harness.target.interactive import interact
-from harness.target.qemu import pick_accel
 
+_SUITES = ("selftests/ftrace", "selftests/livepatch", "testcases")  # run/session.py's, told without importing pytest
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -61,7 +49,7 @@ def main() -> NoReturn:
     """The `harness` command. Errors that are expected end in their own exit code, without a traceback."""
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGHUP, _interrupt)
-    os.environ["PATH"] = os.pathsep.join((os.environ.get("PATH", os.defpath), host.SYSTEM_PATH))
+    os.environ["PATH"] = os.pathsep.join((os.environ.get("PATH", os.defpath), SYSTEM_PATH))
     try:
         code = cli(standalone_mode=False, prog_name="harness")
     except HarnessError as error:
@@ -79,6 +67,8 @@ def main() -> NoReturn:
 
 
 def _keep_traceback() -> Path:
+    from harness.build.cache import cache_dir
+
     path = cache_dir("logs") / time.strftime("internal-error-%Y%m%d-%H%M%S.log")
     path.write_text(f"{shlex.join(sys.argv)}\n{traceback.format_exc()}")
     return path
@@ -176,6 +166,9 @@ def cli() -> None:
 @cli.command(epilog="Example: harness doctor")
 def doctor() -> None:
     """Show which host tools are there, which version, and what each is needed for."""
+    from harness.build import host
+    from harness.target.qemu import pick_accel
+
     rows = host.doctor_rows()
     width = max(len(row.name) for row in rows)
     found = max(len(row.found) for row in rows)
@@ -192,6 +185,11 @@ def doctor() -> None:
 @build_options
 def fetch(**given: Any) -> None:
     """Download and verify a kernel source, and say exactly which one it is."""
+    from harness.build import host
+    from harness.build.source import parse_source_spec, resolve_source
+    from harness.display import Display
+    from harness.request import BuildOptions
+
     options = BuildOptions(**given)
     spec = parse_source_spec(options.kernel)
     with Display() as display:
@@ -205,6 +203,9 @@ def fetch(**given: Any) -> None:
 @board_options
 def build(board_name: str, boards_file: Path | None, **given: Any) -> None:
     """Build the kernel, its modules, the selftests and the test modules; print the directory they are in."""
+    from harness.display import Display
+    from harness.request import BuildOptions, build_for
+
     board = board_named(board_name, boards_file)
     with Display() as display:
         made = build_for(BuildOptions(**given), board, display)
@@ -226,6 +227,10 @@ def boot(board_name: str, boards_file: Path | None, wait: float | None, command:
         raise UserError(
             "boot: a console needs a terminal, standard input is none; give a command: harness boot -- COMMAND"
         )
+    from harness.display import Display
+    from harness.request import BuildOptions, booter, build_for, new_directory
+    from harness.target.interactive import interact
+
     with contextlib.ExitStack() as until_closed:
         with Display() as display:
             made = build_for(BuildOptions(**given), board, display)
@@ -248,6 +253,9 @@ def boot(board_name: str, boards_file: Path | None, wait: float | None, command:
 
 def _one_command(target: Target, line: str, board: Board) -> int:
     """Run `line` for as long as it takes, under watch: a kernel that crashes or hangs ends it."""
+    from harness.run.eventlog import EventLog
+    from harness.run.lab import Lab, Stopped
+
     lab = Lab(lambda: (target, target.boot_seconds), limits=board.limits, events=EventLog(Path(os.devnull)))
     try:
         return lab.run(line, timeout=float("inf"), on_line=click.echo).returncode
@@ -262,9 +270,7 @@ def _one_command(target: Target, line: str, board: Board) -> int:
 @build_options
 @board_options
 @wait_option
-@click.option(
-    "--suite", "suites", multiple=True, help=f"One of {', '.join(session.SUITES)} or a directory below testcases/."
-)
+@click.option("--suite", "suites", multiple=True, help=f"One of {', '.join(_SUITES)} or a directory below testcases/.")
 @click.option("-k", "keyword", default="", metavar="EXPR", help="Only tests whose names match, as pytest's -k.")
 @click.option("--list", "list_only", is_flag=True, help="Print the tests that would run; boots nothing.")
 @click.option("--maxfail", default=0, metavar="N", help="Stop after N unexpected failures.")
@@ -294,6 +300,11 @@ def run(
 ) -> int:
     """Build if needed, boot, run the tests, write junit.xml, results.json and report.html."""
     board = board_named(board_name, boards_file) if list_only else reachable_board(board_name, boards_file, wait=wait)
+    from harness.display import Display
+    from harness.report.summary import summary_lines
+    from harness.request import BuildOptions, booter, build_for, new_directory, point_latest
+    from harness.run import session
+
     selection = session.Selection(
         suites=session.choose_suites(suites),
         keyword=keyword,
@@ -348,6 +359,12 @@ def mutants(
     **given: Any,
 ) -> int:
     """Can the tests fail? Test kernels with a bug put in on purpose; print which tests saw it."""
+    from harness.display import Display
+    from harness.mutants import Hunt, Hunter, all_mutants, choose
+    from harness.report import kill_table
+    from harness.request import BuildOptions
+    from harness.run.side_run import SideRuns
+
     board = board_named(board_name, boards_file)
     chosen = choose(only, all_mutants())
     if list_only:
@@ -368,6 +385,9 @@ def mutants(
 @click.argument("run_dir", type=click.Path(path_type=Path))
 def report(run_dir: Path) -> None:
     """Make junit.xml, results.json and report.html again from a run's events; needs no kernel and no board."""
+    from harness.report.summary import summary_lines
+    from harness.run import documents
+
     results = documents.write_documents(run_dir)
     click.echo("\n".join(summary_lines(results, run_dir=run_dir)))
 

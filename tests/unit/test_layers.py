@@ -20,9 +20,10 @@ ALLOWED = {
     "target": {"model", "errors", "parse", "report"},
     "run": {"model", "errors", "parse", "report", "build", "target", "layout"},
     "display": {"model", "errors"},
+    "boards": {"model", "errors", "parse", "target", "layout"},
     "request": {"model", "errors", "parse", "build", "target", "run", "layout", "display"},
     "mutants": {"model", "errors", "parse", "report", "build", "run", "layout", "display", "request"},
-    "cli": {"mutants", "model", "errors", "parse", "report", "build", "target", "run", "display", "request"},
+    "cli": {"mutants", "model", "errors", "parse", "report", "build", "target", "run", "display", "request", "boards"},
     "__main__": {"cli"},
     "__init__": set(),
 }

@@ -38,7 +38,8 @@ import sys
 from harness.model.board import Board, CommandSwitch, Power, UbootBoot
 from harness.target import lock
 from harness.target.guard import Guard
-off = CommandSwitch(on=("true",), off=("sh", "-c", f"touch {sys.argv[1]}.asked; cat {sys.argv[1]}"))
+wait = f"touch {sys.argv[1]}.asked; until [ -e {sys.argv[1]} ]; do sleep 0.05; done"
+off = CommandSwitch(on=("true",), off=("sh", "-c", wait))
 board = Board(name="b", boot=UbootBoot(tftp_root="/t"), power=Power(switch=off))
 with lock.held(board, sys.argv[2], purpose="harness run", wait=float(sys.argv[3])):
     guard = Guard(board)
@@ -50,8 +51,7 @@ with lock.held(board, sys.argv[2], purpose="harness run", wait=float(sys.argv[3]
 
 @pytest.fixture
 def harness(tmp_path):
-    """Starts another harness that has the board; switching it off ends when somebody writes to tmp_path/off."""
-    os.mkfifo(tmp_path / "off")
+    """Starts another harness that has the board; switching it off ends when somebody makes tmp_path/off."""
     started: list[subprocess.Popen[str]] = []
 
     def start(wait: float = 0.0) -> subprocess.Popen[str]:
@@ -60,6 +60,7 @@ def harness(tmp_path):
         return started[-1]
 
     yield start
+    (tmp_path / "off").touch()  # for the guards
     for process in started:
         process.kill()
         process.communicate()
@@ -109,7 +110,7 @@ def test_after_a_kill_it_is_held_until_the_guard_has_switched_the_board_off(harn
     while not (tmp_path / "off.asked").exists():
         time.sleep(0.01)
     assert lock.holder_of(MACHINE)
-    (tmp_path / "off").write_text("go on")
+    (tmp_path / "off").touch()
     with held(wait=30.0):
         pass
 
