@@ -1,7 +1,7 @@
 """The command line: one short function per verb.
 
-What only some verbs need they import themselves: a board that is not there is told in less time than pytest, Jinja and
-pydantic together take to load."""
+What only some verbs need they import themselves, and after what fails at once: a board that is not there is told in
+less time than it takes to load pytest, rich and Jinja."""
 
 from __future__ import annotations
 
@@ -12,11 +12,9 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 import click
 from click.shell_completion import get_completion_class
@@ -35,14 +33,13 @@ from harness.boards import (
 from harness.build.command import SYSTEM_PATH
 from harness.errors import CrashError, HarnessError, InfraError, UserError
 from harness.model.board import Board
-from harness.model.kernel import DEFAULT_SOURCE
+from harness.options import board_names, board_options, build_options, wait_option
 from harness.report.text import clean
 from harness.target.base import Target
 from harness.target.boot import boot_method
 from harness.target.checks import Outcome
 
 _SUITES = ("selftests/ftrace", "selftests/livepatch", "testcases")  # run/session.py's, told without importing pytest
-Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def main() -> NoReturn:
@@ -83,72 +80,6 @@ def _complain(error: HarnessError) -> int:
     for line in (f"harness: {error.message}", *(f"  {line}" for line in error.details)):
         click.echo(clean(line), err=True)  # a console's last lines may hold escape sequences
     return error.exit_code
-
-
-def _board_names(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
-    try:
-        return [name for name in boards_in(None) if name.startswith(incomplete)]
-    except HarnessError:
-        return []
-
-
-def build_options(function: Function) -> Function:
-    """The options that say which kernel is meant."""
-    path = partial(click.Path, path_type=Path)
-    options = [
-        click.option("--build", "build_dir", type=path(), metavar="DIR", help="Use this finished build."),
-        click.option(
-            "--kernel",
-            default=DEFAULT_SOURCE,
-            show_default=True,
-            metavar="SPEC",
-            help="A directory, a tarball, git:URL-or-path#ref, a version as 7.3.4, or debian:PACKAGE@SUITE.",
-        ),
-        click.option(
-            "--patches",
-            type=path(),
-            multiple=True,
-            metavar="PATH",
-            help="A patch, a directory of them, a quilt series, an mbox or maildir. Repeatable.",
-        ),
-        click.option(
-            "--kconfig", "kconfigs", type=path(), multiple=True, metavar="FILE", help="A fragment, merged last."
-        ),
-        click.option("--toolchain", metavar="NAME", help="gcc (default), gcc-11, clang-16 or a prefix ending in -."),
-        click.option(
-            "--allow-plain-ftrace", is_flag=True, help="Accept a compiler without -fpatchable-function-entry."
-        ),
-        click.option("-j", "--jobs", type=click.IntRange(1), help="make -j; default: one a CPU."),
-    ]
-    for option in reversed(options):
-        function = option(function)
-    return function
-
-
-def board_options(function: Function) -> Function:
-    """The options that say which machine is meant."""
-    name = click.option(
-        "--board",
-        "board_name",
-        default="qemu-virt",
-        show_default=True,
-        shell_complete=_board_names,
-        help="Out of boards.yaml.",
-    )
-    file = click.option("--boards", "boards_file", type=click.Path(path_type=Path), help="Instead of boards.yaml.")
-    return name(file(function))
-
-
-def wait_option(function: Function) -> Function:
-    """The option of the verbs that use a machine."""
-    return click.option(
-        "--wait",
-        is_flag=False,
-        flag_value="inf",
-        type=click.FloatRange(0),
-        metavar="[SECONDS]",
-        help="Wait for a board that somebody uses; without SECONDS as long as it takes.",
-    )(function)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -414,7 +345,7 @@ def boards(context: click.Context, boards_file: Path | None, print_schema: bool)
 
 @boards.command(epilog="Example: harness boards check rpi4")
 @click.option("--boards", "boards_file", type=click.Path(path_type=Path), help="Instead of boards.yaml.")
-@click.argument("name", shell_complete=_board_names)
+@click.argument("name", shell_complete=board_names)
 @click.pass_obj
 def check(upper_file: Path | None, boards_file: Path | None, name: str) -> None:
     """Look at everything board NAME needs, in seconds: nothing is booted, no power switched."""

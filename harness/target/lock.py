@@ -29,6 +29,7 @@ from harness.report.text import one_line
 from .base import Say, silent
 
 _PLACE = "arm64-ftrace-harness"
+_BY_ID = Path("/dev/serial/by-id")
 _LARGEST = 4096  # bytes of a lock file that are read
 _INTERVAL = 0.2
 _GRACE = 0.5  # seconds that it may be held before it counts as held: `harness boards check` and others only look
@@ -77,13 +78,20 @@ def console_of(board: Board) -> str:
     """What tells a board from every other one of this host, whatever boards.yaml calls it: where its console is."""
     match board.console:
         case SerialConsole(device=device):
-            return f"device {os.path.realpath(device)}"  # of all the links to a device
+            return f"device {_lasting_name(device)}"
         case NetworkConsole(host=host, port=port):
             return f"port {host.casefold()}:{port}"
         case CommandConsole(argv=argv):
             return f"command {' '.join(argv)}"
         case _:
             return f"board {board.name}"
+
+
+def _lasting_name(device: str) -> str:
+    """Of all the names of a serial device the one that it has again when it was plugged in anew."""
+    real = os.path.realpath(device)
+    links = sorted(_BY_ID.glob("*"))
+    return next((str(link) for link in links if os.path.realpath(link) == real), real)
 
 
 def descriptor(board: Board) -> int | None:

@@ -181,11 +181,22 @@ def test_a_machine_of_ones_own_needs_no_lock(directory):
         assert not directory.exists()
 
 
-def test_a_board_is_told_by_its_console(tmp_path):
+def test_a_device_is_told_by_the_name_that_it_keeps(tmp_path, monkeypatch):
+    monkeypatch.setattr(lock, "_BY_ID", tmp_path / "by-id")
+    (tmp_path / "by-id").mkdir()
     (tmp_path / "ttyUSB0").touch()
-    (tmp_path / "by-id").symlink_to(tmp_path / "ttyUSB0")
-    one, same = (board(SerialConsole(device=str(tmp_path / name)), name) for name in ("ttyUSB0", "by-id"))
-    assert lock.console_of(one) == lock.console_of(same)
+    by_id = tmp_path / "by-id/usb-A"
+    by_id.symlink_to(tmp_path / "ttyUSB0")
+    boards = [board(SerialConsole(device=str(path)), path.name) for path in (tmp_path / "ttyUSB0", by_id)]
+    assert [lock.console_of(one) for one in boards] == [f"device {by_id}"] * 2
+    by_id.unlink()  # unplugged, and plugged in anew
+    by_id.symlink_to((tmp_path / "ttyUSB0").rename(tmp_path / "ttyUSB1"))
+    assert lock.console_of(boards[1]) == f"device {by_id}"
+    by_id.unlink()
+    assert lock.console_of(board(SerialConsole(device=str(tmp_path / "ttyUSB1")))) == f"device {tmp_path / 'ttyUSB1'}"
+
+
+def test_a_board_is_told_by_its_console():
     rack = board(NetworkConsole(host="Rack1", port=4001))
     assert lock.console_of(rack) == lock.console_of(board(NetworkConsole(host="rack1", port=4001, telnet=True), "x"))
     assert lock.console_of(rack) != lock.console_of(board(NetworkConsole(host="rack1", port=4002)))
