@@ -73,11 +73,12 @@ def reachable_board(name: str, file: Path | None, *, wait: float | None = None) 
     """The board `name`, which is going to be booted: InfraError at once where it can't be reached from here, or
     somebody has it and nobody wants to `wait`."""
     board = board_named(name, file)
-    method = boot_method(board)
-    if wait is not None and lock.holder_of(_machine(board)):
-        return board  # its line is not ours to open
-    with lock.held(board, _machine(board), purpose=command_line()):
-        method.check(board)
+    try:
+        with lock.held(board, _machine(board), purpose=command_line()):
+            boot_method(board).check(board)
+    except lock.InUse:  # so its line is not ours to open
+        if wait is None:
+            raise
     return board
 
 
