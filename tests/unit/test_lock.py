@@ -34,10 +34,11 @@ def directory(tmp_path, monkeypatch):
 
 # Holds the lock with a guard, as the harness does, until a line comes; the board takes a while to switch off.
 HARNESS = """
-import sys
+import signal, sys
 from harness.model.board import Board, CommandSwitch, Power, UbootBoot
 from harness.target import lock
 from harness.target.guard import Guard
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job inherits that it is ignored
 wait = f"touch {sys.argv[1]}.asked; until [ -e {sys.argv[1]} ]; do sleep 0.05; done"
 off = CommandSwitch(on=("true",), off=("sh", "-c", wait))
 board = Board(name="b", boot=UbootBoot(tftp_root="/t"), power=Power(switch=off))
