@@ -1,60 +1,52 @@
-"""The command line: one short function per verb."""
+"""The command line: one short function per verb.
+
+What only some verbs need they import themselves, and after what fails at once: a board that is not there is told in
+less time than it takes to load pytest, rich and Jinja."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 import click
 from click.shell_completion import get_completion_class
 
 from harness import __version__
-from harness.build import host
-from harness.build.cache import cache_dir
-from harness.build.source import DEFAULT_SOURCE, parse_source_spec, resolve_source
-from harness.display import Display
-from harness.errors import CrashError, HarnessError, InfraError, UserError
-from harness.model.board import Board
-from harness.mutants import Hunt, Hunter, all_mutants, choose
-from harness.report import kill_table
-from harness.report.summary import summary_lines
-from harness.report.text import clean
-from harness.request import (
-    BuildOptions,
+from harness.boards import (
     board_named,
     boards_in,
-    booter,
-    build_for,
-    new_directory,
-    point_latest,
+    boards_schema,
+    command_line,
+    had,
+    looked_at,
     reachable_board,
+    who_has,
 )
-from harness.run import documents, session
-from harness.run.eventlog import EventLog
-from harness.run.lab import Lab, Stopped
-from harness.run.side_run import SideRuns
+from harness.build.command import SYSTEM_PATH
+from harness.errors import CrashError, HarnessError, InfraError, UserError
+from harness.model.board import Board
+from harness.options import board_names, board_options, build_options, wait_option
+from harness.report.text import clean
 from harness.target.base import Target
 from harness.target.boot import boot_method
-from harness.target.interactive import interact
-from harness.target.qemu import pick_accel
+from harness.target.checks import Outcome
 
-Function = TypeVar("Function", bound=Callable[..., Any])
+_SUITES = ("selftests/ftrace", "selftests/livepatch", "testcases")  # run/session.py's, told without importing pytest
 
 
 def main() -> NoReturn:
     """The `harness` command. Errors that are expected end in their own exit code, without a traceback."""
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGHUP, _interrupt)
-    os.environ["PATH"] = os.pathsep.join((os.environ.get("PATH", os.defpath), host.SYSTEM_PATH))
+    os.environ["PATH"] = os.pathsep.join((os.environ.get("PATH", os.defpath), SYSTEM_PATH))
     try:
         code = cli(standalone_mode=False, prog_name="harness")
     except HarnessError as error:
@@ -72,6 +64,8 @@ def main() -> NoReturn:
 
 
 def _keep_traceback() -> Path:
+    from harness.build.cache import cache_dir
+
     path = cache_dir("logs") / time.strftime("internal-error-%Y%m%d-%H%M%S.log")
     path.write_text(f"{shlex.join(sys.argv)}\n{traceback.format_exc()}")
     return path
@@ -86,60 +80,6 @@ def _complain(error: HarnessError) -> int:
     for line in (f"harness: {error.message}", *(f"  {line}" for line in error.details)):
         click.echo(clean(line), err=True)  # a console's last lines may hold escape sequences
     return error.exit_code
-
-
-def _board_names(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
-    try:
-        return [name for name in boards_in(None) if name.startswith(incomplete)]
-    except HarnessError:
-        return []
-
-
-def build_options(function: Function) -> Function:
-    """The options that say which kernel is meant."""
-    path = partial(click.Path, path_type=Path)
-    options = [
-        click.option("--build", "build_dir", type=path(), metavar="DIR", help="Use this finished build."),
-        click.option(
-            "--kernel",
-            default=DEFAULT_SOURCE,
-            show_default=True,
-            metavar="SPEC",
-            help="A directory, a tarball, git:URL-or-path#ref, a version as 7.3.4, or debian:PACKAGE@SUITE.",
-        ),
-        click.option(
-            "--patches",
-            type=path(),
-            multiple=True,
-            metavar="PATH",
-            help="A patch, a directory of them, a quilt series, an mbox or maildir. Repeatable.",
-        ),
-        click.option(
-            "--kconfig", "kconfigs", type=path(), multiple=True, metavar="FILE", help="A fragment, merged last."
-        ),
-        click.option("--toolchain", metavar="NAME", help="gcc (default), gcc-11, clang-16 or a prefix ending in -."),
-        click.option(
-            "--allow-plain-ftrace", is_flag=True, help="Accept a compiler without -fpatchable-function-entry."
-        ),
-        click.option("-j", "--jobs", type=click.IntRange(1), help="make -j; default: one a CPU."),
-    ]
-    for option in reversed(options):
-        function = option(function)
-    return function
-
-
-def board_options(function: Function) -> Function:
-    """The options that say which machine is meant."""
-    name = click.option(
-        "--board",
-        "board_name",
-        default="qemu-virt",
-        show_default=True,
-        shell_complete=_board_names,
-        help="Out of boards.yaml.",
-    )
-    file = click.option("--boards", "boards_file", type=click.Path(path_type=Path), help="Instead of boards.yaml.")
-    return name(file(function))
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -157,6 +97,9 @@ def cli() -> None:
 @cli.command(epilog="Example: harness doctor")
 def doctor() -> None:
     """Show which host tools are there, which version, and what each is needed for."""
+    from harness.build import host
+    from harness.target.qemu import pick_accel
+
     rows = host.doctor_rows()
     width = max(len(row.name) for row in rows)
     found = max(len(row.found) for row in rows)
@@ -173,6 +116,11 @@ def doctor() -> None:
 @build_options
 def fetch(**given: Any) -> None:
     """Download and verify a kernel source, and say exactly which one it is."""
+    from harness.build import host
+    from harness.build.source import parse_source_spec, resolve_source
+    from harness.display import Display
+    from harness.request import BuildOptions
+
     options = BuildOptions(**given)
     spec = parse_source_spec(options.kernel)
     with Display() as display:
@@ -186,6 +134,9 @@ def fetch(**given: Any) -> None:
 @board_options
 def build(board_name: str, boards_file: Path | None, **given: Any) -> None:
     """Build the kernel, its modules, the selftests and the test modules; print the directory they are in."""
+    from harness.display import Display
+    from harness.request import BuildOptions, build_for
+
     board = board_named(board_name, boards_file)
     with Display() as display:
         made = build_for(BuildOptions(**given), board, display)
@@ -198,34 +149,44 @@ def build(board_name: str, boards_file: Path | None, **given: Any) -> None:
 )
 @build_options
 @board_options
+@wait_option
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
-def boot(board_name: str, boards_file: Path | None, command: tuple[str, ...], **given: Any) -> int:
+def boot(board_name: str, boards_file: Path | None, wait: float | None, command: tuple[str, ...], **given: Any) -> int:
     """Boot the kernel and open its console, or run one COMMAND and end with its exit code."""
-    board = reachable_board(board_name, boards_file)
+    board = reachable_board(board_name, boards_file, wait=wait)
     if not command and not sys.stdin.isatty():
         raise UserError(
             "boot: a console needs a terminal, standard input is none; give a command: harness boot -- COMMAND"
         )
-    with Display() as display:
-        made = build_for(BuildOptions(**given), board, display)
-        logs = new_directory(None, "boot-")
-        display.say(f"{board.name}: {boot_method(board).announce(board)}")
-        target, seconds = booter(board, made, logs, display)()
-        display.say(
-            f"{board.name}: kernel {made.release} answers after {seconds:.1f} s; its log: {logs / 'console.log'}"
-        )
-    if command:
-        # argv as given: a single word may be a whole command line, several are one command and its arguments
-        return _one_command(target, command[0] if len(command) == 1 else shlex.join(command), board)
-    try:
-        interact(target)
-    finally:
-        target.close()
+    from harness.display import Display
+    from harness.request import BuildOptions, booter, build_for, new_directory
+    from harness.target.interactive import interact
+
+    with contextlib.ExitStack() as until_closed:
+        with Display() as display:
+            made = build_for(BuildOptions(**given), board, display)
+            until_closed.enter_context(had(board, wait=wait, say=display.say))
+            logs = new_directory(None, "boot-")
+            display.say(f"{board.name}: {boot_method(board).announce(board)}")
+            target, seconds = booter(board, made, logs, display)()
+            display.say(
+                f"{board.name}: kernel {made.release} answers after {seconds:.1f} s; its log: {logs / 'console.log'}"
+            )
+        if command:
+            # argv as given: a single word may be a whole command line, several are one command and its arguments
+            return _one_command(target, command[0] if len(command) == 1 else shlex.join(command), board)
+        try:
+            interact(target)
+        finally:
+            target.close()
     return 0
 
 
 def _one_command(target: Target, line: str, board: Board) -> int:
     """Run `line` for as long as it takes, under watch: a kernel that crashes or hangs ends it."""
+    from harness.run.eventlog import EventLog
+    from harness.run.lab import Lab, Stopped
+
     lab = Lab(lambda: (target, target.boot_seconds), limits=board.limits, events=EventLog(Path(os.devnull)))
     try:
         return lab.run(line, timeout=float("inf"), on_line=click.echo).returncode
@@ -239,9 +200,8 @@ def _one_command(target: Target, line: str, board: Board) -> int:
 @cli.command(epilog="Example: harness run --suite selftests/ftrace -k fgraph --patches ./series.mbox")
 @build_options
 @board_options
-@click.option(
-    "--suite", "suites", multiple=True, help=f"One of {', '.join(session.SUITES)} or a directory below testcases/."
-)
+@wait_option
+@click.option("--suite", "suites", multiple=True, help=f"One of {', '.join(_SUITES)} or a directory below testcases/.")
 @click.option("-k", "keyword", default="", metavar="EXPR", help="Only tests whose names match, as pytest's -k.")
 @click.option("--list", "list_only", is_flag=True, help="Print the tests that would run; boots nothing.")
 @click.option("--maxfail", default=0, metavar="N", help="Stop after N unexpected failures.")
@@ -259,6 +219,7 @@ def _one_command(target: Target, line: str, board: Board) -> int:
 def run(
     board_name: str,
     boards_file: Path | None,
+    wait: float | None,
     suites: tuple[str, ...],
     keyword: str,
     list_only: bool,
@@ -269,7 +230,12 @@ def run(
     **given: Any,
 ) -> int:
     """Build if needed, boot, run the tests, write junit.xml, results.json and report.html."""
-    board = (board_named if list_only else reachable_board)(board_name, boards_file)
+    board = board_named(board_name, boards_file) if list_only else reachable_board(board_name, boards_file, wait=wait)
+    from harness.display import Display
+    from harness.report.summary import summary_lines
+    from harness.request import BuildOptions, booter, build_for, new_directory, point_latest
+    from harness.run import session
+
     selection = session.Selection(
         suites=session.choose_suites(suites),
         keyword=keyword,
@@ -282,20 +248,21 @@ def run(
         if list_only:
             click.echo("\n".join(session.list_tests(made, selection, board=board)))
             return 0
-        run_dir = new_directory(out_dir, "")
-        if out_dir is None:
-            point_latest(run_dir)
-        method = boot_method(board)
-        display.say(f"{board.name}: {method.announce(board)}; the run's files: {run_dir}")
-        results, code = session.run(
-            made,
-            selection,
-            board=board,
-            boot=booter(board, made, run_dir, display),
-            run_dir=run_dir,
-            properties={**method.properties(board), "command": shlex.join(["harness", *sys.argv[1:]])},
-            display=display,
-        )
+        with had(board, wait=wait, say=display.say):
+            run_dir = new_directory(out_dir, "")
+            if out_dir is None:
+                point_latest(run_dir)
+            method = boot_method(board)
+            display.say(f"{board.name}: {method.announce(board)}; the run's files: {run_dir}")
+            results, code = session.run(
+                made,
+                selection,
+                board=board,
+                boot=booter(board, made, run_dir, display),
+                run_dir=run_dir,
+                properties={**method.properties(board), "command": command_line()},
+                display=display,
+            )
     click.echo("\n".join(summary_lines(results, run_dir=run_dir)))
     return code
 
@@ -323,6 +290,12 @@ def mutants(
     **given: Any,
 ) -> int:
     """Can the tests fail? Test kernels with a bug put in on purpose; print which tests saw it."""
+    from harness.display import Display
+    from harness.mutants import Hunt, Hunter, all_mutants, choose
+    from harness.report import kill_table
+    from harness.request import BuildOptions
+    from harness.run.side_run import SideRuns
+
     board = board_named(board_name, boards_file)
     chosen = choose(only, all_mutants())
     if list_only:
@@ -331,7 +304,7 @@ def mutants(
     if build_dir:
         raise UserError("--build: a mutant has to be built; give its kernel with --kernel")
     hunt = Hunt(**{field: given.pop(field) for field in Hunt.__dataclass_fields__})
-    shared = ["--timeout-factor", timeout_factor, *(["--boards", boards_file] if boards_file else [])]
+    shared = ["--wait=inf", "--timeout-factor", timeout_factor, *(["--boards", boards_file] if boards_file else [])]
     with Display() as display, SideRuns(shared) as side_runs:
         options = BuildOptions(build_dir=None, **given)
         table = Hunter(hunt, options, board=board, side_runs=side_runs, display=display).table(chosen)
@@ -343,18 +316,45 @@ def mutants(
 @click.argument("run_dir", type=click.Path(path_type=Path))
 def report(run_dir: Path) -> None:
     """Make junit.xml, results.json and report.html again from a run's events; needs no kernel and no board."""
+    from harness.report.summary import summary_lines
+    from harness.run import documents
+
     results = documents.write_documents(run_dir)
     click.echo("\n".join(summary_lines(results, run_dir=run_dir)))
 
 
-@cli.command(epilog="Example: harness boards --boards lab.yaml")
+@cli.group(invoke_without_command=True, epilog="Examples: harness boards   ·   harness boards check rpi4")
 @click.option("--boards", "boards_file", type=click.Path(path_type=Path), help="Instead of boards.yaml.")
-def boards(boards_file: Path | None) -> None:
-    """List the boards and check their descriptions."""
+@click.option("--schema", "print_schema", is_flag=True, help="Print the JSON schema of boards.yaml, for editors.")
+@click.pass_context
+def boards(context: click.Context, boards_file: Path | None, print_schema: bool) -> None:
+    """List the boards and who uses them, and check their descriptions."""
+    context.obj = boards_file
+    if context.invoked_subcommand:
+        return
+    if print_schema:
+        click.echo(boards_schema())
+        return
     for name, board in boards_in(boards_file).items():
         click.echo(f"{name:<16} {boot_method(board).describe(board)}")
         if board.description:
             click.echo(f"{'':<16} {board.description}")
+        if user := who_has(board):
+            click.echo(f"{'':<16} in use by {user}")
+
+
+@boards.command(epilog="Example: harness boards check rpi4")
+@click.option("--boards", "boards_file", type=click.Path(path_type=Path), help="Instead of boards.yaml.")
+@click.argument("name", shell_complete=board_names)
+@click.pass_obj
+def check(upper_file: Path | None, boards_file: Path | None, name: str) -> None:
+    """Look at everything board NAME needs, in seconds: nothing is booted, no power switched."""
+    failed = 0
+    for finding in looked_at(name, boards_file or upper_file):
+        click.echo(f"{finding.outcome.value:<7} {finding.name:<11} {finding.told}")
+        failed += finding.outcome is Outcome.FAILED
+    if failed:
+        raise InfraError(f"{name}: {failed} of these checks failed; nothing was booted")
 
 
 @cli.command(epilog='Example: eval "$(harness completion bash)"')

@@ -6,5 +6,6 @@ PROJECT = Path(__file__).resolve().parents[1]
 KCONFIGS = PROJECT / "kconfigs"
 TESTCASES = PROJECT / "testcases"
 BOARDS = PROJECT / "boards.yaml"
+BOARDS_DOCS = PROJECT / "docs/boards.md"
 EXPECTATIONS = TESTCASES / "expectations.yaml"
 MUTANTS = PROJECT / "tests/mutants"

@@ -18,12 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from harness.build.make import kernel_key
-from harness.build.source import DEFAULT_SOURCE
 from harness.display import Display
 from harness.errors import BootError, BuildError, InfraError, UserError
 from harness.layout import KCONFIGS, MUTANTS
 from harness.model.board import Board
-from harness.model.kernel import Build, KernelSpec
+from harness.model.kernel import DEFAULT_SOURCE, Build, KernelSpec
 from harness.model.mutant import Fate, Mutant, Row, Trial
 from harness.model.result import RunResults, Verdict
 from harness.parse.mutant import parse_mutant

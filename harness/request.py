@@ -7,7 +7,6 @@ import shlex
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from harness.build import host
@@ -16,14 +15,13 @@ from harness.build.load_patches import load_patches
 from harness.build.make import build as make_build
 from harness.build.make import load_build
 from harness.build.rootfs import root_image
-from harness.build.source import DEFAULT_SOURCE, parse_source_spec, resolve_source
+from harness.build.source import parse_source_spec, resolve_source
 from harness.build.toolchain import find_toolchain, require_patchable
 from harness.display import Display
 from harness.errors import UserError
-from harness.layout import BOARDS, KCONFIGS, TESTCASES
+from harness.layout import KCONFIGS, TESTCASES
 from harness.model.board import Board
-from harness.model.kernel import Build, KernelSpec
-from harness.parse.boards import parse_boards
+from harness.model.kernel import DEFAULT_SOURCE, Build, KernelSpec
 from harness.run import documents
 from harness.target.base import Media, Target
 from harness.target.boot import RootForm, boot_method
@@ -42,47 +40,6 @@ class BuildOptions:
     toolchain: str | None
     allow_plain_ftrace: bool
     jobs: int | None
-
-
-def boards_in(file: Path | None) -> dict[str, Board]:
-    path = file or Path(os.environ.get("HARNESS_BOARDS") or BOARDS)
-    try:
-        text = path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: expected a file that describes boards, can't read it: {error}") from None
-    return parse_boards(text, place=path.name, lookup=partial(_from_outside, beside=path.parent))
-
-
-def _from_outside(name: str, *, beside: Path) -> str:
-    """What boards.yaml means by ``${NAME}`` (environment) or ``${file:PATH}`` (relative to the directory `beside`)."""
-    kind, _, path = name.partition(":")
-    if kind == "file":
-        try:
-            return (beside / Path(path).expanduser()).read_text().strip()
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not text"
-            raise LookupError(f"expected a file {path}, can't read it: {reason}") from None
-    if name not in os.environ:
-        raise LookupError(f"expected the environment variable {name} to be set, found none")
-    return os.environ[name]
-
-
-def board_named(name: str, file: Path | None) -> Board:
-    known = boards_in(file)
-    if name not in known:
-        raise UserError(f"--board: expected one of {', '.join(sorted(known))}, found {name!r}")
-    board = known[name]
-    if board.unset:
-        first, *more = (f"boards.yaml: {name}.{reason}" for reason in board.unset)
-        raise UserError(first, details=more)
-    return board
-
-
-def reachable_board(name: str, file: Path | None) -> Board:
-    """The board `name`, which is going to be booted: InfraError at once where it can't be reached from here."""
-    board = board_named(name, file)
-    boot_method(board).check(board)
-    return board
 
 
 def build_for(options: BuildOptions, board: Board, display: Display) -> Build:

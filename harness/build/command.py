@@ -16,6 +16,8 @@ from typing import IO
 
 from harness.errors import InfraError
 
+# A user's PATH leaves out where Debian puts depmod and mke2fs.
+SYSTEM_PATH = "/usr/local/sbin:/usr/sbin:/sbin"
 TICK_S = 0.25
 GRACE_S = 3.0
 # Set while git runs a hook: a harness started from one would otherwise work on that repository.

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from harness.build.apt import USUAL_SUITES, mirror_for
 from harness.build.cache import cache_dir, cache_root, locked
-from harness.build.command import run
+from harness.build.command import SYSTEM_PATH, run
 from harness.errors import InfraError
 from harness.model.progress import Progress, Silent
 
@@ -27,8 +27,6 @@ LOCK_WAIT_S = 120.0
 LOCK_POLL_S = 2.0
 DISK_NEEDED_GB = 15
 """Room for the cache: two kernels' sources and objects (about 5 GB each), the root images and the downloads."""
-# A user's PATH leaves out where Debian puts depmod and mke2fs.
-SYSTEM_PATH = "/usr/local/sbin:/usr/sbin:/sbin"
 
 
 @dataclass(frozen=True, kw_only=True)

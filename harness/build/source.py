@@ -24,9 +24,8 @@ from harness.errors import InfraError, UserError
 from harness.model.kernel import Source, SourceKind, SourceSpec
 from harness.model.progress import Progress, Silent
 
-__all__ = ["DEFAULT_SOURCE", "materialize", "parse_source_spec", "resolve_source"]
+__all__ = ["materialize", "parse_source_spec", "resolve_source"]
 
-DEFAULT_SOURCE = "debian:@trixie-backports"
 FORMS = (
     "a directory with a kernel tree",
     f"a tarball ({', '.join(TAR_SUFFIXES)})",

@@ -70,10 +70,11 @@ class HttpRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class HttpSwitch:
-    """Power switched by HTTP requests."""
+    """Power switched by HTTP requests. `query`: one that only asks, where there is one."""
 
     on: HttpRequest
     off: HttpRequest
+    query: HttpRequest | None = None
     user: str = ""
     password: str = field(default="", repr=False)
 

@@ -6,6 +6,8 @@ import enum
 from dataclasses import dataclass, field
 from pathlib import Path
 
+DEFAULT_SOURCE = "debian:@trixie-backports"  # --kernel, where nobody says
+
 
 class SourceKind(enum.StrEnum):
     """The forms that ``--kernel SPEC`` takes."""

@@ -124,6 +124,7 @@ class _Tasmota(_Switch):
         return model.HttpSwitch(
             on=model.HttpRequest(url=f"{url}On", expect='"ON"'),
             off=model.HttpRequest(url=f"{url}Off", expect='"OFF"'),
+            query=model.HttpRequest(url=url.removesuffix("%20"), expect='"POWER'),
             password=self.password,
         )
 
@@ -143,10 +144,14 @@ class _Shelly(_Switch):
                 model.HttpRequest(url=url, expect=expect)
                 for url, expect in zip(urls, ('"ison":true', '"ison":false'), strict=True)
             ]
+            query = model.HttpRequest(url=urls[0].partition("?")[0], expect='"ison":')
         else:
             base = f"http://{self.host}/rpc/Switch.Set?id={self.outlet}&on="
             requests = [model.HttpRequest(url=f"{base}{turn}", expect="was_on") for turn in ("true", "false")]
-        return model.HttpSwitch(on=requests[0], off=requests[1], user=self.user, password=self.password)
+            status = f"http://{self.host}/rpc/Switch.GetStatus?id={self.outlet}"
+            query = model.HttpRequest(url=status, expect='"output":')
+        on, off = requests
+        return model.HttpSwitch(on=on, off=off, query=query, user=self.user, password=self.password)
 
 
 class _Pdudaemon(_Switch):
@@ -263,6 +268,11 @@ def parse_boards(text: str, *, place: str, lookup: Lookup | None = None) -> dict
     return {name: _board(name, entry, outside[name], place=place) for name, entry in shaped.boards.items()}
 
 
+def raw_schema() -> dict[str, Any]:
+    """The JSON schema of the entries as pydantic tells it, for parse/boards_schema.py."""
+    return _Boards.model_json_schema()
+
+
 def _inherited(
     name: str, entry: dict[str, Any], defaults: Mapping[str, dict[str, Any]], *, place: str
 ) -> dict[str, Any]:
@@ -301,6 +311,9 @@ class _Outside:
 
     def _filled(self, value: Any, where: str, *, secret: bool) -> Any:
         if isinstance(value, str):
+            whole = _FROM_OUTSIDE.fullmatch(value)
+            if whole:
+                return self._value(whole[1], where, secret=secret)
             return _FROM_OUTSIDE.sub(lambda found: self._value(found[1], where, secret=secret), value)
         if isinstance(value, list):
             return [self._filled(item, where, secret=secret) for item in value]
@@ -308,12 +321,14 @@ class _Outside:
             return {key: self._filled(item, f"{where}.{key}", secret=secret) for key, item in value.items()}
         return value
 
-    def _value(self, name: str, where: str, *, secret: bool) -> str:
+    def _value(self, name: str, where: str, *, secret: bool) -> document.Outside:
         try:
-            value = self._lookup(name)
+            value = document.Outside(self._lookup(name))
         except LookupError as error:
             self.unset.append(f"{where}: {error.args[0]}")
-            return "unset"
+            value = document.Outside("unset")
+            value.is_missing = True
+            return value
         if (secret and where.rpartition(".")[2] not in _PLAIN) or name.startswith("file:"):
             self.secrets += [value, quote(value)]
         return value

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import pydantic
 import yaml
@@ -13,10 +14,41 @@ from harness.errors import UserError
 Shape = TypeVar("Shape", bound="Strict")
 
 
+class Outside(str):
+    """A text that as a whole came from outside the document: where a number is expected, it may be one. `is_missing`:
+    none came, this stands in for it, and anything will do."""
+
+    is_missing = False
+
+
 class Strict(pydantic.BaseModel):
     """A mapping with exactly the declared keys, each of exactly the declared type."""
 
     model_config = pydantic.ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    @pydantic.model_validator(mode="wrap")
+    @classmethod
+    def _from_outside(cls, data: Any, validated: pydantic.ModelWrapValidatorHandler[Self]) -> Self:
+        """A text is tried first; a number where that does not do."""
+        try:
+            return validated(data)
+        except pydantic.ValidationError as error:
+            wrong = {problem["loc"][0] for problem in error.errors() if problem["loc"]}
+            texts = {key: data[key] for key in wrong if isinstance(data, dict) and isinstance(data.get(key), Outside)}
+            instead = {key: cls._instead(str(key), text) for key, text in texts.items()}
+            if instead == texts:
+                raise
+            return validated({**data, **instead})
+
+    @classmethod
+    def _instead(cls, key: str, text: Outside) -> Any:
+        if text.is_missing:
+            field = cls.model_fields.get(key)
+            return 1 if field is None or field.is_required() else field.default
+        for kind in (int, float):
+            with contextlib.suppress(ValueError):
+                return kind(text)
+        return text
 
 
 class _Loader(yaml.SafeLoader):

@@ -11,8 +11,9 @@ from typing import Protocol
 
 from harness.model.board import Board, KexecBoot, QemuBoot, UbootBoot
 
-from . import hardware, qemu
+from . import checks, hardware, lock, qemu
 from .base import Media, Say, Target
+from .checks import Check
 
 
 class RootForm(enum.Enum):
@@ -36,7 +37,9 @@ class Tell(Protocol):
 class Method:
     """`needs`: stages of build/host.py whose tools have to be there. `describe`: one line about the machine;
     `announce`: how it is going to be booted. `properties`: what a run's record says of it. `check`: raises InfraError
-    where the machine can't be reached from here, within a few seconds."""
+    where the machine can't be reached from here, within a few seconds. `machine`: what tells it from every other one
+    that processes of this host may use, for its lock; empty where nobody else can have it. `checks`: what can be seen
+    without booting, each within a few seconds."""
 
     boot: Boot
     root: RootForm
@@ -45,6 +48,8 @@ class Method:
     announce: Tell
     properties: Callable[[Board], dict[str, str]]
     check: Callable[[Board], None]
+    machine: Tell = lock.console_of
+    checks: Callable[[Board], list[Check]] = checks.common
 
 
 _BOARD = Method(
@@ -55,6 +60,7 @@ _BOARD = Method(
     announce=hardware.announce,
     properties=lambda _board: {},
     check=hardware.check,
+    checks=checks.hardware,
 )
 _METHODS: dict[type, Method] = {
     QemuBoot: Method(
@@ -65,6 +71,8 @@ _METHODS: dict[type, Method] = {
         announce=qemu.announce,
         properties=qemu.properties,
         check=lambda _board: None,  # build/host.py looks for QEMU
+        machine=lambda _board: "",  # each one starts its own
+        checks=lambda _board: [],
     ),
     UbootBoot: _BOARD,
     KexecBoot: _BOARD,

@@ -1,6 +1,7 @@
 """A process beside the harness that leaves a board as `power.leave` has it when the harness is gone, however it went.
 
-It waits at a pipe whose other end only the harness has; the kernel closes that with the harness."""
+It waits at a pipe whose other end only the harness has; the kernel closes that with the harness. It holds the harness's
+lock on the board too, so that nobody gets a board which is about to be switched off."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ import sys
 
 from harness.model.board import Board
 
+from . import lock
 from .power import leave, switch_of
 
 _RELEASED = b"."
@@ -21,12 +23,14 @@ class Guard:
     """Watches over `board` until it is released."""
 
     def __init__(self, board: Board) -> None:
+        locked = lock.descriptor(board)
         self._process = subprocess.Popen(
             [sys.executable, "-m", __name__],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,  # a Ctrl-C is for the harness
+            pass_fds=() if locked is None else (locked,),
         )
         # over the pipe, because it may hold a password
         self._tell(pickle.dumps(board))

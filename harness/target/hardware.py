@@ -12,23 +12,24 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.errors import BootError, HarnessError, InfraError, KernelError
 from harness.model.board import Board, KexecBoot, UbootBoot
 
-from . import kexec
 from .base import CommandTimeout, Completed, LineSink, Media, RunningCommand, Say, TargetLost, Terminal, silent
 from .console import Console
 from .guard import Guard
-from .lines import open_line
-from .network import NoNetwork, reach
+from .lines import open_line, where
 from .panic import panic_reason
 from .power import Switch, leave, power_off, switch_of
 from .reconnect import ReconnectingTransport
 from .serialmux import AUX, COMMANDS, KERNEL, SerialMux
 from .shell import Shell
-from .ssh import SshHost
 from .uboot import LOGIN, Load, NotStopped, Uboot
+
+if TYPE_CHECKING:
+    from .ssh import SshHost
 
 _TRIES = 2  # power-ons until autoboot is caught
 _LAST_LINES = 40
@@ -39,14 +40,9 @@ _INIT = "rdinit=/harness/board-init"
 
 def describe(board: Board) -> str:
     """One line about the machine, for `harness boards`."""
-    console = board.console
-    assert console
-    where = getattr(console, "device", "") or " ".join(getattr(console, "argv", ())) or ""
-    if not where:
-        where = f"{getattr(console, 'host', '')}:{getattr(console, 'port', '')}"
     over = f", ssh {board.ssh.host or 'as its kernel tells'}" if board.ssh else ""
     method = "kexec" if isinstance(board.boot, KexecBoot) else "uboot"
-    return board.redacted(f"{method}, console {where}{over}")
+    return board.redacted(f"{method}, console {where(board)}{over}")
 
 
 def announce(board: Board) -> str:
@@ -226,6 +222,8 @@ def _network(board: Board, shell: Shell, say: Say) -> SshHost | None:
     """The connection to the booted kernel; None where it has to do with the serial line, which is slower but works."""
     if not board.ssh:
         return None
+    from .network import NoNetwork, reach  # paramiko takes a while, and a board may be absent
+
     try:
         return reach(board.ssh, shell, place=f"{board.name}.ssh")
     except NoNetwork as error:
@@ -243,6 +241,8 @@ def _start_by_uboot(board: Board, media: Media, line: Console, switch: Switch, s
 
 
 def _start_by_kexec(board: Board, media: Media, line: Console, switch: Switch, say: Say) -> float:
+    from . import kexec
+
     started = time.monotonic()
     kexec.start(board, media, line=line, switch=switch, arguments=_arguments(board), say=say)
     return started

@@ -27,6 +27,22 @@ def own_system(board: Board) -> SshHost:
     return SshHost(board.ssh, pins=pins_of(board.name), place=f"{board.name}.ssh")
 
 
+def look(board: Board) -> str:
+    """What is seen of the own system without changing anything; InfraError where it does not answer or lacks kexec."""
+    system = own_system(board)
+    try:
+        system.connect()
+        _has_kexec(board, system)
+        return f"answers as {system.run('uname -nr', timeout=_STEP_LIMIT).output.strip()}, and has kexec"
+    finally:
+        system.close()
+
+
+def _has_kexec(board: Board, system: SshHost) -> None:
+    _run(system, "command -v kexec", f"{board.name}: kexec: expected `kexec` on the board's own system, found none; "
+         "install kexec-tools there")  # fmt: skip
+
+
 def start(board: Board, media: Media, *, line: Console, switch: Switch, arguments: str, say: Say) -> None:
     """Start `media` on `board`; returns when the new kernel has shown on `line`, or was given time to.
 
@@ -74,8 +90,7 @@ def load(board: Board, media: Media, system: SshHost, arguments: str) -> None:
     assert isinstance(spec, KexecBoot)
     where = f"{board.name}: kexec"
     directory = shlex.quote(spec.directory)
-    _run(system, "command -v kexec", f"{where}: expected `kexec` on the board's own system, found none; install "
-         "kexec-tools there")  # fmt: skip
+    _has_kexec(board, system)
     _run(system, f"mkdir -p {directory} && find {directory} -type f -name '*-harness' -mtime +{_KEPT_DAYS} -delete",
          f"{where}: {spec.directory}: expected a directory to write to (boot.directory)")  # fmt: skip
     kernel = _copied(media.image, system, spec)

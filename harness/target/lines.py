@@ -8,6 +8,19 @@ from .serialport import SerialTransport
 from .transport import CommandTransport, SocketTransport, TelnetTransport, Transport, connect, slowed
 
 
+def where(board: Board) -> str:
+    """Where the board's serial line is, for messages."""
+    match board.console:
+        case SerialConsole(device=device):
+            return device
+        case NetworkConsole(host=host, port=port):
+            return f"{host}:{port}"
+        case CommandConsole(argv=argv):
+            return " ".join(argv)
+        case _:
+            return ""
+
+
 def open_line(board: Board) -> Transport:
     """The board's serial line, open. InfraError says why it can't be."""
     place = f"{board.name}.console"

@@ -65,9 +65,15 @@ class CommandPower:
 
 
 class HttpPower:
-    def __init__(self, spec: HttpSwitch, *, place: str) -> None:
+    def __init__(self, spec: HttpSwitch, *, place: str, limit: float = _LIMIT) -> None:
         self._spec = spec
         self._place = place
+        self._limit = limit
+
+    def state(self) -> str:
+        """The switch's answer to a question that switches nothing."""
+        assert self._spec.query
+        return self._ask(self._spec.query, "query")
 
     def on(self) -> None:
         self._ask(self._spec.on, "on")
@@ -75,7 +81,7 @@ class HttpPower:
     def off(self) -> None:
         self._ask(self._spec.off, "off")
 
-    def _ask(self, request: HttpRequest, what: str) -> None:
+    def _ask(self, request: HttpRequest, what: str) -> str:
         where = f"{self._place}.{what}: {request.url}"
         status, challenge, answer = self._exchange(request, "", where)
         if status == 401 and self._spec.password:
@@ -87,6 +93,7 @@ class HttpPower:
             raise InfraError(f"{where}: expected the switch to agree, it answers {status}: {answer[:120]!r}")
         if request.expect.replace(" ", "") not in answer.replace(" ", ""):
             raise InfraError(f"{where}: expected an answer with {request.expect!r}, found {answer[:120]!r}")
+        return answer
 
     def _exchange(self, request: HttpRequest, authorization: str, where: str) -> tuple[int, str, str]:
         """Status, what the server wants for a login, answer."""
@@ -95,7 +102,7 @@ class HttpPower:
         asked = urllib.request.Request(request.url, data=data, headers=headers, method=request.method)
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a switch stands in our own network
         try:
-            with opener.open(asked, timeout=_LIMIT) as response:
+            with opener.open(asked, timeout=self._limit) as response:
                 return response.status, "", response.read(1 << 16).decode(errors="replace")
         except urllib.error.HTTPError as error:
             told = error.headers.get("WWW-Authenticate", "")

@@ -189,3 +189,12 @@ def test_a_system_that_stays_away(tmp_path, line, monkeypatch):
         host = stack.enter_context(contextlib.closing(kexec.own_system(board)))
         with pytest.raises(InfraError, match=r"did not come up within 0 s \(boot\.system_seconds\)"):
             kexec.reach(board, host, line, switch, silent)
+
+
+def test_what_is_seen_without_booting(system, tools):
+    board, _ = system
+    with pytest.raises(InfraError, match="install kexec-tools there"):
+        kexec.look(board)
+    write_kexec(tools)
+    (tools / "uname").symlink_to(shutil.which("uname") or "uname")
+    assert kexec.look(board) == f"answers as {os.uname().nodename} {os.uname().release}, and has kexec"

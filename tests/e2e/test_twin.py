@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import re
 import signal
@@ -115,6 +116,53 @@ def test_a_harness_that_is_killed_leaves_the_board_off(twin):
     while machine.is_on():
         assert time.monotonic() < deadline, "the board is still on"
         time.sleep(0.2)
+
+
+def test_a_board_is_one_harness_at_a_time_and_free_when_that_is_killed_and_the_board_is_off(twin):
+    machine = twin()
+    environment = {**os.environ, **machine.environment}
+
+    def start(*words: str, **pipes: int) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "harness", *machine.arguments("boot", "twin-uboot"), *words]
+        return subprocess.Popen(command, cwd=machine.cwd, env=environment, text=True, **pipes)
+
+    first = start("--", "echo up; sleep 600", stdout=subprocess.PIPE)
+    assert first.stdout
+    assert first.stdout.readline() == "up\n"
+    has_it = f"process {first.pid}: harness boot --build"
+    refused = machine.harness("boot", "twin-uboot", "--", "true")
+    assert refused.returncode == 3
+    assert re.search(rf"twin-uboot: in use by \S+ since [\d:]+, {has_it}.*`--wait` waits", refused.stderr)
+    looked_at = harness("boards", "check", "twin-uboot", cwd=machine.cwd, **machine.environment)
+    assert re.search(rf"FAILED  console +\S+: in use by .* {has_it}", looked_at.stdout), looked_at.stdout
+    assert 'ok      power       the switch answers {"POWER1":"ON"}' in looked_at.stdout
+    assert re.search(rf"in use by .* {has_it}", harness("boards", cwd=machine.cwd, **machine.environment).stdout)
+    second = start("--wait", "--", "echo mine", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert second.stderr
+    assert f"twin-uboot: waiting for {getpass.getuser()}@" in second.stderr.readline()
+    first.kill()
+    first.communicate()
+    output, told = second.communicate(timeout=300)
+    assert (second.returncode, output) == (0, "mine\n"), told
+    assert not machine.is_on()
+    assert "in use" not in harness("boards", cwd=machine.cwd, **machine.environment).stdout
+
+
+def test_checks_without_booting(twin):
+    machine = twin()
+    found = harness("boards", "check", "twin-uboot", cwd=machine.cwd, **machine.environment)
+    assert [line.split()[0] for line in found.stdout.splitlines()] == ["ok", "ok", "ok", "unseen", "ok"], found.stdout
+    assert found.returncode == 0
+    assert not machine.is_on()
+    machine.process.terminate()
+    machine.process.wait(timeout=30)
+    found = harness("boards", "check", "twin-uboot", cwd=machine.cwd, **machine.environment)
+    assert found.returncode == 3
+    # the password is `twin`, and hidden wherever it stands
+    assert "FAILED  console     ***-uboot.console: expected a console server at 127.0.0.1:17341" in found.stdout
+    assert (
+        "FAILED  power       ***-uboot.power.query: http://127.0.0.1:17342/cm?user=admin&password=***" in found.stdout
+    )
 
 
 def test_a_person_at_the_console(twin):

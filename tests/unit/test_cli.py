@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -13,6 +14,9 @@ import pytest
 
 from harness import __version__
 from harness.cli import cli
+from harness.model.board import Board, CommandConsole, UbootBoot
+from harness.run import session
+from harness.target import lock
 
 VERBS = sorted(cli.commands)
 
@@ -41,6 +45,42 @@ def test_every_verb_has_help_with_an_example(verb):
     assert re.search(rf"Examples?:.*harness {verb}", told.output, re.DOTALL)
 
 
+def test_help_names_the_suites_that_there_are():
+    told = " ".join(click.testing.CliRunner().invoke(cli, ["run", "--help"], terminal_width=200).output.split())
+    assert f"One of {', '.join(session.SUITES)} or a directory" in told
+
+
+HEAVY = ("pytest", "jinja2", "rich", "junit_xml", "elftools", "paramiko", "harness.mutants", "harness.build.make")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["boards"], ["boot", "--board", "b", "--", "true"], ["run", "--board", "b"], ["--version"]]
+)
+def test_what_ends_at_once_imports_nothing_heavy(arguments, tmp_path):
+    """A board that is not there has to be told quickly, also where importing is slow."""
+    (tmp_path / "b.yaml").write_text(ABSENT)
+    program = (
+        f"import sys, atexit; sys.argv = ['harness', *{arguments!r}]\n"
+        f"atexit.register(lambda: print(sorted(set({HEAVY!r}) & set(sys.modules)), file=sys.stderr))\n"
+        "from harness.cli import main; main()"
+    )
+    environment = {**os.environ, "HARNESS_BOARDS": str(tmp_path / "b.yaml"), "HARNESS_LOCKS": str(tmp_path)}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == (3 if "b" in arguments else 0)
+    assert ("expected a serial device at /dev/serial/by-id/usb-x" in done.stderr) == ("b" in arguments)
+    assert done.stderr.splitlines()[-1] == "[]"
+
+
+ABSENT = """
+boards:
+  b:
+    console: {kind: serial, device: /dev/serial/by-id/usb-x}
+    power: {kind: tasmota, host: h}
+    boot: {method: uboot, tftp_root: /t}
+"""
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -59,6 +99,8 @@ def test_every_verb_has_help_with_an_example(verb):
         (["mutants", "--build", "{tmp}"], "a mutant has to be built"),
         (["report", "{tmp}/nowhere"], "expected the directory of a run"),
         (["boards", "--boards", "{tmp}/nowhere.yaml"], "nowhere.yaml"),
+        (["boards", "check", "none"], "expected one of qemu-virt, found 'none'"),
+        (["boot", "--wait=soon", "--", "true"], "'soon' is not a valid float range"),
     ],
 )
 def test_wrong_input_is_exit_2_and_one_clear_line(arguments, told, tmp_path):
@@ -75,6 +117,78 @@ def test_boards_come_from_the_file_named_in_the_environment(tmp_path):
     done = harness("boards", cwd=tmp_path, HARNESS_BOARDS=str(tmp_path / "b.yaml"))
     assert done.returncode == 0
     assert re.match(r"mine\s+qemu virt, tcg|kvm, 3 CPUs, 1024 MiB", done.stdout)
+
+
+SHARED = """
+defaults:
+  cat:
+    power: {kind: command, on: "true", off: "true"}
+    boot: {method: uboot, tftp_root: .}
+boards:
+  one: {like: cat, console: {kind: command, run: [cat, -u]}}
+  two: {like: cat, console: {kind: command, run: [cat, -v]}}
+"""
+
+
+@pytest.fixture
+def shared(tmp_path, monkeypatch):
+    """Two boards, of which another file's `mine`, which we have, is the first."""
+    monkeypatch.setenv("HARNESS_LOCKS", str(tmp_path / "locks"))
+    (tmp_path / "b.yaml").write_text(SHARED)
+    mine = Board(name="mine", boot=UbootBoot(tftp_root="/"), console=CommandConsole(argv=("cat", "-u")))
+    with lock.held(mine, lock.console_of(mine), purpose="harness run --board mine"):
+        yield {"cwd": tmp_path, "HARNESS_BOARDS": "b.yaml"}
+
+
+def test_boards_tells_who_has_which(shared):
+    told = harness("boards", **shared).stdout
+    assert re.search(rf"one .*\n {{17}}in use by .*, process {os.getpid()}: harness run --board mine\ntwo .*\n$", told)
+
+
+@pytest.mark.parametrize("verb", [["run"], ["boot", "--", "true"]])
+def test_a_board_that_is_used_is_refused_before_anything_is_built(verb, shared):
+    done = harness(verb[0], "--board", "one", "--build", "nowhere", *verb[1:], **shared)
+    assert done.returncode == 3
+    assert re.fullmatch(r"harness: one: in use by .*: harness run --board mine; `--wait` waits .*\n", done.stderr)
+    other = harness(verb[0], "--board", "two", "--build", "nowhere", *verb[1:], **shared)
+    assert "expected a finished build" in other.stderr
+
+
+def test_who_waits_builds_first(shared):
+    done = harness("run", "--board", "one", "--wait", "--build", "nowhere", **shared)
+    assert "expected a finished build" in done.stderr
+
+
+def test_checks_of_a_board(shared):
+    done = harness("boards", "check", "two", **shared)
+    assert [line.split()[:2] for line in done.stdout.splitlines()] == [
+        ["ok", "console"],
+        ["ok", "power"],
+        ["ok", "tftp_root"],
+        ["unseen", "tftp"],
+        ["ok", "kconfigs"],
+    ]
+    assert done.returncode == 0
+    done = harness("boards", "--boards", "b.yaml", "check", "one", cwd=shared["cwd"])
+    assert re.search(r"FAILED  console +one: in use by .*: harness run --board mine", done.stdout)
+    assert "ok      power       true is there, true is there" in done.stdout
+    assert done.returncode == 3
+    assert "one: 1 of these checks failed" in done.stderr
+
+
+def test_a_board_is_looked_at_though_values_are_missing(tmp_path):
+    text = ABSENT.replace("host: h", 'host: "${NOWHERE}"') + "    kconfigs: [no-such.config]\n"
+    (tmp_path / "b.yaml").write_text(text)
+    done = harness("boards", "check", "b", "--boards", "b.yaml", cwd=tmp_path)
+    assert done.returncode == 3
+    assert "FAILED  values      power.host: expected the environment variable NOWHERE to be set" in done.stdout
+    assert "FAILED  console     b.console: expected a serial device" in done.stdout
+    assert "unseen  power       not looked at: values of power missing" in done.stdout
+    assert re.search("FAILED  kconfigs    b.kconfigs: expected files below .*, found no no-such.config", done.stdout)
+
+
+def test_the_schema_is_printed(tmp_path):
+    assert json.loads(harness("boards", "--schema", cwd=tmp_path).stdout)["title"] == "boards.yaml"
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

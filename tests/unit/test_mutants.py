@@ -10,9 +10,9 @@ from types import SimpleNamespace
 import pytest
 
 from harness import mutants
-from harness.build.source import DEFAULT_SOURCE
 from harness.errors import BootError, BuildError, InfraError, UserError
 from harness.model.board import Board, QemuBoot
+from harness.model.kernel import DEFAULT_SOURCE
 from harness.model.mutant import Fate, Mutant
 from harness.mutants import Hunt, Hunter, choose, keyword_of
 from harness.request import BuildOptions

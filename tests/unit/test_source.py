@@ -17,10 +17,10 @@ from harness.build import apt, checksum
 from harness.build.cache import cache_dir
 from harness.build.checksum import sha256_of
 from harness.build.materialize import materialize
-from harness.build.source import DEFAULT_SOURCE, parse_source_spec, resolve_source
+from harness.build.source import parse_source_spec, resolve_source
 from harness.build.tree import fingerprint, kernel_version, makefile_version, scan
 from harness.errors import InfraError, UserError
-from harness.model.kernel import SourceKind
+from harness.model.kernel import DEFAULT_SOURCE, SourceKind
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,127 @@
+"""Which boards there are, whether they can be reached and who has them. What `harness boards` and a board that is not
+there need is here, and nothing that takes long to import."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import NoReturn
+
+from harness.errors import InfraError, UserError
+from harness.layout import BOARDS, BOARDS_DOCS, KCONFIGS
+from harness.model.board import Board
+from harness.parse.boards import parse_boards
+from harness.parse.boards_schema import schema
+from harness.target import lock
+from harness.target.base import Say
+from harness.target.boot import boot_method
+from harness.target.checks import Check, Finding, findings
+
+
+def boards_in(file: Path | None) -> dict[str, Board]:
+    path = file or Path(os.environ.get("HARNESS_BOARDS") or BOARDS)
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: expected a file that describes boards, can't read it: {error}") from None
+    return parse_boards(text, place=path.name, lookup=partial(_from_outside, beside=path.parent))
+
+
+def boards_schema() -> str:
+    """The JSON schema of boards.yaml, as docs/boards.schema.json has it."""
+    return json.dumps(schema(BOARDS_DOCS.read_text()), indent=1, ensure_ascii=False)
+
+
+def _from_outside(name: str, *, beside: Path) -> str:
+    """What boards.yaml means by ``${NAME}`` (environment) or ``${file:PATH}`` (relative to the directory `beside`)."""
+    kind, _, path = name.partition(":")
+    if kind == "file":
+        try:
+            return (beside / Path(path).expanduser()).read_text().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not text"
+            raise LookupError(f"expected a file {path}, can't read it: {reason}") from None
+    if name not in os.environ:
+        raise LookupError(f"expected the environment variable {name} to be set, found none")
+    return os.environ[name]
+
+
+def board_known(name: str, file: Path | None) -> Board:
+    """The board `name`, which may not be fit for use."""
+    known = boards_in(file)
+    if name not in known:
+        raise UserError(f"--board: expected one of {', '.join(sorted(known))}, found {name!r}")
+    return known[name]
+
+
+def board_named(name: str, file: Path | None) -> Board:
+    board = board_known(name, file)
+    if board.unset:
+        first, *more = (f"boards.yaml: {name}.{reason}" for reason in board.unset)
+        raise UserError(first, details=more)
+    return board
+
+
+def reachable_board(name: str, file: Path | None, *, wait: float | None = None) -> Board:
+    """The board `name`, which is going to be booted: InfraError at once where it can't be reached from here, or
+    somebody has it and nobody wants to `wait`."""
+    board = board_named(name, file)
+    try:
+        with lock.held(board, _machine(board), purpose=command_line()):
+            boot_method(board).check(board)
+    except lock.InUse:  # so its line is not ours to open
+        if wait is None:
+            raise
+    return board
+
+
+def _machine(board: Board) -> str:
+    """What `board` is locked as; empty where its entry does not tell, because the console's values are missing."""
+    return "" if any(reason.startswith("console") for reason in board.unset) else boot_method(board).machine(board)
+
+
+def had(board: Board, *, wait: float | None, say: Say) -> AbstractContextManager[None]:
+    """Nobody else of this host uses `board` within the ``with``; `wait` is how many seconds to wait for that."""
+    return lock.held(board, _machine(board), purpose=command_line(), wait=wait, say=say)
+
+
+def who_has(board: Board) -> str:
+    """Who uses `board` now; empty where nobody does."""
+    return str(lock.holder_of(_machine(board)) or "")
+
+
+def looked_at(name: str, file: Path | None) -> Iterator[Finding]:
+    """What can be seen of the board `name` without booting it."""
+    board = board_known(name, file)
+    method = boot_method(board)
+    checks = [*method.checks(board), Check(name="kconfigs", key="kconfigs", look=partial(_kconfigs, board))]
+    with ExitStack() as until_seen:
+        try:
+            until_seen.enter_context(lock.held(board, _machine(board), purpose=command_line()))
+        except InfraError as error:  # its line is not ours to open
+            busy = partial(_fails, error)
+            checks = [replace(check, look=busy) if check.key == "console" else check for check in checks]
+        yield from findings(board, checks)
+
+
+def _fails(error: InfraError) -> NoReturn:
+    raise error
+
+
+def _kconfigs(board: Board) -> str:
+    missing = [name for name in board.kconfigs if not (KCONFIGS / name).is_file()]
+    if missing:
+        raise UserError(f"{board.name}.kconfigs: expected files below {KCONFIGS}, found no {', '.join(missing)}")
+    return ", ".join(board.kconfigs) or "none"
+
+
+def command_line() -> str:
+    """The command that this process was started as."""
+    return shlex.join(["harness", *sys.argv[1:]])

@@ -1,0 +1,83 @@
+"""The options that several verbs share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from harness.boards import boards_in
+from harness.errors import HarnessError
+from harness.model.kernel import DEFAULT_SOURCE
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def board_names(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Completes the name of a board."""
+    try:
+        return [name for name in boards_in(None) if name.startswith(incomplete)]
+    except HarnessError:
+        return []
+
+
+def build_options(function: Function) -> Function:
+    """The options that say which kernel is meant."""
+    path = partial(click.Path, path_type=Path)
+    options = [
+        click.option("--build", "build_dir", type=path(), metavar="DIR", help="Use this finished build."),
+        click.option(
+            "--kernel",
+            default=DEFAULT_SOURCE,
+            show_default=True,
+            metavar="SPEC",
+            help="A directory, a tarball, git:URL-or-path#ref, a version as 7.3.4, or debian:PACKAGE@SUITE.",
+        ),
+        click.option(
+            "--patches",
+            type=path(),
+            multiple=True,
+            metavar="PATH",
+            help="A patch, a directory of them, a quilt series, an mbox or maildir. Repeatable.",
+        ),
+        click.option(
+            "--kconfig", "kconfigs", type=path(), multiple=True, metavar="FILE", help="A fragment, merged last."
+        ),
+        click.option("--toolchain", metavar="NAME", help="gcc (default), gcc-11, clang-16 or a prefix ending in -."),
+        click.option(
+            "--allow-plain-ftrace", is_flag=True, help="Accept a compiler without -fpatchable-function-entry."
+        ),
+        click.option("-j", "--jobs", type=click.IntRange(1), help="make -j; default: one a CPU."),
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def board_options(function: Function) -> Function:
+    """The options that say which machine is meant."""
+    name = click.option(
+        "--board",
+        "board_name",
+        default="qemu-virt",
+        show_default=True,
+        shell_complete=board_names,
+        help="Out of boards.yaml.",
+    )
+    file = click.option("--boards", "boards_file", type=click.Path(path_type=Path), help="Instead of boards.yaml.")
+    return name(file(function))
+
+
+def wait_option(function: Function) -> Function:
+    """The option of the verbs that use a machine."""
+    return click.option(
+        "--wait",
+        is_flag=False,
+        flag_value="inf",
+        type=click.FloatRange(0),
+        metavar="[SECONDS]",
+        help="Wait for a board that somebody uses; without SECONDS as long as it takes.",
+    )(function)

@@ -1,0 +1,301 @@
+"""A board is one process's at a time, on this host: a lock file that says who has it, for what and since when.
+
+The lock is a flock, which the kernel drops with the last descriptor of the open file: with the process that took it,
+however it died, and with the guard (`target/guard.py`), which inherits the descriptor because a board that is being
+switched off is not free yet. No other child has it: Python opens files so that none inherits them.
+
+Who waits has a ticket beside the lock, locked too, so that those who died don't count; the oldest comes first."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import pwd
+import re
+import socket
+import stat
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from harness.errors import InfraError
+from harness.model.board import Board, CommandConsole, NetworkConsole, SerialConsole
+from harness.report.text import one_line
+
+from .base import Say, silent
+
+_PLACE = "arm64-ftrace-harness"
+_BY_ID = Path("/dev/serial/by-id")
+_LARGEST = 4096  # bytes of a lock file that are read
+_INTERVAL = 0.2
+_GRACE = 0.5  # seconds that it may be held before it counts as held: `harness boards check` and others only look
+
+_HELD: dict[str, int] = {}  # the descriptors of this process's locks by board, for `descriptor`
+
+
+class InUse(InfraError):
+    """Somebody else has the board."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Holder:
+    """Who has a board, as the lock file says. `since`: seconds since the epoch."""
+
+    user: str = "somebody"
+    host: str = ""
+    process: int = 0
+    purpose: str = ""
+    since: float = 0.0
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether its process has ended, so that only the guard still has the lock."""
+        if self.process <= 0 or self.host != socket.gethostname():
+            return False
+        try:
+            os.kill(self.process, 0)
+        except (ProcessLookupError, OverflowError):
+            return True
+        except PermissionError:
+            return False  # another user's
+        return False
+
+    def __str__(self) -> str:
+        if not self.process:
+            return "somebody who does not say so in the lock file"
+        day = "%H:%M:%S" if time.time() - self.since < 43200 else "%Y-%m-%d %H:%M"
+        who = f"{self.user}@{self.host} since {time.strftime(day, time.localtime(self.since))}"
+        if self.is_gone:
+            return f"{who}, whose process {self.process} has ended: the board is being switched off"
+        return f"{who}, process {self.process}: {self.purpose}"
+
+
+def console_of(board: Board) -> str:
+    """What tells a board from every other one of this host, whatever boards.yaml calls it: where its console is."""
+    match board.console:
+        case SerialConsole(device=device):
+            return f"device {_lasting_name(device)}"
+        case NetworkConsole(host=host, port=port):
+            return f"port {host.casefold()}:{port}"
+        case CommandConsole(argv=argv):
+            return f"command {' '.join(argv)}"
+        case _:
+            return f"board {board.name}"
+
+
+def _lasting_name(device: str) -> str:
+    """Of all the names of a serial device the one that it has again when it was plugged in anew."""
+    real = os.path.realpath(device)
+    links = sorted(_BY_ID.glob("*"))
+    return next((str(link) for link in links if os.path.realpath(link) == real), real)
+
+
+def descriptor(board: Board) -> int | None:
+    """The descriptor of this process's lock on `board`, for a child that is to hold it too."""
+    return _HELD.get(board.name)
+
+
+def holder_of(machine: str) -> Holder | None:
+    """Who has `machine` now; None where nobody does."""
+    return _looked_at(_path(machine)) if machine else None
+
+
+@contextlib.contextmanager
+def held(board: Board, machine: str, *, purpose: str, wait: float | None = None, say: Say = silent) -> Iterator[None]:
+    """Have `board`, which is `machine` (empty: one that nobody else can have), for the length of the ``with``.
+
+    `wait`: seconds to wait for whoever has it, which `say` is told. Raises InUse, without `wait` at once."""
+    if not machine:
+        yield
+        return
+    path = _path(machine)
+    mine = Holder(user=_user(), host=socket.gethostname(), process=os.getpid(), purpose=purpose, since=time.time())
+    with _ticket(path, mine) as ticket:
+        lock = _taken(path, ticket, board, wait=wait, say=say)
+    try:
+        _write(lock, mine)
+        _HELD[board.name] = lock
+        yield
+    finally:
+        _HELD.pop(board.name, None)
+        os.ftruncate(lock, 0)
+        os.close(lock)
+
+
+def _user() -> str:
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # in many a container
+        return str(os.getuid())
+
+
+def _taken(path: Path, ticket: Path, board: Board, *, wait: float | None, say: Say) -> int:
+    """The descriptor of the locked file `path`."""
+    deadline = time.monotonic() + (_GRACE if wait is None else wait)
+    lock, told = _opened(path), ""
+    try:
+        while True:
+            before = _first_in_line(path, ticket)
+            if not before and _locked(lock):
+                return lock
+            who = str(before or _read(lock))
+            if time.monotonic() >= deadline:
+                waited = "" if wait is None else f"; waited {wait:.0f} s"
+                raise InUse(
+                    f"{board.name}: in use by {who}{waited}; `--wait` waits until it is free, `--wait SECONDS` so long"
+                )
+            if wait is not None and who != told:
+                say(f"{board.name}: waiting for {who}")
+                told = who
+            time.sleep(_INTERVAL)  # a flock tells nobody when it ends
+    except BaseException:
+        os.close(lock)
+        raise
+
+
+@contextlib.contextmanager
+def _ticket(path: Path, mine: Holder) -> Iterator[Path]:
+    """A place in the line for the lock `path`."""
+    ticket = path.with_name(f"{path.stem}.{time.time_ns():020d}-{mine.process}.ticket")
+    file = _opened(ticket)
+    try:
+        _locked(file)
+        _write(file, mine)
+        yield ticket
+    finally:
+        ticket.unlink(missing_ok=True)
+        os.close(file)
+
+
+def _first_in_line(path: Path, ticket: Path) -> Holder | None:
+    """Who waits and came before `ticket`."""
+    for other in sorted(path.parent.glob(f"{path.stem}.*.ticket")):
+        if other.name >= ticket.name:
+            return None
+        holder = _looked_at(other)
+        if holder:
+            return holder
+        with contextlib.suppress(OSError):  # another user's: it is theirs to remove, and says nothing any more
+            other.unlink()
+    return None
+
+
+def _path(machine: str) -> Path:
+    """The lock file of `machine`: a name that a person may recognise, and a hash that no two have in common. What a
+    console's command holds is not told."""
+    kind, _, where = machine.partition(" ")
+    told = "" if kind == "command" else re.sub(r"[^\w.-]+", "-", Path(where).name)[:40]
+    return _directory() / f"{told or kind}-{hashlib.sha256(machine.encode()).hexdigest()[:12]}.lock"
+
+
+def _directory() -> Path:
+    """Where the locks of all users are; made when missing, so that each of them may write there.
+
+    What decides on it is the same for all, or two users would lock in two places."""
+    named = os.environ.get("HARNESS_LOCKS")
+    shared = Path("/run/lock") if _is_everybodys(Path("/run/lock")) else Path("/tmp")
+    path = Path(named) if named else shared / _PLACE
+    try:
+        if not path.is_dir():
+            _make_directory(path)
+        if path.is_symlink() and not named:
+            raise OSError(0, "it is a link")
+        if not os.access(path, os.W_OK | os.X_OK):
+            raise OSError(0, f"mode {path.stat().st_mode & 0o7777:o}, owner {path.owner()}")
+    except (OSError, KeyError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "its owner has no name"
+        raise InfraError(
+            f"{path}: expected a directory for locks that all users may write to, found {reason}; `chmod 1777` it, or "
+            "name another with HARNESS_LOCKS"
+        ) from None
+    return path
+
+
+def _is_everybodys(path: Path) -> bool:
+    with contextlib.suppress(OSError):
+        return path.stat().st_mode & 0o1777 == 0o1777
+    return False
+
+
+def _make_directory(path: Path) -> None:
+    """In one step: nobody sees it before it is everybody's."""
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    fresh.mkdir(parents=True)
+    fresh.chmod(0o1777)
+    try:
+        fresh.rename(path)
+    except OSError:  # somebody else was quicker
+        fresh.rmdir()
+
+
+def _opened(path: Path) -> int:
+    """The file `path` for reading and writing, made when missing: for all users, whatever the umask.
+
+    Not with O_CREAT alone: in a directory like this one the kernel refuses that for other users' files
+    (fs.protected_regular)."""
+    for _ in range(10):
+        try:
+            file = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            with contextlib.suppress(FileExistsError):
+                file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666)
+                os.fchmod(file, 0o666)
+                return file
+        except PermissionError:
+            time.sleep(0.05)  # its maker is about to say that all may write
+        except OSError as error:
+            raise InfraError(f"{path}: expected a lock file, can't open it: {error.strerror}") from None
+        else:
+            if stat.S_ISREG(os.fstat(file).st_mode) and os.fstat(file).st_nlink < 2:
+                return file
+            os.close(file)
+            break
+    raise InfraError(f"{path}: expected a lock file that all users may write, found something else; remove it")
+
+
+def _locked(file: int) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _looked_at(path: Path) -> Holder | None:
+    """Who holds the file `path`; None where nobody does."""
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _read(file)
+    finally:
+        os.close(file)
+    return None
+
+
+def _read(file: int) -> Holder:
+    """What the file says, which any user may have written."""
+    try:
+        told = json.loads(os.pread(file, _LARGEST, 0))
+        return Holder(
+            user=one_line(str(told["user"]), 60),
+            host=one_line(str(told["host"]), 60),
+            process=int(told["process"]),
+            purpose=one_line(str(told["purpose"]), 200),
+            since=min(max(0.0, float(told["since"])), time.time()),
+        )
+    except (OSError, ValueError, TypeError, KeyError, OverflowError):
+        return Holder()
+
+
+def _write(file: int, holder: Holder) -> None:
+    os.ftruncate(file, 0)
+    told = {**asdict(holder), "purpose": holder.purpose[:200]}
+    os.pwrite(file, json.dumps(told).encode() + b"\n", 0)

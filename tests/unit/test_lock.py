@@ -1,0 +1,272 @@
+"""The lock on a board: one process at a time, until that process and its guard have ended."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from harness.errors import InfraError
+from harness.model.board import Board, CommandConsole, NetworkConsole, SerialConsole, UbootBoot
+from harness.target import lock
+
+MACHINE = "port rack1:4001"
+
+
+def board(console=None, name: str = "b") -> Board:
+    return Board(name=name, boot=UbootBoot(tftp_root="/t"), console=console)
+
+
+@pytest.fixture(autouse=True)
+def directory(tmp_path, monkeypatch):
+    path = tmp_path / "locks"
+    monkeypatch.setenv("HARNESS_LOCKS", str(path))
+    return path
+
+
+# Holds the lock with a guard, as the harness does, until a line comes; the board takes a while to switch off.
+HARNESS = """
+import signal, sys
+from harness.model.board import Board, CommandSwitch, Power, UbootBoot
+from harness.target import lock
+from harness.target.guard import Guard
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job inherits that it is ignored
+wait = f"touch {sys.argv[1]}.asked; until [ -e {sys.argv[1]} ]; do sleep 0.05; done"
+off = CommandSwitch(on=("true",), off=("sh", "-c", wait))
+board = Board(name="b", boot=UbootBoot(tftp_root="/t"), power=Power(switch=off))
+with lock.held(board, sys.argv[2], purpose="harness run", wait=float(sys.argv[3])):
+    guard = Guard(board)
+    print("mine", flush=True)
+    input()
+    guard.release()
+"""
+
+
+@pytest.fixture
+def harness(tmp_path):
+    """Starts another harness that has the board; switching it off ends when somebody makes tmp_path/off."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(wait: float = 0.0) -> subprocess.Popen[str]:
+        words = [sys.executable, "-c", HARNESS, tmp_path / "off", MACHINE, str(wait)]
+        started.append(subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+        return started[-1]
+
+    yield start
+    (tmp_path / "off").touch()  # for the guards
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def said(process: subprocess.Popen[str]) -> str:
+    assert process.stdout
+    return process.stdout.readline()
+
+
+@contextlib.contextmanager
+def held(**more):
+    with lock.held(board(), MACHINE, purpose="me", **more):
+        yield
+
+
+def test_who_has_it_is_told_at_once(harness):
+    other = harness()
+    assert said(other) == "mine\n"
+    started = time.monotonic()
+    told = rf"^b: in use by \S+@\S+ since [\d:]+, process {other.pid}: harness run; `--wait` waits"
+    with pytest.raises(lock.InUse, match=told), held():
+        pass
+    assert time.monotonic() - started < 2.0
+    assert lock.holder_of(MACHINE).process == other.pid
+    assert lock.holder_of("port rack1:4002") is None
+
+
+def test_it_is_free_when_the_with_is_over(directory):
+    with held():
+        assert lock.holder_of(MACHINE).purpose == "me"
+        assert lock.descriptor(board()) is not None
+    assert lock.holder_of(MACHINE) is None
+    assert lock.descriptor(board()) is None
+    with held():
+        pass
+    assert [path.read_text() for path in directory.iterdir()] == [""]  # and no ticket
+
+
+def test_after_a_kill_it_is_held_until_the_guard_has_switched_the_board_off(harness, tmp_path):
+    other = harness()
+    assert said(other) == "mine\n"
+    other.send_signal(signal.SIGKILL)
+    other.wait()
+    with pytest.raises(lock.InUse, match=f"process {other.pid} has ended: the board is being switched off"), held():
+        pass
+    while not (tmp_path / "off.asked").exists():
+        time.sleep(0.01)
+    assert lock.holder_of(MACHINE)
+    (tmp_path / "off").touch()
+    with held(wait=30.0):
+        pass
+
+
+def test_other_children_do_not_hold_it(harness):
+    with held():
+        child = subprocess.Popen(["sleep", "60"])
+    try:
+        assert lock.holder_of(MACHINE) is None
+    finally:
+        child.kill()
+        child.wait()
+
+
+def test_who_waits_gets_it_and_says_for_whom_it_waits(harness):
+    other = harness()
+    assert said(other) == "mine\n"
+    told: list[str] = []
+
+    def say(text: str) -> None:
+        told.append(text)
+        other.communicate("go\n")
+
+    with held(wait=30.0, say=say):
+        assert lock.holder_of(MACHINE).purpose == "me"
+    assert re.fullmatch(rf"b: waiting for \S+@\S+ since [\d:]+, process {other.pid}: harness run", told[0])
+
+
+def test_a_wait_that_is_over_is_told(harness):
+    assert said(harness()) == "mine\n"
+    with pytest.raises(lock.InUse, match="harness run; waited 0 s;"), held(wait=0.1):
+        pass
+
+
+def test_who_waits_longest_is_next_and_who_died_waiting_is_not(harness, directory):
+    first = harness()
+    assert said(first) == "mine\n"
+    waiting = []
+    for number in range(1, 4):
+        waiting.append(harness(60.0))
+        while len(list(directory.glob("*.ticket"))) < number:
+            time.sleep(0.01)
+    waiting[0].kill()
+    waiting[0].wait()
+    with pytest.raises(lock.InUse), held():
+        pass
+    first.communicate("go\n")
+    assert said(waiting[1]) == "mine\n"
+    assert lock.holder_of(MACHINE).process == waiting[1].pid
+    waiting[1].communicate("go\n")
+    assert said(waiting[2]) == "mine\n"
+    assert list(directory.glob("*.ticket")) == []
+
+
+def test_an_interrupt_ends_the_wait(harness, directory):
+    other = harness()
+    assert said(other) == "mine\n"
+    waiting = harness(60.0)
+    while not list(directory.glob("*.ticket")):
+        time.sleep(0.01)
+    waiting.send_signal(signal.SIGINT)
+    waiting.wait(timeout=30)
+    assert list(directory.glob("*.ticket")) == []
+
+
+def test_a_machine_of_ones_own_needs_no_lock(directory):
+    with lock.held(board(), "", purpose="me"):
+        assert not directory.exists()
+
+
+def test_a_device_is_told_by_the_name_that_it_keeps(tmp_path, monkeypatch):
+    monkeypatch.setattr(lock, "_BY_ID", tmp_path / "by-id")
+    (tmp_path / "by-id").mkdir()
+    (tmp_path / "ttyUSB0").touch()
+    by_id = tmp_path / "by-id/usb-A"
+    by_id.symlink_to(tmp_path / "ttyUSB0")
+    boards = [board(SerialConsole(device=str(path)), path.name) for path in (tmp_path / "ttyUSB0", by_id)]
+    assert [lock.console_of(one) for one in boards] == [f"device {by_id}"] * 2
+    by_id.unlink()  # unplugged, and plugged in anew
+    by_id.symlink_to((tmp_path / "ttyUSB0").rename(tmp_path / "ttyUSB1"))
+    assert lock.console_of(boards[1]) == f"device {by_id}"
+    by_id.unlink()
+    assert lock.console_of(board(SerialConsole(device=str(tmp_path / "ttyUSB1")))) == f"device {tmp_path / 'ttyUSB1'}"
+
+
+def test_a_board_is_told_by_its_console():
+    rack = board(NetworkConsole(host="Rack1", port=4001))
+    assert lock.console_of(rack) == lock.console_of(board(NetworkConsole(host="rack1", port=4001, telnet=True), "x"))
+    assert lock.console_of(rack) != lock.console_of(board(NetworkConsole(host="rack1", port=4002)))
+    assert lock.console_of(board(name="a")) != lock.console_of(board(name="b"))
+
+
+def test_a_commands_words_are_not_in_the_locks_name(directory):
+    sol = board(CommandConsole(argv=("ipmitool", "-P", "s3cret", "sol", "activate")))
+    with lock.held(sol, lock.console_of(sol), purpose="me"):
+        assert re.fullmatch(r"command-[0-9a-f]{12}\.lock", next(directory.iterdir()).name)
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "nothing", "[]", '{"process": 1}', '{"user": "u", "host": "h", "process": 1, "purpose": "p", "since": 1e999}'],
+)
+def test_what_a_lock_file_says_is_not_trusted(content, directory):
+    with held():
+        next(directory.iterdir()).write_text(content)
+        assert str(lock.holder_of(MACHINE))
+    with held():
+        forged = {"user": "\x1b[2Ju", "host": "h\n", "process": -1, "purpose": "p" * 2000, "since": 0.0}
+        next(directory.iterdir()).write_text(json.dumps(forged))
+        assert len(str(lock.holder_of(MACHINE))) < 400
+        assert not re.search(r"[\x1b\n]", str(lock.holder_of(MACHINE)))
+
+
+def test_locks_are_everybodys_whatever_the_umask(directory):
+    before = os.umask(0o077)
+    try:
+        with held():
+            assert directory.stat().st_mode & 0o7777 == 0o1777
+            assert next(directory.iterdir()).stat().st_mode & 0o777 == 0o666
+    finally:
+        os.umask(before)
+
+
+def test_a_link_is_no_lock_file(directory, tmp_path):
+    with held():
+        place = next(directory.iterdir())
+    place.unlink()
+    (tmp_path / "precious").write_text("precious")
+    for plant in (place.symlink_to, place.hardlink_to):
+        plant(tmp_path / "precious")
+        with pytest.raises(InfraError, match="expected a lock file"), held():
+            pass
+        place.unlink()
+    assert (tmp_path / "precious").read_text() == "precious"
+
+
+def test_a_directory_that_is_none_is_told(directory):
+    directory.write_text("")
+    with pytest.raises(InfraError, match=r"expected a directory for locks .*HARNESS_LOCKS"), held():
+        pass
+
+
+def test_many_at_once_never_have_it_together():
+    inside, most = [0], [0]
+
+    def work() -> None:
+        with held(wait=60.0):
+            inside[0] += 1
+            most[0] = max(most[0], inside[0])
+            time.sleep(0.01)
+            inside[0] -= 1
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1]
