@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import signal
@@ -34,6 +35,7 @@ from harness.request import (
     boards_in,
     booter,
     build_for,
+    held_board,
     new_directory,
     point_latest,
     reachable_board,
@@ -206,21 +208,23 @@ def boot(board_name: str, boards_file: Path | None, command: tuple[str, ...], **
         raise UserError(
             "boot: a console needs a terminal, standard input is none; give a command: harness boot -- COMMAND"
         )
-    with Display() as display:
-        made = build_for(BuildOptions(**given), board, display)
-        logs = new_directory(None, "boot-")
-        display.say(f"{board.name}: {boot_method(board).announce(board)}")
-        target, seconds = booter(board, made, logs, display)()
-        display.say(
-            f"{board.name}: kernel {made.release} answers after {seconds:.1f} s; its log: {logs / 'console.log'}"
-        )
-    if command:
-        # argv as given: a single word may be a whole command line, several are one command and its arguments
-        return _one_command(target, command[0] if len(command) == 1 else shlex.join(command), board)
-    try:
-        interact(target)
-    finally:
-        target.close()
+    with contextlib.ExitStack() as ours:
+        with Display() as display:
+            made = build_for(BuildOptions(**given), board, display)
+            logs = new_directory(None, "boot-")
+            ready = ours.enter_context(held_board(board, display))
+            display.say(f"{board.name}: {boot_method(board).announce(board)}")
+            target, seconds = booter(ready, made, logs, display)()
+            display.say(
+                f"{board.name}: kernel {made.release} answers after {seconds:.1f} s; its log: {logs / 'console.log'}"
+            )
+        if command:
+            # argv as given: a single word may be a whole command line, several are one command and its arguments
+            return _one_command(target, command[0] if len(command) == 1 else shlex.join(command), board)
+        try:
+            interact(target)
+        finally:
+            target.close()
     return 0
 
 
@@ -287,15 +291,16 @@ def run(
             point_latest(run_dir)
         method = boot_method(board)
         display.say(f"{board.name}: {method.announce(board)}; the run's files: {run_dir}")
-        results, code = session.run(
-            made,
-            selection,
-            board=board,
-            boot=booter(board, made, run_dir, display),
-            run_dir=run_dir,
-            properties={**method.properties(board), "command": shlex.join(["harness", *sys.argv[1:]])},
-            display=display,
-        )
+        with held_board(board, display) as ready:
+            results, code = session.run(
+                made,
+                selection,
+                board=ready,
+                boot=booter(ready, made, run_dir, display),
+                run_dir=run_dir,
+                properties={**method.properties(board), "command": shlex.join(["harness", *sys.argv[1:]])},
+                display=display,
+            )
     click.echo("\n".join(summary_lines(results, run_dir=run_dir)))
     return code
 

@@ -6,11 +6,13 @@ import os
 import shlex
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from harness.build import host
+from harness.build.cache import cache_dir
 from harness.build.initramfs import payload_archive, root_archive
 from harness.build.load_patches import load_patches
 from harness.build.make import build as make_build
@@ -26,7 +28,7 @@ from harness.model.kernel import Build, KernelSpec
 from harness.parse.boards import parse_boards
 from harness.run import documents
 from harness.target.base import Media, Target
-from harness.target.boot import RootForm, boot_method
+from harness.target.boot import RootForm, boot_method, check, held
 
 _FRAGMENTS = ("base", "ftrace", "livepatch", "testing", "debug")
 
@@ -81,8 +83,17 @@ def board_named(name: str, file: Path | None) -> Board:
 def reachable_board(name: str, file: Path | None) -> Board:
     """The board `name`, which is going to be booted: InfraError at once where it can't be reached from here."""
     board = board_named(name, file)
-    boot_method(board).check(board)
+    check(board, records=_records())
     return board
+
+
+def held_board(board: Board, display: Display) -> AbstractContextManager[Board]:
+    """The board as it is booted: ours from here on, where it is one that others use too."""
+    return held(board, records=_records(), say=display.say)
+
+
+def _records() -> Path:
+    return cache_dir("boards")
 
 
 def build_for(options: BuildOptions, board: Board, display: Display) -> Build:

@@ -160,6 +160,20 @@ class _Pdudaemon(_Switch):
         return model.PduSwitch(host=self.host, port=self.port, pdu=self.pdu, outlet=str(self.outlet))
 
 
+class _Labgrid(document.Strict):
+    coordinator: str = pydantic.Field(pattern=r"^[^\s/]+$")
+    place: str = pydantic.Field(min_length=1)
+    serial: str = ""
+    power: str = ""
+    slow_send_ms: Milliseconds = 0
+    off_seconds: Seconds = model.LabgridPlace.off_seconds
+    check_silence: bool = True
+
+    def made(self) -> model.LabgridPlace:
+        seconds = {"slow_send_ms": float(self.slow_send_ms), "off_seconds": float(self.off_seconds)}
+        return model.LabgridPlace(**{**self.model_dump(), **seconds})
+
+
 class _QemuBoot(document.Strict):
     method: Literal["qemu"]
     machine: str = model.QemuBoot.machine
@@ -206,6 +220,7 @@ class _Board(document.Strict):
     boot: _Boot
     console: _Console | None = None
     power: _Power | None = None
+    labgrid: _Labgrid | None = None
     cmdline: str = ""
     kconfigs: list[str] | None = None
     limits: _Limits = _Limits()
@@ -296,10 +311,14 @@ def _nothing(name: str) -> str:
 
 def _board(name: str, entry: _Board, outside: _Outside, *, place: str) -> model.Board:
     boot = entry.boot.made()
-    for key, given in (("console", entry.console), ("power", entry.power)):
+    for key, given in (("console", entry.console), ("power", entry.power), ("labgrid", entry.labgrid)):
         if isinstance(boot, model.QemuBoot) and given:
             raise UserError(f"{place}: boards.{name}.{key}: belongs to a board; QEMU has its own, remove it")
-        if isinstance(boot, model.UbootBoot) and not given:
+        if key == "labgrid":
+            continue
+        if entry.labgrid and given:
+            raise UserError(f"{place}: boards.{name}.{key}: the place that `labgrid` names has it; remove one of them")
+        if isinstance(boot, model.UbootBoot) and not given and not entry.labgrid:
             raise UserError(
                 f"{place}: boards.{name}.{key}: expected this key, because boot.method is uboot; found none"
             )
@@ -315,6 +334,7 @@ def _board(name: str, entry: _Board, outside: _Outside, *, place: str) -> model.
         boot=boot,
         console=entry.console.made() if entry.console else None,
         power=entry.power.made() if entry.power else None,
+        labgrid=entry.labgrid.made() if entry.labgrid else None,
         unset=tuple(outside.unset),
         secrets=tuple(dict.fromkeys([*outside.secrets, *_passwords(entry)])),
     )

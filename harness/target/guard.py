@@ -5,6 +5,7 @@ It waits at a pipe whose other end only the harness has; the kernel closes that 
 from __future__ import annotations
 
 import contextlib
+import os
 import pickle
 import subprocess
 import sys
@@ -17,6 +18,12 @@ _RELEASED = b"."
 _LIMIT = 5.0
 
 
+def outliving() -> dict[str, str]:
+    """The environment of a process that has to see to a board after our end. Jenkins, when it kills a job, kills every
+    process that has the job's own values of these."""
+    return {**os.environ, "BUILD_ID": "dontKillMe", "JENKINS_NODE_COOKIE": "dontKillMe"}
+
+
 class Guard:
     """Watches over `board` until it is released."""
 
@@ -27,6 +34,8 @@ class Guard:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,  # a Ctrl-C is for the harness
+            env=outliving(),
+            pass_fds=board.holds,  # so that the board is nobody else's before it is off
         )
         # over the pipe, because it may hold a password
         self._tell(pickle.dumps(board))

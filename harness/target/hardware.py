@@ -31,6 +31,8 @@ _INIT = "rdinit=/harness/board-init"
 
 def describe(board: Board) -> str:
     """One line about the machine, for `harness boards`."""
+    if board.labgrid:
+        return f"uboot, labgrid place {board.labgrid.place} at {board.labgrid.coordinator}"
     console = board.console
     assert console
     where = getattr(console, "device", "") or " ".join(getattr(console, "argv", ())) or ""
