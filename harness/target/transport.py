@@ -109,7 +109,9 @@ class TelnetTransport:
         return b""
 
     def send(self, data: bytes) -> None:
-        self._inner.send(data.replace(b"\xff", b"\xff\xff").replace(b"\r", b"\r\0"))
+        data = data.replace(b"\xff", b"\xff\xff")
+        # RFC 856: in binary a carriage return is itself; a NUL behind it would be typed too
+        self._inner.send(data if self._decoder.sends_binary else data.replace(b"\r", b"\r\0"))
 
     def send_break(self) -> bool:
         try:
@@ -130,6 +132,7 @@ class TelnetDecoder:
 
     def __init__(self, *, baud: int = 0) -> None:
         self._baud = baud
+        self.sends_binary = False
         self._machine = self._states()
         self._data = bytearray()
         self._answer = bytearray()
@@ -178,6 +181,7 @@ class TelnetDecoder:
             answer = _DO if option in (_BINARY, _ECHO, _SUPPRESS_GO_AHEAD) else _DONT
         else:
             answer = _WILL if option in (_BINARY, _SUPPRESS_GO_AHEAD) else _WONT
+            self.sends_binary |= option == _BINARY
         self._answer += bytes((_IAC, answer, option))
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from harness.errors import UserError
 from harness.layout import BOARDS
-from harness.model.board import CommandSwitch, NetworkConsole, SerialConsole
+from harness.model.board import CommandSwitch, LabgridPlace, NetworkConsole, SerialConsole
 from harness.parse.boards import parse_boards
 
 
@@ -123,6 +123,7 @@ boards:
 
 SERIAL = "console: {kind: serial, device: /dev/x"
 POWER = "power: {kind: pdudaemon, host: h, pdu: p, outlet: 3}"
+LABGRID = "labgrid: {coordinator: lab:20408, place: p"
 TFTP = "boot: {method: uboot, tftp_root: /t"
 
 
@@ -136,6 +137,11 @@ TFTP = "boot: {method: uboot, tftp_root: /t"
         (f"{SERIAL}}}, {TFTP}}}", "power: expected this key, because boot.method is uboot; found none"),
         (f"{SERIAL}}}, boot: {{method: qemu}}", "console: belongs to a board; QEMU has its own, remove it"),
         (f"{SERIAL}}}, {POWER}, {TFTP}, address: auto}}", "boot.address: expected"),
+        (f"{LABGRID}}}, {POWER}, {TFTP}}}", "power: the place that `labgrid` names has it; remove one of them"),
+        (f"{LABGRID}}}, {SERIAL}}}, {TFTP}}}", "console: the place that `labgrid` names has it; remove one of them"),
+        (f"{LABGRID}}}, boot: {{method: qemu}}", "labgrid: belongs to a board; QEMU has its own, remove it"),
+        (f"{LABGRID}, match: x}}, {TFTP}}}", "labgrid.match: unknown key; remove it or correct its spelling"),
+        (f"labgrid: {{coordinator: http://x, place: p}}, {TFTP}}}", "labgrid.coordinator: expected"),
         ("like: nobody, boot: {method: qemu}", "like: expected a key of `defaults` (none there), found 'nobody'"),
     ],
 )
@@ -143,3 +149,10 @@ def test_what_is_wrong_with_a_board_is_told_with_its_place(entry, told):
     with pytest.raises(UserError) as caught:
         parse_boards(f"boards: {{b: {{{entry}}}}}", place="f")
     assert caught.value.message.startswith(f"f: boards.b.{told}")
+
+
+def test_a_labgrid_place_instead_of_console_and_power():
+    text = f"boards: {{b: {{{LABGRID}, serial: uart, off_seconds: 4}}, {TFTP}}}}}}}"
+    board = parse_boards(text, place="f")["b"]
+    assert board.labgrid == LabgridPlace(coordinator="lab:20408", place="p", serial="uart", off_seconds=4.0)
+    assert (board.console, board.power) == (None, None)

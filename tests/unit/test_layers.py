@@ -35,6 +35,8 @@ DOORS = {
     "junit_xml": {"report/junit.py"},
     "jinja2": {"report/html.py"},
     "serial": {"target/serialport.py"},
+    "labgrid": {"target/labgrid.py"},
+    "grpc": {"target/labgrid.py"},
     "platformdirs": {"build/cache.py"},
     "rich": {"display.py"},
     "click": {"cli.py"},
