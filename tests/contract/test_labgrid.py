@@ -162,6 +162,7 @@ def _wait_gone(handle: int) -> None:
 def test_a_harness_that_is_killed_leaves_the_board_off_and_then_the_place_free(lab, other):
     process, log, let = other("killed")
     [keeper] = _children(process, "harness.target.labgrid")
+    assert "BUILD_ID=dontKillMe" in Path(f"/proc/{keeper}/environ").read_text().split("\0")  # else Jenkins would
     handle = os.pidfd_open(keeper)
     process.send_signal(signal.SIGKILL)
     process.wait()
