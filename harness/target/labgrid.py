@@ -13,20 +13,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import json
 import os
 import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from harness.errors import HarnessError, InfraError, UserError
+
+from .placerecord import PlaceRecord, when
 
 _CONNECT = 3.0  # seconds for a TCP connection to the coordinator
 _ANSWER = 8.0  # seconds for what it answers from memory
@@ -35,7 +36,6 @@ _READY = 10.0  # seconds until an exporter has started its ser2net
 _RELEASE_AGAIN = 5.0  # seconds between two tries
 _RELEASE_TRIES = 60
 _PORT = 20408  # labgrid's own default
-RELEASE = "release"
 FREE, ACQUIRED, OURS = "free", "acquired", "ours"
 
 Result = TypeVar("Result")
@@ -56,67 +56,6 @@ class Wanted:
     @property
     def told(self) -> str:
         return f"{self.board}: labgrid place {self.place}"
-
-
-def _when(seconds: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
-
-
-class _Record:
-    """A file that one harness on this host can hold at a time, however it ends: for labgrid all of a user's programs on
-    a host are one. It says when we acquired the place, so that one which nobody released is known again."""
-
-    def __init__(self, wanted: Wanted) -> None:
-        self._path = Path(wanted.record)
-        self._told = wanted.told
-        self._purpose = wanted.purpose
-        self._file: IO[str] | None = None
-
-    @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        """Raises InfraError where another harness holds it."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("a+") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise InfraError(
-                    f"{self._told}: expected it to be free, another harness on this host has it: {self._holder(file)}; "
-                    "wait until that ends"
-                ) from None
-            self._file = file
-            yield
-
-    def _holder(self, file: IO[str]) -> str:
-        found = self._content(file)
-        since = f", since {_when(found['since'])}" if "since" in found else ""
-        return f"{found.get('purpose', 'one that is just starting')}{since}"
-
-    @staticmethod
-    def _content(file: IO[str]) -> dict[str, Any]:
-        file.seek(0)
-        try:
-            return dict(json.load(file))
-        except (ValueError, TypeError):  # empty, or written by half when the machine lost its power
-            return {}
-
-    def _write(self, content: dict[str, Any]) -> None:
-        assert self._file
-        self._file.truncate(0)
-        json.dump(content, self._file)
-        self._file.flush()
-
-    @property
-    def changed(self) -> float | None:
-        """The coordinator's time of our last acquisition, where nobody released it."""
-        assert self._file
-        return self._content(self._file).get("changed")
-
-    def acquired(self, changed: float) -> None:
-        self._write({"changed": changed, "since": time.time(), "purpose": self._purpose})
-
-    def released(self) -> None:
-        self._write({})
 
 
 @contextlib.asynccontextmanager
@@ -180,17 +119,31 @@ def _myself(session: Any) -> str:
     return f"{session.gethostname()}/{session.getuser()}"
 
 
-def _held_by_us(session: Any, place: Any, wanted: Wanted) -> bool:
-    """Whether we have the place already; InfraError where somebody else has."""
-    if not place.acquired:
-        return False
+async def _held_by_us(session: Any, place: Any, wanted: Wanted) -> bool:
+    """Whether we have the place already; InfraError where somebody else has, or has reserved it."""
     me = _myself(session)
+    if not place.acquired:
+        if place.reservation:
+            await _reserved_for_us(session, place, wanted)
+        return False
     if place.acquired == me or me in place.allowed:
         return True
     raise InfraError(
-        f"{wanted.told}: expected it to be free, {place.acquired} has it (last change {_when(place.changed)}); wait "
+        f"{wanted.told}: expected it to be free, {place.acquired} has it (last change {when(place.changed)}); wait "
         f"for its release, or ask for: labgrid-client -p {place.name} allow {me}"
     )
+
+
+async def _reserved_for_us(session: Any, place: Any, wanted: Wanted) -> None:
+    from labgrid.remote.generated.labgrid_coordinator_pb2 import GetReservationsRequest
+
+    answer = await asyncio.wait_for(session.stub.GetReservations(GetReservationsRequest()), _ANSWER)
+    for each in answer.reservations:
+        if each.token == place.reservation and each.owner != _myself(session):
+            raise InfraError(
+                f"{wanted.told}: expected it to be free, {each.owner} has reserved it (since {when(each.created)}); "
+                "wait until that is over, see labgrid-client reservations"
+            )
 
 
 def _resources(session: Any, place: Any) -> list[tuple[str, Any]]:
@@ -215,15 +168,15 @@ def _described(session: Any, place: Any) -> list[dict[str, Any]]:
 async def _look(wanted: Wanted) -> dict[str, Any]:
     async with _session(wanted) as session:
         place = _place(session, wanted)
-        held = OURS if _held_by_us(session, place, wanted) else FREE
+        held = OURS if await _held_by_us(session, place, wanted) else FREE
         return {"held": held, "resources": _described(session, place)}
 
 
-async def _acquire(wanted: Wanted, record: _Record) -> dict[str, Any]:
+async def _acquire(wanted: Wanted, record: PlaceRecord) -> dict[str, Any]:
     async with _session(wanted) as session:
         place = _place(session, wanted)
         held = ACQUIRED
-        if _held_by_us(session, place, wanted):
+        if await _held_by_us(session, place, wanted):
             # ours by a harness that could not release it: one whose whole machine went down, say
             if place.acquired != _myself(session) or record.changed != place.changed:
                 held = OURS
@@ -320,10 +273,14 @@ def _told(error: HarnessError) -> dict[str, Any]:
     return {"error": kind, "message": error.message, "details": error.details}
 
 
+def _record(wanted: Wanted) -> PlaceRecord:
+    return PlaceRecord(Path(wanted.record), told=wanted.told, purpose=wanted.purpose)
+
+
 def _keep(wanted: Wanted) -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # the place is still ours; the pipe's end tells
         signal.signal(number, signal.SIG_IGN)
-    record = _Record(wanted)
+    record = _record(wanted)
     with record.held():
         taken = _done(_acquire(wanted, record), wanted)
         _answer(taken)
@@ -354,7 +311,6 @@ def _switch(model: str, host: str, index: str, state: str) -> None:
     from labgrid.driver import NetworkPowerDriver
     from labgrid.resource import NetworkPowerPort
 
-    socket.setdefaulttimeout(_ANSWER)
     target = Target("harness")
     NetworkPowerPort(target, name=None, model=model, host=host, index=index)
     driver = NetworkPowerDriver(target, name=None)
@@ -378,7 +334,7 @@ def main(words: list[str]) -> int:
         if words[0] == "keep":
             _keep(wanted)
         else:
-            with _Record(wanted).held():
+            with _record(wanted).held():
                 answer = _done(_look(wanted), wanted)
             _answer(answer)
     except HarnessError as error:

@@ -18,6 +18,7 @@ import pytest
 from harness.errors import InfraError, UserError
 from harness.model.board import Board, LabgridPlace, NetworkConsole, UbootBoot
 from harness.target import boot
+from harness.target.place import resolved
 from harness.target.power import switch_of
 from tests.labgridlab import Lab
 
@@ -50,7 +51,7 @@ def switched():
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory, switched):
-    names = ("plain", "taken", "mine", "killed", "left", "busy", "away")
+    names = ("plain", "taken", "mine", "killed", "left", "busy", "reserved", "away")
     power = {"cls": "NetworkPowerPort", "model": "simplerest", "host": switched[0], "index": 3}
     lab = Lab(
         tmp_path_factory.mktemp("labgrid"),
@@ -89,12 +90,37 @@ def test_a_place_is_ours_while_we_use_it_and_is_a_board(lab, hold, tmp_path, swi
     assert lab.owner("plain") == ""
 
 
+@pytest.mark.parametrize(
+    ("model", "told"),
+    [("simplerest", "simplerest: ConnectionError: "), ("nosuch", "nosuch: ModuleNotFoundError: No module named ")],
+)
+def test_a_switch_that_fails_is_told_by_labgrids_driver(model, told):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"http://127.0.0.1:{listener.getsockname()[1]}/{{index}}/{{value}}"
+    labgrid = LabgridPlace(coordinator="lab", place="p")
+    plug = {"model": model, "host": address, "index": 3}
+    resources = [
+        {"name": "uart", "cls": "NetworkSerialPort", "params": {"host": "h", "port": 7}, "extra": {}, "avail": True},
+        {"name": "plug", "cls": "NetworkPowerPort", "params": plug, "extra": {}, "avail": True},
+    ]
+    ready = resolved(Board(name="b", boot=UbootBoot(tftp_root="/t"), labgrid=labgrid), resources)
+    with pytest.raises(InfraError, match=rf"^b\.power\.off: .* ended with exit code 1: labgrid's power driver {told}"):
+        switch_of(ready).off()
+
+
 def test_a_place_that_somebody_else_has_is_told_with_the_holder_and_stays_theirs(lab, hold, tmp_path):
     lab.client("taken", "acquire", user="alice")
     for attempt in (lambda: boot.check(board(lab, "taken"), records=tmp_path), lambda: hold("taken").__enter__()):
         with pytest.raises(InfraError, match=r"^b: labgrid place taken: expected it to be free, elsewhere/alice has"):
             attempt()
     assert lab.owner("taken") == "elsewhere/alice"
+
+
+def test_a_place_that_somebody_else_has_reserved_is_told(lab, hold):
+    lab.client("reserved", "reserve", "name=reserved", user="alice")
+    with pytest.raises(InfraError, match=r"place reserved: expected it to be free, elsewhere/alice has reserved it"):
+        hold("reserved").__enter__()
+    assert lab.owner("reserved") == ""
 
 
 def test_a_place_that_we_have_already_is_used_and_stays_ours(lab, hold):
