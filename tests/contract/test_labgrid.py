@@ -108,11 +108,14 @@ def test_a_switch_that_fails_is_told_by_labgrids_driver(model, told):
         switch_of(ready).off()
 
 
-def test_a_place_that_somebody_else_has_is_told_with_the_holder_and_stays_theirs(lab, hold, tmp_path):
+def test_a_place_that_somebody_else_has_is_told_with_the_holder_and_used_where_they_allow_it(lab, hold, tmp_path):
     lab.client("taken", "acquire", user="alice")
     for attempt in (lambda: boot.check(board(lab, "taken"), records=tmp_path), lambda: hold("taken").__enter__()):
         with pytest.raises(InfraError, match=r"^b: labgrid place taken: expected it to be free, elsewhere/alice has"):
             attempt()
+    lab.client("taken", "allow", US, user="alice")
+    with hold("taken") as ready:
+        assert ready.console
     assert lab.owner("taken") == "elsewhere/alice"
 
 

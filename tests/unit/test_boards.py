@@ -152,7 +152,8 @@ def test_what_is_wrong_with_a_board_is_told_with_its_place(entry, told):
 
 
 def test_a_labgrid_place_instead_of_console_and_power():
-    text = f"boards: {{b: {{{LABGRID}, serial: uart, off_seconds: 4}}, {TFTP}}}}}}}"
-    board = parse_boards(text, place="f")["b"]
+    entry = f"{LABGRID}, serial: uart, off_seconds: 4}}, console: null, power: null, {TFTP}}}"
+    text = f"{UBOOT}  c: {{like: lab, {entry}}}"
+    board = parse_boards(text, place="f")["c"]
     assert board.labgrid == LabgridPlace(coordinator="lab:20408", place="p", serial="uart", off_seconds=4.0)
     assert (board.console, board.power) == (None, None)
