@@ -8,7 +8,7 @@ import os
 import shlex
 import sys
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from harness.layout import BOARDS, BOARDS_DOCS, KCONFIGS
 from harness.model.board import Board
 from harness.parse.boards import parse_boards
 from harness.parse.boards_schema import schema
-from harness.target import lock
+from harness.target import boot, lock
 from harness.target.base import Say
 from harness.target.boot import boot_method
 from harness.target.checks import Check, Finding, findings
@@ -75,7 +75,7 @@ def reachable_board(name: str, file: Path | None, *, wait: float | None = None) 
     board = board_named(name, file)
     try:
         with lock.held(board, _machine(board), purpose=command_line()):
-            boot_method(board).check(board)
+            boot.check(board, records=_records())
     except lock.InUse:  # so its line is not ours to open
         if wait is None:
             raise
@@ -87,9 +87,22 @@ def _machine(board: Board) -> str:
     return "" if any(reason.startswith("console") for reason in board.unset) else boot_method(board).machine(board)
 
 
-def had(board: Board, *, wait: float | None, say: Say) -> AbstractContextManager[None]:
-    """Nobody else of this host uses `board` within the ``with``; `wait` is how many seconds to wait for that."""
-    return lock.held(board, _machine(board), purpose=command_line(), wait=wait, say=say)
+@contextmanager
+def had(board: Board, *, wait: float | None, say: Say) -> Iterator[Board]:
+    """The board as it can be booted: ours within the ``with``, on this host and where other hosts use it too. `wait` is
+    how many seconds to wait for the former."""
+    with (
+        lock.held(board, _machine(board), purpose=command_line(), wait=wait, say=say),
+        boot.held(board, records=_records(), say=say) as ready,
+    ):
+        yield ready
+
+
+def _records() -> Path:
+    """Where this host's harnesses note which places they hold."""
+    from harness.build.cache import cache_dir
+
+    return cache_dir("boards")
 
 
 def who_has(board: Board) -> str:

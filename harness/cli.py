@@ -165,10 +165,10 @@ def boot(board_name: str, boards_file: Path | None, wait: float | None, command:
     with contextlib.ExitStack() as until_closed:
         with Display() as display:
             made = build_for(BuildOptions(**given), board, display)
-            until_closed.enter_context(had(board, wait=wait, say=display.say))
+            ready = until_closed.enter_context(had(board, wait=wait, say=display.say))
             logs = new_directory(None, "boot-")
             display.say(f"{board.name}: {boot_method(board).announce(board)}")
-            target, seconds = booter(board, made, logs, display)()
+            target, seconds = booter(ready, made, logs, display)()
             display.say(
                 f"{board.name}: kernel {made.release} answers after {seconds:.1f} s; its log: {logs / 'console.log'}"
             )
@@ -248,7 +248,7 @@ def run(
         if list_only:
             click.echo("\n".join(session.list_tests(made, selection, board=board)))
             return 0
-        with had(board, wait=wait, say=display.say):
+        with had(board, wait=wait, say=display.say) as ready:
             run_dir = new_directory(out_dir, "")
             if out_dir is None:
                 point_latest(run_dir)
@@ -257,8 +257,8 @@ def run(
             results, code = session.run(
                 made,
                 selection,
-                board=board,
-                boot=booter(board, made, run_dir, display),
+                board=ready,
+                boot=booter(ready, made, run_dir, display),
                 run_dir=run_dir,
                 properties={**method.properties(board), "command": command_line()},
                 display=display,

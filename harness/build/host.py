@@ -73,8 +73,8 @@ class DoctorRow:
     remedy: str = ""
 
 
-STAGES = ("fetch", "git", "build", "selftests", "btf", "rootfs", "qemu", "boards", "u-boot")
-OPTIONAL_STAGES = frozenset({"u-boot"})
+STAGES = ("fetch", "git", "build", "selftests", "btf", "rootfs", "qemu", "boards", "u-boot", "labgrid")
+OPTIONAL_STAGES = frozenset({"u-boot", "labgrid"})
 
 
 def _program(
@@ -131,6 +131,8 @@ _COMMON = (
     _program("qemu-img", "qemu-utils", "qemu"),
     # Only recommended by qemu-system-arm; without it QEMU refuses a PCI network card that is not told `romfile=`.
     _file("network boot ROM", "ipxe-qemu", "qemu", "/usr/lib/ipxe/qemu/efi-virtio.rom"),
+    # What labgrid's exporter runs; here for the tests' lab.
+    _program("ser2net", "ser2net", "labgrid", version_args=("-v",)),
     _file("U-Boot for QEMU", "u-boot-qemu", "u-boot", "/usr/lib/u-boot/qemu_arm64/u-boot.bin"),
 )
 _CROSS = (

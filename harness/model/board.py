@@ -30,11 +30,13 @@ class SerialConsole:
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkConsole:
-    """A serial line behind a TCP port: plain bytes, or with `telnet` its protocol, which can carry a break too."""
+    """A serial line behind a TCP port: plain bytes, or with `telnet` its protocol, which can carry a break too, and
+    `baud` (0: as the server has it)."""
 
     host: str
     port: int
     telnet: bool = False
+    baud: int = 0
     slow_send_ms: float = 0.0
 
 
@@ -125,6 +127,20 @@ class Ssh:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LabgridPlace:
+    """A place of a labgrid coordinator (HOST or HOST:PORT), which is the board's console and power. `serial`, `power`:
+    the names of its resources, where it has several; the rest as in the console and `Power`."""
+
+    coordinator: str
+    place: str
+    serial: str = ""
+    power: str = ""
+    slow_send_ms: float = 0.0
+    off_seconds: float = Power.off_seconds
+    check_silence: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
 class QemuBoot:
     """Boot method ``qemu``: a virtual machine started by the harness, kernel loaded directly.
 
@@ -188,19 +204,23 @@ class Board:
     kconfig fragments it needs.
 
     `unset`: what its entry takes from the environment or from files and was not found there, each with the reason; a
-    board with any can be listed, not used. `secrets`: what came from there into console and power, for `redacted`."""
+    board with any can be listed, not used. `secrets`: what came from there into console and power, for `redacted`.
+    `labgrid`: where console and power are to be had from, instead. `holds`: file descriptors that keep the board ours;
+    whoever sees to it after our end has to inherit them."""
 
     name: str
     boot: QemuBoot | UbootBoot | KexecBoot
     console: ConsoleSpec | None = None
     power: Power | None = None
     ssh: Ssh | None = None
+    labgrid: LabgridPlace | None = None
     description: str = ""
     cmdline: str = ""
     kconfigs: tuple[str, ...] = ()
     limits: Limits = field(default_factory=Limits)
     unset: tuple[str, ...] = ()
     secrets: tuple[str, ...] = field(default=(), repr=False)
+    holds: tuple[int, ...] = ()
 
     def redacted(self, text: str) -> str:
         """`text` without the board's secrets: for every message and log."""

@@ -165,6 +165,20 @@ class _Pdudaemon(_Switch):
         return model.PduSwitch(host=self.host, port=self.port, pdu=self.pdu, outlet=str(self.outlet))
 
 
+class _Labgrid(document.Strict):
+    coordinator: str = pydantic.Field(pattern=r"^[^\s/]+$")
+    place: str = pydantic.Field(min_length=1)
+    serial: str = ""
+    power: str = ""
+    slow_send_ms: Milliseconds = 0
+    off_seconds: Seconds = model.LabgridPlace.off_seconds
+    check_silence: bool = True
+
+    def made(self) -> model.LabgridPlace:
+        seconds = {"slow_send_ms": float(self.slow_send_ms), "off_seconds": float(self.off_seconds)}
+        return model.LabgridPlace(**{**self.model_dump(), **seconds})
+
+
 class _QemuBoot(document.Strict):
     method: Literal["qemu"]
     machine: str = model.QemuBoot.machine
@@ -238,6 +252,7 @@ class _Board(document.Strict):
     console: _Console | None = None
     power: _Power | None = None
     ssh: _Ssh | None = None
+    labgrid: _Labgrid | None = None
     cmdline: str = ""
     kconfigs: list[str] | None = None
     limits: _Limits = _Limits()
@@ -354,6 +369,7 @@ def _board(name: str, entry: _Board, outside: _Outside, *, place: str) -> model.
         console=entry.console.made() if entry.console else None,
         power=entry.power.made() if entry.power else None,
         ssh=entry.ssh.made() if entry.ssh else None,
+        labgrid=entry.labgrid.made() if entry.labgrid else None,
         unset=tuple(outside.unset),
         secrets=tuple(dict.fromkeys([*outside.secrets, *_passwords(entry)])),
     )
@@ -362,10 +378,14 @@ def _board(name: str, entry: _Board, outside: _Outside, *, place: str) -> model.
 def _check_keys(name: str, entry: _Board, boot: object, *, place: str) -> None:
     """Which of console, power and ssh an entry has to have depends on how it boots."""
     where = f"{place}: boards.{name}"
-    for key, given in (("console", entry.console), ("power", entry.power), ("ssh", entry.ssh)):
+    keys = {"console": entry.console, "power": entry.power, "ssh": entry.ssh, "labgrid": entry.labgrid}
+    for key, given in keys.items():
         if isinstance(boot, model.QemuBoot) and given:
             raise UserError(f"{where}.{key}: belongs to a board; QEMU has its own, remove it")
-        needed = key != "ssh" or isinstance(boot, model.KexecBoot)
+        of_place = key in ("console", "power") and bool(entry.labgrid)
+        if of_place and given:
+            raise UserError(f"{where}.{key}: the place that `labgrid` names has it; remove one of them")
+        needed = isinstance(boot, model.KexecBoot) if key == "ssh" else key != "labgrid" and not of_place
         if not isinstance(boot, model.QemuBoot) and needed and not given:
             raise UserError(f"{where}.{key}: expected this key, because boot.method is {entry.boot.method}; found none")
     if isinstance(boot, model.KexecBoot) and entry.ssh and not entry.ssh.host:

@@ -156,6 +156,8 @@ def _pytest(plugin: Plugin, selection: Selection) -> int:
         arguments += ["-k", selection.keyword]
     for variable in ("PYTEST_ADDOPTS", "PYTEST_PLUGINS"):  # meant for somebody's own tests
         os.environ.pop(variable, None)
+    # plugins of other packages that are installed here (labgrid has one) are not for our tests
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     if selection.maxfail:
         arguments += [f"--maxfail={selection.maxfail}"]
     return int(pytest.main(arguments, plugins=[_Registrar(plugin)]))

@@ -3,15 +3,16 @@ a board has."""
 
 from __future__ import annotations
 
+import contextlib
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from harness.model.board import Board, KexecBoot, QemuBoot, UbootBoot
 
-from . import checks, hardware, lock, qemu
+from . import checks, hardware, lock, place, qemu
 from .base import Media, Say, Target
 from .checks import Check
 
@@ -82,3 +83,22 @@ _METHODS: dict[type, Method] = {
 def boot_method(board: Board) -> Method:
     """How this board is booted."""
     return _METHODS[type(board.boot)]
+
+
+def check(board: Board, *, records: Path) -> None:
+    """See that the board can be reached from here, and had: InfraError or UserError within seconds. `records`: a
+    directory for what this host's harnesses know of each other."""
+    if board.labgrid:
+        place.look(board, records=records)
+    else:
+        boot_method(board).check(board)
+
+
+@contextlib.contextmanager
+def held(board: Board, *, records: Path, say: Say) -> Iterator[Board]:
+    """The board as it can be booted, ours until the end; a shared one is acquired, and released however we end."""
+    if board.labgrid:
+        with place.held(board, records=records, say=say) as ready:
+            yield ready
+    else:
+        yield board

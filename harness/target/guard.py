@@ -6,6 +6,7 @@ lock on the board too, so that nobody gets a board which is about to be switched
 from __future__ import annotations
 
 import contextlib
+import os
 import pickle
 import subprocess
 import sys
@@ -19,6 +20,12 @@ _RELEASED = b"."
 _LIMIT = 5.0
 
 
+def outliving() -> dict[str, str]:
+    """The environment of a process that has to see to a board after our end. Jenkins, when it kills a job, kills every
+    process that has the job's own values of these."""
+    return {**os.environ, "BUILD_ID": "dontKillMe", "JENKINS_NODE_COOKIE": "dontKillMe"}
+
+
 class Guard:
     """Watches over `board` until it is released."""
 
@@ -30,7 +37,9 @@ class Guard:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,  # a Ctrl-C is for the harness
-            pass_fds=() if locked is None else (locked,),
+            env=outliving(),
+            # so that the board is nobody else's before it is off
+            pass_fds=(*board.holds, *(() if locked is None else (locked,))),
         )
         # over the pipe, because it may hold a password
         self._tell(pickle.dumps(board))

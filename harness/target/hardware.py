@@ -42,7 +42,9 @@ def describe(board: Board) -> str:
     """One line about the machine, for `harness boards`."""
     over = f", ssh {board.ssh.host or 'as its kernel tells'}" if board.ssh else ""
     method = "kexec" if isinstance(board.boot, KexecBoot) else "uboot"
-    return board.redacted(f"{method}, console {where(board)}{over}")
+    place = board.labgrid
+    reached = f"labgrid place {place.place} at {place.coordinator}" if place else f"console {where(board)}"
+    return board.redacted(f"{method}, {reached}{over}")
 
 
 def announce(board: Board) -> str:

@@ -29,8 +29,8 @@ def open_line(board: Board) -> Transport:
         case SerialConsole():
             opened: Transport = SerialTransport(spec, place=place)
         case NetworkConsole():
-            kind = TelnetTransport if spec.telnet else SocketTransport
-            opened = kind(connect(spec.host, spec.port, place=place))
+            connection = connect(spec.host, spec.port, place=place)
+            opened = TelnetTransport(connection, baud=spec.baud) if spec.telnet else SocketTransport(connection)
         case CommandConsole():
             opened = CommandTransport(spec.argv, place=place)
         case None:

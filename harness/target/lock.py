@@ -76,6 +76,8 @@ class Holder:
 
 def console_of(board: Board) -> str:
     """What tells a board from every other one of this host, whatever boards.yaml calls it: where its console is."""
+    if board.labgrid:
+        return f"place {board.labgrid.coordinator.casefold()} {board.labgrid.place}"
     match board.console:
         case SerialConsole(device=device):
             return f"device {_lasting_name(device)}"

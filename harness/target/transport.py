@@ -80,19 +80,23 @@ def connect(host: str, port: int, *, place: str) -> socket.socket:
     return connection
 
 
-# RFC 854 and 857
+# RFC 854, 857 and 2217
 _IAC, _DONT, _DO, _WONT, _WILL, _SB, _BRK, _SE = 255, 254, 253, 252, 251, 250, 243, 240
-_BINARY, _ECHO, _SUPPRESS_GO_AHEAD = 0, 1, 3
+_BINARY, _ECHO, _SUPPRESS_GO_AHEAD, _COM_PORT = 0, 1, 3, 44
+_SET_BAUDRATE = 1
 
 
 class TelnetTransport:
     """Telnet over a connected socket: commands taken out of the stream, options answered, a break sent as one.
 
-    Speed and parity are the server's business: RFC 2217 is not spoken, and servers that know it do without."""
+    With `baud` a server that knows RFC 2217 is told that speed; parity, and the speed elsewhere, are its business."""
 
-    def __init__(self, connection: socket.socket) -> None:
+    def __init__(self, connection: socket.socket, *, baud: int = 0) -> None:
         self._inner = SocketTransport(connection)
-        self._decoder = TelnetDecoder()
+        self._decoder = TelnetDecoder(baud=baud)
+        if baud:
+            with contextlib.suppress(OSError):  # the first receive tells
+                self._inner.send(bytes((_IAC, _WILL, _COM_PORT)))
 
     def receive(self) -> bytes:
         while raw := self._inner.receive():
@@ -105,7 +109,9 @@ class TelnetTransport:
         return b""
 
     def send(self, data: bytes) -> None:
-        self._inner.send(data.replace(b"\xff", b"\xff\xff").replace(b"\r", b"\r\0"))
+        data = data.replace(b"\xff", b"\xff\xff")
+        # RFC 856: in binary a carriage return is itself; a NUL behind it would be typed too
+        self._inner.send(data if self._decoder.sends_binary else data.replace(b"\r", b"\r\0"))
 
     def send_break(self) -> bool:
         try:
@@ -122,9 +128,11 @@ class TelnetTransport:
 
 
 class TelnetDecoder:
-    """What a telnet server sends, in pieces of any size, taken apart."""
+    """What a telnet server sends, in pieces of any size, taken apart. With `baud` it was offered to be told a speed."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, baud: int = 0) -> None:
+        self._baud = baud
+        self.sends_binary = False
         self._machine = self._states()
         self._data = bytearray()
         self._answer = bytearray()
@@ -165,10 +173,15 @@ class TelnetDecoder:
         if (command, option) in self._answered or command in (_WONT, _DONT):
             return
         self._answered.add((command, option))
+        if (command, option) == (_DO, _COM_PORT) and self._baud:
+            speed = self._baud.to_bytes(4, "big").replace(b"\xff", b"\xff\xff")
+            self._answer += bytes((_IAC, _SB, _COM_PORT, _SET_BAUDRATE)) + speed + bytes((_IAC, _SE))
+            return
         if command == _WILL:
             answer = _DO if option in (_BINARY, _ECHO, _SUPPRESS_GO_AHEAD) else _DONT
         else:
             answer = _WILL if option in (_BINARY, _SUPPRESS_GO_AHEAD) else _WONT
+            self.sends_binary |= option == _BINARY
         self._answer += bytes((_IAC, answer, option))
 
 

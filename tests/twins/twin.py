@@ -290,6 +290,7 @@ def switch_handler(machine: Machine) -> type[http.server.BaseHTTPRequestHandler]
         def do_GET(self) -> None:
             query = urllib.parse.parse_qs(urllib.parse.urlsplit(self.path).query)
             wanted = query.get("cmnd", [""])[0].split()[-1:]
+            wanted = [{"0": "Off", "1": "On"}.get(word, word) for word in wanted]
             if query.get("password", ["twin"]) != ["twin"]:
                 self._answer(401, '{"WARNING":"Need user=<username>&password=<password>"}')
                 return

@@ -4,7 +4,7 @@ import pytest
 
 from harness.errors import UserError
 from harness.layout import BOARDS
-from harness.model.board import CommandSwitch, NetworkConsole, SerialConsole
+from harness.model.board import CommandSwitch, LabgridPlace, NetworkConsole, SerialConsole
 from harness.parse.boards import parse_boards
 
 
@@ -126,6 +126,7 @@ boards:
 
 SERIAL = "console: {kind: serial, device: /dev/x"
 POWER = "power: {kind: pdudaemon, host: h, pdu: p, outlet: 3}"
+LABGRID = "labgrid: {coordinator: lab:20408, place: p"
 TFTP = "boot: {method: uboot, tftp_root: /t"
 
 
@@ -139,6 +140,11 @@ TFTP = "boot: {method: uboot, tftp_root: /t"
         (f"{SERIAL}}}, {TFTP}}}", "power: expected this key, because boot.method is uboot; found none"),
         (f"{SERIAL}}}, boot: {{method: qemu}}", "console: belongs to a board; QEMU has its own, remove it"),
         (f"{SERIAL}}}, {POWER}, {TFTP}, address: auto}}", "boot.address: expected"),
+        (f"{LABGRID}}}, {POWER}, {TFTP}}}", "power: the place that `labgrid` names has it; remove one of them"),
+        (f"{LABGRID}}}, {SERIAL}}}, {TFTP}}}", "console: the place that `labgrid` names has it; remove one of them"),
+        (f"{LABGRID}}}, boot: {{method: qemu}}", "labgrid: belongs to a board; QEMU has its own, remove it"),
+        (f"{LABGRID}, match: x}}, {TFTP}}}", "labgrid.match: unknown key; remove it or correct its spelling"),
+        (f"labgrid: {{coordinator: http://x, place: p}}, {TFTP}}}", "labgrid.coordinator: expected"),
         ("like: nobody, boot: {method: qemu}", "like: expected a key of `defaults` (none there), found 'nobody'"),
     ],
 )
@@ -191,3 +197,11 @@ def test_the_password_of_a_server_is_a_secret():
 def test_ssh_that_does_not_fit_the_boot_method(text, complaint):
     with pytest.raises(UserError, match=complaint):
         parse_boards(text, place="f")
+
+
+def test_a_labgrid_place_instead_of_console_and_power():
+    entry = f"{LABGRID}, serial: uart, off_seconds: 4}}, console: null, power: null, {TFTP}}}"
+    text = f"{UBOOT}  c: {{like: lab, {entry}}}"
+    board = parse_boards(text, place="f")["c"]
+    assert board.labgrid == LabgridPlace(coordinator="lab:20408", place="p", serial="uart", off_seconds=4.0)
+    assert (board.console, board.power) == (None, None)

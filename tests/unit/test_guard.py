@@ -7,6 +7,7 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -71,3 +72,13 @@ def test_a_guard_that_is_released_switches_nothing(start):
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not off.exists()
+
+
+def test_a_guard_is_no_part_of_the_jenkins_job_that_is_killed(start, monkeypatch):
+    monkeypatch.setenv("BUILD_ID", "17")
+    monkeypatch.setenv("JENKINS_NODE_COOKIE", "cookie")
+    _, guard, _ = start("hold")
+    deadline = time.monotonic() + 30
+    while not (environment := Path(f"/proc/{guard}/environ").read_text().split("\0"))[1:]:
+        assert time.monotonic() < deadline  # the kernel fills it in the middle of execve
+    assert {"BUILD_ID=dontKillMe", "JENKINS_NODE_COOKIE=dontKillMe"} < set(environment)

@@ -55,6 +55,31 @@ def test_telnet_sends_every_byte_and_breaks():
     theirs.close()
 
 
+def test_telnet_in_binary_sends_a_carriage_return_as_it_is():
+    ours, theirs = socket.socketpair()
+    line = TelnetTransport(ours)
+    theirs.sendall(b"\xff\xfd\x00x")  # DO BINARY
+    assert line.receive() == b"x"
+    assert theirs.recv(100) == b"\xff\xfb\x00"
+    line.send(b"a\r\xff")
+    assert theirs.recv(100) == b"a\r\xff\xff"
+    line.shut()
+    line.close()
+    theirs.close()
+
+
+def test_a_server_that_knows_rfc_2217_is_told_the_speed():
+    ours, theirs = socket.socketpair()
+    line = TelnetTransport(ours, baud=0xFF00)
+    assert theirs.recv(100) == b"\xff\xfb\x2c"  # WILL COM-PORT-OPTION
+    theirs.sendall(b"\xff\xfd\x2c\xff\xfd\x2cx")  # DO, once more for good measure
+    assert line.receive() == b"x"
+    assert theirs.recv(100) == b"\xff\xfa\x2c\x01\x00\x00\xff\xff\x00\xff\xf0"
+    line.shut()
+    line.close()
+    theirs.close()
+
+
 def test_a_console_server_that_is_not_there():
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]

@@ -1,0 +1,73 @@
+"""What the harnesses of one host know of each other's places: for labgrid, all of a user's programs there are one."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from harness.errors import InfraError
+
+
+def when(seconds: float) -> str:
+    """Seconds since 1970 as a person reads them."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+
+
+class PlaceRecord:
+    """A file that one harness on this host can hold at a time, however it ends. It says when the place was acquired, so
+    that one which nobody released is known again. `told`: what messages call the place; `purpose`: what we do there."""
+
+    def __init__(self, path: Path, *, told: str, purpose: str) -> None:
+        self._path, self._told, self._purpose = path, told, purpose
+        self._file: IO[str] | None = None
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Raises InfraError where another harness holds it."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with self._path.open("a+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise InfraError(
+                    f"{self._told}: expected it to be free, another harness on this host has it: {self._holder(file)}; "
+                    "wait until that ends"
+                ) from None
+            self._file = file
+            yield
+
+    def _holder(self, file: IO[str]) -> str:
+        found = self._content(file)
+        since = f", since {when(found['since'])}" if "since" in found else ""
+        return f"{found.get('purpose', 'one that is just starting')}{since}"
+
+    @staticmethod
+    def _content(file: IO[str]) -> dict[str, Any]:
+        file.seek(0)
+        try:
+            return dict(json.load(file))
+        except (ValueError, TypeError):  # empty, or written by half when the machine lost its power
+            return {}
+
+    def _write(self, content: dict[str, Any]) -> None:
+        assert self._file
+        self._file.truncate(0)
+        json.dump(content, self._file)
+        self._file.flush()
+
+    @property
+    def changed(self) -> float | None:
+        """The coordinator's time of our last acquisition, where nobody released it."""
+        assert self._file
+        return self._content(self._file).get("changed")
+
+    def acquired(self, changed: float) -> None:
+        self._write({"changed": changed, "since": time.time(), "purpose": self._purpose})
+
+    def released(self) -> None:
+        self._write({})

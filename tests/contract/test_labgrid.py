@@ -1,0 +1,267 @@
+"""Places of a real labgrid coordinator with a real exporter: acquired, used, and released however we end."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from harness.errors import InfraError, UserError
+from harness.model.board import Board, LabgridPlace, NetworkConsole, UbootBoot
+from harness.target import boot
+from harness.target.place import resolved
+from harness.target.power import switch_of
+from tests.labgridlab import Lab
+
+pytest.importorskip("labgrid", reason="the extra is not installed: pip install '.[labgrid]'")
+
+US = f"{socket.gethostname()}/{getpass.getuser()}"
+
+
+def serial(port: int = 7, **more):
+    return {"cls": "NetworkSerialPort", "host": "127.0.0.1", "port": port, "speed": 9600, **more}
+
+
+@pytest.fixture(scope="module")
+def switched():
+    """A power switch that speaks HTTP: its address, and what it was asked."""
+    asked: list[str] = []
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        while True:
+            with contextlib.suppress(OSError):
+                client, _ = listener.accept()
+                asked.append(client.recv(1000).decode().split()[1])
+                client.sendall(b"HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n")
+                client.close()
+
+    threading.Thread(target=serve, daemon=True).start()
+    return f"http://127.0.0.1:{listener.getsockname()[1]}/{{index}}/{{value}}", asked
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory, switched):
+    names = ("plain", "taken", "mine", "killed", "left", "busy", "reserved", "away")
+    power = {"cls": "NetworkPowerPort", "model": "simplerest", "host": switched[0], "index": 3}
+    lab = Lab(
+        tmp_path_factory.mktemp("labgrid"),
+        places={**{name: name for name in names}, "gone": "gone"},
+        groups={name: {"uart": serial(), "plug": dict(power)} for name in names},
+    )
+    yield lab
+    lab.end()
+
+
+@pytest.fixture
+def hold(lab, tmp_path):
+    """Holds a place as a board."""
+
+    def held(name: str, *, say=lambda _text: None):
+        return boot.held(board(lab, name), records=tmp_path, say=say)
+
+    return held
+
+
+def board(lab, place: str) -> Board:
+    labgrid = LabgridPlace(coordinator=lab.coordinator, place=place, off_seconds=5.0)
+    return Board(name="b", boot=UbootBoot(tftp_root="/t"), labgrid=labgrid)
+
+
+def test_a_place_is_ours_while_we_use_it_and_is_a_board(lab, hold, tmp_path, switched):
+    boot.check(board(lab, "plain"), records=tmp_path)
+    assert lab.owner("plain") == ""
+    with hold("plain") as ready:
+        assert lab.owner("plain") == US
+        assert ready.console == NetworkConsole(host="127.0.0.1", port=7, telnet=True, baud=9600)
+        assert (ready.labgrid, ready.power.off_seconds) == (None, 5.0)
+        switch_of(ready).on()
+        switch_of(ready).off()
+    assert switched[1] == ["/3/1", "/3/0"]
+    assert lab.owner("plain") == ""
+
+
+@pytest.mark.parametrize(
+    ("model", "told"),
+    [("simplerest", "simplerest: ConnectionError: "), ("nosuch", "nosuch: ModuleNotFoundError: No module named ")],
+)
+def test_a_switch_that_fails_is_told_by_labgrids_driver(model, told):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"http://127.0.0.1:{listener.getsockname()[1]}/{{index}}/{{value}}"
+    labgrid = LabgridPlace(coordinator="lab", place="p")
+    plug = {"model": model, "host": address, "index": 3}
+    resources = [
+        {"name": "uart", "cls": "NetworkSerialPort", "params": {"host": "h", "port": 7}, "extra": {}, "avail": True},
+        {"name": "plug", "cls": "NetworkPowerPort", "params": plug, "extra": {}, "avail": True},
+    ]
+    ready = resolved(Board(name="b", boot=UbootBoot(tftp_root="/t"), labgrid=labgrid), resources)
+    with pytest.raises(InfraError, match=rf"^b\.power\.off: .* ended with exit code 1: labgrid's power driver {told}"):
+        switch_of(ready).off()
+
+
+def test_a_place_that_somebody_else_has_is_told_with_the_holder_and_used_where_they_allow_it(lab, hold, tmp_path):
+    lab.client("taken", "acquire", user="alice")
+    for attempt in (lambda: boot.check(board(lab, "taken"), records=tmp_path), lambda: hold("taken").__enter__()):
+        with pytest.raises(InfraError, match=r"^b: labgrid place taken: expected it to be free, elsewhere/alice has"):
+            attempt()
+    lab.client("taken", "allow", US, user="alice")
+    with hold("taken") as ready:
+        assert ready.console
+    assert lab.owner("taken") == "elsewhere/alice"
+
+
+def test_a_place_that_somebody_else_has_reserved_is_told(lab, hold):
+    lab.client("reserved", "reserve", "name=reserved", user="alice")
+    with pytest.raises(InfraError, match=r"place reserved: expected it to be free, elsewhere/alice has reserved it"):
+        hold("reserved").__enter__()
+    assert lab.owner("reserved") == ""
+
+
+def test_a_place_that_we_have_already_is_used_and_stays_ours(lab, hold):
+    lab.client("mine", "acquire")
+    said: list[str] = []
+    with hold("mine", say=said.append):
+        assert lab.owner("mine") == US
+    assert lab.owner("mine") == US
+    assert "not released afterwards" in said[0]
+
+
+HARNESS = """
+import sys
+from pathlib import Path
+from harness.model.board import *
+from harness.target import boot, guard
+coordinator, place, records, log, let = sys.argv[1:]
+labgrid = LabgridPlace(coordinator=coordinator, place=place)
+board = Board(name="b", boot=UbootBoot(tftp_root="/t"), labgrid=labgrid)
+with boot.held(board, records=Path(records), say=lambda text: None) as ready:
+    import dataclasses
+    # `off` takes until the test lets it
+    off = ("sh", "-c", f"echo begun > {log}; read x < {let}; echo off > {log}")
+    switch = CommandSwitch(on=("true",), off=off)
+    watching = guard.Guard(dataclasses.replace(ready, power=Power(switch=switch)))
+    print("held", flush=True)
+    input()
+    watching.release()
+"""
+
+
+@pytest.fixture
+def other(lab, tmp_path):
+    """Starts another harness that holds a place, with a guard whose switch answers when it is let."""
+    started: list[subprocess.Popen[str]] = []
+    log, let = tmp_path / "log", tmp_path / "let"
+    os.mkfifo(log)
+    os.mkfifo(let)
+
+    def start(place: str):
+        words = [sys.executable, "-c", HARNESS, lab.coordinator, place, tmp_path, log, let]
+        process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        started.append(process)
+        assert process.stdout
+        assert process.stdout.readline() == "held\n"
+        return process, log, let
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def _children(process: subprocess.Popen[str], what: str) -> list[int]:
+    """Processes that `process` started, by a word of their command line."""
+    found = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return [int(pid) for pid in found if what in Path(f"/proc/{pid}/cmdline").read_text()]
+
+
+def _wait_gone(handle: int) -> None:
+    with os.fdopen(handle):
+        assert select.select([handle], [], [], 60.0)[0], "the process did not end"
+
+
+def test_a_harness_that_is_killed_leaves_the_board_off_and_then_the_place_free(lab, other):
+    process, log, let = other("killed")
+    [keeper] = _children(process, "harness.target.labgrid")
+    assert "BUILD_ID=dontKillMe" in Path(f"/proc/{keeper}/environ").read_text().split("\0")  # else Jenkins would
+    handle = os.pidfd_open(keeper)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert log.read_text() == "begun\n"
+    os.kill(keeper, signal.SIGTERM)  # as a job's last processes get it
+    assert lab.owner("killed") == US
+    threading.Thread(target=let.write_text, args=("\n",), daemon=True).start()
+    assert log.read_text() == "off\n"
+    _wait_gone(handle)
+    assert lab.owner("killed") == ""
+
+
+def test_a_place_that_nobody_could_release_is_known_as_our_own(lab, other, hold):
+    process, _, _ = other("left")
+    for pid in [*_children(process, "harness.target.labgrid"), *_children(process, "harness.target.guard")]:
+        os.kill(pid, signal.SIGKILL)  # as when a container ends
+    process.kill()
+    process.wait()
+    assert lab.owner("left") == US
+    said: list[str] = []
+    with hold("left", say=said.append):
+        assert said[0].endswith(": acquired")
+    assert lab.owner("left") == ""
+
+
+def test_two_harnesses_of_one_user_do_not_share_a_place(lab, other, hold):
+    process, _, _ = other("busy")
+    told = rf"another harness on this host has it: process {process.pid}, .*, since "
+    with pytest.raises(InfraError, match=told):
+        hold("busy").__enter__()
+    assert lab.owner("busy") == US
+    process.communicate("\n")
+    assert process.returncode == 0
+    assert lab.owner("busy") == ""
+
+
+def test_what_is_not_there_is_told(lab, hold, tmp_path):
+    with pytest.raises(UserError, match=r"boards.yaml: b.labgrid.place: expected a place .*busy.*, found 'nowhere'"):
+        hold("nowhere").__enter__()
+    with pytest.raises(InfraError, match=r"Match exp/gone/.* has no matching remote resource; see"):
+        hold("gone").__enter__()
+    assert lab.owner("gone") == ""
+
+
+def test_no_coordinator_is_told(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    labgrid = LabgridPlace(coordinator=f"127.0.0.1:{port}", place="p")
+    missing = Board(name="b", boot=UbootBoot(tftp_root="/t"), labgrid=labgrid)
+    with pytest.raises(InfraError, match=rf"b.labgrid.coordinator: expected .* at 127.0.0.1:{port}, can't connect"):
+        boot.check(missing, records=tmp_path)
+
+
+def test_labgrid_is_optional(tmp_path, monkeypatch):
+    (tmp_path / "labgrid.py").write_text("raise ImportError('none here')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    labgrid = LabgridPlace(coordinator="127.0.0.1:1", place="p")
+    with pytest.raises(InfraError, match=r"b.labgrid: expected the Python package labgrid.*'\.\[labgrid\]'"):
+        boot.check(Board(name="b", boot=UbootBoot(tftp_root="/t"), labgrid=labgrid), records=tmp_path)
+
+
+def test_a_coordinator_that_is_away_at_the_end_is_told_and_tried_again(lab, hold):
+    """The last test: what the exporter told is gone with the coordinator."""
+    said: list[str] = []
+    with hold("away", say=said.append):
+        keepers = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
+        [keeper] = [pid for pid in map(int, keepers) if "labgrid\0keep" in Path(f"/proc/{pid}/cmdline").read_text()]
+        handle = os.pidfd_open(keeper)
+        lab.end_coordinator()
+    assert "can't connect" in said[-1]
+    assert "its release is tried" in said[-1]
+    lab.start_coordinator()
+    _wait_gone(handle)

@@ -1,0 +1,91 @@
+"""A board that is a place of a labgrid coordinator, on a twin of it: a real coordinator and exporter on loopback."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.build.host import ensure_host
+from tests.labgridlab import Lab
+
+from .conftest import Twin
+
+BOARDS = """
+boards:
+  labgrid:
+    boot: {method: uboot, tftp_root: "${TWIN_TFTP}"}
+    limits: {boot: 120}
+    labgrid: {coordinator: "${TWIN_COORDINATOR}", place: telnet}
+"""
+
+
+@pytest.fixture
+def labgrid(tmp_path: Path) -> Iterator[Callable[[Twin], Lab]]:
+    """Puts a twin into a labgrid lab. Its place `twin` has the serial line by ser2net, as of a USB adapter, `telnet` by
+    the twin's own console server."""
+    pytest.importorskip("labgrid", reason="the extra is not installed: pip install '.[labgrid]'")
+    ensure_host(needed_for={"labgrid"})
+    made: list[Lab] = []
+
+    def lab(machine: Twin) -> Lab:
+        host = machine.environment["TWIN_HOST"]
+        switch = f"http://{host}:17342/cm?password=twin&cmnd=Power{{index}}%20{{value}}"
+        power = {"cls": "NetworkPowerPort", "model": "simplerest", "host": switch, "index": 1}
+        # a serial port has to lie in /dev
+        uart = {"cls": "RawSerialPort", "port": str((tmp_path / "tty").readlink()), "speed": 115200}
+        telnet = {"cls": "NetworkSerialPort", "host": host, "port": 17341}
+        (tmp_path / "labgrid").mkdir()
+        made.append(
+            Lab(
+                tmp_path / "labgrid",
+                places={"twin": "usb", "telnet": "telnet"},
+                groups={"usb": {"uart": uart, "plug": power}, "telnet": {"uart": telnet, "plug": dict(power)}},
+            )
+        )
+        machine.environment["TWIN_COORDINATOR"] = made[0].coordinator
+        return made[0]
+
+    yield lab
+    for each in made:
+        each.end()
+
+
+def test_a_place_of_labgrid_is_taken_by_one_at_a_time(twin, labgrid):
+    machine = twin()
+    lab = labgrid(machine)
+    lab.client("twin", "acquire", user="alice")
+    done = machine.harness("boot", "twin-labgrid", "--", "true")
+    assert done.returncode == 3
+    assert "place twin: expected it to be free, elsewhere/alice has it" in done.stderr
+    lab.client("twin", "release", user="alice")
+    done = machine.harness("boot", "twin-labgrid", "--", "uname -m")
+    assert (done.returncode, done.stdout) == (0, "aarch64\n"), done.stderr
+    assert not machine.is_on()
+    assert lab.owner("twin") == ""
+
+
+def test_a_place_of_labgrid_is_released_by_a_harness_that_is_killed_when_the_board_is_off(twin, labgrid):
+    machine = twin(boards=BOARDS)
+    lab = labgrid(machine)
+    command = [sys.executable, "-m", "harness", *machine.arguments("boot", "labgrid"), "--", "echo up; sleep 600"]
+    process = subprocess.Popen(
+        command, cwd=machine.cwd, env={**os.environ, **machine.environment}, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout
+    assert process.stdout.readline() == "up\n"
+    assert lab.owner("telnet")
+    assert machine.is_on()
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    deadline = time.monotonic() + 30
+    while lab.owner("telnet"):
+        assert time.monotonic() < deadline, "the place is still acquired"
+        time.sleep(0.2)
+    assert not machine.is_on()
