@@ -75,8 +75,8 @@ class DoctorRow:
     remedy: str = ""
 
 
-STAGES = ("fetch", "git", "build", "selftests", "btf", "rootfs", "qemu", "boards", "u-boot")
-OPTIONAL_STAGES = frozenset({"u-boot"})
+STAGES = ("fetch", "git", "build", "selftests", "btf", "rootfs", "qemu", "boards", "u-boot", "tftp")
+OPTIONAL_STAGES = frozenset({"u-boot", "tftp"})
 
 
 def _program(
@@ -133,6 +133,7 @@ _COMMON = (
     _program("qemu-img", "qemu-utils", "qemu"),
     # Only recommended by qemu-system-arm; without it QEMU refuses a PCI network card that is not told `romfile=`.
     _file("network boot ROM", "ipxe-qemu", "qemu", "/usr/lib/ipxe/qemu/efi-virtio.rom"),
+    _program("dnsmasq", "dnsmasq-base", "tftp"),
     _file("U-Boot for QEMU", "u-boot-qemu", "u-boot", "/usr/lib/u-boot/qemu_arm64/u-boot.bin"),
 )
 _CROSS = (

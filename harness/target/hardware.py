@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
 import threading
 import time
 from dataclasses import dataclass
@@ -22,6 +20,8 @@ from .power import Switch, power_off, switch_of
 from .reconnect import ReconnectingTransport
 from .serialmux import AUX, COMMANDS, KERNEL, SerialMux
 from .shell import Shell
+from .tftp import TftpServer, clear_old, publish
+from .tftp import check as check_tftp
 from .uboot import Load, NotStopped, Uboot
 
 _TRIES = 2  # power-ons until autoboot is caught
@@ -45,13 +45,18 @@ def announce(board: Board) -> str:
 
 
 def check(board: Board) -> None:
-    """See that the board's line can be opened: before an hour of building, not after."""
+    """See that the board's line can be opened, and its TFTP server started where that is ours: before an hour of
+    building, not after."""
+    spec = board.boot
+    assert isinstance(spec, UbootBoot)
     try:
         line = open_line(board)
     except HarnessError as error:
         raise _redacted(error, board) from None
     line.shut()
     line.close()
+    if spec.tftp_serve:
+        check_tftp(spec.tftp_serve, place=f"{board.name}.boot.tftp_serve")
 
 
 @dataclass
@@ -153,8 +158,12 @@ def _boot(board: Board, media: Media, *, logs: Path, say: Say) -> BoardTarget:
     transport.on_gap = mux.gap
     console = Console(mux.channels[KERNEL], log=logs / "console.log", name=f"{board.name}'s console")
     consoles = [console, line]
+    server: TftpServer | None = None
     try:
         files = _published(board, spec, media)
+        if spec.tftp_serve:
+            place = f"{board.name}.boot.tftp_serve"
+            server = TftpServer(spec.tftp_serve, Path(spec.tftp_root), place=place, log=logs / "tftp.log")
         uboot, started = _power_up(board, spec, line, switch, say)
         _start_kernel(uboot, spec, files, board)
         kernel_started = time.monotonic()
@@ -166,6 +175,9 @@ def _boot(board: Board, media: Media, *, logs: Path, say: Say) -> BoardTarget:
     except BaseException:
         _end(switch, guard, mux, consoles)
         raise
+    finally:
+        if server:  # the kernel has taken over, what it needs is in the board's memory
+            server.close()
     return BoardTarget(
         console=console,
         boot_seconds=time.monotonic() - started,
@@ -216,9 +228,10 @@ def _published(board: Board, spec: UbootBoot, media: Media) -> _Files:
             f"{board.name}.boot.tftp_root: expected a directory to write to at {spec.tftp_root}, can't make "
             f"`harness` there: {error.strerror}"
         ) from None
+    clear_old(directory)
 
     def load(path: Path, address: str, key: str) -> Load:
-        return Load(name=f"harness/{_copied(path, directory)}", size=path.stat().st_size, address=address, key=key)
+        return Load(name=f"harness/{publish(path, directory)}", size=path.stat().st_size, address=address, key=key)
 
     dtb = None
     if spec.dtb:
@@ -232,26 +245,6 @@ def _published(board: Board, spec: UbootBoot, media: Media) -> _Files:
         payload=load(media.payload, spec.ramdisk_at, "boot.ramdisk_at") if media.payload else None,
         dtb=dtb,
     )
-
-
-def _copied(path: Path, directory: Path) -> str:
-    """Copy `path` into `directory` under a name that says which file it is, unless it is there; the name."""
-    status = path.stat()
-    told = f"{path.resolve()} {status.st_size} {status.st_mtime_ns}"
-    name = f"{hashlib.sha256(told.encode()).hexdigest()[:12]}-{path.name}"
-    if (directory / name).exists():
-        os.utime(directory / name)  # whoever clears up old ones sees that this one is used
-        return name
-    partial = directory / f".{name}.{os.getpid()}.partial"
-    try:
-        shutil.copyfile(path, partial)
-        partial.chmod(0o644)
-        partial.rename(directory / name)
-    except OSError as error:
-        raise InfraError(f"{directory}: can't write {name}: {error.strerror}") from None
-    finally:
-        partial.unlink(missing_ok=True)
-    return name
 
 
 def _start_kernel(uboot: Uboot, spec: UbootBoot, files: _Files, board: Board) -> None:

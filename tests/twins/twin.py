@@ -31,7 +31,8 @@ import urllib.request
 from pathlib import Path
 
 # name → (port of the serial line, port of the power switch); boards.yaml beside this file has the same
-PORTS = {"uboot": (17341, 17342), "serial": (17343, 17344)}
+PORTS = {"uboot": (17341, 17342), "serial": (17343, 17344), "rpi3": (17345, 17346)}
+LOADERS = {"rpi3": "raspi3b"}  # name → machine of QEMU, where loader.py stands for U-Boot
 U_BOOT = "/usr/lib/u-boot/qemu_arm64/u-boot.bin"
 FAULTS = ("none", "stuck-on", "no-power", "deaf-once", "deaf")
 IAC, BRK = 255, 243
@@ -40,8 +41,12 @@ IAC, BRK = 255, 243
 class Machine:
     """The board itself: QEMU while it has power. Its serial line is a socket pair that outlives it."""
 
-    def __init__(self, *, tftp: Path, log: Path, fault: str) -> None:
+    def __init__(self, *, tftp: Path, log: Path, fault: str, model: str = "", tap: str = "") -> None:
         self.line, self._end = socket.socketpair()
+        self._model = model
+        self._network = f"user,id=net,restrict=on,tftp={tftp}"
+        if tap:
+            self._network = f"tap,id=net,ifname={tap},script=no,downscript=no"
         self._tftp, self._log, self._fault = tftp, log, fault
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
@@ -74,13 +79,16 @@ class Machine:
 
     def _command(self) -> list[str]:
         fd = self._end.fileno()
+        if self._model:
+            loader = [sys.executable, str(Path(__file__).with_name("loader.py")), str(fd), str(self._tftp), self._model]
+            return ["setpriv", "--pdeathsig", "KILL", "--", *loader]
         return [
             *("setpriv", "--pdeathsig", "KILL", "--", "qemu-system-aarch64", "-nodefaults", "-no-user-config"),
             *("-display", "none", "-M", "virt", "-cpu", "neoverse-n1", "-accel", "tcg,thread=multi"),
             *("-smp", "2", "-m", "1536", "-bios", U_BOOT),
             # telnet: a break on the line is one, as on a serial line
             *("-chardev", f"socket,id=line,fd={fd}", "-serial", "chardev:line"),
-            *("-netdev", f"user,id=net,restrict=on,tftp={self._tftp}"),
+            *("-netdev", self._network),
             *("-device", "virtio-net-pci,netdev=net,romfile=", "-device", "virtio-rng-pci"),
         ]
 
@@ -208,12 +216,14 @@ def switch_handler(machine: Machine) -> type[http.server.BaseHTTPRequestHandler]
     return Handler
 
 
-def serve(name: str, *, tftp: Path, fault: str, pty_link: Path | None) -> None:
+def serve(name: str, *, tftp: Path, fault: str, pty_link: Path | None, tap: str = "") -> None:
     """Be the board until a signal comes."""
     libc = ctypes.CDLL(None)
     libc.prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG: end with who started us
     serial_port, power_port = PORTS[name]
-    machine = Machine(tftp=tftp, log=tftp.parent / f"twin-{name}.log", fault=fault)
+    machine = Machine(
+        tftp=tftp, log=tftp.parent / f"twin-{name}.log", fault=fault, model=LOADERS.get(name, ""), tap=tap
+    )
 
     def end(_signal: int, _frame: object) -> None:
         raise SystemExit(0)
@@ -250,13 +260,14 @@ def main() -> int:
     parser.add_argument("name", choices=PORTS)
     parser.add_argument("--tftp", type=Path)
     parser.add_argument("--pty", type=Path)
+    parser.add_argument("--tap", default="", help="a network interface instead of QEMU's own network")
     parser.add_argument("--fault", choices=FAULTS, default="none")
     given = parser.parse_args()
     if given.what != "serve":
         return ask(given.name, given.what)
     if not given.tftp:
         parser.error("serve needs --tftp DIR")
-    serve(given.name, tftp=given.tftp.resolve(), fault=given.fault, pty_link=given.pty)
+    serve(given.name, tftp=given.tftp.resolve(), fault=given.fault, pty_link=given.pty, tap=given.tap)
     return 0
 
 
