@@ -45,7 +45,7 @@ def test_every_verb_has_help_with_an_example(verb):
     ("arguments", "told"),
     [
         (["frobnicate"], "No such command 'frobnicate'"),
-        (["boot", "--board", "none", "--", "true"], "--board: expected one of qemu-virt, found 'none'"),
+        (["boot", "--board", "none", "--", "true"], "--board: expected one of qemu-virt, "),
         (["build", "--kernel", "{tmp}/nowhere"], "nowhere"),
         (["build", "--patches", "{tmp}/nowhere.patch"], "nowhere.patch"),
         (["build", "--kconfig", "{tmp}/nowhere.config"], "nowhere.config"),
