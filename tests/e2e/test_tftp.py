@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import select
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -79,8 +81,8 @@ def test_a_board_gets_its_address_and_its_kernel_from_a_server_that_lives_as_lon
     assert (done.returncode, done.stdout.splitlines()[-1:]) == (0, ["up"]), done.stderr
     assert not old.exists()
     log = next(tmp_path.glob("out/boot-*/tftp.log")).read_text()
-    assert "-Image to 10.77.0.1" in log
-    assert "DHCPACK(tap0) 10.77.0.1" in log
+    assert re.search(r"-Image to 10\.77\.0\.[12]\d$", log, re.MULTILINE), log
+    assert re.search(r"DHCPACK\(tap0\) 10\.77\.0\.[12]\d ", log), log
     assert subprocess.run(["pgrep", "-f", f"tftp-root={tmp_path}"], check=False).returncode == 1
 
 
@@ -98,3 +100,36 @@ def test_a_port_that_is_taken_is_told_before_anything_is_booted(boot, inside):
         other.communicate("\n")
     assert done.returncode == 3
     assert "twin.boot.tftp_serve: port 69 of 10.77.0.1 is taken; end the server that has it" in done.stderr
+
+
+SERVER = """
+import sys, time
+from pathlib import Path
+from harness.model.board import TftpServe
+from harness.target.tftp import TftpServer
+root = Path(sys.argv[1])
+server = TftpServer(TftpServe(address="10.77.0.1"), root, place="b", log=root / "log")
+print(server._process.pid, flush=True)
+time.sleep(600)
+"""
+ASK = """
+import socket
+line = socket.socket(type=socket.SOCK_DGRAM)
+line.settimeout(20)
+line.sendto(b"\\0\\1file\\0octet\\0", ("10.77.0.1", 69))
+print(line.recv(600)[4:].decode())
+"""
+
+
+def test_a_server_serves_and_ends_with_a_harness_that_is_killed(inside, tmp_path):
+    ensure_host(needed_for={"tftp"})
+    (tmp_path / "file").write_text("what is in it")
+    words = [*inside, sys.executable, "-c", SERVER, tmp_path]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd=PROJECT) as process:
+        assert process.stdout
+        server = os.pidfd_open(int(process.stdout.readline()))
+        asked = subprocess.run([*inside, sys.executable, "-c", ASK], capture_output=True, text=True, check=True)
+        assert asked.stdout == "what is in it\n"
+        process.kill()
+    assert select.select([server], [], [], 20.0)[0], "the server still runs"
+    os.close(server)
