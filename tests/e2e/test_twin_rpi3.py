@@ -1,4 +1,5 @@
-"""The kernel for a Raspberry Pi 3, with its own device tree, on QEMU's: to a shell over its serial line."""
+"""The kernel for a Raspberry Pi 3, with its own device tree, on QEMU's: to a shell over its serial line. The last of
+these files: this kernel is built where the others were, which would all be built anew after it."""
 
 from __future__ import annotations
 
