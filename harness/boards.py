@@ -115,6 +115,8 @@ def looked_at(name: str, file: Path | None) -> Iterator[Finding]:
     board = board_known(name, file)
     method = boot_method(board)
     checks = [*method.checks(board), Check(name="kconfigs", key="kconfigs", look=partial(_kconfigs, board))]
+    if board.labgrid:
+        checks.append(Check(name="labgrid", key="labgrid", look=partial(_place, board)))
     with ExitStack() as until_seen:
         try:
             until_seen.enter_context(lock.held(board, _machine(board), purpose=command_line()))
@@ -122,6 +124,12 @@ def looked_at(name: str, file: Path | None) -> Iterator[Finding]:
             busy = partial(_fails, error)
             checks = [replace(check, look=busy) if check.key == "console" else check for check in checks]
         yield from findings(board, checks)
+
+
+def _place(board: Board) -> str:
+    assert board.labgrid
+    boot.check(board, records=_records())
+    return f"{board.labgrid.coordinator} has the place {board.labgrid.place}, free or ours, with console and power"
 
 
 def _fails(error: InfraError) -> NoReturn:

@@ -73,8 +73,8 @@ class DoctorRow:
     remedy: str = ""
 
 
-STAGES = ("fetch", "git", "build", "selftests", "btf", "rootfs", "qemu", "boards", "u-boot", "labgrid")
-OPTIONAL_STAGES = frozenset({"u-boot", "labgrid"})
+STAGES = ("fetch", "git", "build", "selftests", "btf", "rootfs", "qemu", "boards", "u-boot", "labgrid", "tftp")
+OPTIONAL_STAGES = frozenset({"u-boot", "labgrid", "tftp"})
 
 
 def _program(
@@ -133,6 +133,7 @@ _COMMON = (
     _file("network boot ROM", "ipxe-qemu", "qemu", "/usr/lib/ipxe/qemu/efi-virtio.rom"),
     # What labgrid's exporter runs; here for the tests' lab.
     _program("ser2net", "ser2net", "labgrid", version_args=("-v",)),
+    _program("dnsmasq", "dnsmasq-base", "tftp"),
     _file("U-Boot for QEMU", "u-boot-qemu", "u-boot", "/usr/lib/u-boot/qemu_arm64/u-boot.bin"),
 )
 _CROSS = (

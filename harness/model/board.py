@@ -156,17 +156,28 @@ class QemuBoot:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TftpServe:
+    """A TFTP server that the harness starts, on this `address` of the host. `dhcp`: the first and the last address that
+    it gives to boards, empty where another server does that."""
+
+    address: str
+    dhcp: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class UbootBoot:
     """Boot method ``uboot``: U-Boot fetches kernel, device tree and an initramfs over TFTP.
 
-    `tftp_root`: the directory that the TFTP server serves, as this host sees it. `server`: its address, empty where
-    DHCP tells. `address`: ``dhcp`` or the board's own address with prefix length; `gateway` goes with the latter.
-    `dtb`: the name of a device tree of the build, empty where U-Boot has one at `fdt`. `fdt`, `kernel_at`,
-    `ramdisk_at`, `dtb_at`: addresses, or names of variables of U-Boot's environment that hold them. `before`: U-Boot
-    commands that the network needs first, as ``usb start``. `stop_text`, `stop_keys`: what U-Boot says when it waits,
-    and what stops it. Seconds: `uboot_seconds` from power-on to U-Boot, `load_seconds` for one file."""
+    `tftp_root`: the directory that the TFTP server serves, as this host sees it; `tftp_serve`: that server where it is
+    ours to start. `server`: its address, empty where DHCP tells. `address`: ``dhcp`` or the board's own address with
+    prefix length; `gateway` goes with the latter. `dtb`: the name of a device tree of the build, empty where U-Boot has
+    one at `fdt`. `fdt`, `kernel_at`, `ramdisk_at`, `dtb_at`: addresses, or names of variables of U-Boot's environment
+    that hold them. `before`: U-Boot commands that the network needs first, as ``usb start``. `stop_text`, `stop_keys`:
+    what U-Boot says when it waits, and what stops it. Seconds: `uboot_seconds` from power-on to U-Boot, `load_seconds`
+    for one file."""
 
     tftp_root: str
+    tftp_serve: TftpServe | None = None
     server: str = ""
     address: str = "dhcp"
     gateway: str = ""

@@ -193,9 +193,21 @@ class _QemuBoot(document.Strict):
         return model.QemuBoot(**{**fields, "extra_args": tuple(self.extra_args)})
 
 
+IPv4 = Annotated[str, pydantic.Field(pattern=r"^\d+\.\d+\.\d+\.\d+$")]
+
+
+class _TftpServe(document.Strict):
+    address: IPv4
+    dhcp: Annotated[list[IPv4], pydantic.Field(min_length=2, max_length=2)] | None = None
+
+    def made(self) -> model.TftpServe:
+        return model.TftpServe(address=self.address, dhcp=tuple(self.dhcp or ()))
+
+
 class _UbootBoot(document.Strict):
     method: Literal["uboot"]
     tftp_root: str
+    tftp_serve: _TftpServe | None = None
     server: str = ""
     address: str = pydantic.Field("dhcp", pattern=r"^(dhcp|\d+\.\d+\.\d+\.\d+/\d+)$")
     gateway: str = ""
@@ -212,7 +224,10 @@ class _UbootBoot(document.Strict):
 
     def made(self) -> model.UbootBoot:
         fields = self.model_dump(exclude={"method"})
-        return model.UbootBoot(**{**fields, "before": tuple(self.before)})
+        fields |= {"before": tuple(self.before), "tftp_serve": None}
+        if self.tftp_serve:
+            fields |= {"tftp_serve": self.tftp_serve.made(), "server": self.server or self.tftp_serve.address}
+        return model.UbootBoot(**fields)
 
 
 class _KexecBoot(document.Strict):
@@ -337,9 +352,12 @@ class _Outside:
         return value
 
     def _value(self, name: str, where: str, *, secret: bool) -> document.Outside:
+        name, has_default, default = name.partition(":-")
         try:
             value = document.Outside(self._lookup(name))
         except LookupError as error:
+            if has_default:
+                return document.Outside(default)
             self.unset.append(f"{where}: {error.args[0]}")
             value = document.Outside("unset")
             value.is_missing = True

@@ -20,14 +20,14 @@ from harness.errors import HarnessError, InfraError
 from harness.model.board import Board, CommandSwitch, HttpRequest, HttpSwitch, PduSwitch, UbootBoot
 from harness.report.text import one_line
 
-from . import tftp
+from . import tftpclient
 from .lines import open_line, where
 from .power import HttpPower
 
 _LIMIT = 8.0  # seconds for all checks together
 _CONNECT_LIMIT = 5.0
 _STAYS = 1.0  # seconds after which a line that was opened counts as one that stays open
-_TFTP_PORT = tftp.PORT
+_TFTP_PORT = tftpclient.PORT
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -217,7 +217,7 @@ def _tftp_server(board: Board, spec: UbootBoot) -> str:
         except InfraError:
             raise Unseen("not asked: there is nothing to ask for without boot.tftp_root") from None
         try:
-            content = tftp.fetch(spec.server, f"harness/{file.name}", port=_TFTP_PORT)
+            content = tftpclient.fetch(spec.server, f"harness/{file.name}", port=_TFTP_PORT)
         except InfraError as error:
             raise InfraError(
                 f"{place}: expected a file below {spec.tftp_root} from a TFTP server at {spec.server}: "

@@ -4,9 +4,7 @@ shells; commands and files go over SSH where there is a network."""
 from __future__ import annotations
 
 import hashlib
-import os
 import secrets
-import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -17,21 +15,23 @@ from typing import TYPE_CHECKING
 from harness.errors import BootError, HarnessError, InfraError, KernelError
 from harness.model.board import Board, KexecBoot, UbootBoot
 
+from . import netboot
 from .base import CommandTimeout, Completed, LineSink, Media, RunningCommand, Say, TargetLost, Terminal, silent
 from .console import Console
 from .guard import Guard
 from .lines import open_line, where
 from .panic import panic_reason
-from .power import Switch, leave, power_off, switch_of
+from .power import Switch, leave, switch_of
 from .reconnect import ReconnectingTransport
 from .serialmux import AUX, COMMANDS, KERNEL, SerialMux
 from .shell import Shell
-from .uboot import LOGIN, Load, NotStopped, Uboot
+from .start import Start
+from .tftp import check as check_tftp
+from .uboot import LOGIN
 
 if TYPE_CHECKING:
     from .ssh import SshHost
 
-_TRIES = 2  # power-ons until autoboot is caught
 _LAST_LINES = 40
 _CATCH_UP = 5.0
 _HANDED_OVER = 0.5  # seconds for U-Boot's own last words
@@ -54,13 +54,18 @@ def announce(board: Board) -> str:
 
 
 def check(board: Board) -> None:
-    """See that the board's line can be opened: before an hour of building, not after."""
+    """See that the board's line can be opened, and its TFTP server started where that is ours: before an hour of
+    building, not after."""
+    spec = board.boot
+    assert isinstance(spec, UbootBoot)
     try:
         line = open_line(board)
     except HarnessError as error:
         raise _redacted(error, board) from None
     line.shut()
     line.close()
+    if spec.tftp_serve:
+        check_tftp(spec.tftp_serve, place=f"{board.name}.boot.tftp_serve")
 
 
 @dataclass
@@ -194,8 +199,9 @@ def _boot(board: Board, media: Media, *, logs: Path, say: Say) -> BoardTarget:
     transport.on_gap = mux.gap
     console = Console(mux.channels[KERNEL], log=logs / "console.log", name=f"{board.name}'s console")
     consoles = [console, line]
+    job = Start(board=board, media=media, line=line, switch=switch, arguments=_arguments(board), logs=logs, say=say)
     try:
-        started = _START[type(board.boot)](board, media, line, switch, say)
+        started = _START[type(board.boot)](job)
         kernel_started = time.monotonic()
         shells = {
             name: Shell(Console(mux.channels[name], log=None, name=f"{board.name}.{name}"), why_closed=lambda: mux.lost)
@@ -224,7 +230,7 @@ def _network(board: Board, shell: Shell, say: Say) -> SshHost | None:
     """The connection to the booted kernel; None where it has to do with the serial line, which is slower but works."""
     if not board.ssh:
         return None
-    from .network import NoNetwork, reach  # paramiko takes a while, and a board may be absent
+    from .network import NoNetwork, reach  # paramiko again
 
     try:
         return reach(board.ssh, shell, place=f"{board.name}.ssh")
@@ -233,127 +239,18 @@ def _network(board: Board, shell: Shell, say: Say) -> SshHost | None:
         return None
 
 
-def _start_by_uboot(board: Board, media: Media, line: Console, switch: Switch, say: Say) -> float:
-    spec = board.boot
-    assert isinstance(spec, UbootBoot)
-    files = _published(board, spec, media)
-    uboot, started = _power_up(board, spec, line, switch, say)
-    _start_kernel(uboot, spec, files, board)
-    return started
+def _start_by_kexec(job: Start) -> float:
+    from . import kexec  # paramiko takes a while, and a board may be absent
 
-
-def _start_by_kexec(board: Board, media: Media, line: Console, switch: Switch, say: Say) -> float:
-    from . import kexec
-
-    started = time.monotonic()
-    kexec.start(board, media, line=line, switch=switch, arguments=_arguments(board), say=say)
-    return started
+    return kexec.start(job)
 
 
 # Each starts the kernel and returns since when (monotonic) that took.
-_START: dict[type, Callable[[Board, Media, Console, Switch, Say], float]] = {
-    UbootBoot: _start_by_uboot,
-    KexecBoot: _start_by_kexec,
-}
+_START: dict[type, Callable[[Start], float]] = {UbootBoot: netboot.start, KexecBoot: _start_by_kexec}
 
 
 def _arguments(board: Board) -> str:
     return f"{_INIT} {board.cmdline}".strip()
-
-
-def _power_up(board: Board, spec: UbootBoot, line: Console, switch: Switch, say: Say) -> tuple[Uboot, float]:
-    """Power off and on, and stop U-Boot; also when it was switched on (monotonic).
-
-    It is tried once more, and said, where autoboot was faster than we."""
-    for attempt in range(1, _TRIES + 1):
-        power_off(board, switch, line)
-        started = time.monotonic()
-        switch.on()
-        uboot = Uboot(line, spec, place=board.name)
-        try:
-            uboot.stop()
-        except NotStopped as error:
-            if attempt == _TRIES:
-                raise
-            say(f"{error.message}; switching the board off and on once more")
-            continue
-        return uboot, started
-    raise AssertionError("unreachable")
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Files:
-    kernel: Load
-    root: Load
-    payload: Load | None
-    dtb: Load | None
-
-
-def _published(board: Board, spec: UbootBoot, media: Media) -> _Files:
-    """Put what the board loads below the TFTP server's directory; what lies there already is left."""
-    directory = Path(spec.tftp_root, "harness")
-    try:
-        directory.mkdir(exist_ok=True)
-    except OSError as error:
-        raise InfraError(
-            f"{board.name}.boot.tftp_root: expected a directory to write to at {spec.tftp_root}, can't make "
-            f"`harness` there: {error.strerror}"
-        ) from None
-
-    def load(path: Path, address: str, key: str) -> Load:
-        return Load(name=f"harness/{_copied(path, directory)}", size=path.stat().st_size, address=address, key=key)
-
-    dtb = None
-    if spec.dtb:
-        path = (media.dtbs or Path()) / spec.dtb
-        if not path.is_file():
-            raise InfraError(f"{board.name}.boot.dtb: expected {spec.dtb} among the build's device trees, found none")
-        dtb = load(path, spec.dtb_at, "boot.dtb_at")
-    return _Files(
-        kernel=load(media.image, spec.kernel_at, "boot.kernel_at"),
-        root=load(media.root, spec.ramdisk_at, "boot.ramdisk_at"),
-        payload=load(media.payload, spec.ramdisk_at, "boot.ramdisk_at") if media.payload else None,
-        dtb=dtb,
-    )
-
-
-def _copied(path: Path, directory: Path) -> str:
-    """Copy `path` into `directory` under a name that says which file it is, unless it is there; the name."""
-    status = path.stat()
-    told = f"{path.resolve()} {status.st_size} {status.st_mtime_ns}"
-    name = f"{hashlib.sha256(told.encode()).hexdigest()[:12]}-{path.name}"
-    if (directory / name).exists():
-        os.utime(directory / name)  # whoever clears up old ones sees that this one is used
-        return name
-    partial = directory / f".{name}.{os.getpid()}.partial"
-    try:
-        shutil.copyfile(path, partial)
-        partial.chmod(0o644)
-        partial.rename(directory / name)
-    except OSError as error:
-        raise InfraError(f"{directory}: can't write {name}: {error.strerror}") from None
-    finally:
-        partial.unlink(missing_ok=True)
-    return name
-
-
-def _start_kernel(uboot: Uboot, spec: UbootBoot, files: _Files, board: Board) -> None:
-    uboot.network()
-    kernel = uboot.load(files.kernel)
-    root = uboot.load(files.root)
-    size = files.root.size
-    if files.payload:
-        # the second archive right behind the first: the kernel unpacks one after the other
-        behind = Load(
-            name=files.payload.name,
-            size=files.payload.size,
-            address=f"{int(root, 16) + size:x}",
-            key=files.payload.key,
-        )
-        uboot.load(behind)
-        size += files.payload.size
-    fdt = uboot.load(files.dtb) if files.dtb else uboot.value(spec.fdt, key="boot.fdt")
-    uboot.boot(kernel, f"{root}:{size:x}", fdt, arguments=_arguments(board))
 
 
 def _wait_until_up(

@@ -14,6 +14,7 @@ from .base import CommandTimeout, Completed, Media, Say
 from .console import Console
 from .power import Switch, power_off
 from .ssh import HostKeyChanged, SshHost, pins_of
+from .start import Start
 
 _INTERVAL = 1.0  # seconds between two attempts to log in; a machine that boots has no event for us
 _STEP_LIMIT = 60.0
@@ -43,17 +44,19 @@ def _has_kexec(board: Board, system: SshHost) -> None:
          "install kexec-tools there")  # fmt: skip
 
 
-def start(board: Board, media: Media, *, line: Console, switch: Switch, arguments: str, say: Say) -> None:
-    """Start `media` on `board`; returns when the new kernel has shown on `line`, or was given time to.
+def start(job: Start) -> float:
+    """Start the kernel, and wait a while for it to show on the line; since when (monotonic) that took.
 
     Raises InfraError where the own system can't be reached, lacks kexec or can't load the kernel."""
-    system = own_system(board)
+    started = time.monotonic()
+    system = own_system(job.board)
     try:
-        reach(board, system, line, switch, say)
-        load(board, media, system, arguments)
-        execute(board, system, line)
+        reach(job.board, system, job.line, job.switch, job.say)
+        load(job.board, job.media, system, job.arguments)
+        execute(job.board, system, job.line)
     finally:
         system.close()
+    return started
 
 
 def reach(board: Board, system: SshHost, line: Console, switch: Switch, say: Say) -> None:

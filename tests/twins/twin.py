@@ -48,8 +48,10 @@ PORTS = {
     "uboot": (17341, 17342, 0),
     "serial": (17343, 17344, 0),
     "ssh": (17345, 17346, 17355),
+    "rpi3": (17349, 17350, 0),
     "server": (17347, 17348, 17357),
 }
+LOADERS = {"rpi3": "raspi3b"}  # name → machine of QEMU, where loader.py stands for U-Boot
 U_BOOT = "/usr/lib/u-boot/qemu_arm64/u-boot.bin"
 FAULTS = ("none", "stuck-on", "no-power", "deaf-once", "deaf", "noise", "pulled", "no-net")
 IAC, BRK = 255, 243
@@ -69,12 +71,15 @@ class Faults:
 class Machine:
     """The board itself: QEMU while it has power. Its serial line is a socket pair that outlives it."""
 
-    def __init__(self, *, name: str, address: str, tftp: Path, fault: str, system: list[str]) -> None:
+    def __init__(self, *, name: str, address: str, tftp: Path, fault: str, system: list[str], tap: str = "") -> None:
         self.line, self._end = socket.socketpair()
         self._tftp, self._log, self._fault = tftp, tftp.parent / f"twin-{name}.log", fault
-        self._system = system
+        self._system, self._model = system, LOADERS.get(name, "")
         port = PORTS[name][2]
-        self._forward = f",hostfwd=tcp:{address}:{port}-:22" if port else ""
+        forward = f",hostfwd=tcp:{address}:{port}-:22" if port else ""
+        self._network = f"user,id=net,restrict=on,tftp={tftp}{forward}"
+        if tap:
+            self._network = f"tap,id=net,ifname={tap},script=no,downscript=no"
         self._monitor, self._monitor_end = socket.socketpair()
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
@@ -110,6 +115,9 @@ class Machine:
 
     def _command(self) -> list[str]:
         fd = self._end.fileno()
+        if self._model:
+            loader = [sys.executable, str(Path(__file__).with_name("loader.py")), str(fd), str(self._tftp), self._model]
+            return ["setpriv", "--pdeathsig", "KILL", "--", *loader]
         return [
             *("setpriv", "--pdeathsig", "KILL", "--", "qemu-system-aarch64", "-nodefaults", "-no-user-config"),
             *("-display", "none", "-M", "virt", "-cpu", "neoverse-n1", "-accel", "tcg,thread=multi"),
@@ -117,7 +125,7 @@ class Machine:
             # telnet: a break on the line is one, as on a serial line
             *("-chardev", f"socket,id=line,fd={fd}", "-serial", "chardev:line"),
             *("-chardev", f"socket,id=monitor,fd={self._monitor_end.fileno()}", "-mon", "chardev=monitor"),
-            *("-netdev", f"user,id=net,restrict=on,tftp={self._tftp}{self._forward}"),
+            *("-netdev", self._network),
             *("-device", "virtio-net-pci,netdev=net,romfile=", "-device", "virtio-rng-pci"),
         ]
 
@@ -371,6 +379,7 @@ def main() -> int:
     parser.add_argument("--tftp", type=Path)
     parser.add_argument("--pty", type=Path)
     parser.add_argument("--system", type=Path, metavar="DIR", help="instead of U-Boot: Image and initrd in it")
+    parser.add_argument("--tap", default="", help="a network interface instead of QEMU's own network")
     parser.add_argument("--fault", choices=FAULTS, default="none")
     parser.add_argument("--at", default="", metavar="TEXT")
     parser.add_argument("--every", type=int, default=10_000)
@@ -390,6 +399,7 @@ def main() -> int:
         tftp=tftp,
         fault=given.fault,
         system=["-bios", U_BOOT] if given.system is None else own_system(given.system),
+        tap=given.tap,
     )
     faults = Faults(given.fault, given.at, given.every, given.seconds, given.seed)
     serve(given.name, machine, listener, faults, pty_link=given.pty)

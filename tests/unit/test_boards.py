@@ -3,8 +3,8 @@
 import pytest
 
 from harness.errors import UserError
-from harness.layout import BOARDS
-from harness.model.board import CommandSwitch, LabgridPlace, NetworkConsole, SerialConsole
+from harness.layout import BOARDS, KCONFIGS
+from harness.model.board import CommandSwitch, LabgridPlace, NetworkConsole, SerialConsole, TftpServe
 from harness.parse.boards import parse_boards
 
 
@@ -205,3 +205,29 @@ def test_a_labgrid_place_instead_of_console_and_power():
     board = parse_boards(text, place="f")["c"]
     assert board.labgrid == LabgridPlace(coordinator="lab:20408", place="p", serial="uart", off_seconds=4.0)
     assert (board.console, board.power) == (None, None)
+
+
+def test_a_default_stands_for_what_the_environment_does_not_have():
+    text = UBOOT.replace("/dev/null", '"${DEVICE:-/dev/ttyUSB7}"').replace('"${PASSWORD}"', '"${PASSWORD:-}"')
+    board = parse_boards(text, place="f")["b"]
+    assert (board.unset, board.secrets, board.console.device) == ((), (), "/dev/ttyUSB7")
+    board = parse_boards(text, place="f", lookup=lambda name: f"value-of-{name}")["b"]
+    assert (board.secrets, board.console.device) == (("value-of-PASSWORD",), "value-of-DEVICE")
+
+
+def test_a_tftp_server_of_ours():
+    text = UBOOT.replace("/srv/tftp}", "/srv/tftp, tftp_serve: {address: 10.0.0.1, dhcp: [10.0.0.5, 10.0.0.9]}}")
+    boot = parse_boards(text, place="f", lookup=lambda name: name)["b"].boot
+    assert boot.tftp_serve == TftpServe(address="10.0.0.1", dhcp=("10.0.0.5", "10.0.0.9"))
+    assert boot.server == "10.0.0.1"  # not the one that DHCP tells
+
+
+def test_the_boards_that_come_with_it_are_listed_and_usable_with_an_empty_environment():
+    boards = parse_boards(BOARDS.read_text(), place="boards.yaml")
+    assert {"qemu-virt", "rpi4", "rpi3", "uboot-board"} <= set(boards)
+    for name in ("rpi4", "rpi3", "uboot-board"):
+        board = boards[name]
+        assert not board.unset
+        assert isinstance(board.console, SerialConsole)
+        assert board.console.device.startswith("/dev/")
+        assert all((KCONFIGS / fragment).is_file() for fragment in board.kconfigs)

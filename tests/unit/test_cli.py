@@ -85,7 +85,7 @@ boards:
     ("arguments", "told"),
     [
         (["frobnicate"], "No such command 'frobnicate'"),
-        (["boot", "--board", "none", "--", "true"], "--board: expected one of qemu-virt, found 'none'"),
+        (["boot", "--board", "none", "--", "true"], "--board: expected one of qemu-virt, "),
         (["build", "--kernel", "{tmp}/nowhere"], "nowhere"),
         (["build", "--patches", "{tmp}/nowhere.patch"], "nowhere.patch"),
         (["build", "--kconfig", "{tmp}/nowhere.config"], "nowhere.config"),

@@ -1,0 +1,25 @@
+"""What a boot method needs to start a kernel on a board whose console is open."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.model.board import Board
+
+from .base import Media, Say
+from .console import Console
+from .power import Switch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """`line`: the board's serial line; `arguments`: the kernel command line; `logs`: where more logs go."""
+
+    board: Board
+    media: Media
+    line: Console
+    switch: Switch
+    arguments: str
+    logs: Path
+    say: Say

@@ -1,0 +1,135 @@
+"""A TFTP server that the harness starts, and U-Boot that loads from it: a network namespace with a cable between."""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.build.host import ensure_host
+
+from .conftest import PROJECT
+
+TWIN = PROJECT / "tests/twins/twin.py"
+CABLE = (
+    "ip link set lo up && ip tuntap add tap0 mode tap && ip address add 10.77.0.1/24 dev tap0 && ip link set tap0 up"
+)
+BOARDS = """
+boards:
+  twin:
+    console: {kind: telnet, host: 127.0.0.1, port: 17341}
+    power: {kind: tasmota, host: "127.0.0.1:17342"}
+    boot:
+      method: uboot
+      tftp_root: ROOT
+      tftp_serve: {address: 10.77.0.1, dhcp: [10.77.0.10, 10.77.0.20]}
+    limits: {boot: 120}
+"""
+
+
+@pytest.fixture
+def inside() -> Iterator[list[str]]:
+    """Words to put before a command, so that it runs in a network of its own: a twin's cable (tap0) leads to it."""
+    if os.geteuid() or not Path("/dev/net/tun").exists():
+        pytest.skip("needs root and /dev/net/tun to lay a cable to a virtual machine")
+    script = f"{CABLE} && echo laid && exec cat"
+    holder = subprocess.Popen(
+        ["unshare", "--net", "sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdin
+    assert holder.stdout
+    if holder.stdout.readline() != "laid\n":
+        pytest.skip("may not make a network namespace here")
+    yield ["nsenter", f"--net=/proc/{holder.pid}/ns/net"]
+    holder.stdin.close()
+    holder.wait(timeout=10)
+
+
+@pytest.fixture
+def boot(inside: list[str], build: Path, tmp_path: Path) -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
+    """`harness boot` on a twin at the other end of the cable."""
+    ensure_host(needed_for={"qemu", "u-boot", "tftp"})
+    (tmp_path / "tftp").mkdir()
+    (tmp_path / "boards.yaml").write_text(BOARDS.replace("ROOT", str(tmp_path / "tftp")))
+    words = [*inside, sys.executable, TWIN, "serve", "uboot", "--tftp", tmp_path / "tftp", "--tap", "tap0"]
+    twin = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+    assert twin.stdout
+    assert twin.stdout.readline().startswith("twin uboot")
+
+    def call(*command: str) -> subprocess.CompletedProcess[str]:
+        words = [*inside, sys.executable, "-m", "harness", "boot", "--build", build, "--board", "twin", "--", *command]
+        environment = {**os.environ, "HARNESS_BOARDS": str(tmp_path / "boards.yaml")}
+        return subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=400)
+
+    yield call
+    twin.terminate()
+    twin.communicate(timeout=30)
+
+
+def test_a_board_gets_its_address_and_its_kernel_from_a_server_that_lives_as_long_as_it_is_needed(boot, tmp_path):
+    old = tmp_path / "tftp/harness/0123456789ab-Image"
+    old.parent.mkdir()
+    old.touch()
+    os.utime(old, (0, 0))
+    done = boot("echo up")
+    assert (done.returncode, done.stdout.splitlines()[-1:]) == (0, ["up"]), done.stderr
+    assert not old.exists()
+    log = next(tmp_path.glob("out/boot-*/tftp.log")).read_text()
+    assert re.search(r"-Image to 10\.77\.0\.[12]\d$", log, re.MULTILINE), log
+    assert re.search(r"DHCPACK\(tap0\) 10\.77\.0\.[12]\d ", log), log
+    assert subprocess.run(["pgrep", "-f", f"tftp-root={tmp_path}"], check=False).returncode == 1
+
+
+def test_a_port_that_is_taken_is_told_before_anything_is_booted(boot, inside):
+    taken = (
+        "import socket; s = socket.socket(type=socket.SOCK_DGRAM); s.bind(('10.77.0.1', 69)); "
+        "print('bound', flush=True); input()"
+    )
+    with subprocess.Popen(
+        [*inside, sys.executable, "-c", taken], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout
+        assert other.stdout.readline() == "bound\n"
+        done = boot("true")
+        other.communicate("\n")
+    assert done.returncode == 3
+    assert "twin.boot.tftp_serve: port 69 of 10.77.0.1 is taken; end the server that has it" in done.stderr
+
+
+SERVER = """
+import sys, time
+from pathlib import Path
+from harness.model.board import TftpServe
+from harness.target.tftp import TftpServer
+root = Path(sys.argv[1])
+server = TftpServer(TftpServe(address="10.77.0.1"), root, place="b", log=root / "log")
+print(server._process.pid, flush=True)
+time.sleep(600)
+"""
+ASK = """
+import socket
+line = socket.socket(type=socket.SOCK_DGRAM)
+line.settimeout(20)
+line.sendto(b"\\0\\1file\\0octet\\0", ("10.77.0.1", 69))
+print(line.recv(600)[4:].decode())
+"""
+
+
+def test_a_server_serves_and_ends_with_a_harness_that_is_killed(inside, tmp_path):
+    ensure_host(needed_for={"tftp"})
+    (tmp_path / "file").write_text("what is in it")
+    words = [*inside, sys.executable, "-c", SERVER, tmp_path]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd=PROJECT) as process:
+        assert process.stdout
+        server = os.pidfd_open(int(process.stdout.readline()))
+        asked = subprocess.run([*inside, sys.executable, "-c", ASK], capture_output=True, text=True, check=True)
+        assert asked.stdout == "what is in it\n"
+        process.kill()
+    assert select.select([server], [], [], 20.0)[0], "the server still runs"
+    os.close(server)

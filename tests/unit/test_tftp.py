@@ -1,0 +1,99 @@
+"""What is laid down for a TFTP server, what is cleared away, and what is told before a server of ours starts."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from harness.errors import InfraError
+from harness.model.board import TftpServe
+from harness.target import tftp
+
+
+def test_a_file_is_copied_once_and_one_that_changed_gets_another_name(tmp_path: Path) -> None:
+    image, served = tmp_path / "Image", tmp_path / "served"
+    served.mkdir()
+    image.write_text("one")
+    name = tftp.publish(image, served)
+    os.utime(served / name, (0, 0))
+    assert tftp.publish(image, served) == name
+    assert (served / name).stat().st_mtime > time.time() - 60  # in use: not cleared away
+    image.write_text("another")
+    assert tftp.publish(image, served) != name
+    assert sorted(path.read_text() for path in served.iterdir()) == ["another", "one"]
+
+
+def test_only_what_is_ours_and_old_is_cleared_away(tmp_path: Path) -> None:
+    ours = ["0123456789ab-Image", ".0123456789ab-root.cpio.gz.123.partial"]
+    others = ["Image", "pxelinux.0", "0123456789xy-Image", "0123456789ab", ".keep"]
+    for name in [*ours, *others, "fedcba987654-Image"]:
+        (tmp_path / name).touch()
+        age = 0 if name.startswith("fedc") else tftp.KEEP_SECONDS + 60
+        os.utime(tmp_path / name, (time.time() - age,) * 2)
+    (tmp_path / "aaaaaaaaaaaa-directory").mkdir()
+    os.utime(tmp_path / "aaaaaaaaaaaa-directory", (0, 0))
+    (tmp_path / "bbbbbbbbbbbb-link").symlink_to("Image")
+    os.utime(tmp_path / "bbbbbbbbbbbb-link", (0, 0), follow_symlinks=False)
+    tftp.clear_old(tmp_path)
+    kept = {*others, "fedcba987654-Image", "aaaaaaaaaaaa-directory", "bbbbbbbbbbbb-link"}
+    assert {path.name for path in tmp_path.iterdir()} == kept
+
+
+@pytest.fixture
+def dnsmasq(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dnsmasq that is only looked for."""
+    program = tmp_path / "bin/dnsmasq"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\necho dnsmasq: no such directory; exit 3\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+
+
+def test_an_address_of_another_machine_is_told(dnsmasq: None) -> None:
+    with pytest.raises(InfraError, match=r"b: expected an address of this host, found 203\.0\.113\.9, which none of"):
+        tftp.check(TftpServe(address="203.0.113.9"), place="b")
+
+
+def test_a_dnsmasq_that_is_missing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(InfraError, match="install Debian's package dnsmasq-base"):
+        tftp.check(TftpServe(address="127.0.0.1"), place="b")
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (PermissionError(13, "denied"), "sudo sysctl net.ipv4.ip_unprivileged_port_start=69"),
+        (OSError(98, "in use"), "port 69 of 127.0.0.1 is taken"),
+        (OSError(5, "broken"), "can't open port 69 of 127.0.0.1: broken"),
+    ],
+)
+def test_a_port_that_may_not_be_opened_is_told(
+    dnsmasq: None, monkeypatch: pytest.MonkeyPatch, error: OSError, told: str
+) -> None:
+    def refuse(_self: object, _address: object) -> None:
+        raise error
+
+    monkeypatch.setattr("socket.socket.bind", refuse)
+    with pytest.raises(InfraError) as caught:
+        tftp.check(TftpServe(address="127.0.0.1"), place="b")
+    assert told in caught.value.message
+
+
+def test_only_root_answers_dhcp(dnsmasq: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("socket.socket.bind", lambda _self, _address: None)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(InfraError, match="only root may answer DHCP"):
+        tftp.check(TftpServe(address="127.0.0.1", dhcp=("127.0.0.2", "127.0.0.3")), place="b")
+
+
+def test_what_a_server_says_that_does_not_start_is_told(
+    dnsmasq: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("socket.socket.bind", lambda _self, _address: None)
+    with pytest.raises(InfraError, match="b: dnsmasq does not serve /srv/tftp") as caught:
+        tftp.TftpServer(TftpServe(address="127.0.0.1"), Path("/srv/tftp"), place="b", log=tmp_path / "log")
+    assert caught.value.details == ("dnsmasq: no such directory",)
