@@ -209,7 +209,7 @@ def _directory() -> Path:
     except (OSError, KeyError) as error:
         reason = error.strerror if isinstance(error, OSError) else "its owner has no name"
         raise InfraError(
-            f"{path}: expected a directory for locks that all users may write to, found {reason}; `chmod 1777` it, or "
+            f"{path}: expected a directory for locks that all users may write to: {reason}; make it with mode 1777, or "
             "name another with HARNESS_LOCKS"
         ) from None
     return path
