@@ -15,6 +15,7 @@ import json
 import os
 import pwd
 import re
+import secrets
 import socket
 import stat
 import time
@@ -160,7 +161,7 @@ def _taken(path: Path, ticket: Path, board: Board, *, wait: float | None, say: S
 @contextlib.contextmanager
 def _ticket(path: Path, mine: Holder) -> Iterator[Path]:
     """A place in the line for the lock `path`."""
-    ticket = path.with_name(f"{path.stem}.{time.time_ns():020d}-{mine.process}.ticket")
+    ticket = path.with_name(f"{path.stem}.{time.time_ns():020d}-{secrets.token_hex(4)}.ticket")
     file = _opened(ticket)
     try:
         _locked(file)
@@ -223,7 +224,7 @@ def _is_everybodys(path: Path) -> bool:
 
 def _make_directory(path: Path) -> None:
     """In one step: nobody sees it before it is everybody's."""
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    fresh = path.with_name(f".{path.name}.{secrets.token_hex(8)}")  # two containers may have equal process ids
     fresh.mkdir(parents=True)
     fresh.chmod(0o1777)
     try:

@@ -9,8 +9,8 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -275,9 +275,7 @@ def test_many_at_once_never_have_it_together():
             time.sleep(0.01)
             inside[0] -= 1
 
-    threads = [threading.Thread(target=work) for _ in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(6) as pool:
+        for job in [pool.submit(work) for _ in range(6)]:
+            job.result()
     assert most == [1]
