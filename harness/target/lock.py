@@ -15,6 +15,7 @@ import json
 import os
 import pwd
 import re
+import secrets
 import socket
 import stat
 import time
@@ -162,7 +163,7 @@ def _taken(path: Path, ticket: Path, board: Board, *, wait: float | None, say: S
 @contextlib.contextmanager
 def _ticket(path: Path, mine: Holder) -> Iterator[Path]:
     """A place in the line for the lock `path`."""
-    ticket = path.with_name(f"{path.stem}.{time.time_ns():020d}-{mine.process}.ticket")
+    ticket = path.with_name(f"{path.stem}.{time.time_ns():020d}-{secrets.token_hex(4)}.ticket")
     file = _opened(ticket)
     try:
         _locked(file)
@@ -211,7 +212,7 @@ def _directory() -> Path:
     except (OSError, KeyError) as error:
         reason = error.strerror if isinstance(error, OSError) else "its owner has no name"
         raise InfraError(
-            f"{path}: expected a directory for locks that all users may write to, found {reason}; `chmod 1777` it, or "
+            f"{path}: expected a directory for locks that all users may write to: {reason}; make it with mode 1777, or "
             "name another with HARNESS_LOCKS"
         ) from None
     return path
@@ -225,7 +226,7 @@ def _is_everybodys(path: Path) -> bool:
 
 def _make_directory(path: Path) -> None:
     """In one step: nobody sees it before it is everybody's."""
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    fresh = path.with_name(f".{path.name}.{secrets.token_hex(8)}")  # two containers may have equal process ids
     fresh.mkdir(parents=True)
     fresh.chmod(0o1777)
     try:

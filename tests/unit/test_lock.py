@@ -9,14 +9,16 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
 from harness.errors import InfraError
-from harness.model.board import Board, CommandConsole, NetworkConsole, SerialConsole, UbootBoot
+from harness.model.board import Board, CommandConsole, CommandSwitch, NetworkConsole, Power, SerialConsole, UbootBoot
 from harness.target import lock
+from harness.target.guard import Guard
 
 MACHINE = "port rack1:4001"
 
@@ -114,6 +116,15 @@ def test_after_a_kill_it_is_held_until_the_guard_has_switched_the_board_off(harn
     (tmp_path / "off").touch()
     with held(wait=30.0):
         pass
+
+
+def test_it_outlives_the_guards_of_each_boot():
+    switch = CommandSwitch(on=("true",), off=("true",))
+    switched = replace(board(), power=Power(switch=switch))
+    with held():
+        for _ in range(2):
+            Guard(switched).release()
+            assert lock.holder_of(MACHINE).process == os.getpid()
 
 
 def test_other_children_do_not_hold_it(harness):
@@ -264,9 +275,7 @@ def test_many_at_once_never_have_it_together():
             time.sleep(0.01)
             inside[0] -= 1
 
-    threads = [threading.Thread(target=work) for _ in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(6) as pool:
+        for job in [pool.submit(work) for _ in range(6)]:
+            job.result()
     assert most == [1]
