@@ -9,6 +9,7 @@ frame; length and sum say so, and the pieces are put together again.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import deque
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ _STAMP = re.compile(rb"\[ {0,7}\d+\.\d{6}\] ")
 _LONGEST_REPAIR = 1 << 12
 _REMEMBERED = 4000  # kernel lines that may come twice: on the line itself and through the log channel
 _MOST_HELD = 4096  # frames behind a missing one
+_MOST_MISSING = 50  # that are told at once
 
 
 @dataclass(frozen=True)
@@ -126,9 +128,14 @@ class InOrder:
         return waiting
 
     def missing(self, last: int = 0) -> list[int]:
-        """Numbers that did not come, though a later one did, or the target says that it has sent `last`."""
-        end = max([last + 1, *self._held]) if self._held or last else self._next
-        return [number for number in range(self._next, end) if number not in self._held]
+        """Numbers that did not come, though a later one did, or the target says that it has sent `last`; the first
+        ones of them, because a target may say any number."""
+        end = max([last + 1, *self._held])
+        numbers = (number for number in range(self._next, end) if number not in self._held)
+        return list(itertools.islice(numbers, _MOST_MISSING))
+
+    def is_missing(self, number: int) -> bool:
+        return number >= self._next and number not in self._held
 
 
 class KernelLines:

@@ -31,7 +31,7 @@ _LONGEST_QUIET = 60.0
 _ASK_AGAIN = 2.0  # seconds for which an answer may have to wait behind other frames
 _TRIES = 30
 _SPACE = 0.5  # seconds between two questions how far the target is, whatever happens
-_MOST_ASKED = 50  # at once
+_TOLD = re.compile(rb"!(at|gone) (\d{1,15})")  # how far the target is, and what it has no longer
 _BACK_LIMIT = 15.0  # seconds for which a target may be silent after the line was lost and is back
 
 
@@ -191,12 +191,14 @@ class SerialMux:
             self.channels[KERNEL].push(line + b"\n")
 
     def _protocol(self, text: bytes) -> None:
+        told = _TOLD.fullmatch(text)
+        number = int(told[2]) if told else 0
         if text == b"!ready":
             self.ready.set()
             self._asker.begin()
-        elif text.startswith(b"!at "):
-            self._asker.answered(self._order.missing(int(text[4:])))
-        elif text.startswith(b"!gone ") and int(text[6:]) in self._order.missing(int(text[6:])):
+        elif told and told[1] == b"at":
+            self._asker.answered(self._order.missing(number))
+        elif told and self._order.is_missing(number):
             self._lose("bytes were lost or changed on the serial line, more than the target can send again")
         elif text[:1] in (b"+", b"-"):
             self._answers.put(text)
@@ -287,7 +289,7 @@ class _Asker:
         if self._missing[:1] != tuple(numbers[:1]):
             self._asked = 0
             self._next = time.monotonic()
-        self._missing = tuple(numbers[:_MOST_ASKED])
+        self._missing = tuple(numbers)
         self._changed.notify_all()
 
     def close(self) -> None:

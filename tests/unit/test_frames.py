@@ -136,7 +136,10 @@ def test_what_waits_behind_a_missing_frame_is_bounded_and_what_found_no_room_is_
     for number in range(2, 5001):
         assert order.take(Frame(COMMANDS, b"", number=number)) == []
     assert len(order.take(Frame(COMMANDS, b"", number=1))) == 4097
-    assert order.missing(5000) == list(range(4098, 5001))
+    assert order.missing(5000) == list(range(4098, 4148))
+    assert order.missing(10**15)  # at once
+    assert order.is_missing(5000)
+    assert not order.is_missing(4097)
 
 
 def kernel_lines(*frames: Frame) -> list[bytes]:

@@ -119,6 +119,15 @@ def test_a_frame_that_the_target_has_no_longer_ends_the_shells_with_the_reason(f
     assert far_end.consoles[KERNEL].expect(r"held\n.*later\n", timeout=5.0)
 
 
+@pytest.mark.parametrize(
+    "text", ["!at", "!at x", "!at -1", "!gone", "!gone 1e9", "+x", "-", "!", "", "+999999999999999999"]
+)
+def test_a_target_that_talks_nonsense_disturbs_nothing(far_end, text):
+    far_end.says(said("!ready"), said(text), far_end.frame("C", "one"))
+    assert far_end.consoles[COMMANDS].expect("one\n", timeout=5.0)
+    assert not far_end.mux.lost
+
+
 def test_a_frame_that_never_comes_whole_ends_the_shells_with_the_reason(far_end, monkeypatch):
     monkeypatch.setattr("harness.target.serialmux._ASK_AGAIN", 0.01)
     far_end.frame("C", "lost")
