@@ -98,7 +98,8 @@ def test_what_is_misspelt_is_refused_by_both(entry, validator):
 def test_keys_have_the_descriptions_of_the_documentation(validator):
     defined = validator.schema["$defs"]
     assert (
-        defined["UbootBoot"]["properties"]["server"]["description"] == "the TFTP server's address; empty: as DHCP says"
+        defined["UbootBoot"]["properties"]["server"]["description"]
+        == "the TFTP server's address; empty: as DHCP says, or that of tftp_serve"
     )
     assert defined["Limits"]["properties"]["silence"]["description"].endswith("the kernel is asked whether it lives")
     assert defined["QemuBoot"]["properties"]["cpus"]["description"].startswith("-smp; two or more")

@@ -29,7 +29,7 @@ from harness.model.board import (
     UbootBoot,
 )
 from harness.parse.boards import parse_boards
-from harness.target import checks, tftp
+from harness.target import checks, tftpclient
 from harness.target.boot import boot_method
 from harness.target.checks import Check, Outcome, Unseen, findings
 
@@ -217,7 +217,7 @@ def test_the_tftp_server_is_asked_for_a_file_of_ours(tmp_path, monkeypatch):
 def test_a_lost_packet_is_sent_again(tmp_path):
     (tmp_path / "f").write_text("content")
     with tftp_server(tmp_path, mute=1) as port:
-        assert tftp.fetch("127.0.0.1", "f", port=port, timeout=0.5) == b"content"
+        assert tftpclient.fetch("127.0.0.1", "f", port=port, timeout=0.5) == b"content"
 
 
 def test_a_server_that_is_none(tmp_path):
@@ -225,6 +225,6 @@ def test_a_server_that_is_none(tmp_path):
         tftp_server(tmp_path, mute=3) as port,
         pytest.raises(InfraError, match=f"no answer from 127.0.0.1, port {port}"),
     ):
-        tftp.fetch("127.0.0.1", "f", port=port, timeout=0.05)
+        tftpclient.fetch("127.0.0.1", "f", port=port, timeout=0.05)
     with tftp_server(tmp_path, answer=b"x") as port, pytest.raises(InfraError, match="none of TFTP's: b'x'"):
-        tftp.fetch("127.0.0.1", "f", port=port)
+        tftpclient.fetch("127.0.0.1", "f", port=port)

@@ -85,7 +85,7 @@ boards:
     ("arguments", "told"),
     [
         (["frobnicate"], "No such command 'frobnicate'"),
-        (["boot", "--board", "none", "--", "true"], "--board: expected one of qemu-virt, "),
+        (["boot", "--board", "none", "--", "true"], "--board: expected one of arm-server, "),
         (["build", "--kernel", "{tmp}/nowhere"], "nowhere"),
         (["build", "--patches", "{tmp}/nowhere.patch"], "nowhere.patch"),
         (["build", "--kconfig", "{tmp}/nowhere.config"], "nowhere.config"),
@@ -99,7 +99,7 @@ boards:
         (["mutants", "--build", "{tmp}"], "a mutant has to be built"),
         (["report", "{tmp}/nowhere"], "expected the directory of a run"),
         (["boards", "--boards", "{tmp}/nowhere.yaml"], "nowhere.yaml"),
-        (["boards", "check", "none"], "expected one of qemu-virt, found 'none'"),
+        (["boards", "check", "none"], "uboot-board, found 'none'"),
         (["boot", "--wait=soon", "--", "true"], "'soon' is not a valid float range"),
     ],
 )
