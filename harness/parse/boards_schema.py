@@ -18,10 +18,10 @@ def schema(docs: str) -> Node:
     """The schema as a JSON document. `docs` is the text of docs/boards.md: what follows a # in its examples describes
     the key before it."""
     raw = boards.raw_schema()
-    definitions = {_named(name): _plain(node) for name, node in raw["$defs"].items()}
+    definitions = {name: _plain(node) for name, node in raw["$defs"].items()}
     board = definitions["Board"]
     for (parent, key), text in _described(docs).items():
-        for name in _definitions_of(parent, raw["$defs"]["_Board"]):
+        for name in _definitions_of(parent, raw["$defs"]["Board"]):
             if key in definitions[name]["properties"]:
                 definitions[name]["properties"][key]["description"] = text
     part = _part(board, definitions)
@@ -47,10 +47,6 @@ def schema(docs: str) -> Node:
     }
 
 
-def _named(name: str) -> str:
-    return name.lstrip("_")
-
-
 def _reference(name: str) -> Node:
     return {"$ref": f"#/$defs/{name}"}
 
@@ -63,7 +59,7 @@ def _plain(node: Any, *, tag: bool = False) -> Any:
     if not isinstance(node, dict):
         return node
     if "$ref" in node:
-        return _reference(_named(node["$ref"].rpartition("/")[2]))
+        return _reference(node["$ref"].rpartition("/")[2])
     kept = {key: value for key, value in node.items() if key not in ("title", "discriminator", "default")}
     default = {"default": node["default"]} if node.get("default") is not None else {}
     if "properties" in kept:
@@ -121,7 +117,7 @@ def _definitions_of(parent: str, board: Node) -> list[str]:
     node = board["properties"].get(key, {})
     for option in (node, *node.get("anyOf", ())):
         if kind in option.get("discriminator", {}).get("mapping", {}):
-            return [_named(option["discriminator"]["mapping"][kind].rpartition("/")[2])]
+            return [option["discriminator"]["mapping"][kind].rpartition("/")[2]]
     return list(_referenced(_plain(node))) if not kind else []
 
 

@@ -36,7 +36,7 @@ DOORS = {
     "paramiko": {"target/ssh.py"},
     "elftools": {"parse/elf.py"},
     "yaml": {"parse/document.py"},
-    "pydantic": {"parse/document.py", "parse/boards.py"},
+    "pydantic": {"parse/document.py", "parse/board_shapes.py"},
     "junit_xml": {"report/junit.py"},
     "jinja2": {"report/html.py"},
     "serial": {"target/serialport.py"},

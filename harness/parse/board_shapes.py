@@ -1,0 +1,279 @@
+"""The shape of boards.yaml: which keys there are, of which types, and what each entry becomes."""
+
+from __future__ import annotations
+
+import abc
+from typing import Annotated, Any, Literal
+from urllib.parse import quote
+
+import pydantic
+
+from harness.model import board as model
+
+from . import document
+
+Seconds = pydantic.PositiveFloat | pydantic.PositiveInt
+Milliseconds = pydantic.NonNegativeFloat | pydantic.NonNegativeInt
+Port = Annotated[int, pydantic.Field(ge=1, le=65535)]
+Words = Annotated[list[str], pydantic.Field(min_length=1)]
+Command = str | Words
+
+
+class Limits(document.Strict):
+    boot: Seconds = model.Limits.boot
+    silence: Seconds = model.Limits.silence
+
+
+class Serial(document.Strict):
+    kind: Literal["serial"]
+    device: str
+    baud: int = pydantic.Field(model.SerialConsole.baud, ge=50)
+    flow: Literal["none", "rtscts", "xonxoff"] = "none"
+    slow_send_ms: Milliseconds = 0
+
+    def made(self) -> model.SerialConsole:
+        return model.SerialConsole(
+            device=self.device, baud=self.baud, flow=self.flow, slow_send_ms=float(self.slow_send_ms)
+        )
+
+
+class Network(document.Strict):
+    kind: Literal["tcp", "telnet"]
+    host: str
+    port: Port
+    slow_send_ms: Milliseconds = 0
+
+    def made(self) -> model.NetworkConsole:
+        return model.NetworkConsole(
+            host=self.host, port=self.port, telnet=self.kind == "telnet", slow_send_ms=float(self.slow_send_ms)
+        )
+
+
+class CommandConsole(document.Strict):
+    kind: Literal["command"]
+    run: Command
+    slow_send_ms: Milliseconds = 0
+
+    def made(self) -> model.CommandConsole:
+        return model.CommandConsole(argv=argv(self.run), slow_send_ms=float(self.slow_send_ms))
+
+
+class Switch(document.Strict, abc.ABC):
+    off_seconds: Seconds = model.Power.off_seconds
+    check_silence: bool = True
+
+    @abc.abstractmethod
+    def switch(self) -> model.CommandSwitch | model.HttpSwitch | model.PduSwitch:
+        """The switch that these keys describe."""
+
+    def made(self) -> model.Power:
+        return model.Power(switch=self.switch(), off_seconds=float(self.off_seconds), check_silence=self.check_silence)
+
+
+class CommandPower(Switch):
+    kind: Literal["command"]
+    on: Command
+    off: Command
+
+    def switch(self) -> model.CommandSwitch:
+        return model.CommandSwitch(on=argv(self.on), off=argv(self.off))
+
+
+class Request(document.Strict):
+    url: str = pydantic.Field(pattern="^https?://")
+    method: str = "GET"
+    body: str = ""
+    headers: dict[str, str] = pydantic.Field(default_factory=dict)
+    expect: str = ""
+
+    def made(self) -> model.HttpRequest:
+        headers = tuple(self.headers.items())
+        return model.HttpRequest(url=self.url, method=self.method, body=self.body, headers=headers, expect=self.expect)
+
+
+class HttpPower(Switch):
+    kind: Literal["http"]
+    on: Request
+    off: Request
+    user: str = ""
+    password: str = ""
+
+    def switch(self) -> model.HttpSwitch:
+        return model.HttpSwitch(on=self.on.made(), off=self.off.made(), user=self.user, password=self.password)
+
+
+class Tasmota(Switch):
+    kind: Literal["tasmota"]
+    host: str
+    outlet: int = pydantic.Field(1, ge=1)
+    user: str = "admin"
+    password: str = ""
+
+    def switch(self) -> model.HttpSwitch:
+        login = f"user={quote(self.user)}&password={quote(self.password)}&" if self.password else ""
+        url = f"http://{self.host}/cm?{login}cmnd=Power{self.outlet}%20"
+        # {"POWER":"ON"} or {"POWER1":"ON"}; after a wrong password {"WARNING":"…"}
+        return model.HttpSwitch(
+            on=model.HttpRequest(url=f"{url}On", expect='"ON"'),
+            off=model.HttpRequest(url=f"{url}Off", expect='"OFF"'),
+            query=model.HttpRequest(url=url.removesuffix("%20"), expect='"POWER'),
+            password=self.password,
+        )
+
+
+class Shelly(Switch):
+    kind: Literal["shelly"]
+    host: str
+    outlet: int = pydantic.Field(0, ge=0)
+    generation: Literal[1, 2] = 2
+    user: str = "admin"
+    password: str = ""
+
+    def switch(self) -> model.HttpSwitch:
+        if self.generation == 1:
+            urls = [f"http://{self.host}/relay/{self.outlet}?turn={turn}" for turn in ("on", "off")]
+            requests = [
+                model.HttpRequest(url=url, expect=expect)
+                for url, expect in zip(urls, ('"ison":true', '"ison":false'), strict=True)
+            ]
+            query = model.HttpRequest(url=urls[0].partition("?")[0], expect='"ison":')
+        else:
+            base = f"http://{self.host}/rpc/Switch.Set?id={self.outlet}&on="
+            requests = [model.HttpRequest(url=f"{base}{turn}", expect="was_on") for turn in ("true", "false")]
+            status = f"http://{self.host}/rpc/Switch.GetStatus?id={self.outlet}"
+            query = model.HttpRequest(url=status, expect='"output":')
+        on, off = requests
+        return model.HttpSwitch(on=on, off=off, query=query, user=self.user, password=self.password)
+
+
+class Pdudaemon(Switch):
+    kind: Literal["pdudaemon"]
+    host: str
+    port: Port = 16421
+    pdu: str
+    outlet: str | int
+
+    def switch(self) -> model.PduSwitch:
+        return model.PduSwitch(host=self.host, port=self.port, pdu=self.pdu, outlet=str(self.outlet))
+
+
+class Labgrid(document.Strict):
+    coordinator: str = pydantic.Field(pattern=r"^[^\s/]+$")
+    place: str = pydantic.Field(min_length=1)
+    serial: str = ""
+    power: str = ""
+    slow_send_ms: Milliseconds = 0
+    off_seconds: Seconds = model.LabgridPlace.off_seconds
+    check_silence: bool = True
+
+    def made(self) -> model.LabgridPlace:
+        seconds = {"slow_send_ms": float(self.slow_send_ms), "off_seconds": float(self.off_seconds)}
+        return model.LabgridPlace(**{**self.model_dump(), **seconds})
+
+
+class QemuBoot(document.Strict):
+    method: Literal["qemu"]
+    machine: str = model.QemuBoot.machine
+    cpu: str = model.QemuBoot.cpu
+    cpus: int = pydantic.Field(model.QemuBoot.cpus, ge=1, le=512)
+    memory_mib: int = pydantic.Field(model.QemuBoot.memory_mib, ge=128)
+    accel: Literal["auto", "kvm", "tcg"] = "auto"
+    extra_args: list[str] = pydantic.Field(default_factory=list)
+
+    def made(self) -> model.QemuBoot:
+        fields = self.model_dump(exclude={"method"})
+        return model.QemuBoot(**{**fields, "extra_args": tuple(self.extra_args)})
+
+
+IPv4 = Annotated[str, pydantic.Field(pattern=r"^\d+\.\d+\.\d+\.\d+$")]
+
+
+class TftpServe(document.Strict):
+    address: IPv4
+    dhcp: Annotated[list[IPv4], pydantic.Field(min_length=2, max_length=2)] | None = None
+
+    def made(self) -> model.TftpServe:
+        return model.TftpServe(address=self.address, dhcp=tuple(self.dhcp or ()))
+
+
+class UbootBoot(document.Strict):
+    method: Literal["uboot"]
+    tftp_root: str
+    tftp_serve: TftpServe | None = None
+    server: str = ""
+    address: str = pydantic.Field("dhcp", pattern=r"^(dhcp|\d+\.\d+\.\d+\.\d+/\d+)$")
+    gateway: str = ""
+    dtb: str = ""
+    fdt: str = model.UbootBoot.fdt
+    kernel_at: str = model.UbootBoot.kernel_at
+    ramdisk_at: str = model.UbootBoot.ramdisk_at
+    dtb_at: str = model.UbootBoot.dtb_at
+    before: list[str] = pydantic.Field(default_factory=list)
+    stop_text: str = model.UbootBoot.stop_text
+    stop_keys: str = model.UbootBoot.stop_keys
+    uboot_seconds: Seconds = model.UbootBoot.uboot_seconds
+    load_seconds: Seconds = model.UbootBoot.load_seconds
+
+    def made(self) -> model.UbootBoot:
+        fields = self.model_dump(exclude={"method"})
+        fields |= {"before": tuple(self.before), "tftp_serve": None}
+        if self.tftp_serve:
+            fields |= {"tftp_serve": self.tftp_serve.made(), "server": self.server or self.tftp_serve.address}
+        return model.UbootBoot(**fields)
+
+
+class KexecBoot(document.Strict):
+    method: Literal["kexec"]
+    directory: str = pydantic.Field(model.KexecBoot.directory, pattern="^/")
+    dtb: str = ""
+    system_seconds: Seconds = model.KexecBoot.system_seconds
+    load_seconds: Seconds = model.KexecBoot.load_seconds
+
+    def made(self) -> model.KexecBoot:
+        return model.KexecBoot(**self.model_dump(exclude={"method"}))
+
+
+class Ssh(document.Strict):
+    host: str = ""
+    port: Port = model.Ssh.port
+    address: str = pydantic.Field("dhcp", pattern=r"^(dhcp|\d+\.\d+\.\d+\.\d+/\d+)$")
+    gateway: str = ""
+    user: str = model.Login.user
+    key: str = ""
+    password: str = ""
+    host_key: str = ""
+
+    def made(self) -> model.Ssh:
+        login = model.Login(**self.model_dump(include={"user", "key", "password", "host_key"}))
+        return model.Ssh(**self.model_dump(include={"host", "port", "address", "gateway"}), login=login)
+
+
+Console = Annotated[Serial | Network | CommandConsole, pydantic.Field(discriminator="kind")]
+Power = Annotated[CommandPower | HttpPower | Tasmota | Shelly | Pdudaemon, pydantic.Field(discriminator="kind")]
+Boot = Annotated[QemuBoot | UbootBoot | KexecBoot, pydantic.Field(discriminator="method")]
+
+
+class Board(document.Strict):
+    description: str = ""
+    boot: Boot
+    console: Console | None = None
+    power: Power | None = None
+    ssh: Ssh | None = None
+    labgrid: Labgrid | None = None
+    cmdline: str = ""
+    kconfigs: list[str] | None = None
+    limits: Limits = Limits()
+
+
+class Boards(document.Strict):
+    boards: dict[str, Board]
+
+
+class Raw(document.Strict):
+    boards: dict[str, dict[str, Any]]
+    defaults: dict[str, dict[str, Any]] = pydantic.Field(default_factory=dict)
+
+
+def argv(command: Command) -> tuple[str, ...]:
+    """A list is a program and its arguments, a string a shell command line."""
+    return ("sh", "-c", command) if isinstance(command, str) else tuple(command)
