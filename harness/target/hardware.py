@@ -54,18 +54,21 @@ def announce(board: Board) -> str:
 
 
 def check(board: Board) -> None:
-    """See that the board's line can be opened, and its TFTP server started where that is ours: before an hour of
-    building, not after."""
+    """See that the board's line can be opened, its TFTP server started where that is ours, and that its own system is
+    the one it was: before an hour of building, not after."""
     spec = board.boot
-    assert isinstance(spec, UbootBoot)
     try:
         line = open_line(board)
     except HarnessError as error:
         raise _redacted(error, board) from None
     line.shut()
     line.close()
-    if spec.tftp_serve:
+    if isinstance(spec, UbootBoot) and spec.tftp_serve:
         check_tftp(spec.tftp_serve, place=f"{board.name}.boot.tftp_serve")
+    if isinstance(spec, KexecBoot):
+        from . import kexec  # paramiko takes a while, and a board may be absent
+
+        kexec.check(board)
 
 
 @dataclass
@@ -240,7 +243,7 @@ def _network(board: Board, shell: Shell, say: Say) -> SshHost | None:
 
 
 def _start_by_kexec(job: Start) -> float:
-    from . import kexec  # paramiko takes a while, and a board may be absent
+    from . import kexec
 
     return kexec.start(job)
 

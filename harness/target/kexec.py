@@ -28,6 +28,20 @@ def own_system(board: Board) -> SshHost:
     return SshHost(board.ssh, pins=pins_of(board.name), place=f"{board.name}.ssh")
 
 
+def check(board: Board) -> None:
+    """See that nobody else has the own system's address, and that we can log in; one that does not answer may come back
+    with a power cycle."""
+    system = own_system(board)
+    try:
+        system.connect()
+    except HostKeyChanged:
+        raise
+    except InfraError:
+        pass
+    finally:
+        system.close()
+
+
 def look(board: Board) -> str:
     """What is seen of the own system without changing anything; InfraError where it does not answer or lacks kexec."""
     system = own_system(board)

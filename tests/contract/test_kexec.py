@@ -166,6 +166,7 @@ def test_a_system_that_does_not_answer_is_switched_off_and_on(tmp_path, line, mo
     with sshd.running(tmp_path) as server:
         board = board_at(server, tmp_path)
         kexec.own_system(board).connect()
+    kexec.check(board)  # it may come back
     said: list[str] = []
     with contextlib.ExitStack() as stack:
         switch = Switch(tmp_path, stack, server.port, name)
@@ -176,6 +177,8 @@ def test_a_system_that_does_not_answer_is_switched_off_and_on(tmp_path, line, mo
         else:
             with pytest.raises(HostKeyChanged, match="expected the host key"):
                 kexec.reach(board, host, line, switch, said.append)
+            with pytest.raises(HostKeyChanged):
+                kexec.check(board)
     assert switch.told == ["off", "on"]
     assert "switching the board off and on" in said[0]
 

@@ -159,10 +159,9 @@ def test_checks_without_booting(twin):
     found = harness("boards", "check", "twin-uboot", cwd=machine.cwd, **machine.environment)
     assert found.returncode == 3
     # the password is `twin`, and hidden wherever it stands
-    assert "FAILED  console     ***-uboot.console: expected a console server at 127.0.0.1:17341" in found.stdout
-    assert (
-        "FAILED  power       ***-uboot.power.query: http://127.0.0.1:17342/cm?user=admin&password=***" in found.stdout
-    )
+    assert "FAILED  console     ***-uboot.console: expected a console server at " in found.stdout
+    host = machine.environment["TWIN_HOST"]
+    assert f"FAILED  power       ***-uboot.power.query: http://{host}:17342/cm?user=admin&password=***" in found.stdout
 
 
 def test_a_person_at_the_console(twin):
