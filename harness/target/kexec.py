@@ -7,13 +7,13 @@ import shlex
 import time
 from pathlib import Path
 
-from harness.errors import InfraError
+from harness.errors import InfraError, UserError
 from harness.model.board import Board, KexecBoot
 
 from .base import CommandTimeout, Completed, Media, Say
 from .console import Console
 from .power import Switch, power_off
-from .ssh import HostKeyChanged, SshHost, pins_of
+from .ssh import HostKeyChanged, LoginRefused, SshHost, pins_of
 from .start import Start
 
 _INTERVAL = 1.0  # seconds between two attempts to log in; a machine that boots has no event for us
@@ -34,7 +34,7 @@ def check(board: Board) -> None:
     system = own_system(board)
     try:
         system.connect()
-    except HostKeyChanged:
+    except (HostKeyChanged, LoginRefused):
         raise
     except InfraError:
         pass
@@ -81,6 +81,8 @@ def reach(board: Board, system: SshHost, line: Console, switch: Switch, say: Say
     try:
         system.connect()
         return
+    except LoginRefused:  # a power cycle would change nothing
+        raise
     except InfraError as error:
         say(f"{error.message}; switching the board off and on")
     power_off(board, switch, line)
@@ -135,7 +137,10 @@ def _copied(path: Path, system: SshHost, spec: KexecBoot) -> str:
     complaint = f"{name}: the board's own system can't tell its checksum"
     asked = f"touch -c {there}; sha256sum {there} 2>&1 || true"
     if not _run(system, asked, complaint).output.startswith(digest):
-        system.put(content, name)
+        try:
+            system.put(content, name)
+        except UserError as error:
+            raise InfraError(f"{error.message}; see boot.directory, and whether that disk has room") from None
         found = _run(system, asked, complaint).output.strip()
         if not found.startswith(digest):
             raise InfraError(f"{name}: expected SHA-256 {digest} on the board, found {found[:90]!r}; see whether its "

@@ -75,6 +75,10 @@ class HostKeyChanged(InfraError):
     """The machine at the address is not the one that is known by it."""
 
 
+class LoginRefused(InfraError):
+    """The machine answers, and does not let us in."""
+
+
 class Identity:
     """A key pair that lives as long as this process, for a kernel that we booted ourselves."""
 
@@ -196,7 +200,7 @@ class SshHost:
                 if login.password
                 else "with your keys and agent"
             )
-            raise InfraError(
+            raise LoginRefused(
                 f"{place}: {at} refuses the login with {tried}: {error}; see {place}.user and {place}.key, and "
                 "~/.ssh/authorized_keys there"
             ) from None

@@ -4,6 +4,7 @@ loopback, with a kexec that only writes down what it is told."""
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import shlex
 import shutil
@@ -18,7 +19,7 @@ from harness.model.board import Board, CommandSwitch, KexecBoot, Login, Power, S
 from harness.target import kexec
 from harness.target.base import Media, silent
 from harness.target.console import Console
-from harness.target.ssh import HostKeyChanged, SshHost
+from harness.target.ssh import HostKeyChanged, LoginRefused, SshHost
 from harness.target.transport import SocketTransport
 from tests.contract import sshd
 from tests.contract.sshd import Sshd
@@ -181,6 +182,29 @@ def test_a_system_that_does_not_answer_is_switched_off_and_on(tmp_path, line, mo
                 kexec.check(board)
     assert switch.told == ["off", "on"]
     assert "switching the board off and on" in said[0]
+
+
+def test_a_login_that_is_refused_switches_nothing(tmp_path, line, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    (tmp_path / "another").mkdir()
+    with sshd.running(tmp_path) as server, sshd.running(tmp_path / "another") as other, contextlib.ExitStack() as stack:
+        board = board_at(Sshd(port=server.port, key=other.key, host_key=""), tmp_path)
+        switch = Switch(tmp_path, stack, 0, "host")
+        host = stack.enter_context(contextlib.closing(kexec.own_system(board)))
+        with pytest.raises(LoginRefused, match=r"see b\.ssh\.user and b\.ssh\.key"):
+            kexec.reach(board, host, line, switch, silent)
+        with pytest.raises(LoginRefused):
+            kexec.check(board)
+    assert switch.told == []
+
+
+def test_files_that_can_not_be_written_there(system, tools, media, tmp_path):
+    board, host = system
+    write_kexec(tools)
+    digest = hashlib.sha256(media.image.read_bytes()).hexdigest()
+    (tmp_path / f"there/{digest[:12]}-harness").mkdir(parents=True)  # in the way
+    with pytest.raises(InfraError, match=r"see boot\.directory, and whether that disk has room"):
+        kexec.load(board, media, host, "")
 
 
 def test_a_system_that_stays_away(tmp_path, line, monkeypatch):
