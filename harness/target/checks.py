@@ -99,7 +99,7 @@ def common(board: Board) -> list[Check]:
     """What any board with a console and a power switch has to look at."""
     checks = []
     if board.console:
-        checks.append(Check(name="console", key="console", look=lambda: _console(board)))
+        checks.append(Check(name="console", key="console", look=lambda: stays_open(board)))
     if board.power:
         checks.append(Check(name="power", key="power", look=lambda: _power(board)))
     return checks
@@ -129,7 +129,8 @@ def _own_system(board: Board) -> str:
     return kexec.look(board)
 
 
-def _console(board: Board) -> str:
+def stays_open(board: Board) -> str:
+    """Open the board's line and see that it stays open for a moment, as a command that can't start does not."""
     line = open_line(board)
     said, ended = bytearray(), threading.Event()
 

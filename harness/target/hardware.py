@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import BootError, HarnessError, InfraError, KernelError
-from harness.model.board import Board, KexecBoot, UbootBoot
+from harness.model.board import Board, CommandConsole, KexecBoot, UbootBoot
 
 from . import netboot
 from .base import CommandTimeout, Completed, LineSink, Media, RunningCommand, Say, TargetLost, Terminal, silent
+from .checks import stays_open
 from .console import Console
 from .guard import Guard
 from .lines import open_line, where
@@ -58,11 +59,14 @@ def check(board: Board) -> None:
     the one it was: before an hour of building, not after."""
     spec = board.boot
     try:
-        line = open_line(board)
+        if isinstance(board.console, CommandConsole):  # starts in any case, and ends where it can't
+            stays_open(board)
+        else:
+            line = open_line(board)
+            line.shut()
+            line.close()
     except HarnessError as error:
         raise _redacted(error, board) from None
-    line.shut()
-    line.close()
     if isinstance(spec, UbootBoot) and spec.tftp_serve:
         check_tftp(spec.tftp_serve, place=f"{board.name}.boot.tftp_serve")
     if isinstance(spec, KexecBoot):
