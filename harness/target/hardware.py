@@ -312,7 +312,7 @@ def _boot_failure(board: Board, console: Console, *, started: float) -> InfraErr
     if console.last_activity < started + _HANDED_OVER:
         # a broken kernel and one that is told of another machine look alike from here
         return BootError(
-            f"the kernel said nothing in {quiet:.0f} s after U-Boot had started it: it is broken, or {board.name}"
+            f"the kernel said nothing in {quiet:.0f} s after it was started: it is broken, or {board.name}"
             "'s boot.dtb is of another machine, or its console is another one (console= in cmdline)",
             details=tail,
         )

@@ -14,7 +14,7 @@ from .base import CommandTimeout, Completed, Media, Say
 from .console import Console
 from .power import Switch, power_off
 from .ssh import HostKeyChanged, LoginRefused, SshHost, pins_of
-from .start import Start
+from .start import Start, device_tree
 
 _INTERVAL = 1.0  # seconds between two attempts to log in; a machine that boots has no event for us
 _STEP_LIMIT = 60.0
@@ -118,10 +118,8 @@ def load(board: Board, media: Media, system: SshHost, arguments: str) -> None:
     _run(system, f"cat {shlex.join(parts)} > {shlex.quote(initrd)}", f"{where}: {initrd}: can't be written")
     options = [f"--initrd={initrd}", f"--command-line={arguments}"]
     if spec.dtb:
-        path = (media.dtbs or Path()) / spec.dtb
-        if not path.is_file():
-            raise InfraError(f"{board.name}.boot.dtb: expected {spec.dtb} among the build's device trees, found none")
-        options.append(f"--dtb={_copied(path, system, spec)}")
+        tree = device_tree(media, spec.dtb, board=board.name)
+        options.append(f"--dtb={_copied(tree, system, spec)}")
     command = shlex.join(["-l", kernel, *options])
     # the second system call is the one that a locked-down kernel permits
     _run(system, f"kexec {command} || kexec -s {command}", f"{where}: the board's own system does not load it; see "

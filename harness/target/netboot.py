@@ -12,7 +12,7 @@ from harness.model.board import Board, UbootBoot
 
 from .base import Media
 from .power import power_off
-from .start import Start
+from .start import Start, device_tree
 from .tftp import TftpServer, clear_old, publish
 from .uboot import Load, NotStopped, Uboot
 
@@ -81,10 +81,7 @@ def _published(board: Board, spec: UbootBoot, media: Media) -> _Files:
 
     dtb = None
     if spec.dtb:
-        path = (media.dtbs or Path()) / spec.dtb
-        if not path.is_file():
-            raise InfraError(f"{board.name}.boot.dtb: expected {spec.dtb} among the build's device trees, found none")
-        dtb = load(path, spec.dtb_at, "boot.dtb_at")
+        dtb = load(device_tree(media, spec.dtb, board=board.name), spec.dtb_at, "boot.dtb_at")
     return _Files(
         kernel=load(media.image, spec.kernel_at, "boot.kernel_at"),
         root=load(media.root, spec.ramdisk_at, "boot.ramdisk_at"),

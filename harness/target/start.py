@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.errors import InfraError
 from harness.model.board import Board
 
 from .base import Media, Say
@@ -23,3 +24,11 @@ class Start:
     arguments: str
     logs: Path
     say: Say
+
+
+def device_tree(media: Media, name: str, *, board: str) -> Path:
+    """The build's device tree that boot.dtb names. Raises InfraError where the build has none of that name."""
+    path = (media.dtbs or Path()) / name
+    if not path.is_file():
+        raise InfraError(f"{board}.boot.dtb: expected {name} among the build's device trees, found none")
+    return path

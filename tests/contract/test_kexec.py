@@ -10,6 +10,7 @@ import shlex
 import shutil
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -137,6 +138,18 @@ def test_a_kernel_that_is_not_loaded_is_told_with_what_kexec_says(system, tools,
     with pytest.raises(InfraError, match="does not load it; see whether it was built with KEXEC") as told:
         kexec.load(board, media, host, "")
     assert "kexec_load failed: not permitted" in told.value.details
+
+
+def test_a_device_tree_of_the_build(system, tools, media, tmp_path):
+    board, host = system
+    told = write_kexec(tools)
+    (tmp_path / "x.dtb").write_bytes(b"tree")
+    media, board = replace(media, dtbs=tmp_path), replace(board, boot=replace(board.boot, dtb="x.dtb"))
+    kexec.load(board, media, host, "")
+    brought = told.read_text().split("--dtb=")[1].strip()
+    assert Path(brought).read_bytes() == b"tree"
+    with pytest.raises(InfraError, match=r"b\.boot\.dtb: expected y\.dtb among the build's device trees"):
+        kexec.load(replace(board, boot=replace(board.boot, dtb="y.dtb")), media, host, "")
 
 
 def test_a_system_without_kexec(system, media):
