@@ -29,13 +29,17 @@ MAX_LINE = 1000
 
 _STAMP = re.compile(r"(?:<\d{1,3}>)?\[ {0,7}\d+\.\d{6}\]")
 _PREFIX = re.compile(r"(?:<\d{1,3}>)?(?P<stamp>\[ {0,7}\d+\.\d{6}\])?\s?(?:\[ {0,7}[CT]\d+\]\s?)?(?:<\d{1,3}>)?")
+# Control characters and escape sequences. They hold no line end, so whole blocks of lines can be cleaned at once.
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _ESCAPE = re.compile(
-    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
+    _CONTROL.pattern + r"(?:(?<=\x1b)(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b\r\n]*(?:\x07|\x1b\\)|[@-Z\\-_]))?"
 )
 
 _END = re.compile(r"---\[ end (?:trace\b|Kernel panic)|Rebooting in \d+ seconds")
 _BAR = re.compile(r"={40,}$")
 _NEW_BOOT = re.compile(r"Booting Linux on physical CPU|U-Boot \d{4}\.")
+# What must be in a line that does anything while no report is open: nearly all text is passed over by this alone.
+_TRIGGER = re.compile(rf"{HINT.pattern}|Booting Linux on|U-Boot ")
 _TRACE = re.compile(r"[Cc]all trace:")
 _LOCKDEP_TRACE = re.compile(r"stack backtrace:")
 _FRAME = re.compile(rf"\s*(?:\[<[0-9a-f]+>\] )?{FUNC}[0-9a-f]+/0x[0-9a-f]+(?: \[[^\]]*\])?(?: \([A-Z]+\))?$")
@@ -69,9 +73,9 @@ class _Piece(NamedTuple):
 
 
 def _pieces(line: str) -> Iterator[_Piece]:
-    """One console line, cut where a carriage return or another printk prefix shows that two lines ran together."""
-    for part in line.split("\r"):
-        clean = _ESCAPE.sub("", part)
+    """One clean console line, cut where a carriage return or another printk prefix shows that two lines ran
+    together."""
+    for clean in line.split("\r"):
         cuts = [0, *(match.start() for match in _STAMP.finditer(clean) if match.start()), len(clean)]
         for begin, end in pairwise(cuts):
             text = clean[begin:end].rstrip()
@@ -266,14 +270,29 @@ class FaultScanner:
 
     def feed(self, line: str) -> None:
         """One console line without its line end."""
-        for piece in _pieces(line):
-            self._feed_piece(piece)
+        self.feed_lines(line)
+
+    def feed_lines(self, block: str) -> None:
+        """Whole console lines, with line feeds between them; the last one may have one too."""
+        if _CONTROL.search(block):
+            block = _ESCAPE.sub("", block)
+        begin = 0
+        while begin < len(block):
+            if self._open is None:
+                found = _TRIGGER.search(block, begin)
+                if found is None:
+                    return
+                begin = max(begin, block.rfind("\n", begin, found.start()) + 1)
+            end = block.find("\n", begin)
+            end = end if end >= 0 else len(block)
+            for piece in _pieces(block[begin:end]):
+                self._feed_piece(piece)
+            begin = end + 1
 
     def feed_text(self, text: str) -> None:
         """Any piece of the stream, cut anywhere; an unfinished line waits for its rest (or for `finish`)."""
-        *lines, self._partial = (self._partial + text).split("\n")
-        for line in lines:
-            self.feed(line)
+        lines, _, self._partial = (self._partial + text).rpartition("\n")
+        self.feed_lines(lines)
         if len(self._partial) > 4 * MAX_LINE:
             self.feed(self._partial)
             self._partial = ""
@@ -340,8 +359,10 @@ class FaultScanner:
         self._cause = fault.title
         if len(self._faults) < MAX_FAULTS:
             self._faults.append(fault)
-        else:
-            self.dropped += 1
+            return
+        self.dropped += 1
+        if fault.is_fatal:  # whatever came before, this one has to be known
+            self._faults[-1] = fault
 
 
 def _find(piece: _Piece) -> tuple[Rule, re.Match[str]] | None:

@@ -20,19 +20,20 @@ class Monitor:
         self._console = console
         self._lock = threading.Lock()
         self._scanner = FaultScanner()
-        self._faults: list[Fault] = []
         self._began = 0.0
-        for line in console.tail(1000):  # what it printed while booting
-            self._take(console.last_activity, line)
-        self._stop = console.listen(self._take)
+        self._take(console.last_activity, "\n".join(console.tail(1000)))  # what it printed while booting
+        self._stop = console.listen_blocks(self._take)
 
-    def _take(self, moment: float, line: str) -> None:
+    def _take(self, moment: float, block: str) -> None:
         with self._lock:
-            before = bool(self._faults) or self._scanner.begun
-            self._scanner.feed(line)
-            self._faults += self._scanner.take()
-            if not before and (self._faults or self._scanner.begun):
+            before = self._begun
+            self._scanner.feed_lines(block)
+            if not before and self._begun:
                 self._began = moment
+
+    @property
+    def _begun(self) -> bool:
+        return self._scanner.begun or bool(self._scanner.faults)
 
     def began_by(self, moment: float) -> bool:
         """Whether a report has begun, and had by `moment` (monotonic)."""
@@ -42,9 +43,7 @@ class Monitor:
         """Every report so far, unfinished ones as they are, which are forgotten."""
         with self._lock:
             self._scanner.finish()
-            faults = [*self._faults, *self._scanner.take()]
-            self._faults = []
-            return faults
+            return [*self._scanner.take()]
 
     def fault(self, *, at_once: bool = False) -> Fault | None:
         """The gravest complete report so far; a report under way counts once the console has been quiet for a
@@ -53,14 +52,13 @@ class Monitor:
             quiet = time.monotonic() - self._console.last_activity
             if self._scanner.begun and (at_once or quiet > _SETTLE or self._console.closed):
                 self._scanner.finish()
-                self._faults += self._scanner.take()
-            return max(self._faults, key=lambda fault: fault.is_fatal, default=None)
+            return max(self._scanner.faults, key=lambda fault: fault.is_fatal, default=None)
 
     @property
     def begun(self) -> bool:
         """Whether a report has begun, complete or not."""
         with self._lock:
-            return bool(self._faults) or self._scanner.begun
+            return self._begun
 
     def settle(self) -> Fault | None:
         """Wait until a report that has begun is complete, and return it; at once None where none has."""

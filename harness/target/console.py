@@ -1,13 +1,17 @@
 """The console: one thread reads a byte stream from power-on to power-off, writes it to disk with times and hands
-it on. The one door to pexpect."""
+it on. The one door to pexpect.
+
+Whatever is done for each chunk is done by one call for all of its lines, and everything kept has a bound: a target may
+print as fast and as long as it likes.
+"""
 
 from __future__ import annotations
 
 import codecs
+import io
 import re
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
@@ -15,20 +19,31 @@ from typing import BinaryIO
 import pexpect
 from pexpect.spawnbase import SpawnBase
 
+from .textlines import LineSplitter, Tail
 from .transport import Transport
 
 LineListener = Callable[[float, str], None]
 
 _CHUNK = 1 << 16
-_LONGEST_LINE = 1 << 16  # characters; a target that never ends its line must not fill our memory
-_EXPECT_WINDOW = 1 << 20  # bytes kept for an `expect` that comes late
+_EXPECT_WINDOW = 1 << 20  # bytes kept at least, and twice that at most, for an `expect` that comes late
+_LONGEST_MATCH = 1 << 17  # characters; more than a chunk
+_TAIL = 1000  # lines
 
 
 class _Feed(SpawnBase):  # type: ignore[misc]  # pexpect ships no types
     """What pexpect matches on: the bytes that the console's own thread has read."""
 
+    _before: io.StringIO  # SpawnBase's: all that came since the last match
+
     def __init__(self) -> None:
-        super().__init__(timeout=None, maxread=_CHUNK, searchwindowsize=None, encoding="utf-8", codec_errors="replace")
+        # without a search window it would look through all that came since the last match, with every new chunk
+        super().__init__(
+            timeout=None,
+            maxread=_CHUNK,
+            searchwindowsize=_LONGEST_MATCH,
+            encoding="utf-8",
+            codec_errors="replace",
+        )
         self._bytes = bytearray()
         self._ready = threading.Condition()
         self._ended = False
@@ -36,8 +51,8 @@ class _Feed(SpawnBase):  # type: ignore[misc]  # pexpect ships no types
     def push(self, data: bytes) -> None:
         with self._ready:
             self._bytes += data
-            if len(self._bytes) > _EXPECT_WINDOW:
-                del self._bytes[: len(self._bytes) - _EXPECT_WINDOW]
+            if len(self._bytes) > 2 * _EXPECT_WINDOW:
+                del self._bytes[:-_EXPECT_WINDOW]
             self._ready.notify_all()
 
     def end(self) -> None:
@@ -53,14 +68,23 @@ class _Feed(SpawnBase):  # type: ignore[misc]  # pexpect ships no types
                 raise pexpect.EOF("the console closed")
             data = bytes(self._bytes[:size])
             del self._bytes[:size]
+        self._forget()
         return str(self._decoder.decode(data, final=False))
+
+    def _forget(self) -> None:
+        """Bound what pexpect keeps for its attribute `before`, which nobody here uses."""
+        if self._before.tell() > 4 * _LONGEST_MATCH:
+            kept = self._before.getvalue()[-_LONGEST_MATCH:]
+            self._before = io.StringIO()
+            self._before.write(kept)
 
 
 class Console:
     """One byte stream of a target and its only reader.
 
     `log` gets every byte as it arrives, each line led by ``[seconds since opening] ``. Listeners get every line
-    (without its end, undecodable bytes replaced) in the reading thread, so they must be quick.
+    (without its end, undecodable bytes replaced) in the reading thread, so they must be quick; while one waits, the
+    target waits.
     """
 
     def __init__(self, transport: Transport, *, log: Path | None, name: str) -> None:
@@ -70,12 +94,11 @@ class Console:
         self._transport = transport
         self._log: BinaryIO | None = log.open("ab", buffering=0) if log else None
         self._at_line_start = True
-        self._listeners: list[LineListener] = []
+        self._listeners: list[LineListener] = []  # they get blocks of lines
         self._raw_listeners: list[Callable[[bytes], None]] = []
-        self._tail: deque[str] = deque(maxlen=1000)
+        self._tail = Tail(_TAIL)
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-        self._partial: list[str] = []
-        self._partial_length = 0
+        self._splitter = LineSplitter()
         self._feed = _Feed()
         self._closed = threading.Event()
         self.closing = False
@@ -94,6 +117,16 @@ class Console:
 
     def listen(self, listener: LineListener) -> Callable[[], None]:
         """Call `listener(monotonic time, line)` for every line from now on; the returned function ends that."""
+
+        def each(moment: float, block: str) -> None:
+            for line in block[:-1].split("\n"):
+                listener(moment, line)
+
+        return self.listen_blocks(each)
+
+    def listen_blocks(self, listener: LineListener) -> Callable[[], None]:
+        """Like `listen`, many lines at a time: whole lines, each with a line feed behind it. For who has no need to
+        look at every line by itself, or is quicker with many."""
         self._listeners = [*self._listeners, listener]
 
         def stop() -> None:
@@ -112,8 +145,8 @@ class Console:
 
     def tail(self, count: int = 40) -> list[str]:
         """The last `count` lines, an unfinished one included (at most 1000)."""
-        partial = "".join(self._partial)
-        return [*self._tail, *([partial] if partial else [])][-count:]
+        partial = self._splitter.partial
+        return [*self._tail.lines(), *([partial] if partial else [])][-count:]
 
     def send(self, data: bytes) -> None:
         """Send bytes; a stream that has ended swallows them (the reader notices that)."""
@@ -149,9 +182,9 @@ class Console:
                 self._feed.push(data)
                 for listener in self._raw_listeners:
                     listener(data)
-                self._split(self._decoder.decode(data))
-            if self._partial:
-                self._split("\n")
+                self._hand_on(self._decoder.decode(data))
+            if self._splitter.partial:
+                self._hand_on("\n")
         finally:
             if self._log:
                 self._log.close()
@@ -172,15 +205,9 @@ class Console:
             self._log = None
         self._at_line_start = ends_line
 
-    def _split(self, text: str) -> None:
-        *whole, rest = text.split("\n")
-        for part in whole:
-            self._partial.append(part)
-            line = "".join(self._partial).rstrip("\r")
-            self._partial, self._partial_length = [], 0
-            self._tail.append(line)
+    def _hand_on(self, text: str) -> None:
+        block = self._splitter.take(text)
+        if block:
+            self._tail.add(block)
             for listener in self._listeners:
-                listener(self.last_activity, line)
-        if rest and self._partial_length < _LONGEST_LINE:
-            self._partial.append(rest)
-            self._partial_length += len(rest)
+                listener(self.last_activity, block)

@@ -18,7 +18,8 @@ from .base import CommandTimeout, Completed, LineSink, TargetLost
 from .console import Console
 
 _MOST_OUTPUT = 64 << 20  # characters kept of one command's output; more is dropped, and said
-_MOST_WAITING = 20_000  # lines that nobody has taken yet
+_MOST_WAITING = 4 << 20  # characters that nobody has taken yet
+_STRING = 64  # what a string takes besides its text, about
 _PUT_CHUNK = 48 << 10
 
 
@@ -38,13 +39,15 @@ class Running:
         """The next line of output; None where none came within `timeout` seconds, or the command has ended.
 
         Raises TargetLost when the channel closed."""
+        if self._ready:
+            return self._ready.popleft()
         deadline = time.monotonic() + timeout
         while not self._ready and not self.done:
-            line = self._shell.take(max(0.0, deadline - time.monotonic()))
-            if line is None:
+            block = self._shell.take(max(0.0, deadline - time.monotonic()))
+            if block is None:
                 self._shell.check_open(self.command)
                 return None
-            self._take(line)
+            self._take(block)
         return self._ready.popleft() if self._ready else None
 
     @property
@@ -52,20 +55,55 @@ class Running:
         """Whether the command has ended and every line of it was taken."""
         return self.returncode is not None and not self._ready
 
-    def _take(self, line: str) -> None:
-        """Look for the markers. The frame puts a line end of its own before the end marker, so an empty line is held
-        back until it is known not to be that one."""
-        if not self._begun:
-            self._begun = line == f"{self._marker} begin"
-        elif line.startswith(f"{self._marker} end "):
-            self.returncode = int(line.rsplit(" ", 1)[1])
-            self._shell.ended(self)
-        else:
-            if self._held_empty:
-                self._ready.append("")
-            self._held_empty = not line
-            if line:
-                self._ready.append(line)
+    def _take(self, block: str) -> None:
+        """Take over the lines of `block` that are this command's."""
+        lines = block[:-1].split("\n")
+        if self._marker not in block:
+            if self._begun:
+                self._keep(lines)
+            return
+        mine: list[str] = []
+        for line in lines:
+            if not self._begun:
+                self._begun = line == f"{self._marker} begin"
+            elif line.startswith(f"{self._marker} end "):
+                self._keep(mine)
+                self.returncode = int(line.rsplit(" ", 1)[1])
+                self._shell.ended(self)
+                return  # what follows is of no command
+            else:
+                mine.append(line)
+        self._keep(mine)
+
+    def _keep(self, lines: list[str]) -> None:
+        """Make `lines` ready. The frame puts a line end of its own before the end marker, so an empty line is held back
+        until it is known not to be that one."""
+        if not lines:
+            return
+        if self._held_empty:
+            self._ready.append("")
+        self._held_empty = not lines[-1]
+        self._ready.extend(lines[:-1] if self._held_empty else lines)
+
+
+class _Waiting(queue.Queue[str]):
+    """Blocks of lines that wait to be taken. How full it is is told by their size, not their number."""
+
+    def _init(self, maxsize: int) -> None:
+        super()._init(maxsize)
+        self._size = 0
+
+    def _qsize(self) -> int:
+        return self._size
+
+    def _put(self, item: str) -> None:
+        super()._put(item)
+        self._size += len(item) + _STRING
+
+    def _get(self) -> str:
+        item = super()._get()
+        self._size -= len(item) + _STRING
+        return item
 
 
 class Shell:
@@ -75,15 +113,15 @@ class Shell:
     def __init__(self, console: Console, *, why_closed: Callable[[], str] = lambda: "") -> None:
         self.console = console
         self._why_closed = why_closed
-        self._lines: queue.Queue[str] = queue.Queue(maxsize=_MOST_WAITING)
+        self._waiting = _Waiting(maxsize=_MOST_WAITING)
         self._running: Running | None = None
-        console.listen(self._arrived)
+        console.listen_blocks(self._arrived)
 
-    def _arrived(self, _time: float, line: str) -> None:
-        """Keep a line for `take`; while too many wait, the target has to wait as well."""
+    def _arrived(self, _time: float, block: str) -> None:
+        """Keep lines for `take`; while too many wait, the target has to wait as well."""
         while not self.console.closing:
             with contextlib.suppress(queue.Full):
-                self._lines.put(line, timeout=0.2)
+                self._waiting.put(block, timeout=0.2)
                 return
 
     def start(self, command: str) -> Running:
@@ -94,7 +132,7 @@ class Shell:
             raise TargetLost(f"{self.console.name}: the shell is still busy with `{_short(self._running.command)}`")
         with contextlib.suppress(queue.Empty):
             while True:  # late words of background commands
-                self._lines.get_nowait()
+                self._waiting.get_nowait()
         marker = f"@@{secrets.token_hex(8)}"
         self._running = Running(self, command, marker)
         # eval of a quoted word: a syntax error ends the subshell, never the shell
@@ -103,14 +141,14 @@ class Shell:
         return self._running
 
     def take(self, timeout: float) -> str | None:
-        """The next line that arrived, whatever it belongs to."""
+        """The next lines that arrived, whatever they belong to, a line feed behind each."""
         with contextlib.suppress(queue.Empty):
-            return self._lines.get(timeout=timeout)
+            return self._waiting.get(timeout=timeout)
         return None
 
     def check_open(self, command: str) -> None:
         """Raise TargetLost where the channel has closed and nothing is left to read."""
-        if self.console.closed and self._lines.empty():
+        if self.console.closed and self._waiting.empty():
             why = self._why_closed()
             ran = f"while `{_short(command)}` ran"
             raise TargetLost(f"{why} ({ran})" if why else f"{self.console.name}: the channel closed {ran}")

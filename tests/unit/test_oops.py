@@ -12,13 +12,41 @@ from pathlib import Path
 import pytest
 
 from harness.model.result import Fault, FaultKind
-from harness.parse import oops
+from harness.parse import oops, oops_rules
 from harness.parse.oops import FaultScanner, scan
+from harness.parse.oops_rules import Rule
 
 DATA = Path(__file__).parents[1] / "data" / "oops"
 LOGS = sorted(DATA.glob("*.log"))
 WARNING = "[    1.000000] WARNING: CPU: 0 PID: 1 at kernel/a.c:7 f+0x1/0x2"
 END = "[    1.000001] ---[ end trace 0000000000000000 ]---"
+SINGLE = [
+    ("Kernel panic - not syncing: Attempted to kill init! exitcode=0x0000000b",
+     "panic: Attempted to kill init! exitcode=0x0000000b"),
+    ("Kernel panic - not syncing: stack-protector: Kernel stack is corrupted in: f+0x1/0x2",
+     "panic: stack-protector: Kernel stack is corrupted in: f"),
+    ("Kernel panic - not syncing", "panic: report cut short"),
+    ("WARNING: CPU: 3 PID: 99 at f+0x1/0x2", "WARNING in f"),
+    ("WARNING: ./include/linux/x.h:5 at f.isra.0+0x1/0x2 [mod], CPU#1: a b/12",
+     "WARNING in f (include/linux/x.h:5)"),
+    ("WARNING: inconsistent lock state", "lockdep: inconsistent lock state"),
+    ("WARNING: possible recursive locking detected", "lockdep: possible recursive locking detected"),
+    ("WARNING: SOFTIRQ-safe -> SOFTIRQ-unsafe lock order detected",
+     "lockdep: SOFTIRQ-safe -> SOFTIRQ-unsafe lock order detected"),
+    ("WARNING: sh/12 still has locks held!", "lockdep: task still has locks held"),
+    ("Bad mode in Error handler detected on CPU0, code 0xbf000000 -- SError", "panic: Bad mode in Error handler"),
+    ("Unhandled fault at 0xffff800010000000", "Unhandled fault"),
+    ("NMI watchdog: Watchdog detected hard LOCKUP on cpu 0", "hard lockup"),
+    ("INFO: rcu_preempt self-detected stall on CPU { 1}", "RCU stall"),
+    ("INFO: task ksoftirqd/1:18 blocked for more than 120 seconds.", "hung task: ksoftirqd"),
+    ("INFO: task sh:18 <writer> blocked for more than 120 seconds.", "hung task: sh"),
+    ("BUG: KASAN: null-ptr-deref in f+0x1/0x2", "KASAN: null-ptr-deref in f"),
+    ("BUG: KASAN: invalid-access", "KASAN: invalid-access"),
+    ("[    1.000000] BUG: spinlock bad magic on CPU#0, swapper/0/1", "BUG: spinlock bad magic on"),
+    ("BUG kmalloc-64 (Tainted: G    O): Right Redzone overwritten",
+     "BUG in slab kmalloc-64: Right Redzone overwritten"),
+    ("kernel BUG at f+0x1/0x2 [verbose debug info unavailable]", "kernel BUG in f"),
+]  # fmt: skip
 
 
 def _text(log: Path) -> str:
@@ -56,6 +84,60 @@ def test_one_character_chunks(log: Path) -> None:
         scanner.feed_text(character)
     scanner.finish()
     assert scanner.take() == scan(_text(log).split("\n"))
+
+
+@pytest.mark.parametrize("log", LOGS, ids=lambda log: log.stem)
+def test_in_one_block_among_other_lines(log: Path) -> None:
+    """What passes over most text at once sees what is seen line by line."""
+    noise = "".join(f"[    0.{number:06}] usb 1-1: new device\n" for number in range(500))
+    text = noise + _text(log)
+    block, lines, chunks = FaultScanner(), FaultScanner(), FaultScanner()
+    block.feed_lines(text)
+    for line in text.split("\n"):
+        lines.feed(line)
+    for start in range(0, len(text), 777):
+        chunks.feed_text(text[start : start + 777])
+    for scanner in (block, lines, chunks):
+        scanner.finish()
+    assert block.take() == lines.take() == chunks.take() == scan(_text(log).split("\n"))
+
+
+@pytest.mark.parametrize("rule", oops_rules.RULES, ids=lambda rule: rule.pattern.pattern[:30])
+def test_every_rule_has_a_word_that_triggers(rule: Rule) -> None:
+    """The opening lines of the golden logs and titles that a rule matches are not passed over."""
+    lines = [line for log in LOGS for line in _text(log).split("\n")] + [line for line, _ in SINGLE]
+    bodies = [oops._PREFIX.sub("", line, count=1) for line in lines]
+    for body in bodies:
+        if rule.pattern.match(body):
+            assert oops._TRIGGER.search(body), body
+
+
+@pytest.mark.parametrize("cut", range(len(WARNING) + 2))
+def test_a_report_in_two_pieces(cut: int) -> None:
+    text = f"before\n{WARNING}\nafter"
+    scanner = FaultScanner()
+    scanner.feed_text(text[: 6 + cut])
+    scanner.feed_text(text[6 + cut :])
+    scanner.finish()
+    assert [fault.title for fault in scanner.take()] == ["WARNING in f (kernel/a.c:7)"]
+
+
+def test_a_word_torn_by_an_escape_sequence_is_seen_in_a_block() -> None:
+    scanner = FaultScanner()
+    scanner.feed_lines("x\x1b]0;no end\nWAR\x1b[1mNI\x00NG: at f+0x1\ny\n")
+    assert scanner.begun
+    scanner.finish()
+    assert [fault.title for fault in scanner.take()] == ["WARNING in f"]
+
+
+def test_a_new_boot_among_passed_over_lines_is_seen() -> None:
+    """The panic of the next kernel is not the oops of the one before."""
+    scanner = FaultScanner()
+    scanner.feed_lines("[    1.000000] Internal error: Oops: 0000000096000007 [#1] SMP\n")
+    scanner.finish()
+    scanner.feed_lines("a\nb\nU-Boot 2023.01\nc\n[    1.000002] Kernel panic - not syncing: Oops: Fatal exception\n")
+    scanner.finish()
+    assert [fault.title for fault in scanner.take()] == ["Oops", "panic: Oops: Fatal exception"]
 
 
 @pytest.mark.parametrize("log", LOGS, ids=lambda log: log.stem)
@@ -209,8 +291,14 @@ def test_a_flood_of_faults_is_bounded() -> None:
         scanner.feed(WARNING)
         scanner.feed(END)
     scanner.finish()
-    assert len(scanner.take()) == oops.MAX_FAULTS
+    assert len(scanner.faults) == oops.MAX_FAULTS
     assert scanner.dropped == 50
+    assert not scanner.fatal
+    scanner.feed("[    9.000000] Kernel panic - not syncing: at last")
+    scanner.finish()
+    assert scanner.fatal
+    assert len(scanner.faults) == oops.MAX_FAULTS
+    assert scanner.take()[-1].title == "panic: at last"
 
 
 def test_an_endless_line_is_bounded_and_read() -> None:
@@ -232,35 +320,6 @@ def test_garbage_breaks_nothing() -> None:
     assert all(fault.title and "\x1b" not in fault.title for fault in scanner.take())
 
 
-@pytest.mark.parametrize(
-    ("line", "title"),
-    [
-        ("Kernel panic - not syncing: Attempted to kill init! exitcode=0x0000000b",
-         "panic: Attempted to kill init! exitcode=0x0000000b"),
-        ("Kernel panic - not syncing: stack-protector: Kernel stack is corrupted in: f+0x1/0x2",
-         "panic: stack-protector: Kernel stack is corrupted in: f"),
-        ("Kernel panic - not syncing", "panic: report cut short"),
-        ("WARNING: CPU: 3 PID: 99 at f+0x1/0x2", "WARNING in f"),
-        ("WARNING: ./include/linux/x.h:5 at f.isra.0+0x1/0x2 [mod], CPU#1: a b/12",
-         "WARNING in f (include/linux/x.h:5)"),
-        ("WARNING: inconsistent lock state", "lockdep: inconsistent lock state"),
-        ("WARNING: possible recursive locking detected", "lockdep: possible recursive locking detected"),
-        ("WARNING: SOFTIRQ-safe -> SOFTIRQ-unsafe lock order detected",
-         "lockdep: SOFTIRQ-safe -> SOFTIRQ-unsafe lock order detected"),
-        ("WARNING: sh/12 still has locks held!", "lockdep: task still has locks held"),
-        ("Bad mode in Error handler detected on CPU0, code 0xbf000000 -- SError", "panic: Bad mode in Error handler"),
-        ("Unhandled fault at 0xffff800010000000", "Unhandled fault"),
-        ("NMI watchdog: Watchdog detected hard LOCKUP on cpu 0", "hard lockup"),
-        ("INFO: rcu_preempt self-detected stall on CPU { 1}", "RCU stall"),
-        ("INFO: task ksoftirqd/1:18 blocked for more than 120 seconds.", "hung task: ksoftirqd"),
-        ("INFO: task sh:18 <writer> blocked for more than 120 seconds.", "hung task: sh"),
-        ("BUG: KASAN: null-ptr-deref in f+0x1/0x2", "KASAN: null-ptr-deref in f"),
-        ("BUG: KASAN: invalid-access", "KASAN: invalid-access"),
-        ("[    1.000000] BUG: spinlock bad magic on CPU#0, swapper/0/1", "BUG: spinlock bad magic on"),
-        ("BUG kmalloc-64 (Tainted: G    O): Right Redzone overwritten",
-         "BUG in slab kmalloc-64: Right Redzone overwritten"),
-        ("kernel BUG at f+0x1/0x2 [verbose debug info unavailable]", "kernel BUG in f"),
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize(("line", "title"), SINGLE)
 def test_titles_of_single_lines(line: str, title: str) -> None:
     assert [fault.title for fault in scan([line])] == [title]

@@ -1,0 +1,79 @@
+"""Text that comes in pieces, as blocks of whole lines; and the last lines of it. Bounded, whatever comes."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+
+LONGEST_LINE = 1 << 16  # characters kept of a line's beginning, and as many of its end
+MOST_KEPT = 4 << 20  # characters in a Tail, its newest block apart
+
+_LINE_END = re.compile(r"(?<!\r)\r+\n")
+
+
+class LineSplitter:
+    """Pieces of text in, blocks of whole lines out. Of a line that is too long the middle is dropped."""
+
+    def __init__(self) -> None:
+        self._pieces: list[str] = []  # of a line that has not ended
+        self._length = 0
+
+    @property
+    def partial(self) -> str:
+        """The line that has not ended, as far as it came; may be asked by any thread."""
+        return "".join(self._pieces)
+
+    def take(self, text: str) -> str:
+        """The lines that `text` completes, each ending in a line feed alone; empty where it completes none."""
+        end = text.rfind("\n") + 1
+        block = ""
+        if end:
+            block = _plain("".join([*self._pieces, text[:end]]))
+            text = text[end:]
+            self._pieces, self._length = [], 0
+        if text:
+            self._pieces.append(text)
+            self._length += len(text)
+            # far beyond what is kept, so that the cutting costs no more than the reading
+            if self._length > 3 * LONGEST_LINE:
+                joined = self.partial
+                self._pieces = [joined[:LONGEST_LINE], joined[-LONGEST_LINE:]]
+                self._length = 2 * LONGEST_LINE
+        return block
+
+
+def _plain(block: str) -> str:
+    """`block` without carriage returns at its lines' ends."""
+    if "\r\n" not in block:
+        return block
+    block = block.replace("\r\n", "\n")
+    return _LINE_END.sub("\n", block) if "\r\n" in block else block
+
+
+class Tail:
+    """The last `count` lines of the blocks added; fewer where they are very long. Filled by one thread, read by any."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._blocks: deque[tuple[int, str]] = deque()  # with the number of lines
+        self._lines = 0
+        self._size = 0
+
+    def add(self, block: str) -> None:
+        lines = block.count("\n")
+        self._blocks.append((lines, block))
+        self._lines += lines
+        self._size += len(block)
+        while len(self._blocks) > 1 and (self._lines - self._blocks[0][0] >= self._count or self._size > MOST_KEPT):
+            lines, block = self._blocks.popleft()
+            self._lines -= lines
+            self._size -= len(block)
+
+    @property
+    def size(self) -> int:
+        """Characters kept."""
+        return self._size
+
+    def lines(self) -> list[str]:
+        text = "".join([block for _, block in self._blocks.copy()])
+        return text[:-1].split("\n")[-self._count :] if text else []
