@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections import deque
 from dataclasses import dataclass
 
 KERNEL, COMMANDS, AUX, PROTOCOL, QUESTION = "K", "C", "A", "", "?"
@@ -142,7 +141,7 @@ class KernelLines:
     """The kernel's lines, each once, though some come both ways: on the line itself and through the log channel."""
 
     def __init__(self) -> None:
-        self._seen: dict[bool, deque[bytes]] = {True: deque(maxlen=_REMEMBERED), False: deque(maxlen=_REMEMBERED)}
+        self._seen = {True: _Recent(), False: _Recent()}  # straight from the kernel; through the log channel
         self._partial = b""
 
     def take(self, frame: Frame) -> list[bytes]:
@@ -155,9 +154,26 @@ class KernelLines:
                 return []
             line, self._partial = self._partial, b""
         if _STAMP.match(line):
-            other = self._seen[not direct]
-            if line in other:
-                other.remove(line)
+            if self._seen[not direct].remove(line):
                 return []
-            self._seen[direct].append(line)
+            self._seen[direct].add(line)
         return [line]
+
+
+class _Recent:
+    """The last lines that came one way, some more than once."""
+
+    def __init__(self) -> None:
+        self._times: dict[bytes, int] = {}  # the latest last
+
+    def add(self, line: bytes) -> None:
+        self._times[line] = self._times.pop(line, 0) + 1
+        if len(self._times) > _REMEMBERED:
+            del self._times[next(iter(self._times))]
+
+    def remove(self, line: bytes) -> bool:
+        """Forget `line` once; False where it is not there."""
+        times = self._times.pop(line, 0)
+        if times > 1:
+            self._times[line] = times - 1
+        return times > 0

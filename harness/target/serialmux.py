@@ -26,6 +26,7 @@ __all__ = ["AUX", "COMMANDS", "KERNEL", "SerialMux"]
 _LARGEST = 500  # bytes in a frame to the target, so that its tty (4096) never overflows
 _ANSWER_LIMIT = 5.0
 _WAITING = 10_000  # chunks that a channel's reader has not taken
+_CHUNK = 1 << 16  # bytes
 _FIRST_QUIET = 2.0  # seconds of silence after which the target is asked how far it has come; then twice that, and so on
 _LONGEST_QUIET = 60.0
 _ASK_AGAIN = 2.0  # seconds for which an answer may have to wait behind other frames
@@ -55,10 +56,19 @@ class Channel:
     def receive(self) -> bytes:
         while True:
             with contextlib.suppress(queue.Empty):
-                return self._arrived.get(timeout=None if not self._over.is_set() else 0.0)
+                return self._with_more(self._arrived.get(timeout=None if not self._over.is_set() else 0.0))
 
             if self._over.is_set():
                 return b""
+
+    def _with_more(self, first: bytes) -> bytes:
+        """`first` and what waits behind it: one long chunk costs its reader less than many short ones."""
+        chunks, size = [first], len(first)
+        with contextlib.suppress(queue.Empty):
+            while chunks[-1] and size < _CHUNK:
+                chunks.append(self._arrived.get_nowait())
+                size += len(chunks[-1])
+        return b"".join(chunks)
 
     def send(self, data: bytes) -> None:
         if self._over.is_set():

@@ -133,6 +133,7 @@ class TelnetDecoder:
     def __init__(self, *, baud: int = 0) -> None:
         self._baud = baud
         self.sends_binary = False
+        self._in_data = True
         self._machine = self._states()
         self._data = bytearray()
         self._answer = bytearray()
@@ -141,8 +142,16 @@ class TelnetDecoder:
 
     def feed(self, raw: bytes) -> tuple[bytes, bytes]:
         """The data in `raw`, and what the server must be answered."""
-        for byte in raw:
-            self._machine.send(byte)
+        start = 0
+        while start < len(raw):
+            if self._in_data:
+                end = raw.find(_IAC, start)
+                end = end if end >= 0 else len(raw)
+                self._data += raw[start:end]
+                start = end
+            if start < len(raw):
+                self._machine.send(raw[start])
+                start += 1
         data, answer = bytes(self._data), bytes(self._answer)
         self._data.clear()
         self._answer.clear()
@@ -150,10 +159,9 @@ class TelnetDecoder:
 
     def _states(self) -> Generator[None, int, None]:  # a generator is the state machine: each `yield` waits for a byte
         while True:
-            byte = yield
-            if byte != _IAC:
-                self._data.append(byte)
-                continue
+            self._in_data = True
+            yield  # the IAC: everything else is data, and never comes here
+            self._in_data = False
             command = yield
             if command == _IAC:
                 self._data.append(_IAC)

@@ -154,6 +154,16 @@ def test_a_kernel_line_that_comes_both_ways_comes_once(direct_first):
     assert kernel_lines(*(ways if direct_first else ways[::-1])) == [line]
 
 
+def test_only_the_last_kernel_lines_are_remembered():
+    old, new = (b"[    1.000000] %d" % number for number in (0, 9999))
+    lines = KernelLines()
+    for number in range(10_000):
+        lines.take(Frame(KERNEL, b"[    1.000000] %d" % number))
+    assert lines.take(Frame(KERNEL, new, number=1)) == []
+    assert lines.take(Frame(KERNEL, old, number=2)) == [old]
+    assert max(map(len, (seen._times for seen in lines._seen.values()))) == 4000 - 1
+
+
 def test_a_kernel_line_that_is_printed_twice_comes_twice():
     line = b"[   12.345678]  again"
     assert kernel_lines(Frame(KERNEL, line, number=1), Frame(KERNEL, line, number=2)) == [line] * 2

@@ -9,7 +9,7 @@ import pytest
 
 from harness.target.console import Console
 from harness.target.frames import AUX, COMMANDS, KERNEL, encoded
-from harness.target.serialmux import SerialMux
+from harness.target.serialmux import Channel, SerialMux
 from harness.target.transport import SocketTransport
 
 
@@ -180,3 +180,17 @@ def test_closing_waits_for_nobody(far_end):
     closer.start()
     closer.join(timeout=2.0)
     assert not closer.is_alive()
+
+
+def test_what_waits_in_a_channel_comes_in_one_chunk():
+    channel = Channel("C", lambda _name, _data: None, lambda: False)
+    for number in range(100):
+        channel.push(b"%d\n" % number)
+    assert channel.receive() == b"".join(b"%d\n" % number for number in range(100))
+    for _ in range(4):
+        channel.push(b"x" * 40_000)
+    assert [len(channel.receive()) for _ in range(2)] == [80_000, 80_000]
+    channel.push(b"last")
+    channel.shut()
+    assert channel.receive() == b"last"
+    assert channel.receive() == b""

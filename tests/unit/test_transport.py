@@ -36,6 +36,14 @@ def test_telnet_commands_are_no_data(size):
     assert b"".join(answer for _, answer in pieces) == b"\xff\xfd\x01\xff\xfc\x18"
 
 
+@pytest.mark.parametrize("cut", range(2 * len(TELNET) + 1))
+def test_telnet_cut_anywhere(cut):
+    decoder = TelnetDecoder()
+    pieces = [decoder.feed((TELNET + TELNET)[:cut]), decoder.feed((TELNET + TELNET)[cut:])]
+    assert b"".join(data for data, _ in pieces) == b"a\xffbcda\xffbcd"
+    assert b"".join(answer for _, answer in pieces) == b"\xff\xfd\x01\xff\xfc\x18"
+
+
 def test_telnet_options_are_answered_once():
     decoder = TelnetDecoder()
     assert decoder.feed(b"\xff\xfb\x01\xff\xfb\x01")[1] == b"\xff\xfd\x01"
