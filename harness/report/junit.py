@@ -15,6 +15,7 @@ from junit_xml import TestCase, TestSuite
 from harness.model.result import Result, RunResults, Verdict
 from harness.report.text import clean, flatten, one_line, tail
 
+LOGS_LIMIT = 64 << 20  # characters of all logs: whoever reads the document holds it in memory
 _SKIPPED = (Verdict.SKIP, Verdict.XFAIL)
 _LAST_SECOND = 253402300799.0  # of the year 9999, the last that has a date
 _FAILURE = (Verdict.FAIL, Verdict.UNRESOLVED)
@@ -29,10 +30,11 @@ _ALLOWED = {
 
 def junit_xml(results: RunResults, *, logs: Callable[[str], str]) -> str:
     """The whole document. `logs` gives the text of a log whose path `Result.log` holds; OSError means none."""
+    texts = _Texts(logs)
     properties = {clean(key): value for key, value in flatten(results.properties).items()}
     root = ET.Element("testsuites", {"name": "harness"})
     for suite, members in _suites(results.results).items():
-        root.append(_suite_element(suite, members, results, properties, logs))
+        root.append(_suite_element(suite, members, results, properties, texts))
     for name in ("tests", "failures", "errors"):
         root.set(name, str(sum(int(suite.get(name, "0")) for suite in root)))
     root.set("time", f"{sum(result.seconds for result in results.results):.3f}")
@@ -58,10 +60,10 @@ def _suite_element(
     named: list[_Named],
     results: RunResults,
     properties: dict[str, str],
-    logs: Callable[[str], str],
+    texts: _Texts,
 ) -> ET.Element:
     members = [result for result, _ in named]
-    cases = [_case(result, classname, name, logs) for result, (classname, name) in named]
+    cases = [_case(result, classname, name, texts) for result, (classname, name) in named]
     started = min((result.started for result in members if result.started is not None), default=results.started)
     element: ET.Element = TestSuite(
         one_line(suite), cases, timestamp=_timestamp(started), properties=properties
@@ -75,7 +77,7 @@ def _suite_element(
     return element
 
 
-def _case(result: Result, classname: str, name: str, logs: Callable[[str], str]) -> TestCase:
+def _case(result: Result, classname: str, name: str, texts: _Texts) -> TestCase:
     case = TestCase(name, classname)
     message = _message(result)
     lines = clean("\n".join(result.fault.lines)) if result.fault else ""
@@ -86,11 +88,26 @@ def _case(result: Result, classname: str, name: str, logs: Callable[[str], str])
     elif result.verdict is not Verdict.PASS:
         case.add_error_info(message=message, output=lines, error_type=result.verdict.value)
     if result.verdict is not Verdict.PASS and result.log:
-        try:
-            case.stdout = tail(logs(result.log))
-        except OSError as error:
-            case.stdout = f"[the log is not there: {one_line(str(error))}]"
+        case.stdout = texts.log(result.log)
     return case
+
+
+class _Texts:
+    """What the document tells of logs: the end of each, until all of them are too much."""
+
+    def __init__(self, logs: Callable[[str], str]) -> None:
+        self._logs = logs
+        self._left = LOGS_LIMIT
+
+    def log(self, path: str) -> str:
+        if self._left <= 0:
+            return f"[the logs are too long to have them all here; this one is {one_line(path)} in the run's directory]"
+        try:
+            text = tail(self._logs(path))
+        except OSError as error:
+            return f"[the log is not there: {one_line(str(error))}]"
+        self._left -= len(text)
+        return text
 
 
 def _message(result: Result) -> str:

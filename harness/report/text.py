@@ -20,8 +20,13 @@ _LAST_OF_PLANE = re.compile("[" + "".join(f"{chr(plane + 0xFFFE)}-{chr(plane + 0
 
 def clean(text: str) -> str:
     """`text` with line ends as ``\\n`` and without anything but printable characters, tabs and line ends."""
+    if text.isascii() and text.isprintable():  # nearly every name, reason and title
+        return text
     text = text.replace("\r\n", "\n").replace("\r", "\n")
-    return _LAST_OF_PLANE.sub("", _ILLEGAL.sub("", _ANSI.sub("", text)))
+    if "\x1b" in text:
+        text = _ANSI.sub("", text)
+    text = _ILLEGAL.sub("", text)
+    return text if text.isascii() else _LAST_OF_PLANE.sub("", text)
 
 
 def one_line(text: str, limit: int = 500) -> str:

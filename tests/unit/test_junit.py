@@ -13,7 +13,7 @@ import pytest
 from lxml import etree
 
 from harness.model.result import Expectation, Fault, FaultKind, Result, RunResults, Verdict
-from harness.report.junit import case_name, junit_xml
+from harness.report.junit import LOGS_LIMIT, case_name, junit_xml
 from harness.report.results_json import results_json
 from harness.report.text import LOG_TAIL, clean, flatten, last_lines, one_line, tail
 
@@ -196,6 +196,16 @@ def test_a_huge_log_is_bounded() -> None:
     assert first == f"[... the first {len(log) - len(text) + len(first) + 1} of {len(log)} characters left out ...]"
     assert second.startswith("line ")
     assert last == "line 499999"
+
+
+def test_all_logs_together_are_bounded() -> None:
+    tests = [one(f"testcases/a.py::t{n}", Verdict.FAIL, log=f"logs/{n}.log") for n in range(600)]
+    texts = [
+        case.findtext("system-out") or "" for case in parse(run(*tests), lambda _path: "x" * LOG_TAIL).iter("testcase")
+    ]
+    assert sum(map(len, texts)) < LOGS_LIMIT + LOG_TAIL + 600 * 200
+    assert texts[0] == "x" * LOG_TAIL
+    assert "logs/599.log" in texts[-1]
 
 
 def test_ten_thousand_results() -> None:
