@@ -67,6 +67,10 @@ def command_line(board: Board, media: Media, *, fds: dict[str, int], accel: str)
     """QEMU's arguments; `fds` maps the channels to inherited sockets."""
     boot = qemu_boot(board)
     append = f"console=ttyAMA0 root=/dev/vda rw init=/harness/harness-init {board.cmdline}".strip()
+    if accel == "tcg":
+        # programs at the same addresses each time: QEMU 7.2 keeps translated code by virtual address, and would
+        # translate every program and library anew at every start (docs/guest-speed.md)
+        append += " norandmaps"
     args = [
         # setpriv: the kernel kills QEMU when we die, however we die
         *("setpriv", "--pdeathsig", "KILL", "--", QEMU, "-nodefaults", "-no-user-config", "-display", "none"),

@@ -1,0 +1,110 @@
+"""A copy of ftracetest that does its start-up once and then waits for the files to run.
+
+Of what a trivial test costs under emulation, a fifth is ftracetest's start-up, and three fifths are three times the
+same reset of an untouched tracefs (`initialize_system`). A machine's snapshot taken while the copy waits holds both
+done. How it is driven:
+
+1. `warmed` makes the copy's text from the target's own ftracetest; it is put beside it.
+2. `waiting_command` starts it and ends when it waits. Its output goes to a FIFO, which keeps what nobody read yet.
+3. The snapshot is taken; in each restored machine `going_command` names the files and is what ftracetest was: it
+   prints the same lines and ends when ftracetest ends.
+
+What is different from ftracetest: which files run plainly and which in an instance is told apart; the first plain test
+finds tracefs reset and is not preceded by a reset of its own (its log lacks those lines); the reset between plain tests
+and re-runs is done only where there are both; no totals are printed at the end. The reset after the last test stays,
+because only there a kernel can fail at undoing what a test did. sched_rt_runtime_us has its own value while the copy
+waits, so the same snapshot is good for tests of other kinds.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Sequence
+
+from harness.errors import InfraError
+
+_READY = "ftracetest waits"
+_ENDED = "ftracetest ended with"
+_FILES = "/run/ftracetest.files"
+_OUTPUT = "/run/ftracetest.output"
+
+_WAIT = rf"""
+# Kept ready: reset once, then wait for two lines, plain tests and re-runs in an instance.
+RESET=
+(cd $TRACING_DIR; set -e; @RESET@)
+[ $? -eq 0 ] && RESET=done
+echo $sched_rt_runtime_orig > $sched_rt_runtime
+echo "{_READY}"
+{{ read -r PLAIN_CASES; read -r INSTANCE_CASES; }} < {_FILES}
+setup
+"""
+# Each: what it does, the pattern (which must be there once), what it becomes, whether older kernels lack it.
+_CHANGES = (
+    ("wait", r"^\. \$TEST_DIR/functions\n", lambda m: m[0] + _WAIT, False),
+    (
+        "plan",
+        r"^  casecount=`echo \$TEST_CASES \| wc -w`\n(?:.*\n)*?  done\n",
+        lambda m: "  set -- $PLAIN_CASES $INSTANCE_CASES\n  casecount=$#\n",
+        True,
+    ),
+    (
+        "plain tests",
+        r"^(# Main loop\nfor t in )\$TEST_CASES(; do\n  run_test \$t\n)",
+        lambda m: f"{m[1]}$PLAIN_CASES{m[2]}  RESET=\n",
+        False,
+    ),
+    (
+        "reset between",
+        r"^(# Test on instance loop\n)(\(cd \$TRACING_DIR; initialize_system\)\n)",
+        lambda m: f'{m[1]}[ -z "$PLAIN_CASES" ] || [ -z "$INSTANCE_CASES" ] || {m[2]}',
+        True,
+    ),
+    (
+        "re-runs",
+        r"^(# Test on instance loop\n(?:.*\n)*?for t in )\$TEST_CASES(; do\n)",
+        lambda m: f"{m[1]}$INSTANCE_CASES{m[2]}  RESET=\n",
+        False,
+    ),
+    ("totals", r'^prlog ""\n(?:.*\n)*?(?=^cleanup\n)', lambda m: "", False),
+    (
+        "reset before a test",
+        r"(checkreq \$1; )(initialize_(?:system|ftrace))(; \. \$1\))",
+        lambda m: f'{m[1]}[ "$RESET" ] || {m[2]}{m[3]}',
+        False,
+    ),
+)
+
+
+def warmed(text: str) -> str:
+    """The text of an ftracetest that waits, from the text of the upstream one.
+
+    Raises InfraError for an ftracetest that is made otherwise than those known (6.1, 7.3)."""
+    reset = re.search(r"checkreq \$1; (initialize_\w+);", text)
+    for what, pattern, becomes, may_lack in _CHANGES:
+        text, count = re.subn(pattern, becomes, text, flags=re.MULTILINE)
+        if count != 1 and not (may_lack and count == 0):
+            raise InfraError(
+                f"ftracetest: expected one place for '{what}', found {count}; run it as it is, or adapt {__name__}"
+            )
+    return text.replace("@RESET@", reset[1] if reset else "")
+
+
+def waiting_command(directory: str, program: str) -> str:
+    """The shell command that starts the copy `program` in the selftests' `directory`; it ends when the copy waits, or
+    fails with what the copy said."""
+    # setsid -f, not &: that would have the tests ignore SIGINT
+    start = f"""setsid -f sh -c "./{program} $k -l -; echo {_ENDED}"' $?' < /dev/null 1<> {_OUTPUT} 2>&1 8<&-"""
+    return (
+        f"cd {shlex.quote(directory)} && rm -f {_FILES} {_OUTPUT} && mkfifo {_FILES} {_OUTPUT} || exit 1; "
+        f"k=; grep -q -e --ktap {program} && k=-K; exec 8<> {_OUTPUT}; {start}; "
+        f'while read -r said <&8; do case $said in "{_READY}") exit 0;; "{_ENDED} "*) echo "$said"; exit 1;; '
+        '*) echo "$said";; esac; done'
+    )
+
+
+def going_command(plain: Sequence[str], again: Sequence[str]) -> str:
+    """The shell command that gives the waiting copy the .tc files (absolute paths): `plain`, then those `again` in an
+    instance. It prints what ftracetest prints and ends with it."""
+    lines = " ".join(shlex.quote(" ".join(files)) for files in (plain, again))
+    return rf"printf '%s\n' {lines} > {_FILES}; cat {_OUTPUT}"

@@ -1,0 +1,209 @@
+"""The ftracetest that waits for its files, made of a small one with the upstream shape and run by a real sh."""
+
+import re
+import subprocess
+
+import pytest
+
+from harness.errors import InfraError
+from harness.parse.ftracetest import Begun, Ended, FtracetestStream
+from harness.run import warm_ftracetest
+from harness.run.warm_ftracetest import going_command, waiting_command, warmed
+
+# What the transformation takes hold of, as in 7.3; initialize_system tells each time it is called.
+_UPSTREAM = """\
+#!/bin/sh
+sched_rt_runtime=$HERE/sched_rt
+sched_rt_runtime_orig=$(cat $sched_rt_runtime)
+setup() {
+  echo -1 > $sched_rt_runtime
+}
+cleanup() {
+  echo $sched_rt_runtime_orig > $sched_rt_runtime
+}
+setup
+TOP_DIR=$HERE
+TEST_DIR=$TOP_DIR/test.d
+TRACING_DIR=$HERE/tracing
+KTAP=1
+TEST_CASES=`find $TEST_DIR -name '*.tc' | sort`
+test_on_instance() { # testfile
+  grep -q "^#[ \\t]*flags:.*instance" $1
+}
+checkreq() { :; }
+prlog() { echo "$*"; }
+__run_test() { # testfile
+  (cd $TRACING_DIR; set -e;
+   checkreq $1; initialize_system; . $1)
+  [ $? -eq 0 ] && echo "ok $CASENO a test" || echo "not ok $CASENO a test"
+}
+run_test() { # testfile
+  CASENO=$((CASENO+1))
+  echo "execute$INSTANCE: $1"
+  __run_test $1
+}
+
+# load in the helper functions
+. $TEST_DIR/functions
+
+if [ "$KTAP" = "1" ]; then
+  echo "TAP version 13"
+
+  casecount=`echo $TEST_CASES | wc -w`
+  for t in $TEST_CASES; do
+    test_on_instance $t || continue
+    casecount=$((casecount+1))
+  done
+  echo "1..${casecount}"
+fi
+
+# Main loop
+for t in $TEST_CASES; do
+  run_test $t
+  if [ 0 -ne 0 ]; then
+    exit 1
+  fi
+done
+
+# Test on instance loop
+(cd $TRACING_DIR; initialize_system)
+INSTANCE=" (instance) "
+for t in $TEST_CASES; do
+  test_on_instance $t || continue
+  SAVED_TRACING_DIR=$TRACING_DIR
+  export TRACING_DIR=`mktemp -d $TRACING_DIR/instances/ftracetest.XXXXXX`
+  run_test $t
+  rmdir $TRACING_DIR
+  TRACING_DIR=$SAVED_TRACING_DIR
+done
+(cd $TRACING_DIR; finish_system) # for cleanup
+
+prlog ""
+prlog "# of passed: " `echo $PASSED_CASES | wc -w`
+
+if [ "$KTAP" = "1" ]; then
+  echo -n "# Totals:"
+  echo
+fi
+
+cleanup
+
+exit 0
+"""
+_FUNCTIONS = """\
+initialize_system() { echo "reset ${PWD##*/}"; }
+finish_system() { echo "reset at the end"; }
+"""
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A directory with the small ftracetest; FIFOs and all are in it."""
+    (tmp_path / "tracing/instances").mkdir(parents=True)
+    (tmp_path / "test.d").mkdir()
+    (tmp_path / "test.d/functions").write_text(_FUNCTIONS)
+    (tmp_path / "test.d/good.tc").write_text("# flags: instance\ncat $HERE/sched_rt\n")
+    (tmp_path / "test.d/bad.tc").write_text("false\n")
+    (tmp_path / "sched_rt").write_text("950000\n")
+    monkeypatch.setenv("HERE", str(tmp_path))
+    monkeypatch.setattr(warm_ftracetest, "_FILES", str(tmp_path / "files"))
+    monkeypatch.setattr(warm_ftracetest, "_OUTPUT", str(tmp_path / "output"))
+    monkeypatch.setattr(warm_ftracetest, "_WAIT", warm_ftracetest._WAIT.replace("/run/ftracetest.files", "$HERE/files"))
+    return tmp_path
+
+
+def _sh(command):
+    return subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
+
+
+def _warm(place, text=_UPSTREAM):
+    program = place / "ftracetest-warm"
+    program.write_text(warmed(text))
+    program.chmod(0o755)
+    return _sh(waiting_command(str(place), program.name))
+
+
+def _went(place, plain, again):
+    files = [[str(place / "test.d" / name) for name in names] for names in (plain, again)]
+    return _sh(going_command(*files)).stdout.splitlines()
+
+
+def _marks(lines):
+    stream = FtracetestStream()
+    marks = [mark for mark in map(stream.feed, lines) if mark]
+    begun = [(mark.path.rpartition("/")[2], mark.instance) for mark in marks if isinstance(mark, Begun)]
+    return begun, [mark.verdict.name for mark in marks if isinstance(mark, Ended)]
+
+
+def test_waits_with_the_reset_done_and_the_system_as_it_was(place):
+    waiting = _warm(place)
+    assert waiting.returncode == 0
+    assert waiting.stdout.splitlines() == ["reset tracing"]
+    assert (place / "sched_rt").read_text() == "950000\n"
+    _went(place, [], [])
+
+
+def test_same_files_in_the_same_order_with_the_same_verdicts(place):
+    _warm(place)
+    lines = _went(place, ["good.tc", "bad.tc"], ["good.tc"])
+    assert _marks(lines) == ([("good.tc", False), ("bad.tc", False), ("good.tc", True)], ["PASS", "FAIL", "PASS"])
+    assert "1..3" in lines
+    assert lines[-1] == "ftracetest ended with 0"
+
+
+def test_first_test_is_not_reset_again_but_the_next_ones_are(place):
+    _warm(place)
+    lines = [line for line in _went(place, ["good.tc", "bad.tc"], ["good.tc"]) if line.startswith(("reset", "execute"))]
+    lines = [re.sub(r"ftracetest\.\w+|/\S+/", "", line) for line in lines]
+    assert lines == [
+        "execute: good.tc",
+        "execute: bad.tc",
+        "reset tracing",
+        "reset tracing",
+        "execute (instance) : good.tc",
+        "reset ",
+        "reset at the end",
+    ]
+
+
+def test_one_rerun_alone_is_reset_in_its_instance(place):
+    _warm(place)
+    lines = _went(place, [], ["good.tc"])
+    assert _marks(lines) == ([("good.tc", True)], ["PASS"])
+    assert [line.split(".")[0] for line in lines if line.startswith("reset")] == [
+        "reset ftracetest",
+        "reset at the end",
+    ]
+
+
+def test_real_time_limit_is_off_during_tests_and_put_back(place):
+    _warm(place)
+    assert "-1" in _went(place, ["good.tc"], [])
+    assert (place / "sched_rt").read_text() == "950000\n"
+
+
+def test_where_the_early_reset_fails_each_test_resets_itself(place):
+    (place / "test.d/functions").write_text("initialize_system() { false; echo reset; }\nfinish_system() { :; }\n")
+    assert _warm(place).returncode == 0
+    lines = _went(place, ["good.tc"], [])
+    assert _marks(lines) == ([("good.tc", False)], ["FAIL"])
+
+
+def test_one_that_ends_before_it_waits_says_why(place):
+    waiting = _warm(place, _UPSTREAM.replace("KTAP=1\n", 'echo "Error: not configured" >&2; exit 1\n'))
+    assert waiting.returncode == 1
+    assert "Error: not configured" in waiting.stdout
+    assert waiting.stdout.splitlines()[-1] == "ftracetest ended with 1"
+
+
+def test_older_ftracetest_without_ktap_and_with_another_name_for_the_reset():
+    older = re.sub(r"^if \[ \"\$KTAP\" = \"1\" \]; then\n  echo \"TAP(.*\n)*?fi\n", "", _UPSTREAM, flags=re.MULTILINE)
+    older = older.replace("(cd $TRACING_DIR; initialize_system)\n", "", 1).replace(
+        "initialize_system", "initialize_ftrace"
+    )
+    assert "set -e; initialize_ftrace)\n" in warmed(older)
+
+
+def test_an_unknown_ftracetest_is_not_guessed_at():
+    with pytest.raises(InfraError, match="plain tests"):
+        warmed(_UPSTREAM.replace("# Main loop", "# The loop"))
