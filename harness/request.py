@@ -1,4 +1,6 @@
-"""What the options ask for: checked first, then made. The verbs of the command line share it."""
+"""What the options ask for: checked first, then made. The verbs of the command line share it.
+
+What a build that is found ready does not need is imported where it is used: that takes longer than finding it."""
 
 from __future__ import annotations
 
@@ -10,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.build import host
-from harness.build.initramfs import payload_archive, root_archive
 from harness.build.load_patches import load_patches
 from harness.build.make import build as make_build
 from harness.build.make import load_build
@@ -22,7 +23,6 @@ from harness.errors import UserError
 from harness.layout import KCONFIGS, TESTCASES
 from harness.model.board import Board
 from harness.model.kernel import DEFAULT_SOURCE, Build, KernelSpec
-from harness.run import documents
 from harness.target.base import Media, Target
 from harness.target.boot import RootForm, boot_method
 
@@ -114,6 +114,8 @@ def _disks(made: Build, display: Display) -> Media:
 
 
 def _archives(made: Build, display: Display) -> Media:
+    from harness.build.initramfs import payload_archive, root_archive
+
     root = root_archive(root_image(progress=display), progress=display)
     return Media(image=made.image, dtbs=made.dtbs, root=root, payload=payload_archive(made.payload))
 
@@ -123,6 +125,8 @@ _MEDIA = {RootForm.DISK: _disks, RootForm.INITRAMFS: _archives}
 
 def new_directory(wanted: Path | None, prefix: str) -> Path:
     """`wanted`, or a new directory below out/ named by the time; two that start in one second get two."""
+    from harness.run import documents
+
     path = wanted or Path("out") / time.strftime(f"{prefix}%Y%m%d-%H%M%S")
     try:
         path.mkdir(parents=True, exist_ok=wanted is not None)

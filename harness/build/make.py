@@ -16,24 +16,32 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.errors import BuildError, InfraError, UserError
+from harness.errors import UserError
 from harness.model.kernel import Build, KernelSpec
 from harness.model.progress import Progress
-from harness.parse import make_log
 from harness.parse.kconfig import parse_dotconfig
 
-from . import command, kconfig, klp_relocations, testmodules
+from . import klp_relocations, testmodules
 from .cache import cache_dir, published
+from .collect import collect
+from .kbuild import Kbuild
 from .materialize import held_source, materialize
-from .patches import apply_series
-from .process import run_logged
-from .toolchain import with_ccache
+from .patches import apply_series, patched_files
+from .stages import Stages, tool_stamps
+from .tree import only_compiled
 from .workspace import Workspace, workspace_for
 
 _RECIPE = 4  # counts changes of what a build directory holds
 _KEEP = 12  # finished builds kept in the cache
-_MAKE_LIMIT = 5400.0
 _SELFTESTS = ("ftrace", "livepatch")
+_KERNEL = (
+    "arch/arm64/boot/Image",
+    "vmlinux",
+    "System.map",
+    "Module.symvers",
+    ".config",
+    "include/config/kernel.release",
+)
 
 
 def build(spec: KernelSpec, *, testcases: Path, reproduce: str, progress: Progress, jobs: int | None = None) -> Build:
@@ -81,11 +89,19 @@ def kernel_key(spec: KernelSpec) -> str:
         {
             "source": spec.source.identity,
             "patches": [patch.sha256 for patch in spec.patches],
-            "fragments": [path.read_bytes().hex() for path in (*spec.fragments, *spec.user_fragments)],
-            "toolchain": [spec.toolchain.command, spec.toolchain.version, *spec.toolchain.make_args],
+            "fragments": _contents(spec),
+            "toolchain": _toolchain(spec),
             "plain": spec.allow_plain_ftrace,
         }
     )
+
+
+def _contents(spec: KernelSpec) -> list[str]:
+    return [path.read_bytes().hex() for path in (*spec.fragments, *spec.user_fragments)]
+
+
+def _toolchain(spec: KernelSpec) -> list[str]:
+    return [spec.toolchain.command, spec.toolchain.version, *spec.toolchain.make_args]
 
 
 def _digest(inputs: dict[str, Any]) -> str:
@@ -106,25 +122,25 @@ class _Builder:
         self.out = out
         self.progress = progress
         self.log = workspace.directory / "build.log"
-        self.jobs = jobs
         self.times: dict[str, float] = {}
+        self.payload = workspace.directory / "payload"
+        self.stages = Stages(workspace.stages)
+        self.kbuild = Kbuild(workspace, spec.toolchain, log=self.log, jobs=jobs, progress=progress)
+        self.tools = tool_stamps(spec.toolchain)
 
     def run(self, key: str, testcases: Path, reproduce: str) -> None:
         self.workspace.directory.mkdir(parents=True, exist_ok=True)
         self.log.write_text("")
         self._stage("source", self._prepare_source)
-        configured = self._stage("configure", self._configure)
-        self._stage("kernel", lambda: self._make("kernel", ["Image", "modules", *self._dtbs()]))
-        forget_stale_modules(self.workspace)
+        without = self._stage("configure", self._configure)["without"]
+        self._stage("kernel", self._kernel)
+        kernel = self.stages.identity("kernel")
         release = (self.workspace.objects / "include/config/kernel.release").read_text().strip()
-        payload = self.workspace.directory / "payload"
-        shutil.rmtree(payload, ignore_errors=True)
-        self._stage("modules", lambda: self._install_modules(payload, release))
-        self._stage("selftests", lambda: self._install_selftests(payload))
-        left_out = self._stage("test modules", lambda: self._test_modules(payload, testcases, configured.config))
-        self._stage("collect", lambda: self._collect(payload))
+        self._stage("modules", lambda: self._modules(kernel, release))
+        left_out = self._stage("selftests, test modules", lambda: self._tests(kernel, testcases))
+        self._stage("collect", lambda: collect(self.workspace.objects, self.payload, self.out, log=self.log))
         record = self._record(key, release, reproduce)
-        record |= {"without": configured.without, "test_modules_left_out": left_out}
+        record |= {"without": without, "test_modules_left_out": left_out}
         (self.out / "build.json").write_text(json.dumps(record, indent=2) + "\n")
 
     def _stage(self, name: str, work: Any) -> Any:
@@ -144,16 +160,44 @@ class _Builder:
         if apply_series(workspace.source, spec.patches, state=workspace.series) and spec.patches:
             self.progress.say(f"patches: {len(spec.patches)} applied")
 
-    def _configure(self) -> kconfig.Configured:
-        self.progress.say(f"configure: {', '.join(path.name for path in self._fragments())}")
-        return kconfig.configure(
-            tree=self.workspace.source,
-            objdir=self.workspace.objects,
-            fragments=self.spec.fragments,
-            user_fragments=self.spec.user_fragments,
-            toolchain=self.spec.toolchain,
-            allow_plain_ftrace=self.spec.allow_plain_ftrace,
-        )
+    def _configure(self) -> dict[str, Any]:
+        """A patch to what only the compiler reads leaves the configuration as it is, and make need not be asked."""
+        spec = self.spec
+        patched = patched_files(self.workspace.series)
+        inputs = {
+            "recipe": _RECIPE,
+            "source": spec.source.setup or spec.source.identity,
+            "patched": {path: form for path, form in patched.items() if not only_compiled(path)},
+            "fragments": _contents(spec),
+            "toolchain": _toolchain(spec),
+            "tools": self.tools,
+            "plain": spec.allow_plain_ftrace,
+        }
+
+        def work() -> dict[str, Any]:
+            from . import kconfig  # its parsers take long to import, and most builds configure nothing
+
+            self.progress.say(f"configure: {', '.join(path.name for path in self._fragments())}")
+            done = kconfig.configure(
+                tree=self.workspace.source,
+                objdir=self.workspace.objects,
+                fragments=spec.fragments,
+                user_fragments=spec.user_fragments,
+                toolchain=spec.toolchain,
+                allow_plain_ftrace=spec.allow_plain_ftrace,
+            )
+            return {"without": done.without}
+
+        return self.stages.once("configure", inputs, [self.workspace.objects / ".config"], work)
+
+    def _kernel(self) -> dict[str, Any]:
+        def work() -> dict[str, Any]:
+            self.kbuild.make("kernel", self.kbuild.words("Image", "modules", *self._dtbs()))
+            forget_stale_modules(self.workspace)
+            return {}
+
+        inputs = [_RECIPE, kernel_key(self.spec), self.tools]
+        return self.stages.once("kernel", inputs, [self.workspace.objects / name for name in _KERNEL], work)
 
     def _fragments(self) -> tuple[Path, ...]:
         return (*self.spec.fragments, *self.spec.user_fragments)
@@ -161,88 +205,84 @@ class _Builder:
     def _dtbs(self) -> list[str]:
         return ["dtbs"] if self._config().get("OF") == "y" else []
 
-    def _make(self, what: str, targets: Sequence[str], *, directory: Path | None = None) -> None:
-        """Run make; a failure becomes a BuildError that shows the compiler's words and keeps the log."""
-        made = 0
-        total = _expected_steps(self.workspace, what)
+    def _modules(self, kernel: str, release: str) -> dict[str, Any]:
+        directory = self.payload / "lib/modules" / release
 
-        def follow(line: str) -> None:
-            nonlocal made
-            if make_log.step(line):
-                made += 1
-                self.progress.advance(f"make {what}", made, total)
+        def work() -> dict[str, Any]:
+            shutil.rmtree(self.payload / "lib", ignore_errors=True)
+            install = (f"INSTALL_MOD_PATH={self.payload}", "INSTALL_MOD_STRIP=1", "modules_install")
+            self.kbuild.make("modules_install", self.kbuild.words(*install))
+            for link in ("build", "source"):
+                (directory / link).unlink(missing_ok=True)
+            # the livepatch scripts skip unless this is a directory, even though their modules are prebuilt
+            (directory / "build").mkdir(parents=True)
+            return {}
 
-        words = [
-            *("make", "-C", str(directory or self.workspace.source), f"O={self.workspace.objects}", "ARCH=arm64"),
-            *(f"-j{self.jobs}", *with_ccache(self.spec.toolchain).make_args, *_reproducible(), *targets),
-        ]
-        code, lines = run_logged(words, log=self.log, limit=_MAKE_LIMIT, on_line=follow, env=self._ccache())
-        if code:
-            kept = self._keep_log()
-            raise BuildError(
-                f"the kernel does not build ({what}); the whole log: {kept}", details=make_log.errors(lines)
-            )
-        _remember_steps(self.workspace, what, made)
+        return self.stages.once("modules", kernel, [directory, directory / "modules.dep"], work)
 
-    def _ccache(self) -> dict[str, str]:
-        """Let ccache find in one workspace what was compiled in another."""
-        return {"CCACHE_BASEDIR": str(self.workspace.directory), "CCACHE_NOHASHDIR": "1"}
+    def _tests(self, kernel: str, testcases: Path) -> dict[str, str]:
+        """The selftests and our test modules: which of the latter are left out, each with the reason.
 
-    def _keep_log(self) -> Path:
-        kept = cache_dir("failed") / f"{self.workspace.directory.name}.log"
-        shutil.copyfile(self.log, kept)
-        return kept
+        Each is made for this very kernel. Both makes begin and end with what no second job can help with, so where
+        both are needed they run at the same time."""
+        prepared = testmodules.prepare(testcases, self.workspace.modules, config=self._config())
+        selftests, ours = self.payload / "selftests", self.payload / "testcases"
+        source = testmodules.fingerprint(testcases)
+        makes: dict[str, list[str]] = {}
+        if self.stages.standing("selftests", kernel, [selftests]) is None:
+            self.stages.forget("selftests")
+            shutil.rmtree(selftests, ignore_errors=True)
+            self.progress.say("selftests: building and installing ftrace and livepatch")
+            self.kbuild.make("headers", self.kbuild.words("headers_install"))
+            makes["selftests"] = self._selftests_install(selftests)
+        if self.stages.standing("test modules", [kernel, source], [ours]) is None:
+            self.stages.forget("test modules")
+            shutil.rmtree(ours, ignore_errors=True)
+            if prepared.names:
+                self.progress.say(f"test modules: {', '.join(prepared.names)}")
+                makes["test modules"] = self.kbuild.words(f"M={self.workspace.modules}", "modules")
+        if makes:
+            self.kbuild.make_together(makes)
+        if "selftests" in makes:
+            self._add_unbuilt_suites(selftests)
+            self.stages.finished("selftests", kernel, [selftests], {})
+        if "test modules" in makes:
+            self._convert(prepared.names, ours)
+            self.stages.finished("test modules", [kernel, source], [ours], {})
+        return prepared.left_out
 
-    def _install_modules(self, payload: Path, release: str) -> None:
-        self._make("modules_install", [f"INSTALL_MOD_PATH={payload}", "INSTALL_MOD_STRIP=1", "modules_install"])
-        directory = payload / "lib/modules" / release
-        for link in ("build", "source"):
-            (directory / link).unlink(missing_ok=True)
-        # the livepatch scripts skip unless this is a directory, even though their modules are prebuilt
-        (directory / "build").mkdir(parents=True)
-
-    def _install_selftests(self, payload: Path) -> None:
-        self.progress.say("selftests: building and installing ftrace and livepatch")
-        self._make("headers", ["headers_install"])
-        sources = self.workspace.source / "tools/testing/selftests"
-        present = [suite for suite in _SELFTESTS if (sources / suite / "Makefile").is_file()]
+    def _suites(self) -> tuple[list[str], list[str]]:
+        """The suites that this kernel's source has, and those of them that can be built for it."""
+        present = [suite for suite in _SELFTESTS if (self._selftests_source / suite / "Makefile").is_file()]
         built = [suite for suite in present if suite != "livepatch" or self._config().get("LIVEPATCH") == "y"]
+        return present, built
+
+    @property
+    def _selftests_source(self) -> Path:
+        return self.workspace.source / "tools/testing/selftests"
+
+    def _selftests_install(self, goal: Path) -> list[str]:
+        suites = " ".join(self._suites()[1])
         # FORCE_TARGETS: one suite that does not build is an error, though the other does
-        install = [f"TARGETS={' '.join(built)}", "FORCE_TARGETS=1", f"INSTALL_PATH={payload / 'selftests'}", "install"]
-        self._make("selftests", [f"KDIR={self.workspace.objects}", *install], directory=sources)
-        for suite in set(present) - set(built):  # its scripts tell which tests have to be skipped
-            (payload / "selftests" / suite).mkdir(parents=True)
-            for script in (sources / suite).glob("*.sh"):
-                shutil.copy(script, payload / "selftests" / suite)
+        install = (f"TARGETS={suites}", "FORCE_TARGETS=1", f"INSTALL_PATH={goal}", "install")
+        return self.kbuild.words(f"KDIR={self.workspace.objects}", *install, directory=self._selftests_source)
+
+    def _add_unbuilt_suites(self, goal: Path) -> None:
+        """The scripts of suites that can't be built: they tell which tests have to be skipped."""
+        present, built = self._suites()
+        for suite in set(present) - set(built):
+            (goal / suite).mkdir(parents=True)
+            for script in (self._selftests_source / suite).glob("*.sh"):
+                shutil.copy(script, goal / suite)
+
+    def _convert(self, names: Sequence[str], goal: Path) -> None:
+        goal.mkdir(parents=True)
+        for name in names:
+            module = (self.workspace.modules / f"{name}.ko").read_bytes()
+            (goal / f"{name}.ko").write_bytes(klp_relocations.convert(module))
 
     def _config(self) -> dict[str, str]:
         return parse_dotconfig((self.workspace.objects / ".config").read_text())
-
-    def _test_modules(self, payload: Path, testcases: Path, config: dict[str, str]) -> dict[str, str]:
-        prepared = testmodules.prepare(testcases, self.workspace.modules, config=config)
-        if prepared.names:
-            self.progress.say(f"test modules: {', '.join(prepared.names)}")
-            self._make("test modules", [f"M={self.workspace.modules}", "modules"])
-            goal = payload / "testcases"
-            goal.mkdir(parents=True)
-            for name in prepared.names:
-                module = (self.workspace.modules / f"{name}.ko").read_bytes()
-                (goal / f"{name}.ko").write_bytes(klp_relocations.convert(module))
-        return prepared.left_out
-
-    def _collect(self, payload: Path) -> None:
-        objects, out = self.workspace.objects, self.out
-        for name in ("arch/arm64/boot/Image", "vmlinux", "System.map", ".config"):
-            _copy(objects / name, out / Path(name).name)
-        for dtb in (objects / "arch/arm64/boot/dts").rglob("*.dtb"):
-            (out / "dtbs").mkdir(exist_ok=True)
-            _copy(dtb, out / "dtbs" / dtb.name)
-        (out / "dtbs").mkdir(exist_ok=True)
-        for name, source in (("modules", "lib/modules"), ("selftests", "selftests"), ("testmodules", "testcases")):
-            if (payload / source).is_dir():
-                shutil.copytree(payload / source, out / name, symlinks=True)
-        make_payload_image(payload, out / "payload.ext4")
-        _copy(self.log, out / "build.log")
 
     def _made(self) -> str:
         """The hash that names what came out, in which two kernels are alike whose fragments differ in words only."""
@@ -295,46 +335,6 @@ def forget_stale_modules(workspace: Workspace) -> None:
         for left in selftests.glob(pattern):
             left.unlink()
     stamp.write_text(now)
-
-
-def make_payload_image(tree: Path, image: Path) -> None:
-    """Pack `tree` as an ext4 image with some room to spare."""
-    used = sum(path.lstat().st_size + 4096 for path in tree.rglob("*"))
-    blocks = 16 * 1024 + used * 13 // 10 // 1024
-    words = ["mke2fs", "-q", "-t", "ext4", "-L", "payload", "-E", "root_owner=0:0", "-d", str(tree), str(image)]
-    done = command.run([*words, f"{blocks}k"], timeout=300.0)
-    if done.status:
-        raise InfraError(f"mke2fs ended with exit code {done.status}", details=done.last_lines())
-
-
-def _reproducible() -> list[str]:
-    """What would make two builds of the same differ: who built it, and where."""
-    return ["KBUILD_BUILD_USER=harness", "KBUILD_BUILD_HOST=harness"]
-
-
-def _expected_steps(workspace: Workspace, what: str) -> int | None:
-    try:
-        return int(json.loads((workspace.directory / "steps.json").read_text())[what]) or None
-    except (OSError, ValueError, KeyError):
-        return None
-
-
-def _remember_steps(workspace: Workspace, what: str, made: int) -> None:
-    """How many steps a full build took, for the next progress bar; incremental builds tell nothing."""
-    path = workspace.directory / "steps.json"
-    try:
-        steps = json.loads(path.read_text())
-    except (OSError, ValueError):
-        steps = {}
-    if made > steps.get(what, 0):
-        path.write_text(json.dumps(steps | {what: made}))
-
-
-def _copy(source: Path, goal: Path) -> None:
-    """Copy with shared blocks where the file system can."""
-    done = command.run(["cp", "--reflink=auto", "--preserve=timestamps", source, goal], timeout=300.0)
-    if done.status:
-        raise InfraError(f"{goal}: can't be written", details=done.last_lines())
 
 
 def _system() -> str:

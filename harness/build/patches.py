@@ -74,6 +74,11 @@ def apply_series(tree: Path, patches: Sequence[Patch], *, state: Path) -> bool:
         raise InfraError(f"{tree}: the patch series can't be applied: {error}") from error
 
 
+def patched_files(state: Path) -> dict[str, str]:
+    """What the series recorded in the directory `state` touches: path → checksum of what it made of the file."""
+    return {path: forms[-1] for path, forms in _load_record(state).forms.items()}
+
+
 def _bring(
     tree: Path,
     overlay: _Overlay,

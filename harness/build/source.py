@@ -19,7 +19,7 @@ from harness.build.cache import cache_dir, locked
 from harness.build.checksum import CHUNK, remember, sha256_of
 from harness.build.command import started
 from harness.build.materialize import TAR_SUFFIXES, materialize, tarball_suffix
-from harness.build.tree import fingerprint, kernel_version, scan
+from harness.build.tree import fingerprint, kernel_version, only_compiled, scan
 from harness.errors import InfraError, UserError
 from harness.model.kernel import Source, SourceKind, SourceSpec
 from harness.model.progress import Progress, Silent
@@ -117,8 +117,10 @@ def resolve_source(spec: SourceSpec, *, progress: Progress | None = None, refres
 def _directory(spec: SourceSpec) -> Source:
     path = Path(spec.location)
     version = kernel_version(path)
-    identity = fingerprint(scan(path))
-    return Source(spec=spec, identity=identity, path=path, version=version, checksum=f"stat:{identity}")
+    entries = list(scan(path))
+    identity = fingerprint(entries)
+    setup = fingerprint(entry for entry in entries if not only_compiled(entry.path))
+    return Source(spec=spec, identity=identity, setup=setup, path=path, version=version, checksum=f"stat:{identity}")
 
 
 def _tarball(spec: SourceSpec, path: Path, *, version: str, progress: Progress) -> Source:

@@ -39,6 +39,9 @@ GENERATED_PATHS = frozenset(
 )
 """What a build inside the source directory leaves: not source, and kbuild refuses O= beside some of it."""
 
+COMPILED_SUFFIXES = (".c", ".h", ".S")
+BESIDE_THE_KERNEL = ("scripts/", "tools/", "usr/", "certs/")
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -59,6 +62,12 @@ def is_generated(path: str, name: str) -> bool:
         or path.startswith((".tmp_", "vmlinux."))
         or (name == "generated" and path.startswith("arch/") and path.endswith("/include/generated"))
     )
+
+
+def only_compiled(path: str) -> bool:
+    """Whether the file is nothing but compiled into the kernel: no part of Kconfig, of kbuild, of the programs and
+    tests beside the kernel, or of what user space is given."""
+    return path.endswith(COMPILED_SUFFIXES) and not path.startswith(BESIDE_THE_KERNEL) and "/uapi/" not in path
 
 
 def scan(root: Path, *, everything: bool = False) -> Iterator[Entry]:

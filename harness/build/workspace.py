@@ -39,6 +39,11 @@ class Workspace:
         return self.directory / "series"
 
     @property
+    def stages(self) -> Path:
+        """The records of what stands here, and of what it was made."""
+        return self.directory / "stages"
+
+    @property
     def modules(self) -> Path:
         """Copies of the testcases' C sources, and what is made from them."""
         return self.directory / "testmodules"

@@ -39,11 +39,13 @@ class Source:
 
     `identity`: names the content (part of every build key): a checksum, a commit, a fingerprint of file times
     and sizes. `path`: a tarball, a directory or a bare git repository. `version`: as told by who ships it
-    (Debian's package version, the tag); `checksum`: ``sha256:…`` or the commit.
+    (Debian's package version, the tag); `checksum`: ``sha256:…`` or the commit. `setup`: names only the part of the
+    content that a configuration is made from; empty: only `identity` is known.
     """
 
     spec: SourceSpec
     identity: str
+    setup: str = ""
     path: Path
     version: str
     checksum: str

@@ -1,0 +1,46 @@
+"""Copy a finished build out of its workspace into the directory that is published."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from harness.errors import InfraError
+
+from . import command
+
+_FILES = ("arch/arm64/boot/Image", "vmlinux", "System.map", ".config")
+_PARTS = (("modules", "lib/modules"), ("selftests", "selftests"), ("testmodules", "testcases"))
+
+
+def collect(objects: Path, payload: Path, out: Path, *, log: Path) -> None:
+    """Fill `out` with what make left in `objects`, what was installed to `payload`, and the build's `log`.
+
+    Copies, not hard links: the next build goes on working on the files in `objects`."""
+    for name in _FILES:
+        _copy(objects / name, out / Path(name).name)
+    (out / "dtbs").mkdir()
+    for dtb in (objects / "arch/arm64/boot/dts").rglob("*.dtb"):
+        _copy(dtb, out / "dtbs" / dtb.name)
+    for name, source in _PARTS:
+        if (payload / source).is_dir():
+            shutil.copytree(payload / source, out / name, symlinks=True)
+    _make_image(payload, out / "payload.ext4")
+    _copy(log, out / "build.log")
+
+
+def _make_image(tree: Path, image: Path) -> None:
+    """Pack `tree` as an ext4 image with some room to spare."""
+    used = sum(path.lstat().st_size + 4096 for path in tree.rglob("*"))
+    blocks = 16 * 1024 + used * 13 // 10 // 1024
+    words = ["mke2fs", "-q", "-t", "ext4", "-L", "payload", "-E", "root_owner=0:0", "-d", str(tree), str(image)]
+    done = command.run([*words, f"{blocks}k"], timeout=300.0)
+    if done.status:
+        raise InfraError(f"mke2fs ended with exit code {done.status}", details=done.last_lines())
+
+
+def _copy(source: Path, goal: Path) -> None:
+    """Copy with shared blocks where the file system can."""
+    done = command.run(["cp", "--reflink=auto", "--preserve=timestamps", source, goal], timeout=300.0)
+    if done.status:
+        raise InfraError(f"{goal}: can't be written", details=done.last_lines())

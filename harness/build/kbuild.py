@@ -1,0 +1,122 @@
+"""Calling make in a workspace: its arguments, its progress, and what it says when it fails."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
+from pathlib import Path
+
+from harness.errors import BuildError
+from harness.model.kernel import Toolchain
+from harness.model.progress import Progress
+from harness.parse import make_log
+
+from .cache import cache_dir
+from .process import run_logged
+from .toolchain import with_ccache
+from .workspace import Workspace
+
+_LIMIT = 5400.0
+_FAILED = re.compile(r"^make: \*\*\* \[(?:\S+ )?(?P<goal>part-\d+)\] ")
+
+
+@dataclass(frozen=True)
+class Kbuild:
+    """make for one build. `log`: takes all it prints; `jobs`: how many at a time."""
+
+    workspace: Workspace
+    toolchain: Toolchain
+    _: KW_ONLY
+    log: Path
+    jobs: int
+    progress: Progress
+
+    def words(self, *targets: str, directory: Path | None = None) -> list[str]:
+        """make's arguments, but for how many jobs, to make `targets` in `directory` (default: the kernel's)."""
+        return [
+            *("-C", str(directory or self.workspace.source), f"O={self.workspace.objects}", "ARCH=arm64"),
+            *(*with_ccache(self.toolchain).make_args, *_reproducible(), *targets),
+        ]
+
+    def make(self, what: str, words: Sequence[str]) -> None:
+        """Run make; BuildError, in the name of `what`, where it fails."""
+        self._run(what, words, failed=lambda lines: what)
+
+    def make_together(self, parts: Mapping[str, Sequence[str]]) -> None:
+        """Run the make of each of the `parts` (name → arguments) side by side, with the jobs of one; a BuildError
+        names those that fail. A kbuild of a dozen modules leaves a second CPU idle for half of its time."""
+        if len(parts) == 1:
+            for what, words in parts.items():
+                self.make(what, words)
+            return
+        file = self.workspace.directory / "together.mk"
+        file.write_text(_makefile(parts))
+        self._run(", ".join(parts), ["-f", str(file)], failed=lambda lines: ", ".join(_failed(parts, lines) or parts))
+
+    def _run(self, what: str, words: Sequence[str], *, failed: Callable[[list[str]], str]) -> None:
+        """A failure becomes a BuildError with the compiler's words; the log is kept."""
+        made = 0
+        total = _expected_steps(self.workspace, what)
+
+        def follow(line: str) -> None:
+            nonlocal made
+            if make_log.step(line):
+                made += 1
+                self.progress.advance(f"make {what}", made, total)
+
+        command = ["make", f"-j{self.jobs}", *words]
+        code, lines = run_logged(command, log=self.log, limit=_LIMIT, on_line=follow, env=self._ccache())
+        if code:
+            kept = cache_dir("failed") / f"{self.workspace.directory.name}.log"
+            shutil.copyfile(self.log, kept)
+            raise BuildError(
+                f"the kernel does not build ({failed(lines)}); the whole log: {kept}", details=make_log.errors(lines)
+            )
+        _remember_steps(self.workspace, what, made)
+
+    def _ccache(self) -> dict[str, str]:
+        """Let ccache find in one workspace what was compiled in another."""
+        return {"CCACHE_BASEDIR": str(self.workspace.directory), "CCACHE_NOHASHDIR": "1"}
+
+
+def _makefile(parts: Mapping[str, Sequence[str]]) -> str:
+    """A Makefile whose goals are the `parts`: the name of each, and the arguments of its make (without ``-j``)."""
+    goals = [f"part-{number}" for number in range(len(parts))]
+    rules = [
+        f"{goal}:\n\t+$(MAKE) {shlex.join(words).replace('$', '$$')}\n"
+        for goal, words in zip(goals, parts.values(), strict=True)
+    ]
+    return f".PHONY: all {' '.join(goals)}\nall: {' '.join(goals)}\n" + "".join(rules)
+
+
+def _failed(parts: Iterable[str], lines: Iterable[str]) -> list[str]:
+    """Which of the `parts` (the same, in the same order) did not succeed, by what make printed."""
+    goals = {match["goal"] for line in lines if (match := _FAILED.match(line))}
+    return [name for number, name in enumerate(parts) if f"part-{number}" in goals]
+
+
+def _reproducible() -> list[str]:
+    """What would make two builds of the same differ: who built it, and where."""
+    return ["KBUILD_BUILD_USER=harness", "KBUILD_BUILD_HOST=harness"]
+
+
+def _expected_steps(workspace: Workspace, what: str) -> int | None:
+    try:
+        return int(json.loads((workspace.directory / "steps.json").read_text())[what]) or None
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _remember_steps(workspace: Workspace, what: str, made: int) -> None:
+    """How many steps a full build took, for the next progress bar; incremental builds tell nothing."""
+    path = workspace.directory / "steps.json"
+    try:
+        steps = json.loads(path.read_text())
+    except (OSError, ValueError):
+        steps = {}
+    if made > steps.get(what, 0):
+        path.write_text(json.dumps(steps | {what: made}))

@@ -1,0 +1,1 @@
+#define SCHED 1

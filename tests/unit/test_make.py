@@ -1,0 +1,249 @@
+"""`build`: what is made again after a change, what is not, and that nothing published is ever stale.
+
+The toy kernel's make notes its calls, and what it makes is the text it is made of."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import os
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from toytree import Recorder
+
+from harness.build import klp_relocations
+from harness.build.command import SYSTEM_PATH
+from harness.build.make import build
+from harness.build.source import parse_source_spec, resolve_source
+from harness.errors import BuildError
+from harness.model.kernel import Build, KernelSpec, Patch, Toolchain
+
+TREE = Path(__file__).parents[1] / "data/toykernel"
+GCC = Toolchain(name="gcc", command="toy-gcc", version="12.2.0", make_args=(), patchable=True)
+FROM_KERNEL = ["headers_install", "kernel", "modules_install", "selftests", "test modules"]
+EVERYTHING = ["configure", *FROM_KERNEL]
+
+
+@dataclass
+class Toy:
+    """A kernel tree, its configuration and testcases, and a cache of their own."""
+
+    directory: Path
+    edits: dict[str, str] = field(default_factory=dict)
+    """path → the text that a patch gives the file"""
+
+    @property
+    def tree(self) -> Path:
+        return self.directory / "linux"
+
+    @property
+    def workspace(self) -> Path:
+        (found,) = (path for path in (self.directory / "cache").rglob("workspaces/*") if path.is_dir())
+        return found
+
+    def build(self) -> Build:
+        source = resolve_source(parse_source_spec(str(self.tree)))
+        fragment = self.directory / "our.config"
+        patches = tuple(self._patch(path, text) for path, text in self.edits.items())
+        spec = KernelSpec(source=source, patches=patches, fragments=(fragment,), toolchain=GCC)
+        return build(spec, testcases=self.directory / "testcases", reproduce="", progress=Recorder(), jobs=2)
+
+    def _patch(self, path: str, text: str) -> Patch:
+        before = (self.tree / path).read_text().splitlines(keepends=True)
+        diff = "".join(difflib.unified_diff(before, text.splitlines(keepends=True), f"a/{path}", f"b/{path}"))
+        return Patch(name=path, text=diff, sha256=hashlib.sha256(diff.encode()).hexdigest())
+
+    def calls(self) -> list[str]:
+        """What make was called for since this was asked last, sorted."""
+        log = self.workspace / "obj/calls"
+        said = sorted(log.read_text().splitlines()) if log.exists() else []
+        log.unlink(missing_ok=True)
+        return said
+
+    def unpublish(self) -> None:
+        """Remove the finished builds: the next one has to look at the workspace."""
+        for path in (self.directory / "cache").rglob("builds"):
+            shutil.rmtree(path)
+
+
+@pytest.fixture
+def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Toy:
+    """Built once."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name in ("pahole", "toy-gcc"):
+        (tools / name).touch(mode=0o755)
+    monkeypatch.setenv("PATH", os.pathsep.join((str(tools), os.environ["PATH"], SYSTEM_PATH)))
+    monkeypatch.setattr(klp_relocations, "convert", bytes)  # the toy's modules are no ELF files
+    shutil.copytree(TREE, tmp_path / "linux")
+    (tmp_path / "our.config").write_text("CONFIG_ONE=y\n")
+    (tmp_path / "testcases").mkdir()
+    (tmp_path / "testcases/calls.c").write_text("int calls;\n")
+    made = Toy(tmp_path)
+    made.build()
+    assert made.calls() == EVERYTHING
+    return made
+
+
+def test_nothing_changed_calls_nothing(toy):
+    assert toy.build().directory.is_dir()
+    assert toy.calls() == []
+
+
+def texts(made: Build) -> dict[str, str]:
+    """What the published files say."""
+    names = ("vmlinux", "Image", "modules/7.3.4/modules.dep", "selftests/ftrace/test", "testmodules/calls.ko")
+    return {name: (made.directory / name).read_text() for name in names}
+
+
+@pytest.mark.parametrize(
+    ("path", "makes"),
+    [
+        ("kernel/sched.c", FROM_KERNEL),
+        ("include/linux/sched.h", FROM_KERNEL),
+        ("include/uapi/linux/sched.h", EVERYTHING),
+        ("tools/testing/selftests/ftrace/test.c", EVERYTHING),
+        ("scripts/helper.c", EVERYTHING),
+        ("Kconfig", EVERYTHING),
+        ("arch/arm64/Kconfig", EVERYTHING),
+    ],
+)
+def test_a_patch_configures_again_only_for_what_a_configuration_is_made_of(toy, path, makes):
+    toy.edits[path] = (toy.tree / path).read_text() + "/* edited */\n"
+    toy.build()
+    assert toy.calls() == makes
+
+
+@pytest.mark.parametrize(("path", "makes"), [("kernel/sched.c", FROM_KERNEL), ("Kconfig", EVERYTHING)])
+def test_so_does_an_edit_in_the_source_directory(toy, path, makes):
+    (toy.tree / path).write_text((toy.tree / path).read_text() + "/* edited */\n")
+    toy.build()
+    assert toy.calls() == makes
+
+
+def test_a_patched_patch_is_in_all_that_is_made_of_it(toy):
+    for number in (1, 2):
+        toy.edits["kernel/sched.c"] = f"int sched; /* edit {number} */\n"
+        told = texts(toy.build())
+        assert all(f"edit {number}" in text for text in told.values()), told
+    toy.edits.clear()
+    toy.unpublish()
+    assert not any("edit" in text for text in texts(toy.build()).values())
+
+
+def test_a_patched_selftest_and_uapi_header_are_installed(toy):
+    toy.edits = {
+        "tools/testing/selftests/ftrace/test.c": "int test; /* edited */\n",
+        "include/uapi/linux/sched.h": "#define SCHED 2\n",
+    }
+    told = texts(toy.build())["selftests/ftrace/test"]
+    assert "edited" in told
+    assert "SCHED 2" in told
+
+
+def test_another_fragment_configures_and_builds_anew(toy):
+    (toy.directory / "our.config").write_text("CONFIG_TWO=y\n")
+    made = toy.build()
+    assert toy.calls() == EVERYTHING
+    assert "CONFIG_TWO=y" in texts(made)["testmodules/calls.ko"]
+    assert made.config["TWO"] == "y"
+
+
+def test_an_edited_test_module_makes_the_test_modules_only(toy):
+    (toy.directory / "testcases/calls.c").write_text("int calls; /* edited */\n")
+    told = texts(toy.build())
+    assert toy.calls() == ["test modules"]
+    assert "edited" in told["testmodules/calls.ko"]
+    assert told["selftests/ftrace/test"]
+
+
+def test_a_test_module_that_is_gone_is_not_published(toy):
+    (toy.directory / "testcases/other.c").write_text("int other;\n")
+    assert (toy.build().directory / "testmodules/other.ko").is_file()
+    (toy.directory / "testcases/other.c").unlink()
+    (toy.directory / "testcases/calls.c").write_text("int calls; /* edited */\n")
+    assert [path.name for path in (toy.build().directory / "testmodules").iterdir()] == ["calls.ko"]
+
+
+@pytest.mark.parametrize("lost", ["vmlinux", "arch/arm64/boot/Image", "System.map", "include/config/kernel.release"])
+def test_what_vanished_from_the_workspace_is_made_again(toy, lost):
+    (toy.workspace / "obj" / lost).unlink()
+    toy.unpublish()
+    assert "int sched" in texts(toy.build())["Image"]
+    assert "kernel" in toy.calls()
+
+
+def test_a_config_that_somebody_changed_is_made_again(toy):
+    (toy.workspace / "obj/.config").write_text("CONFIG_STRANGE=y\n")
+    toy.unpublish()
+    assert "STRANGE" not in toy.build().config
+    assert toy.calls() == EVERYTHING
+
+
+def test_installed_files_that_vanished_are_installed_again(toy):
+    shutil.rmtree(toy.workspace / "payload")
+    toy.unpublish()
+    assert all(texts(toy.build()).values())
+    assert toy.calls() == ["headers_install", "modules_install", "selftests", "test modules"]
+
+
+@pytest.mark.parametrize("tool", ["pahole", "toy-gcc"])
+def test_an_upgraded_tool_asks_make_again(toy, tool):
+    (toy.directory / "tools" / tool).write_text("#!/bin/sh\n")
+    toy.unpublish()
+    toy.build()
+    assert {"configure", "kernel"} <= set(toy.calls())
+
+
+def test_a_failed_kernel_does_not_stand(toy):
+    toy.edits["kernel/sched.c"] = "this is no C\n"
+    with pytest.raises(BuildError, match=r"does not build \(kernel\)"):
+        toy.build()
+    toy.calls()
+    toy.edits.clear()
+    toy.unpublish()
+    assert "no C" not in texts(toy.build())["vmlinux"]
+    assert "kernel" in toy.calls()
+
+
+BROKEN_SELFTEST = {"tools/testing/selftests/ftrace/test.c": "this is no C\n"}
+
+
+@pytest.mark.parametrize(
+    ("selftest", "module", "named", "lines"),
+    [
+        (False, True, "test modules", ["testmodules/calls.c:1:1: error: no C"]),
+        (True, False, "selftests", ["ftrace/test.c:1:1: error: no C either"]),
+        (
+            True,
+            True,
+            "selftests, test modules",
+            ["ftrace/test.c:1:1: error: no C either", "testmodules/calls.c:1:1: error: no C"],
+        ),
+    ],
+)
+def test_of_two_makes_side_by_side_the_one_that_fails_is_named(toy, selftest, module, named, lines):
+    toy.edits["kernel/sched.c"] = "int sched; /* so that both are made */\n"
+    if selftest:
+        toy.edits |= BROKEN_SELFTEST
+    if module:
+        (toy.directory / "testcases/calls.c").write_text("this is no C\n")
+    with pytest.raises(BuildError, match=rf"does not build \({named}\)") as caught:
+        toy.build()
+    assert sorted(line.removeprefix(f"{toy.workspace}/") for line in caught.value.details) == lines
+    assert {"selftests", "test modules"} <= set(toy.calls())
+
+
+def test_after_a_failed_test_module_the_kernel_stands(toy):
+    toy.edits["kernel/sched.c"] = "int sched; /* edited */\n"
+    (toy.directory / "testcases/calls.c").write_text("this is no C\n")
+    with pytest.raises(BuildError):
+        toy.build()
+    toy.calls()
+    (toy.directory / "testcases/calls.c").write_text("int mended;\n")
+    assert "mended" in texts(toy.build())["testmodules/calls.ko"]
+    assert toy.calls() == ["headers_install", "selftests", "test modules"]
