@@ -17,7 +17,10 @@ _CALL = re.compile(rf"^\s*(?P<task>.+)-(?P<pid>\d+)\s+\[(?P<cpu>\d+)\].*?\s[\d.]
 _FRAME = re.compile(rf"^\s*=> {_NAME}")
 # " 1)   0.512 us    |    fput();", " 1)               |  ksys_read() {",
 # " 1)  + 12.3 us    |  } /* ksys_read ret=0x0 */"
-_GRAPH = re.compile(r"^\s*(?:(?P<cpu>\d+)\))?(?P<duration>[^|]*)\|(?P<indent>\s*)(?P<rest>.*)$")
+# with the option funcgraph-proc: " 1)    cat-123     |   0.512 us    |  fput();"
+_GRAPH = re.compile(
+    r"^\s*(?:(?P<cpu>\d+)\))?(?:\s*(?P<task>\S[^|]*-(?P<pid>\d+))\s*\|)?(?P<duration>[^|]*)\|(?P<indent>\s*)(?P<rest>.*)$"
+)
 _OPEN = re.compile(rf"^{_NAME}\(.*\) \{{")
 _LEAF = re.compile(rf"^{_NAME}\(.*\);(?P<tail>.*)$")
 _RETURN = re.compile(r"ret=\s*(?P<value>-?(?:0x)?[0-9a-fA-F]+)")
@@ -87,14 +90,16 @@ def stack_traces(text: str) -> Iterator[list[str]]:
 
 
 def graph_calls(text: str) -> list[GraphCall]:
-    """The top-level call trees in function_graph's output, each CPU's lines followed apart."""
+    """The top-level call trees in function_graph's output. Each task's lines are followed apart where the option
+    funcgraph-proc tells them, else each CPU's, which breaks the tree of a task that goes to another CPU meanwhile."""
     tops: list[GraphCall] = []
     stacks: dict[str, list[GraphCall]] = {}
     for line in text.splitlines():
         match = _GRAPH.match(line)
         if not match or line.lstrip().startswith("#"):
             continue
-        stack = stacks.setdefault(match["cpu"] or "", [])
+        is_task = match["pid"] and int(match["pid"])  # 0 is each CPU's idle task
+        stack = stacks.setdefault(match["pid"] if is_task else f"CPU {match['cpu']}", [])
         rest = match["rest"].strip()
         opened, leaf = _OPEN.match(rest), _LEAF.match(rest)
         if opened or leaf:

@@ -63,3 +63,28 @@ def test_graph_trees_keep_cpus_apart():
     assert read.calls[1].callees == ["rw_verify_area"]
     assert read.calls[1].retval == "0x10"
     assert read.retval is None
+
+
+MIGRATED = """\
+# tracer: function_graph
+#
+# CPU  TASK/PID         DURATION                  FUNCTION CALLS
+# |     |    |           |   |                     |   |   |   |
+ 0)    cat-71     |               |  calls_tail() {
+ 1)   <idle>-0    |               |  other() {
+ ------------------------------------------
+ 1)   <idle>-0    =>    cat-71
+ ------------------------------------------
+
+ 1)    cat-71     |   0.512 us    |    calls_tail_goal();
+ 1)    cat-71     |   8.512 us    |  } /* calls_tail ret=0x3 */
+ 0)   <idle>-0    |   0.100 us    |  leaf();
+ 1)   <idle>-0    |   9.512 us    |  }
+"""
+
+
+def test_a_tree_goes_on_where_its_task_goes():
+    tail, other, leaf = graph_calls(MIGRATED)
+    assert (tail.function, tail.callees, tail.retval) == ("calls_tail", ["calls_tail_goal"], "0x3")
+    assert (other.function, other.callees) == ("other", [])
+    assert leaf.function == "leaf"

@@ -35,11 +35,15 @@ class Tracefs:
         """Trace with the tracer `name` (``function``, ``function_graph``) for the length of the ``with``."""
         self.write("trace", "")
         self.write("current_tracer", name)
+        if name == "function_graph":  # a task may go to another CPU inside a call
+            self.write("trace_options", "funcgraph-proc")
         self.write("tracing_on", "1")
         try:
             yield Trace(self)
         finally:
             self.write("tracing_on", "0")
+            if name == "function_graph":
+                self.write("trace_options", "nofuncgraph-proc")
             self.write("current_tracer", "nop")
             self.write("trace", "")
             self.write("tracing_on", "1")
