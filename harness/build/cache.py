@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,6 +46,26 @@ def try_locked(path: Path) -> Iterator[bool]:
             yield False
         else:
             yield True
+
+
+@contextlib.contextmanager
+def scratch_dir(kind: str) -> Iterator[Path]:
+    """Yield a new directory below the cache root that is gone afterwards; what killed harnesses left of this `kind` is
+    removed first."""
+    parent = cache_dir(kind)
+    for left in parent.glob("*.lock"):
+        with try_locked(left) as is_free:
+            if is_free:
+                shutil.rmtree(left.with_suffix(""), ignore_errors=True)
+                left.unlink(missing_ok=True)
+    path = parent / f"{os.getpid()}-{secrets.token_hex(4)}"
+    with locked(path.with_name(f"{path.name}.lock")):
+        path.mkdir()
+        try:
+            yield path
+        finally:
+            shutil.rmtree(path, ignore_errors=True)
+            path.with_name(f"{path.name}.lock").unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from harness.errors import InfraError
 from . import command
 
 _FILES = ("arch/arm64/boot/Image", "vmlinux", "System.map", ".config")
-_PARTS = (("modules", "lib/modules"), ("selftests", "selftests"), ("testmodules", "testcases"))
+_PARTS = (("modules", "lib/modules"), ("selftests", "selftests"), ("testmodules", "testcases"), ("tools", "bin"))
 
 
 def collect(objects: Path, payload: Path, out: Path, *, log: Path) -> None:

@@ -21,7 +21,7 @@ from harness.model.kernel import Build, KernelSpec
 from harness.model.progress import Progress
 from harness.parse.kconfig import parse_dotconfig
 
-from . import klp_relocations, testmodules
+from . import guesttools, klp_relocations, testmodules
 from .cache import cache_dir, published
 from .collect import collect
 from .kbuild import Kbuild
@@ -31,7 +31,7 @@ from .stages import Stages, tool_stamps
 from .tree import only_compiled
 from .workspace import Workspace, workspace_for
 
-_RECIPE = 4  # counts changes of what a build directory holds
+_RECIPE = 5  # counts changes of what a build directory holds
 _KEEP = 12  # finished builds kept in the cache
 _SELFTESTS = ("ftrace", "livepatch")
 _KERNEL = (
@@ -80,7 +80,14 @@ def load_build(directory: Path) -> Build:
 
 def build_key(spec: KernelSpec, *, testcases: Path) -> str:
     """The hash that names a build: the kernel, the test modules, and how a build directory is made of them."""
-    return _digest({"recipe": _RECIPE, "kernel": kernel_key(spec), "modules": testmodules.fingerprint(testcases)})
+    return _digest(
+        {
+            "recipe": _RECIPE,
+            "kernel": kernel_key(spec),
+            "modules": testmodules.fingerprint(testcases),
+            "tools": guesttools.fingerprint(),
+        }
+    )
 
 
 def kernel_key(spec: KernelSpec) -> str:
@@ -138,6 +145,7 @@ class _Builder:
         release = (self.workspace.objects / "include/config/kernel.release").read_text().strip()
         self._stage("modules", lambda: self._modules(kernel, release))
         left_out = self._stage("selftests, test modules", lambda: self._tests(kernel, testcases))
+        guesttools.compile_tools(self.spec.toolchain, self.payload / "bin")
         self._stage("collect", lambda: collect(self.workspace.objects, self.payload, self.out, log=self.log))
         record = self._record(key, release, reproduce)
         record |= {"without": without, "test_modules_left_out": left_out}

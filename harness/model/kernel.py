@@ -121,6 +121,11 @@ class Build:
         return self.directory / "selftests"
 
     @property
+    def has_thaw(self) -> bool:
+        """Whether the payload has what a target needs to go on from a snapshot; an older harness put nothing there."""
+        return (self.directory / "tools/thaw").is_file()
+
+    @property
     def payload(self) -> Path:
         """ext4 image with lib/modules, selftests and test modules, attached beside the root image."""
         return self.directory / "payload.ext4"

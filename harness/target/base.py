@@ -125,10 +125,17 @@ class Target(Protocol):
 
 
 class Snapshotting(Protocol):
-    """An optional power of some targets."""
+    """An optional power of a boot method: a booted target is kept, and any number of others start in its state."""
 
-    def save(self, name: str) -> None:
-        """Keep the state of the running target under `name`."""
+    @property
+    def is_saved(self) -> bool:
+        """Whether there is something to `restore`."""
 
-    def restore(self, name: str) -> None:
-        """Go back to the state kept under `name`."""
+    def boot(self) -> Target:
+        """Boot a target that can be kept; raises what booting raises."""
+
+    def save(self, target: Target) -> None:
+        """Keep the state of `target`, which is closed. InfraError where that fails."""
+
+    def restore(self, why: str) -> Target:
+        """A target in the state that was kept, clock and random numbers right. Its log begins with `why`."""

@@ -12,8 +12,8 @@ from typing import Protocol
 
 from harness.model.board import Board, KexecBoot, QemuBoot, UbootBoot
 
-from . import checks, hardware, lock, place, qemu
-from .base import Media, Say, Target
+from . import checks, hardware, lock, place, qemu, snapshot
+from .base import Media, Say, Snapshotting, Target
 from .checks import Check
 
 
@@ -30,6 +30,12 @@ class Boot(Protocol):
     def __call__(self, board: Board, media: Media, *, logs: Path, say: Say) -> Target: ...
 
 
+class Keep(Protocol):
+    """The snapshot of `board` with `media` that is in `directory`, or shall be; logs go to `logs`."""
+
+    def __call__(self, board: Board, media: Media, directory: Path, *, logs: Path) -> Snapshotting: ...
+
+
 class Tell(Protocol):
     def __call__(self, board: Board) -> str: ...
 
@@ -40,7 +46,7 @@ class Method:
     `announce`: how it is going to be booted. `properties`: what a run's record says of it. `check`: raises InfraError
     where the machine can't be reached from here, within a few seconds. `machine`: what tells it from every other one
     that processes of this host may use, for its lock; empty where nobody else can have it. `checks`: what can be seen
-    without booting, each within a few seconds."""
+    without booting, each within a few seconds. `snapshots`: where a booted target can be kept."""
 
     boot: Boot
     root: RootForm
@@ -51,6 +57,7 @@ class Method:
     check: Callable[[Board], None]
     machine: Tell = lock.console_of
     checks: Callable[[Board], list[Check]] = checks.common
+    snapshots: Keep | None = None
 
 
 _BOARD = Method(
@@ -74,6 +81,7 @@ _METHODS: dict[type, Method] = {
         check=lambda _board: None,  # build/host.py looks for QEMU
         machine=lambda _board: "",  # each one starts its own
         checks=lambda _board: [],
+        snapshots=snapshot.Snapshots,
     ),
     UbootBoot: _BOARD,
     KexecBoot: _BOARD,

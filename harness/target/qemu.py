@@ -11,8 +11,10 @@ import socket
 import subprocess
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from harness.errors import BootError, InfraError, KernelError
 from harness.model.board import Board, QemuBoot
@@ -63,7 +65,25 @@ def qemu_boot(board: Board) -> QemuBoot:
     return board.boot
 
 
-def command_line(board: Board, media: Media, *, fds: dict[str, int], accel: str) -> list[str]:
+@dataclass(frozen=True, kw_only=True)
+class Storage:
+    """What a machine's memory and disks are. `machine`, `memory`: more for -M, more arguments; `drives`: serial number
+    and -drive options of each disk; `inherited`: files that QEMU gets open."""
+
+    machine: str = ""
+    memory: tuple[str, ...] = ()
+    drives: tuple[tuple[str, str], ...]
+    inherited: tuple[int, ...] = ()
+
+
+def own_storage(media: Media) -> Storage:
+    """Memory of its own, and disks whose changes are forgotten with the machine."""
+    disks = (("root", media.root), ("payload", media.payload))
+    drives = tuple((serial, f"format=raw,snapshot=on,file={escaped(disk)}") for serial, disk in disks if disk)
+    return Storage(drives=drives)
+
+
+def command_line(board: Board, media: Media, storage: Storage, *, fds: dict[str, int], accel: str) -> list[str]:
     """QEMU's arguments; `fds` maps the channels to inherited sockets."""
     boot = qemu_boot(board)
     append = f"console=ttyAMA0 root=/dev/vda rw init=/harness/harness-init {board.cmdline}".strip()
@@ -72,10 +92,12 @@ def command_line(board: Board, media: Media, *, fds: dict[str, int], accel: str)
         # translate every program and library anew at every start (docs/guest-speed.md)
         append += " norandmaps"
     args = [
-        # setpriv: the kernel kills QEMU when we die, however we die
-        *("setpriv", "--pdeathsig", "KILL", "--", QEMU, "-nodefaults", "-no-user-config", "-display", "none"),
-        *("-M", boot.machine, "-cpu", "host" if accel == "kvm" else boot.cpu, "-accel", _accel_argument(accel)),
-        *("-smp", str(boot.cpus), "-m", str(boot.memory_mib), "-no-reboot"),
+        # the kernel kills QEMU when we die, however we die; where we died before it knew, QEMU does not start
+        *("setpriv", "--pdeathsig", "KILL", "--", "sh", "-c", '[ "$PPID" = "$0" ] && exec "$@"', str(os.getpid())),
+        *(QEMU, "-nodefaults", "-no-user-config", "-display", "none"),
+        *("-M", boot.machine + storage.machine, "-accel", _accel_argument(accel)),
+        *("-cpu", "host" if accel == "kvm" else boot.cpu),
+        *("-smp", str(boot.cpus), "-m", str(boot.memory_mib), "-no-reboot", *storage.memory),
         *("-kernel", str(media.image), "-append", append),
     ]
     for channel, fd in fds.items():
@@ -84,10 +106,9 @@ def command_line(board: Board, media: Media, *, fds: dict[str, int], accel: str)
     args += ["-device", "virtio-serial-pci,max_ports=8", "-device", "virtconsole,chardev=tty"]
     for channel in ("cmd", "aux"):
         args += ["-device", f"virtserialport,chardev={channel},name=harness.{channel}"]
-    for serial, disk in (("root", media.root), ("payload", media.payload)):
-        if disk:
-            args += ["-drive", f"if=none,id={serial},format=raw,snapshot=on,file={_escaped(disk)}"]
-            args += ["-device", f"virtio-blk-pci,drive={serial},serial={serial}"]
+    for serial, drive in storage.drives:
+        args += ["-drive", f"if=none,id={serial},{drive}"]
+        args += ["-device", f"virtio-blk-pci,drive={serial},serial={serial}"]
     args += ["-netdev", "user,id=net,restrict=on", "-device", "virtio-net-pci,netdev=net,romfile="]
     return [*args, *boot.extra_args]
 
@@ -96,7 +117,8 @@ def _accel_argument(accel: str) -> str:
     return "tcg,thread=multi" if accel == "tcg" else accel
 
 
-def _escaped(path: Path) -> str:
+def escaped(path: Path) -> str:
+    """`path` as it stands in an option's list."""
     return str(path).replace(",", ",,")
 
 
@@ -130,8 +152,17 @@ class QemuTarget:
     @property
     def went_down(self) -> bool:
         with contextlib.suppress(subprocess.TimeoutExpired):
-            return self.process.wait(timeout=2.0) == 0  # -no-reboot: a reset or power-off ends QEMU with 0
+            # -no-reboot: a reset or power-off ends QEMU with 0; so does a signal that asks it to end
+            return self.process.wait(timeout=2.0) == 0 and not self._was_told_to_end
         return False
+
+    @property
+    def _was_told_to_end(self) -> bool:
+        """Whether QEMU ended because somebody on the host wanted that; it is gone."""
+        if not self._qmp:
+            return False
+        self._qmp.wait_closed(2.0)
+        return any('"SHUTDOWN"' in line and '"guest": false' in line for line in self._qmp.tail(20))
 
     def is_alive(self, *, timeout: float) -> bool:
         if self.process.poll() is not None:
@@ -149,7 +180,7 @@ class QemuTarget:
 
     def diagnose(self) -> None:
         for key in "lw":  # backtraces of the CPUs, then the blocked tasks
-            self._monitor("chardev-send-break", id="kernel")
+            self.monitor("chardev-send-break", id="kernel")
             self.console.send(key.encode())
             self.console.expect(r"sysrq: [^\n]*\n", timeout=2.0)
 
@@ -167,10 +198,14 @@ class QemuTarget:
             if console:
                 console.close()
 
-    def _monitor(self, command: str, **arguments: object) -> None:
-        if self._qmp:
-            self._qmp.send(json.dumps({"execute": command, "arguments": arguments}).encode() + b"\n")
-            self._qmp.expect(r'"(return|error)":', timeout=5.0)
+    def monitor(self, command: str, *, timeout: float = 5.0, **arguments: object) -> dict[str, Any]:
+        """Tell QEMU's monitor (QMP) `command` and return what it answers: its ``return``, or ``{"error": …}``."""
+        assert self._qmp
+        self._qmp.send(json.dumps({"execute": command, "arguments": arguments}).encode() + b"\n")
+        found = self._qmp.expect(r'(\{"(?:return|error)": .*\})\r?\n', timeout=timeout)
+        silence = "it has ended" if self._qmp.closed else f"no answer within {timeout:.0f} s"
+        answer = json.loads(found[1]) if found else {"error": {"desc": silence}}
+        return answer if "error" in answer else dict(answer["return"])
 
 
 def boot_qemu(board: Board, media: Media, *, logs: Path, say: Say = silent) -> QemuTarget:
@@ -178,10 +213,13 @@ def boot_qemu(board: Board, media: Media, *, logs: Path, say: Say = silent) -> Q
 
     Raises InfraError where QEMU itself fails, BootError where the kernel panics, hangs or never answers.
     Call it from the main thread: the kernel ends QEMU when the thread that started it ends."""
-    assert threading.current_thread() is threading.main_thread()
-    accel, _ = pick_accel(qemu_boot(board).accel)
+    return boot_with(own_storage(media), board, media, logs=logs)
+
+
+def boot_with(storage: Storage, board: Board, media: Media, *, logs: Path) -> QemuTarget:
+    """`boot_qemu` on this `storage`."""
     started = time.monotonic()
-    target = _start(board, media, accel=accel, logs=logs)
+    target = start(board, media, storage, logs=logs)
     try:
         _wait_until_up(target, board, logs=logs)
     except BaseException:
@@ -191,17 +229,25 @@ def boot_qemu(board: Board, media: Media, *, logs: Path, say: Say = silent) -> Q
     return target
 
 
-def _start(board: Board, media: Media, *, accel: str, logs: Path) -> QemuTarget:
+def start(board: Board, media: Media, storage: Storage, *, logs: Path, more: Sequence[str] = ()) -> QemuTarget:
+    """Start QEMU with `more` arguments; nothing is awaited but its monitor."""
+    assert threading.current_thread() is threading.main_thread()
     if not shutil.which(QEMU):
         raise InfraError(f"{QEMU}: not found on PATH; install qemu-system-arm (`harness doctor` tells all)")
     pairs = {channel: socket.socketpair() for channel in _CHANNELS}
     fds = {channel: theirs.fileno() for channel, (_, theirs) in pairs.items()}
-    args = command_line(board, media, fds=fds, accel=accel)
+    accel, _ = pick_accel(qemu_boot(board).accel)
+    args = [*command_line(board, media, storage, fds=fds, accel=accel), *more]
     with (logs / "qemu.log").open("ab") as log:
         log.write(f"$ {' '.join(args)}\n".encode())
         log.flush()
         process = subprocess.Popen(
-            args, stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=tuple(fds.values()), start_new_session=True
+            args,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            pass_fds=(*fds.values(), *storage.inherited),
+            start_new_session=True,
         )
     for _, theirs in pairs.values():
         theirs.close()
@@ -216,7 +262,7 @@ def _start(board: Board, media: Media, *, accel: str, logs: Path) -> QemuTarget:
         },
         _qmp=Console(SocketTransport(ours["qmp"]), log=None, name="qmp"),
     )
-    target._monitor("qmp_capabilities")
+    target.monitor("qmp_capabilities")
     return target
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.build.cache import cache_root, published, try_locked
+from harness.build.cache import cache_root, published, scratch_dir, try_locked
 from harness.build.workspace import workspace_for
 from harness.model.kernel import Source, SourceKind, SourceSpec
 
@@ -66,3 +66,39 @@ def test_versions_of_one_series_share_a_workspace_origins_do_not(monkeypatch, tm
     assert place(_source("7.3.4-1")) != place(_source("6.1.192-2"))
     one, other = (_source(kind=SourceKind.DIRECTORY, location=f"/src/{name}/linux") for name in "ab")
     assert place(one) != place(other)
+
+
+@pytest.fixture
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path / "arm64-ftrace-harness/snapshots"
+
+
+def test_a_scratch_directory_is_there_for_its_block_only(own_cache):
+    with scratch_dir("snapshots") as path:
+        (path / "ram").write_text("x")
+        assert path.parent == own_cache
+    assert list(own_cache.iterdir()) == []
+
+
+def test_what_a_killed_harness_left_is_removed_and_what_a_living_one_has_is_not(own_cache):
+    left = own_cache / "4711-00c0ffee"
+    left.mkdir(parents=True)
+    (left / "ram").write_text("x")
+    left.with_name(f"{left.name}.lock").touch()  # a dead process holds no lock
+    with scratch_dir("snapshots") as first:
+        assert not left.exists()
+        assert not left.with_name(f"{left.name}.lock").exists()
+        (first / "ram").write_text("x")
+        with scratch_dir("snapshots") as second:
+            assert (first / "ram").read_text() == "x"
+            assert second != first
+        assert first.is_dir()
+
+
+def test_other_kinds_of_scratch_are_left_alone(own_cache):
+    other = own_cache.with_name("others")
+    (other / "1-2").mkdir(parents=True)
+    (other / "1-2.lock").touch()
+    with scratch_dir("snapshots"):
+        assert (other / "1-2").is_dir()

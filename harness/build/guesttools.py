@@ -1,0 +1,41 @@
+"""Our own programs for the target, small enough to need no C library there or here."""
+
+from __future__ import annotations
+
+import hashlib
+from importlib import resources
+from pathlib import Path
+
+from harness.errors import InfraError
+from harness.model.kernel import Toolchain
+
+from . import command
+
+_TOOLS = ("thaw",)
+_FLAGS = ("-O1", "-static", "-nostdlib", "-ffreestanding", "-fno-stack-protector")
+_LIMIT = 60.0
+
+
+def compile_tools(toolchain: Toolchain, directory: Path) -> None:
+    """Compile every tool into `directory`, which is made."""
+    directory.mkdir(parents=True, exist_ok=True)
+    clang = ("--target=aarch64-linux-gnu", "-fuse-ld=lld") if toolchain.name.startswith("clang") else ()
+    for name in _TOOLS:
+        with resources.as_file(_source(name)) as source:
+            words = [toolchain.command, *clang, *_FLAGS, "-o", str(directory / name), str(source)]
+            done = command.run(words, timeout=_LIMIT)
+        if done.status:
+            told = f"{name}.c: {toolchain.command} ended with exit code {done.status}"
+            raise InfraError(told, details=done.last_lines())
+
+
+def fingerprint() -> str:
+    """A hash of every tool's source, and of how it is compiled."""
+    digest = hashlib.sha256(repr(_FLAGS).encode())
+    for name in _TOOLS:
+        digest.update(_source(name).read_bytes())
+    return digest.hexdigest()
+
+
+def _source(name: str) -> resources.abc.Traversable:
+    return resources.files("harness.build") / "overlay" / f"{name}.c"

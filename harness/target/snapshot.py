@@ -1,0 +1,174 @@
+"""Snapshots of QEMU machines: a booted one is kept in a directory, and any number of others start from there.
+
+Memory is a file that the first machine writes and later ones map privately, so starting one reads no memory and many
+share what they do not change (QEMU calls leaving it out of the state ``x-ignore-shared``; where it can't, the state has
+it). Disks are overlays of the first one, and overlays of those."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shlex
+import shutil
+import subprocess
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from harness.errors import InfraError
+from harness.model.board import Board
+
+from .base import CommandTimeout, Media, Target, TargetLost
+from .qemu import QEMU, QemuTarget, Storage, boot_with, escaped, qemu_boot, start
+
+THAW = "/payload/bin/thaw"  # sets the clock, reseeds the random number generator: build/overlay/thaw.c
+_SAVE_LIMIT = 120.0
+_POLL = 0.005  # what is waited for has no event that 7.0 tells without being asked to
+_RECORD = "snapshot.json"
+_MAPPED = [{"capability": "x-ignore-shared", "state": True}]
+
+
+class Snapshots:
+    """One snapshot in `directory`: `boot`, then `save`, then `restore` as often as wanted, by any process."""
+
+    def __init__(self, board: Board, media: Media, directory: Path, *, logs: Path) -> None:
+        self._board = board
+        self._media = media
+        self._directory = directory
+        self._logs = logs
+
+    @property
+    def is_saved(self) -> bool:
+        """Whether there is a complete snapshot."""
+        return (self._directory / _RECORD).is_file()
+
+    def boot(self) -> QemuTarget:
+        """Boot a machine that `save` can keep; raises what booting raises."""
+        for serial, disk in self._disks():
+            _make_overlay(self._directory / f"{serial}.qcow2", disk)
+        return boot_with(self._storage(shared=True), self._board, self._media, logs=self._logs)
+
+    def save(self, target: Target) -> None:
+        """Keep the state of `target`, which `boot` made and which nobody uses now; it is closed. InfraError where QEMU
+        can't keep it."""
+        assert isinstance(target, QemuTarget)
+        try:
+            mapped = "error" not in target.monitor("migrate-set-capabilities", capabilities=_MAPPED)
+            _told(target.monitor("stop"))
+            partial = self._directory / "state.partial"
+            partial.touch()
+            written, state = shlex.quote(str(partial)), shlex.quote(str(self._directory / "state"))
+            _told(target.monitor("migrate", uri=f"exec:cat > {written} && mv {written} {state} || rm -f {written}"))
+            deadline = time.monotonic() + _SAVE_LIMIT
+            while (answer := _told(target.monitor("query-migrate"))).get("status") != "completed":
+                if answer.get("status") in ("failed", "cancelled") or time.monotonic() > deadline:
+                    raise InfraError(f"snapshot: QEMU can't save the machine: {answer.get('error-desc', answer)}")
+                time.sleep(_POLL)
+            while partial.exists():  # what QEMU has sent may still be on its way to the disk
+                if time.monotonic() > deadline:
+                    raise InfraError(f"snapshot: {partial}: not written within {_SAVE_LIMIT:.0f} s")
+                time.sleep(_POLL)
+            if not (self._directory / "state").exists():
+                raise InfraError(
+                    f"snapshot: {self._directory}: the machine's state could not be written; qemu.log tells"
+                )
+        except OSError as error:
+            raise InfraError(f"snapshot: {error.filename}: {error.strerror}") from None
+        finally:
+            target.close()
+        record = {"mapped": mapped, "made_with": self._made_with()}
+        try:
+            (self._directory / _RECORD).write_text(json.dumps(record, indent=2) + "\n")
+        except OSError as error:
+            raise InfraError(f"snapshot: {error.filename}: {error.strerror}") from None
+
+    def restore(self, why: str) -> QemuTarget:
+        """A machine in the state that was kept, its clock and its random numbers right; its console's log begins with
+        `why`. InfraError where that can't be, or was made with anything else than what is there now."""
+        record = json.loads((self._directory / _RECORD).read_text())
+        for what, now in self._made_with().items():
+            if record["made_with"].get(what) != now:
+                raise InfraError(f"snapshot: it was made with another {what}, which has changed since; start again")
+        started = time.monotonic()
+        with (self._logs / "console.log").open("a") as log:
+            log.write(f"--- {why}\n")
+        with (self._directory / "state").open("rb") as state:
+            storage = self._storage(shared=False, inherited=(state.fileno(),))
+            target = start(self._board, self._media, storage, logs=self._logs, more=("-incoming", "defer"))
+        try:
+            self._resume(target, state=storage.inherited[0], mapped=record["mapped"])
+        except (TargetLost, CommandTimeout) as error:
+            target.close()
+            raise InfraError(f"snapshot: the restored machine does not answer: {error.message}") from None
+        except BaseException:
+            target.close()
+            raise
+        target.boot_seconds = time.monotonic() - started
+        return target
+
+    def _resume(self, target: QemuTarget, *, state: int, mapped: bool) -> None:
+        if mapped:
+            _told(target.monitor("migrate-set-capabilities", capabilities=_MAPPED))
+        _told(target.monitor("migrate-incoming", uri=f"fd:{state}"))
+        # `cont` before the state is read would be lost: the state says that the machine was stopped
+        deadline = time.monotonic() + self._board.limits.boot
+        while (status := _told(target.monitor("query-status")))["status"] == "inmigrate":
+            if time.monotonic() > deadline:
+                raise InfraError(
+                    f"snapshot: QEMU does not read the state within {self._board.limits.boot:.0f} s: {status}"
+                )
+            time.sleep(_POLL)
+        _told(target.monitor("cont"))
+        now, seed = f"{time.time():.6f}", secrets.token_hex(32)
+        done = target.run(f"{THAW} {now} {seed}", timeout=self._board.limits.boot)
+        if not done.ok:
+            raise InfraError(f"snapshot: {THAW} ended with exit code {done.returncode}: {done.output.strip()}")
+
+    def _disks(self) -> list[tuple[str, Path]]:
+        disks = (("root", self._media.root), ("payload", self._media.payload))
+        return [(serial, disk) for serial, disk in disks if disk]
+
+    def _storage(self, *, shared: bool, inherited: tuple[int, ...] = ()) -> Storage:
+        memory = (
+            f"memory-backend-file,id=ram,size={qemu_boot(self._board).memory_mib}M,"
+            f"mem-path={escaped(self._directory / 'ram')},share={'on' if shared else 'off'}"
+        )
+        forgetting = "" if shared else ",snapshot=on"
+        drives = tuple(
+            (serial, f"format=qcow2,file={escaped(self._directory / f'{serial}.qcow2')}{forgetting}")
+            for serial, _ in self._disks()
+        )
+        return Storage(machine=",memory-backend=ram", memory=("-object", memory), drives=drives, inherited=inherited)
+
+    def _made_with(self) -> dict[str, Any]:
+        """What a snapshot is only good with, as far as it can be told without reading it."""
+        files = {"QEMU": Path(shutil.which(QEMU) or QEMU), "kernel": self._media.image}
+        files |= {f"{serial} disk": disk for serial, disk in self._disks()}
+        told: dict[str, Any] = {name: _stamp(path) for name, path in files.items()}
+        return told | {"board entry": [json.loads(json.dumps(asdict(qemu_boot(self._board)))), self._board.cmdline]}
+
+
+def _stamp(path: Path) -> list[object]:
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise InfraError(f"snapshot: {path}: {error.strerror}") from None
+    return [str(path), found.st_ino, found.st_size, found.st_mtime_ns]
+
+
+def _make_overlay(path: Path, disk: Path) -> None:
+    words = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", str(disk.absolute()), str(path)]
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=60.0, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise InfraError(f"snapshot: qemu-img: {error}") from None
+    if done.returncode:
+        raise InfraError(f"snapshot: qemu-img ended with exit code {done.returncode}: {done.stderr.strip()}")
+
+
+def _told(answer: dict[str, Any]) -> dict[str, Any]:
+    """What the monitor answered; InfraError where it refused."""
+    if "error" in answer:
+        raise InfraError(f"snapshot: QEMU does not do it: {answer['error'].get('desc')}")
+    return answer

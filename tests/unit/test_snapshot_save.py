@@ -1,0 +1,119 @@
+"""Saving a QEMU machine, with a monitor that is scripted: what is kept is whole, or it is not kept."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.errors import InfraError
+from harness.model.board import Board, QemuBoot
+from harness.target import snapshot
+from harness.target.base import Media
+from harness.target.console import Console
+from harness.target.qemu import QemuTarget
+from harness.target.snapshot import Snapshots
+from harness.target.transport import SocketTransport
+
+STATE = b"state " * 1000
+
+
+class Machine(QemuTarget):
+    """Migrates through a shell that reads all that was sent only after QEMU has said it is done."""
+
+    def migrate(self, uri: str) -> None:
+        command = uri.removeprefix("exec:")
+        self.shell = subprocess.Popen(["sh", "-c", f"read go; {command}"], stdin=subprocess.PIPE)
+
+    def monitor(self, command: str, *, timeout: float = 5.0, **arguments: Any) -> dict[str, Any]:
+        if command == "migrate":
+            self.migrate(arguments["uri"])
+        if command == "query-migrate":
+            threading.Timer(0.05, self.shell.communicate, args=(b"go\n" + STATE,)).start()
+            return {"status": "completed"}
+        return {}
+
+
+@pytest.fixture
+def machine() -> Iterator[Machine]:
+    ours, theirs = socket.socketpair()
+    process = subprocess.Popen(["sleep", "60"])
+    console = Console(SocketTransport(ours), log=None, name="fake")
+    target = Machine(process=process, console=console, tty=console)
+    yield target
+    target.close()
+    theirs.close()
+
+
+@pytest.fixture
+def snapshots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Snapshots:
+    for name in ("Image", "root"):
+        (tmp_path / name).touch()
+    monkeypatch.setattr(snapshot, "QEMU", "true")
+    media = Media(image=tmp_path / "Image", root=tmp_path / "root")
+    directory = tmp_path / "a 'directory', odd"
+    directory.mkdir()
+    return Snapshots(Board(name="b", boot=QemuBoot()), media, directory, logs=tmp_path)
+
+
+def test_a_snapshot_is_there_when_its_state_is_on_the_disk(machine: Machine, snapshots: Snapshots) -> None:
+    snapshots.save(machine)
+    assert (snapshots._directory / "state").read_bytes() == STATE
+    assert snapshots.is_saved
+    assert machine.process.poll() is not None
+
+
+def test_a_state_that_could_not_be_written_is_no_snapshot(
+    machine: Machine, snapshots: Snapshots, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(uri: str) -> None:
+        Machine.migrate(machine, uri.replace("cat >", "false >"))
+
+    monkeypatch.setattr(machine, "migrate", full)
+    with pytest.raises(InfraError, match="state could not be written"):
+        snapshots.save(machine)
+    assert not snapshots.is_saved
+    assert machine.process.poll() is not None
+
+
+def test_a_record_that_can_not_be_written_is_no_bug(
+    machine: Machine, snapshots: Snapshots, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (snapshots._directory / "snapshot.json").mkdir()
+    with pytest.raises(InfraError, match=r"snapshot\.json: Is a directory"):
+        snapshots.save(machine)
+    assert not snapshots.is_saved
+
+
+def test_a_snapshot_is_refused_with_another_kernel(machine: Machine, snapshots: Snapshots) -> None:
+    snapshots.save(machine)
+    snapshots._media.image.write_text("another")
+    with pytest.raises(InfraError, match="made with another kernel"):
+        snapshots.restore("a test")
+
+
+@pytest.mark.parametrize(
+    ("event", "went_down"),
+    [
+        ({"event": "SHUTDOWN", "data": {"guest": True, "reason": "guest-reset"}}, True),
+        ({"event": "SHUTDOWN", "data": {"guest": False, "reason": "host-signal"}}, False),
+        ({"event": "STOP"}, True),
+    ],
+)
+def test_a_machine_that_the_host_told_to_end_did_not_go_down_by_itself(event: dict[str, Any], went_down: bool) -> None:
+    """QEMU ends with 0 for both: a signal that asks it to end, and a power-off of the guest's."""
+    ours, theirs = socket.socketpair()
+    console = Console(SocketTransport(ours), log=None, name="qmp")
+    process = subprocess.Popen(["true"])
+    process.wait()
+    target = QemuTarget(process=process, console=console, tty=console, _qmp=console)
+    theirs.sendall(json.dumps(event).encode() + b"\r\n")
+    theirs.close()
+    assert target.went_down is went_down
+    target.close()
