@@ -107,4 +107,5 @@ def going_command(plain: Sequence[str], again: Sequence[str]) -> str:
     """The shell command that gives the waiting copy the .tc files (absolute paths): `plain`, then those `again` in an
     instance. It prints what ftracetest prints and ends with it."""
     lines = " ".join(shlex.quote(" ".join(files)) for files in (plain, again))
-    return rf"printf '%s\n' {lines} > {_FILES}; cat {_OUTPUT}"
+    # its output is opened first: a copy that has ended before anybody reads takes what it said with it
+    return rf"exec 8< {_OUTPUT}; printf '%s\n' {lines} > {_FILES}; cat <&8"

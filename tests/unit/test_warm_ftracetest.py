@@ -151,6 +151,18 @@ def test_same_files_in_the_same_order_with_the_same_verdicts(place):
     assert lines[-1] == "ftracetest ended with 0"
 
 
+def test_nothing_is_lost_where_it_ends_before_anybody_reads(place, monkeypatch):
+    _warm(place)
+    slow = place / "bin/cat"
+    slow.parent.mkdir()
+    # only the reader is slow: it waits until the copy has ended
+    slow.write_text(f"#!/bin/sh\nwhile pgrep -f {place}/ftracetest-warm; do :; done > /dev/null\nexec /bin/cat\n")
+    slow.chmod(0o755)
+    monkeypatch.setenv("PATH", str(slow.parent), prepend=":")
+    lines = _went(place, ["bad.tc"], [])
+    assert _marks(lines) == ([("bad.tc", False)], ["FAIL"])
+
+
 def test_first_test_is_not_reset_again_but_the_next_ones_are(place):
     _warm(place)
     lines = [line for line in _went(place, ["good.tc", "bad.tc"], ["good.tc"]) if line.startswith(("reset", "execute"))]
