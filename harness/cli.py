@@ -33,7 +33,8 @@ from harness.boards import (
 from harness.build.command import SYSTEM_PATH
 from harness.errors import CrashError, HarnessError, InfraError, UserError
 from harness.model.board import Board
-from harness.options import board_names, board_options, build_options, wait_option
+from harness.options import board_names, board_options, build_options, run_build_options, wait_option
+from harness.options import workers as workers_type
 from harness.report.text import clean
 from harness.target.base import Target
 from harness.target.boot import boot_method
@@ -198,7 +199,7 @@ def _one_command(target: Target, line: str, board: Board) -> int:
 
 
 @cli.command(epilog="Example: harness run --suite selftests/ftrace -k fgraph --patches ./series.mbox")
-@build_options
+@run_build_options
 @board_options
 @wait_option
 @click.option("--suite", "suites", multiple=True, help=f"One of {', '.join(_SUITES)} or a directory below testcases/.")
@@ -214,6 +215,20 @@ def _one_command(target: Target, line: str, board: Board) -> int:
     help="For how long each test in testcases/hammer hammers.",
 )
 @click.option(
+    "-j",
+    "--workers",
+    default="1",
+    show_default=True,
+    metavar="N|auto",
+    type=workers_type,
+    help="Machines side by side.",
+)
+@click.option(
+    "--isolation",
+    type=click.Choice(["test", "file", "crash"]),
+    help="How often a test gets a kernel that none has used; default: test where the board has snapshots, else crash.",
+)
+@click.option(
     "--out", "out_dir", type=click.Path(path_type=Path), metavar="DIR", help="The run's files; default out/<run>."
 )
 def run(
@@ -226,15 +241,24 @@ def run(
     maxfail: int,
     timeout_factor: float,
     hammer_seconds: float,
+    workers: int | None,
+    isolation: str | None,
     out_dir: Path | None,
     **given: Any,
 ) -> int:
     """Build if needed, boot, run the tests, write junit.xml, results.json and report.html."""
+    required = f"--isolation {isolation}" if isolation in ("test", "file") else "-j" if (workers or 1) > 1 else ""
+    if required:
+        from harness.request import need_snapshots
+
+        need_snapshots(board_named(board_name, boards_file), required)
     board = board_named(board_name, boards_file) if list_only else reachable_board(board_name, boards_file, wait=wait)
     from harness.display import Display
     from harness.report.summary import summary_lines
-    from harness.request import BuildOptions, booter, build_for, new_directory, point_latest
+    from harness.request import BuildOptions, booter, build_for, keeping, new_directory, point_latest
     from harness.run import session
+    from harness.run.units import Isolation
+    from harness.run.workers import how_many
 
     selection = session.Selection(
         suites=session.choose_suites(suites),
@@ -242,23 +266,28 @@ def run(
         maxfail=maxfail,
         timeout_factor=timeout_factor,
         hammer_seconds=hammer_seconds,
+        isolation=Isolation(isolation) if isolation else None,
+        workers=how_many(workers, board),
     )
     with Display() as display:
         made = build_for(BuildOptions(**given), board, display)
         if list_only:
             click.echo("\n".join(session.list_tests(made, selection, board=board)))
             return 0
-        with had(board, wait=wait, say=display.say) as ready:
+        with had(board, wait=wait, say=display.say) as ready, keeping(ready, made, display, required=required) as kept:
             run_dir = new_directory(out_dir, "")
             if out_dir is None:
                 point_latest(run_dir)
             method = boot_method(board)
             display.say(f"{board.name}: {method.announce(board)}; the run's files: {run_dir}")
+            if workers and selection.workers < workers:
+                display.say(f"-j: {selection.workers} machines, not {workers}: this host has no free memory for more")
             results, code = session.run(
                 made,
                 selection,
                 board=ready,
                 boot=booter(ready, made, run_dir, display),
+                keeping=kept,
                 run_dir=run_dir,
                 properties={**method.properties(board), "command": command_line()},
                 display=display,

@@ -26,6 +26,15 @@ def board_names(_context: click.Context, _parameter: click.Parameter, incomplete
 
 def build_options(function: Function) -> Function:
     """The options that say which kernel is meant."""
+    return _build_options(function, "-j", "--jobs")
+
+
+def run_build_options(function: Function) -> Function:
+    """The same for `harness run`, where -j says how many machines run."""
+    return _build_options(function, "--jobs")
+
+
+def _build_options(function: Function, *jobs: str) -> Function:
     path = partial(click.Path, path_type=Path)
     options = [
         click.option("--build", "build_dir", type=path(), metavar="DIR", help="Use this finished build."),
@@ -50,7 +59,7 @@ def build_options(function: Function) -> Function:
         click.option(
             "--allow-plain-ftrace", is_flag=True, help="Accept a compiler without -fpatchable-function-entry."
         ),
-        click.option("-j", "--jobs", type=click.IntRange(1), help="make -j; default: one a CPU."),
+        click.option(*jobs, type=click.IntRange(1), help="make -j; default: one a CPU."),
     ]
     for option in reversed(options):
         function = option(function)
@@ -69,6 +78,15 @@ def board_options(function: Function) -> Function:
     )
     file = click.option("--boards", "boards_file", type=click.Path(path_type=Path), help="Instead of boards.yaml.")
     return name(file(function))
+
+
+def workers(text: str) -> int | None:
+    """What -j says: a number of machines, or ``auto``, which is None."""
+    if text == "auto":
+        return None
+    if text.isdecimal() and int(text) > 0:
+        return int(text)
+    raise click.BadParameter(f"expected a number above 0 or auto, found {text!r}")
 
 
 def wait_option(function: Function) -> Function:

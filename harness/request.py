@@ -4,14 +4,17 @@ What a build that is found ready does not need is imported where it is used: tha
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.build import host
+from harness.build.cache import scratch_dir
 from harness.build.load_patches import load_patches
 from harness.build.make import build as make_build
 from harness.build.make import load_build
@@ -25,6 +28,9 @@ from harness.model.board import Board
 from harness.model.kernel import DEFAULT_SOURCE, Build, KernelSpec
 from harness.target.base import Media, Target
 from harness.target.boot import RootForm, boot_method
+
+if TYPE_CHECKING:
+    from harness.run.session import Keeping
 
 _FRAGMENTS = ("base", "ftrace", "livepatch", "testing", "debug")
 
@@ -100,13 +106,44 @@ def _reproduce(options: BuildOptions, kernel: KernelSpec) -> str:
 def booter(board: Board, made: Build, logs: Path, display: Display) -> Callable[[], tuple[Target, float]]:
     """A function that boots `board` with `made`, as often as it is needed."""
     method = boot_method(board)
-    media = _MEDIA[method.root](made, display)
+    media = media_for(board, made, display)
 
     def boot_once() -> tuple[Target, float]:
         target = method.boot(board, media, logs=logs, say=display.say)
         return target, target.boot_seconds
 
     return boot_once
+
+
+def media_for(board: Board, made: Build, display: Display) -> Media:
+    """What `board` boots."""
+    return _MEDIA[boot_method(board).root](made, display)
+
+
+def need_snapshots(board: Board, option: str) -> None:
+    """UserError where `board` can't do what `option` asks for, because it has no snapshots."""
+    if boot_method(board).snapshots is None:
+        raise UserError(
+            f"{option}: expected a board that has snapshots (method qemu), found {board.name}; leave it out"
+        )
+
+
+@contextlib.contextmanager
+def keeping(board: Board, made: Build, display: Display, *, required: str = "") -> Iterator[Keeping | None]:
+    """Where this run may keep targets, until its end; None where `board` or `made` have no snapshots. `required`: the
+    option that can't do without them, which then is a UserError."""
+    from harness.run.session import Keeping
+
+    if required:
+        need_snapshots(board, required)
+    if boot_method(board).snapshots is None or not made.has_thaw:
+        if required:
+            why_not = "was made by an older harness, which had no snapshots; build it again"
+            raise UserError(f"{required}: {made.directory} {why_not}")
+        yield None
+        return
+    with scratch_dir("snapshots") as directory:
+        yield Keeping(media=media_for(board, made, display), directory=directory)
 
 
 def _disks(made: Build, display: Display) -> Media:

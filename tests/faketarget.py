@@ -63,6 +63,7 @@ class FakeTarget:
         ours, self._kernel = socket.socketpair()
         self.console = Console(SocketTransport(ours), log=None, name="fake")
         self.last_word = time.monotonic()
+        self.boot_seconds = 1.0
         self.went_down = went_down
         self.line_lost = ""  # why nobody can tell whether it lives
         self.commands: list[str] = []

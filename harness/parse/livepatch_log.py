@@ -24,15 +24,17 @@ def names_in(script: str) -> list[str]:
     return names
 
 
-def resumed(script: str, first: int) -> str | None:
+def resumed(script: str, first: int, *, alone: bool = False) -> str | None:
     """The script without its TESTs before number `first` (from 0): the preamble, the variables that the left-out
-    ones set, and the rest. None where its TESTs are not plain sections (a start_test inside an ``if``)."""
+    ones set, and the rest; with `alone`, none of the TESTs behind it either. None where its TESTs are not plain
+    sections (a start_test inside an ``if``)."""
     starts = list(_START.finditer(script))
     if any(match["indent"] for match in starts) or not 0 <= first < len(starts):
         return None
     skipped = script[starts[0].start() : starts[first].start()]
     kept = [line for line in skipped.splitlines() if _ASSIGNMENT.match(line)]
-    return script[: starts[0].start()] + "\n".join([*kept, ""]) + script[starts[first].start() :]
+    end = starts[first + 1].start() if alone and first + 1 < len(starts) else len(script)
+    return script[: starts[0].start()] + "\n".join([*kept, ""]) + script[starts[first].start() : end]
 
 
 @dataclass(frozen=True)

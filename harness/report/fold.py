@@ -52,7 +52,7 @@ class _Fold:
             case EventKind.FINISHED if event.test is not None:
                 self.seen.setdefault(event.test)
                 self.running.discard(event.test)
-                self.results[event.test] = _result(event.test, event.data, self.started.get(event.test))
+                self.results[event.test] = result_of(event, started=self.started.get(event.test))
             case EventKind.NOTE:
                 text = str(event.data.get("text", ""))
                 self.notes.append(f"{event.test}: {text}" if event.test else text)
@@ -103,12 +103,14 @@ def fold(events: Iterable[Event]) -> RunResults:
     )
 
 
-def _result(test: str, data: Mapping[str, Any], started: float | None) -> Result:
+def result_of(finished: Event, *, started: float | None = None) -> Result:
+    """What an event of kind FINISHED says."""
+    data = finished.data
     verdict = _verdict(data.get("verdict"))
     reason = str(data.get("reason") or "")
     log = data.get("log")
     return Result(
-        test=test,
+        test=str(finished.test),
         verdict=verdict or Verdict.ERROR,
         reason=reason if verdict else f"events: unknown verdict {data.get('verdict')!r} {reason}".rstrip(),
         seconds=_seconds(data.get("seconds")),

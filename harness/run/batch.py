@@ -16,10 +16,11 @@ from harness.model.result import Verdict
 from harness.parse import ftracetest, livepatch_log
 from harness.target.base import RunningCommand
 
+from . import warm_ftracetest
 from .lab import Lab, Stopped
 from .transcript import Transcript
 
-_FTRACE = "/payload/selftests/ftrace"
+FTRACE_DIRECTORY = "/payload/selftests/ftrace"
 _LIVEPATCH = "/payload/selftests/livepatch"
 _INSTANCE = "[instance]"
 
@@ -69,6 +70,10 @@ class Batch(ABC):
             self._process.drain(lab, limit=lab.time_limit(test), what=test)
         return self._outcomes.pop(test)
 
+    def start_over(self, test: str) -> None:
+        """`test` is going to be asked for once more: what stopped it was no doing of the kernel's."""
+        self._stopped.pop(test, None)
+
     def log_of_stopped(self, test: str) -> str:
         """What `test`, which was stopped, had printed."""
         return self._stopped[test][1] if test in self._stopped else self._process.log()
@@ -100,7 +105,9 @@ class FtraceBatch(Batch):
         fresh = not process.belongs_to(lab)
         if fresh:
             self._begun = ""
-            process.start(lab, self._command(test))
+            lab.leave_faults_behind()
+            assert lab.target  # booted or restored now: that tells whether an ftracetest waits there
+            process.start(lab, self._command(test, lab))
             self._stream = ftracetest.FtracetestStream()
         deadline = time.monotonic() + lab.time_limit(test)
         while test not in self._outcomes:
@@ -118,15 +125,18 @@ class FtraceBatch(Batch):
                 self._outcomes[self._begun] = process.outcome(mark.verdict, mark.reason)
                 self._begun = ""
 
-    def _command(self, test: str) -> str:
+    def _command(self, test: str, lab: Lab) -> str:
         """ftracetest with the file of `test` and those behind it in the batch that have no outcome yet. After a crash,
         what is left may be re-runs of files whose plain run is over; then only the loop over instances is run."""
         rest = [other for other in self._chosen[self._chosen.index(test) :] if self._is_open(other)]
         again = test.endswith(_INSTANCE)
-        files = dict.fromkeys(file_of(other) for other in rest if other.endswith(_INSTANCE) == again)
-        paths = " ".join(shlex.quote(f"{_FTRACE}/{name}") for name in files)
+        plain_files = dict.fromkeys(_path_of(other) for other in rest if not other.endswith(_INSTANCE))
+        again_files = dict.fromkeys(_path_of(other) for other in rest if other.endswith(_INSTANCE))
+        if lab.take_waiting_ftracetest():
+            return warm_ftracetest.going_command([*plain_files], [*again_files])
+        paths = " ".join(map(shlex.quote, again_files if again else plain_files))
         program = "ftracetest"
-        prepare = f"cd {_FTRACE} && k=; grep -q -e --ktap ftracetest && k=-K"
+        prepare = f"cd {FTRACE_DIRECTORY} && k=; grep -q -e --ktap ftracetest && k=-K"
         if again:
             program = "ftracetest-instances"
             prepare += f"; sed '/^# Main loop/,/^done/d' ftracetest > {program}; chmod +x {program}"
@@ -139,16 +149,24 @@ class FtraceBatch(Batch):
 
 
 class LivepatchBatch(Batch):
-    """One livepatch script; its tests are the TESTs that it prints."""
+    """One livepatch script, or a part of it; its tests are the TESTs that it prints. `text`: what is run, where that
+    is not the script as it stands on the target."""
 
-    def __init__(self, script: str, text: str, tests: Sequence[str]) -> None:
+    def __init__(self, script: str, text: str, tests: Sequence[str], *, is_part: bool = False) -> None:
         super().__init__()
         self._script = script
         self._text = text
+        self._is_part = is_part
         self._names = [name_of(test) for test in tests]
         self._prefix = tests[0].partition("::")[0] if tests else ""
         self._ended = 0  # how many of the script's TESTs are over
         self._was_started = False
+
+    def start_over(self, test: str) -> None:
+        super().start_over(test)
+        # a script that can't be resumed is run as a whole again: nothing in it was to blame
+        first = self._names.index(name_of(test))
+        self._was_started = self._was_started and livepatch_log.resumed(self._text, first) is not None
 
     @property
     def _current(self) -> str:
@@ -177,14 +195,14 @@ class LivepatchBatch(Batch):
         """The whole script; on a fresh target, after a crash, what is left of it."""
         first = self._names.index(name_of(test)) if self._was_started else 0
         program = self._script
-        if first:
-            rest = livepatch_log.resumed(self._text, first)
+        self._ended = first  # also where it can't be started: then `test` is the one that is stopped
+        if first or self._is_part:
+            rest = livepatch_log.resumed(self._text, first) if first else self._text
             if rest is None:
                 raise Stopped(Verdict.NOTRUN, f"{self._script} stopped before it and can't be resumed in the middle")
-            program = f"resumed-{self._script}"
+            program = f"part-of-{self._script}"
             lab.target.put(rest.encode(), f"{_LIVEPATCH}/{program}", mode=0o755)
         self._was_started = True
-        self._ended = first
         self._stream = livepatch_log.LivepatchStream(self._names[first:])
         self._process.start(lab, f"cd {_LIVEPATCH} && ./{program}")
 
@@ -251,6 +269,10 @@ def test_id(path: str, *, instance: bool) -> str:
 def file_of(test: str) -> str:
     """The .tc file of a test id, as ``test.d/00basic/basic1.tc``."""
     return test.removeprefix("selftests/ftrace/").removesuffix(_INSTANCE)
+
+
+def _path_of(test: str) -> str:
+    return f"{FTRACE_DIRECTORY}/{file_of(test)}"
 
 
 def name_of(test: str) -> str:

@@ -11,15 +11,16 @@ from harness.report.events import event_to_json
 
 
 class EventLog:
-    """Appends events to a file; every one is with the operating system before `write` returns."""
+    """Appends events to a file; every one is with the operating system before `write` returns. Several processes may
+    append to one file: each event is one write(2) to a file opened for appending, so their lines do not mix."""
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("a", encoding="utf-8")
+        self.path = path
+        self._file = path.open("ab", buffering=0)
 
     def write(self, kind: EventKind, *, test: str | None = None, **data: Any) -> Event:
         event = Event(kind=kind, time=time.time(), test=test, data=data)
-        self._file.write(event_to_json(event) + "\n")
-        self._file.flush()
+        self._file.write(f"{event_to_json(event)}\n".encode())
         return event
 
     def note(self, text: str) -> None:

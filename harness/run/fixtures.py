@@ -57,7 +57,7 @@ def guest(request: pytest.FixtureRequest) -> Iterator[Guest]:
     if lacking:
         pytest.skip(lacking)
     guest = Guest(lab)
-    before = guest.once(leftovers.state, lambda: leftovers.state(guest))
+    before = guest.once_at_start(leftovers.state, lambda: leftovers.state(guest))
     yield guest
     if lab.is_up and not lab.fault():
         told = leftovers.left_behind(before, leftovers.state(guest))

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from harness.errors import HarnessError
 from harness.model.board import Limits
 from harness.model.result import EventKind, Fault, FaultKind, Verdict
-from harness.target.base import Completed, LineSink, RunningCommand, Target, TargetLost
+from harness.target.base import Completed, LineSink, RunningCommand, Snapshotting, Target, TargetLost
 
 from . import limits as time_limits
 from .eventlog import EventLog
@@ -18,24 +18,40 @@ from .transcript import Transcript
 
 Boot = Callable[[], tuple[Target, float]]
 _BOOT_TRIES = 2
-_POLL = 0.25
+_RESTORE_TRIES = 5  # they cost a fraction of a second each
+_POLL = 0.05  # seconds until what the console told meanwhile is seen
 
 
 class Stopped(Exception):
-    """A test can't go on: it has `verdict`, because of `reason`, and where the kernel reported one, of `fault`."""
+    """A test can't go on: it has `verdict`, because of `reason`, and where the kernel reported one, of `fault`.
+    `is_lost`: the machine is gone, and by no doing of its kernel."""
 
-    def __init__(self, verdict: Verdict, reason: str, fault: Fault | None = None) -> None:
+    def __init__(self, verdict: Verdict, reason: str, fault: Fault | None = None, *, is_lost: bool = False) -> None:
         super().__init__(reason)
         self.verdict = verdict
         self.reason = reason
         self.fault = fault
+        self.is_lost = is_lost
 
 
 class Lab:
-    """Holds the target. Every wait on it goes through `lines` or `run`, which watch the console meanwhile."""
+    """Holds the target. Every wait on it goes through `lines` or `run`, which watch the console meanwhile.
 
-    def __init__(self, boot: Boot, *, limits: Limits, events: EventLog, timeout_factor: float = 1.0) -> None:
+    With `snapshots` the first target is one that can be kept; once `keep` has done so, every later one starts in that
+    state."""
+
+    def __init__(
+        self,
+        boot: Boot,
+        *,
+        limits: Limits,
+        events: EventLog,
+        timeout_factor: float = 1.0,
+        snapshots: Snapshotting | None = None,
+    ) -> None:
         self._boot = boot
+        self._snapshots = snapshots
+        self._what_for = "the first test"
         self._limits = limits
         self._events = events
         self._user_factor = timeout_factor
@@ -48,6 +64,11 @@ class Lab:
         self.findings = Findings()
         self.epoch = 0  # counts targets: what was started on an earlier one is gone
         self.remembered: dict[object, object] = {}  # what is true of this target, and asked only once
+        self.at_start: dict[object, object] = {}  # the same of targets that no earlier test has used
+        self._begun = 0  # tests that have begun
+        self._first = 1  # the number of the test that was the first on this target
+        self.has_waiting_ftracetest = False  # in what is kept
+        self._waiting = False  # on this target
 
     @property
     def target(self) -> Target:
@@ -56,25 +77,36 @@ class Lab:
         if self._target is None:
             if self._dead:
                 raise self._dead
-            self._target = self._boot_with_patience()
+            self._target = self._started_with_patience()
             self._monitor = Monitor(self._target.console)
             for fault in self._monitor.take():
                 self._events.note(f"the kernel reported while booting: {fault.title}")
             self.epoch += 1
+            self._first = max(1, self._begun)
+            self._waiting = self.restores and self.has_waiting_ftracetest
             self.remembered.clear()
-            if self._boots == 1:
-                self.factor = time_limits.measure_factor(self.run)
-            self._events.write(EventKind.BOOTED, seconds=round(self._boot_seconds, 3), factor=round(self.factor, 1))
+            if not self.restores:
+                self.at_start.clear()
+                if self._boots == 1:
+                    self.factor = time_limits.measure_factor(self.run)
+            seconds, factor = round(self._boot_seconds, 3), round(self.factor, 1)
+            self._events.write(EventKind.BOOTED, seconds=seconds, factor=factor, restored=self.restores)
         return self._target
 
-    def _boot_with_patience(self) -> Target:
-        for attempt in range(1, _BOOT_TRIES + 1):
+    @property
+    def restores(self) -> bool:
+        """Whether every new target starts in a state that was kept."""
+        return self._snapshots is not None and self._snapshots.is_saved
+
+    def _started_with_patience(self) -> Target:
+        what, tries = ("restoring the snapshot", _RESTORE_TRIES) if self.restores else ("boot", _BOOT_TRIES)
+        for attempt in range(1, tries + 1):
             try:
-                target, seconds = self._boot()
+                target, seconds = self._started()
             except HarnessError as error:
-                self._events.note(f"boot failed (attempt {attempt}): {error.message}")
+                self._events.note(f"{what} failed (attempt {attempt}): {error.message}")
                 # the first boot of a run is not tried again: nothing is gained, and the answer comes at once
-                if attempt == _BOOT_TRIES or self._boots == 0:
+                if attempt == tries or (self._boots == 0 and not self.restores):
                     self._dead = error
                     raise
                 continue
@@ -82,6 +114,65 @@ class Lab:
             self._boot_seconds = seconds
             return target
         raise AssertionError("unreachable")
+
+    def _started(self) -> tuple[Target, float]:
+        if self._snapshots is None:
+            return self._boot()
+        target = self._snapshots.restore(self._what_for) if self.restores else self._snapshots.boot()
+        return target, target.boot_seconds
+
+    @property
+    def can_keep(self) -> bool:
+        """Whether the board has snapshots, and none was made yet."""
+        return self._snapshots is not None and not self._snapshots.is_saved
+
+    def keep(self) -> str:
+        """Keep the target's state for all later ones. Returns why not, empty where it was kept."""
+        assert self._snapshots
+        target = self.target
+        fault = self.fault()
+        if fault:
+            self._snapshots = None
+            return f"its kernel reported: {fault.title}"
+        self._forget()
+        try:
+            self._snapshots.save(target)
+        except HarnessError as error:
+            self._snapshots = None
+            return error.message
+        return ""
+
+    def was_lost(self, error: BaseException) -> bool:
+        """Whether `error` means that the machine went away by itself, while its kernel had nothing to report."""
+        if isinstance(error, Stopped):
+            return error.is_lost
+        return isinstance(error, TargetLost) and not self.fault() and not (self._target and self._target.went_down)
+
+    def begin(self, test: str, *, fresh: bool) -> None:
+        """Before a test that uses the target: a report of the kernel's that came since the last one ended is nobody's;
+        with `fresh` and something kept, the test gets a target that no other has used."""
+        self._what_for = test
+        self.leave_faults_behind()
+        if fresh and self.restores and self._target:
+            target = self._target
+            self._forget()
+            target.close()
+        self._begun += 1
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether the test that runs now is the first one on its target."""
+        return self._begun <= self._first
+
+    def take_waiting_ftracetest(self) -> bool:
+        """Whether an ftracetest waits on the target for its files (`warm_ftracetest`); the asker is to give it some."""
+        waiting, self._waiting = self._waiting, False
+        return waiting
+
+    def _forget(self) -> None:
+        if self._monitor:
+            self._monitor.close()
+        self._target = self._monitor = None
 
     @property
     def is_up(self) -> bool:
@@ -101,16 +192,16 @@ class Lab:
         if self._target is None:
             return
         self._events.note(f"target discarded: {why}")
-        if self._monitor:
-            self._monitor.close()
-        self._target.close()
-        self._target = self._monitor = None
+        target = self._target
+        self._forget()
+        target.close()
 
     def close(self) -> None:
         """Power off at the end of the run."""
         if self._target:
-            self._target.close()
-        self._target = self._monitor = None
+            target = self._target
+            self._forget()
+            target.close()
 
     def fault(self) -> Fault | None:
         """The kernel report that the target has printed since it was booted, waiting for its end if one has begun."""
@@ -213,7 +304,7 @@ class Lab:
             title = "reset: the machine reset or powered off by itself"
             lines = tuple(self._target.console.tail(40))
             return Stopped(Verdict.CRASH, title, Fault(kind=FaultKind.PANIC, title=title, lines=lines))
-        return Stopped(Verdict.ERROR, lost.message)
+        return Stopped(Verdict.ERROR, lost.message, is_lost=True)
 
     def _stopped_by_time(self, what: str) -> Stopped:
         assert self._target is not None

@@ -4,36 +4,40 @@ from __future__ import annotations
 
 import re
 import time
-import traceback
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from _pytest.runner import runtestprotocol
 
-from harness.errors import BootError, CrashError, HarnessError, InfraError
+from harness.errors import CrashError, HarnessError, InfraError
 from harness.model.kernel import Build
 from harness.model.progress import RunDisplay
 from harness.model.result import EventKind, Fault, Result, Verdict
 from harness.parse.expectations import Expectations
 from harness.report.text import clean
-from harness.target.base import CommandTimeout
 
-from . import precheck, selftests
+from . import precheck, selftests, warmup
 from .eventlog import EventLog
 from .lab import Lab, Stopped
+from .meaning import Meaning, first_of, meaning_of
+from .units import Isolation
 
 TESTCASES = "testcases"
+FILES = "files"
+_RERUNS = 5  # of a test whose machine was lost
 _OVER = (Verdict.CRASH, Verdict.TIMEOUT, Verdict.ERROR)  # verdicts after which a target is not used again
 
 
-@dataclass
-class _Outcome:
-    verdict: Verdict = Verdict.PASS
-    reason: str = ""
-    fault: Fault | None = None
-    text: str = ""
+@dataclass(frozen=True)
+class Planned:
+    """A test that will run. `group`: what shares its target, or, with the tests that need none, `FILES`."""
+
+    test: str
+    group: str
+    needs_target: bool = True
 
 
 class Plugin:
@@ -49,14 +53,16 @@ class Plugin:
         events: EventLog,
         expectations: Expectations,
         display: RunDisplay,
+        isolation: Isolation = Isolation.CRASH,
         list_only: bool = False,
+        is_worker: bool = False,
         hammer_seconds: float = 5.0,
     ) -> None:
         self.hammer_seconds = hammer_seconds
         self.build = build
         self.lab = lab
         self.suites = suites
-        self.planned: list[str] = []
+        self.planned: dict[str, Planned] = {}
         self.collection_errors: list[str] = []
         self.boot_failure: HarnessError | None = None
         self.internal_error = ""
@@ -64,10 +70,17 @@ class Plugin:
         self._events = events
         self._expectations = expectations
         self._list_only = list_only
-        self._display = display
+        self.display = display
         self.stopped_early = False
-        self._outcome = _Outcome()
-        self._looked = False  # whether the target was booted and looked at, or an attempt made
+        self._outcome = Meaning()
+        self._isolation = isolation
+        self._is_worker = is_worker
+        self._looked = is_worker  # whether the target was booted and looked at, or an attempt made
+        self._ready_for_tests = is_worker
+        self._is_told = False
+        self._group = ""  # of the test before
+        self._reruns_left = 0
+        self._is_lost = False
 
     # -- collection ---------------------------------------------------------------------------------------------
 
@@ -84,15 +97,33 @@ class Plugin:
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(self, session: pytest.Session, items: list[pytest.Item]) -> None:
         """Add the upstream selftests, before -k chooses among all."""
-        items.extend(selftests.items(session, suites=self.suites, build=self.build, lab=self.lab))
+        items.extend(
+            selftests.items(session, suites=self.suites, build=self.build, lab=self.lab, isolation=self._isolation)
+        )
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         # what is told from files comes first: it has its verdicts even when the kernel then does not boot
         session.items.sort(key=needs_target)
-        self.planned = [id_of(item) for item in session.items]
-        if not self._list_only:
-            self._events.write(EventKind.PLANNED, tests=self.planned)
-            self._display.planned(self.planned)
+        self.planned = {item.nodeid: self._plan(item) for item in session.items}
+        if self._is_worker:
+            selftests.tell_batches(session.items)
+        elif not self._list_only and not self._is_told:
+            self.tell_planned()
+
+    def tell_planned(self) -> None:
+        """Write down, and show, which tests there are."""
+        self._is_told = True
+        tests = [planned.test for planned in self.planned.values()]
+        self._events.write(EventKind.PLANNED, tests=tests)
+        self.display.planned(tests)
+
+    def _plan(self, item: pytest.Item) -> Planned:
+        test = id_of(item)
+        if not needs_target(item):
+            return Planned(test, FILES, needs_target=False)
+        if isinstance(item, selftests.SelftestItem):
+            return Planned(test, item.group)
+        return Planned(test, test if self._isolation is Isolation.TEST else test.partition("::")[0])
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, Any, Any]:
@@ -104,40 +135,86 @@ class Plugin:
     def _prepare_for(self, item: pytest.Item | None, session: pytest.Session) -> None:
         """Boot and look at the target before the first test that needs it; with a kernel that does not boot, that one
         and all behind it stay NOTRUN."""
-        if item is None or self._looked or not needs_target(item) or session.shouldfail or session.shouldstop:
+        if item is None or self._ready_for_tests or not needs_target(item) or session.shouldfail or session.shouldstop:
             return
+        if not self._looked:
+            self.make_ready()
+        self._ready_for_tests = True
+        if self.boot_failure:
+            session.items[:] = [known for known in session.items if not needs_target(known)]
+        selftests.tell_batches(session.items)
+
+    def make_ready(self) -> None:
+        """Boot and look at the target, and where the board can, keep it as it is then; `boot_failure` says what went
+        wrong."""
         self._looked = True
         try:
             assert self.lab.target
             self.lab.findings = precheck.check(self.lab.run, self.build, suites=self.suites)
+            if self.lab.can_keep:
+                why_not = warmup.warm_up(self.lab, self.build, with_ftracetest=selftests.FTRACE in self.suites)
+                if why_not:
+                    self._tell(why_not)
+                self._keep()
         except HarnessError as error:
             self.boot_failure = error
         except Stopped as stopped:
             lines = stopped.fault.lines if stopped.fault else ()
             kind = CrashError if stopped.verdict.is_kernel_fault else InfraError
             self.boot_failure = kind(f"before the first test: {stopped.reason}", details=lines[-40:])
-        if self.boot_failure:
-            session.items[:] = [known for known in session.items if not needs_target(known)]
-        selftests.tell_batches(session.items)
         for problem in self.lab.findings.problems:
-            self._events.note(problem)
-            self._display.problem(problem)
+            self._tell(problem)
+
+    def _keep(self) -> None:
+        why_not = self.lab.keep()
+        if why_not:
+            self._tell(f"no snapshot, so every target is booted anew: {why_not}")
+
+    def _tell(self, problem: str) -> None:
+        self._events.note(problem)
+        self.display.problem(problem)
 
     # -- running ------------------------------------------------------------------------------------------------
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None, Any, Any]:
         test = id_of(item)
-        self._outcome = _Outcome()
+        self._outcome = Meaning()
         self._events.write(EventKind.STARTED, test=test)
-        self._display.started(test)
-        if not isinstance(item, selftests.SelftestItem):
-            self.lab.leave_faults_behind()
+        self.display.started(test)
+        self._begin(item, test)
+        self._reruns_left = _RERUNS
         started = time.time()
         answer = yield
+        while self._is_lost:
+            self._run_again(item, nextitem)
         self._finish(item, test, started)
         self._prepare_for(nextitem, item.session)
         return answer
+
+    def _begin(self, item: pytest.Item, test: str) -> None:
+        """Give a test its target: one that nobody used, or, where tests share one, that of the test before."""
+        if not needs_target(item):
+            return
+        group = self._plan(item).group
+        is_new = group != self._group
+        self._group = group
+        if is_new or not isinstance(item, selftests.SelftestItem):  # one in the middle of a batch takes what there is
+            self.lab.begin(test, fresh=is_new and self._isolation is not Isolation.CRASH)
+
+    def _may_run_again(self, error: BaseException) -> bool:
+        return self._reruns_left > 0 and self.lab.restores and self.lab.was_lost(error)
+
+    def _run_again(self, item: pytest.Item, nextitem: pytest.Item | None) -> None:
+        """The machine went away, by no doing of the kernel's: the test has told nothing."""
+        self._is_lost = False
+        self._reruns_left -= 1
+        self._events.note(f"{id_of(item)}: run again, because {self._outcome.reason}")
+        self.lab.discard(f"{self._outcome.verdict} in {id_of(item)}")
+        self._outcome = Meaning()
+        if isinstance(item, selftests.SelftestItem):
+            item.batch.start_over(item.test)
+        runtestprotocol(item, nextitem=nextitem)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
@@ -145,21 +222,26 @@ class Plugin:
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         report = yield
         error = call.excinfo.value if call.excinfo else None
+        is_first = False  # whether this is what the test's verdict comes from
         if error is not None:
             first = first_of(error)
             if isinstance(first, KeyboardInterrupt):  # putting things back failed then, on a shell that was busy
                 item.session.shouldstop = "interrupted"
-            outcome = outcome_of(first)
+            outcome = meaning_of(first)
             outcome.text = "" if isinstance(item, selftests.SelftestItem) else report.longreprtext
-            if self._outcome.verdict in (Verdict.PASS, Verdict.SKIP):
+            is_first = self._outcome.verdict in (Verdict.PASS, Verdict.SKIP)
+            if is_first:
                 self._outcome = outcome
         if hasattr(report, "wasxfail"):
-            self._outcome = _Outcome(Verdict.XFAIL if report.skipped else Verdict.PASS, str(report.wasxfail))
+            self._outcome = Meaning(Verdict.XFAIL if report.skipped else Verdict.PASS, str(report.wasxfail))
         if report.when == "call" and error is None and self._fault_of(item):
-            self._outcome = _Outcome(Verdict.CRASH)  # _finish fills it in; here for --maxfail
+            self._outcome = Meaning(Verdict.CRASH)  # _finish fills it in; here for --maxfail
             report.outcome = "failed"
         # what --maxfail counts are unexpected failures
         counted = self._outcome.verdict.is_kernel_fault or self._outcome.verdict.is_infra_fault
+        if error is not None and is_first and self._may_run_again(first_of(error)):
+            self._is_lost = True
+        counted = counted and not self._is_lost
         if report.outcome != "passed":
             known = self._expectations.of(id_of(item))
             report.outcome = (
@@ -173,7 +255,7 @@ class Plugin:
         outcome = self._outcome
         fault = self._fault_of(item)
         if fault and outcome.fault is None:
-            outcome = _Outcome(Verdict.CRASH, fault.title, fault, outcome.text)
+            outcome = Meaning(Verdict.CRASH, fault.title, fault, outcome.text)
         if outcome.verdict in _OVER or fault:
             self.lab.discard(f"{outcome.verdict} in {test}")
         seconds = time.time() - started
@@ -186,7 +268,7 @@ class Plugin:
             log = "\n".join([log, *(f"-- {name} --\n{text}" for _, name, text in item._report_sections)])
         result = self._result(test, outcome, started, seconds, self._write_log(test, log))
         self._record(result)
-        self._display.result(result)
+        self.display.result(result)
 
     def _fault_of(self, item: pytest.Item) -> Fault | None:
         """The kernel report that came while `item` ran; in a batch the next test may have begun since."""
@@ -194,7 +276,7 @@ class Plugin:
             return self.lab.fault()
         return self.lab.fault_before(item.outcome.ended) if item.outcome else None
 
-    def _result(self, test: str, outcome: _Outcome, started: float, seconds: float, log: str | None) -> Result:
+    def _result(self, test: str, outcome: Meaning, started: float, seconds: float, log: str | None) -> Result:
         known = self._expectations.of(test)
         verdict, reason = outcome.verdict, clean(" ".join(outcome.reason.split()))
         as_known = known is not None and verdict in known.verdicts
@@ -254,46 +336,3 @@ def needs_target(item: pytest.Item) -> bool:
     """Whether a test wants a booted kernel: upstream's do, and ours that use the fixture ``guest``, if only through
     others."""
     return isinstance(item, selftests.SelftestItem) or "guest" in getattr(item, "fixturenames", ())
-
-
-def first_of(error: BaseException) -> BaseException:
-    """What ended the test: `error`, or the finding that came before it, where putting things back failed as well."""
-    first, earlier = error, error.__context__
-    while earlier is not None:
-        if isinstance(earlier, Stopped | AssertionError | KeyboardInterrupt):
-            first = earlier
-        earlier = earlier.__context__
-    return first
-
-
-def outcome_of(error: BaseException) -> _Outcome:
-    """The verdict that an exception in a test means."""
-    match error:
-        case KeyboardInterrupt():
-            return _Outcome(Verdict.ERROR, "interrupted while this test was running")
-        case Stopped():
-            return _Outcome(error.verdict, error.reason, error.fault)
-        case pytest.skip.Exception():
-            return _Outcome(Verdict.SKIP, str(error))
-        case CrashError():
-            return _Outcome(Verdict.CRASH, error.message)
-        case CommandTimeout():
-            return _Outcome(Verdict.TIMEOUT, error.message)
-        case InfraError():
-            return _Outcome(Verdict.ERROR, error.message)
-        case BootError():  # a kernel that does not come up again: this test has not begun
-            return _Outcome(Verdict.NOTRUN, error.message)
-        case HarnessError():
-            return _Outcome(Verdict.ERROR, error.message)
-        case AssertionError() | pytest.fail.Exception():
-            return _Outcome(Verdict.FAIL, str(error).partition("\n")[0] or "assertion failed")
-        case ValueError() | LookupError() if _raised_in_a_test(error):
-            return _Outcome(Verdict.FAIL, f"what the kernel told is not as expected: {type(error).__name__}: {error}")
-    return _Outcome(Verdict.ERROR, f"{type(error).__name__}: {error}")
-
-
-def _raised_in_a_test(error: BaseException) -> bool:
-    """Whether a testcase itself, and no code of the harness, met `error`: it unpacked one call tree, say, and there
-    was none."""
-    frames = traceback.extract_tb(error.__traceback__)
-    return bool(frames) and Path(frames[-1].filename).name.startswith("test_")

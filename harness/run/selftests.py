@@ -15,6 +15,7 @@ from harness.parse import livepatch_log
 from . import precheck
 from .batch import Batch, FtraceBatch, LivepatchBatch, Outcome, file_of, test_id
 from .lab import Lab, Stopped
+from .units import Isolation
 
 FTRACE = "selftests/ftrace"
 LIVEPATCH = "selftests/livepatch"
@@ -25,10 +26,20 @@ class SelftestItem(pytest.Item):
     """One selftest; runs as part of its batch."""
 
     def __init__(
-        self, *, test: str, suite: str, batch: Batch, lab: Lab, skip: str, tools: frozenset[str], **kwargs: object
+        self,
+        *,
+        test: str,
+        group: str,
+        suite: str,
+        batch: Batch,
+        lab: Lab,
+        skip: str,
+        tools: frozenset[str],
+        **kwargs: object,
     ) -> None:
         super().__init__(**kwargs)  # type: ignore[arg-type]
         self.test = test
+        self.group = group  # the first test of its batch: these share a target
         self.outcome: Outcome | None = None
         self.batch = batch
         self._suite = suite
@@ -76,24 +87,24 @@ class SuiteNode(pytest.Collector):
         return []
 
 
-def items(session: pytest.Session, *, suites: frozenset[str], build: Build, lab: Lab) -> Iterator[SelftestItem]:
+def items(
+    session: pytest.Session, *, suites: frozenset[str], build: Build, lab: Lab, isolation: Isolation
+) -> Iterator[SelftestItem]:
     """Every selftest of the chosen suites, in the order they run."""
     if FTRACE in suites:
         parent = SuiteNode.from_parent(session, name=FTRACE, nodeid=FTRACE)
-        for tests in _ftrace_batches(build.selftests / "ftrace"):
+        for tests in _ftrace_batches(build.selftests / "ftrace", isolation):
             batch = FtraceBatch()
             for test in tests:
                 tools = precheck.tools_of(build.selftests / "ftrace" / file_of(test))
-                yield _item(parent, test, FTRACE, batch=batch, lab=lab, tools=tools)
+                yield _item(parent, test, FTRACE, group=tests[0], batch=batch, lab=lab, tools=tools)
     if LIVEPATCH in suites:
         parent = SuiteNode.from_parent(session, name=LIVEPATCH, nodeid=LIVEPATCH)
         skip = livepatch_missing(build)
         for script in sorted((build.selftests / "livepatch").glob("test-*.sh")):
-            text = script.read_text(errors="replace")
-            tests = [f"{LIVEPATCH}/{script.stem}::{name}" for name in livepatch_log.names_in(text)]
-            batch_of_script = LivepatchBatch(script.name, text, tests)
-            for test in tests:
-                yield _item(parent, test, LIVEPATCH, batch=batch_of_script, lab=lab, skip=skip)
+            for batch_of_script, tests in _livepatch_batches(script, isolation):
+                for test in tests:
+                    yield _item(parent, test, LIVEPATCH, group=tests[0], batch=batch_of_script, lab=lab, skip=skip)
 
 
 def livepatch_missing(build: Build) -> str:
@@ -109,6 +120,7 @@ def _item(
     test: str,
     suite: str,
     *,
+    group: str,
     batch: Batch,
     lab: Lab,
     skip: str = "",
@@ -116,18 +128,34 @@ def _item(
 ) -> SelftestItem:
     name = test.removeprefix(f"{suite}/")
     item: SelftestItem = SelftestItem.from_parent(
-        parent, name=name, test=test, suite=suite, batch=batch, lab=lab, skip=skip, tools=tools
+        parent, name=name, test=test, group=group, suite=suite, batch=batch, lab=lab, skip=skip, tools=tools
     )
     return item
 
 
-def _ftrace_batches(directory: Path) -> Iterator[list[str]]:
+def _ftrace_batches(directory: Path, isolation: Isolation) -> Iterator[list[str]]:
     """Test ids in batches: some files, then the re-runs of those among them that ask for one (as ftracetest does)."""
     files = sorted(directory.glob("test.d/**/*.tc"))
-    for chunk in _chunks(files):
+    for chunk in _chunks(files, _CHUNK if isolation is Isolation.CRASH else 1):
         plain = [test_id(str(path), instance=False) for path in chunk]
         again = [test_id(str(path), instance=True) for path in chunk if _runs_in_instance(path)]
-        yield plain + again
+        if isolation is Isolation.TEST:
+            yield from ([test] for test in (*plain, *again))
+        else:
+            yield plain + again
+
+
+def _livepatch_batches(script: Path, isolation: Isolation) -> Iterator[tuple[Batch, list[str]]]:
+    """A script's TESTs, each one alone where that is asked for and the script can be cut."""
+    text = script.read_text(errors="replace")
+    tests = [f"{LIVEPATCH}/{script.stem}::{name}" for name in livepatch_log.names_in(text)]
+    parts = [livepatch_log.resumed(text, number, alone=True) for number in range(len(tests))]
+    if isolation is Isolation.TEST and len(tests) > 1 and None not in parts:
+        for test, part in zip(tests, parts, strict=True):
+            assert part is not None
+            yield LivepatchBatch(script.name, part, [test], is_part=True), [test]
+    elif tests:
+        yield LivepatchBatch(script.name, text, tests), tests
 
 
 def _runs_in_instance(path: Path) -> bool:
@@ -136,6 +164,6 @@ def _runs_in_instance(path: Path) -> bool:
     return any(line.startswith("#") and "instance" in line.partition("flags:")[2] for line in lines)
 
 
-def _chunks(files: list[Path]) -> Iterator[list[Path]]:
-    for start in range(0, len(files), _CHUNK):
-        yield files[start : start + _CHUNK]
+def _chunks(files: list[Path], size: int) -> Iterator[list[Path]]:
+    for start in range(0, len(files), size):
+        yield files[start : start + size]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import hashlib
 import json
 import os
 import platform
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from typing import Any
 import pytest
 
 from harness import __version__
+from harness.build.cache import cache_dir
 from harness.errors import EXIT_INFRA, InfraError, UserError
 from harness.layout import EXPECTATIONS, PROJECT, TESTCASES
 from harness.model.board import Board
@@ -22,13 +25,20 @@ from harness.model.kernel import Build
 from harness.model.progress import NoDisplay, RunDisplay
 from harness.model.result import EventKind, RunResults
 from harness.parse.expectations import parse_expectations
-from harness.target.base import Target
+from harness.target.base import Media, Snapshotting, Target
+from harness.target.boot import boot_method
 
+from . import timings
 from .documents import EVENTS, write_documents
 from .eventlog import EventLog
+from .follow import Follower
 from .lab import Lab
 from .plugin import Plugin
 from .selftests import FTRACE, LIVEPATCH
+from .units import Isolation
+from .worker import Setup
+from .workers import ARGUMENTS as WORKER_ARGUMENTS
+from .workers import Distributor
 
 SUITES = (FTRACE, LIVEPATCH, "testcases")
 NOT_BOOTED = "the target could not be booted"
@@ -37,13 +47,24 @@ NOT_BOOTED = "the target could not be booted"
 @dataclass(frozen=True, kw_only=True)
 class Selection:
     """Which tests run: suites, pytest's -k expression and --maxfail (0: no limit), a factor on time limits, and for how
-    many seconds the tests in hammer/ hammer."""
+    many seconds the tests in hammer/ hammer. And how: when a test gets a target of its own (None: as often as the board
+    can), on how many machines side by side."""
 
     suites: frozenset[str] = frozenset(SUITES)
     keyword: str = ""
     maxfail: int = 0
     timeout_factor: float = 1.0
     hammer_seconds: float = 5.0
+    isolation: Isolation | None = None
+    workers: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Keeping:
+    """Where booted targets may be kept: a directory of this run's own, and what its machines boot."""
+
+    media: Media
+    directory: Path
 
 
 def choose_suites(names: tuple[str, ...]) -> frozenset[str]:
@@ -63,20 +84,8 @@ def choose_suites(names: tuple[str, ...]) -> frozenset[str]:
 
 def list_tests(build: Build, selection: Selection, *, board: Board) -> list[str]:
     """The ids of the tests that a run would plan; boots nothing."""
-    scratch = EventLog(Path(os.devnull))
-    lab = Lab(_no_boot, limits=board.limits, events=scratch)
-    plugin = _plugin(
-        build,
-        selection,
-        board=board,
-        lab=lab,
-        run_dir=Path(os.devnull),
-        events=scratch,
-        display=NoDisplay(),
-        list_only=True,
-    )
-    _judge_pytest(_pytest(plugin, selection), plugin, selection)
-    return plugin.planned
+    lister = _lister(build, selection, board=board)
+    return [planned.test for planned in lister.planned.values()]
 
 
 def run(
@@ -85,32 +94,111 @@ def run(
     *,
     board: Board,
     boot: Callable[[], tuple[Target, float]],
+    keeping: Keeping | None = None,
     run_dir: Path,
     properties: dict[str, Any],
     display: RunDisplay,
 ) -> tuple[RunResults, int]:
-    """Run the selected tests and write the documents. Returns the results and the exit code.
+    """Run the selected tests and write the documents. Returns the results and the exit code. Without `keeping` a target
+    is booted anew after a crash, and only then.
 
     Whatever happens on the way, events.jsonl and the documents hold what was collected until then."""
+    isolation = selection.isolation or (Isolation.TEST if keeping else Isolation.CRASH)
+    selection = dataclasses.replace(selection, isolation=isolation)
     shutil.copyfile(build.directory / "build.json", run_dir / "build.json")
     events = EventLog(run_dir / EVENTS)
     events.write(EventKind.RUN, **_properties(build, board, selection, properties))
-    lab = Lab(boot, limits=board.limits, events=events, timeout_factor=selection.timeout_factor)
+    lab = Lab(
+        boot,
+        limits=board.limits,
+        events=events,
+        timeout_factor=selection.timeout_factor,
+        snapshots=_snapshots(board, keeping, run_dir),
+    )
     plugin = _plugin(build, selection, board=board, lab=lab, run_dir=run_dir, events=events, display=display)
     why = "interrupted"
     code = 0
     try:
-        code = _pytest(plugin, selection)
+        if selection.workers > 1 and keeping:
+            code = _distributed(plugin, selection, keeping, board=board, events=events, run_dir=run_dir)
+        else:
+            code = _pytest(plugin, selection)
         why = _why_ended(code, plugin)
     finally:
         lab.close()
         events.write(EventKind.ENDED, why=why)
         events.close()
         results = write_documents(run_dir)
+        timings.learn(_timings(board), results.results)
     if plugin.boot_failure:
         raise plugin.boot_failure
     _judge_pytest(code, plugin, selection)
     return results, EXIT_INFRA if why == "interrupted" else results.exit_code
+
+
+def _snapshots(board: Board, keeping: Keeping | None, logs: Path) -> Snapshotting | None:
+    method = boot_method(board)
+    if keeping is None or method.snapshots is None:
+        return None
+    return method.snapshots(board, keeping.media, keeping.directory, logs=logs)
+
+
+def _distributed(
+    plugin: Plugin, selection: Selection, keeping: Keeping, *, board: Board, events: EventLog, run_dir: Path
+) -> int:
+    """Make a target ready here, then run the tests in workers that start from it. Where there is no such target, what
+    can be run is run here."""
+    plugin.planned = _lister(plugin.build, selection, board=board).planned
+    plugin.tell_planned()
+    if any(planned.needs_target for planned in plugin.planned.values()):
+        plugin.make_ready()
+    lab = plugin.lab
+    if not lab.restores:
+        return _pytest(plugin, selection)
+    groups = {planned.group for planned in plugin.planned.values()}
+    count = min(selection.workers, len(groups))
+    setup = Setup(
+        board=board,
+        media=keeping.media,
+        build=plugin.build.directory,
+        run_dir=run_dir.absolute(),
+        snapshot=keeping.directory,
+        suites=selection.suites,
+        isolation=selection.isolation or Isolation.TEST,
+        findings=lab.findings,
+        factor=lab.factor * max(1.0, count / (os.cpu_count() or 1)),  # they share the CPUs
+        has_waiting_ftracetest=lab.has_waiting_ftracetest,
+        timeout_factor=selection.timeout_factor,
+        hammer_seconds=selection.hammer_seconds,
+    )
+    seconds = functools.partial(timings.expected, timings.load(_timings(board)))
+    distributor = Distributor(setup, count, planned=plugin.planned, seconds=seconds, events=events)
+    with Follower(run_dir / EVENTS, plugin.display):
+        code = _pytest(distributor, selection, more=(*WORKER_ARGUMENTS, "-n", str(count)))
+    distributor.check()
+    plugin.stopped_early, plugin.internal_error = distributor.stopped_early, distributor.internal_error
+    return code
+
+
+def _lister(build: Build, selection: Selection, *, board: Board) -> Plugin:
+    """A plugin that knows which tests there are; UserError where they can't be told."""
+    scratch = EventLog(Path(os.devnull))
+    lister = _plugin(
+        build,
+        selection,
+        board=board,
+        lab=Lab(_no_boot, limits=board.limits, events=scratch),
+        run_dir=Path(os.devnull),
+        events=scratch,
+        display=NoDisplay(),
+        list_only=True,
+    )
+    _judge_pytest(_pytest(lister, selection), lister, selection)
+    return lister
+
+
+def _timings(board: Board) -> Path:
+    return cache_dir("timings") / f"{board.name}.json"
 
 
 def _no_boot() -> tuple[Target, float]:
@@ -140,18 +228,19 @@ def _plugin(
         expectations=expectations,
         list_only=list_only,
         display=display,
+        isolation=selection.isolation or Isolation.CRASH,
         hammer_seconds=selection.hammer_seconds,
     )
 
 
-def _pytest(plugin: Plugin, selection: Selection) -> int:
+def _pytest(plugin: Plugin | Distributor, selection: Selection, *, more: Sequence[str] = ()) -> int:
     """Run pytest in this process, with the plugin, without its own terminal output, cache and configuration."""
     inner = sorted(suite for suite in selection.suites if suite.startswith("testcases/"))
     paths = [str(PROJECT / suite) for suite in inner] or [str(TESTCASES)]
     arguments = [*paths, f"--rootdir={PROJECT}", "-c", os.devnull, "--import-mode=importlib"]
-    for unwanted in ("terminal", "cacheprovider", "junitxml"):
+    for unwanted in ("terminal", "cacheprovider", "junitxml", "tmpdir"):
         arguments += ["-p", f"no:{unwanted}"]
-    arguments += ["-p", "harness.run.fixtures"]
+    arguments += ["-p", "harness.run.fixtures", *more]
     if selection.keyword:
         arguments += ["-k", selection.keyword]
     for variable in ("PYTEST_ADDOPTS", "PYTEST_PLUGINS"):  # meant for somebody's own tests
@@ -178,7 +267,7 @@ def _judge_pytest(code: int, plugin: Plugin, selection: Selection) -> None:
 class _Registrar:
     """Registers the plugin under the name by which the fixtures find it."""
 
-    def __init__(self, plugin: Plugin) -> None:
+    def __init__(self, plugin: Plugin | Distributor) -> None:
         self._plugin = plugin
 
     def pytest_configure(self, config: pytest.Config) -> None:
@@ -190,10 +279,10 @@ def _why_ended(code: int, plugin: Plugin) -> str:
         return f"{NOT_BOOTED}: {plugin.boot_failure.message}"
     if plugin.collection_errors:
         return "collection failed"
+    if plugin.stopped_early:  # asked first: xdist ends its workers by an interrupt then
+        return "maxfail"
     if code == pytest.ExitCode.INTERRUPTED:
         return "interrupted"
-    if plugin.stopped_early:
-        return "maxfail"
     return "complete"
 
 
@@ -225,6 +314,8 @@ def _properties(build: Build, board: Board, selection: Selection, more: dict[str
         "board": board.name,
         "suites": sorted(selection.suites),
         "keyword": selection.keyword,
+        "isolation": str(selection.isolation),
+        "workers": selection.workers,
         "host": f"{platform.node()} ({platform.machine()})",
         "without": build.without,
         **more,

@@ -22,7 +22,8 @@ def _verdicts(run_dir: Path) -> dict[str, dict]:
 
 def test_all_testcases_and_a_little_of_the_selftests_pass(build, tmp_path):
     keyword = "testcases or basic1 or basic3 or (test-state and taking)"
-    done = harness("run", "--build", build, "-k", keyword, "--out", tmp_path / "run", cwd=tmp_path, limit=1800)
+    arguments = ("--build", build, "-k", keyword, "-j", "auto", "--out", tmp_path / "run")
+    done = harness("run", *arguments, cwd=tmp_path, limit=1800)
     results = _verdicts(tmp_path / "run")
     assert done.returncode == 0, done.stdout
     skipped = [result["test"] for result in results.values() if result["verdict"] == "SKIP"]

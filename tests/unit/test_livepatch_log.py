@@ -1,5 +1,7 @@
 """Livepatch scripts: their TESTs, and what their output says of them."""
 
+import pytest
+
 from harness.model.result import Verdict
 from harness.parse.livepatch_log import LivepatchStream, names_in, resumed
 
@@ -94,3 +96,27 @@ def test_names_inside_an_if_cannot_be_resumed():
 def test_words_between_a_name_and_its_verdict_do_not_hide_it():
     rows = _verdicts(["TEST: a ... insmod: something harmless", "ok", "TEST: b ... ok"], ["a", "b"], 0)
     assert [row[:2] for row in rows] == [("a", Verdict.PASS), ("b", Verdict.PASS)]
+
+
+ALONE = '. functions.sh\nM=mod\nstart_test "one"\nN=more\na\nstart_test "two"\nb\nstart_test "three"\nc\n'
+
+
+@pytest.mark.parametrize(
+    ("first", "text"),
+    [
+        (0, '. functions.sh\nM=mod\nstart_test "one"\nN=more\na\n'),
+        (1, '. functions.sh\nM=mod\nN=more\nstart_test "two"\nb\n'),
+        (2, '. functions.sh\nM=mod\nN=more\nstart_test "three"\nc\n'),
+    ],
+)
+def test_one_test_of_a_script_alone(first, text):
+    assert resumed(ALONE, first, alone=True) == text
+
+
+@pytest.mark.parametrize("first", [-1, 3])
+def test_a_test_that_is_not_there_can_not_be_alone(first):
+    assert resumed(ALONE, first, alone=True) is None
+
+
+def test_a_test_inside_an_if_can_not_be_alone():
+    assert resumed('start_test "one"\nif x; then\n\tstart_test "two"\nfi\n', 0, alone=True) is None

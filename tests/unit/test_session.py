@@ -30,6 +30,12 @@ check_result "y"
 BOARD = Board(name="fake", boot=QemuBoot())
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    """What a run learns about its tests' times is not for who runs these tests."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
 @pytest.fixture
 def build(tmp_path: Path) -> Build:
     """A build directory with three .tc files, one of them re-run in an instance, and one livepatch script."""
@@ -209,7 +215,7 @@ def test_a_crash_in_a_livepatch_script_resumes_behind_it(build, tmp_path):
     results, _, _ = run(build, target(livepatch=[PANIC, HANG]), second, tmp_path=tmp_path, keyword="livepatch")
     assert results[ONE].verdict is Verdict.CRASH
     assert results[TWO].verdict is Verdict.PASS
-    assert any(command.startswith("put /payload/selftests/livepatch/resumed-test-x.sh") for command in second.commands)
+    assert any(command.startswith("put /payload/selftests/livepatch/part-of-test-x.sh") for command in second.commands)
 
 
 def test_a_failed_livepatch_test_leaves_no_patch_for_the_next(build, tmp_path):
@@ -399,3 +405,18 @@ def test_an_interrupt_ends_the_run_though_putting_back_fails(build, tmp_path, te
     assert (one.verdict, one.reason) == (Verdict.ERROR, "interrupted while this test was running")
     assert two.verdict is Verdict.NOTRUN
     assert code == 3
+
+
+@pytest.mark.parametrize(
+    ("code", "stopped_early", "why"),
+    [
+        (pytest.ExitCode.INTERRUPTED, True, "maxfail"),  # so xdist ends a run of several workers
+        (pytest.ExitCode.TESTS_FAILED, True, "maxfail"),
+        (pytest.ExitCode.INTERRUPTED, False, "interrupted"),
+        (pytest.ExitCode.TESTS_FAILED, False, "complete"),
+    ],
+)
+def test_why_a_run_ended(build, code, stopped_early, why):
+    lister = session._lister(build, session.Selection(suites=SUITES), board=BOARD)
+    lister.stopped_early = stopped_early
+    assert session._why_ended(code, lister) == why

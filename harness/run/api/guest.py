@@ -32,6 +32,14 @@ class Guest:
             known[key] = find()
         return cast(T, known[key])
 
+    def once_at_start(self, key: object, find: Callable[[], T]) -> T:
+        """Like `once`; asked of a target that no earlier test has used, it holds for all that start from the same
+        snapshot."""
+        known = self._lab.at_start if self._lab.is_fresh else self._lab.remembered
+        if key not in known:
+            known[key] = find()
+        return cast(T, known[key])
+
     @property
     def cpus(self) -> int:
         """How many CPUs it has online."""

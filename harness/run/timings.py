@@ -1,0 +1,43 @@
+"""How long each test took lately, so that the next run can start with the longest."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from harness.model.result import Result, Verdict
+
+from . import limits
+
+_TELLING = (Verdict.PASS, Verdict.FAIL, Verdict.XFAIL, Verdict.SKIP, Verdict.UNRESOLVED)
+
+
+def load(path: Path) -> dict[str, float]:
+    """Seconds by test id; none where there is no readable record."""
+    try:
+        told = json.loads(path.read_text())
+        return {str(test): float(seconds) for test, seconds in told.items()}
+    except (OSError, ValueError, AttributeError, TypeError):
+        return {}
+
+
+def expected(known: Mapping[str, float], test: str) -> float:
+    """Seconds that the test with this id will take, as far as that can be said."""
+    return known.get(test, limits.budget(test))
+
+
+def learn(path: Path, results: Iterable[Result]) -> None:
+    """Add what a run has shown: half of what is recorded is the newest time, half is older. Where it can't be
+    written, the next run starts in another order, which is no reason to end this one."""
+    known = load(path)
+    for result in results:
+        if (result.actual or result.verdict) in _TELLING:
+            before = known.get(result.test, result.seconds)
+            known[result.test] = round((before + result.seconds) / 2, 3)
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    with contextlib.suppress(OSError):
+        fresh.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
+        fresh.replace(path)

@@ -1,0 +1,40 @@
+"""What every test would do again on a target that was just booted is done once, before the target is kept."""
+
+from __future__ import annotations
+
+from harness.errors import HarnessError
+from harness.model.kernel import Build
+
+from . import warm_ftracetest
+from .batch import FTRACE_DIRECTORY
+from .lab import Lab
+
+WAITING = "ftracetest-waiting"
+_LIMIT = 12.0  # seconds on reference hardware
+# Reading them brings them into the page cache: programs, libraries, and what belongs to the build.
+_READ = """\
+cat /usr/lib/aarch64-linux-gnu/lib*.so.* > /dev/null 2>&1
+for tool in awk base64 basename bash cat chmod chrt cmp cp cut date dash dd diff dirname dmesg expr find getconf grep \\
+    head id insmod kill ln ls lsmod md5sum mkdir mktemp modinfo modprobe mount mv nproc ping ps readelf rm rmdir \\
+    rmmod sed seq sleep sort stat sysctl tac tail taskset tee timeout touch tr umount uname wc which yes; do
+    path=$(command -v $tool) && cat $path > /dev/null
+done
+find /payload -type f -size -4096k -exec cat {} + > /dev/null
+true"""
+
+
+def warm_up(lab: Lab, build: Build, *, with_ftracetest: bool) -> str:
+    """Read what tests will read, and `with_ftracetest` have one wait for its files. Returns why that can't be; empty
+    where it can."""
+    limit = max(120.0, lab.scaled(_LIMIT))
+    lab.run(_READ, timeout=limit)
+    if not with_ftracetest:
+        return ""
+    try:
+        text = warm_ftracetest.warmed((build.selftests / "ftrace/ftracetest").read_text(errors="replace"))
+    except (OSError, HarnessError) as error:
+        return str(error)
+    lab.target.put(text.encode(), f"{FTRACE_DIRECTORY}/{WAITING}", mode=0o755)
+    done = lab.run(warm_ftracetest.waiting_command(FTRACE_DIRECTORY, WAITING), timeout=limit)
+    lab.has_waiting_ftracetest = done.ok
+    return "" if done.ok else f"ftracetest does not wait: {done.output.strip()[-300:]}"

@@ -1,0 +1,118 @@
+"""Several workers side by side, each with a machine of its own: pytest-xdist's one door."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.errors import InfraError
+from harness.model.board import Board, QemuBoot
+from harness.model.result import EventKind, Verdict
+from harness.report.events import parse_events
+
+from .eventlog import EventLog
+from .plugin import Planned
+from .schedule import LongestFirst
+from .worker import INPUT, Setup
+
+ARGUMENTS = ("-p", "xdist.plugin", "-p", "harness.run.worker", "--max-worker-restart=20")
+_TRIES = 3  # of a test whose worker died
+_OVERHEAD_MIB = 400  # QEMU's own memory, and a worker's
+_SPARE_MIB = 1024  # what stays the host's
+
+
+class Distributor:
+    """The plugin of the run's own process, which runs no test itself."""
+
+    def __init__(
+        self,
+        setup: Setup,
+        count: int,
+        *,
+        planned: Mapping[str, Planned],
+        seconds: Callable[[str], float],
+        events: EventLog,
+    ) -> None:
+        self.stopped_early = False
+        self.internal_error = ""
+        self._setup = setup
+        self._count = count
+        self._planned = planned
+        self._seconds = seconds
+        self._events = events
+        self._died: Counter[str] = Counter()
+        self._lost: list[str] = []  # why workers ended that should not have
+        self._began = False
+
+    def pytest_configure_node(self, node: Any) -> None:
+        """Tell a worker, before it starts, what it has to know."""
+        node.workerinput[INPUT] = self._setup.packed()
+
+    def pytest_xdist_make_scheduler(self, config: pytest.Config, log: object) -> LongestFirst:
+        """Who runs what."""
+        return LongestFirst(self._count, self._planned, self._seconds)
+
+    def pytest_xdist_node_collection_finished(self, node: Any, ids: Sequence[str]) -> None:
+        """A worker has started."""
+        self._began = True
+
+    def pytest_testnodedown(self, node: Any, error: object) -> None:
+        """A worker has ended, with `error` where it died."""
+        if error:
+            self._lost.append(str(error))
+
+    def check(self) -> None:
+        """After the run: InfraError where no worker ever started."""
+        if not self._began:
+            raise InfraError("no worker started", details=[line for each in self._lost for line in each.splitlines()])
+
+    def pytest_handlecrashitem(self, crashitem: str, report: pytest.TestReport, sched: LongestFirst) -> None:
+        """A worker died: the test that it ran has told nothing, if it had not just ended."""
+        test = self._planned[crashitem].test
+        if self._has_told(test):
+            report.outcome = "rerun"  # type: ignore[assignment]  # no failure of its own
+            return
+        self._died[crashitem] += 1
+        if self._died[crashitem] < _TRIES:
+            self._events.note(f"{test}: run again, because its worker died")
+            report.outcome = "rerun"  # type: ignore[assignment]  # as xdist's own documentation does
+            sched.mark_test_pending(crashitem)
+            return
+        reason = f"its worker died {_TRIES} times while it ran"
+        self._events.write(EventKind.FINISHED, test=test, verdict=str(Verdict.ERROR), reason=reason, seconds=0.0)
+
+    def _has_told(self, test: str) -> bool:
+        """Whether the verdict on `test` is written down: a second run must not replace it."""
+        with self._events.path.open(encoding="utf-8", errors="replace") as lines:
+            return any(event.kind is EventKind.FINISHED and event.test == test for event in parse_events(lines))
+
+    def pytest_internalerror(self, excrepr: object) -> None:
+        """Keep what pytest, here or in a worker, failed over."""
+        self.internal_error = str(excrepr)
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Whether --maxfail ended it."""
+        self.stopped_early = bool(session.shouldfail)
+
+
+def how_many(wanted: int | None, board: Board, *, meminfo: Path = Path("/proc/meminfo")) -> int:
+    """How many machines to run side by side: as many as `wanted` (None: what suits this host and `board`), but no more
+    than the host's free memory has room for. One on boards that are not QEMU's."""
+    if not isinstance(board.boot, QemuBoot):
+        return 1
+    room = (_available_mib(meminfo) - _SPARE_MIB) // (board.boot.memory_mib + _OVERHEAD_MIB)
+    # half again as many as CPUs: a test often waits
+    return max(1, min(room, wanted or (3 * (os.cpu_count() or 1) + 1) // 2))
+
+
+def _available_mib(meminfo: Path) -> int:
+    for line in meminfo.read_text().splitlines():
+        name, _, rest = line.partition(":")
+        if name == "MemAvailable":
+            return int(rest.split()[0]) // 1024
+    return 0

@@ -1,0 +1,232 @@
+"""Snapshots and workers on a booted kernel."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.boards import board_named
+from harness.build.make import load_build
+from harness.display import Display
+from harness.errors import InfraError
+from harness.request import media_for
+from harness.target.base import Media
+from harness.target.snapshot import Snapshots
+
+from .conftest import harness
+
+QUICK = "test_text or basic1 or basic3 or (test-state and taking)"
+
+
+@pytest.fixture(scope="module")
+def media(build) -> Media:
+    with Display() as display:
+        return media_for(board_named("qemu-virt", None), load_build(build), display)
+
+
+@pytest.fixture(scope="module")
+def saved(media, tmp_path_factory) -> Snapshots:
+    """A snapshot of a machine with a file in /run and a shell variable's worth of history."""
+    directory, logs = tmp_path_factory.mktemp("snapshot, with comma"), tmp_path_factory.mktemp("logs")
+    snapshots = Snapshots(board_named("qemu-virt", None), media, directory, logs=logs)
+    target = snapshots.boot()
+    assert target.run("echo kept > /run/kept; echo kept > /root/kept; sync").ok
+    snapshots.save(target)
+    assert snapshots.is_saved
+    return snapshots
+
+
+@contextlib.contextmanager
+def restored(snapshots: Snapshots) -> Iterator:
+    target = snapshots.restore("a test of snapshots")
+    try:
+        yield target
+    finally:
+        target.close()
+
+
+def test_memory_and_disks_are_as_they_were_kept_whatever_an_earlier_machine_did(saved):
+    with restored(saved) as target:
+        assert target.run("cat /run/kept /root/kept").output == "kept\nkept"
+        assert target.run("rm /root/kept /run/kept; echo 1 > /proc/sys/kernel/ftrace_enabled; sync").ok
+    with restored(saved) as target:
+        assert target.run("cat /run/kept /root/kept").output == "kept\nkept"
+
+
+def test_bash_can_substitute_processes(saved):
+    """The livepatch scripts show what they expected and what came with it."""
+    with restored(saved) as target:
+        assert target.run("bash -c 'cat <(echo substituted)'").output == "substituted"
+
+
+def test_machines_of_one_snapshot_run_at_the_same_time(saved):
+    with restored(saved) as first, restored(saved) as second:
+        first.run("echo first > /run/kept")
+        second.run("echo second > /run/kept")
+        assert first.run("cat /run/kept").output == "first"
+        assert second.run("cat /run/kept").output == "second"
+
+
+def test_the_clock_is_right(saved):
+    time.sleep(2.1)  # a clock that went on where it was kept is seen
+    with restored(saved) as target:
+        before = time.time()
+        told = float(target.run("date +%s.%N").output)
+        assert before - 1.0 < told < time.time() + 1.0
+
+
+def test_no_two_machines_have_the_same_random_numbers(saved):
+    command = "dd if=/dev/urandom bs=16 count=1 2>/dev/null | od -An -tx1; cat /proc/sys/kernel/random/uuid"
+    answers = set()
+    for _ in range(3):
+        with restored(saved) as target:
+            answers.add(target.run(command).output)
+    assert len(answers) == 3
+
+
+def test_the_network_works(saved):
+    with restored(saved) as target:
+        assert target.run("ping -c 1 -W 5 127.0.0.1 >/dev/null").ok
+        assert target.run("ip link set eth0 up && ip address add 10.0.2.15/24 dev eth0").ok
+        assert target.run("ping -c 1 -W 10 10.0.2.2", timeout=30).ok  # QEMU's own gateway
+
+
+def test_its_console_is_the_kernel_log(saved):
+    with restored(saved) as target:
+        target.run("echo a word of a restored kernel > /dev/kmsg")
+        assert target.console.expect("a word of a restored kernel", timeout=10)
+
+
+def test_a_panic_is_seen_and_ends_the_machine(saved):
+    with restored(saved) as target:
+        target.start("echo c > /proc/sysrq-trigger")
+        assert target.console.wait_closed(30)
+        assert any("Kernel panic" in line for line in target.console.tail(100))
+        assert target.went_down
+
+
+def test_a_snapshot_is_refused_with_another_kernel(media, tmp_path):
+    image = tmp_path / "Image"
+    image.write_bytes(media.image.read_bytes())
+    mine = Media(image=image, root=media.root, payload=media.payload)
+    (tmp_path / "kept").mkdir()
+    snapshots = Snapshots(board_named("qemu-virt", None), mine, tmp_path / "kept", logs=tmp_path)
+    snapshots.save(snapshots.boot())
+    os.utime(image, (1, 1))
+    with pytest.raises(InfraError, match="another kernel"):
+        snapshots.restore("a test")
+
+
+def _verdicts(run_dir: Path) -> dict[str, str]:
+    results = json.loads((run_dir / "results.json").read_text())["results"]
+    return {result["test"]: result["verdict"] for result in results}
+
+
+def _qemus_below(pid: int) -> list[int]:
+    """The QEMU processes that `pid` or its workers have started."""
+    parents: dict[int, int] = {}
+    names: dict[int, str] = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError, IndexError):
+            name, rest = (entry / "stat").read_text().rpartition(")")[::2]
+            parents[int(entry.name)], names[int(entry.name)] = int(rest.split()[1]), name.partition("(")[2]
+
+    def is_below(process: int) -> bool:
+        while process > 1:
+            process = parents.get(process, 0)
+            if process == pid:
+                return True
+        return False
+
+    return [process for process, name in names.items() if name.startswith("qemu-system") and is_below(process)]
+
+
+def test_machines_that_are_killed_cost_no_result_and_no_verdict(build, tmp_path):
+    command = [sys.executable, "-m", "harness", "run", "--build", str(build), "-k", QUICK, "-j", "2"]
+    with (tmp_path / "said").open("w") as said:
+        process = subprocess.Popen([*command, "--out", str(tmp_path / "run")], stdout=said, stderr=said, cwd=tmp_path)
+    events = tmp_path / "run/events.jsonl"
+    killed = 0
+    chance = random.Random(5)
+    while process.poll() is None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=chance.uniform(2.0, 5.0))
+        # the first machine, of which the snapshot is made, has to live
+        machines = _qemus_below(process.pid) if events.is_file() and '"started"' in events.read_text() else []
+        if machines and killed < 10:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(chance.choice(machines), signal.SIGKILL)
+                killed += 1
+    assert process.wait(timeout=10) == 0, (tmp_path / "said").read_text()
+    assert killed >= 5
+    assert set(_verdicts(tmp_path / "run").values()) == {"PASS"}
+    assert "run again" in events.read_text()
+
+
+def test_one_machine_and_several_give_the_same_verdicts_and_clean_up(build, tmp_path):
+    for workers in ("1", "3"):
+        arguments = ("--build", build, "-k", QUICK, "-j", workers, "--out", tmp_path / workers)
+        done = harness("run", *arguments, cwd=tmp_path, XDG_CACHE_HOME=str(_cache_of(tmp_path)))
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert _verdicts(tmp_path / "1") == _verdicts(tmp_path / "3")
+    assert not list((_cache_of(tmp_path) / "arm64-ftrace-harness/snapshots").iterdir())
+
+
+def _cache_of(tmp_path: Path) -> Path:
+    """A cache of this test's own, in which the big things are the host's."""
+    mine = tmp_path / "cache"
+    if not mine.is_dir():
+        (mine / "arm64-ftrace-harness").mkdir(parents=True)
+        from harness.build.cache import cache_root
+
+        for part in ("rootfs", "apt", "downloads"):
+            (mine / "arm64-ftrace-harness" / part).symlink_to(cache_root() / part)
+    return mine
+
+
+def test_a_killed_run_leaves_no_worker_and_no_machine(build, tmp_path):
+    command = [sys.executable, "-m", "harness", "run", "--build", str(build), "-k", QUICK, "-j", "2"]
+    with (tmp_path / "said").open("w") as said:
+        process = subprocess.Popen([*command, "--out", str(tmp_path / "run")], stdout=said, stderr=said, cwd=tmp_path)
+    events = tmp_path / "run/events.jsonl"
+    deadline = time.monotonic() + 120
+    while not (events.is_file() and '"finished"' in events.read_text()):
+        assert time.monotonic() < deadline, (tmp_path / "said").read_text()
+        time.sleep(0.05)
+    children = _tree_of(process.pid)
+    assert len(children) >= 2
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 20
+    while left := [child for child, began in children.items() if _began(child) == began]:
+        assert time.monotonic() < deadline, left
+        time.sleep(0.05)
+    assert harness("report", tmp_path / "run", cwd=tmp_path).returncode == 0
+
+
+def _tree_of(pid: int) -> dict[int, str]:
+    """The processes below `pid`, each with its start time, because numbers are given again."""
+    found = {}
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in map(int, task.read_text().split()):
+            found |= {child: _began(child), **_tree_of(child)}
+    return found
+
+
+def _began(pid: int) -> str:
+    """When a process was started, in the kernel's ticks; empty where it has ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "" if fields[0] == "Z" else fields[19]

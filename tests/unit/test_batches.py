@@ -1,0 +1,151 @@
+"""What shares a target: the batches that come out for each isolation, and how a script goes on after a stop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.model.board import Limits
+from harness.model.result import Verdict
+from harness.run import selftests
+from harness.run.batch import LivepatchBatch
+from harness.run.eventlog import EventLog
+from harness.run.lab import Lab, Stopped
+from harness.run.units import Isolation, is_timed
+from tests.faketarget import HANG, LOST, FakeTarget, Kmsg
+
+PLAIN = '. functions.sh\nM=mod\nstart_test "one"\ncheck_result "x"\nN=more\nstart_test "two"\ncheck_result "y"\n'
+NESTED = '. functions.sh\nstart_test "one"\nif true; then\n\tstart_test "two"\nfi\nstart_test "three"\n'
+PANIC = Kmsg(
+    "[    1.000000] Kernel panic - not syncing: tried to kill init\n"
+    "[    1.000000] ---[ end Kernel panic - not syncing: x ]---"
+)
+D = "selftests/ftrace/test.d/basic"
+L = "selftests/livepatch/test-x"
+
+
+@pytest.fixture
+def ftrace(tmp_path: Path) -> Path:
+    directory = tmp_path / "ftrace"
+    (directory / "test.d/basic").mkdir(parents=True)
+    for number in range(18):
+        flags = "# flags: instance\n" if number == 1 else ""
+        (directory / f"test.d/basic/t{number:02}.tc").write_text(f"# description: x\n{flags}")
+    return directory
+
+
+def _ftrace(directory: Path, isolation: Isolation) -> list[list[str]]:
+    return [
+        [test.removeprefix(f"{D}/").replace(".tc", "") for test in tests]
+        for tests in selftests._ftrace_batches(directory, isolation)
+    ]
+
+
+def test_each_ftrace_test_alone(ftrace: Path) -> None:
+    batches = _ftrace(ftrace, Isolation.TEST)
+    assert batches[:4] == [["t00"], ["t01"], ["t01[instance]"], ["t02"]]
+    assert len(batches) == 19
+
+
+def test_each_ftrace_file_alone_with_its_second_run(ftrace: Path) -> None:
+    batches = _ftrace(ftrace, Isolation.FILE)
+    assert batches[:3] == [["t00"], ["t01", "t01[instance]"], ["t02"]]
+    assert len(batches) == 18
+
+
+def test_many_ftrace_files_together_where_only_a_crash_parts_them(ftrace: Path) -> None:
+    first, second = _ftrace(ftrace, Isolation.CRASH)
+    assert first == [*(f"t{number:02}" for number in range(16)), "t01[instance]"]
+    assert second == ["t16", "t17"]
+
+
+def _script(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "test-x.sh"
+    path.write_text(text)
+    return path
+
+
+def test_a_livepatch_script_is_cut_where_each_test_is_to_be_alone(tmp_path: Path) -> None:
+    batches = list(selftests._livepatch_batches(_script(tmp_path, PLAIN), Isolation.TEST))
+    assert [tests for _, tests in batches] == [[f"{L}::one"], [f"{L}::two"]]
+    texts = [batch._text for batch, _ in batches]
+    assert texts[0] == '. functions.sh\nM=mod\nstart_test "one"\ncheck_result "x"\nN=more\n'
+    assert texts[1] == '. functions.sh\nM=mod\nN=more\nstart_test "two"\ncheck_result "y"\n'
+    assert all(batch._is_part for batch, _ in batches)
+
+
+@pytest.mark.parametrize("isolation", [Isolation.FILE, Isolation.CRASH])
+def test_a_livepatch_script_is_a_file(tmp_path: Path, isolation: Isolation) -> None:
+    [(batch, tests)] = selftests._livepatch_batches(_script(tmp_path, PLAIN), isolation)
+    assert tests == [f"{L}::one", f"{L}::two"]
+    assert not batch._is_part
+
+
+@pytest.mark.parametrize("text", [NESTED, '. functions.sh\nstart_test "one"\n'])
+def test_a_script_that_can_not_be_cut_or_need_not_is_run_as_it_stands(tmp_path: Path, text: str) -> None:
+    [(batch, tests)] = selftests._livepatch_batches(_script(tmp_path, text), Isolation.TEST)
+    assert tests[0] == f"{L}::one"
+    assert not batch._is_part
+
+
+def test_a_script_without_tests_is_no_batch(tmp_path: Path) -> None:
+    assert list(selftests._livepatch_batches(_script(tmp_path, ". functions.sh\n"), Isolation.TEST)) == []
+
+
+@pytest.mark.parametrize(
+    ("test", "timed"),
+    [
+        ("selftests/ftrace/test.d/tracer/wakeup_rt.tc", True),
+        ("selftests/ftrace/test.d/tracer/wakeup.tc[instance]", True),
+        ("selftests/ftrace/test.d/preemptirq/irqsoff_tracer.tc", True),
+        ("selftests/ftrace/test.d/ftrace/func_profiler.tc", False),
+        ("testcases/function/test_calls.py::test_notrace", False),
+    ],
+)
+def test_what_has_the_host_to_itself(test: str, timed: bool) -> None:
+    assert is_timed(test) is timed
+
+
+# -- after a stop ------------------------------------------------------------------------------------------------
+
+
+def _lab(tmp_path: Path, *targets: FakeTarget) -> Lab:
+    waiting = list(targets)
+    return Lab(lambda: (waiting.pop(0), 1.0), limits=Limits(silence=30.0), events=EventLog(tmp_path / "events.jsonl"))
+
+
+def _target(*steps: object) -> FakeTarget:
+    return FakeTarget(lambda command: list(steps) if "test-x" in command else [])
+
+
+def _batch(text: str) -> LivepatchBatch:
+    tests = [f"{L}::{name}" for name in (("one", "two", "three") if text is NESTED else ("one", "two"))]
+    batch = LivepatchBatch("test-x.sh", text, tests)
+    batch.choose(tests)
+    return batch
+
+
+def test_what_is_behind_a_crash_in_a_script_that_can_not_be_resumed_is_not_run(tmp_path: Path) -> None:
+    lab, batch = _lab(tmp_path, _target(PANIC, HANG), _target()), _batch(NESTED)
+    with pytest.raises(Stopped) as crashed:
+        batch.outcome(f"{L}::one", lab)
+    lab.discard("crashed")
+    assert crashed.value.verdict is Verdict.CRASH
+    for name in ("two", "three"):
+        with pytest.raises(Stopped, match="can't be resumed in the middle") as stopped:
+            batch.outcome(f"{L}::{name}", lab)
+        assert stopped.value.verdict is Verdict.NOTRUN
+
+
+def test_a_script_that_can_not_be_resumed_is_run_as_a_whole_again_when_its_machine_was_lost(tmp_path: Path) -> None:
+    said = ("TEST: one ... ok", "TEST: two ... ok", "TEST: three ... ok")
+    lab, batch = _lab(tmp_path, _target(said[0], LOST), _target(*said)), _batch(NESTED)
+    assert batch.outcome(f"{L}::one", lab).verdict is Verdict.PASS
+    with pytest.raises(Stopped) as stopped:
+        batch.outcome(f"{L}::two", lab)
+    assert stopped.value.is_lost
+    lab.discard("lost")
+    batch.start_over(f"{L}::two")
+    assert batch.outcome(f"{L}::two", lab).verdict is Verdict.PASS
+    assert batch.outcome(f"{L}::three", lab).verdict is Verdict.PASS

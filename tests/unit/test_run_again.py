@@ -1,0 +1,166 @@
+"""A test whose machine was lost has told nothing: it is run again, within bounds; what a kernel did is not."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.model.board import Board, QemuBoot
+from harness.model.kernel import Build
+from harness.model.progress import NoDisplay
+from harness.model.result import Result, Verdict
+from harness.run import plugin, session
+from harness.run.units import Isolation
+from harness.target.base import Media
+from tests.fakesnapshots import FakeSnapshots
+from tests.faketarget import LOST, FakeTarget, Kmsg
+
+PANIC = Kmsg(
+    "[    1.000000] Kernel panic - not syncing: tried to kill init\n"
+    "[    1.000000] ---[ end Kernel panic - not syncing: x ]---"
+)
+ONE = "testcases/test_it.py::test_one"
+TWO = "testcases/test_it.py::test_two"
+CASES = """\
+def test_one(guest):
+    assert guest.run("one").output == "fine"
+
+def test_two(guest):
+    assert guest.run("two").output == "fine"
+"""
+# fails, and its machine goes away while it puts things back
+FAILS = """\
+import pytest
+
+@pytest.fixture
+def put_back(guest):
+    yield
+    guest.run("put back")
+
+def test_one(guest, put_back):
+    assert guest.run("one").output == "fine"
+
+def test_two(guest):
+    assert guest.run("two").output == "fine"
+"""
+Runs = Callable[..., tuple[dict[str, Result], int, list[dict[str, Any]]]]
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runs]:
+    """Runs `cases` on restored targets; `answers`: for each restore in turn what each command says, the last one for
+    all that follow."""
+    sys.modules.pop("testcases.test_it", None)  # pytest would take the one of the test before for ours
+    directory = tmp_path / "testcases"
+    directory.mkdir()
+    monkeypatch.setattr(session, "PROJECT", tmp_path)
+    monkeypatch.setattr(session, "TESTCASES", directory)
+    (tmp_path / "build").mkdir()
+    record = {"source": {}, "patches": [], "toolchain": {"name": "gcc", "version": "12"}, "fragments": []}
+    (tmp_path / "build/build.json").write_text(json.dumps(record))
+    build = Build(directory=tmp_path / "build", release="7.3.4", key="k", config={})
+
+    def run(
+        *answers: dict[str, list[object]], cases: str = CASES, maxfail: int = 0
+    ) -> tuple[dict[str, Result], int, list[dict[str, Any]]]:
+        (directory / "test_it.py").write_text(cases)
+        waiting = list(answers)
+
+        def ready(command: str) -> list[object]:
+            return ["release 7.3.4"] if "echo release" in command else []
+
+        def restored() -> FakeTarget:
+            said = waiting.pop(0) if len(waiting) > 1 else waiting[0]
+            return FakeTarget(lambda command: said.get(command, ready(command)))
+
+        snapshots = FakeSnapshots(booted_as=lambda: FakeTarget(ready), restored_as=restored)
+        monkeypatch.setattr(session, "_snapshots", lambda *_: snapshots)
+        run_dir = tmp_path / "run"
+        run_dir.mkdir()
+        results, code = session.run(
+            build,
+            session.Selection(suites=frozenset({"testcases"}), maxfail=maxfail, isolation=Isolation.TEST),
+            board=Board(name="fake", boot=QemuBoot()),
+            boot=lambda: pytest.fail("restored, not booted"),
+            keeping=session.Keeping(media=Media(image=Path("Image"), root=Path("root")), directory=tmp_path),
+            run_dir=run_dir,
+            properties={},
+            display=NoDisplay(),
+        )
+        events = [json.loads(line) for line in (run_dir / "events.jsonl").read_text().splitlines()]
+        return {result.test: result for result in results.results}, code, events
+
+    return run
+
+
+def _again(events: list[dict[str, Any]]) -> list[str]:
+    told = [event["data"]["text"] for event in events if event["kind"] == "note"]
+    return [text for text in told if "run again" in text]
+
+
+def _verdicts(events: list[dict[str, Any]], test: str) -> list[str]:
+    return [event["data"]["verdict"] for event in events if event["kind"] == "finished" and event["test"] == test]
+
+
+FINE: dict[str, list[object]] = {"one": ["fine"], "two": ["fine"]}
+
+
+def test_a_lost_machine_costs_no_result(runs: Runs) -> None:
+    results, code, events = runs({"one": [LOST]}, FINE)
+    assert [results[test].verdict for test in (ONE, TWO)] == [Verdict.PASS, Verdict.PASS]
+    assert _verdicts(events, ONE) == ["PASS"]
+    assert len(_again(events)) == 1
+    assert code == 0
+
+
+def test_what_is_run_again_does_not_count_for_maxfail(runs: Runs) -> None:
+    results, code, events = runs({"one": [LOST]}, {"one": [LOST]}, FINE, maxfail=1)
+    assert [results[test].verdict for test in (ONE, TWO)] == [Verdict.PASS, Verdict.PASS]
+    assert len(_again(events)) == 2
+    assert code == 0
+
+
+def test_a_machine_that_is_always_lost_is_an_error_in_the_end(runs: Runs) -> None:
+    results, code, events = runs({"one": [LOST], "two": ["fine"]})
+    assert results[ONE].verdict is Verdict.ERROR
+    assert results[TWO].verdict is Verdict.PASS
+    assert len(_again(events)) == plugin._RERUNS
+    assert code == 3
+
+
+def test_a_machine_that_is_always_lost_counts_once_for_maxfail(runs: Runs) -> None:
+    results, _, _ = runs({"one": [LOST], "two": ["fine"]}, maxfail=2)
+    assert [results[test].verdict for test in (ONE, TWO)] == [Verdict.ERROR, Verdict.PASS]
+
+
+@pytest.mark.parametrize("steps", [[PANIC, LOST], ["fine", PANIC]])
+def test_what_a_kernel_did_is_never_run_again(runs: Runs, steps: list[object]) -> None:
+    results, code, events = runs({"one": steps}, FINE)
+    assert results[ONE].verdict is Verdict.CRASH
+    assert results[TWO].verdict is Verdict.PASS
+    assert _again(events) == []
+    assert code == 1
+
+
+def test_a_failure_stays_one_when_the_machine_is_lost_behind_it(runs: Runs) -> None:
+    results, code, events = runs({"one": ["wrong"], "put back": [LOST]}, FINE, cases=FAILS)
+    assert results[ONE].verdict is Verdict.FAIL
+    assert _verdicts(events, ONE) == ["FAIL"]
+    assert _again(events) == []
+    assert code == 1
+
+
+def test_a_test_that_passed_but_lost_its_machine_at_the_end_is_run_again(runs: Runs) -> None:
+    results, _, events = runs({"one": ["fine"], "put back": [LOST]}, FINE, cases=FAILS)
+    assert results[ONE].verdict is Verdict.PASS
+    assert len(_again(events)) == 1

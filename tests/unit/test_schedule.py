@@ -1,0 +1,207 @@
+"""Which worker runs what: longest first, groups together, what measures time alone and last."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from harness.run.plugin import FILES, Planned
+from harness.run.schedule import LongestFirst
+from harness.run.units import is_timed
+
+TIMED = "selftests/ftrace/test.d/tracer/wakeup.tc"
+
+
+class Worker:
+    """What xdist's controller of a worker shows; runs a test when it knows the next one, or that there is none."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.queue: list[int] = []
+        self.shutting_down = False
+
+    def send_runtest_some(self, indices: Sequence[int]) -> None:
+        assert not self.shutting_down
+        self.queue += indices
+
+    def shutdown(self) -> None:
+        self.shutting_down = True
+
+    @property
+    def running(self) -> int | None:
+        """The test it runs now."""
+        return self.queue[0] if len(self.queue) > 1 or (self.queue and self.shutting_down) else None
+
+
+class Run:
+    """A run of tests that take as long as `seconds` says, one after the other in simulated time."""
+
+    def __init__(self, seconds: dict[str, float], *, workers: int, groups: dict[str, str] | None = None) -> None:
+        self.seconds = seconds
+        self.ids = list(seconds)
+        planned = {test: Planned(test, (groups or {}).get(test, test)) for test in seconds}
+        self.schedule = LongestFirst(workers, planned, lambda test: seconds[test])
+        self.workers: list[Worker] = []
+        self.left: dict[Worker, float] = {}
+        self.order: list[tuple[str, str]] = []  # worker, test: as they started
+        self.beside: dict[str, set[str]] = {test: set() for test in seconds}
+        self.now = 0.0
+        for number in range(workers):
+            self.add(f"w{number}")
+
+    def add(self, name: str) -> Worker:
+        worker = Worker(name)
+        self.workers.append(worker)
+        self.schedule.add_node(worker)
+        self.schedule.add_node_collection(worker, self.ids)
+        if self.schedule.collection_is_completed:
+            self.schedule.schedule()
+        return worker
+
+    def step(self) -> bool:
+        """Go on to the next end of a test; False where none runs."""
+        for worker in self.workers:
+            if worker.running is not None and worker not in self.left:
+                test = self.ids[worker.running]
+                self.left[worker] = self.seconds[test]
+                self.order.append((worker.name, test))
+        running = {self.ids[worker.queue[0]] for worker in self.left}
+        for test in running:
+            self.beside[test] |= running - {test}
+        if not self.left:
+            return False
+        worker = min(self.left, key=lambda each: self.left[each])
+        passed = self.left.pop(worker)
+        self.now += passed
+        self.left = {other: left - passed for other, left in self.left.items()}
+        done = worker.queue.pop(0)
+        self.schedule.mark_test_complete(worker, done)
+        return True
+
+    def die(self, worker: Worker) -> str | None:
+        self.workers.remove(worker)
+        self.left.pop(worker, None)
+        return self.schedule.remove_node(worker)
+
+    def finish(self) -> None:
+        while self.step():
+            pass
+        assert self.schedule.tests_finished
+        assert all(worker.shutting_down for worker in self.workers)
+
+
+def test_longest_tests_start_first() -> None:
+    run = Run({"a": 1.0, "b": 9.0, "c": 5.0, "d": 3.0, "e": 2.0}, workers=1)
+    run.finish()
+    assert [test for _, test in run.order] == ["b", "c", "d", "e", "a"]
+
+
+def test_every_test_runs_once_on_any_number_of_workers() -> None:
+    for workers in range(1, 8):
+        run = Run({f"t{number}": float(number % 5 + 1) for number in range(20)}, workers=workers)
+        run.finish()
+        assert sorted(test for _, test in run.order) == sorted(run.ids)
+
+
+def test_workers_end_at_about_the_same_time() -> None:
+    run = Run({f"t{number}": float(number + 1) for number in range(30)}, workers=3)
+    run.finish()
+    assert run.now <= sum(run.seconds.values()) / 3 + 4.0
+
+
+def test_a_group_stays_together_and_in_order() -> None:
+    groups = {"b1": "b", "b2": "b", "b3": "b"}
+    run = Run({"a": 9.0, "b1": 1.0, "b2": 1.0, "b3": 1.0, "c": 2.0}, workers=2, groups=groups)
+    run.finish()
+    assert len({worker for worker, test in run.order if test in groups}) == 1
+    assert [test for _, test in run.order if test in groups] == ["b1", "b2", "b3"]
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_what_measures_time_runs_last_and_alone(workers: int) -> None:
+    timed = [TIMED, "selftests/ftrace/test.d/preemptirq/irqsoff_tracer.tc"]
+    run = Run({timed[0]: 20.0, "a": 3.0, "b": 9.0, timed[1]: 30.0, "c": 1.0, "d": 1.0}, workers=workers)
+    run.finish()
+    assert sorted(test for _, test in run.order) == sorted(run.ids)
+    assert [test for _, test in run.order][-2:] == [timed[1], timed[0]]
+    assert run.beside[timed[0]] == run.beside[timed[1]] == set()
+
+
+def test_only_what_measures_time() -> None:
+    run = Run({TIMED: 3.0}, workers=2)
+    run.finish()
+    assert [test for _, test in run.order] == [TIMED]
+
+
+def test_a_dead_workers_tests_go_to_others() -> None:
+    run = Run({f"t{number}": float(number + 1) for number in range(8)}, workers=2)
+    run.step()
+    dead = run.workers[0]
+    running = run.die(dead)
+    assert running is not None
+    run.schedule.mark_test_pending(running)
+    run.finish()
+    assert {test for _, test in run.order} == set(run.ids)
+    assert [test for worker, test in run.order if worker == "w1"].count(running) == 1
+
+
+def test_a_new_worker_takes_over_when_the_last_one_died() -> None:
+    run = Run({"a": 3.0, TIMED: 5.0}, workers=1)
+    running = run.die(run.workers[0])
+    assert running == "a"
+    run.schedule.mark_test_pending(running)
+    run.add("w9")
+    run.finish()
+    assert [test for _, test in run.order] == ["a", TIMED]
+
+
+def test_files_are_one_group() -> None:
+    planned = {test: Planned(test, FILES, needs_target=False) for test in ("x", "y")}
+    schedule = LongestFirst(2, planned, lambda _test: 1.0)
+    workers = [Worker("w0"), Worker("w1")]
+    for worker in workers:
+        schedule.add_node(worker)
+        schedule.add_node_collection(worker, ["x", "y"])
+    schedule.schedule()
+    assert [worker.queue for worker in workers] == [[0, 1], []]
+
+
+def test_timed_tests() -> None:
+    assert is_timed(TIMED)
+    assert not is_timed("selftests/ftrace/test.d/00basic/basic1.tc")
+
+
+def test_a_group_that_measures_time_waits_for_the_others() -> None:
+    """All of it: a worker starts the first test of a group as soon as it has the second."""
+    again = f"{TIMED}[instance]"
+    run = Run({"a": 9.0, TIMED: 2.0, again: 2.0, "b": 1.0}, workers=2, groups={TIMED: TIMED, again: TIMED})
+    run.finish()
+    assert [test for _, test in run.order][-2:] == [TIMED, again]
+    assert run.beside[TIMED] == run.beside[again] == set()
+
+
+def test_a_group_stays_together_when_its_worker_died() -> None:
+    groups = {"b1": "b", "b2": "b", "b3": "b"}
+    run = Run({"b1": 9.0, "b2": 9.0, "b3": 9.0, "a": 40.0, "c": 30.0, "d": 1.0}, workers=2, groups=groups)
+    first, second = run.workers
+    assert second.queue == [0, 1, 2]
+    assert run.die(second) == "b1"
+    run.schedule.mark_test_pending("b1")
+    run.step()  # the first worker has room for one more now
+    assert first.queue == [4, 0, 1, 2]
+    run.add("w9")
+    run.finish()
+    after = [(worker, test) for worker, test in run.order if test in groups][-3:]
+    assert [test for _, test in after] == ["b1", "b2", "b3"]
+    assert len({worker for worker, _ in after}) == 1
+
+
+def test_what_a_dead_worker_had_of_two_groups_is_two_groups_again() -> None:
+    run = Run({"a": 9.0, "b": 8.0, TIMED: 1.0}, workers=1)
+    run.step()  # b and the timed one are with the worker
+    running = run.die(run.workers[0])
+    assert running == "b"
+    run.schedule.mark_test_pending(running)
+    assert list(run.schedule._waiting) == [[1]]
+    assert list(run.schedule._alone) == [[2]]
