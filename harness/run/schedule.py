@@ -86,8 +86,12 @@ class LongestFirst:
         self._give()
 
     def remove_pending_tests_from_node(self, node: Node, indices: Sequence[int]) -> None:
-        """xdist calls it for tests that were taken back from a worker, which never happens here."""
-        raise NotImplementedError
+        """A worker has given tests back without having run them."""
+        given = [number for number in self._pending[node] if number in indices]
+        self._pending[node] = [number for number in self._pending[node] if number not in indices]
+        for group in reversed(self._by_group(given)):
+            self._put_back(group)
+        self._give()
 
     def remove_node(self, node: Node) -> str | None:
         """A worker has ended; returns the test that it ran if it died."""

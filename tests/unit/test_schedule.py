@@ -134,6 +134,19 @@ def test_only_what_measures_time() -> None:
     assert [test for _, test in run.order] == [TIMED]
 
 
+def test_tests_that_a_worker_gives_back_run_all_the_same_and_once() -> None:
+    run = Run({f"t{number}": float(number + 1) for number in range(8)}, workers=2)
+    run.step()
+    giver = run.workers[0]
+    back = giver.queue[1:]
+    assert back
+    giver.queue = giver.queue[:1]
+    run.schedule.remove_pending_tests_from_node(giver, back)
+    assert not giver.shutting_down
+    run.finish()
+    assert sorted(test for _, test in run.order) == sorted(run.ids)
+
+
 def test_a_dead_workers_tests_go_to_others() -> None:
     run = Run({f"t{number}": float(number + 1) for number in range(8)}, workers=2)
     run.step()
