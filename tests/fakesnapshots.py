@@ -29,6 +29,7 @@ class FakeSnapshots:
         self.booted: list[FakeTarget] = []
         self.restored: list[FakeTarget] = []
         self.whys: list[str] = []
+        self.for_busy_code: list[bool] = []  # of each restore
         self._booted_as = booted_as
         self._restored_as = restored_as
         self._save_error = save_error
@@ -44,11 +45,12 @@ class FakeSnapshots:
             raise self._save_error
         self.is_saved = True
 
-    def restore(self, why: str) -> FakeTarget:
+    def restore(self, why: str, *, patches_busy_code: bool = False) -> FakeTarget:
         assert self.is_saved
         if self._restore_errors:
             raise self._restore_errors.pop(0)
         self.whys.append(why)
+        self.for_busy_code.append(patches_busy_code)
         self.restored.append(self._started(self._restored_as))
         return self.restored[-1]
 

@@ -52,6 +52,7 @@ class Lab:
         self._boot = boot
         self._snapshots = snapshots
         self._what_for = "the first test"
+        self._patches_busy_code = False  # what this target is good for
         self._limits = limits
         self._events = events
         self._user_factor = timeout_factor
@@ -118,7 +119,10 @@ class Lab:
     def _started(self) -> tuple[Target, float]:
         if self._snapshots is None:
             return self._boot()
-        target = self._snapshots.restore(self._what_for) if self.restores else self._snapshots.boot()
+        if self.restores:
+            target = self._snapshots.restore(self._what_for, patches_busy_code=self._patches_busy_code)
+        else:
+            target = self._snapshots.boot()
         return target, target.boot_seconds
 
     @property
@@ -148,11 +152,14 @@ class Lab:
             return error.is_lost
         return isinstance(error, TargetLost) and not self.fault() and not (self._target and self._target.went_down)
 
-    def begin(self, test: str, *, fresh: bool) -> None:
+    def begin(self, test: str, *, fresh: bool, patches_busy_code: bool = False) -> None:
         """Before a test that uses the target: a report of the kernel's that came since the last one ended is nobody's;
-        with `fresh` and something kept, the test gets a target that no other has used."""
+        with `fresh` and something kept, the test gets a target that no other has used. What `patches_busy_code` gets
+        one that is good for it, and the next test another one again."""
         self._what_for = test
         self.leave_faults_behind()
+        fresh = fresh or patches_busy_code or self._patches_busy_code
+        self._patches_busy_code = patches_busy_code
         if fresh and self.restores and self._target:
             target = self._target
             self._forget()

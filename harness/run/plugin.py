@@ -23,7 +23,7 @@ from . import precheck, selftests, warmup
 from .eventlog import EventLog
 from .lab import Lab, Stopped
 from .meaning import Meaning, first_of, meaning_of
-from .units import Isolation
+from .units import Isolation, patches_busy_code
 
 TESTCASES = "testcases"
 FILES = "files"
@@ -200,7 +200,8 @@ class Plugin:
         is_new = group != self._group
         self._group = group
         if is_new or not isinstance(item, selftests.SelftestItem):  # one in the middle of a batch takes what there is
-            self.lab.begin(test, fresh=is_new and self._isolation is not Isolation.CRASH)
+            fresh = is_new and self._isolation is not Isolation.CRASH
+            self.lab.begin(test, fresh=fresh, patches_busy_code=patches_busy_code(test))
 
     def _may_run_again(self, error: BaseException) -> bool:
         return self._reruns_left > 0 and self.lab.restores and self.lab.was_lost(error)

@@ -137,5 +137,6 @@ class Snapshotting(Protocol):
     def save(self, target: Target) -> None:
         """Keep the state of `target`, which is closed. InfraError where that fails."""
 
-    def restore(self, why: str) -> Target:
-        """A target in the state that was kept, clock and random numbers right. Its log begins with `why`."""
+    def restore(self, why: str, *, patches_busy_code: bool = False) -> Target:
+        """A target in the state that was kept, clock and random numbers right. Its log begins with `why`.
+        `patches_busy_code`: one that sees a changed instruction also while another CPU executes it."""

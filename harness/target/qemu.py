@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import platform
+import re
 import shutil
 import socket
 import subprocess
@@ -26,6 +28,7 @@ from .shell import Shell
 from .transport import SocketTransport
 
 QEMU = "qemu-system-aarch64"
+_SEES_CHANGED_CODE = (8, 1)  # the first version of QEMU
 _LAST_LINES = 40
 _CHANNELS = ("kernel", "cmd", "aux", "tty", "qmp")
 
@@ -83,8 +86,10 @@ def own_storage(media: Media) -> Storage:
     return Storage(drives=drives)
 
 
-def command_line(board: Board, media: Media, storage: Storage, *, fds: dict[str, int], accel: str) -> list[str]:
-    """QEMU's arguments; `fds` maps the channels to inherited sockets."""
+def command_line(
+    board: Board, media: Media, storage: Storage, *, fds: dict[str, int], accel: str, in_turns: bool = False
+) -> list[str]:
+    """QEMU's arguments; `fds` maps the channels to inherited sockets. `in_turns`: emulated CPUs run one at a time."""
     boot = qemu_boot(board)
     append = f"console=ttyAMA0 root=/dev/vda rw init=/harness/harness-init {board.cmdline}".strip()
     if accel == "tcg":
@@ -95,7 +100,7 @@ def command_line(board: Board, media: Media, storage: Storage, *, fds: dict[str,
         # the kernel kills QEMU when we die, however we die; where we died before it knew, QEMU does not start
         *("setpriv", "--pdeathsig", "KILL", "--", "sh", "-c", '[ "$PPID" = "$0" ] && exec "$@"', str(os.getpid())),
         *(QEMU, "-nodefaults", "-no-user-config", "-display", "none"),
-        *("-M", boot.machine + storage.machine, "-accel", _accel_argument(accel)),
+        *("-M", boot.machine + storage.machine, "-accel", _accel_argument(accel, in_turns)),
         *("-cpu", "host" if accel == "kvm" else boot.cpu),
         *("-smp", str(boot.cpus), "-m", str(boot.memory_mib), "-no-reboot", *storage.memory),
         *("-kernel", str(media.image), "-append", append),
@@ -113,8 +118,21 @@ def command_line(board: Board, media: Media, storage: Storage, *, fds: dict[str,
     return [*args, *boot.extra_args]
 
 
-def _accel_argument(accel: str) -> str:
-    return "tcg,thread=multi" if accel == "tcg" else accel
+def _accel_argument(accel: str, in_turns: bool) -> str:
+    return f"tcg,thread={'single' if in_turns else 'multi'}" if accel == "tcg" else accel
+
+
+@functools.cache
+def loses_changed_code() -> bool:
+    """Whether this QEMU's emulation, with a thread for each CPU, may go on executing an instruction that another CPU
+    has changed: before 8.1 a CPU that translates the code just before the change is written keeps what it has read.
+    Seen in test-syscall of the livepatch selftests; `docs/guest-speed.md`."""
+    try:
+        told = subprocess.run([QEMU, "--version"], capture_output=True, text=True, timeout=10.0, check=False).stdout
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise InfraError(f"{QEMU} --version: {error}") from None
+    found = re.search(r"version (\d+)\.(\d+)", told)
+    return not found or (int(found[1]), int(found[2])) < _SEES_CHANGED_CODE
 
 
 def escaped(path: Path) -> str:
@@ -229,15 +247,17 @@ def boot_with(storage: Storage, board: Board, media: Media, *, logs: Path) -> Qe
     return target
 
 
-def start(board: Board, media: Media, storage: Storage, *, logs: Path, more: Sequence[str] = ()) -> QemuTarget:
-    """Start QEMU with `more` arguments; nothing is awaited but its monitor."""
+def start(
+    board: Board, media: Media, storage: Storage, *, logs: Path, more: Sequence[str] = (), in_turns: bool = False
+) -> QemuTarget:
+    """Start QEMU with `more` arguments; nothing is awaited but its monitor. `in_turns`: see `command_line`."""
     assert threading.current_thread() is threading.main_thread()
     if not shutil.which(QEMU):
         raise InfraError(f"{QEMU}: not found on PATH; install qemu-system-arm (`harness doctor` tells all)")
     pairs = {channel: socket.socketpair() for channel in _CHANNELS}
     fds = {channel: theirs.fileno() for channel, (_, theirs) in pairs.items()}
     accel, _ = pick_accel(qemu_boot(board).accel)
-    args = [*command_line(board, media, storage, fds=fds, accel=accel), *more]
+    args = [*command_line(board, media, storage, fds=fds, accel=accel, in_turns=in_turns), *more]
     with (logs / "qemu.log").open("ab") as log:
         log.write(f"$ {' '.join(args)}\n".encode())
         log.flush()

@@ -20,7 +20,7 @@ from harness.errors import InfraError
 from harness.model.board import Board
 
 from .base import CommandTimeout, Media, Target, TargetLost
-from .qemu import QEMU, QemuTarget, Storage, boot_with, escaped, qemu_boot, start
+from .qemu import QEMU, QemuTarget, Storage, boot_with, escaped, loses_changed_code, qemu_boot, start
 
 THAW = "/payload/bin/thaw"  # sets the clock, reseeds the random number generator: build/overlay/thaw.c
 _SAVE_LIMIT = 120.0
@@ -83,9 +83,10 @@ class Snapshots:
         except OSError as error:
             raise InfraError(f"snapshot: {error.filename}: {error.strerror}") from None
 
-    def restore(self, why: str) -> QemuTarget:
+    def restore(self, why: str, *, patches_busy_code: bool = False) -> QemuTarget:
         """A machine in the state that was kept, its clock and its random numbers right; its console's log begins with
-        `why`. InfraError where that can't be, or was made with anything else than what is there now."""
+        `why`. InfraError where that can't be, or was made with anything else than what is there now.
+        `patches_busy_code`: where QEMU would lose the change, the machine's CPUs run in turns."""
         record = json.loads((self._directory / _RECORD).read_text())
         for what, now in self._made_with().items():
             if record["made_with"].get(what) != now:
@@ -95,7 +96,9 @@ class Snapshots:
             log.write(f"--- {why}\n")
         with (self._directory / "state").open("rb") as state:
             storage = self._storage(shared=False, inherited=(state.fileno(),))
-            target = start(self._board, self._media, storage, logs=self._logs, more=("-incoming", "defer"))
+            in_turns = patches_busy_code and loses_changed_code()
+            more = ("-incoming", "defer")
+            target = start(self._board, self._media, storage, logs=self._logs, more=more, in_turns=in_turns)
         try:
             self._resume(target, state=storage.inherited[0], mapped=record["mapped"])
         except (TargetLost, CommandTimeout) as error:

@@ -12,7 +12,7 @@ from harness.run import selftests
 from harness.run.batch import LivepatchBatch
 from harness.run.eventlog import EventLog
 from harness.run.lab import Lab, Stopped
-from harness.run.units import Isolation, is_timed
+from harness.run.units import Isolation, is_timed, patches_busy_code
 from tests.faketarget import HANG, LOST, FakeTarget, Kmsg
 
 PLAIN = '. functions.sh\nM=mod\nstart_test "one"\ncheck_result "x"\nN=more\nstart_test "two"\ncheck_result "y"\n'
@@ -105,6 +105,11 @@ def test_a_script_without_tests_is_no_batch(tmp_path: Path) -> None:
 )
 def test_what_has_the_host_to_itself(test: str, timed: bool) -> None:
     assert is_timed(test) is timed
+
+
+def test_what_needs_a_machine_that_sees_changed_code_at_once() -> None:
+    assert patches_busy_code("selftests/livepatch/test-syscall::patch getpid syscall while being heavily hammered")
+    assert not patches_busy_code("selftests/livepatch/test-livepatch::basic function patching")
 
 
 # -- after a stop ------------------------------------------------------------------------------------------------

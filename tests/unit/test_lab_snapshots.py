@@ -78,6 +78,15 @@ def test_only_who_asks_for_it_gets_a_target_that_nobody_used(make_lab: MakeLab) 
     assert lab.target is snapshots.restored[1]
 
 
+def test_what_patches_busy_code_has_a_target_of_its_own_that_is_good_for_it(make_lab: MakeLab) -> None:
+    lab, snapshots = _kept(make_lab)
+    for test, patches in (("a", False), ("b", True), ("c", False), ("d", False)):
+        lab.begin(test, fresh=False, patches_busy_code=patches)
+        assert lab.target
+    assert snapshots.whys == ["a", "b", "c"]
+    assert snapshots.for_busy_code == [False, True, False]
+
+
 def test_without_snapshots_a_target_is_used_until_it_is_discarded(make_lab: MakeLab) -> None:
     lab = make_lab(None, FakeTarget(lambda _: []), FakeTarget(lambda _: []))
     lab.begin("a", fresh=False)

@@ -7,7 +7,7 @@ import pytest
 
 from harness.model.board import Board, QemuBoot
 from harness.target.base import Media
-from harness.target.qemu import command_line, own_storage
+from harness.target.qemu import command_line, loses_changed_code, own_storage
 
 
 def _kernel_arguments(accel):
@@ -22,6 +22,41 @@ def test_programs_lie_at_fixed_addresses_only_where_code_is_translated(accel, fi
     arguments = _kernel_arguments(accel)
     assert "loglevel=8" in arguments
     assert ("norandmaps" in arguments) is fixed
+
+
+@pytest.mark.parametrize(
+    ("accel", "in_turns", "argument"),
+    [
+        ("tcg", False, "tcg,thread=multi"),
+        ("tcg", True, "tcg,thread=single"),
+        ("kvm", True, "kvm"),
+    ],
+)
+def test_emulated_cpus_run_side_by_side_or_in_turns(accel, in_turns, argument):
+    board = Board(name="b", boot=QemuBoot())
+    media = Media(image=Path("Image"), root=Path("root"))
+    args = command_line(board, media, own_storage(media), fds={}, accel=accel, in_turns=in_turns)
+    assert args[args.index("-accel") + 1] == argument
+
+
+@pytest.mark.parametrize(
+    ("told", "loses"),
+    [
+        ("QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18)", True),
+        ("QEMU emulator version 8.0.2", True),
+        ("QEMU emulator version 8.1.0", False),
+        ("QEMU emulator version 10.0.2 (Debian 1:10.0.2+ds-2+deb13u1~bpo12+1)", False),
+        ("something else", True),
+    ],
+)
+def test_which_qemu_loses_changed_code(told, loses, tmp_path, monkeypatch):
+    qemu = tmp_path / "qemu"
+    qemu.write_text(f"#!/bin/sh\necho '{told}'\n")
+    qemu.chmod(0o755)
+    monkeypatch.setattr("harness.target.qemu.QEMU", str(qemu))
+    loses_changed_code.cache_clear()
+    assert loses_changed_code() is loses
+    loses_changed_code.cache_clear()
 
 
 def test_it_does_not_start_where_whoever_started_it_has_died_meanwhile(tmp_path, monkeypatch):
