@@ -12,7 +12,8 @@ done. How it is driven:
 What is different from ftracetest: which files run plainly and which in an instance is told apart; the first plain test
 finds tracefs reset and is not preceded by a reset of its own (its log lacks those lines); the reset between plain tests
 and re-runs is done only where there are both; no totals are printed at the end. The reset after the last test stays,
-because only there a kernel can fail at undoing what a test did. sched_rt_runtime_us has its own value while the copy
+because only there a kernel can fail at undoing what a test did; but it does not read the trigger and filter file of
+every event where the kernel tells that none is set. sched_rt_runtime_us has its own value while the copy
 waits, so the same snapshot is good for tests of other kinds.
 """
 
@@ -26,10 +27,17 @@ from harness.errors import InfraError
 
 _READY = "ftracetest waits"
 _ENDED = "ftracetest ended with"
+# The reset reads the trigger and the filter file of every event; newer kernels tell in two files which are set.
+_QUICK = (
+    "nothing_in show_event_triggers && reset_trigger() { :; }; "
+    "nothing_in show_event_filters && reset_events_filter() { :; };"
+)
 _FILES = "/run/ftracetest.files"
 _OUTPUT = "/run/ftracetest.output"
 
 _WAIT = rf"""
+# Whether the kernel keeps a list of what is set, and it is empty.
+nothing_in() {{ [ -r "$1" ] && ! grep -q . "$1"; }}
 # Kept ready: reset once, then wait for two lines, plain tests and re-runs in an instance.
 RESET=
 (cd $TRACING_DIR; set -e; @RESET@)
@@ -64,6 +72,12 @@ _CHANGES = (
         "re-runs",
         r"^(# Test on instance loop\n(?:.*\n)*?for t in )\$TEST_CASES(; do\n)",
         lambda m: f"{m[1]}$INSTANCE_CASES{m[2]}  RESET=\n",
+        False,
+    ),
+    (
+        "reset at the end",
+        r"^\(cd \$TRACING_DIR; (finish_\w+)\)( #.*)\n(?=\nprlog)",
+        lambda m: f"(cd $TRACING_DIR; {_QUICK} {m[1]}){m[2]}\n",
         False,
     ),
     ("totals", r'^prlog ""\n(?:.*\n)*?(?=^cleanup\n)', lambda m: "", False),

@@ -59,7 +59,9 @@ def announce(board: Board) -> str:
 
 def properties(board: Board) -> dict[str, str]:
     """What a run's record says of the machine."""
-    return {"accelerator": pick_accel(qemu_boot(board).accel)[0]}
+    boot = qemu_boot(board)
+    accel, _ = pick_accel(boot.accel)
+    return {"accelerator": accel} | ({"threads": boot.threads} if accel == "tcg" else {})
 
 
 def qemu_boot(board: Board) -> QemuBoot:
@@ -89,7 +91,8 @@ def own_storage(media: Media) -> Storage:
 def command_line(
     board: Board, media: Media, storage: Storage, *, fds: dict[str, int], accel: str, in_turns: bool = False
 ) -> list[str]:
-    """QEMU's arguments; `fds` maps the channels to inherited sockets. `in_turns`: emulated CPUs run one at a time."""
+    """QEMU's arguments; `fds` maps the channels to inherited sockets. `in_turns`: emulated CPUs run one at a time,
+    whatever the board's entry says."""
     boot = qemu_boot(board)
     append = f"console=ttyAMA0 root=/dev/vda rw init=/harness/harness-init {board.cmdline}".strip()
     if accel == "tcg":
@@ -100,7 +103,8 @@ def command_line(
         # the kernel kills QEMU when we die, however we die; where we died before it knew, QEMU does not start
         *("setpriv", "--pdeathsig", "KILL", "--", "sh", "-c", '[ "$PPID" = "$0" ] && exec "$@"', str(os.getpid())),
         *(QEMU, "-nodefaults", "-no-user-config", "-display", "none"),
-        *("-M", boot.machine + storage.machine, "-accel", _accel_argument(accel, in_turns)),
+        *("-M", boot.machine + storage.machine),
+        *("-accel", f"tcg,thread={'single' if in_turns else boot.threads}" if accel == "tcg" else accel),
         *("-cpu", "host" if accel == "kvm" else boot.cpu),
         *("-smp", str(boot.cpus), "-m", str(boot.memory_mib), "-no-reboot", *storage.memory),
         *("-kernel", str(media.image), "-append", append),
@@ -116,10 +120,6 @@ def command_line(
         args += ["-device", f"virtio-blk-pci,drive={serial},serial={serial}"]
     args += ["-netdev", "user,id=net,restrict=on", "-device", "virtio-net-pci,netdev=net,romfile="]
     return [*args, *boot.extra_args]
-
-
-def _accel_argument(accel: str, in_turns: bool) -> str:
-    return f"tcg,thread={'single' if in_turns else 'multi'}" if accel == "tcg" else accel
 
 
 @functools.cache

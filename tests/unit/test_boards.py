@@ -22,13 +22,15 @@ boards:
     cmdline: quiet
     kconfigs: [x.config]
     limits: {boot: 7, silence: 2.5}
-    boot: {method: qemu, machine: virt, cpu: max, cpus: 4, memory_mib: 512, accel: tcg, extra_args: [-s]}
+    boot: {method: qemu, machine: virt, cpu: max, cpus: 4, memory_mib: 512, accel: tcg, threads: single,
+      extra_args: [-s]}
 """
     board = parse_boards(text, place="f")["b"]
     assert (board.name, board.description, board.cmdline, board.kconfigs) == ("b", "d", "quiet", ("x.config",))
     assert (board.limits.boot, board.limits.silence) == (7.0, 2.5)
     boot = board.boot
     assert (boot.machine, boot.cpu, boot.cpus, boot.memory_mib, boot.accel) == ("virt", "max", 4, 512, "tcg")
+    assert boot.threads == "single"
     assert boot.extra_args == ("-s",)
 
 

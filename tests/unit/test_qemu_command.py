@@ -25,15 +25,16 @@ def test_programs_lie_at_fixed_addresses_only_where_code_is_translated(accel, fi
 
 
 @pytest.mark.parametrize(
-    ("accel", "in_turns", "argument"),
+    ("accel", "threads", "in_turns", "argument"),
     [
-        ("tcg", False, "tcg,thread=multi"),
-        ("tcg", True, "tcg,thread=single"),
-        ("kvm", True, "kvm"),
+        ("tcg", "multi", False, "tcg,thread=multi"),
+        ("tcg", "multi", True, "tcg,thread=single"),
+        ("tcg", "single", False, "tcg,thread=single"),
+        ("kvm", "multi", True, "kvm"),
     ],
 )
-def test_emulated_cpus_run_side_by_side_or_in_turns(accel, in_turns, argument):
-    board = Board(name="b", boot=QemuBoot())
+def test_emulated_cpus_run_side_by_side_or_in_turns(accel, threads, in_turns, argument):
+    board = Board(name="b", boot=QemuBoot(threads=threads))
     media = Media(image=Path("Image"), root=Path("root"))
     args = command_line(board, media, own_storage(media), fds={}, accel=accel, in_turns=in_turns)
     assert args[args.index("-accel") + 1] == argument

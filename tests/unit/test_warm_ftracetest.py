@@ -188,6 +188,43 @@ def test_one_rerun_alone_is_reset_in_its_instance(place):
     ]
 
 
+@pytest.mark.parametrize(
+    ("triggers", "filters", "done"),
+    [
+        (None, None, ["triggers", "filters"]),  # an older kernel
+        ("", "", []),
+        ("sched:sched_switch\ttraceoff\n", "", ["triggers"]),
+        ("", "sched:sched_switch\tprev_pid == 1\n", ["filters"]),
+    ],
+)
+def test_the_last_reset_leaves_out_what_the_kernel_says_is_not_there(place, triggers, filters, done):
+    for name, text in (("triggers", triggers), ("filters", filters)):
+        if text is not None:
+            (place / "tracing" / f"show_event_{name}").write_text(text)
+    (place / "test.d/functions").write_text(
+        "reset_trigger() { echo reset triggers; }\nreset_events_filter() { echo reset filters; }\n"
+        "initialize_system() { reset_trigger; reset_events_filter; }\n"
+        "finish_system() { echo reset at the end; initialize_system; }\n"
+    )
+    _warm(place)
+    lines = _went(place, ["good.tc"], [])
+    last = lines[lines.index("reset at the end") :]
+    assert [line.removeprefix("reset ") for line in last if line.startswith("reset ")][1:] == done
+
+
+def test_resets_before_tests_are_whole(place):
+    """Whatever the last one may leave out."""
+    for name in ("triggers", "filters"):
+        (place / "tracing" / f"show_event_{name}").write_text("")
+    (place / "test.d/functions").write_text(
+        "reset_trigger() { echo reset triggers; }\nreset_events_filter() { echo reset filters; }\n"
+        "initialize_system() { reset_trigger; reset_events_filter; }\nfinish_system() { initialize_system; }\n"
+    )
+    assert _warm(place).stdout.splitlines() == ["reset triggers", "reset filters"]
+    lines = _went(place, ["good.tc", "bad.tc"], [])
+    assert [line for line in lines if line.startswith("reset")] == ["reset triggers", "reset filters"]
+
+
 def test_real_time_limit_is_off_during_tests_and_put_back(place):
     _warm(place)
     assert "-1" in _went(place, ["good.tc"], [])
