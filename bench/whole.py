@@ -139,20 +139,22 @@ class Livepatch:
             self._outcome.verdicts[f"{self.current}::{each.name}"] = str(each.verdict)
 
 
-def with_harness(build: Path, suite: str, workers: str, directory: Path) -> Outcome:
-    """`harness run`, from its start to its end, documents included."""
-    words = [sys.executable, "-m", "harness", "run", "--build", str(build), "--suite", f"selftests/{suite}"]
+def with_harness(given: argparse.Namespace, suites: list[str], directory: Path) -> Outcome:
+    """`harness run` of all `suites`, from its start to its end, documents included."""
+    words = [sys.executable, "-m", "harness", "run", "--build", str(given.build), "-j", given.workers]
+    words += [word for suite in suites for word in ("--suite", f"selftests/{suite}")]
+    words += ["--boards", str(given.boards)] if given.boards else []
     started = time.monotonic()
-    subprocess.run([*words, "-j", workers, "--out", str(directory)], check=False, capture_output=True)
+    subprocess.run([*words, "--out", str(directory)], check=False, capture_output=True)
     seconds = time.monotonic() - started
     results = json.loads((directory / "results.json").read_text())["results"]
     return Outcome(seconds=seconds, verdicts={each["test"]: each["verdict"] for each in results})
 
 
-def _tell(suite: str, name: str, outcome: Outcome) -> None:
+def _tell(name: str, outcome: Outcome) -> None:
     counts = ", ".join(f"{count} {verdict}" for verdict, count in sorted(Counter(outcome.verdicts.values()).items()))
     lost = f"; the machine died in {', '.join(outcome.lost)}" if outcome.lost else ""
-    print(f"{suite:<10} {name:<12} {outcome.seconds:7.1f} s  {counts}{lost}", flush=True)
+    print(f"{name:<20} {outcome.seconds:7.1f} s  {counts}{lost}", flush=True)
 
 
 def main() -> None:
@@ -162,24 +164,26 @@ def main() -> None:
     parser.add_argument("--suite", choices=["ftrace", "livepatch"], action="append")
     parser.add_argument("--workers", default="auto")
     parser.add_argument("--runs", type=int, default=1, help="of the harness; the script runs once")
+    parser.add_argument("--boards", type=Path, help="another boards.yaml for the harness")
     given = parser.parse_args()
     print(machine.describe(), flush=True)
     suites = given.suite or ["ftrace", "livepatch"]
-    script, ours = 0.0, [0.0] * given.runs
+    script, ours, verdicts = 0.0, [], {}
+    for suite in suites:
+        hand = by_hand(given.build, suite, given.build / "selftests")
+        _tell(f"{suite} by hand", hand)
+        script += hand.seconds
+        verdicts |= hand.verdicts
     with tempfile.TemporaryDirectory() as scratch:
-        for suite in suites:
-            hand = by_hand(given.build, suite, given.build / "selftests")
-            _tell(suite, "by hand", hand)
-            script += hand.seconds
-            for number in range(given.runs):
-                run = with_harness(given.build, suite, given.workers, Path(scratch, f"{suite}-{number}"))
-                _tell(suite, f"harness {number + 1}", run)
-                ours[number] += run.seconds
-                for test, verdict in sorted(run.verdicts.items()):
-                    if hand.verdicts.get(test, verdict) != verdict:
-                        print(f"  {test}: by hand {hand.verdicts[test]}, harness {verdict}")
-    print(f"{'all':<10} by hand {script:.1f} s, harness {machine.spread(ours)} s")
-    print(f"ratio      {machine.spread([each / script for each in ours], digits=3)}; to reach: 0.25")
+        for number in range(given.runs):
+            run = with_harness(given, suites, Path(scratch, f"{number}"))
+            _tell(f"harness {number + 1}", run)
+            ours.append(run.seconds)
+            for test, verdict in sorted(run.verdicts.items()):
+                if verdicts.get(test, verdict) != verdict:
+                    print(f"  {test}: by hand {verdicts[test]}, harness {verdict}", flush=True)
+    print(f"by hand {script:.1f} s, harness {machine.spread(ours)} s")
+    print(f"ratio {machine.spread([each / script for each in ours], digits=3)}; to reach: 0.25")
     print(machine.describe())
 
 
