@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from harness.errors import InfraError
+from harness.tied import tied
 
 # A user's PATH leaves out where Debian puts depmod and mke2fs.
 SYSTEM_PATH = "/usr/local/sbin:/usr/sbin:/sbin"
@@ -104,10 +105,9 @@ def started(
         raise InfraError(f"{cwd}: the directory vanished")
     if shutil.which(words[0]) is None:
         raise InfraError(f"{words[0]}: no such command on this host; `harness doctor` tells what to install")
-    tied = ["setpriv", "--pdeathsig", "KILL", "--"] if shutil.which("setpriv") and not finishes else []
     try:
         process = subprocess.Popen(
-            [*tied, *words],
+            tied(words) if shutil.which("setpriv") and not finishes else words,
             cwd=cwd,
             env=command_env(env),
             stdin=stdin or subprocess.DEVNULL,

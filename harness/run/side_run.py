@@ -14,6 +14,7 @@ from types import TracebackType
 
 from harness.errors import EXIT_INFRA, UserError
 from harness.model.result import RunResults
+from harness.tied import tied
 
 from .documents import read_results
 from .session import NOT_BOOTED, key_of_testcases
@@ -123,7 +124,7 @@ class SideRuns:
                 if self._stopped:
                     return EXIT_INFRA
                 process = subprocess.Popen(
-                    ["setpriv", "--pdeathsig", "TERM", "--", *words],
+                    tied(words, signal="TERM"),
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,

@@ -16,6 +16,7 @@ from urllib.parse import quote, urlsplit
 
 from harness.errors import InfraError
 from harness.model.board import Board, CommandSwitch, HttpRequest, HttpSwitch, KexecBoot, PduSwitch
+from harness.tied import tied
 
 from .console import Console
 
@@ -47,7 +48,7 @@ class CommandPower:
         words = shlex.join(argv)
         try:
             done = subprocess.run(
-                ["setpriv", "--pdeathsig", "KILL", "--", *argv],
+                tied(argv),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,

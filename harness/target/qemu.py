@@ -20,6 +20,7 @@ from typing import Any
 
 from harness.errors import BootError, InfraError, KernelError
 from harness.model.board import Board, QemuBoot
+from harness.tied import tied
 
 from .base import CommandTimeout, Completed, LineSink, Media, RunningCommand, Say, TargetLost, Terminal, silent
 from .console import Console
@@ -100,8 +101,6 @@ def command_line(
         # translate every program and library anew at every start (docs/guest-speed.md)
         append += " norandmaps"
     args = [
-        # the kernel kills QEMU when we die, however we die; where we died before it knew, QEMU does not start
-        *("setpriv", "--pdeathsig", "KILL", "--", "sh", "-c", '[ "$PPID" = "$0" ] && exec "$@"', str(os.getpid())),
         *(QEMU, "-nodefaults", "-no-user-config", "-display", "none"),
         *("-M", boot.machine + storage.machine),
         *("-accel", f"tcg,thread={'single' if in_turns else boot.threads}" if accel == "tcg" else accel),
@@ -119,7 +118,7 @@ def command_line(
         args += ["-drive", f"if=none,id={serial},{drive}"]
         args += ["-device", f"virtio-blk-pci,drive={serial},serial={serial}"]
     args += ["-netdev", "user,id=net,restrict=on", "-device", "virtio-net-pci,netdev=net,romfile="]
-    return [*args, *boot.extra_args]
+    return tied([*args, *boot.extra_args])
 
 
 @functools.cache

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from harness.errors import InfraError
 from harness.model.board import TftpServe
+from harness.tied import tied
 
 KEEP_SECONDS = 14 * 86400.0
 """What no board has loaded for so long is removed."""
@@ -112,7 +113,7 @@ class TftpServer:
         self._last: deque[str] = deque(maxlen=8)
         self._ready = threading.Event()
         self._process = subprocess.Popen(
-            ["setpriv", "--pdeathsig", "KILL", "--", *_command(spec, root, leases=log.with_suffix(".leases"))],
+            tied(_command(spec, root, leases=log.with_suffix(".leases"))),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

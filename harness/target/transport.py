@@ -13,6 +13,7 @@ from collections.abc import Callable, Generator
 from typing import Protocol
 
 from harness.errors import InfraError
+from harness.tied import tied
 
 _CHUNK = 1 << 16
 _CONNECT_LIMIT = 5.0
@@ -200,7 +201,7 @@ class CommandTransport:
         # the kernel ends it when the thread that started it ends: the main one, or the one that reads the line
         try:
             self._process = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", "--", *argv],
+                tied(argv),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,

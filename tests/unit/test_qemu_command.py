@@ -1,6 +1,5 @@
 """QEMU's arguments."""
 
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -58,19 +57,3 @@ def test_which_qemu_loses_changed_code(told, loses, tmp_path, monkeypatch):
     loses_changed_code.cache_clear()
     assert loses_changed_code() is loses
     loses_changed_code.cache_clear()
-
-
-def test_it_does_not_start_where_whoever_started_it_has_died_meanwhile(tmp_path, monkeypatch):
-    """The kernel tells a child of its parent's death only if that came after the child had asked for it."""
-    qemu = tmp_path / "qemu"
-    qemu.write_text("#!/bin/sh\ntouch started\n")
-    qemu.chmod(0o755)
-    monkeypatch.setattr("harness.target.qemu.QEMU", str(qemu))
-    media = Media(image=Path("Image"), root=Path("root"))
-    args = command_line(Board(name="b", boot=QemuBoot()), media, own_storage(media), fds={}, accel="tcg")
-    subprocess.run(
-        ["sh", "-c", '"$@"; true', "sh", *args], cwd=tmp_path, timeout=10, check=False
-    )  # somebody else's child
-    assert not (tmp_path / "started").exists()
-    subprocess.run(args, cwd=tmp_path, timeout=10, check=True)
-    assert (tmp_path / "started").exists()

@@ -1,0 +1,45 @@
+"""Programs that end with whoever started them."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from harness.tied import tied
+
+
+def test_it_is_the_program_with_its_words_and_its_exit_code(tmp_path):
+    done = subprocess.run(
+        tied(["sh", "-c", 'pwd; echo "$0 $1"; exit 7', "a b", "$HOME"]),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=10,
+        check=False,
+    )
+    assert done.stdout == f"{tmp_path}\na b $HOME\n"
+    assert done.returncode == 7
+
+
+def test_it_does_not_start_where_whoever_started_it_has_died_meanwhile(tmp_path):
+    """The kernel tells a child of its parent's death only if that came after the child had asked for it."""
+    words = tied(["touch", "started"])
+    subprocess.run(["sh", "-c", '"$@"; true', "sh", *words], cwd=tmp_path, timeout=10, check=False)  # somebody else's
+    assert not (tmp_path / "started").exists()
+    subprocess.run(words, cwd=tmp_path, timeout=10, check=True)
+    assert (tmp_path / "started").exists()
+
+
+@pytest.mark.parametrize(("signal", "told"), [("KILL", ""), ("TERM", "was asked to end\n")])
+def test_it_gets_the_signal_when_its_parent_is_killed(tmp_path, signal, told):
+    program = "trap 'echo was asked to end; exit' TERM; echo up; while :; do sleep 0.05; done"
+    script = (
+        "import subprocess, sys, time\nfrom harness.tied import tied\n"
+        f"subprocess.Popen(tied(['sh', '-c', {program!r}], signal={signal!r}))\ntime.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout
+        assert parent.stdout.readline() == "up\n"
+        os.kill(parent.pid, 9)
+        assert parent.stdout.read() == told  # and ends, because nobody has it open any more
