@@ -149,6 +149,7 @@ class QemuTarget:
     boot_seconds: float = 0.0
     _shells: dict[str, Shell] = field(default_factory=dict)
     _qmp: Console | None = None
+    _asked: int = 0
 
     def run(self, command: str, *, timeout: float = 60.0, on_line: LineSink | None = None) -> Completed:
         return self._shells["cmd"].run(command, timeout=timeout, on_line=on_line)
@@ -218,8 +219,10 @@ class QemuTarget:
     def monitor(self, command: str, *, timeout: float = 5.0, **arguments: object) -> dict[str, Any]:
         """Tell QEMU's monitor (QMP) `command` and return what it answers: its ``return``, or ``{"error": …}``."""
         assert self._qmp
-        self._qmp.send(json.dumps({"execute": command, "arguments": arguments}).encode() + b"\n")
-        found = self._qmp.expect(r'(\{"(?:return|error)": .*\})\r?\n', timeout=timeout)
+        self._asked += 1  # an answer that came too late is not the next one's
+        question = {"execute": command, "arguments": arguments, "id": f"harness-{self._asked}"}
+        self._qmp.send(json.dumps(question).encode() + b"\n")
+        found = self._qmp.expect(rf'(\{{[^\n]*"id": "harness-{self._asked}"[^\n]*\}})\r?\n', timeout=timeout)
         silence = "it has ended" if self._qmp.closed else f"no answer within {timeout:.0f} s"
         answer = json.loads(found[1]) if found else {"error": {"desc": silence}}
         return answer if "error" in answer else dict(answer["return"])

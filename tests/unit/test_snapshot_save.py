@@ -98,6 +98,27 @@ def test_a_snapshot_is_refused_with_another_kernel(machine: Machine, snapshots: 
         snapshots.restore("a test")
 
 
+def test_a_monitors_late_answer_is_not_taken_for_the_next_one() -> None:
+    ours, theirs = socket.socketpair()
+    console = Console(SocketTransport(ours), log=None, name="qmp")
+    process = subprocess.Popen(["true"])
+    process.wait()
+    target = QemuTarget(process=process, console=console, tty=console, _qmp=console)
+    assert "no answer" in target.monitor("stop", timeout=0.05)["error"]["desc"]
+    asked = json.loads(theirs.recv(4096))
+    late = {"return": {"status": "too late"}, "id": asked["id"]}
+    event = {"event": "STOP", "timestamp": {"seconds": 1}}
+    # QEMU puts the id first where it refuses
+    refused = {"id": "harness-2", "error": {"class": "GenericError", "desc": "no"}}
+    theirs.sendall(b"".join(json.dumps(each).encode() + b"\r\n" for each in (late, event, refused)))
+    assert target.monitor("cont") == {"error": {"class": "GenericError", "desc": "no"}, "id": "harness-2"}
+    told = {"return": {"status": "running"}, "id": "harness-3"}
+    theirs.sendall(json.dumps(told).encode() + b"\r\n")
+    assert target.monitor("query-status") == {"status": "running"}
+    target.close()
+    theirs.close()
+
+
 @pytest.mark.parametrize(
     ("event", "went_down"),
     [
