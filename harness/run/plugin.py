@@ -168,7 +168,8 @@ class Plugin:
     def _keep(self) -> None:
         why_not = self.lab.keep()
         if why_not:
-            self._tell(f"no snapshot, so every target is booted anew: {why_not}")
+            self._tell(f"no snapshot, so a target is booted anew after a crash only: {why_not}")
+            self._events.write(EventKind.RUN, isolation=str(Isolation.CRASH))  # what it has come to
 
     def _tell(self, problem: str) -> None:
         self._events.note(problem)

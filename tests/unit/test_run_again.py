@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from harness.errors import InfraError
 from harness.model.board import Board, QemuBoot
 from harness.model.kernel import Build
 from harness.model.progress import NoDisplay
@@ -71,7 +72,10 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runs]:
     build = Build(directory=tmp_path / "build", release="7.3.4", key="k", config={})
 
     def run(
-        *answers: dict[str, list[object]], cases: str = CASES, maxfail: int = 0
+        *answers: dict[str, list[object]],
+        cases: str = CASES,
+        maxfail: int = 0,
+        save_error: InfraError | None = None,
     ) -> tuple[dict[str, Result], int, list[dict[str, Any]]]:
         (directory / "test_it.py").write_text(cases)
         waiting = list(answers)
@@ -83,7 +87,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runs]:
             said = waiting.pop(0) if len(waiting) > 1 else waiting[0]
             return FakeTarget(lambda command: said.get(command, ready(command)))
 
-        snapshots = FakeSnapshots(booted_as=lambda: FakeTarget(ready), restored_as=restored)
+        snapshots = FakeSnapshots(booted_as=lambda: FakeTarget(ready), restored_as=restored, save_error=save_error)
         monkeypatch.setattr(session, "_snapshots", lambda *_: snapshots)
         run_dir = tmp_path / "run"
         run_dir.mkdir()
@@ -91,7 +95,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runs]:
             build,
             session.Selection(suites=frozenset({"testcases"}), maxfail=maxfail, isolation=Isolation.TEST),
             board=Board(name="fake", boot=QemuBoot()),
-            boot=lambda: pytest.fail("restored, not booted"),
+            boot=lambda: (restored(), 1.0) if save_error else pytest.fail("restored, not booted"),
             keeping=session.Keeping(media=Media(image=Path("Image"), root=Path("root")), directory=tmp_path),
             run_dir=run_dir,
             properties={},
@@ -113,6 +117,16 @@ def _verdicts(events: list[dict[str, Any]], test: str) -> list[str]:
 
 
 FINE: dict[str, list[object]] = {"one": ["fine"], "two": ["fine"]}
+
+
+def test_without_a_snapshot_the_run_goes_on_and_says_so(runs: Runs, tmp_path: Path) -> None:
+    results, code, events = runs(FINE, save_error=InfraError("snapshot: disk full"))
+    assert [results[test].verdict for test in (ONE, TWO)] == [Verdict.PASS, Verdict.PASS]
+    assert code == 0
+    notes = [event["data"]["text"] for event in events if event["kind"] == "note"]
+    assert notes == ["no snapshot, so a target is booted anew after a crash only: snapshot: disk full"]
+    documents = json.loads((tmp_path / "run/results.json").read_text())
+    assert documents["properties"]["isolation"] == "crash"
 
 
 def test_a_lost_machine_costs_no_result(runs: Runs) -> None:
