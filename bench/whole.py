@@ -170,18 +170,19 @@ def main() -> None:
     suites = given.suite or ["ftrace", "livepatch"]
     script, ours, verdicts = 0.0, [], {}
     for suite in suites:
-        hand = by_hand(given.build, suite, given.build / "selftests")
-        _tell(f"{suite} by hand", hand)
-        script += hand.seconds
-        verdicts |= hand.verdicts
+        done = by_hand(given.build, suite, given.build / "selftests")
+        _tell(f"{suite} by hand", done)
+        script += done.seconds
+        verdicts |= done.verdicts
     with tempfile.TemporaryDirectory() as scratch:
         for number in range(given.runs):
             run = with_harness(given, suites, Path(scratch, f"{number}"))
             _tell(f"harness {number + 1}", run)
             ours.append(run.seconds)
-            for test, verdict in sorted(run.verdicts.items()):
-                if verdicts.get(test, verdict) != verdict:
-                    print(f"  {test}: by hand {verdicts[test]}, harness {verdict}", flush=True)
+            for test in sorted(verdicts.keys() | run.verdicts.keys()):
+                hand, ran = verdicts.get(test, "nothing"), run.verdicts.get(test, "nothing")
+                if hand != ran:
+                    print(f"  {test}: by hand {hand}, harness {ran}", flush=True)
     print(f"by hand {script:.1f} s, harness {machine.spread(ours)} s")
     print(f"ratio {machine.spread([each / script for each in ours], digits=3)}; to reach: 0.25")
     print(machine.describe())

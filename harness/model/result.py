@@ -70,7 +70,7 @@ class Fault:
 class EventKind(enum.StrEnum):
     """The kinds of line in events.jsonl, in the order a run writes them."""
 
-    RUN = "run"  # once, first: data = properties of the run (kernel, patches, compiler, board …)
+    RUN = "run"  # first: data = properties of the run (kernel, patches, compiler, board …); later: what has changed
     PLANNED = "planned"  # once a collection: data["tests"] = list of test ids, in order
     STARTED = "started"
     FINISHED = "finished"  # data: verdict, reason, seconds, log, fault_title …

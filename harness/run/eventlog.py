@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -19,8 +21,12 @@ class EventLog:
         self._file = path.open("ab", buffering=0)
 
     def write(self, kind: EventKind, *, test: str | None = None, **data: Any) -> Event:
+        """Write an event down; OSError where that can't be done whole."""
         event = Event(kind=kind, time=time.time(), test=test, data=data)
-        self._file.write(f"{event_to_json(event)}\n".encode())
+        line = f"{event_to_json(event)}\n".encode()
+        if self._file.write(line) != len(line):  # what a full disk leaves of it ends here, and spoils no other
+            self._file.write(b"\n")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
         return event
 
     def note(self, text: str) -> None:

@@ -174,7 +174,7 @@ class Lab:
     def take_waiting_ftracetest(self) -> bool:
         """Whether an ftracetest waits on the target for its files (`warm_ftracetest`); the asker is to give it some."""
         waiting, self._waiting = self._waiting, False
-        return waiting
+        return waiting and self.is_fresh  # what an earlier test has left is not reset
 
     def _forget(self) -> None:
         if self._monitor:

@@ -18,6 +18,7 @@ from harness.model.progress import RunDisplay
 from harness.model.result import EventKind, Fault, Result, Verdict
 from harness.parse.expectations import Expectations
 from harness.report.text import clean
+from harness.target.base import TargetLost
 
 from . import precheck, selftests, warmup
 from .eventlog import EventLog
@@ -152,9 +153,7 @@ class Plugin:
             assert self.lab.target
             self.lab.findings = precheck.check(self.lab.run, self.build, suites=self.suites)
             if self.lab.can_keep:
-                why_not = warmup.warm_up(self.lab, self.build, with_ftracetest=selftests.FTRACE in self.suites)
-                if why_not:
-                    self._tell(why_not)
+                self._warm_up()
                 self._keep()
         except HarnessError as error:
             self.boot_failure = error
@@ -164,6 +163,16 @@ class Plugin:
             self.boot_failure = kind(f"before the first test: {stopped.reason}", details=lines[-40:])
         for problem in self.lab.findings.problems:
             self._tell(problem)
+
+    def _warm_up(self) -> None:
+        """Where the kernel fails at what tests would do first, they are to find it out, on a machine that has not."""
+        try:
+            why_not = warmup.warm_up(self.lab, self.build, with_ftracetest=selftests.FTRACE in self.suites)
+        except (Stopped, TargetLost) as error:
+            why_not = f"warming up failed, so every test does it itself: {error}"
+            self.lab.discard(why_not)
+        if why_not:
+            self._tell(why_not)
 
     def _keep(self) -> None:
         why_not = self.lab.keep()

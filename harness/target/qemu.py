@@ -183,11 +183,14 @@ class QemuTarget:
         return any('"SHUTDOWN"' in line and '"guest": false' in line for line in self._qmp.tail(20))
 
     def is_alive(self, *, timeout: float) -> bool:
-        if self.process.poll() is not None:
-            return False
         try:
             return self._shells["aux"].run("echo alive", timeout=timeout).output.strip() == "alive"
-        except (TargetLost, CommandTimeout):
+        except CommandTimeout:
+            return False
+        except TargetLost:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(timeout=1.0)  # its channels close a moment before it is gone
+                raise  # so there is nobody left to ask
             return False
 
     def is_connected(self, *, timeout: float) -> bool:
@@ -216,7 +219,7 @@ class QemuTarget:
             if console:
                 console.close()
 
-    def monitor(self, command: str, *, timeout: float = 5.0, **arguments: object) -> dict[str, Any]:
+    def monitor(self, command: str, *, timeout: float = 30.0, **arguments: object) -> dict[str, Any]:
         """Tell QEMU's monitor (QMP) `command` and return what it answers: its ``return``, or ``{"error": …}``."""
         assert self._qmp
         self._asked += 1  # an answer that came too late is not the next one's

@@ -45,6 +45,7 @@ class Snapshots:
 
     def boot(self) -> QemuTarget:
         """Boot a machine that `save` can keep; raises what booting raises."""
+        (self._directory / "ram").unlink(missing_ok=True)  # an earlier machine's
         for serial, disk in self._disks():
             _make_overlay(self._directory / f"{serial}.qcow2", disk)
         return boot_with(self._storage(shared=True), self._board, self._media, logs=self._logs)
@@ -54,7 +55,7 @@ class Snapshots:
         can't keep it."""
         assert isinstance(target, QemuTarget)
         try:
-            mapped = "error" not in target.monitor("migrate-set-capabilities", capabilities=_MAPPED)
+            mapped = _can_map(target)
             _told(target.monitor("stop"))
             partial = self._directory / "state.partial"
             partial.touch()
@@ -150,6 +151,14 @@ class Snapshots:
         files |= {f"{serial} disk": disk for serial, disk in self._disks()}
         told: dict[str, Any] = {name: _stamp(path) for name, path in files.items()}
         return told | {"board entry": [json.loads(json.dumps(asdict(qemu_boot(self._board)))), self._board.cmdline]}
+
+
+def _can_map(target: QemuTarget) -> bool:
+    """Have the memory left out of the state, because it is in a file; False where this QEMU can't."""
+    answer = target.monitor("migrate-set-capabilities", capabilities=_MAPPED)
+    if "error" in answer and "class" not in answer["error"]:
+        _told(answer)  # it has not refused: it has not answered
+    return "error" not in answer
 
 
 def _stamp(path: Path) -> list[object]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 from pathlib import Path
+
+import pytest
 
 from harness.model.result import EventKind
 from harness.run.eventlog import EventLog
@@ -30,3 +33,44 @@ def test_long_events_of_several_processes_do_not_mix(tmp_path):
     events = [json.loads(line) for line in path.read_text().splitlines()]
     assert sorted(event["test"] for event in events) == sorted(f"{name}-{n}" for name in "ab" for n in range(_LINES))
     assert all(set(event["data"]["text"]) == {event["test"][0]} for event in events)
+
+
+class Nearly:
+    """A file on a disk that has room for `room` bytes more."""
+
+    def __init__(self, room: int) -> None:
+        self.text = b""
+        self._room = room
+
+    def write(self, data: bytes) -> int:
+        taken = min(len(data), self._room)
+        if not taken:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        self._room -= taken
+        self.text += data[:taken]
+        return taken
+
+
+@pytest.mark.parametrize("room", [0, 1, 20])
+def test_an_event_that_a_full_disk_does_not_take_is_an_error(tmp_path, room):
+    log = EventLog(tmp_path / "events.jsonl")
+    log.close()
+    log._file = Nearly(room)
+    with pytest.raises(OSError, match="No space left on device"):
+        log.note("a word")
+
+
+def test_the_event_behind_one_that_was_cut_off_is_whole(tmp_path):
+    log = EventLog(tmp_path / "events.jsonl")
+    log.close()
+    log._file = disk = Nearly(10)
+    disk.write = lambda data: Nearly.write(disk, data) if disk._room else grown(data)
+
+    def grown(data):
+        disk._room = 1000
+        return Nearly.write(disk, data)
+
+    with pytest.raises(OSError, match="No space left on device"):
+        log.note("cut off")
+    log.note("whole")
+    assert [json.loads(line)["data"]["text"] for line in disk.text.splitlines()[1:]] == ["whole"]

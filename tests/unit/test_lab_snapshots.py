@@ -154,6 +154,19 @@ def test_an_ftracetest_waits_on_every_restored_target_and_is_taken_once(make_lab
         assert [lab.take_waiting_ftracetest() for _ in range(2)] == [True, False]
 
 
+def test_a_waiting_ftracetest_is_not_used_behind_another_test(make_lab: MakeLab) -> None:
+    """It has its reset behind it."""
+    snapshots = FakeSnapshots()
+    lab = make_lab(snapshots)
+    assert lab.target
+    lab.has_waiting_ftracetest = True
+    assert lab.keep() == ""
+    for test in ("a", "b"):
+        lab.begin(test, fresh=False)
+        assert lab.target
+    assert not lab.take_waiting_ftracetest()
+
+
 def test_a_restore_that_fails_is_tried_again(make_lab: MakeLab) -> None:
     lab, snapshots = _kept(make_lab, restore_errors=[InfraError("QEMU was killed")])
     assert lab.target is snapshots.restored[0]

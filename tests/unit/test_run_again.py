@@ -76,6 +76,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runs]:
         cases: str = CASES,
         maxfail: int = 0,
         save_error: InfraError | None = None,
+        warming: list[object] | None = None,
     ) -> tuple[dict[str, Result], int, list[dict[str, Any]]]:
         (directory / "test_it.py").write_text(cases)
         waiting = list(answers)
@@ -83,11 +84,16 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runs]:
         def ready(command: str) -> list[object]:
             return ["release 7.3.4"] if "echo release" in command else []
 
+        def booted() -> FakeTarget:
+            nonlocal warming
+            said, warming = warming, None  # the first one only
+            return FakeTarget(lambda command: said if said and "find /payload" in command else ready(command))
+
         def restored() -> FakeTarget:
             said = waiting.pop(0) if len(waiting) > 1 else waiting[0]
             return FakeTarget(lambda command: said.get(command, ready(command)))
 
-        snapshots = FakeSnapshots(booted_as=lambda: FakeTarget(ready), restored_as=restored, save_error=save_error)
+        snapshots = FakeSnapshots(booted_as=booted, restored_as=restored, save_error=save_error)
         monkeypatch.setattr(session, "_snapshots", lambda *_: snapshots)
         run_dir = tmp_path / "run"
         run_dir.mkdir()
@@ -127,6 +133,16 @@ def test_without_a_snapshot_the_run_goes_on_and_says_so(runs: Runs, tmp_path: Pa
     assert notes == ["no snapshot, so a target is booted anew after a crash only: snapshot: disk full"]
     documents = json.loads((tmp_path / "run/results.json").read_text())
     assert documents["properties"]["isolation"] == "crash"
+
+
+@pytest.mark.parametrize("said", [[LOST], [PANIC, LOST]])
+def test_a_kernel_that_fails_while_it_is_warmed_up_is_left_to_the_tests(runs: Runs, said: list[object]) -> None:
+    results, code, events = runs(FINE, warming=said)
+    assert [results[test].verdict for test in (ONE, TWO)] == [Verdict.PASS, Verdict.PASS]
+    assert code == 0
+    notes = [event["data"]["text"] for event in events if event["kind"] == "note"]
+    assert any(text.startswith("warming up failed, so every test does it itself: ") for text in notes)
+    assert [event["data"]["restored"] for event in events if event["kind"] == "booted"] == [False, False, True, True]
 
 
 def test_a_lost_machine_costs_no_result(runs: Runs) -> None:

@@ -15,9 +15,10 @@ import pytest
 from harness.errors import InfraError
 from harness.model.board import Board, QemuBoot
 from harness.target import snapshot
-from harness.target.base import Media
+from harness.target.base import Media, TargetLost
 from harness.target.console import Console
 from harness.target.qemu import QemuTarget
+from harness.target.shell import Shell
 from harness.target.snapshot import Snapshots
 from harness.target.transport import SocketTransport
 
@@ -96,6 +97,21 @@ def test_a_snapshot_is_refused_with_another_kernel(machine: Machine, snapshots: 
     snapshots._media.image.write_text("another")
     with pytest.raises(InfraError, match="made with another kernel"):
         snapshots.restore("a test")
+
+
+@pytest.mark.parametrize(("is_dead", "told"), [(True, None), (False, False)])
+def test_a_machine_that_is_gone_is_no_kernel_that_answers_no_more(is_dead: bool, told: bool | None) -> None:
+    ours, theirs = socket.socketpair()
+    console = Console(SocketTransport(ours), log=None, name="aux")
+    process = subprocess.Popen(["sleep", "0" if is_dead else "60"])
+    target = QemuTarget(process=process, console=console, tty=console, _shells={"aux": Shell(console)})
+    theirs.close()
+    if told is None:
+        with pytest.raises(TargetLost):
+            target.is_alive(timeout=5)
+    else:
+        assert target.is_alive(timeout=5) is told
+    target.close()
 
 
 def test_a_monitors_late_answer_is_not_taken_for_the_next_one() -> None:
