@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from harness.errors import HarnessError
-from harness.target.base import Target
+from harness.target.base import Cpus, Target
 from tests.faketarget import FakeTarget
 
 
@@ -29,7 +29,7 @@ class FakeSnapshots:
         self.booted: list[FakeTarget] = []
         self.restored: list[FakeTarget] = []
         self.whys: list[str] = []
-        self.for_busy_code: list[bool] = []  # of each restore
+        self.cpus: list[Cpus] = []  # of each restore
         self._booted_as = booted_as
         self._restored_as = restored_as
         self._save_error = save_error
@@ -45,12 +45,12 @@ class FakeSnapshots:
             raise self._save_error
         self.is_saved = True
 
-    def restore(self, why: str, *, patches_busy_code: bool = False) -> FakeTarget:
+    def restore(self, why: str, *, cpus: Cpus = Cpus.SIDE_BY_SIDE) -> FakeTarget:
         assert self.is_saved
         if self._restore_errors:
             raise self._restore_errors.pop(0)
         self.whys.append(why)
-        self.for_busy_code.append(patches_busy_code)
+        self.cpus.append(cpus)
         self.restored.append(self._started(self._restored_as))
         return self.restored[-1]
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from harness.errors import HarnessError
 from harness.model.board import Limits
 from harness.model.result import EventKind, Fault, FaultKind, Verdict
-from harness.target.base import Completed, LineSink, RunningCommand, Snapshotting, Target, TargetLost
+from harness.target.base import Completed, Cpus, LineSink, RunningCommand, Snapshotting, Target, TargetLost
 
 from . import limits as time_limits
 from .eventlog import EventLog
@@ -52,7 +52,7 @@ class Lab:
         self._boot = boot
         self._snapshots = snapshots
         self._what_for = "the first test"
-        self._patches_busy_code = False  # what this target is good for
+        self._cpus = Cpus.SIDE_BY_SIDE
         self._limits = limits
         self._events = events
         self._user_factor = timeout_factor
@@ -119,10 +119,8 @@ class Lab:
     def _started(self) -> tuple[Target, float]:
         if self._snapshots is None:
             return self._boot()
-        if self.restores:
-            target = self._snapshots.restore(self._what_for, patches_busy_code=self._patches_busy_code)
-        else:
-            target = self._snapshots.boot()
+        snapshots = self._snapshots
+        target = snapshots.restore(self._what_for, cpus=self._cpus) if self.restores else snapshots.boot()
         return target, target.boot_seconds
 
     @property
@@ -152,14 +150,14 @@ class Lab:
             return error.is_lost
         return isinstance(error, TargetLost) and not self.fault() and not (self._target and self._target.went_down)
 
-    def begin(self, test: str, *, fresh: bool, patches_busy_code: bool = False) -> None:
+    def begin(self, test: str, *, fresh: bool, cpus: Cpus = Cpus.SIDE_BY_SIDE) -> None:
         """Before a test that uses the target: a report of the kernel's that came since the last one ended is nobody's;
-        with `fresh` and something kept, the test gets a target that no other has used. What `patches_busy_code` gets
-        one that is good for it, and the next test another one again."""
+        with `fresh` and something kept, the test gets a target that no other has used. So does
+        one whose CPUs are to run otherwise than its predecessor's."""
         self._what_for = test
         self.leave_faults_behind()
-        fresh = fresh or patches_busy_code or self._patches_busy_code
-        self._patches_busy_code = patches_busy_code
+        fresh = fresh or cpus is not self._cpus
+        self._cpus = cpus
         if fresh and self.restores and self._target:
             target = self._target
             self._forget()

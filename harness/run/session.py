@@ -167,6 +167,7 @@ def _distributed(
         isolation=selection.isolation or Isolation.TEST,
         findings=lab.findings,
         factor=lab.factor * max(1.0, count / (os.cpu_count() or 1)),  # they share the CPUs
+        is_crowded=count >= (os.cpu_count() or 1),
         has_waiting_ftracetest=lab.has_waiting_ftracetest,
         timeout_factor=selection.timeout_factor,
         hammer_seconds=selection.hammer_seconds,

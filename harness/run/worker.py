@@ -45,6 +45,7 @@ class Setup:
     isolation: Isolation
     findings: Findings
     factor: float
+    is_crowded: bool  # whether machines share this host's CPUs
     has_waiting_ftracetest: bool
     timeout_factor: float
     hammer_seconds: float
@@ -111,6 +112,7 @@ def _plugin(setup: Setup, *, name: str) -> Plugin:
         display=NoDisplay(),
         isolation=setup.isolation,
         is_worker=True,
+        is_crowded=setup.is_crowded,
         hammer_seconds=setup.hammer_seconds,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,6 +125,14 @@ class Target(Protocol):
         """Power off and release everything. Never raises, may be called twice."""
 
 
+class Cpus(enum.Enum):
+    """How the CPUs of a target run, where they are emulated."""
+
+    SIDE_BY_SIDE = enum.auto()  # as on a board
+    IN_TURNS = enum.auto()  # with a third less work for the host
+    SEEING_PATCHES = enum.auto()  # side by side only if one sees at once that another has changed an instruction
+
+
 class Snapshotting(Protocol):
     """An optional power of a boot method: a booted target is kept, and any number of others start in its state."""
 
@@ -137,6 +146,6 @@ class Snapshotting(Protocol):
     def save(self, target: Target) -> None:
         """Keep the state of `target`, which is closed. InfraError where that fails."""
 
-    def restore(self, why: str, *, patches_busy_code: bool = False) -> Target:
-        """A target in the state that was kept, clock and random numbers right. Its log begins with `why`.
-        `patches_busy_code`: one that sees a changed instruction also while another CPU executes it."""
+    def restore(self, why: str, *, cpus: Cpus = Cpus.SIDE_BY_SIDE) -> Target:
+        """A target in the state that was kept, clock and random numbers right. Its log begins with `why`. `cpus`: how
+        its CPUs run, where that can be chosen and nobody has chosen otherwise."""

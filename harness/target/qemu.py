@@ -95,6 +95,7 @@ def command_line(
     """QEMU's arguments; `fds` maps the channels to inherited sockets. `in_turns`: emulated CPUs run one at a time,
     whatever the board's entry says."""
     boot = qemu_boot(board)
+    turns = in_turns or boot.threads == "single"
     append = f"console=ttyAMA0 root=/dev/vda rw init=/harness/harness-init {board.cmdline}".strip()
     if accel == "tcg":
         # programs at the same addresses each time: QEMU 7.2 keeps translated code by virtual address, and would
@@ -103,7 +104,7 @@ def command_line(
     args = [
         *(QEMU, "-nodefaults", "-no-user-config", "-display", "none"),
         *("-M", boot.machine + storage.machine),
-        *("-accel", f"tcg,thread={'single' if in_turns else boot.threads}" if accel == "tcg" else accel),
+        *("-accel", f"tcg,thread={'single' if turns else 'multi'}" if accel == "tcg" else accel),
         *("-cpu", "host" if accel == "kvm" else boot.cpu),
         *("-smp", str(boot.cpus), "-m", str(boot.memory_mib), "-no-reboot", *storage.memory),
         *("-kernel", str(media.image), "-append", append),

@@ -19,7 +19,7 @@ from typing import Any
 from harness.errors import InfraError
 from harness.model.board import Board
 
-from .base import CommandTimeout, Media, Target, TargetLost
+from .base import CommandTimeout, Cpus, Media, Target, TargetLost
 from .qemu import QEMU, QemuTarget, Storage, boot_with, escaped, loses_changed_code, qemu_boot, start
 
 THAW = "/payload/bin/thaw"  # sets the clock, reseeds the random number generator: build/overlay/thaw.c
@@ -84,10 +84,10 @@ class Snapshots:
         except OSError as error:
             raise InfraError(f"snapshot: {error.filename}: {error.strerror}") from None
 
-    def restore(self, why: str, *, patches_busy_code: bool = False) -> QemuTarget:
+    def restore(self, why: str, *, cpus: Cpus = Cpus.SIDE_BY_SIDE) -> QemuTarget:
         """A machine in the state that was kept, its clock and its random numbers right; its console's log begins with
         `why`. InfraError where that can't be, or was made with anything else than what is there now.
-        `patches_busy_code`: where QEMU would lose the change, the machine's CPUs run in turns."""
+        `cpus`: what the board's entry says of threads goes before."""
         record = json.loads((self._directory / _RECORD).read_text())
         for what, now in self._made_with().items():
             if record["made_with"].get(what) != now:
@@ -97,8 +97,7 @@ class Snapshots:
             log.write(f"--- {why}\n")
         with (self._directory / "state").open("rb") as state:
             storage = self._storage(shared=False, inherited=(state.fileno(),))
-            in_turns = patches_busy_code and loses_changed_code()
-            more = ("-incoming", "defer")
+            more, in_turns = ("-incoming", "defer"), self._in_turns(cpus)
             target = start(self._board, self._media, storage, logs=self._logs, more=more, in_turns=in_turns)
         try:
             self._resume(target, state=storage.inherited[0], mapped=record["mapped"])
@@ -110,6 +109,12 @@ class Snapshots:
             raise
         target.boot_seconds = time.monotonic() - started
         return target
+
+    def _in_turns(self, cpus: Cpus) -> bool:
+        threads = qemu_boot(self._board).threads
+        if cpus is Cpus.SEEING_PATCHES:
+            return loses_changed_code()
+        return cpus is Cpus.IN_TURNS and threads != "multi"
 
     def _resume(self, target: QemuTarget, *, state: int, mapped: bool) -> None:
         if mapped:

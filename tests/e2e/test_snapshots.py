@@ -20,7 +20,7 @@ from harness.build.make import load_build
 from harness.display import Display
 from harness.errors import InfraError
 from harness.request import media_for
-from harness.target.base import Media
+from harness.target.base import Cpus, Media
 from harness.target.snapshot import Snapshots
 
 from .conftest import harness
@@ -104,7 +104,7 @@ def test_the_network_works(saved):
 def test_code_that_is_patched_while_another_cpu_executes_it(saved):
     """QEMU before 8.1 loses about every second such change."""
     for _ in range(4):
-        target = saved.restore("busy code", patches_busy_code=True)
+        target = saved.restore("busy code", cpus=Cpus.SEEING_PATCHES)
         try:
             done = target.run("cd /payload/selftests/livepatch && ./test-syscall.sh", timeout=60)
             assert done.ok, done.output

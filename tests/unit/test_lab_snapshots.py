@@ -13,7 +13,7 @@ from harness.model.board import Limits
 from harness.model.result import Verdict
 from harness.run.eventlog import EventLog
 from harness.run.lab import Lab, Stopped
-from harness.target.base import CommandTimeout, TargetLost
+from harness.target.base import CommandTimeout, Cpus, TargetLost
 from tests.fakesnapshots import FakeSnapshots
 from tests.faketarget import LOST, FakeTarget, Kmsg
 
@@ -78,13 +78,14 @@ def test_only_who_asks_for_it_gets_a_target_that_nobody_used(make_lab: MakeLab) 
     assert lab.target is snapshots.restored[1]
 
 
-def test_what_patches_busy_code_has_a_target_of_its_own_that_is_good_for_it(make_lab: MakeLab) -> None:
+def test_who_wants_other_cpus_gets_another_target(make_lab: MakeLab) -> None:
     lab, snapshots = _kept(make_lab)
-    for test, patches in (("a", False), ("b", True), ("c", False), ("d", False)):
-        lab.begin(test, fresh=False, patches_busy_code=patches)
+    wanted = [Cpus.SIDE_BY_SIDE, Cpus.SEEING_PATCHES, Cpus.IN_TURNS, Cpus.IN_TURNS]
+    for test, cpus in zip("abcd", wanted, strict=True):
+        lab.begin(test, fresh=False, cpus=cpus)
         assert lab.target
     assert snapshots.whys == ["a", "b", "c"]
-    assert snapshots.for_busy_code == [False, True, False]
+    assert snapshots.cpus == wanted[:3]
 
 
 def test_without_snapshots_a_target_is_used_until_it_is_discarded(make_lab: MakeLab) -> None:
