@@ -364,6 +364,8 @@ def boards(context: click.Context, boards_file: Path | None, print_schema: bool)
         click.echo(f"{name:<16} {boot_method(board).describe(board)}")
         if board.description:
             click.echo(f"{'':<16} {board.description}")
+        if board.pool:
+            click.echo(f"{'':<16} pool {board.pool}")
         if user := who_has(board):
             click.echo(f"{'':<16} in use by {user}")
 

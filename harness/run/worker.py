@@ -92,7 +92,8 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 def _plugin(setup: Setup, *, name: str) -> Plugin:
     build = load_build(setup.build)
-    logs = setup.run_dir / f"worker-{name}"
+    # a board's logs are of all its boots, whichever workers had it
+    logs = setup.run_dir / f"worker-{name if setup.kept else setup.board.name}"
     logs.mkdir(exist_ok=True)
     events = EventLog(setup.run_dir / EVENTS, **({} if setup.kept else {"board": setup.board.name}))
     booting = Booting(partial(boot_method(setup.board).boot, setup.board, setup.media, logs=logs, say=events.problem))

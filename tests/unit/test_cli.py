@@ -130,6 +130,12 @@ def test_wrong_input_is_exit_2_and_one_clear_line(arguments, told, tmp_path):
     assert "Traceback" not in done.stderr
 
 
+def test_boards_are_listed_with_their_pool(tmp_path):
+    (tmp_path / "pool.yaml").write_text(POOL.replace("y.config", "x.config"))
+    told = click.testing.CliRunner().invoke(cli, ["boards", "--boards", str(tmp_path / "pool.yaml")])
+    assert [line.strip() for line in told.output.splitlines()].count("pool equal") == 2
+
+
 def test_boards_come_from_the_file_named_in_the_environment(tmp_path):
     (tmp_path / "b.yaml").write_text("boards: {mine: {boot: {method: qemu, cpus: 3}}}")
     done = harness("boards", cwd=tmp_path, HARNESS_BOARDS=str(tmp_path / "b.yaml"))

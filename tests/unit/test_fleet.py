@@ -43,6 +43,16 @@ def test_dies(guest):
 """
 
 
+REBOOTS = """
+def test_reboots(guest):
+    guest._lab.discard("on purpose")
+    guest.run("true")
+
+def test_after(guest):
+    pass
+"""
+
+
 class Told(NoDisplay):
     def __init__(self) -> None:
         self.problems: list[str] = []
@@ -171,6 +181,16 @@ def test_a_board_that_does_not_come_back_gives_away_what_it_had_also_where_other
         "board b1 left out: b1.power: the switch does not answer"
     ]
     assert (fleet.code, fleet.failure) == (1, None)
+
+
+def test_a_test_in_whose_middle_the_board_does_not_come_back_has_its_verdict_from_another(fleet: Fleet) -> None:
+    results = fleet.run("once", "ok", reboots=REBOOTS, reboots_too=REBOOTS)
+    assert set(_verdicts(results).values()) == {Verdict.PASS}
+    assert len(results.results) == 4
+    assert (fleet.code, fleet.failure) == (0, None)
+    finished = [event.data["board"] for event in fleet.events if event.kind is EventKind.FINISHED]
+    assert finished == ["b1"] * 4
+    assert "board b0 left out: b0.power: the switch does not answer" in results.notes
 
 
 @pytest.mark.parametrize(("kinds", "kind"), [(("dead", "dead"), InfraError), (("dead", "panics"), KernelError)])
