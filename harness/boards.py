@@ -7,14 +7,14 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
-from harness.errors import InfraError, UserError
+from harness.errors import HarnessError, InfraError, UserError
 from harness.layout import BOARDS, BOARDS_DOCS, KCONFIGS
 from harness.model.board import Board
 from harness.parse.boards import parse_boards
@@ -23,6 +23,7 @@ from harness.target import boot, lock
 from harness.target.base import Say
 from harness.target.boot import boot_method
 from harness.target.checks import Check, Finding, findings
+from harness.target.guard import guarded
 
 
 def boards_in(file: Path | None) -> dict[str, Board]:
@@ -96,6 +97,54 @@ def had(board: Board, *, wait: float | None, say: Say) -> Iterator[Board]:
         boot.held(board, records=_records(), say=say) as ready,
     ):
         yield ready
+
+
+def mates_of(board: Board, file: Path | None, wanted: int | None) -> list[Board]:
+    """The boards that may run tests beside `board`, where ``-j`` asks for `wanted` (None: all there are): the others of
+    its pool. UserError where it has no pool and `wanted` can't be had."""
+    if wanted == 1 or boot_method(board).snapshots:
+        return []
+    if board.pool:
+        return [other for other in boards_in(file).values() if other.pool == board.pool and other.name != board.name]
+    if wanted is None:
+        return []
+    raise UserError(
+        f"-j {wanted}: expected a board that has equal ones, {board.name} has no `pool`; give equal boards the same "
+        "`pool: NAME` in boards.yaml, or leave -j out"
+    )
+
+
+@contextmanager
+def had_together(
+    board: Board, mates: Sequence[Board], *, wanted: int | None, wait: float | None, say: Say
+) -> Iterator[tuple[Board, ...]]:
+    """`board`, had as `had` has it, and with it those of `mates` that are free and can be reached, `wanted` boards in
+    all (None: all of them). What is left out, and why, is said. Several are to be booted by processes of ours."""
+    with ExitStack() as until_done:
+        ready = [until_done.enter_context(had(board, wait=wait, say=say))]
+        for mate in mates:
+            if wanted is not None and len(ready) == wanted:
+                break
+            try:
+                ready.append(until_done.enter_context(_had_if_free(mate, say=say)))
+            except HarnessError as error:
+                say(f"board {mate.name} left out: {error.message}")
+        if wanted is not None and len(ready) < wanted and board.pool:
+            say(f"-j: {len(ready)} of {wanted} boards: pool {board.pool!r} has no more that can be had")
+        if len(ready) > 1:
+            ready = [until_done.enter_context(guarded(each)) for each in ready]
+        yield tuple(ready)
+
+
+@contextmanager
+def _had_if_free(board: Board, *, say: Say) -> Iterator[Board]:
+    """`board`, where nobody has it and it can be reached."""
+    if board.unset:
+        raise UserError(board.unset[0])
+    with lock.held(board, _machine(board), purpose=command_line()):
+        boot.check(board, records=_records())
+        with boot.held(board, records=_records(), say=say) as ready:
+            yield ready
 
 
 def _records() -> Path:

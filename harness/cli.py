@@ -26,17 +26,17 @@ from harness.boards import (
     boards_schema,
     command_line,
     had,
+    had_together,
     looked_at,
+    mates_of,
     reachable_board,
     who_has,
 )
 from harness.build.command import SYSTEM_PATH
-from harness.errors import CrashError, HarnessError, InfraError, UserError
-from harness.model.board import Board
+from harness.errors import HarnessError, InfraError, UserError
 from harness.options import board_names, board_options, build_options, run_build_options, wait_option
 from harness.options import workers as workers_type
 from harness.report.text import clean
-from harness.target.base import Target
 from harness.target.boot import boot_method
 from harness.target.checks import Outcome
 
@@ -161,6 +161,7 @@ def boot(board_name: str, boards_file: Path | None, wait: float | None, command:
         )
     from harness.display import Display
     from harness.request import BuildOptions, booter, build_for, new_directory
+    from harness.run.watched import run_watched
     from harness.target.interactive import interact
 
     with contextlib.ExitStack() as until_closed:
@@ -175,27 +176,13 @@ def boot(board_name: str, boards_file: Path | None, wait: float | None, command:
             )
         if command:
             # argv as given: a single word may be a whole command line, several are one command and its arguments
-            return _one_command(target, command[0] if len(command) == 1 else shlex.join(command), board)
+            line = command[0] if len(command) == 1 else shlex.join(command)
+            return run_watched(target, line, limits=board.limits, on_line=click.echo)
         try:
             interact(target)
         finally:
             target.close()
     return 0
-
-
-def _one_command(target: Target, line: str, board: Board) -> int:
-    """Run `line` for as long as it takes, under watch: a kernel that crashes or hangs ends it."""
-    from harness.run.eventlog import EventLog
-    from harness.run.lab import Lab, Stopped
-
-    lab = Lab(lambda: (target, target.boot_seconds), limits=board.limits, events=EventLog(Path(os.devnull)))
-    try:
-        return lab.run(line, timeout=float("inf"), on_line=click.echo).returncode
-    except Stopped as stopped:
-        kind = CrashError if stopped.verdict.is_kernel_fault else InfraError
-        raise kind(stopped.reason, details=stopped.fault.lines[-40:] if stopped.fault else ()) from None
-    finally:
-        lab.close()
 
 
 @cli.command(epilog="Example: harness run --suite selftests/ftrace -k fgraph --patches ./series.mbox")
@@ -221,7 +208,7 @@ def _one_command(target: Target, line: str, board: Board) -> int:
     show_default=True,
     metavar="N|auto",
     type=workers_type,
-    help="Machines side by side.",
+    help="Machines side by side: QEMUs, or boards of one pool.",
 )
 @click.option(
     "--isolation",
@@ -247,15 +234,19 @@ def run(
     **given: Any,
 ) -> int:
     """Build if needed, boot, run the tests, write junit.xml, results.json and report.html."""
-    required = f"--isolation {isolation}" if isolation in ("test", "file") else "-j" if (workers or 1) > 1 else ""
+    named = board_named(board_name, boards_file)
+    required = f"--isolation {isolation}" if isolation in ("test", "file") else ""
     if required:
         from harness.request import need_snapshots
 
-        need_snapshots(board_named(board_name, boards_file), required)
+        need_snapshots(named, required)
+    mates = mates_of(named, boards_file, workers)
+    if boot_method(named).snapshots and (workers or 1) > 1:
+        required = required or "-j"
     board = board_named(board_name, boards_file) if list_only else reachable_board(board_name, boards_file, wait=wait)
     from harness.display import Display
     from harness.report.summary import summary_lines
-    from harness.request import BuildOptions, booter, build_for, keeping, new_directory, point_latest
+    from harness.request import BuildOptions, booter, build_for, fleet_of, keeping, new_directory, point_latest
     from harness.run import session
     from harness.run.units import Isolation
     from harness.run.workers import how_many
@@ -274,20 +265,25 @@ def run(
         if list_only:
             click.echo("\n".join(session.list_tests(made, selection, board=board)))
             return 0
-        with had(board, wait=wait, say=display.say) as ready, keeping(ready, made, display, required=required) as kept:
+        with (
+            had_together(board, mates, wanted=workers, wait=wait, say=display.say) as ready,
+            keeping(board, made, display, required=required) as kept,
+        ):
             run_dir = new_directory(out_dir, "")
             if out_dir is None:
                 point_latest(run_dir)
             method = boot_method(board)
-            display.say(f"{board.name}: {method.announce(board)}; the run's files: {run_dir}")
-            if workers and selection.workers < workers:
+            names = ", ".join(each.name for each in ready)
+            display.say(f"{names}: {method.announce(board)}; the run's files: {run_dir}")
+            if kept and workers and selection.workers < workers:
                 display.say(f"-j: {selection.workers} machines, not {workers}: this host has no free memory for more")
             results, code = session.run(
                 made,
                 selection,
-                board=ready,
-                boot=booter(ready, made, run_dir, display),
+                board=ready[0],
+                boot=booter(ready[0], made, run_dir, display),
                 keeping=kept,
+                fleet=fleet_of(ready, made, display),
                 run_dir=run_dir,
                 properties={**method.properties(board), "command": command_line()},
                 display=display,
@@ -368,6 +364,8 @@ def boards(context: click.Context, boards_file: Path | None, print_schema: bool)
         click.echo(f"{name:<16} {boot_method(board).describe(board)}")
         if board.description:
             click.echo(f"{'':<16} {board.description}")
+        if board.pool:
+            click.echo(f"{'':<16} pool {board.pool}")
         if user := who_has(board):
             click.echo(f"{'':<16} in use by {user}")
 

@@ -8,7 +8,7 @@ import contextlib
 import os
 import shlex
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,7 +30,7 @@ from harness.target.base import Media, Target
 from harness.target.boot import RootForm, boot_method
 
 if TYPE_CHECKING:
-    from harness.run.session import Keeping
+    from harness.run.session import Fleet, Keeping
 
 _FRAGMENTS = ("base", "ftrace", "livepatch", "testing", "debug")
 
@@ -144,6 +144,13 @@ def keeping(board: Board, made: Build, display: Display, *, required: str = "") 
         return
     with scratch_dir("snapshots") as directory:
         yield Keeping(media=media_for(board, made, display), directory=directory)
+
+
+def fleet_of(boards: Sequence[Board], made: Build, display: Display) -> Fleet | None:
+    """The boards that run the tests side by side; None for a single one."""
+    from harness.run.session import Fleet
+
+    return Fleet(boards=tuple(boards), media=media_for(boards[0], made, display)) if len(boards) > 1 else None
 
 
 def _disks(made: Build, display: Display) -> Media:

@@ -220,7 +220,8 @@ class Board:
     `unset`: what its entry takes from the environment or from files and was not found there, each with the reason; a
     board with any can be listed, not used. `secrets`: what came from there into console and power, for `redacted`.
     `labgrid`: where console and power are to be had from, instead. `holds`: file descriptors that keep the board ours;
-    whoever sees to it after our end has to inherit them."""
+    whoever sees to it after our end has to inherit them. `is_guarded`: another process of ours sees to that. `pool`:
+    boards that have the same one are equal, and may run the tests of one run side by side; empty: none is."""
 
     name: str
     boot: QemuBoot | UbootBoot | KexecBoot
@@ -235,6 +236,8 @@ class Board:
     unset: tuple[str, ...] = ()
     secrets: tuple[str, ...] = field(default=(), repr=False)
     holds: tuple[int, ...] = ()
+    is_guarded: bool = False
+    pool: str = ""
 
     def redacted(self, text: str) -> str:
         """`text` without the board's secrets: for every message and log."""

@@ -261,6 +261,7 @@ class Board(document.Strict):
     power: Power | None = None
     ssh: Ssh | None = None
     labgrid: Labgrid | None = None
+    pool: str = ""
     cmdline: str = ""
     kconfigs: list[str] | None = None
     limits: Limits = Limits()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -33,7 +33,9 @@ def parse_boards(text: str, *, place: str, lookup: Lookup | None = None) -> dict
     outside = {name: _Outside(lookup or _nothing) for name in entries}
     filled = {name: outside[name].fill(entry) for name, entry in entries.items()}
     shaped = document.shaped({"boards": filled}, shapes.Boards, place=place)
-    return {name: _board(name, entry, outside[name], place=place) for name, entry in shaped.boards.items()}
+    boards = {name: _board(name, entry, outside[name], place=place) for name, entry in shaped.boards.items()}
+    _check_pools(boards.values(), place=place)
+    return boards
 
 
 def raw_schema() -> dict[str, Any]:
@@ -119,6 +121,7 @@ def _board(name: str, entry: shapes.Board, outside: _Outside, *, place: str) -> 
         name=name,
         description=entry.description,
         cmdline=entry.cmdline,
+        pool=entry.pool,
         kconfigs=tuple(kconfigs),
         limits=model.Limits(boot=float(entry.limits.boot), silence=float(entry.limits.silence)),
         boot=boot,
@@ -134,6 +137,8 @@ def _board(name: str, entry: shapes.Board, outside: _Outside, *, place: str) -> 
 def _check_keys(name: str, entry: shapes.Board, boot: object, *, place: str) -> None:
     """Which of console, power and ssh an entry has to have depends on how it boots."""
     where = f"{place}: boards.{name}"
+    if entry.pool and isinstance(boot, model.QemuBoot):
+        raise UserError(f"{where}.pool: belongs to boards; of QEMU's machines there are as many as -j says, remove it")
     keys = {"console": entry.console, "power": entry.power, "ssh": entry.ssh, "labgrid": entry.labgrid}
     for key, given in keys.items():
         if isinstance(boot, model.QemuBoot) and given:
@@ -151,6 +156,34 @@ def _check_keys(name: str, entry: shapes.Board, boot: object, *, place: str) -> 
             if key in entry.ssh.model_fields_set:
                 raise UserError(f"{where}.ssh.{key}: belongs to a board with a system of its own (boot.method: kexec); "
                                 "remove it, the harness makes a key for every boot")  # fmt: skip
+
+
+def _check_pools(boards: Iterable[model.Board], *, place: str) -> None:
+    """Boards of a pool run the same kernel: what decides on that is equal. One whose values are missing here is not
+    used, and not looked at."""
+    first: dict[str, model.Board] = {}
+    for board in boards:
+        if not board.pool or board.unset:
+            continue
+        other = first.setdefault(board.pool, board)
+        has, expected = _deciding(board), _deciding(other)
+        for key in expected:
+            if has.get(key, "") != expected[key]:
+                raise UserError(
+                    f"{place}: boards.{board.name}.{key}: expected {expected[key]!r}, as boards.{other.name} of the "
+                    f"same pool {board.pool!r} has it, found {has.get(key, '')!r}; make them equal, or leave one out"
+                )
+
+
+def _deciding(board: model.Board) -> dict[str, str]:
+    """What decides which kernel a board runs, by key."""
+    method = {model.QemuBoot: "qemu", model.UbootBoot: "uboot", model.KexecBoot: "kexec"}[type(board.boot)]
+    return {
+        "boot.method": method,
+        "boot.dtb": getattr(board.boot, "dtb", ""),
+        "kconfigs": ", ".join(board.kconfigs),
+        "cmdline": board.cmdline,
+    }
 
 
 def _passwords(entry: shapes.Board) -> list[str]:

@@ -15,7 +15,8 @@ _EVERY = 0.1  # seconds; a file has no event that says it grew
 
 
 class Follower:
-    """Tells `display` of every test that starts or ends in the file at `path` from now on, until the block's end."""
+    """Tells `display` of every test that starts or ends and of every problem that comes into the file at `path` from
+    now on, until the block's end."""
 
     def __init__(self, path: Path, display: RunDisplay) -> None:
         self._file = path.open("rb")
@@ -52,3 +53,5 @@ class Follower:
                 self._display.started(event.test)
             elif event.test and event.kind is EventKind.FINISHED:
                 self._display.result(result_of(event))
+            elif event.kind is EventKind.NOTE and event.data.get("problem"):
+                self._display.problem(str(event.data.get("text", "")))

@@ -65,6 +65,7 @@ class Plugin:
         self.lab = lab
         self.suites = suites
         self.planned: dict[str, Planned] = {}
+        self.only: frozenset[str] | None = None  # where not all that were chosen are to run
         self.collection_errors: list[str] = []
         self.boot_failure: HarnessError | None = None
         self.internal_error = ""
@@ -107,6 +108,8 @@ class Plugin:
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         # what is told from files comes first: it has its verdicts even when the kernel then does not boot
         session.items.sort(key=needs_target)
+        if self.only is not None:
+            session.items[:] = [item for item in session.items if item.nodeid in self.only]
         self.planned = {item.nodeid: self._plan(item) for item in session.items}
         if self._is_worker:
             selftests.tell_batches(session.items)
@@ -192,9 +195,9 @@ class Plugin:
     def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None, Any, Any]:
         test = id_of(item)
         self._outcome = Meaning()
+        self._begin(item, test)
         self._events.write(EventKind.STARTED, test=test)
         self.display.started(test)
-        self._begin(item, test)
         self._reruns_left = _RERUNS
         started = time.time()
         answer = yield

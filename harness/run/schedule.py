@@ -24,13 +24,23 @@ class Node(Protocol):
 
 
 class LongestFirst:
-    """xdist's Scheduling protocol for `count` workers. `planned`: every test by its pytest node id; `seconds`: how long
-    one is expected to take. Tests of a group go to one worker, together."""
+    """xdist's Scheduling protocol for `count` workers. `planned`: every test that is to run, by its pytest node id;
+    `seconds`: how long one is expected to take. Tests of a group go to one worker, together. `share_cpus`: whether a
+    worker that is busy disturbs one that measures time."""
 
-    def __init__(self, count: int, planned: Mapping[str, Planned], seconds: Callable[[str], float]) -> None:
+    def __init__(
+        self,
+        count: int,
+        planned: Mapping[str, Planned],
+        seconds: Callable[[str], float],
+        *,
+        share_cpus: bool = True,
+    ) -> None:
         self._count = count
         self._planned = planned
         self._seconds = seconds
+        self._share_cpus = share_cpus
+        self._gave_up = False  # whether a worker has
         self._pending: dict[Node, list[int]] = {}
         self._collections: dict[Node, list[str]] = {}
         self._ids: list[str] = []
@@ -53,7 +63,7 @@ class LongestFirst:
     @property
     def tests_finished(self) -> bool:
         """Whether nothing is left to be done."""
-        return self.collection_is_completed and not self.has_pending
+        return self.collection_is_completed and (not self.has_pending or self._is_stranded)
 
     @property
     def has_pending(self) -> bool:
@@ -93,6 +103,14 @@ class LongestFirst:
             self._put_back(group)
         self._give()
 
+    def give_up(self, node: Node) -> None:
+        """A worker is about to end without having run, or begun, what it still had: others are to do that."""
+        self._gave_up = True
+        for group in reversed(self._by_group(self._pending.get(node, []))):
+            self._put_back(group)
+        if node in self._pending:
+            self._pending[node] = []
+
     def remove_node(self, node: Node) -> str | None:
         """A worker has ended; returns the test that it ran if it died."""
         pending = self._pending.pop(node)
@@ -115,9 +133,15 @@ class LongestFirst:
 
     # -- how it is done -----------------------------------------------------------------------------------------
 
+    @property
+    def _is_stranded(self) -> bool:
+        """Whether tests were given back when nobody was left who takes more: who runs this one sees to them."""
+        return self._gave_up and all(node.shutting_down for node in self._pending)
+
     def _groups(self) -> list[list[int]]:
         """The tests' numbers by group, longest group first."""
-        return sorted(self._by_group(range(len(self._ids))), key=self._expected, reverse=True)
+        wanted = [number for number, test in enumerate(self._ids) if test in self._planned]
+        return sorted(self._by_group(wanted), key=self._expected, reverse=True)
 
     def _group(self, number: int) -> str:
         return self._planned[self._ids[number]].group
@@ -132,20 +156,21 @@ class LongestFirst:
         return sum(self._seconds(self._planned[self._ids[number]].test) for number in group)
 
     def _is_alone(self, group: list[int]) -> bool:
-        return any(is_timed(self._planned[self._ids[number]].test) for number in group)
+        return self._share_cpus and any(is_timed(self._planned[self._ids[number]].test) for number in group)
 
     def _put_back(self, numbers: list[int]) -> None:
         (self._alone if self._is_alone(numbers) else self._waiting).appendleft(numbers)
 
     def _give(self) -> None:
         """Give every worker enough to do, and end those for which nothing is left."""
-        for node, pending in self._pending.items():
-            while len(pending) < _LOOKAHEAD and not node.shutting_down:
-                group = self._next_for(node)
-                if group is None:
-                    break
-                pending += group
-                node.send_runtest_some(group)
+        if not self._ids:
+            return  # what there is to do is not known yet
+        for enough in range(1, _LOOKAHEAD + 1):  # one each comes before a second one for anybody
+            for node, pending in self._pending.items():
+                group = self._next_for(node) if len(pending) < enough and not node.shutting_down else None
+                if group:
+                    pending += group
+                    node.send_runtest_some(group)
 
     def _next_for(self, node: Node) -> list[int] | None:
         """The next group for `node`; None where it has to wait, or was ended."""

@@ -28,16 +28,14 @@ from harness.parse.expectations import parse_expectations
 from harness.target.base import Media, Snapshotting, Target
 from harness.target.boot import boot_method
 
-from . import timings
+from . import distribute, timings
 from .documents import EVENTS, write_documents
 from .eventlog import EventLog
-from .follow import Follower
 from .lab import Lab
 from .plugin import Plugin
 from .selftests import FTRACE, LIVEPATCH
 from .units import Isolation
 from .worker import Setup
-from .workers import ARGUMENTS as WORKER_ARGUMENTS
 from .workers import Distributor
 
 SUITES = (FTRACE, LIVEPATCH, "testcases")
@@ -65,6 +63,14 @@ class Keeping:
 
     media: Media
     directory: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fleet:
+    """Equal boards that run the tests side by side, and what they boot. `session.run`'s board is the first of them."""
+
+    boards: tuple[Board, ...]
+    media: Media
 
 
 def choose_suites(names: tuple[str, ...]) -> frozenset[str]:
@@ -95,18 +101,22 @@ def run(
     board: Board,
     boot: Callable[[], tuple[Target, float]],
     keeping: Keeping | None = None,
+    fleet: Fleet | None = None,
     run_dir: Path,
     properties: dict[str, Any],
     display: RunDisplay,
 ) -> tuple[RunResults, int]:
     """Run the selected tests and write the documents. Returns the results and the exit code. Without `keeping` a target
-    is booted anew after a crash, and only then.
+    is booted anew after a crash, and only then. With a `fleet` its boards are booted instead, by workers.
 
     Whatever happens on the way, events.jsonl and the documents hold what was collected until then."""
     isolation = selection.isolation or (Isolation.TEST if keeping else Isolation.CRASH)
-    selection = dataclasses.replace(selection, isolation=isolation)
+    workers = len(fleet.boards) if fleet else selection.workers
+    selection = dataclasses.replace(selection, isolation=isolation, workers=workers)
     shutil.copyfile(build.directory / "build.json", run_dir / "build.json")
     events = EventLog(run_dir / EVENTS)
+    if fleet:
+        properties = {**properties, "boards": [each.name for each in fleet.boards]}
     events.write(EventKind.RUN, **_properties(build, board, selection, properties))
     lab = Lab(
         boot,
@@ -119,8 +129,11 @@ def run(
     why = "interrupted"
     code = 0
     try:
-        if selection.workers > 1 and keeping:
-            code = _distributed(plugin, selection, keeping, board=board, events=events, run_dir=run_dir)
+        job = functools.partial(_job, plugin, selection, board=board, events=events, run_dir=run_dir)
+        if fleet:
+            code = distribute.over_boards(job(fleet.media), fleet.boards)
+        elif selection.workers > 1 and keeping:
+            code = distribute.over_restored(job(keeping.media), keeping.directory, selection.workers)
         else:
             code = _pytest(plugin, selection)
         why = _why_ended(code, plugin)
@@ -143,42 +156,29 @@ def _snapshots(board: Board, keeping: Keeping | None, logs: Path) -> Snapshottin
     return method.snapshots(board, keeping.media, keeping.directory, logs=logs)
 
 
-def _distributed(
-    plugin: Plugin, selection: Selection, keeping: Keeping, *, board: Board, events: EventLog, run_dir: Path
-) -> int:
-    """Make a target ready here, then run the tests in workers that start from it. Where there is no such target, what
-    can be run is run here."""
+def _job(
+    plugin: Plugin, selection: Selection, media: Media, *, board: Board, events: EventLog, run_dir: Path
+) -> distribute.Job:
     plugin.planned = _lister(plugin.build, selection, board=board).planned
     plugin.tell_planned()
-    if any(planned.needs_target for planned in plugin.planned.values()):
-        plugin.make_ready()
-    lab = plugin.lab
-    if not lab.restores:
-        return _pytest(plugin, selection)
-    groups = {planned.group for planned in plugin.planned.values()}
-    count = min(selection.workers, len(groups))
     setup = Setup(
         board=board,
-        media=keeping.media,
+        media=media,
         build=plugin.build.directory,
         run_dir=run_dir.absolute(),
-        snapshot=keeping.directory,
         suites=selection.suites,
-        isolation=selection.isolation or Isolation.TEST,
-        findings=lab.findings,
-        factor=lab.factor * max(1.0, count / (os.cpu_count() or 1)),  # they share the CPUs
-        is_crowded=count >= (os.cpu_count() or 1),
-        has_waiting_ftracetest=lab.has_waiting_ftracetest,
+        isolation=selection.isolation or Isolation.CRASH,
         timeout_factor=selection.timeout_factor,
         hammer_seconds=selection.hammer_seconds,
     )
     seconds = functools.partial(timings.expected, timings.load(_timings(board)))
-    distributor = Distributor(setup, count, planned=plugin.planned, seconds=seconds, events=events)
-    with Follower(run_dir / EVENTS, plugin.display):
-        code = _pytest(distributor, selection, more=(*WORKER_ARGUMENTS, "-n", str(count)))
-    distributor.check()
-    plugin.stopped_early, plugin.internal_error = distributor.stopped_early, distributor.internal_error
-    return code
+    return distribute.Job(
+        plugin=plugin,
+        setup=setup,
+        seconds=seconds,
+        events=events,
+        pytest=lambda registered, more: _pytest(registered, selection, more=more),
+    )
 
 
 def _lister(build: Build, selection: Selection, *, board: Board) -> Plugin:

@@ -8,6 +8,7 @@ import os
 import pickle
 import signal
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,9 +18,10 @@ from harness.layout import EXPECTATIONS
 from harness.model.board import Board
 from harness.model.progress import NoDisplay
 from harness.parse.expectations import parse_expectations
-from harness.target.base import Media, Target
+from harness.target.base import Media, Snapshotting, Target
 from harness.target.boot import boot_method
 
+from .board_worker import BoardPlugin, Booting
 from .documents import EVENTS
 from .eventlog import EventLog
 from .lab import Lab
@@ -32,23 +34,30 @@ _PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 @dataclass(frozen=True, kw_only=True)
+class Kept:
+    """What a worker starts from: the directory with the state that every test starts in, and what was found out before
+    that was kept. `is_crowded`: machines share the host's CPUs."""
+
+    snapshot: Path
+    findings: Findings
+    factor: float
+    is_crowded: bool
+    has_waiting_ftracetest: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class Setup:
-    """What a worker has to know. `snapshot`: the directory with the state that every test starts in; `findings` and
-    `factor`: what was found out before it was kept."""
+    """What a worker has to know. Without `kept` it boots `board` itself, which nobody else then uses."""
 
     board: Board
     media: Media
     build: Path
     run_dir: Path
-    snapshot: Path
     suites: frozenset[str]
     isolation: Isolation
-    findings: Findings
-    factor: float
-    is_crowded: bool  # whether machines share this host's CPUs
-    has_waiting_ftracetest: bool
     timeout_factor: float
     hammer_seconds: float
+    kept: Kept | None = None
 
     def packed(self) -> str:
         """As text, for `unpacked`."""
@@ -84,25 +93,27 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 def _plugin(setup: Setup, *, name: str) -> Plugin:
     build = load_build(setup.build)
-    logs = setup.run_dir / f"worker-{name}"
+    # a board's logs are of all its boots, whichever workers had it
+    logs = setup.run_dir / f"worker-{name if setup.kept else setup.board.name}"
     logs.mkdir(exist_ok=True)
-    events = EventLog(setup.run_dir / EVENTS)
-    method = boot_method(setup.board)
-    assert method.snapshots
+    events = EventLog(setup.run_dir / EVENTS, **({} if setup.kept else {"board": setup.board.name}))
+    booting = Booting(partial(boot_method(setup.board).boot, setup.board, setup.media, logs=logs, say=events.problem))
     lab = Lab(
-        _no_boot,
+        _no_boot if setup.kept else booting,
         limits=setup.board.limits,
         events=events,
         timeout_factor=setup.timeout_factor,
-        snapshots=method.snapshots(setup.board, setup.media, setup.snapshot, logs=logs),
+        snapshots=_snapshots(setup, setup.kept, logs) if setup.kept else None,
     )
-    lab.factor = setup.factor
-    lab.has_waiting_ftracetest = setup.has_waiting_ftracetest
-    lab.findings = setup.findings
+    if setup.kept:
+        lab.factor = setup.kept.factor
+        lab.has_waiting_ftracetest = setup.kept.has_waiting_ftracetest
+        lab.findings = setup.kept.findings
     expectations = parse_expectations(
         EXPECTATIONS.read_text(), place=str(EXPECTATIONS.name), release=build.release, board=setup.board.name
     )
-    return Plugin(
+    make = Plugin if setup.kept else partial(BoardPlugin, booting=booting, board=setup.board.name)
+    return make(
         build=build,
         lab=lab,
         suites=setup.suites,
@@ -112,9 +123,15 @@ def _plugin(setup: Setup, *, name: str) -> Plugin:
         display=NoDisplay(),
         isolation=setup.isolation,
         is_worker=True,
-        is_crowded=setup.is_crowded,
+        is_crowded=setup.kept is not None and setup.kept.is_crowded,
         hammer_seconds=setup.hammer_seconds,
     )
+
+
+def _snapshots(setup: Setup, kept: Kept, logs: Path) -> Snapshotting:
+    method = boot_method(setup.board)
+    assert method.snapshots
+    return method.snapshots(setup.board, setup.media, kept.snapshot, logs=logs)
 
 
 def _no_boot() -> tuple[Target, float]:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness.errors import InfraError
+from harness.errors import HarnessError, InfraError
 from harness.model.board import Board, QemuBoot
 from harness.model.result import EventKind, Verdict
 from harness.report.events import parse_events
 
+from .board_worker import Output
 from .eventlog import EventLog
 from .plugin import Planned
 from .schedule import LongestFirst
@@ -31,31 +32,36 @@ class Distributor:
 
     def __init__(
         self,
-        setup: Setup,
-        count: int,
+        setups: Sequence[Setup],
         *,
         planned: Mapping[str, Planned],
         seconds: Callable[[str], float],
         events: EventLog,
+        share_cpus: bool = True,
     ) -> None:
         self.stopped_early = False
         self.internal_error = ""
-        self._setup = setup
-        self._count = count
+        self.left_out: dict[str, HarnessError] = {}  # why, by the names of boards whose worker gave up
+        self.count = len(setups)
+        self._free = deque(setups)
+        self._setups: dict[Any, Setup] = {}  # of the workers that have not ended
+        self._died_on: dict[str, Board] = {}  # boards that a worker died with and no other has booted since
         self._planned = planned
-        self._seconds = seconds
         self._events = events
+        self._schedule = LongestFirst(self.count, planned, seconds, share_cpus=share_cpus)
         self._died: Counter[str] = Counter()
         self._lost: list[str] = []  # why workers ended that should not have
         self._began = False
 
     def pytest_configure_node(self, node: Any) -> None:
-        """Tell a worker, before it starts, what it has to know."""
-        node.workerinput[INPUT] = self._setup.packed()
+        """Tell a worker, before it starts, what it has to know: one in place of another gets what that one had."""
+        setup = self._free.popleft()
+        self._setups[node] = setup
+        node.workerinput[INPUT] = setup.packed()
 
     def pytest_xdist_make_scheduler(self, config: pytest.Config, log: object) -> LongestFirst:
         """Who runs what."""
-        return LongestFirst(self._count, self._planned, self._seconds)
+        return self._schedule
 
     def pytest_xdist_node_collection_finished(self, node: Any, ids: Sequence[str]) -> None:
         """A worker has started."""
@@ -63,8 +69,31 @@ class Distributor:
 
     def pytest_testnodedown(self, node: Any, error: object) -> None:
         """A worker has ended, with `error` where it died."""
+        setup = self._setups.pop(node, None)
         if error:
             self._lost.append(str(error))
+        if error and setup:
+            self._free.appendleft(setup)  # for the worker that xdist starts instead
+            self._died_on[setup.board.name] = setup.board
+        elif setup:
+            self._free.append(setup)
+            self._take_back(setup.board, node, Output.of(node.workeroutput))
+
+    def _take_back(self, board: Board, node: Any, output: Output) -> None:
+        """What a worker that has ended by itself says of its board."""
+        if output.has_booted:
+            self._died_on.pop(board.name, None)
+        failure = output.failure
+        if failure:
+            self.left_out[board.name] = failure
+            self._events.problem(f"board {board.name} left out: {failure.message}")
+            self._schedule.give_up(node)
+
+    @property
+    def left_on(self) -> list[Board]:
+        """After the run: the boards that nobody has switched off since their worker died or was ended."""
+        ended = {setup.board.name: setup.board for setup in self._setups.values()}
+        return list((self._died_on | ended).values())
 
     def check(self) -> None:
         """After the run: InfraError where no worker ever started."""
@@ -91,6 +120,12 @@ class Distributor:
         with self._events.path.open(encoding="utf-8", errors="replace") as lines:
             return any(event.kind is EventKind.FINISHED and event.test == test for event in parse_events(lines))
 
+    def left_over(self) -> dict[str, Planned]:
+        """After the run: the tests that have no verdict, by their node ids."""
+        with self._events.path.open(encoding="utf-8", errors="replace") as lines:
+            told = {event.test for event in parse_events(lines) if event.kind is EventKind.FINISHED}
+        return {test: planned for test, planned in self._planned.items() if planned.test not in told}
+
     def pytest_internalerror(self, excrepr: object) -> None:
         """Keep what pytest, here or in a worker, failed over."""
         self.internal_error = str(excrepr)
@@ -102,7 +137,7 @@ class Distributor:
 
 def how_many(wanted: int | None, board: Board, *, meminfo: Path = Path("/proc/meminfo")) -> int:
     """How many machines to run side by side: as many as `wanted` (None: what suits this host and `board`), but no more
-    than the host's free memory has room for. One on boards that are not QEMU's."""
+    than the host's free memory has room for. One on boards that are not QEMU's, whose pool decides."""
     if not isinstance(board.boot, QemuBoot):
         return 1
     room = (_available_mib(meminfo) - _SPARE_MIB) // (board.boot.memory_mib + _OVERHEAD_MIB)

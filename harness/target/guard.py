@@ -6,11 +6,14 @@ lock on the board too, so that nobody gets a board which is about to be switched
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import pickle
 import subprocess
 import sys
+from collections.abc import Iterator
 
+from harness.errors import HarnessError, InfraError
 from harness.model.board import Board
 
 from . import lock
@@ -58,6 +61,28 @@ class Guard:
         with contextlib.suppress(OSError, ValueError):  # somebody ended it; the board is still ours
             self._process.stdin.write(data)
             self._process.stdin.flush()
+
+
+@contextlib.contextmanager
+def guarded(board: Board) -> Iterator[Board]:
+    """`board` as other processes of ours boot it, which may come and go: one guard, which is this process's, sees to it
+    after our end, and holds what makes it ours."""
+    guard = Guard(board)
+    try:
+        yield dataclasses.replace(board, holds=(), is_guarded=True)
+    except HarnessError:  # whoever had it has left it
+        raise
+    except BaseException:
+        put_back(board)
+        raise
+    finally:
+        guard.release()
+
+
+def put_back(board: Board) -> None:
+    """Leave a board whose process died; that it can't be switched is told by the next boot."""
+    with contextlib.suppress(InfraError):
+        leave(board, switch_of(board))
 
 
 def main() -> None:

@@ -85,7 +85,7 @@ class BoardTarget:
     _line: Console
     _mux: SerialMux
     _switch: Switch
-    _guard: Guard
+    _guard: Guard | None
     _shells: dict[str, Shell]
     _net: SshHost | None = None
     _caught_up: bool = False  # nothing was run since the last time
@@ -201,7 +201,7 @@ def _redacted(error: HarnessError, board: Board) -> HarnessError:
 def _boot(board: Board, media: Media, *, logs: Path, say: Say) -> BoardTarget:
     transport = ReconnectingTransport(lambda: open_line(board))
     line = Console(transport, log=logs / "serial.log", name=f"{board.name}'s serial line")
-    switch, guard = switch_of(board), Guard(board)
+    switch, guard = switch_of(board), None if board.is_guarded else Guard(board)
     mux = SerialMux(line, place=board.name)
     transport.on_gap = mux.gap
     console = Console(mux.channels[KERNEL], log=logs / "console.log", name=f"{board.name}'s console")
@@ -322,14 +322,15 @@ def _boot_failure(board: Board, console: Console, *, started: float) -> InfraErr
     )
 
 
-def _end(board: Board, switch: Switch, guard: Guard, mux: SerialMux, consoles: list[Console]) -> None:
+def _end(board: Board, switch: Switch, guard: Guard | None, mux: SerialMux, consoles: list[Console]) -> None:
     """Leave the board as its users expect it and release everything, whatever fails on the way."""
     try:
         leave(board, switch)
     except InfraError:
         pass  # the next boot says so: a board that is still on does not fall silent
     finally:
-        guard.release()
+        if guard:
+            guard.release()
         mux.close()
         for console in consoles:
             console.close()

@@ -115,16 +115,26 @@ def held(board: Board, machine: str, *, purpose: str, wait: float | None = None,
     if not machine:
         yield
         return
+    with turn(board.name, machine, purpose=purpose, wait=wait, say=say) as lock:
+        _HELD[board.name] = lock
+        try:
+            yield
+        finally:
+            _HELD.pop(board.name, None)
+
+
+@contextlib.contextmanager
+def turn(name: str, machine: str, *, purpose: str, wait: float | None = None, say: Say = silent) -> Iterator[int]:
+    """The same for anything that one process of this host uses at a time, which messages call `name`; the lock's
+    descriptor."""
     path = _path(machine)
     mine = Holder(user=_user(), host=socket.gethostname(), process=os.getpid(), purpose=purpose, since=time.time())
     with _ticket(path, mine) as ticket:
-        lock = _taken(path, ticket, board, wait=wait, say=say)
+        lock = _taken(path, ticket, name, wait=wait, say=say)
     try:
         _write(lock, mine)
-        _HELD[board.name] = lock
-        yield
+        yield lock
     finally:
-        _HELD.pop(board.name, None)
         os.ftruncate(lock, 0)
         os.close(lock)
 
@@ -136,7 +146,7 @@ def _user() -> str:
         return str(os.getuid())
 
 
-def _taken(path: Path, ticket: Path, board: Board, *, wait: float | None, say: Say) -> int:
+def _taken(path: Path, ticket: Path, name: str, *, wait: float | None, say: Say) -> int:
     """The descriptor of the locked file `path`."""
     deadline = time.monotonic() + (_GRACE if wait is None else wait)
     lock, told = _opened(path), ""
@@ -149,10 +159,10 @@ def _taken(path: Path, ticket: Path, board: Board, *, wait: float | None, say: S
             if time.monotonic() >= deadline:
                 waited = "" if wait is None else f"; waited {wait:.0f} s"
                 raise InUse(
-                    f"{board.name}: in use by {who}{waited}; `--wait` waits until it is free, `--wait SECONDS` so long"
+                    f"{name}: in use by {who}{waited}; `--wait` waits until it is free, `--wait SECONDS` so long"
                 )
             if wait is not None and who != told:
-                say(f"{board.name}: waiting for {who}")
+                say(f"{name}: waiting for {who}")
                 told = who
             time.sleep(_INTERVAL)  # a flock tells nobody when it ends
     except BaseException:

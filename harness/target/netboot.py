@@ -13,7 +13,7 @@ from harness.model.board import Board, UbootBoot
 from .base import Media
 from .power import power_off
 from .start import Start, device_tree
-from .tftp import TftpServer, clear_old, publish
+from .tftp import clear_old, publish, served
 from .uboot import Load, NotStopped, Uboot
 
 _TRIES = 2  # power-ons until autoboot is caught
@@ -29,8 +29,10 @@ def start(job: Start) -> float:
     with contextlib.ExitStack() as while_it_loads:
         if spec.tftp_serve:
             place = f"{board.name}.boot.tftp_serve"
-            server = TftpServer(spec.tftp_serve, Path(spec.tftp_root), place=place, log=job.logs / "tftp.log")
-            while_it_loads.callback(server.close)
+            log = job.logs / "tftp.log"
+            while_it_loads.enter_context(
+                served(spec.tftp_serve, Path(spec.tftp_root), place=place, log=log, say=job.say)
+            )
         uboot, started = _power_up(job, spec)
         _start_kernel(uboot, spec, files, job.arguments)
     return started

@@ -17,17 +17,22 @@ import subprocess
 import threading
 import time
 from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 
 from harness.errors import InfraError
 from harness.model.board import TftpServe
 from harness.tied import tied
 
+from . import lock
+from .base import Say
+
 KEEP_SECONDS = 14 * 86400.0
 """What no board has loaded for so long is removed."""
 
 _TFTP, _DHCP = 69, 67  # ports
 _START_LIMIT = 10.0
+_TURN = 1800.0  # seconds to wait until other boards have loaded
 _OURS = re.compile(r"[0-9a-f]{12}-.+|\.[0-9a-f]{12}-.+\.\d+\.partial")
 
 
@@ -100,6 +105,15 @@ def _unbound(error: OSError, address: str, port: int) -> str:
                 f"expected an address of this host, found {address}, which none of its interfaces has; see `ip address`"
             )
     return f"can't open port {port} of {address}: {error.strerror}"
+
+
+@contextlib.contextmanager
+def served(spec: TftpServe, root: Path, *, place: str, log: Path, say: Say) -> Iterator[None]:
+    """A TFTP server for the length of the ``with``. Of this host's harnesses one at a time serves on an address: the
+    others wait for their turn, which `say` is told."""
+    turn = lock.turn(place, f"tftp {spec.address}", purpose=f"{place}: a board loads", wait=_TURN, say=say)
+    with turn, contextlib.closing(TftpServer(spec, root, place=place, log=log)):
+        yield
 
 
 class TftpServer:

@@ -94,6 +94,10 @@ class Twin:
         results = json.loads((run_dir / "results.json").read_text())["results"]
         return {result["test"].rpartition("::")[2]: result for result in results}
 
+    def listed(self) -> str:
+        """What `harness boards` prints."""
+        return harness("boards", cwd=self.cwd, **self.environment).stdout
+
     def switch(self, what: str, name: str = "uboot") -> str:
         """What the power switch answers when it is told `what`."""
         environment = {**os.environ, **self.environment}
@@ -111,13 +115,16 @@ def _u_boot() -> None:
 
 @pytest.fixture
 def twin(_u_boot: None, build: Path, tmp_path: Path) -> Iterator[Callable[..., Twin]]:
-    """Starts a twin with a fault, and what twin.py's command line says more of it; ends it after the test."""
+    """Starts a twin with a fault, and what twin.py's command line says more of it; ends it after the test. A second one
+    lives at the first one's address where that is its `host`."""
     started: list[subprocess.Popen[str]] = []
 
-    def start(name: str = "uboot", *, fault: str = "none", boards: str = "", **options: object) -> Twin:
-        (tmp_path / "tftp").mkdir()
-        (tmp_path / "other").mkdir()
-        words = [TWIN, "serve", name, "--host", "auto", "--tftp", tmp_path / "tftp", "--fault", fault]
+    def start(
+        name: str = "uboot", *, fault: str = "none", boards: str = "", host: str = "auto", **options: object
+    ) -> Twin:
+        (tmp_path / "tftp").mkdir(exist_ok=True)
+        (tmp_path / "other").mkdir(exist_ok=True)
+        words = [TWIN, "serve", name, "--host", host, "--tftp", tmp_path / "tftp", "--fault", fault]
         words += ["--pty", tmp_path / "tty"]
         words += [word for key, value in options.items() for word in (f"--{key}", str(value))]
         process = subprocess.Popen([sys.executable, *words], stdout=subprocess.PIPE, text=True)

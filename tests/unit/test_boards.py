@@ -147,6 +147,7 @@ TFTP = "boot: {method: uboot, tftp_root: /t"
         (f"{LABGRID}}}, boot: {{method: qemu}}", "labgrid: belongs to a board; QEMU has its own, remove it"),
         (f"{LABGRID}, match: x}}, {TFTP}}}", "labgrid.match: unknown key; remove it or correct its spelling"),
         (f"labgrid: {{coordinator: http://x, place: p}}, {TFTP}}}", "labgrid.coordinator: expected"),
+        ("pool: p, boot: {method: qemu}", "pool: belongs to boards; of QEMU's machines there are as many as -j says"),
         ("like: nobody, boot: {method: qemu}", "like: expected a key of `defaults` (none there), found 'nobody'"),
     ],
 )
@@ -233,3 +234,57 @@ def test_the_boards_that_come_with_it_are_listed_and_usable_with_an_empty_enviro
         assert isinstance(board.console, SerialConsole)
         assert board.console.device.startswith("/dev/")
         assert all((KCONFIGS / fragment).is_file() for fragment in board.kconfigs)
+
+
+POOL = """
+defaults:
+  lab:
+    console: {kind: serial, device: /dev/null}
+    power: {kind: tasmota, host: switch}
+    boot: {method: uboot, tftp_root: /srv/tftp, dtb: x.dtb}
+    pool: "${POOL:-equal}"
+boards:
+  a: {like: lab, kconfigs: [x.config], cmdline: quiet}
+  b: {like: lab, kconfigs: [x.config], cmdline: quiet, console: {device: /dev/ttyUSB1}, limits: {boot: 300}}
+  other: {like: lab, pool: "", kconfigs: [y.config]}
+"""
+
+
+def test_boards_of_a_pool():
+    boards = parse_boards(POOL, place="f")
+    assert {name: board.pool for name, board in boards.items()} == {"a": "equal", "b": "equal", "other": ""}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        (
+            "console: {device: /dev/ttyUSB1}",
+            "boot: {dtb: y.dtb}",
+            "b.boot.dtb: expected 'x.dtb', as boards.a of the sam",
+        ),
+        ("[x.config], cmdline: quiet, c", "[], cmdline: quiet, c", "b.kconfigs: expected 'x.config', as boards.a of t"),
+        (
+            "cmdline: quiet, c",
+            "c",
+            "b.cmdline: expected 'quiet', as boards.a of the same pool 'equal' has it, found ''",
+        ),
+        ('pool: "", kconfigs: [y', "kconfigs: [x", "other.cmdline: expected 'quiet', as boards.a of the same pool"),
+    ],
+)
+def test_boards_of_a_pool_that_run_another_kernel_are_told(old, new, told):
+    assert old in POOL
+    with pytest.raises(UserError) as caught:
+        parse_boards(POOL.replace(old, new), place="f")
+    assert caught.value.message.startswith(f"f: boards.{told}")
+
+
+def test_a_boot_method_of_its_own_has_no_place_in_a_pool():
+    text = f"{POOL}{KEXEC.format(ssh='{host: s}').partition('boards:')[2]}    pool: equal"
+    with pytest.raises(UserError, match=r"server\.boot\.method: expected 'uboot', as boards\.a .* found 'kexec'"):
+        parse_boards(text, place="f")
+
+
+def test_a_board_whose_values_are_missing_here_spoils_no_pool():
+    text = POOL.replace("[x.config], cmdline: quiet, c", '["${NOWHERE}"], cmdline: quiet, c')
+    assert parse_boards(text, place="f")["b"].unset

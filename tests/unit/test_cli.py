@@ -81,6 +81,19 @@ boards:
 """
 
 
+POOL = """
+defaults:
+  lab:
+    console: {kind: serial, device: /dev/serial/by-id/usb-x}
+    power: {kind: tasmota, host: h}
+    boot: {method: uboot, tftp_root: /t}
+    pool: equal
+boards:
+  a: {like: lab, kconfigs: [x.config]}
+  b: {like: lab, kconfigs: [y.config]}
+"""
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -92,7 +105,8 @@ boards:
         (["run", "--suite", "no/such"], "--suite: expected one of"),
         (["run", "--build", "{tmp}"], "expected a finished build"),
         (["run", "-j", "0"], "expected a number above 0 or auto, found '0'"),
-        (["run", "--board", "rpi4", "-j", "2"], "-j: expected a board that has snapshots"),
+        (["run", "--board", "rpi4", "-j", "2"], "-j 2: expected a board that has equal ones, rpi4 has no `pool`; give"),
+        (["run", "--boards", "{tmp}/pool.yaml", "--board", "a"], "boards.b.kconfigs: expected 'x.config', as boards.a"),
         (["run", "--board", "rpi4", "--isolation", "file"], "--isolation file: expected a board that has snapshots"),
         (["boot"], "a console needs a terminal"),
         (["run", "--build", "{tmp}", "--patches", "{tmp}/x.patch"], "can't change it"),
@@ -108,11 +122,18 @@ boards:
 )
 def test_wrong_input_is_exit_2_and_one_clear_line(arguments, told, tmp_path):
     (tmp_path / "date.yaml").write_text("boards: 2020-13-45")
+    (tmp_path / "pool.yaml").write_text(POOL)
     (tmp_path / "typo.yaml").write_text("boards: {b: {boot: {method: qemu}, kconfigs: [typo.config]}}")
     done = harness(*(word.format(tmp=tmp_path) for word in arguments), cwd=tmp_path)
     assert done.returncode == 2
     assert told in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_boards_are_listed_with_their_pool(tmp_path):
+    (tmp_path / "pool.yaml").write_text(POOL.replace("y.config", "x.config"))
+    told = click.testing.CliRunner().invoke(cli, ["boards", "--boards", str(tmp_path / "pool.yaml")])
+    assert [line.strip() for line in told.output.splitlines()].count("pool equal") == 2
 
 
 def test_boards_come_from_the_file_named_in_the_environment(tmp_path):

@@ -20,6 +20,9 @@ class Shown(NoDisplay):
     def result(self, result: Result) -> None:
         self.seen.append(f"{result.verdict} {result.test} {result.reason} {result.seconds}")
 
+    def problem(self, text: str) -> None:
+        self.seen.append(f"problem: {text}")
+
 
 def _finished(events: EventLog, test: str) -> None:
     events.write(EventKind.FINISHED, test=test, verdict=str(Verdict.FAIL), reason="why", seconds=1.5)
@@ -32,8 +35,9 @@ def test_what_comes_after_the_beginning_is_shown_once_and_in_order(tmp_path: Pat
     with Follower(path, shown):
         events.write(EventKind.STARTED, test="a")
         events.note("not for the display")
+        events.problem("a board is left out")
         _finished(events, "a")
-    assert shown.seen == ["started a", "FAIL a why 1.5"]
+    assert shown.seen == ["started a", "problem: a board is left out", "FAIL a why 1.5"]
 
 
 def test_what_is_no_event_is_passed_over(tmp_path: Path) -> None:

@@ -15,10 +15,17 @@ import pytest
 SCRIPT = """
 import sys
 from harness.model.board import Board, CommandSwitch, Power, UbootBoot
-from harness.target.guard import Guard
+from harness.target.guard import Guard, guarded
 off = ("sh", "-c", f"echo off > {sys.argv[1]}")
 switch = CommandSwitch(on=("true",), off=off)
-guard = Guard(Board(name="b", boot=UbootBoot(tftp_root="/t"), power=Power(switch=switch)))
+board = Board(name="b", boot=UbootBoot(tftp_root="/t"), power=Power(switch=switch))
+if sys.argv[2] == "for others":
+    with guarded(board) as theirs:
+        assert theirs.is_guarded
+        print(0, flush=True)
+        input()
+    sys.exit()
+guard = Guard(board)
 print(guard._process.pid, flush=True)
 if sys.argv[2] == "release":
     guard.release()
@@ -82,3 +89,16 @@ def test_a_guard_is_no_part_of_the_jenkins_job_that_is_killed(start, monkeypatch
     while not (environment := Path(f"/proc/{guard}/environ").read_text().split("\0"))[1:]:
         assert time.monotonic() < deadline  # the kernel fills it in the middle of execve
     assert {"BUILD_ID=dontKillMe", "JENKINS_NODE_COOKIE=dontKillMe"} < set(environment)
+
+
+def test_a_board_that_others_boot_is_switched_off_when_we_are_killed_and_only_then(start):
+    process, _, off = start("for others")
+    assert process.communicate("\n", timeout=30)
+    assert process.returncode == 0
+    assert not off.exists()
+    process, _, off = start("for others")
+    [guard] = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    process.kill()
+    process.wait()
+    _wait_gone(int(guard))
+    assert off.read_text() == "off\n"

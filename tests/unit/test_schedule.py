@@ -196,7 +196,7 @@ def test_a_group_that_measures_time_waits_for_the_others() -> None:
 
 def test_a_group_stays_together_when_its_worker_died() -> None:
     groups = {"b1": "b", "b2": "b", "b3": "b"}
-    run = Run({"b1": 9.0, "b2": 9.0, "b3": 9.0, "a": 40.0, "c": 30.0, "d": 1.0}, workers=2, groups=groups)
+    run = Run({"b1": 9.0, "b2": 9.0, "b3": 9.0, "a": 40.0, "c": 20.0, "d": 1.0}, workers=2, groups=groups)
     first, second = run.workers
     assert second.queue == [0, 1, 2]
     assert run.die(second) == "b1"
@@ -218,3 +218,83 @@ def test_what_a_dead_worker_had_of_two_groups_is_two_groups_again() -> None:
     run.schedule.mark_test_pending(running)
     assert list(run.schedule._waiting) == [[1]]
     assert list(run.schedule._alone) == [[2]]
+
+
+def _gives_up(run: Run, worker: Worker) -> None:
+    """What xdist does when a worker ends by itself."""
+    worker.shutting_down = True
+    run.schedule.give_up(worker)
+    assert run.die(worker) is None
+
+
+def test_what_a_worker_that_gives_up_had_goes_to_others_groups_together() -> None:
+    groups = {"b1": "b", "b2": "b", "b3": "b"}
+    run = Run({"b1": 9.0, "b2": 9.0, "b3": 9.0, "a": 40.0, "c": 20.0, "d": 1.0}, workers=2, groups=groups)
+    first, second = run.workers
+    assert second.queue == [0, 1, 2]
+    _gives_up(run, second)
+    run.finish()
+    assert sorted(test for worker, test in run.order if worker == first.name) == sorted(run.ids)
+    assert [test for _, test in run.order if test in groups] == ["b1", "b2", "b3"]
+
+
+def test_a_worker_may_give_up_before_the_others_have_told_their_tests() -> None:
+    run = Run({"a": 3.0, "b": 2.0, "c": 1.0}, workers=0)
+    run.schedule._count = 2
+    hasty = run.add("w0")
+    late = Worker("w1")
+    run.schedule.add_node(late)
+    _gives_up(run, hasty)
+    assert not late.shutting_down
+    assert not run.schedule.tests_finished
+    run.workers.append(late)
+    run.schedule.add_node_collection(late, run.ids)
+    run.schedule.schedule()
+    run.finish()
+    assert [test for _, test in run.order] == ["a", "b", "c"]
+
+
+def test_what_is_given_up_when_nobody_takes_more_is_left_to_who_runs_this_one() -> None:
+    run = Run({"a": 9.0, "b": 1.0}, workers=2)
+    first, second = run.workers
+    assert first.shutting_down
+    _gives_up(run, second)
+    assert run.schedule.has_pending
+    assert run.schedule.tests_finished  # so that xdist goes on to the end
+    assert run.step()
+    assert [test for _, test in run.order] == ["a"]
+
+
+def test_when_all_give_up_it_is_over() -> None:
+    run = Run(dict.fromkeys("abcde", 1.0), workers=2)
+    for worker in list(run.workers):
+        assert not run.schedule.tests_finished
+        _gives_up(run, worker)
+    assert run.schedule.tests_finished
+
+
+def test_only_what_is_planned_runs() -> None:
+    run = Run({"a": 9.0, "b": 1.0}, workers=0)
+    run.schedule._count = 1
+    del run.schedule._planned["a"]  # type: ignore[attr-defined]
+    run.add("w0")
+    run.finish()
+    assert [test for _, test in run.order] == ["b"]
+
+
+def test_boards_measure_time_side_by_side() -> None:
+    planned = {test: Planned(test, test) for test in (TIMED, "a")}
+    schedule = LongestFirst(2, planned, lambda test: 2.0 if test == TIMED else 1.0, share_cpus=False)
+    workers = [Worker("w0"), Worker("w1")]
+    for worker in workers:
+        schedule.add_node(worker)
+        schedule.add_node_collection(worker, [TIMED, "a"])
+    schedule.schedule()
+    assert [worker.running for worker in workers] == [0, 1]
+
+
+def test_with_as_many_tests_as_workers_each_gets_one() -> None:
+    run = Run({"a": 9.0, "b": 8.0, "c": 7.0}, workers=3)
+    run.finish()
+    assert [worker for worker, _ in run.order] == ["w0", "w1", "w2"]
+    assert run.now == 9.0

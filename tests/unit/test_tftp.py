@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import threading
 import time
 from pathlib import Path
 
@@ -97,3 +99,41 @@ def test_what_a_server_says_that_does_not_start_is_told(
     with pytest.raises(InfraError, match="b: dnsmasq does not serve /srv/tftp") as caught:
         tftp.TftpServer(TftpServe(address="127.0.0.1"), Path("/srv/tftp"), place="b", log=tmp_path / "log")
     assert caught.value.details == ("dnsmasq: no such directory",)
+
+
+class Server:
+    """Counts how many serve at once."""
+
+    now, most = 0, 0
+
+    def __init__(self, *_: object, **__: object) -> None:
+        Server.now += 1
+        Server.most = max(Server.most, Server.now)
+
+    def close(self) -> None:
+        Server.now -= 1
+
+
+def test_boards_that_are_served_on_one_address_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HARNESS_LOCKS", str(tmp_path))
+    monkeypatch.setattr(tftp, "TftpServer", Server)
+    spec, said = TftpServe(address="10.0.0.1"), list[str]()
+    waits = threading.Event()
+
+    def say(text: str) -> None:
+        said.append(text)
+        waits.set()
+
+    def load() -> None:
+        with tftp.served(spec, tmp_path, place="b2.boot.tftp_serve", log=tmp_path / "log", say=say):
+            said.append("serves")
+
+    second = threading.Thread(target=load)
+    with tftp.served(spec, tmp_path, place="b1.boot.tftp_serve", log=tmp_path / "log", say=said.append):
+        second.start()
+        assert waits.wait(30.0)
+        assert Server.now == 1
+    second.join(30.0)
+    waiting, serves = said
+    assert re.fullmatch(r"b2\.boot\.tftp_serve: waiting for .*: b1\.boot\.tftp_serve: a board loads", waiting)
+    assert (serves, Server.most, Server.now) == ("serves", 1, 0)

@@ -7,13 +7,18 @@ from pathlib import Path
 
 import pytest
 
+from harness.errors import BootError
 from harness.model.board import Board, KexecBoot, QemuBoot
 from harness.model.result import EventKind, Verdict
 from harness.report.events import parse_events
+from harness.run.board_worker import Output
 from harness.run.eventlog import EventLog
 from harness.run.plugin import Planned
 from harness.run.schedule import LongestFirst
+from harness.run.units import Isolation
+from harness.run.worker import INPUT, Setup
 from harness.run.workers import Distributor, how_many
+from harness.target.base import Media
 
 QEMU = Board(name="q", boot=QemuBoot(memory_mib=600))  # 1000 MiB a machine, with what QEMU and a worker need
 
@@ -53,7 +58,7 @@ def _distributor(tmp_path: Path) -> tuple[Distributor, LongestFirst, EventLog]:
     events = EventLog(tmp_path / "events.jsonl")
     schedule = LongestFirst(1, planned, lambda _test: 1.0)
     schedule._ids = ["x.py::t"]
-    return Distributor(None, 1, planned=planned, seconds=lambda _test: 1.0, events=events), schedule, events  # type: ignore[arg-type]
+    return Distributor([], planned=planned, seconds=lambda _test: 1.0, events=events), schedule, events
 
 
 def _died(distributor: Distributor, schedule: LongestFirst) -> str:
@@ -91,3 +96,100 @@ def test_a_verdict_that_is_written_down_is_not_replaced(tmp_path: Path, verdict:
 
 def test_a_board_is_one_machine(tmp_path: Path) -> None:
     assert how_many(4, Board(name="b", boot=KexecBoot()), meminfo=_meminfo(tmp_path, 100_000)) == 1
+
+
+class Node:
+    """A worker as xdist shows it to its hooks."""
+
+    def __init__(self) -> None:
+        self.workerinput: dict[str, str] = {}
+        self.workeroutput: dict[str, object] = {}
+        self.shutting_down = False
+
+    @property
+    def board(self) -> str:
+        return Setup.unpacked(self.workerinput[INPUT]).board.name
+
+    def send_runtest_some(self, indices: object) -> None:
+        """Nothing."""
+
+    def shutdown(self) -> None:
+        self.shutting_down = True
+
+
+class Config:
+    def __init__(self) -> None:
+        self.workeroutput: dict[str, object] = {}
+
+
+@pytest.fixture
+def boards(tmp_path: Path) -> Distributor:
+    """A distributor over the boards a and b, and one test for each."""
+    setups = [
+        Setup(
+            board=Board(name=name, boot=KexecBoot()),
+            media=Media(image=tmp_path, root=tmp_path),
+            build=tmp_path,
+            run_dir=tmp_path,
+            suites=frozenset(),
+            isolation=Isolation.CRASH,
+            timeout_factor=1.0,
+            hammer_seconds=1.0,
+        )
+        for name in "ab"
+    ]
+    planned = {"x.py::t": Planned("t", "t"), "y.py::t": Planned("u", "u")}
+    events = EventLog(tmp_path / "events.jsonl")
+    return Distributor(setups, planned=planned, seconds=lambda _test: 1.0, events=events)
+
+
+def _started(distributor: Distributor) -> Node:
+    node = Node()
+    distributor.pytest_configure_node(node)
+    return node
+
+
+def _ended(distributor: Distributor, node: Node, output: Output) -> None:
+    config = Config()
+    output.tell(config)  # type: ignore[arg-type]
+    node.workeroutput = config.workeroutput
+    distributor.pytest_testnodedown(node, None)
+
+
+def test_a_worker_in_place_of_one_that_died_gets_its_board(boards: Distributor) -> None:
+    first, second = _started(boards), _started(boards)
+    assert (first.board, second.board) == ("a", "b")
+    _ended(boards, first, Output(has_booted=True))
+    boards.pytest_testnodedown(second, "killed")
+    third = _started(boards)
+    assert third.board == "b"
+    assert [board.name for board in boards.left_on] == ["b"]
+    _ended(boards, third, Output(has_booted=True))
+    assert boards.left_on == []
+
+
+def test_a_board_whose_worker_died_is_on_until_another_one_has_had_it(boards: Distributor) -> None:
+    first, second = _started(boards), _started(boards)
+    boards.pytest_testnodedown(first, "killed")
+    _ended(boards, _started(boards), Output())  # there was nothing left for it to do
+    assert [board.name for board in boards.left_on] == ["a", "b"]
+    _ended(boards, second, Output())
+    assert [board.name for board in boards.left_on] == ["a"]
+
+
+def test_a_worker_that_gives_up_is_told_of_and_its_tests_are_given_back(boards: Distributor, tmp_path: Path) -> None:
+    schedule = boards.pytest_xdist_make_scheduler(None, None)  # type: ignore[arg-type]
+    first, second = _started(boards), _started(boards)
+    for node in (first, second):
+        schedule.add_node(node)
+        schedule.add_node_collection(node, ["x.py::t", "y.py::t"])
+    schedule.schedule()
+    _ended(boards, second, Output(failure=BootError("it panicked", details=["line"])))
+    assert schedule.remove_node(second) is None
+    assert boards.left_out["b"].message == "it panicked"
+    assert (boards.left_out["b"].exit_code, boards.left_out["b"].details) == (1, ("line",))
+    with (tmp_path / "events.jsonl").open() as lines:
+        [note] = parse_events(lines)
+    assert note.data == {"text": "board b left out: it panicked", "problem": True}
+    assert schedule.has_pending
+    assert list(boards.left_over()) == ["x.py::t", "y.py::t"]

@@ -1,0 +1,26 @@
+"""One command on a booted target, as long as it takes, under watch."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from harness.errors import CrashError, InfraError
+from harness.model.board import Limits
+from harness.target.base import LineSink, Target
+
+from .eventlog import EventLog
+from .lab import Lab, Stopped
+
+
+def run_watched(target: Target, line: str, *, limits: Limits, on_line: LineSink) -> int:
+    """Run `line` on `target`, which is closed then, and return its exit code. CrashError for a kernel that crashes or
+    hangs meanwhile, InfraError for a target that is lost."""
+    lab = Lab(lambda: (target, target.boot_seconds), limits=limits, events=EventLog(Path(os.devnull)))
+    try:
+        return lab.run(line, timeout=float("inf"), on_line=on_line).returncode
+    except Stopped as stopped:
+        kind = CrashError if stopped.verdict.is_kernel_fault else InfraError
+        raise kind(stopped.reason, details=stopped.fault.lines[-40:] if stopped.fault else ()) from None
+    finally:
+        lab.close()

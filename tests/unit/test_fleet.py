@@ -1,0 +1,230 @@
+"""A run on several boards, in workers that are processes of pytest-xdist's; only the boards are scripted
+(tests/fakeboards.py)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from harness.errors import HarnessError, InfraError, KernelError
+from harness.model.board import Board, CommandSwitch, Power, UbootBoot
+from harness.model.kernel import Build
+from harness.model.progress import NoDisplay
+from harness.model.result import Event, EventKind, RunResults, Verdict
+from harness.report.events import parse_events
+from harness.run import distribute, session
+from harness.run.documents import read_results
+from harness.target.base import Media
+
+GOOD = "def test_one(guest):\n    guest.run('true')\n\ndef test_two(guest):\n    pass\n"
+CRASHES = "def test_one(guest):\n    guest.run('crash')\n\ndef test_two(guest):\n    pass\n"
+NEEDS_NONE = "def test_file():\n    pass\n"
+DIES_ONCE = """
+import os, pathlib, signal
+
+def test_dies(guest):
+    died = pathlib.Path(__file__).with_name("died")
+    if not died.exists():
+        died.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+def test_next(guest):
+    pass
+"""
+
+
+DIES_ALWAYS = """
+import os, signal
+
+def test_dies(guest):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+REBOOTS = """
+def test_reboots(guest):
+    guest._lab.discard("on purpose")
+    guest.run("true")
+
+def test_after(guest):
+    pass
+"""
+
+
+class Told(NoDisplay):
+    def __init__(self) -> None:
+        self.problems: list[str] = []
+
+    def problem(self, text: str) -> None:
+        self.problems.append(text)
+
+
+class Fleet:
+    """Runs `files` (name → text; of one name they have the same tests, because pytest imports them once) on boards that
+    do what `kinds` says."""
+
+    def __init__(self, tmp_path: Path) -> None:
+        self.path = tmp_path
+        self.display = Told()
+        self.failure: HarnessError | None = None
+        self.code: int | None = None
+
+    def run(self, *kinds: str, **files: str) -> RunResults:
+        for name, text in files.items():
+            (self.path / "testcases" / f"test_{name}.py").write_text(text)
+        (self.path / "run").mkdir()
+        boards = tuple(self._board(f"b{number}", kind) for number, kind in enumerate(kinds))
+        media = Media(image=Path("Image"), root=Path("root"))
+        try:
+            _, self.code = session.run(
+                Build(directory=self.path / "build", release="7.3.4", key="k"),
+                session.Selection(suites=frozenset({"testcases"})),
+                board=boards[0],
+                boot=_never,
+                fleet=session.Fleet(boards=boards, media=media),
+                run_dir=self.path / "run",
+                properties={},
+                display=self.display,
+            )
+        except HarnessError as error:
+            self.failure = error
+        return read_results(self.path / "run")
+
+    def _board(self, name: str, kind: str) -> Board:
+        switch = CommandSwitch(on=("false",), off=("sh", "-c", f"echo {name} >> {self.path}/switched-off"))
+        return Board(name=name, boot=UbootBoot(tftp_root="/t"), power=Power(switch=switch), cmdline=kind)
+
+    @property
+    def switched_off(self) -> str:
+        """The boards that the run's own process has switched off."""
+        path = self.path / "switched-off"
+        return path.read_text() if path.exists() else ""
+
+    @property
+    def events(self) -> list[Event]:
+        with (self.path / "run/events.jsonl").open() as lines:
+            return list(parse_events(lines))
+
+    def boards_of(self, kind: EventKind, test: str) -> list[object]:
+        return [event.data["board"] for event in self.events if event.kind is kind and str(event.test).endswith(test)]
+
+
+def _never() -> object:
+    raise AssertionError("workers boot")
+
+
+@pytest.fixture
+def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fleet:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(session, "PROJECT", tmp_path)
+    monkeypatch.setattr(session, "TESTCASES", tmp_path / "testcases")
+    monkeypatch.setattr(distribute, "ARGUMENTS", (*distribute.ARGUMENTS, "-p", "tests.fakeboards"))
+    (tmp_path / "testcases").mkdir()
+    (tmp_path / "build/selftests").mkdir(parents=True)
+    record = {
+        "key": "k",
+        "release": "7.3.4",
+        "source": {"version": "7.3.4"},
+        "patches": [],
+        "toolchain": {"name": "gcc", "version": "12"},
+        "fragments": [],
+        "without": {},
+        "test_modules_left_out": {},
+    }
+    (tmp_path / "build/build.json").write_text(json.dumps(record))
+    (tmp_path / "build/.config").write_text("CONFIG_FTRACE=y\n")
+    return Fleet(tmp_path)
+
+
+def _verdicts(results: RunResults) -> dict[str, Verdict]:
+    return {result.test.removeprefix("testcases/test_"): result.verdict for result in results.results}
+
+
+def test_every_board_runs_a_part_and_a_crash_is_followed_by_a_boot_of_the_same(fleet: Fleet) -> None:
+    results = fleet.run("ok", "ok", a=GOOD, b=GOOD, c=CRASHES, d=GOOD)
+    crashed = {"c.py::test_one": Verdict.CRASH}
+    assert (
+        _verdicts(results)
+        == {f"{name}.py::test_{test}": Verdict.PASS for name in "abcd" for test in ("one", "two")} | crashed
+    )
+    assert (fleet.code, fleet.failure) == (1, None)
+    assert results.properties["boards"] == ["b0", "b1"]
+    ran = [event.data["board"] for event in fleet.events if event.kind is EventKind.FINISHED]
+    assert set(ran) == {"b0", "b1"}
+    booted = sorted(str(event.data["board"]) for event in fleet.events if event.kind is EventKind.BOOTED)
+    [crashing] = fleet.boards_of(EventKind.FINISHED, "c.py::test_one")
+    assert booted == sorted(["b0", "b1", str(crashing)])
+    assert sorted(fleet.display.problems) == sorted(f"{name}: up" for name in booted)
+
+
+def test_a_board_that_can_not_be_booted_is_left_out_and_nothing_is_lost(fleet: Fleet) -> None:
+    results = fleet.run("ok", "dead", a=GOOD, b=GOOD, c=GOOD, d=GOOD, e=NEEDS_NONE)
+    assert set(_verdicts(results).values()) == {Verdict.PASS}
+    assert len(results.results) == 9
+    assert (fleet.code, fleet.failure) == (0, None)
+    told = "board b1 left out: b1.power: the switch does not answer"
+    assert [problem for problem in fleet.display.problems if "left out" in problem] == [told]
+    assert told in results.notes
+
+
+def test_a_board_that_does_not_come_back_gives_away_what_it_had_also_where_others_have_ended(fleet: Fleet) -> None:
+    """With as many groups as boards each worker has all it will ever get at once, and is told so."""
+    results = fleet.run("ok", "once", a=CRASHES, b=CRASHES)
+    assert _verdicts(results) == {
+        f"{name}.py::test_{test}": Verdict.CRASH if test == "one" else Verdict.PASS
+        for name in "ab"
+        for test in ("one", "two")
+    }
+    assert [problem for problem in fleet.display.problems if "left out" in problem] == [
+        "board b1 left out: b1.power: the switch does not answer"
+    ]
+    assert (fleet.code, fleet.failure) == (1, None)
+
+
+def test_a_test_in_whose_middle_the_board_does_not_come_back_has_its_verdict_from_another(fleet: Fleet) -> None:
+    results = fleet.run("once", "ok", reboots=REBOOTS, reboots_too=REBOOTS)
+    assert set(_verdicts(results).values()) == {Verdict.PASS}
+    assert len(results.results) == 4
+    assert (fleet.code, fleet.failure) == (0, None)
+    finished = [event.data["board"] for event in fleet.events if event.kind is EventKind.FINISHED]
+    assert finished == ["b1"] * 4
+    assert "board b0 left out: b0.power: the switch does not answer" in results.notes
+
+
+@pytest.mark.parametrize(("kinds", "kind"), [(("dead", "dead"), InfraError), (("dead", "panics"), KernelError)])
+def test_where_no_board_boots_that_is_what_the_run_ends_with(
+    fleet: Fleet, kinds: tuple[str, str], kind: type[HarnessError]
+) -> None:
+    results = fleet.run(*kinds, a=GOOD, b=GOOD, e=NEEDS_NONE)
+    assert isinstance(fleet.failure, kind)
+    told = "b0.power: the switch does not answer" if kind is InfraError else "b1: the kernel panicked at boot"
+    assert fleet.failure.message == told
+    assert fleet.failure.details == (("its last words",) if kind is InfraError else ())
+    by_test = {result.test: result for result in results.results}
+    assert by_test.pop("testcases/test_e.py::test_file").verdict is Verdict.PASS
+    assert {result.verdict for result in by_test.values()} == {Verdict.NOTRUN}
+    assert all(told in result.reason for result in by_test.values())
+    assert (fleet.path / "run/junit.xml").is_file()
+
+
+def test_a_worker_that_died_is_replaced_by_one_with_the_same_board(fleet: Fleet) -> None:
+    results = fleet.run("ok", "ok", dies=DIES_ONCE, b=GOOD, c=GOOD, d=GOOD)
+    assert set(_verdicts(results).values()) == {Verdict.PASS}
+    started = fleet.boards_of(EventKind.STARTED, "dies.py::test_dies")
+    assert len(started) == 2
+    booted = [event.data["board"] for event in fleet.events if event.kind is EventKind.BOOTED]
+    assert started[0] == started[1]
+    assert sorted(map(str, booted)) == sorted(["b0", "b1", str(started[0])])
+    assert fleet.switched_off == ""  # each was left off by its last worker
+
+
+def test_a_board_whose_worker_died_at_last_is_switched_off(fleet: Fleet) -> None:
+    results = fleet.run("ok", "ok", always=DIES_ALWAYS, b=GOOD)
+    assert _verdicts(results)["always.py::test_dies"] is Verdict.ERROR
+    [result] = [result for result in results.results if result.verdict is Verdict.ERROR]
+    assert result.reason == "its worker died 3 times while it ran"
+    [board, *others] = fleet.boards_of(EventKind.STARTED, "always.py::test_dies")
+    assert others == [board, board]
+    assert fleet.switched_off == f"{board}\n"
