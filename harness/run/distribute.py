@@ -96,7 +96,10 @@ def _groups(planned: Mapping[str, Planned]) -> int:
 def _distributed(job: Job, distributor: Distributor) -> int:
     with Follower(job.events.path, job.plugin.display):
         code = job.pytest(distributor, (*ARGUMENTS, "-n", str(distributor.count)))
-    distributor.check()
+    if code != pytest.ExitCode.INTERRUPTED:
+        distributor.check()
     plugin = job.plugin
     plugin.stopped_early, plugin.internal_error = distributor.stopped_early, distributor.internal_error
+    if distributor.last_loss and distributor.left_over():
+        plugin.lost_workers = f"workers kept dying, at last: {distributor.last_loss}"
     return code

@@ -95,6 +95,11 @@ class Lab:
         return self._target
 
     @property
+    def is_dead(self) -> bool:
+        """Whether getting a target has failed for good."""
+        return self._dead is not None
+
+    @property
     def restores(self) -> bool:
         """Whether every new target starts in a state that was kept."""
         return self._snapshots is not None and self._snapshots.is_saved

@@ -75,6 +75,7 @@ class Plugin:
         self._list_only = list_only
         self.display = display
         self.stopped_early = False
+        self.lost_workers = ""  # why workers died, where nobody was left to go on
         self._outcome = Meaning()
         self._isolation = isolation
         self._is_worker = is_worker

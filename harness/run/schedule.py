@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
@@ -170,10 +171,19 @@ class LongestFirst:
                 group = self._next_for(node) if len(pending) < enough and not node.shutting_down else None
                 if group:
                     pending += group
-                    node.send_runtest_some(group)
+                    with contextlib.suppress(OSError):  # it has died, which xdist is going to tell
+                        node.send_runtest_some(group)
 
     def _next_for(self, node: Node) -> list[int] | None:
         """The next group for `node`; None where it has to wait, or was ended."""
+        pending = self._pending[node]
+        others = [tests for other, tests in self._pending.items() if other is not node and tests]
+        if any(self._is_alone(tests) for tests in others):
+            if pending:  # with nothing more to come it starts what it has, and what is alone waits for that
+                node.shutdown()
+            return None
+        if others and pending and self._is_alone(pending):
+            return None  # a next one would start it
         if self._waiting:
             return self._waiting.popleft()
         if not self._alone and node is not self._last:
@@ -183,14 +193,10 @@ class LongestFirst:
         if node is not self._last:
             node.shutdown()
             return None
-        pending = self._pending[node]
-        others_run = any(tests for other, tests in self._pending.items() if other is not node)
-        if others_run and pending and self._is_alone(pending):
-            return None  # a next one would start it
         if self._alone:
             group = self._alone.popleft()
-            if others_run and group[1:]:  # with two it would start the first one
+            if others and group[1:]:  # with two it would start the first one
                 self._alone.appendleft(group[1:])
-            return group[:1] if others_run else group
+            return group[:1] if others else group
         node.shutdown()
         return None

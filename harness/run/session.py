@@ -137,6 +137,9 @@ def run(
         else:
             code = _pytest(plugin, selection)
         why = _why_ended(code, plugin)
+    except UserError:
+        why = "complete"  # of what there was: -k matched nothing
+        raise
     finally:
         lab.close()
         events.write(EventKind.ENDED, why=why)
@@ -284,7 +287,7 @@ def _why_ended(code: int, plugin: Plugin) -> str:
         return "maxfail"
     if code == pytest.ExitCode.INTERRUPTED:
         return "interrupted"
-    return "complete"
+    return plugin.lost_workers or "complete"
 
 
 def key_of_testcases() -> str:

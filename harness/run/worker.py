@@ -71,6 +71,16 @@ class Setup:
         return setup
 
 
+class RestoringPlugin(Plugin):
+    """A worker's plugin, with machines that are restored. Where none can be any more, the worker dies instead of making
+    quick errors of all tests that are left: others run them."""
+
+    def _finish(self, item: pytest.Item, test: str, started: float) -> None:
+        if self.lab.is_dead:
+            os._exit(1)
+        super()._finish(item, test, started)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Make this pytest process a worker, where it is one."""
     given = getattr(config, "workerinput", None)
@@ -112,7 +122,7 @@ def _plugin(setup: Setup, *, name: str) -> Plugin:
     expectations = parse_expectations(
         EXPECTATIONS.read_text(), place=str(EXPECTATIONS.name), release=build.release, board=setup.board.name
     )
-    make = Plugin if setup.kept else partial(BoardPlugin, booting=booting, board=setup.board.name)
+    make = RestoringPlugin if setup.kept else partial(BoardPlugin, booting=booting, board=setup.board.name)
     return make(
         build=build,
         lab=lab,

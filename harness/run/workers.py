@@ -95,6 +95,11 @@ class Distributor:
         ended = {setup.board.name: setup.board for setup in self._setups.values()}
         return list((self._died_on | ended).values())
 
+    @property
+    def last_loss(self) -> str:
+        """Why a worker that should not have ended did, the last time; empty where none has."""
+        return self._lost[-1].strip().rpartition("\n")[2] if self._lost else ""
+
     def check(self) -> None:
         """After the run: InfraError where no worker ever started."""
         if not self._began:
@@ -108,11 +113,11 @@ class Distributor:
             return
         self._died[crashitem] += 1
         if self._died[crashitem] < _TRIES:
-            self._events.note(f"{test}: run again, because its worker died")
+            self._events.note(f"{test}: run again, because its worker died: {self.last_loss}")
             report.outcome = "rerun"  # type: ignore[assignment]  # as xdist's own documentation does
             sched.mark_test_pending(crashitem)
             return
-        reason = f"its worker died {_TRIES} times while it ran"
+        reason = f"its worker died {_TRIES} times while it ran: {self.last_loss}"
         self._events.write(EventKind.FINISHED, test=test, verdict=str(Verdict.ERROR), reason=reason, seconds=0.0)
 
     def _has_told(self, test: str) -> bool:
@@ -128,7 +133,7 @@ class Distributor:
 
     def pytest_internalerror(self, excrepr: object) -> None:
         """Keep what pytest, here or in a worker, failed over."""
-        self.internal_error = str(excrepr)
+        self.internal_error = self.internal_error or str(excrepr)  # what follows from it comes later
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Whether --maxfail ended it."""

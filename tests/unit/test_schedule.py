@@ -128,6 +128,41 @@ def test_what_measures_time_runs_last_and_alone(workers: int) -> None:
     assert run.beside[timed[0]] == run.beside[timed[1]] == set()
 
 
+def test_what_measures_time_is_alone_also_after_a_worker_died() -> None:
+    run = Run({TIMED: 5.0, "long": 30.0, "m": 9.0, "n": 8.0, "p": 7.0, "q": 6.0, "r": 5.0}, workers=3)
+    timed = run.ids.index(TIMED)
+    while not any(timed in worker.queue for worker in run.workers):
+        assert run.step()
+    assert run.step()
+    holder = next(worker for worker in run.workers if timed in worker.queue)
+    assert [run.ids[number] for number in holder.queue] == ["r", TIMED]
+    test = run.die(next(worker for worker in run.workers if run.ids.index("q") in worker.queue))
+    assert test
+    run.schedule.mark_test_pending(test)
+    run.finish()
+    assert run.beside[TIMED] == set()
+    assert {test for _, test in run.order} == set(run.ids)
+
+
+def test_a_worker_that_has_died_unnoticed_ends_no_run() -> None:
+    run = Run({f"t{number}": float(number + 1) for number in range(6)}, workers=2)
+    asked = []
+
+    def gone(indices: Sequence[int]) -> None:
+        asked.extend(indices)
+        raise OSError("cannot send (already closed?)")
+
+    dead = min(run.workers, key=lambda worker: run.seconds[run.ids[worker.queue[0]]])  # the first that ends a test
+    dead.send_runtest_some = gone  # type: ignore[method-assign]
+    run.step()
+    assert asked
+    test = run.die(dead)
+    assert test
+    run.schedule.mark_test_pending(test)
+    run.finish()
+    assert {test for _, test in run.order} == set(run.ids)
+
+
 def test_only_what_measures_time() -> None:
     run = Run({TIMED: 3.0}, workers=2)
     run.finish()

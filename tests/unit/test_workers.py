@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,10 +14,10 @@ from harness.model.result import EventKind, Verdict
 from harness.report.events import parse_events
 from harness.run.board_worker import Output
 from harness.run.eventlog import EventLog
-from harness.run.plugin import Planned
+from harness.run.plugin import Planned, Plugin
 from harness.run.schedule import LongestFirst
 from harness.run.units import Isolation
-from harness.run.worker import INPUT, Setup
+from harness.run.worker import INPUT, RestoringPlugin, Setup
 from harness.run.workers import Distributor, how_many
 from harness.target.base import Media
 
@@ -193,3 +194,33 @@ def test_a_worker_that_gives_up_is_told_of_and_its_tests_are_given_back(boards: 
     assert note.data == {"text": "board b left out: it panicked", "problem": True}
     assert schedule.has_pending
     assert list(boards.left_over()) == ["x.py::t", "y.py::t"]
+
+
+def test_what_killed_a_worker_is_said(tmp_path: Path) -> None:
+    distributor, schedule, events = _distributor(tmp_path)
+    distributor.pytest_testnodedown(Node(), "Traceback\nOSError: it was killed\n")
+    _died(distributor, schedule)
+    with events.path.open() as lines:
+        notes = [event.data["text"] for event in parse_events(lines) if event.kind is EventKind.NOTE]
+    assert notes == ["t: run again, because its worker died: OSError: it was killed"]
+    assert distributor.last_loss == "OSError: it was killed"
+
+
+def test_the_first_internal_error_is_the_one_that_counts(tmp_path: Path) -> None:
+    distributor, _, _ = _distributor(tmp_path)
+    distributor.pytest_internalerror("No space left on device")
+    distributor.pytest_internalerror("assert not crashitem")  # what xdist makes of it
+    assert distributor.internal_error == "No space left on device"
+
+
+@pytest.mark.parametrize("is_dead", [True, False])
+def test_a_worker_that_gets_no_machine_any_more_ends_instead_of_making_errors(
+    monkeypatch: pytest.MonkeyPatch, is_dead: bool
+) -> None:
+    done: list[object] = []
+    plugin = object.__new__(RestoringPlugin)
+    plugin.lab = SimpleNamespace(is_dead=is_dead)  # type: ignore[assignment]
+    monkeypatch.setattr(os, "_exit", done.append)
+    monkeypatch.setattr(Plugin, "_finish", lambda *_: None if is_dead else done.append("told"))
+    plugin._finish(None, "t", 0.0)  # type: ignore[arg-type]
+    assert done == [1 if is_dead else "told"]
