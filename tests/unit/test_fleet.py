@@ -223,6 +223,6 @@ def test_a_board_whose_worker_died_at_last_is_switched_off(fleet: Fleet) -> None
     results = fleet.run("ok", "ok", always=DIES_ALWAYS)
     assert _verdicts(results)["always.py::test_dies"] is Verdict.ERROR
     [result] = [result for result in results.results if result.verdict is Verdict.ERROR]
-    assert result.reason == "its worker died 3 times while it ran"
+    assert result.reason == "its worker died 3 times while it ran: Not properly terminated"
     assert fleet.boards_of(EventKind.STARTED, "always.py::test_dies") == ["b0"] * 3
     assert fleet.switched_off == "b0\n"
