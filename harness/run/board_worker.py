@@ -70,7 +70,8 @@ class BoardPlugin(Plugin):
         self._board = board
         self._was_looked_at = False
 
-    def _tell(self, problem: str) -> None:
+    def tell(self, problem: str) -> None:
+        """The same, of this board."""
         self._events.problem(f"{self._board}: {problem}")
 
     def _begin(self, item: pytest.Item, test: str) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from harness.errors import HarnessError, KernelError
 from harness.model.board import Board
+from harness.model.result import EventKind
 from harness.target.guard import put_back
 
 from .eventlog import EventLog
@@ -42,6 +43,9 @@ def over_restored(job: Job, snapshot: Path, workers: int) -> int:
     if any(planned.needs_target for planned in plugin.planned.values()):
         plugin.make_ready()
     if not lab.restores:
+        if not plugin.boot_failure:
+            plugin.tell("-j: one machine runs all tests, because others start from a snapshot")
+            job.events.write(EventKind.RUN, workers=1)
         return job.pytest(plugin, ())
     count = min(workers, _groups(plugin.planned))
     share = count / (os.cpu_count() or 1)  # machines for each of the CPUs

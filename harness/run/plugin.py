@@ -168,7 +168,7 @@ class Plugin:
             kind = CrashError if stopped.verdict.is_kernel_fault else InfraError
             self.boot_failure = kind(f"before the first test: {stopped.reason}", details=lines[-40:])
         for problem in self.lab.findings.problems:
-            self._tell(problem)
+            self.tell(problem)
 
     def _warm_up(self) -> None:
         """Where the kernel fails at what tests would do first, they are to find it out, on a machine that has not."""
@@ -178,15 +178,16 @@ class Plugin:
             why_not = f"warming up failed, so every test does it itself: {error}"
             self.lab.discard(why_not)
         if why_not:
-            self._tell(why_not)
+            self.tell(why_not)
 
     def _keep(self) -> None:
         why_not = self.lab.keep()
         if why_not:
-            self._tell(f"no snapshot, so a target is booted anew after a crash only: {why_not}")
+            self.tell(f"no snapshot, so a target is booted anew after a crash only: {why_not}")
             self._events.write(EventKind.RUN, isolation=str(Isolation.CRASH))  # what it has come to
 
-    def _tell(self, problem: str) -> None:
+    def tell(self, problem: str) -> None:
+        """Write down, and show, what people should know."""
         self._events.note(problem)
         self.display.problem(problem)
 

@@ -77,6 +77,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runs]:
         maxfail: int = 0,
         save_error: InfraError | None = None,
         warming: list[object] | None = None,
+        workers: int = 1,
     ) -> tuple[dict[str, Result], int, list[dict[str, Any]]]:
         (directory / "test_it.py").write_text(cases)
         waiting = list(answers)
@@ -99,7 +100,9 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runs]:
         run_dir.mkdir()
         results, code = session.run(
             build,
-            session.Selection(suites=frozenset({"testcases"}), maxfail=maxfail, isolation=Isolation.TEST),
+            session.Selection(
+                suites=frozenset({"testcases"}), maxfail=maxfail, isolation=Isolation.TEST, workers=workers
+            ),
             board=Board(name="fake", boot=QemuBoot()),
             boot=lambda: (restored(), 1.0) if save_error else pytest.fail("restored, not booted"),
             keeping=session.Keeping(media=Media(image=Path("Image"), root=Path("root")), directory=tmp_path),
@@ -125,14 +128,18 @@ def _verdicts(events: list[dict[str, Any]], test: str) -> list[str]:
 FINE: dict[str, list[object]] = {"one": ["fine"], "two": ["fine"]}
 
 
-def test_without_a_snapshot_the_run_goes_on_and_says_so(runs: Runs, tmp_path: Path) -> None:
-    results, code, events = runs(FINE, save_error=InfraError("snapshot: disk full"))
+@pytest.mark.parametrize("workers", [1, 2])
+def test_without_a_snapshot_the_run_goes_on_and_says_so(runs: Runs, tmp_path: Path, workers: int) -> None:
+    results, code, events = runs(FINE, save_error=InfraError("snapshot: disk full"), workers=workers)
     assert [results[test].verdict for test in (ONE, TWO)] == [Verdict.PASS, Verdict.PASS]
     assert code == 0
     notes = [event["data"]["text"] for event in events if event["kind"] == "note"]
-    assert notes == ["no snapshot, so a target is booted anew after a crash only: snapshot: disk full"]
+    assert notes[0] == "no snapshot, so a target is booted anew after a crash only: snapshot: disk full"
+    assert len(notes) == workers
+    assert workers == 1 or notes[1].startswith("-j: one machine runs all tests")
     documents = json.loads((tmp_path / "run/results.json").read_text())
     assert documents["properties"]["isolation"] == "crash"
+    assert documents["properties"]["workers"] == 1
 
 
 @pytest.mark.parametrize("said", [[LOST], [PANIC, LOST]])
