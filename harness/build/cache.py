@@ -53,13 +53,15 @@ def scratch_dir(kind: str) -> Iterator[Path]:
     """Yield a new directory below the cache root that is gone afterwards; what killed harnesses left of this `kind` is
     removed first."""
     parent = cache_dir(kind)
-    for left in parent.glob("*.lock"):
-        with try_locked(left) as is_free:
-            if is_free:
-                shutil.rmtree(left.with_suffix(""), ignore_errors=True)
-                left.unlink(missing_ok=True)
     path = parent / f"{os.getpid()}-{secrets.token_hex(4)}"
-    with locked(path.with_name(f"{path.name}.lock")):
+    with contextlib.ExitStack() as until_done:
+        with locked(parent.with_name(f".{kind}.turn")):  # a lock that is made, and not taken yet, is not left behind
+            for left in parent.glob("*.lock"):
+                with try_locked(left) as is_free:
+                    if is_free:
+                        shutil.rmtree(left.with_suffix(""), ignore_errors=True)
+                        left.unlink(missing_ok=True)
+            until_done.enter_context(locked(path.with_name(f"{path.name}.lock")))
         path.mkdir()
         try:
             yield path
