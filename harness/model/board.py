@@ -145,8 +145,7 @@ class QemuBoot:
     """Boot method ``qemu``: a virtual machine started by the harness, kernel loaded directly.
 
     `memory_mib`: MiB; `accel`: ``auto`` (KVM on an arm64 host where /dev/kvm works, else TCG), ``kvm`` or ``tcg``.
-    `threads`: emulated CPUs run side by side (``multi``) or in turns, on one thread of the host (``single``); ``auto``:
-    side by side, but in turns where machines share the host's CPUs, for tests that look for no races.
+    `threads`: emulated CPUs run side by side (``multi``) or in turns, on one thread of the host (``single``).
     """
 
     machine: str = "virt"
@@ -154,7 +153,7 @@ class QemuBoot:
     cpus: int = 2
     memory_mib: int = 1024
     accel: str = "auto"
-    threads: str = "auto"
+    threads: str = "multi"
     extra_args: tuple[str, ...] = ()
 
 

@@ -178,7 +178,7 @@ class QemuBoot(document.Strict):
     cpus: int = pydantic.Field(model.QemuBoot.cpus, ge=1, le=512)
     memory_mib: int = pydantic.Field(model.QemuBoot.memory_mib, ge=128)
     accel: Literal["auto", "kvm", "tcg"] = "auto"
-    threads: Literal["auto", "multi", "single"] = "auto"
+    threads: Literal["multi", "single"] = "multi"
     extra_args: list[str] = pydantic.Field(default_factory=list)
 
     def made(self) -> model.QemuBoot:

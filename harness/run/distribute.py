@@ -48,12 +48,10 @@ def over_restored(job: Job, snapshot: Path, workers: int) -> int:
             job.events.write(EventKind.RUN, workers=1)
         return job.pytest(plugin, ())
     count = min(workers, _groups(plugin.planned))
-    share = count / (os.cpu_count() or 1)  # machines for each of the CPUs
     kept = Kept(
         snapshot=snapshot,
         findings=lab.findings,
-        factor=lab.factor * max(1.0, share),
-        is_crowded=share >= 1.0,
+        factor=lab.factor * max(1.0, count / (os.cpu_count() or 1)),  # they share the CPUs
         has_waiting_ftracetest=lab.has_waiting_ftracetest,
     )
     setups = [replace(job.setup, kept=kept)] * count

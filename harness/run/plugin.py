@@ -57,7 +57,6 @@ class Plugin:
         isolation: Isolation = Isolation.CRASH,
         list_only: bool = False,
         is_worker: bool = False,
-        is_crowded: bool = False,
         hammer_seconds: float = 5.0,
     ) -> None:
         self.hammer_seconds = hammer_seconds
@@ -79,7 +78,6 @@ class Plugin:
         self._outcome = Meaning()
         self._isolation = isolation
         self._is_worker = is_worker
-        self._is_crowded = is_crowded
         self._looked = is_worker  # whether the target was booted and looked at, or an attempt made
         self._ready_for_tests = is_worker
         self._is_told = False
@@ -218,7 +216,7 @@ class Plugin:
         self._group = group
         if is_new or not isinstance(item, selftests.SelftestItem):  # one in the middle of a batch takes what there is
             fresh = is_new and self._isolation is not Isolation.CRASH
-            self.lab.begin(test, fresh=fresh, cpus=cpus_for(test, crowded=self._is_crowded))
+            self.lab.begin(test, fresh=fresh, cpus=cpus_for(test))
 
     def _may_run_again(self, error: BaseException) -> bool:
         return self._reruns_left > 0 and self.lab.restores and self.lab.was_lost(error)

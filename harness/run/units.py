@@ -21,15 +21,6 @@ _TIMED = (
     "selftests/ftrace/test.d/tracer/*",  # wakeup, wakeup_rt: the latency of a task that chrt starts
     "selftests/ftrace/test.d/preemptirq/*",  # irqsoff, preemptoff: how long a test module keeps them off
 )
-# Tests that several CPUs at once are a part of.
-_RACES = (
-    "testcases/hammer/*",
-    "testcases/livepatch/*",
-    "selftests/livepatch/*",
-    "selftests/ftrace/test.d/direct/*",
-    "selftests/ftrace/test.d/instances/*",
-    "selftests/ftrace/test.d/ftrace/func_hotplug.tc*",
-)
 # Tests that patch a function, once, which every CPU calls without a pause at that moment.
 _PATCHES_BUSY_CODE = ("selftests/livepatch/test-syscall::*",)
 
@@ -39,12 +30,9 @@ def is_timed(test: str) -> bool:
     return _is_of(test, _TIMED)
 
 
-def cpus_for(test: str, *, crowded: bool) -> Cpus:
-    """How the CPUs of a machine for the test with this id are to run; `crowded`: machines share the host's CPUs."""
-    if _is_of(test, _PATCHES_BUSY_CODE):
-        return Cpus.SEEING_PATCHES
-    in_turns = crowded and not _is_of(test, _RACES + _TIMED)
-    return Cpus.IN_TURNS if in_turns else Cpus.SIDE_BY_SIDE
+def cpus_for(test: str) -> Cpus:
+    """How the CPUs of a machine for the test with this id are to run."""
+    return Cpus.SEEING_PATCHES if _is_of(test, _PATCHES_BUSY_CODE) else Cpus.SIDE_BY_SIDE
 
 
 def _is_of(test: str, patterns: tuple[str, ...]) -> bool:

@@ -36,12 +36,11 @@ _PR_SET_PDEATHSIG = 1  # prctl(2)
 @dataclass(frozen=True, kw_only=True)
 class Kept:
     """What a worker starts from: the directory with the state that every test starts in, and what was found out before
-    that was kept. `is_crowded`: machines share the host's CPUs."""
+    that was kept."""
 
     snapshot: Path
     findings: Findings
     factor: float
-    is_crowded: bool
     has_waiting_ftracetest: bool
 
 
@@ -133,7 +132,6 @@ def _plugin(setup: Setup, *, name: str) -> Plugin:
         display=NoDisplay(),
         isolation=setup.isolation,
         is_worker=True,
-        is_crowded=setup.kept is not None and setup.kept.is_crowded,
         hammer_seconds=setup.hammer_seconds,
     )
 

@@ -129,7 +129,6 @@ class Cpus(enum.Enum):
     """How the CPUs of a target run, where they are emulated."""
 
     SIDE_BY_SIDE = enum.auto()  # as on a board
-    IN_TURNS = enum.auto()  # with a third less work for the host
     SEEING_PATCHES = enum.auto()  # side by side only if one sees at once that another has changed an instruction
 
 

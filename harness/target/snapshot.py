@@ -97,7 +97,7 @@ class Snapshots:
             log.write(f"--- {why}\n")
         with (self._directory / "state").open("rb") as state:
             storage = self._storage(shared=False, inherited=(state.fileno(),))
-            more, in_turns = ("-incoming", "defer"), self._in_turns(cpus)
+            more, in_turns = ("-incoming", "defer"), cpus is Cpus.SEEING_PATCHES and loses_changed_code()
             target = start(self._board, self._media, storage, logs=self._logs, more=more, in_turns=in_turns)
         try:
             self._resume(target, state=storage.inherited[0], mapped=record["mapped"])
@@ -109,12 +109,6 @@ class Snapshots:
             raise
         target.boot_seconds = time.monotonic() - started
         return target
-
-    def _in_turns(self, cpus: Cpus) -> bool:
-        threads = qemu_boot(self._board).threads
-        if cpus is Cpus.SEEING_PATCHES:
-            return loses_changed_code()
-        return cpus is Cpus.IN_TURNS and threads != "multi"
 
     def _resume(self, target: QemuTarget, *, state: int, mapped: bool) -> None:
         if mapped:

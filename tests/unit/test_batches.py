@@ -13,6 +13,7 @@ from harness.run.batch import LivepatchBatch
 from harness.run.eventlog import EventLog
 from harness.run.lab import Lab, Stopped
 from harness.run.units import Isolation, cpus_for, is_timed
+from harness.target.base import Cpus
 from tests.faketarget import HANG, LOST, FakeTarget, Kmsg
 
 PLAIN = '. functions.sh\nM=mod\nstart_test "one"\ncheck_result "x"\nN=more\nstart_test "two"\ncheck_result "y"\n'
@@ -108,24 +109,15 @@ def test_what_has_the_host_to_itself(test: str, timed: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("test", "crowded", "cpus"),
+    ("test", "cpus"),
     [
-        (
-            "selftests/livepatch/test-syscall::patch getpid syscall while being heavily hammered",
-            False,
-            "SEEING_PATCHES",
-        ),
-        ("selftests/livepatch/test-syscall::patch getpid syscall while being heavily hammered", True, "SEEING_PATCHES"),
-        ("selftests/livepatch/test-livepatch::basic function patching", True, "SIDE_BY_SIDE"),
-        ("testcases/hammer/test_hammer.py::test_it", True, "SIDE_BY_SIDE"),
-        ("selftests/ftrace/test.d/ftrace/func_hotplug.tc", True, "SIDE_BY_SIDE"),
-        ("selftests/ftrace/test.d/00basic/basic1.tc", True, "IN_TURNS"),
-        ("selftests/ftrace/test.d/00basic/basic1.tc", False, "SIDE_BY_SIDE"),
-        ("testcases/function/test_calls.py::test_notrace", True, "IN_TURNS"),
+        ("selftests/livepatch/test-syscall::patch getpid while it is hammered", Cpus.SEEING_PATCHES),
+        ("selftests/livepatch/test-livepatch::basic function patching", Cpus.SIDE_BY_SIDE),
+        ("testcases/function/test_calls.py::test_notrace", Cpus.SIDE_BY_SIDE),
     ],
 )
-def test_how_the_cpus_of_its_machine_run(test: str, crowded: bool, cpus: str) -> None:
-    assert cpus_for(test, crowded=crowded).name == cpus
+def test_how_the_cpus_of_its_machine_run(test: str, cpus: Cpus) -> None:
+    assert cpus_for(test) is cpus
 
 
 # -- after a stop ------------------------------------------------------------------------------------------------

@@ -80,7 +80,7 @@ def test_only_who_asks_for_it_gets_a_target_that_nobody_used(make_lab: MakeLab) 
 
 def test_who_wants_other_cpus_gets_another_target(make_lab: MakeLab) -> None:
     lab, snapshots = _kept(make_lab)
-    wanted = [Cpus.SIDE_BY_SIDE, Cpus.SEEING_PATCHES, Cpus.IN_TURNS, Cpus.IN_TURNS]
+    wanted = [Cpus.SIDE_BY_SIDE, Cpus.SEEING_PATCHES, Cpus.SIDE_BY_SIDE, Cpus.SIDE_BY_SIDE]
     for test, cpus in zip("abcd", wanted, strict=True):
         lab.begin(test, fresh=False, cpus=cpus)
         assert lab.target

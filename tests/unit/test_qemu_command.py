@@ -26,7 +26,6 @@ def test_programs_lie_at_fixed_addresses_only_where_code_is_translated(accel, fi
 @pytest.mark.parametrize(
     ("accel", "threads", "in_turns", "argument"),
     [
-        ("tcg", "auto", False, "tcg,thread=multi"),
         ("tcg", "multi", False, "tcg,thread=multi"),
         ("tcg", "multi", True, "tcg,thread=single"),
         ("tcg", "single", False, "tcg,thread=single"),
