@@ -157,8 +157,8 @@ class Lab:
 
     def begin(self, test: str, *, fresh: bool, cpus: Cpus = Cpus.SIDE_BY_SIDE) -> None:
         """Before a test that uses the target: a report of the kernel's that came since the last one ended is nobody's;
-        with `fresh` and something kept, the test gets a target that no other has used. So does
-        one whose CPUs are to run otherwise than its predecessor's."""
+        with `fresh` and something kept, the test gets a target that no other has used. So does one whose CPUs
+        are to run otherwise than its predecessor's."""
         self._what_for = test
         self.leave_faults_behind()
         fresh = fresh or cpus is not self._cpus

@@ -147,4 +147,4 @@ class Snapshotting(Protocol):
 
     def restore(self, why: str, *, cpus: Cpus = Cpus.SIDE_BY_SIDE) -> Target:
         """A target in the state that was kept, clock and random numbers right. Its log begins with `why`. `cpus`: how
-        its CPUs run, where that can be chosen and nobody has chosen otherwise."""
+        its CPUs run, where they are emulated."""

@@ -87,7 +87,7 @@ class Snapshots:
     def restore(self, why: str, *, cpus: Cpus = Cpus.SIDE_BY_SIDE) -> QemuTarget:
         """A machine in the state that was kept, its clock and its random numbers right; its console's log begins with
         `why`. InfraError where that can't be, or was made with anything else than what is there now.
-        `cpus`: what the board's entry says of threads goes before."""
+        With Cpus.SEEING_PATCHES and a QEMU that would lose a change, its CPUs run in turns."""
         record = json.loads((self._directory / _RECORD).read_text())
         for what, now in self._made_with().items():
             if record["made_with"].get(what) != now:
