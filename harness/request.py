@@ -169,7 +169,7 @@ _MEDIA = {RootForm.DISK: _disks, RootForm.INITRAMFS: _archives}
 
 def new_directory(wanted: Path | None, prefix: str) -> Path:
     """`wanted`, or a new directory below out/ named by the time; two that start in one second get two."""
-    from harness.run import documents
+    from harness.run.eventlog import EVENTS
 
     path = wanted or Path("out") / time.strftime(f"{prefix}%Y%m%d-%H%M%S")
     try:
@@ -178,7 +178,7 @@ def new_directory(wanted: Path | None, prefix: str) -> Path:
         return new_directory(path.with_name(f"{path.name}-{os.getpid()}"), prefix)
     except OSError as error:
         raise UserError(f"{path}: expected a directory to write to, can't make it: {error.strerror}") from None
-    if (path / documents.EVENTS).exists():
+    if (path / EVENTS).exists():
         raise UserError(f"{path}: holds a run already; give another directory with --out")
     return path
 

@@ -11,6 +11,8 @@ from typing import Any
 from harness.model.result import Event, EventKind
 from harness.report.events import event_to_json
 
+EVENTS = "events.jsonl"  # in the directory of a run
+
 
 class EventLog:
     """Appends events to a file; every one is with the operating system before `write` returns. Several processes may

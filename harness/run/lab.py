@@ -38,7 +38,7 @@ class Lab:
     """Holds the target. Every wait on it goes through `lines` or `run`, which watch the console meanwhile.
 
     With `snapshots` the first target is one that can be kept; once `keep` has done so, every later one starts in that
-    state."""
+    state. Where no test's time is limited, the target's speed need not be measured (`measures_speed`)."""
 
     def __init__(
         self,
@@ -48,6 +48,7 @@ class Lab:
         events: EventLog,
         timeout_factor: float = 1.0,
         snapshots: Snapshotting | None = None,
+        measures_speed: bool = True,
     ) -> None:
         self._boot = boot
         self._snapshots = snapshots
@@ -56,6 +57,7 @@ class Lab:
         self._limits = limits
         self._events = events
         self._user_factor = timeout_factor
+        self._measures_speed = measures_speed
         self._target: Target | None = None
         self._monitor: Monitor | None = None
         self._boots = 0
@@ -88,7 +90,7 @@ class Lab:
             self.remembered.clear()
             if not self.restores:
                 self.at_start.clear()
-                if self._boots == 1:
+                if self._boots == 1 and self._measures_speed:
                     self.factor = time_limits.measure_factor(self.run)
             seconds, factor = round(self._boot_seconds, 3), round(self.factor, 1)
             self._events.write(EventKind.BOOTED, seconds=seconds, factor=factor, restored=self.restores)

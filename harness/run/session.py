@@ -29,8 +29,8 @@ from harness.target.base import Media, Snapshotting, Target
 from harness.target.boot import boot_method
 
 from . import distribute, timings
-from .documents import EVENTS, write_documents
-from .eventlog import EventLog
+from .documents import write_documents
+from .eventlog import EVENTS, EventLog
 from .lab import Lab
 from .plugin import Plugin
 from .selftests import FTRACE, LIVEPATCH

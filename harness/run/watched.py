@@ -16,7 +16,8 @@ from .lab import Lab, Stopped
 def run_watched(target: Target, line: str, *, limits: Limits, on_line: LineSink) -> int:
     """Run `line` on `target`, which is closed then, and return its exit code. CrashError for a kernel that crashes or
     hangs meanwhile, InfraError for a target that is lost."""
-    lab = Lab(lambda: (target, target.boot_seconds), limits=limits, events=EventLog(Path(os.devnull)))
+    nowhere = EventLog(Path(os.devnull))
+    lab = Lab(lambda: (target, target.boot_seconds), limits=limits, events=nowhere, measures_speed=False)
     try:
         return lab.run(line, timeout=float("inf"), on_line=on_line).returncode
     except Stopped as stopped:

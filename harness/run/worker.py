@@ -22,8 +22,7 @@ from harness.target.base import Media, Snapshotting, Target
 from harness.target.boot import boot_method
 
 from .board_worker import BoardPlugin, Booting
-from .documents import EVENTS
-from .eventlog import EventLog
+from .eventlog import EVENTS, EventLog
 from .lab import Lab
 from .plugin import Plugin
 from .precheck import Findings

@@ -72,6 +72,14 @@ def test_what_ends_at_once_imports_nothing_heavy(arguments, tmp_path):
     assert done.stderr.splitlines()[-1] == "[]"
 
 
+def test_a_directory_for_logs_is_made_without_what_reports_need(tmp_path):
+    program = (
+        "import sys; from pathlib import Path; from harness.request import new_directory\n"
+        f"new_directory(Path({str(tmp_path)!r}), ''); print(sorted({{'jinja2', 'junit_xml'}} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
 ABSENT = """
 boards:
   b:

@@ -1,0 +1,32 @@
+"""One command under watch."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.errors import CrashError
+from harness.model.board import Limits
+from harness.run.watched import run_watched
+from tests.faketarget import HANG, FakeTarget, Kmsg
+
+PANIC = Kmsg("[   12.000000] Kernel panic - not syncing: at last\n[   12.000000] ---[ end Kernel panic ]---")
+
+
+def test_the_target_gets_the_command_and_nothing_else_and_is_closed():
+    asked: list[str] = []
+    told: list[str] = []
+
+    def answers(command: str) -> list[str]:
+        asked.append(command)
+        return ["one", "exit=3"]
+
+    target = FakeTarget(answers)
+    assert run_watched(target, "test", limits=Limits(), on_line=told.append) == 3
+    assert (asked, told, target.closed) == (["test"], ["one"], True)
+
+
+def test_a_kernel_that_panics_meanwhile():
+    target = FakeTarget(lambda command: [PANIC, HANG])
+    with pytest.raises(CrashError, match="at last"):
+        run_watched(target, "test", limits=Limits(), on_line=lambda line: None)
+    assert target.closed
