@@ -21,6 +21,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -44,7 +45,7 @@ from harness.target.snapshot import Snapshots
 
 ROOT = Path(__file__).resolve().parents[1]
 LIMIT_S = 300.0
-RAW, OURS, VERB = "raw QEMU", "harness", "harness boot -- true"
+RAW, OURS, VERB = "raw QEMU", "harness", "harness boot -- echo"
 
 
 @dataclass(frozen=True)
@@ -114,8 +115,23 @@ def ours(board: Board, media: Media, logs: Path) -> float:
 
 
 def verb(build: Path, directory: Path) -> float:
-    """The command as a user types it, from exec to exit."""
-    return peers.whole([ROOT / "bin/harness", "boot", "--build", build, "--", "true"], directory)
+    """The command as a user types it, from exec to the answer on its standard output."""
+    words = [ROOT / "bin/harness", "boot", "--build", build, "--", "echo answered"]
+    begun = time.monotonic()
+    with (
+        (directory / "verb.log").open("w") as log,
+        subprocess.Popen(words, cwd=directory, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log) as process,
+    ):
+        assert process.stdout
+        ended = threading.Timer(LIMIT_S, process.kill)
+        ended.start()
+        try:
+            if process.stdout.readline() != b"answered\n":
+                raise EOFError(f"harness boot: no answer; see {log.name}")
+            return time.monotonic() - begun
+        finally:
+            process.wait()
+            ended.cancel()
 
 
 def boots(build: Build, board: Board, media: Media, *, runs: int, chosen: Sequence[str], directory: Path) -> None:

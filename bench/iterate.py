@@ -13,10 +13,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import resource
 import shlex
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -25,6 +23,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from bench.machine import describe, spread
 
 ROOT = Path(__file__).resolve().parents[1]
 HARNESS = ROOT / "bin/harness"
@@ -87,11 +89,6 @@ def call(words: Sequence[str | Path], **environment: str) -> str:
     return done.stdout
 
 
-def spread(values: Sequence[float]) -> str:
-    """Median, smallest and largest."""
-    return f"{statistics.median(values):7.2f}   {min(values):7.2f} … {max(values):.2f}"
-
-
 class Edits:
     """One patch that is edited again and again; each edit was never built before, not even by ccache."""
 
@@ -147,15 +144,6 @@ class ByHand:
             self._file.write_text(before)
 
 
-def machine() -> str:
-    """The machine in a line, with its load: numbers of a busy one are larger."""
-    about = Path("/proc/cpuinfo").read_text().splitlines()
-    model = next((line.split(":")[1].strip() for line in about if "model name" in line), platform.machine())
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    load = " ".join(f"{value:.1f}" for value in os.getloadavg())
-    return f"{os.cpu_count()} CPUs ({model}), {memory:.0f} GB, {platform.system()} {platform.release()}, load {load}"
-
-
 def nothing_changed(runs: int) -> None:
     """`harness build`, which finds the build that is there."""
     took = [measured(lambda: call([HARNESS, "build"])) for _ in range(runs)]
@@ -206,7 +194,7 @@ def main() -> None:
     parser.add_argument("-k", dest="keyword", default="basic1.tc and not instance", help="the one test to run")
     parser.add_argument("--keep", type=Path, help="keep the runs' files in this directory")
     options = parser.parse_args()
-    print(machine())
+    print(describe())
     call([HARNESS, "build"])
     nothing_changed(options.runs)
     with tempfile.TemporaryDirectory(prefix="bench-iterate-") as scratch:
@@ -214,7 +202,7 @@ def main() -> None:
         keep.mkdir(parents=True, exist_ok=True)
         if options.edits:
             edited(Edits(Path(scratch)), options.edits, options.keyword, keep)
-    print(machine())
+    print(describe())
 
 
 if __name__ == "__main__":
