@@ -4,7 +4,7 @@ import pytest
 
 from harness.errors import UserError
 from harness.layout import EXPECTATIONS
-from harness.model.result import Verdict
+from harness.model.result import Result, Verdict
 from harness.parse.expectations import parse_expectations
 
 
@@ -67,3 +67,9 @@ def test_patterns_brackets_and_boards():
 def test_malformed_entries(text, told):
     with pytest.raises(UserError, match=told):
         _known(text)
+
+
+@pytest.mark.parametrize(("verdicts", "is_told"), [("FAIL", True), ("FAIL, PASS", False)])
+def test_a_pass_where_the_outcome_changes_by_chance_is_nothing_to_tell(verdicts, is_told):
+    known = _known(f"expectations: [{{test: t, verdict: [{verdicts}], reason: because}}]")
+    assert Result(test="t", verdict=Verdict.PASS, expected=known).is_unexpected_pass is is_told
