@@ -16,14 +16,14 @@ _CALL = re.compile(rf"^\s*(?P<task>.+)-(?P<pid>\d+)\s+\[(?P<cpu>\d+)\].*?\s[\d.]
 # " => vfs_read+0x10/0x300"
 _FRAME = re.compile(rf"^\s*=> {_NAME}")
 # " 1)   0.512 us    |    fput();", " 1)               |  ksys_read() {",
-# " 1)  + 12.3 us    |  } /* ksys_read ret=0x0 */"
+# " 1)  + 12.3 us    |  } /* ksys_read ret=0x0 */", in 6.12 "} /* ksys_read = 0x0 */"
 # with the option funcgraph-proc: " 1)    cat-123     |   0.512 us    |  fput();"
 _GRAPH = re.compile(
     r"^\s*(?:(?P<cpu>\d+)\))?(?:\s*(?P<task>\S[^|]*-(?P<pid>\d+))\s*\|)?(?P<duration>[^|]*)\|(?P<indent>\s*)(?P<rest>.*)$"
 )
 _OPEN = re.compile(rf"^{_NAME}\(.*\) \{{")
 _LEAF = re.compile(rf"^{_NAME}\(.*\);(?P<tail>.*)$")
-_RETURN = re.compile(r"ret=\s*(?P<value>-?(?:0x)?[0-9a-fA-F]+)")
+_RETURN = re.compile(r"(?: ret=| = )(?P<value>-?(?:0x)?[0-9a-fA-F]+)")
 
 
 @dataclass(frozen=True)

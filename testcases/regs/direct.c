@@ -54,6 +54,7 @@ static notrace int store_attach(char *function)
 	if (attached)
 		return -EBUSY;
 	calls = argument = 0;
+	ops = (struct ftrace_ops){ };	/* 6.12 leaves pointers to the freed filter in it */
 	ret = ftrace_set_filter(&ops, function, strlen(function), 1);
 	if (!ret)
 		ret = register_ftrace_direct(&ops, (unsigned long)direct_trampoline);

@@ -83,6 +83,19 @@ MIGRATED = """\
 """
 
 
+OF_6_12 = """\
+ 0)               |  calls_tree_root [calls]() {
+ 0)   1.100 us    |    calls_tree_leaf [calls](); /* = 0x1 */
+ 0)   0.900 us    |    calls_negative [calls](); /* = -22 */
+ 0) + 12.300 us   |  } /* calls_tree_root [calls] = 0x464 */
+"""
+
+
+def test_return_values_as_6_12_prints_them():
+    (root,) = graph_calls(OF_6_12)
+    assert (root.retval, [call.retval for call in root.calls]) == ("0x464", ["0x1", "-22"])
+
+
 def test_a_tree_goes_on_where_its_task_goes():
     tail, other, leaf = graph_calls(MIGRATED)
     assert (tail.function, tail.callees, tail.retval) == ("calls_tail", ["calls_tail_goal"], "0x3")
