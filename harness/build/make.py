@@ -144,7 +144,7 @@ class _Builder:
         kernel = self.stages.identity("kernel")
         release = (self.workspace.objects / "include/config/kernel.release").read_text().strip()
         self._stage("modules", lambda: self._modules(kernel, release))
-        left_out = self._stage("selftests, test modules", lambda: self._tests(kernel, testcases))
+        left_out = self._stage("selftests, test modules", lambda: self._tests(kernel, testcases, without))
         guesttools.compile_tools(self.spec.toolchain, self.payload / "bin")
         self._stage("collect", lambda: collect(self.workspace.objects, self.payload, self.out, log=self.log))
         record = self._record(key, release, reproduce)
@@ -228,12 +228,12 @@ class _Builder:
 
         return self.stages.once("modules", kernel, [directory, directory / "modules.dep"], work)
 
-    def _tests(self, kernel: str, testcases: Path) -> dict[str, str]:
+    def _tests(self, kernel: str, testcases: Path, without: dict[str, str]) -> dict[str, str]:
         """The selftests and our test modules: which of the latter are left out, each with the reason.
 
         Each is made for this very kernel. Both makes begin and end with what no second job can help with, so where
         both are needed they run at the same time."""
-        prepared = testmodules.prepare(testcases, self.workspace.modules, config=self._config())
+        prepared = testmodules.prepare(testcases, self.workspace.modules, config=self._config(), without=without)
         selftests, ours = self.payload / "selftests", self.payload / "testcases"
         source = testmodules.fingerprint(testcases)
         makes: dict[str, list[str]] = {}

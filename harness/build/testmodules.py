@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import re
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -39,14 +40,16 @@ def fingerprint(testcases: Path) -> str:
     return digest.hexdigest()
 
 
-def prepare(testcases: Path, directory: Path, *, config: dict[str, str]) -> Prepared:
+def prepare(testcases: Path, directory: Path, *, config: Mapping[str, str], without: Mapping[str, str]) -> Prepared:
     """Copy what can be built with `config` into `directory` (only what changed, so that make sees no news where
-    there are none), with a Kbuild file. A source says what it needs in a comment ``harness: needs CONFIG_X``."""
+    there are none), with a Kbuild file. A source says what it needs in a comment ``harness: needs CONFIG_X``;
+    `without`: why this kernel lacks a symbol, where that is known."""
     names, left_out = [], {}
     for path in sources(testcases):
         missing = [symbol for symbol in needs(path.read_text()) if config.get(symbol) not in ("y", "m")]
         if missing:
-            left_out[path.stem] = f"this kernel has no {', '.join('CONFIG_' + symbol for symbol in missing)}"
+            told = (f"CONFIG_{symbol} ({without.get(symbol, 'not configured')})" for symbol in missing)
+            left_out[path.stem] = f"this kernel has no {', '.join(told)}"
         else:
             names.append(path.stem)
     if directory.is_dir():
