@@ -41,7 +41,8 @@ _INIT = "rdinit=/harness/board-init"
 
 def describe(board: Board) -> str:
     """One line about the machine, for `harness boards`."""
-    over = f", ssh {board.ssh.host or 'as its kernel tells'}" if board.ssh else ""
+    teller = "place" if board.labgrid else "kernel"
+    over = f", ssh {board.ssh.host or f'as its {teller} tells'}" if board.ssh else ""
     method = "kexec" if isinstance(board.boot, KexecBoot) else "uboot"
     place = board.labgrid
     reached = f"labgrid place {place.place} at {place.coordinator}" if place else f"console {where(board)}"
@@ -61,7 +62,7 @@ def check(board: Board) -> None:
     try:
         if isinstance(board.console, CommandConsole):  # starts in any case, and ends where it can't
             stays_open(board)
-        else:
+        elif board.console:  # a place's is there when that is acquired
             line = open_line(board)
             line.shut()
             line.close()

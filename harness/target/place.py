@@ -1,4 +1,5 @@
-"""A board that is a place of a labgrid coordinator: acquired, it is a board as any other, with console and power.
+"""A board that is a place of a labgrid coordinator: acquired, it is a board as any other, with console and power, and
+where it is on the network.
 
 labgrid itself is behind labgrid.py, a process of its own."""
 
@@ -20,7 +21,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from harness.errors import HarnessError, InfraError, UserError
-from harness.model.board import Board, CommandSwitch, LabgridPlace, NetworkConsole, PduSwitch, Power
+from harness.model.board import Board, CommandSwitch, LabgridPlace, NetworkConsole, PduSwitch, Power, Ssh, UbootBoot
 
 from .base import Say
 from .guard import outliving
@@ -30,13 +31,15 @@ _ACQUIRE = 75.0
 _RELEASE = 20.0
 _PROGRAM = (sys.executable, "-m", "harness.target.labgrid")
 _PDUDAEMON = 16421
+_SERVICE = "NetworkService"
 _PROTOCOLS = {"rfc2217": True, "raw": False}  # → telnet?
 
 Resource = dict[str, Any]
 
 
-def look(board: Board, *, records: Path) -> None:
-    """See that the place is there, free or ours, and has what we need. Raises UserError or InfraError in seconds."""
+def look(board: Board, *, records: Path) -> Board:
+    """See that the place is there, free or ours, and has what we need. Raises UserError or InfraError in seconds.
+    Returns the board with what is known of it already: where it is on the network."""
     try:
         done = subprocess.run(
             [*_PROGRAM, "look"],
@@ -51,6 +54,7 @@ def look(board: Board, *, records: Path) -> None:
     found = _understood(done.stdout, board)
     _console(board, found["resources"], acquired=False)
     _switch(board, found["resources"])
+    return _on_the_network(board, found["resources"])
 
 
 @contextlib.contextmanager
@@ -75,21 +79,45 @@ _HELD = {"acquired": "acquired", "ours": "you have it already; it is used, and n
 
 
 def resolved(board: Board, resources: list[Resource], *, holds: tuple[int, ...] = ()) -> Board:
-    """`board` with the console and the power that its place's resources are."""
+    """`board` with the console, the power and the network that its place's resources are."""
     place = _place(board)
     return dataclasses.replace(
-        board,
+        _on_the_network(board, resources),
         labgrid=None,
         console=_console(board, resources, acquired=True),
         power=Power(switch=_switch(board, resources), off_seconds=place.off_seconds, check_silence=place.check_silence),
         holds=holds,
-        secrets=(*board.secrets, *_passwords(resources)),
     )
 
 
+def _on_the_network(board: Board, resources: list[Resource]) -> Board:
+    """`board` with what its place says of where it is on the network, where its entry doesn't; its secrets known."""
+    secrets = tuple(dict.fromkeys([*board.secrets, *_passwords(resources)]))
+    return dataclasses.replace(board, ssh=_ssh(board, resources), secrets=secrets)
+
+
+def _ssh(board: Board, resources: list[Resource]) -> Ssh | None:
+    spec = board.ssh
+    if not spec or spec.host:
+        return spec
+    has_service = any(resource["cls"] == _SERVICE for resource in resources)
+    if isinstance(board.boot, UbootBoot) and not has_service:  # the kernel that it boots tells its address itself
+        return spec
+    service = _chosen(board, resources, {_SERVICE}, key="ssh")["params"]
+    login = spec.login
+    if "user" not in spec.given:
+        login = dataclasses.replace(login, user=service["username"])
+    if not spec.given & {"key", "password"}:
+        login = dataclasses.replace(login, password=str(service.get("password") or ""))
+    port = spec.port if "port" in spec.given else int(service.get("port") or Ssh.port)
+    return dataclasses.replace(spec, host=service["address"], port=port, login=login, of_place=True)
+
+
 def _passwords(resources: list[Resource]) -> Iterator[str]:
-    """Of switches whose host is an address with a login in it."""
+    """Of systems, and of switches whose host is an address with a login in it."""
     for resource in resources:
+        if resource["cls"] == _SERVICE and resource["params"].get("password"):
+            yield str(resource["params"]["password"])
         with contextlib.suppress(ValueError):
             password = urlsplit(str(resource["params"].get("host", ""))).password
             if password:

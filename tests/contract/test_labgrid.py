@@ -16,15 +16,18 @@ from pathlib import Path
 import pytest
 
 from harness.errors import InfraError, UserError
-from harness.model.board import Board, LabgridPlace, NetworkConsole, UbootBoot
+from harness.model.board import Board, KexecBoot, LabgridPlace, Login, NetworkConsole, Ssh, UbootBoot
 from harness.target import boot
-from harness.target.place import resolved
+from harness.target.place import look, resolved
 from harness.target.power import switch_of
 from tests.labgridlab import Lab
 
 pytest.importorskip("labgrid", reason="the extra is not installed: pip install '.[labgrid]'")
 
 US = f"{socket.gethostname()}/{getpass.getuser()}"
+
+
+SYSTEM = {"cls": "NetworkService", "address": "10.0.0.3", "username": "lab", "password": "swordfish"}
 
 
 def serial(port: int = 7, **more):
@@ -56,7 +59,7 @@ def lab(tmp_path_factory, switched):
     lab = Lab(
         tmp_path_factory.mktemp("labgrid"),
         places={**{name: name for name in names}, "gone": "gone"},
-        groups={name: {"uart": serial(), "plug": dict(power)} for name in names},
+        groups={name: {"uart": serial(), "plug": dict(power), "system": dict(SYSTEM)} for name in names},
     )
     yield lab
     lab.end()
@@ -88,6 +91,15 @@ def test_a_place_is_ours_while_we_use_it_and_is_a_board(lab, hold, tmp_path, swi
         switch_of(ready).off()
     assert switched[1] == ["/3/1", "/3/0"]
     assert lab.owner("plain") == ""
+
+
+def test_a_places_network_service_is_where_the_board_is_reached_before_it_is_acquired_and_after(lab, tmp_path):
+    labgrid = LabgridPlace(coordinator=lab.coordinator, place="plain")
+    server = Board(name="b", boot=KexecBoot(), labgrid=labgrid, ssh=Ssh())
+    expected = Ssh(host="10.0.0.3", login=Login(user="lab", password="swordfish"), of_place=True)
+    assert look(server, records=tmp_path).ssh == expected
+    with boot.held(server, records=tmp_path, say=lambda _text: None) as ready:
+        assert ready.ssh == expected
 
 
 @pytest.mark.parametrize(
