@@ -10,11 +10,12 @@ import dataclasses
 import hashlib
 import json
 import os
+import queue
 import re
-import select
 import shlex
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,7 @@ def held(board: Board, *, records: Path, say: Say) -> Iterator[Board]:
 
     `records`: a directory for what this host's harnesses know of each other. A place that is ours already, because
     somebody acquired it with labgrid-client, is used and stays ours. Raises UserError or InfraError."""
-    keeper = _Keeper(board, records)
+    keeper = _Keeper(board, records, say)
     try:
         found = keeper.acquired()
         place = _place(board)
@@ -252,8 +253,9 @@ class _Keeper:
     """The process that acquires a place and holds it for us. It releases it when told, or when the other end of its
     pipe is closed everywhere: here and in the guard, which switches the board off first."""
 
-    def __init__(self, board: Board, records: Path) -> None:
-        self._board = board
+    def __init__(self, board: Board, records: Path, say: Say) -> None:
+        self._board, self._say = board, say
+        self._answers: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self._process = subprocess.Popen(
             [*_PROGRAM, "keep"],
             stdin=subprocess.PIPE,
@@ -266,6 +268,7 @@ class _Keeper:
         assert self._process.stdout
         self.handle = self._process.stdin.fileno()
         self._has_place = False
+        threading.Thread(target=self._listen, name="labgrid place", daemon=True).start()
         self._tell(_request(board, records, purpose=f"process {os.getpid()}, {shlex.join(sys.argv[1:])[:80]}"))
 
     def _tell(self, data: bytes) -> None:
@@ -274,6 +277,18 @@ class _Keeper:
             self._process.stdin.write(data)
             self._process.stdin.flush()
 
+    def _listen(self) -> None:
+        """What it says: answers, an empty one at its end, and news, which a person is told at once."""
+        assert self._process.stdout
+        with self._process.stdout as lines:
+            for line in lines:
+                with contextlib.suppress(ValueError):
+                    if news := json.loads(line).get("news"):
+                        self._say(news)
+                        continue
+                self._answers.put(line)
+        self._answers.put(b"")
+
     def acquired(self) -> dict[str, Any]:
         """What it has acquired."""
         answer = self._answer(_ACQUIRE)
@@ -281,10 +296,10 @@ class _Keeper:
         return answer
 
     def _answer(self, limit: float) -> dict[str, Any]:
-        assert self._process.stdout
-        if not select.select([self._process.stdout], [], [], limit)[0]:
-            raise _silent(self._board, limit)
-        return _understood(self._process.stdout.readline(), self._board)
+        try:
+            return _understood(self._answers.get(timeout=limit), self._board)
+        except queue.Empty:
+            raise _silent(self._board, limit) from None
 
     def release(self) -> str:
         """Give the place back; what went wrong with that. The keeper goes on trying then, for some minutes."""
@@ -295,10 +310,9 @@ class _Keeper:
                 self._answer(_RELEASE)
             except HarnessError as error:
                 trouble = f"{error.message}; its release is tried for five minutes more"
-        for stream in (self._process.stdin, self._process.stdout):
-            if stream:
-                with contextlib.suppress(OSError):
-                    stream.close()
+        if self._process.stdin:
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
         if not trouble:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(timeout=_RELEASE)

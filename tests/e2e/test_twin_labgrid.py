@@ -107,6 +107,37 @@ def test_a_place_of_labgrid_is_released_by_a_harness_that_is_killed_when_the_boa
     assert not machine.is_on()
 
 
+UNTIL_TOLD = """echo up; ip link set eth0 up; ip address add 10.0.2.15/24 dev eth0
+until busybox tftp -g -r over -l /tmp/over 10.0.2.2 2> /dev/null; do sleep 0.2; done; echo over; exit 7"""
+
+
+def test_a_coordinator_that_is_restarted_in_the_middle_costs_nothing_and_is_told(twin, labgrid):
+    machine = twin(boards=BOARDS)
+    lab = labgrid(machine)
+    command = [sys.executable, "-m", "harness", *machine.arguments("boot", "labgrid"), "--", UNTIL_TOLD]
+    environment = {**os.environ, **machine.environment}
+    process = subprocess.Popen(
+        command, cwd=machine.cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout
+    assert process.stderr
+    assert process.stdout.readline() == "up\n"
+    lab.end_coordinator()
+    told = process.stderr.readline()
+    while told and "the coordinator 127.0.0.1:" not in told:
+        told = process.stderr.readline()
+    assert "went away; the run goes on without it" in told
+    lab.start_coordinator()
+    lab.start_exporter()
+    assert "forgot that the place was ours; it is acquired again" in process.stderr.readline()
+    assert lab.owner("telnet")
+    (machine.cwd / "tftp/over").write_text("x")
+    assert process.communicate(timeout=120)[0] == "over\n"
+    assert process.returncode == 7
+    assert lab.owner("telnet") == ""
+    assert not machine.is_on()
+
+
 def test_a_server_whose_address_only_its_place_tells(twin, labgrid, system):
     machine = twin("server", boards=SERVER, system=system)
     lab = labgrid(machine, "server")
