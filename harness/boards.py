@@ -7,6 +7,7 @@ import json
 import os
 import shlex
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -19,7 +20,7 @@ from harness.layout import BOARDS, BOARDS_DOCS, KCONFIGS
 from harness.model.board import Board
 from harness.parse.boards import parse_boards
 from harness.parse.boards_schema import schema
-from harness.target import boot, lock
+from harness.target import boot, lock, place
 from harness.target.base import Say
 from harness.target.boot import boot_method
 from harness.target.checks import Check, Finding, findings
@@ -165,7 +166,9 @@ def looked_at(name: str, file: Path | None) -> Iterator[Finding]:
     method = boot_method(board)
     checks = [*method.checks(board), Check(name="kconfigs", key="kconfigs", look=partial(_kconfigs, board))]
     if board.labgrid:
-        checks.append(Check(name="labgrid", key="labgrid", look=partial(_place, board)))
+        known = _OnPlace(board)
+        checks = [replace(c, look=partial(known.look, c.name)) if c.key == "ssh" else c for c in checks]
+        checks.append(Check(name="labgrid", key="labgrid", look=known.told))
     with ExitStack() as until_seen:
         try:
             until_seen.enter_context(lock.held(board, _machine(board), purpose=command_line()))
@@ -175,10 +178,30 @@ def looked_at(name: str, file: Path | None) -> Iterator[Finding]:
         yield from findings(board, checks)
 
 
-def _place(board: Board) -> str:
-    assert board.labgrid
-    boot.check(board, records=_records())
-    return f"{board.labgrid.coordinator} has the place {board.labgrid.place}, free or ours, with console and power"
+class _OnPlace:
+    """A board as its labgrid place tells it, which is asked by one at a time: two would be in each other's way."""
+
+    def __init__(self, board: Board) -> None:
+        self._board = board
+        self._asking = threading.Lock()
+        self._known: Board | None = None
+
+    def _asked(self) -> Board:
+        with self._asking:
+            self._known = self._known or place.look(self._board, records=_records())
+            return self._known
+
+    def told(self) -> str:
+        """What is said of the place itself."""
+        named = self._asked().labgrid
+        assert named
+        return f"{named.coordinator} has the place {named.place}, free or ours, with console and power"
+
+    def look(self, name: str) -> str:
+        """What the check `name` finds where the place says that the board is."""
+        known = self._asked()
+        [check] = [check for check in boot_method(known).checks(known) if check.name == name]
+        return check.look()
 
 
 def _fails(error: InfraError) -> NoReturn:

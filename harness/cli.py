@@ -34,7 +34,7 @@ from harness.boards import (
 )
 from harness.build.command import SYSTEM_PATH
 from harness.errors import HarnessError, InfraError, UserError
-from harness.options import board_names, board_options, build_options, run_build_options, wait_option
+from harness.options import Waiting, board_names, board_options, build_options, number, run_build_options, wait_option
 from harness.options import workers as workers_type
 from harness.report.text import clean
 from harness.target.boot import boot_method
@@ -145,6 +145,7 @@ def build(board_name: str, boards_file: Path | None, **given: Any) -> None:
 
 
 @cli.command(
+    cls=Waiting,
     context_settings={"ignore_unknown_options": True},
     epilog="Examples: harness boot   ·   harness boot -- uname -a   ·   Ctrl-] leaves the console",
 )
@@ -185,7 +186,7 @@ def boot(board_name: str, boards_file: Path | None, wait: float | None, command:
     return 0
 
 
-@cli.command(epilog="Example: harness run --suite selftests/ftrace -k fgraph --patches ./series.mbox")
+@cli.command(cls=Waiting, epilog="Example: harness run --suite selftests/ftrace -k fgraph --patches ./series.mbox")
 @run_build_options
 @board_options
 @wait_option
@@ -193,12 +194,15 @@ def boot(board_name: str, boards_file: Path | None, wait: float | None, command:
 @click.option("-k", "keyword", default="", metavar="EXPR", help="Only tests whose names match, as pytest's -k.")
 @click.option("--list", "list_only", is_flag=True, help="Print the tests that would run; boots nothing.")
 @click.option("--maxfail", default=0, metavar="N", help="Stop after N unexpected failures.")
-@click.option("--timeout-factor", default=1.0, type=click.FloatRange(0.01), help="Multiplies every test's time limit.")
+@click.option(
+    "--timeout-factor", default=1.0, metavar="X", type=number(0.01), help="Multiplies every test's time limit."
+)
 @click.option(
     "--hammer-seconds",
     default=5.0,
     show_default=True,
-    type=click.FloatRange(0.1, 86400.0),
+    metavar="SECONDS",
+    type=number(0.1, 86400.0),
     help="For how long each test in testcases/hammer hammers.",
 )
 @click.option(
@@ -302,7 +306,9 @@ def run(
 @click.option("-k", "keyword", default="", metavar="EXPR", help="With --selftests: only those whose names match.")
 @click.option("--baselines", default=1, type=click.IntRange(1), help="Runs on the unpatched kernel, against chance.")
 @click.option("--parallel", default=1, type=click.IntRange(1, 8), metavar="N", help="Guests side by side.")
-@click.option("--timeout-factor", default=1.0, type=click.FloatRange(0.01), help="Multiplies every test's time limit.")
+@click.option(
+    "--timeout-factor", default=1.0, metavar="X", type=number(0.01), help="Multiplies every test's time limit."
+)
 @click.option("--out", type=click.Path(path_type=Path), default="out/mutants", show_default=True, metavar="DIR",
               help="Every run's files; what is finished there is not done again.")  # fmt: skip
 def mutants(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -89,13 +91,43 @@ def workers(text: str) -> int | None:
     raise click.BadParameter(f"expected a number above 0 or auto, found {text!r}")
 
 
+def number(least: float, most: float = math.inf) -> Callable[[str], float]:
+    """The type of an option that is a number from `least` to `most`; click's own one lets ``nan`` pass, which no limit
+    ever ends."""
+
+    def parsed(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not least <= value <= most:
+            wanted = f"from {least:g}" + ("" if most == math.inf else f" to {most:g}")
+            raise click.BadParameter(f"expected a number {wanted}, found {str(text)!r}")
+        return value
+
+    return parsed
+
+
+class Waiting(click.Command):
+    """A verb with --wait. As its value may be left out, click takes one that begins with - for what comes next."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ours = itertools.takewhile(lambda word: word != "--", args)
+        for word, following in itertools.pairwise([*ours, ""]):
+            option, _, given = word.partition("=")
+            value = given or following if option == "--wait" else ""
+            if value.startswith("-") and (given or value[1:2].isdecimal()):
+                raise click.BadParameter(f"expected a number from 0, found {value!r}", ctx=ctx, param_hint="'--wait'")
+        return super().parse_args(ctx, args)
+
+
 def wait_option(function: Function) -> Function:
     """The option of the verbs that use a machine."""
     return click.option(
         "--wait",
         is_flag=False,
         flag_value="inf",
-        type=click.FloatRange(0),
+        type=number(0),
         metavar="[SECONDS]",
         help="Wait for a board that somebody uses; without SECONDS as long as it takes.",
     )(function)

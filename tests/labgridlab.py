@@ -37,12 +37,14 @@ class Lab:
         self.coordinator = f"127.0.0.1:{self._found}"
 
     def end_coordinator(self) -> None:
+        """The exporter ends with it, as it does by itself."""
         self._coordinator.kill()
-        self._coordinator.communicate()
+        for process in (self._coordinator, self._exporter):
+            process.wait(timeout=60)
 
     def start_exporter(self) -> None:
         words = ("labgrid-exporter", "-c", self.coordinator, "--hostname", "127.0.0.1", "-n", "exp", "exporter.yaml")
-        self._start("creating (poll task)", *words)  # when everything was told to the coordinator
+        self._exporter = self._start("creating (poll task)", *words)  # when everything was told to the coordinator
 
     def _start(self, until: str, *words: str) -> subprocess.Popen[str]:
         process = subprocess.Popen(

@@ -117,24 +117,30 @@ class Login:
 class Ssh:
     """Where a board is reached over SSH. `host`: empty where the address that the booted kernel got is the one;
     `address`: how that kernel gets it: ``dhcp``, or the address with prefix length; `gateway` goes with the latter.
-    `login`: for the board's own system, where it has one; the booted kernel takes a key made for that boot."""
+    `login`: for the board's own system, where it has one; the booted kernel takes a key made for that boot. `given`:
+    which keys the board's entry has. `of_place`: `host` is what the board's place says, and the booted kernel may have
+    come to another address."""
 
     host: str = ""
     port: int = 22
     address: str = "dhcp"
     gateway: str = ""
     login: Login = field(default_factory=Login)
+    given: frozenset[str] = field(default=frozenset(), compare=False)
+    of_place: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class LabgridPlace:
-    """A place of a labgrid coordinator (HOST or HOST:PORT), which is the board's console and power. `serial`, `power`:
-    the names of its resources, where it has several; the rest as in the console and `Power`."""
+    """A place of a labgrid coordinator (HOST or HOST:PORT), which is the board's console and power, and tells where it
+    is on the network. `serial`, `power`, `ssh`: the names of its resources, where it has several; the rest as in the
+    console and `Power`."""
 
     coordinator: str
     place: str
     serial: str = ""
     power: str = ""
+    ssh: str = ""
     slow_send_ms: float = 0.0
     off_seconds: float = Power.off_seconds
     check_silence: bool = True

@@ -162,6 +162,7 @@ class Labgrid(document.Strict):
     place: str = pydantic.Field(min_length=1)
     serial: str = ""
     power: str = ""
+    ssh: str = ""
     slow_send_ms: Milliseconds = 0
     off_seconds: Seconds = model.LabgridPlace.off_seconds
     check_silence: bool = True
@@ -246,7 +247,8 @@ class Ssh(document.Strict):
 
     def made(self) -> model.Ssh:
         login = model.Login(**self.model_dump(include={"user", "key", "password", "host_key"}))
-        return model.Ssh(**self.model_dump(include={"host", "port", "address", "gateway"}), login=login)
+        where = self.model_dump(include={"host", "port", "address", "gateway"})
+        return model.Ssh(**where, login=login, given=frozenset(self.model_fields_set))
 
 
 Console = Annotated[Serial | Network | CommandConsole, pydantic.Field(discriminator="kind")]

@@ -127,11 +127,18 @@ def _board(name: str, entry: shapes.Board, outside: _Outside, *, place: str) -> 
         boot=boot,
         console=entry.console.made() if entry.console else None,
         power=entry.power.made() if entry.power else None,
-        ssh=entry.ssh.made() if entry.ssh else None,
+        ssh=_ssh(entry, boot),
         labgrid=entry.labgrid.made() if entry.labgrid else None,
         unset=tuple(outside.unset),
         secrets=tuple(dict.fromkeys([*outside.secrets, *_passwords(entry)])),
     )
+
+
+def _ssh(entry: shapes.Board, boot: object) -> model.Ssh | None:
+    """A board that is started by its own system needs one; all of it may be its place's to tell."""
+    if entry.ssh is None and entry.labgrid and isinstance(boot, model.KexecBoot):
+        return shapes.Ssh.model_validate({}).made()
+    return entry.ssh.made() if entry.ssh else None
 
 
 def _check_keys(name: str, entry: shapes.Board, boot: object, *, place: str) -> None:
@@ -143,13 +150,13 @@ def _check_keys(name: str, entry: shapes.Board, boot: object, *, place: str) -> 
     for key, given in keys.items():
         if isinstance(boot, model.QemuBoot) and given:
             raise UserError(f"{where}.{key}: belongs to a board; QEMU has its own, remove it")
-        of_place = key in ("console", "power") and bool(entry.labgrid)
-        if of_place and given:
+        of_place = key in ("console", "power", "ssh") and bool(entry.labgrid)
+        if of_place and given and key != "ssh":
             raise UserError(f"{where}.{key}: the place that `labgrid` names has it; remove one of them")
-        needed = isinstance(boot, model.KexecBoot) if key == "ssh" else key != "labgrid" and not of_place
+        needed = (isinstance(boot, model.KexecBoot) if key == "ssh" else key != "labgrid") and not of_place
         if not isinstance(boot, model.QemuBoot) and needed and not given:
             raise UserError(f"{where}.{key}: expected this key, because boot.method is {entry.boot.method}; found none")
-    if isinstance(boot, model.KexecBoot) and entry.ssh and not entry.ssh.host:
+    if isinstance(boot, model.KexecBoot) and entry.ssh and not entry.ssh.host and not entry.labgrid:
         raise UserError(f"{where}.ssh.host: expected the address of the board's own system, found none")
     if isinstance(boot, model.UbootBoot) and entry.ssh:
         for key in ("user", "key", "password", "host_key"):

@@ -23,6 +23,7 @@ from .worker import INPUT, Setup
 
 ARGUMENTS = ("-p", "xdist.plugin", "-p", "harness.run.worker", "--max-worker-restart=20")
 _TRIES = 3  # of a test whose worker died
+_END = 0.2  # seconds that a worker has to end by itself when the run is interrupted
 _OVERHEAD_MIB = 400  # QEMU's own memory, and a worker's
 _SPARE_MIB = 1024  # what stays the host's
 
@@ -130,6 +131,12 @@ class Distributor:
         with self._events.path.open(encoding="utf-8", errors="replace") as lines:
             told = {event.test for event in parse_events(lines) if event.kind is EventKind.FINISHED}
         return {test: planned for test, planned in self._planned.items() if planned.test not in told}
+
+    def pytest_keyboard_interrupt(self, excinfo: object) -> None:
+        """End the workers. What they know is written down, and xdist would give one that runs a test, and so does not
+        listen, ten seconds."""
+        for node in self._setups:
+            node.nodemanager.group.terminate(timeout=_END)  # all of them, the first time
 
     def pytest_internalerror(self, excrepr: object) -> None:
         """Keep what pytest, here or in a worker, failed over."""

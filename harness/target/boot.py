@@ -93,13 +93,13 @@ def boot_method(board: Board) -> Method:
     return _METHODS[type(board.boot)]
 
 
-def check(board: Board, *, records: Path) -> None:
+def check(board: Board, *, records: Path) -> Board:
     """See that the board can be reached from here, and had: InfraError or UserError within seconds. `records`: a
-    directory for what this host's harnesses know of each other."""
-    if board.labgrid:
-        place.look(board, records=records)
-    else:
-        boot_method(board).check(board)
+    directory for what this host's harnesses know of each other. Returns the board with what its place, where it is
+    one, tells of it before it is acquired."""
+    known = place.look(board, records=records) if board.labgrid else board
+    boot_method(board).check(known)
+    return known
 
 
 @contextlib.contextmanager

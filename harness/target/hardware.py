@@ -4,6 +4,8 @@ shells; commands and files go over SSH where there is a network."""
 from __future__ import annotations
 
 import hashlib
+import itertools
+import re
 import secrets
 import threading
 import time
@@ -35,13 +37,18 @@ if TYPE_CHECKING:
 
 _LAST_LINES = 40
 _CATCH_UP = 5.0
-_HANDED_OVER = 0.5  # seconds for U-Boot's own last words
+_WHOLE_TAIL = 1000  # lines
+_HANDED_OVER = 0.5  # seconds for the last words of what starts the kernel, where it is not known what they are
+# they are U-Boot's; an own system's kernel's; an EFI stub's, which speaks through the firmware
+_LAST_WORDS = re.compile(r"Starting kernel|Starting new kernel|\bBye!$|EFI stub: ")
+_RESET = "U-Boot "
 _INIT = "rdinit=/harness/board-init"
 
 
 def describe(board: Board) -> str:
     """One line about the machine, for `harness boards`."""
-    over = f", ssh {board.ssh.host or 'as its kernel tells'}" if board.ssh else ""
+    teller = "place" if board.labgrid else "kernel"
+    over = f", ssh {board.ssh.host or f'as its {teller} tells'}" if board.ssh else ""
     method = "kexec" if isinstance(board.boot, KexecBoot) else "uboot"
     place = board.labgrid
     reached = f"labgrid place {place.place} at {place.coordinator}" if place else f"console {where(board)}"
@@ -61,7 +68,7 @@ def check(board: Board) -> None:
     try:
         if isinstance(board.console, CommandConsole):  # starts in any case, and ends where it can't
             stays_open(board)
-        else:
+        elif board.console:  # a place's is there when that is acquired
             line = open_line(board)
             line.shut()
             line.close()
@@ -267,7 +274,7 @@ def _wait_until_up(
     over = threading.Event()  # something decided: up, panicked, started anew
 
     def watch(_time: float, text: str) -> None:
-        if "end Kernel panic" in text or text.startswith("U-Boot "):
+        if "end Kernel panic" in text or text.startswith(_RESET):
             over.set()
 
     stop = console.listen(watch)
@@ -306,18 +313,42 @@ def _boot_failure(board: Board, console: Console, *, started: float) -> InfraErr
             "console server",
             details=tail,
         )
-    if any(line.startswith("U-Boot ") for line in tail):
-        return BootError("the board reset while booting; the last console lines follow", details=tail)
     quiet = time.monotonic() - console.last_activity
-    if console.last_activity < started + _HANDED_OVER:
-        # a broken kernel and one that is told of another machine look alike from here
-        return BootError(
-            f"the kernel said nothing in {quiet:.0f} s after it was started: it is broken, or {board.name}"
-            "'s boot.dtb is of another machine, or its console is another one (console= in cmdline)",
-            details=tail,
-        )
+    said = _said_since_start(console.tail(_WHOLE_TAIL))
+    by_kernel = itertools.takewhile(lambda line: not line.startswith(_RESET), said or ())
+    spoke = console.last_activity > started + _HANDED_OVER if said is None else any(by_kernel)
+    if not spoke:
+        return _said_nothing(board, time.monotonic() - started, tail)
+    if any(line.startswith(_RESET) for line in said or tail):
+        return BootError("the board reset while booting; the last console lines follow", details=tail)
     return BootError(
         f"no shell within {board.limits.boot:.0f} s (console silent for {quiet:.0f} s); the last console lines follow",
+        details=tail,
+    )
+
+
+def _said_since_start(lines: list[str]) -> list[str] | None:
+    """What follows the last words of what started the kernel; None where those are not in `lines`."""
+    for number in range(len(lines) - 1, -1, -1):
+        if _LAST_WORDS.search(lines[number]):
+            return [line.strip() for line in lines[number + 1 :]]
+    return None
+
+
+def _said_nothing(board: Board, seconds: float, tail: list[str]) -> InfraError:
+    """A broken kernel and one that is told of another machine look alike from here. Nothing says that it is the
+    kernel's fault: one that starts at all on a board whose entry is right would have spoken."""
+    has_earlycon = "earlycon" in board.cmdline
+    advice = (
+        "it has `earlycon` already, so look at the device tree first"
+        if has_earlycon
+        else "with `cmdline: earlycon` a kernel that starts at all speaks at once"
+    )
+    return InfraError(
+        f"{board.name}: expected the kernel to speak on its console, it said nothing in {seconds:.0f} s after it was "
+        "started. Its device tree is of another machine (boot.dtb), its console another line (console= in cmdline), it "
+        f"lies where it can't run, or it is broken before its console is up. To find out: {advice}; boot a kernel that "
+        "is known to work there, the distribution's, with this entry",
         details=tail,
     )
 

@@ -1,11 +1,11 @@
-"""Places of a labgrid coordinator: the one door to labgrid.
+"""Places of a labgrid coordinator: had, kept ours, given back.
 
 It is a process beside the harness (`python -m harness.target.labgrid`), which place.py starts and talks to in lines of
 JSON: so gRPC's threads stay out of ours, whatever hangs can be ended, and whoever holds a place outlives a harness that
 is killed, to release it.
 
     look      is the place there and free, and what does it have?
-    keep      acquire it, wait until it is given back or the harness is gone, release it
+    keep      acquire it, see that it stays ours until it is given back or the harness is gone, release it
     switch    MODEL HOST INDEX on|off: power, with labgrid's driver for that model
 """
 
@@ -16,236 +16,140 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Coroutine
-from dataclasses import dataclass
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 from harness.errors import HarnessError, InfraError, UserError
 
+from .labgridclient import (
+    Wanted,
+    acquire_free,
+    connected,
+    described,
+    held_by_us,
+    myself,
+    place_of,
+    release_now,
+    switch,
+    until_ready,
+)
 from .placerecord import PlaceRecord, when
 
-_CONNECT = 3.0  # seconds for a TCP connection to the coordinator
-_ANSWER = 8.0  # seconds for what it answers from memory
-_ACQUIRE = 30.0  # seconds; the coordinator gives each exporter ten
-_READY = 10.0  # seconds until an exporter has started its ser2net
+_GLANCE = 0.5  # seconds between two looks at what the coordinator has told
+_BACK_AGAIN = 1.0  # seconds between two tries to reach one that went away
 _RELEASE_AGAIN = 5.0  # seconds between two tries
 _RELEASE_TRIES = 60
-_PORT = 20408  # labgrid's own default
 FREE, ACQUIRED, OURS = "free", "acquired", "ours"
 
 Result = TypeVar("Result")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Wanted:
-    """What is asked for. `board`: whose place it is, for messages; `serial`: the name of the serial port that has to
-    be ready, empty for any; `record`: a file of ours that says which harness has the place; `purpose`: what for."""
-
-    board: str
-    coordinator: str
-    place: str
-    serial: str
-    record: str
-    purpose: str
-
-    @property
-    def told(self) -> str:
-        return f"{self.board}: labgrid place {self.place}"
-
-
-@contextlib.asynccontextmanager
-async def _session(wanted: Wanted) -> AsyncIterator[Any]:
-    """A session with the coordinator, its places and resources known. Raises InfraError where it can't be had."""
-    client = _library(wanted.board)
-    address = _reached(wanted)
-    session = client.ClientSession(address, asyncio.get_running_loop())
-    try:
-        try:
-            await asyncio.wait_for(session.start(), _ANSWER)
-        except (TimeoutError, client.ServerError):
-            raise InfraError(
-                f"{wanted.board}.labgrid.coordinator: expected a labgrid coordinator at {address}, what answers there "
-                "is none, or one of a version before 25.0; see its address"
-            ) from None
-        yield session
-    finally:
-        for end in (session.stop, session.close):
-            with contextlib.suppress(Exception):
-                await asyncio.wait_for(end(), 2.0)
-
-
-def _library(board: str) -> Any:
-    # imported here because it is an optional extra
-    try:
-        from labgrid.remote import client
-    except ImportError as error:
-        raise InfraError(
-            f"{board}.labgrid: expected the Python package labgrid, can't import it ({error}); install it: "
-            f"{sys.executable} -m pip install 'labgrid>=25.0', or the harness with its extra: pip install '.[labgrid]'"
-        ) from None
-    return client
-
-
-def _reached(wanted: Wanted) -> str:
-    """The coordinator's address, with port, once something answers there: gRPC itself says less, and later."""
-    parts = urlsplit(f"//{wanted.coordinator}")
-    host, port = parts.hostname or "", parts.port or _PORT
-    try:
-        socket.create_connection((host, port), timeout=_CONNECT).close()
-    except OSError as error:
-        raise InfraError(
-            f"{wanted.board}.labgrid.coordinator: expected a labgrid coordinator at {host}:{port}, can't connect: "
-            f"{error.strerror or error}; see whether labgrid-coordinator runs there"
-        ) from None
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _place(session: Any, wanted: Wanted) -> Any:
-    if wanted.place not in session.places:
-        known = ", ".join(sorted(session.places)) or "it has none"
-        raise UserError(
-            f"boards.yaml: {wanted.board}.labgrid.place: expected a place of the coordinator {wanted.coordinator} "
-            f"({known}), found {wanted.place!r}"
-        )
-    return session.places[wanted.place]
-
-
-def _myself(session: Any) -> str:
-    return f"{session.gethostname()}/{session.getuser()}"
-
-
-async def _held_by_us(session: Any, place: Any, wanted: Wanted) -> bool:
-    """Whether we have the place already; InfraError where somebody else has, or has reserved it."""
-    me = _myself(session)
-    if not place.acquired:
-        if place.reservation:
-            await _reserved_for_us(session, place, wanted)
-        return False
-    if place.acquired == me or me in place.allowed:
-        return True
-    raise InfraError(
-        f"{wanted.told}: expected it to be free, {place.acquired} has it (last change {when(place.changed)}); wait "
-        f"for its release, or ask for: labgrid-client -p {place.name} allow {me}"
-    )
-
-
-async def _reserved_for_us(session: Any, place: Any, wanted: Wanted) -> None:
-    from labgrid.remote.generated.labgrid_coordinator_pb2 import GetReservationsRequest
-
-    answer = await asyncio.wait_for(session.stub.GetReservations(GetReservationsRequest()), _ANSWER)
-    for each in answer.reservations:
-        if each.token == place.reservation and each.owner != _myself(session):
-            raise InfraError(
-                f"{wanted.told}: expected it to be free, {each.owner} has reserved it (since {when(each.created)}); "
-                "wait until that is over, see labgrid-client reservations"
-            )
-
-
-def _resources(session: Any, place: Any) -> list[tuple[str, Any]]:
-    """What belongs to the place, each with its name there."""
-    found = []
-    for exporter, groups in sorted(session.resources.items()):
-        for group, entries in sorted(groups.items()):
-            for own_name, entry in sorted(entries.items()):
-                match = place.getmatch((exporter, group, entry.data.get("cls"), own_name)) if entry.data else None
-                if match:
-                    found.append((match.rename or own_name, entry))
-    return found
-
-
-def _described(session: Any, place: Any) -> list[dict[str, Any]]:
-    return [
-        {"name": name, "cls": entry.cls, "params": entry.args, "extra": entry.extra, "avail": entry.avail}
-        for name, entry in _resources(session, place)
-    ]
-
-
 async def _look(wanted: Wanted) -> dict[str, Any]:
-    async with _session(wanted) as session:
-        place = _place(session, wanted)
-        held = OURS if await _held_by_us(session, place, wanted) else FREE
-        return {"held": held, "resources": _described(session, place)}
+    async with connected(wanted) as session:
+        place = place_of(session, wanted)
+        held = OURS if await held_by_us(session, place, wanted) else FREE
+        return {"held": held, "resources": described(session, place)}
 
 
 async def _acquire(wanted: Wanted, record: PlaceRecord) -> dict[str, Any]:
-    async with _session(wanted) as session:
-        place = _place(session, wanted)
+    async with connected(wanted) as session:
+        place = place_of(session, wanted)
         held = ACQUIRED
-        if await _held_by_us(session, place, wanted):
+        if await held_by_us(session, place, wanted):
             # ours by a harness that could not release it: one whose whole machine went down, say
-            if place.acquired != _myself(session) or record.changed != place.changed:
+            if place.acquired != myself(session) or record.changed != place.changed:
                 held = OURS
         else:
-            await _acquire_free(session, place, wanted)
+            await acquire_free(session, place, wanted)
         try:
             if held == ACQUIRED:
                 record.acquired(place.changed)
-            await _until_ready(session, place, wanted)
-            return {"held": held, "resources": _described(session, place)}
+            await until_ready(session, place, wanted)
+            return {"held": held, "resources": described(session, place)}
         except BaseException:
             if held == ACQUIRED:
-                await _release_now(session, wanted)
+                await release_now(session, wanted)
             raise
 
 
-async def _acquire_free(session: Any, place: Any, wanted: Wanted) -> None:
-    from grpc.aio import AioRpcError
-    from labgrid.remote.generated.labgrid_coordinator_pb2 import AcquirePlaceRequest
-
-    try:
-        session.check_matches(place)
-    except _library(wanted.board).UserError as error:
-        raise InfraError(
-            f"{wanted.told}: expected all that it is made of, {error.args[0]}; see whether labgrid-exporter runs there"
-        ) from None
-    try:
-        await asyncio.wait_for(session.stub.AcquirePlace(AcquirePlaceRequest(placename=place.name)), _ACQUIRE)
-    except AioRpcError as error:
-        used = [
-            f"{name} ({entry.cls}) is acquired by {entry.acquired}"
-            for name, entry in _resources(session, place)
-            if entry.acquired
-        ]
-        raise InfraError(
-            f"{wanted.told}: the coordinator refuses it: {error.details()}; see labgrid-client -p {place.name} show",
-            details=used,
-        ) from None
-    except TimeoutError:
-        await _release_now(session, wanted)  # it may come to have it yet
-        raise InfraError(
-            f"{wanted.told}: expected it to be acquired within {_ACQUIRE:.0f} s, it was not; see its exporter"
-        ) from None
-    await asyncio.wait_for(session.sync_with_coordinator(), _ANSWER)
-
-
-async def _until_ready(session: Any, place: Any, wanted: Wanted) -> None:
-    """Wait for serial ports, whose exporter starts a server for them only now. place.py tells of a missing one."""
-    deadline = time.monotonic() + _READY
-    while time.monotonic() < deadline:
-        serial = [entry for name, entry in _resources(session, place) if entry.cls == "NetworkSerialPort"
-                  and wanted.serial in ("", name)]  # fmt: skip
-        if all(entry.avail and entry.args.get("port") for entry in serial):
+async def _release(wanted: Wanted) -> None:
+    async with connected(wanted) as session:
+        if session.places[wanted.place].acquired != myself(session):
+            _news(f"{wanted.told}: there was nothing to release: {_no_longer_ours(session, wanted)}")
             return
-        await asyncio.sleep(0.1)  # the session takes the coordinator's news meanwhile, but tells nobody
+        await release_now(session, wanted)
 
 
-async def _release_now(session: Any, wanted: Wanted) -> None:
-    """Release the place where it is ours."""
-    from labgrid.remote.generated.labgrid_coordinator_pb2 import ReleasePlaceRequest
+def _no_longer_ours(session: Any, wanted: Wanted) -> str:
+    """What there is to tell of a place that was ours."""
+    place = session.places.get(wanted.place)
+    owner = place.acquired if place else ""
+    return (
+        f"{owner} has it now (since {when(place.changed)}), and may use the board at the same time as we"
+        if owner
+        else "it is not ours any more, and nobody has it"
+    )
 
-    request = ReleasePlaceRequest(placename=wanted.place, fromuser=_myself(session))
-    await asyncio.wait_for(session.stub.ReleasePlace(request), _ACQUIRE)
+
+async def _watch(wanted: Wanted, record: PlaceRecord, held: str) -> str:
+    """See that the place stays ours until we are told to release it, or nobody is there any more who could: harness and
+    guard are gone. What happens to it is told as news. Returns as what it is ours then, empty where it is not.
+
+    A coordinator that is restarted has forgotten who has what; then the place is acquired again."""
+    told, loop = asyncio.Event(), asyncio.get_running_loop()
+    loop.add_reader(sys.stdin.fileno(), told.set)
+    is_there = True
+    while not told.is_set():
+        with contextlib.suppress(Exception):  # whatever labgrid and gRPC raise: it is not there, or not yet what it was
+            async with connected(wanted) as session:
+                if held:
+                    held = await _had_still(session, wanted, record, held, was_away=not is_there)
+                is_there = True
+                held = await _stays_ours(session, wanted, held, told)
+        if told.is_set():
+            break
+        if is_there:
+            is_there = False
+            _news(f"{wanted.told}: the coordinator {wanted.coordinator} went away; the run goes on without it, as long "
+                  "as the exporter keeps the serial line up")  # fmt: skip
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(told.wait(), _BACK_AGAIN)
+    loop.remove_reader(sys.stdin.fileno())
+    return held
 
 
-async def _release(wanted: Wanted) -> dict[str, Any]:
-    async with _session(wanted) as session:
-        await _release_now(session, wanted)
-        return {"held": FREE}
+async def _stays_ours(session: Any, wanted: Wanted, held: str, told: asyncio.Event) -> str:
+    """Wait until we are told, or the session ends."""
+    me = myself(session)
+    while not told.is_set() and not session.stopping.is_set():
+        place = session.places.get(wanted.place)
+        if held and not (place and (place.acquired == me or me in place.allowed)):
+            _news(f"{wanted.told}: somebody released it while we use it: {_no_longer_ours(session, wanted)}; the run "
+                  "goes on")  # fmt: skip
+            held = ""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(told.wait(), _GLANCE)
+    return held
+
+
+async def _had_still(session: Any, wanted: Wanted, record: PlaceRecord, held: str, *, was_away: bool) -> str:
+    """In a new session, have the place as before; as what. Raises InfraError where that can't be yet."""
+    place, me = place_of(session, wanted), myself(session)
+    back = f"{wanted.told}: the coordinator is back"
+    if place.acquired == me or me in place.allowed:
+        if was_away:
+            _news(f"{back}, and the place still ours")
+        return held
+    if place.acquired or held != ACQUIRED:
+        _news(f"{back} and forgot that the place was ours: {_no_longer_ours(session, wanted)}; the run goes on")
+        return ""
+    await acquire_free(session, place, wanted)
+    record.acquired(place.changed)
+    _news(f"{back} and forgot that the place was ours; it is acquired again")
+    return held
 
 
 def _done(work: Coroutine[Any, Any, Result], wanted: Wanted) -> Result:
@@ -268,6 +172,10 @@ def _answer(content: dict[str, Any]) -> None:
         print(json.dumps(content), flush=True)
 
 
+def _news(text: str) -> None:
+    _answer({"news": text})
+
+
 def _told(error: HarnessError) -> dict[str, Any]:
     kind = "user" if isinstance(error, UserError) else "infra"
     return {"error": kind, "message": error.message, "details": error.details}
@@ -284,9 +192,9 @@ def _keep(wanted: Wanted) -> None:
     with record.held():
         taken = _done(_acquire(wanted, record), wanted)
         _answer(taken)
-        sys.stdin.readline()  # until we are told, or nobody is there any more who could: harness and guard are gone
-        if taken["held"] == ACQUIRED:
+        if _done(_watch(wanted, record, taken["held"]), wanted) == ACQUIRED:
             _give_back(wanted)
+        if taken["held"] == ACQUIRED:
             record.released()
         _answer({"held": FREE})
 
@@ -306,25 +214,13 @@ def _give_back(wanted: Wanted) -> None:
             return
 
 
-def _switch(model: str, host: str, index: str, state: str) -> None:
-    from labgrid import Target
-    from labgrid.driver import NetworkPowerDriver
-    from labgrid.resource import NetworkPowerPort
-
-    target = Target("harness")
-    NetworkPowerPort(target, name=None, model=model, host=host, index=index)
-    driver = NetworkPowerDriver(target, name=None)
-    target.activate(driver)
-    (driver.on if state == "on" else driver.off)()
-
-
 def main(words: list[str]) -> int:
     for name in ("http_proxy", "https_proxy", "grpc_proxy", "all_proxy"):  # a lab stands in our own network
         os.environ.pop(name, None)
         os.environ.pop(name.upper(), None)
     if words[0] == "switch":
         try:
-            _switch(*words[1:])
+            switch(*words[1:])
         except Exception as error:  # the drivers raise what they like; whoever called us shows the last line
             print(f"labgrid's power driver {words[1]}: {type(error).__name__}: {error}")
             return 1

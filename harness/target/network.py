@@ -33,13 +33,18 @@ def reach(spec: Ssh, shell: Shell, *, place: str) -> SshHost:
     if not done.ok or told.keys() != {"address", "hostkey"}:
         reason = done.output.strip() or f"exit code {done.returncode}"
         raise NoNetwork(f"{place}: no network: {reason}")
-    login = Login(user="root", host_key=told["hostkey"])
-    host = SshHost(
-        dataclasses.replace(spec, host=spec.host or told["address"], login=login), place=place, identity=identity
-    )
-    try:
-        host.connect()
-    except InfraError as error:
-        host.close()
-        raise NoNetwork(f"{error.message} (its own address is {told['address']})") from None
-    return host
+    ours = dataclasses.replace(spec, login=Login(user="root", host_key=told["hostkey"]))
+    at = [dataclasses.replace(ours, host=spec.host or told["address"])]
+    if spec.of_place and spec.host != told["address"]:  # DHCP may have given another one than the own system has
+        at.append(dataclasses.replace(ours, host=told["address"], port=Ssh.port))
+    troubles = []
+    for each in at:
+        host = SshHost(each, place=place, identity=identity)
+        try:
+            host.connect()
+        except InfraError as error:
+            host.close()
+            troubles.append(error.message)
+        else:
+            return host
+    raise NoNetwork(f"{'; '.join(troubles)} (its own address is {told['address']})")

@@ -1,4 +1,5 @@
-"""A board that is a place of a labgrid coordinator: acquired, it is a board as any other, with console and power.
+"""A board that is a place of a labgrid coordinator: acquired, it is a board as any other, with console and power, and
+where it is on the network.
 
 labgrid itself is behind labgrid.py, a process of its own."""
 
@@ -9,18 +10,19 @@ import dataclasses
 import hashlib
 import json
 import os
+import queue
 import re
-import select
 import shlex
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from harness.errors import HarnessError, InfraError, UserError
-from harness.model.board import Board, CommandSwitch, LabgridPlace, NetworkConsole, PduSwitch, Power
+from harness.model.board import Board, CommandSwitch, LabgridPlace, NetworkConsole, PduSwitch, Power, Ssh, UbootBoot
 
 from .base import Say
 from .guard import outliving
@@ -30,13 +32,15 @@ _ACQUIRE = 75.0
 _RELEASE = 20.0
 _PROGRAM = (sys.executable, "-m", "harness.target.labgrid")
 _PDUDAEMON = 16421
+_SERVICE = "NetworkService"
 _PROTOCOLS = {"rfc2217": True, "raw": False}  # → telnet?
 
 Resource = dict[str, Any]
 
 
-def look(board: Board, *, records: Path) -> None:
-    """See that the place is there, free or ours, and has what we need. Raises UserError or InfraError in seconds."""
+def look(board: Board, *, records: Path) -> Board:
+    """See that the place is there, free or ours, and has what we need. Raises UserError or InfraError in seconds.
+    Returns the board with what is known of it already: where it is on the network."""
     try:
         done = subprocess.run(
             [*_PROGRAM, "look"],
@@ -51,6 +55,7 @@ def look(board: Board, *, records: Path) -> None:
     found = _understood(done.stdout, board)
     _console(board, found["resources"], acquired=False)
     _switch(board, found["resources"])
+    return _on_the_network(board, found["resources"])
 
 
 @contextlib.contextmanager
@@ -59,7 +64,7 @@ def held(board: Board, *, records: Path, say: Say) -> Iterator[Board]:
 
     `records`: a directory for what this host's harnesses know of each other. A place that is ours already, because
     somebody acquired it with labgrid-client, is used and stays ours. Raises UserError or InfraError."""
-    keeper = _Keeper(board, records)
+    keeper = _Keeper(board, records, say)
     try:
         found = keeper.acquired()
         place = _place(board)
@@ -75,21 +80,45 @@ _HELD = {"acquired": "acquired", "ours": "you have it already; it is used, and n
 
 
 def resolved(board: Board, resources: list[Resource], *, holds: tuple[int, ...] = ()) -> Board:
-    """`board` with the console and the power that its place's resources are."""
+    """`board` with the console, the power and the network that its place's resources are."""
     place = _place(board)
     return dataclasses.replace(
-        board,
+        _on_the_network(board, resources),
         labgrid=None,
         console=_console(board, resources, acquired=True),
         power=Power(switch=_switch(board, resources), off_seconds=place.off_seconds, check_silence=place.check_silence),
         holds=holds,
-        secrets=(*board.secrets, *_passwords(resources)),
     )
 
 
+def _on_the_network(board: Board, resources: list[Resource]) -> Board:
+    """`board` with what its place says of where it is on the network, where its entry doesn't; its secrets known."""
+    secrets = tuple(dict.fromkeys([*board.secrets, *_passwords(resources)]))
+    return dataclasses.replace(board, ssh=_ssh(board, resources), secrets=secrets)
+
+
+def _ssh(board: Board, resources: list[Resource]) -> Ssh | None:
+    spec = board.ssh
+    if not spec or spec.host:
+        return spec
+    has_service = any(resource["cls"] == _SERVICE for resource in resources)
+    if isinstance(board.boot, UbootBoot) and not has_service:  # the kernel that it boots tells its address itself
+        return spec
+    service = _chosen(board, resources, {_SERVICE}, key="ssh")["params"]
+    login = spec.login
+    if "user" not in spec.given:
+        login = dataclasses.replace(login, user=service["username"])
+    if not spec.given & {"key", "password"}:
+        login = dataclasses.replace(login, password=str(service.get("password") or ""))
+    port = spec.port if "port" in spec.given else int(service.get("port") or Ssh.port)
+    return dataclasses.replace(spec, host=service["address"], port=port, login=login, of_place=True)
+
+
 def _passwords(resources: list[Resource]) -> Iterator[str]:
-    """Of switches whose host is an address with a login in it."""
+    """Of systems, and of switches whose host is an address with a login in it."""
     for resource in resources:
+        if resource["cls"] == _SERVICE and resource["params"].get("password"):
+            yield str(resource["params"]["password"])
         with contextlib.suppress(ValueError):
             password = urlsplit(str(resource["params"].get("host", ""))).password
             if password:
@@ -224,8 +253,9 @@ class _Keeper:
     """The process that acquires a place and holds it for us. It releases it when told, or when the other end of its
     pipe is closed everywhere: here and in the guard, which switches the board off first."""
 
-    def __init__(self, board: Board, records: Path) -> None:
-        self._board = board
+    def __init__(self, board: Board, records: Path, say: Say) -> None:
+        self._board, self._say = board, say
+        self._answers: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self._process = subprocess.Popen(
             [*_PROGRAM, "keep"],
             stdin=subprocess.PIPE,
@@ -238,6 +268,7 @@ class _Keeper:
         assert self._process.stdout
         self.handle = self._process.stdin.fileno()
         self._has_place = False
+        threading.Thread(target=self._listen, name="labgrid place", daemon=True).start()
         self._tell(_request(board, records, purpose=f"process {os.getpid()}, {shlex.join(sys.argv[1:])[:80]}"))
 
     def _tell(self, data: bytes) -> None:
@@ -246,6 +277,18 @@ class _Keeper:
             self._process.stdin.write(data)
             self._process.stdin.flush()
 
+    def _listen(self) -> None:
+        """What it says: answers, an empty one at its end, and news, which a person is told at once."""
+        assert self._process.stdout
+        with self._process.stdout as lines:
+            for line in lines:
+                with contextlib.suppress(ValueError):
+                    if news := json.loads(line).get("news"):
+                        self._say(news)
+                        continue
+                self._answers.put(line)
+        self._answers.put(b"")
+
     def acquired(self) -> dict[str, Any]:
         """What it has acquired."""
         answer = self._answer(_ACQUIRE)
@@ -253,10 +296,10 @@ class _Keeper:
         return answer
 
     def _answer(self, limit: float) -> dict[str, Any]:
-        assert self._process.stdout
-        if not select.select([self._process.stdout], [], [], limit)[0]:
-            raise _silent(self._board, limit)
-        return _understood(self._process.stdout.readline(), self._board)
+        try:
+            return _understood(self._answers.get(timeout=limit), self._board)
+        except queue.Empty:
+            raise _silent(self._board, limit) from None
 
     def release(self) -> str:
         """Give the place back; what went wrong with that. The keeper goes on trying then, for some minutes."""
@@ -267,10 +310,9 @@ class _Keeper:
                 self._answer(_RELEASE)
             except HarnessError as error:
                 trouble = f"{error.message}; its release is tried for five minutes more"
-        for stream in (self._process.stdin, self._process.stdout):
-            if stream:
-                with contextlib.suppress(OSError):
-                    stream.close()
+        if self._process.stdin:
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
         if not trouble:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(timeout=_RELEASE)

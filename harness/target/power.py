@@ -16,7 +16,7 @@ from urllib.parse import quote, urlsplit
 
 from harness.errors import InfraError
 from harness.model.board import Board, CommandSwitch, HttpRequest, HttpSwitch, KexecBoot, PduSwitch
-from harness.tied import tied
+from harness.tied import run_tied
 
 from .console import Console
 
@@ -34,9 +34,10 @@ class Switch(Protocol):
 
 
 class CommandPower:
-    def __init__(self, spec: CommandSwitch, *, place: str) -> None:
+    def __init__(self, spec: CommandSwitch, *, place: str, limit: float = _LIMIT) -> None:
         self._spec = spec
         self._place = place
+        self._limit = limit
 
     def on(self) -> None:
         self._run(self._spec.on, "on")
@@ -47,22 +48,15 @@ class CommandPower:
     def _run(self, argv: tuple[str, ...], what: str) -> None:
         words = shlex.join(argv)
         try:
-            done = subprocess.run(
-                tied(argv),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                timeout=_LIMIT,
-                check=False,
-            )
+            code, output = run_tied(argv, limit=self._limit)
         except subprocess.TimeoutExpired:
-            raise InfraError(f"{self._place}.{what}: `{words}` did not end within {_LIMIT:.0f} s") from None
+            raise InfraError(f"{self._place}.{what}: `{words}` did not end within {self._limit:.0f} s") from None
         except OSError as error:
             raise InfraError(f"{self._place}.{what}: can't start `{words}`: {error.strerror}") from None
-        if done.returncode:
-            said = done.stdout.decode(errors="replace").strip().splitlines()
+        if code:
+            said = output.strip().splitlines()
             last = f": {said[-1]}" if said else ""
-            raise InfraError(f"{self._place}.{what}: `{words}` ended with exit code {done.returncode}{last}")
+            raise InfraError(f"{self._place}.{what}: `{words}` ended with exit code {code}{last}")
 
 
 class HttpPower:

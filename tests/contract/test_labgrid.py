@@ -5,26 +5,31 @@ from __future__ import annotations
 import contextlib
 import getpass
 import os
+import queue
 import select
 import signal
 import socket
 import subprocess
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from harness.errors import InfraError, UserError
-from harness.model.board import Board, LabgridPlace, NetworkConsole, UbootBoot
+from harness.model.board import Board, KexecBoot, LabgridPlace, Login, NetworkConsole, Ssh, UbootBoot
 from harness.target import boot
-from harness.target.place import resolved
+from harness.target.place import look, resolved
 from harness.target.power import switch_of
 from tests.labgridlab import Lab
 
 pytest.importorskip("labgrid", reason="the extra is not installed: pip install '.[labgrid]'")
 
 US = f"{socket.gethostname()}/{getpass.getuser()}"
+
+
+SYSTEM = {"cls": "NetworkService", "address": "10.0.0.3", "username": "lab", "password": "swordfish"}
 
 
 def serial(port: int = 7, **more):
@@ -51,12 +56,12 @@ def switched():
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory, switched):
-    names = ("plain", "taken", "mine", "killed", "left", "busy", "reserved", "away")
+    names = ("plain", "taken", "mine", "killed", "left", "busy", "reserved", "away", "restarted", "stolen", "kicked")
     power = {"cls": "NetworkPowerPort", "model": "simplerest", "host": switched[0], "index": 3}
     lab = Lab(
         tmp_path_factory.mktemp("labgrid"),
         places={**{name: name for name in names}, "gone": "gone"},
-        groups={name: {"uart": serial(), "plug": dict(power)} for name in names},
+        groups={name: {"uart": serial(), "plug": dict(power), "system": dict(SYSTEM)} for name in names},
     )
     yield lab
     lab.end()
@@ -88,6 +93,15 @@ def test_a_place_is_ours_while_we_use_it_and_is_a_board(lab, hold, tmp_path, swi
         switch_of(ready).off()
     assert switched[1] == ["/3/1", "/3/0"]
     assert lab.owner("plain") == ""
+
+
+def test_a_places_network_service_is_where_the_board_is_reached_before_it_is_acquired_and_after(lab, tmp_path):
+    labgrid = LabgridPlace(coordinator=lab.coordinator, place="plain")
+    server = Board(name="b", boot=KexecBoot(), labgrid=labgrid, ssh=Ssh())
+    expected = Ssh(host="10.0.0.3", login=Login(user="lab", password="swordfish"), of_place=True)
+    assert look(server, records=tmp_path).ssh == expected
+    with boot.held(server, records=tmp_path, say=lambda _text: None) as ready:
+        assert ready.ssh == expected
 
 
 @pytest.mark.parametrize(
@@ -253,15 +267,65 @@ def test_labgrid_is_optional(tmp_path, monkeypatch):
         boot.check(Board(name="b", boot=UbootBoot(tftp_root="/t"), labgrid=labgrid), records=tmp_path)
 
 
-def test_a_coordinator_that_is_away_at_the_end_is_told_and_tried_again(lab, hold):
-    """The last test: what the exporter told is gone with the coordinator."""
-    said: list[str] = []
-    with hold("away", say=said.append):
-        keepers = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
-        [keeper] = [pid for pid in map(int, keepers) if "labgrid\0keep" in Path(f"/proc/{pid}/cmdline").read_text()]
+@pytest.fixture
+def told(lab, hold):
+    """Holds a place; gives what is said meanwhile, line by line, and the process that holds it."""
+
+    @contextlib.contextmanager
+    def holding(name: str):
+        said: queue.SimpleQueue[str] = queue.SimpleQueue()
+        with hold(name, say=said.put):
+            assert said.get(timeout=60).endswith(": acquired")
+            keepers = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
+            [keeper] = [pid for pid in map(int, keepers) if "labgrid\0keep" in Path(f"/proc/{pid}/cmdline").read_text()]
+            yield partial(said.get, timeout=60), keeper
+
+    return holding
+
+
+def test_a_coordinator_that_is_away_at_the_end_is_told_and_tried_again(lab, told):
+    with told("away") as (line, keeper):
         handle = os.pidfd_open(keeper)
         lab.end_coordinator()
-    assert "can't connect" in said[-1]
-    assert "its release is tried" in said[-1]
+        assert "place away: the coordinator " in (news := line())
+        assert " went away; the run goes on without it" in news
+    trouble = line()
+    assert "can't connect" in trouble
+    assert "its release is tried" in trouble
     lab.start_coordinator()
+    assert line().endswith("there was nothing to release: it is not ours any more, and nobody has it")
     _wait_gone(handle)
+    lab.start_exporter()
+
+
+def test_a_coordinator_that_is_restarted_while_we_use_a_place_gets_it_acquired_again(lab, told):
+    with told("restarted") as (line, _):
+        lab.end_coordinator()
+        assert "went away" in line()
+        lab.start_coordinator()
+        lab.start_exporter()
+        assert line().endswith("the coordinator is back and forgot that the place was ours; it is acquired again")
+        assert lab.owner("restarted") == US
+    assert lab.owner("restarted") == ""
+
+
+def test_a_place_that_somebody_took_when_the_coordinator_had_forgotten_us_is_theirs(lab, told):
+    with told("stolen") as (line, keeper):
+        os.kill(keeper, signal.SIGSTOP)
+        lab.end_coordinator()
+        lab.start_coordinator()
+        lab.start_exporter()
+        lab.client("stolen", "acquire", user="alice")
+        os.kill(keeper, signal.SIGCONT)
+        news = line()
+        news = line() if "went away" in news else news  # it may not yet have listened when it was stopped
+        assert "back and forgot that the place was ours: elsewhere/alice has it now (since " in news
+    assert lab.owner("stolen") == "elsewhere/alice"
+
+
+def test_a_place_that_somebody_releases_while_we_use_it_is_told_and_left_alone(lab, told):
+    with told("kicked") as (line, _):
+        lab.client("kicked", "release")
+        assert "somebody released it while we use it: it is not ours any more, and nobody has it; the run" in line()
+        lab.client("kicked", "acquire", user="alice")
+    assert lab.owner("kicked") == "elsewhere/alice"

@@ -14,8 +14,9 @@ import pytest
 
 from harness.build.host import ensure_host
 from tests.labgridlab import Lab
+from tests.twins.twin import PORTS
 
-from .conftest import Twin
+from .conftest import SERVED_BY, Twin, harness
 
 BOARDS = """
 boards:
@@ -24,29 +25,44 @@ boards:
     limits: {boot: 120}
     labgrid: {coordinator: "${TWIN_COORDINATOR}", place: telnet}
 """
+SERVER = """
+boards:
+  labgrid-server:
+    boot: {method: kexec}
+    kconfigs: [qemu-virt.config]
+    limits: {boot: 120}
+    labgrid: {coordinator: "${TWIN_COORDINATOR}", place: server}
+    ssh: {key: "${TWIN_KEY}"}
+"""
 
 
 @pytest.fixture
-def labgrid(tmp_path: Path) -> Iterator[Callable[[Twin], Lab]]:
+def labgrid(tmp_path: Path) -> Iterator[Callable[..., Lab]]:
     """Puts a twin into a labgrid lab. Its place `twin` has the serial line by ser2net, as of a USB adapter, `telnet` by
-    the twin's own console server."""
+    the twin's own console server, and `server` an own system too."""
     pytest.importorskip("labgrid", reason="the extra is not installed: pip install '.[labgrid]'")
     ensure_host(needed_for={"labgrid"})
     made: list[Lab] = []
 
-    def lab(machine: Twin) -> Lab:
+    def lab(machine: Twin, name: str = "uboot") -> Lab:
         host = machine.environment["TWIN_HOST"]
-        switch = f"http://{host}:17342/cm?password=twin&cmnd=Power{{index}}%20{{value}}"
+        line, switches, system = PORTS[name]
+        switch = f"http://{host}:{switches}/cm?password=twin&cmnd=Power{{index}}%20{{value}}"
         power = {"cls": "NetworkPowerPort", "model": "simplerest", "host": switch, "index": 1}
         # a serial port has to lie in /dev
         uart = {"cls": "RawSerialPort", "port": str((tmp_path / "tty").readlink()), "speed": 115200}
-        telnet = {"cls": "NetworkSerialPort", "host": host, "port": 17341}
+        telnet = {"cls": "NetworkSerialPort", "host": host, "port": line}
+        service = {"cls": "NetworkService", "address": host, "port": system, "username": "root"}
         (tmp_path / "labgrid").mkdir()
         made.append(
             Lab(
                 tmp_path / "labgrid",
-                places={"twin": "usb", "telnet": "telnet"},
-                groups={"usb": {"uart": uart, "plug": power}, "telnet": {"uart": telnet, "plug": dict(power)}},
+                places={"twin": "usb", "telnet": "telnet", "server": "server"},
+                groups={
+                    "usb": {"uart": uart, "plug": power},
+                    "telnet": {"uart": dict(telnet), "plug": dict(power)},
+                    "server": {"uart": dict(telnet), "plug": dict(power), "system": service},
+                },
             )
         )
         machine.environment["TWIN_COORDINATOR"] = made[0].coordinator
@@ -89,3 +105,47 @@ def test_a_place_of_labgrid_is_released_by_a_harness_that_is_killed_when_the_boa
         assert time.monotonic() < deadline, "the place is still acquired"
         time.sleep(0.2)
     assert not machine.is_on()
+
+
+UNTIL_TOLD = """echo up; ip link set eth0 up; ip address add 10.0.2.15/24 dev eth0
+until busybox tftp -g -r over -l /tmp/over 10.0.2.2 2> /dev/null; do sleep 0.2; done; echo over; exit 7"""
+
+
+def test_a_coordinator_that_is_restarted_in_the_middle_costs_nothing_and_is_told(twin, labgrid):
+    machine = twin(boards=BOARDS)
+    lab = labgrid(machine)
+    command = [sys.executable, "-m", "harness", *machine.arguments("boot", "labgrid"), "--", UNTIL_TOLD]
+    environment = {**os.environ, **machine.environment}
+    process = subprocess.Popen(
+        command, cwd=machine.cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout
+    assert process.stderr
+    assert process.stdout.readline() == "up\n"
+    lab.end_coordinator()
+    told = process.stderr.readline()
+    while told and "the coordinator 127.0.0.1:" not in told:
+        told = process.stderr.readline()
+    assert "went away; the run goes on without it" in told
+    lab.start_coordinator()
+    lab.start_exporter()
+    assert "forgot that the place was ours; it is acquired again" in process.stderr.readline()
+    assert lab.owner("telnet")
+    (machine.cwd / "tftp/over").write_text("x")
+    assert process.communicate(timeout=120)[0] == "over\n"
+    assert process.returncode == 7
+    assert lab.owner("telnet") == ""
+    assert not machine.is_on()
+
+
+def test_a_server_whose_address_only_its_place_tells(twin, labgrid, system):
+    machine = twin("server", boards=SERVER, system=system)
+    lab = labgrid(machine, "server")
+    seen = harness("boards", "check", "labgrid-server", cwd=machine.cwd, **machine.environment)
+    assert (
+        f"own system  labgrid-server.ssh: expected an SSH server at root@{machine.environment['TWIN_HOST']}:17357"
+        in seen.stdout
+    )
+    done = machine.harness("boot", "labgrid-server", "--", SERVED_BY)
+    assert (done.returncode, done.stdout.split()[:1]) == (0, ["dropbear"]), done.stdout + done.stderr
+    assert lab.owner("server") == ""

@@ -4,7 +4,7 @@ import pytest
 
 from harness.errors import UserError
 from harness.layout import BOARDS, KCONFIGS
-from harness.model.board import CommandSwitch, LabgridPlace, NetworkConsole, SerialConsole, TftpServe
+from harness.model.board import CommandSwitch, LabgridPlace, NetworkConsole, SerialConsole, Ssh, TftpServe
 from harness.parse.boards import parse_boards
 
 
@@ -208,6 +208,13 @@ def test_a_labgrid_place_instead_of_console_and_power():
     board = parse_boards(text, place="f")["c"]
     assert board.labgrid == LabgridPlace(coordinator="lab:20408", place="p", serial="uart", off_seconds=4.0)
     assert (board.console, board.power) == (None, None)
+
+
+def test_a_labgrid_place_may_tell_where_a_server_is():
+    text = f"boards: {{b: {{{LABGRID}}}, boot: {{method: kexec}}}}}}"
+    assert parse_boards(text, place="f")["b"].ssh == Ssh()
+    keyed = parse_boards(text.replace("boot:", "ssh: {key: k, user: root}, boot:"), place="f")["b"]
+    assert keyed.ssh.given == {"key", "user"}
 
 
 def test_a_default_stands_for_what_the_environment_does_not_have():

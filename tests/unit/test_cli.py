@@ -125,7 +125,14 @@ boards:
         (["report", "{tmp}/nowhere"], "expected the directory of a run"),
         (["boards", "--boards", "{tmp}/nowhere.yaml"], "nowhere.yaml"),
         (["boards", "check", "none"], "uboot-board, found 'none'"),
-        (["boot", "--wait=soon", "--", "true"], "'soon' is not a valid float range"),
+        (["run", "--wait", "--out=-x", "--board", "none"], "--board: expected one of"),
+        (["boot", "--wait=soon", "--", "true"], "'--wait': expected a number from 0, found 'soon'"),
+        (["boot", "--wait=-1", "--", "true"], "'--wait': expected a number from 0, found '-1'"),
+        (["boot", "--wait", "-1", "--", "true"], "'--wait': expected a number from 0, found '-1'"),
+        (["run", "--wait=-inf"], "'--wait': expected a number from 0, found '-inf'"),
+        (["run", "--wait=nan"], "'--wait': expected a number from 0, found 'nan'"),
+        (["run", "--timeout-factor", "nan"], "'--timeout-factor': expected a number from 0.01, found 'nan'"),
+        (["run", "--hammer-seconds", "nan"], "'--hammer-seconds': expected a number from 0.1 to 86400, found 'nan'"),
     ],
 )
 def test_wrong_input_is_exit_2_and_one_clear_line(arguments, told, tmp_path):

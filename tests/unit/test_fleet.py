@@ -4,9 +4,13 @@
 from __future__ import annotations
 
 import json
+import os
+import select
+import signal
 from pathlib import Path
 
 import pytest
+from xdist.workermanage import NodeManager
 
 from harness.errors import HarnessError, InfraError, KernelError
 from harness.model.board import Board, CommandSwitch, Power, UbootBoot
@@ -38,6 +42,22 @@ import os, signal
 
 def test_dies(guest):
     os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+INTERRUPTS = """
+import os, pathlib, signal
+
+def test_before(guest):
+    pass
+
+def test_interrupts(guest):
+    pathlib.Path(__file__).with_name("worker").write_text(str(os.getpid()))
+    os.kill(os.getppid(), signal.SIGINT)
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+def test_after(guest):
+    pass
 """
 
 
@@ -226,3 +246,33 @@ def test_a_board_whose_worker_died_at_last_is_switched_off(fleet: Fleet) -> None
     assert result.reason == "its worker died 3 times while it ran: Not properly terminated"
     assert fleet.boards_of(EventKind.STARTED, "always.py::test_dies") == ["b0"] * 3
     assert fleet.switched_off == "b0\n"
+
+
+def test_an_interrupt_waits_for_no_worker_and_keeps_what_there_is(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """xdist would end the workers itself, but gives them time first."""
+    monkeypatch.setattr(NodeManager, "teardown_nodes", lambda _manager: ended.append(_has_ended(fleet.path)))
+    ended: list[bool] = []
+    results = fleet.run("ok", interrupts=INTERRUPTS)
+    assert ended == [True]
+    assert _verdicts(results) == {
+        "interrupts.py::test_before": Verdict.PASS,
+        "interrupts.py::test_interrupts": Verdict.ERROR,
+        "interrupts.py::test_after": Verdict.NOTRUN,
+    }
+    assert (fleet.code, fleet.failure, fleet.switched_off) == (3, None, "b0\n")
+
+
+def _has_ended(path: Path) -> bool:
+    """Whether the worker, which is stopped, ends though; it does not by itself."""
+    pid = int((path / "testcases/worker").read_text())
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    with os.fdopen(handle):
+        ended = bool(select.select([handle], [], [], 30.0)[0])
+    if not ended:
+        os.kill(pid, signal.SIGKILL)
+    return ended

@@ -1,10 +1,12 @@
-"""A board before it is booted: what can't work is told before the build."""
+"""A board before it is booted: what can't work is told before the build. And one that does not come up: whose fault."""
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
-from harness.errors import InfraError
+from harness.errors import BootError, InfraError
 from harness.model.board import Board, CommandConsole, CommandSwitch, Power, SerialConsole, UbootBoot
 from harness.target import hardware
 
@@ -31,3 +33,67 @@ def test_a_console_command_that_is_not_installed():
 def test_a_serial_device_that_is_not_there(tmp_path):
     with pytest.raises(InfraError, match=r"b\.console: expected a serial device at .*/ttyX, found none"):
         hardware.check(board(SerialConsole(device=str(tmp_path / "ttyX"))))
+
+
+U_BOOT = "U-Boot 2023.01\n=> booti 40400000\nStarting kernel ...\n\n"
+OWN_SYSTEM = "[  9.1] Booting Linux on physical CPU\n[ 99.9] kexec_core: Starting new kernel\n[ 99.9] Bye!\n"
+EARLY = "[    0.000000] Booting Linux on physical CPU 0x0000000000\n"
+
+
+class Said:
+    """A console on which `text` has come, the last of it `since` seconds after the kernel was started."""
+
+    closed = False
+
+    def __init__(self, text: str, *, since: float) -> None:
+        self._lines = text.splitlines()
+        self.last_activity = time.monotonic()
+        self.started = self.last_activity - since
+
+    def tail(self, count: int) -> list[str]:
+        return self._lines[-count:]
+
+
+def failure(text: str, *, since: float = 0.1, cmdline: str = ""):
+    said = Said(text, since=since)
+    mine = Board(name="b", boot=UbootBoot(tftp_root="/t"), cmdline=cmdline)
+    return hardware._boot_failure(mine, said, started=said.started)
+
+
+@pytest.mark.parametrize(
+    ("text", "since"),
+    [
+        (U_BOOT, 0.1),
+        (U_BOOT, 9.0),  # a slow line
+        (OWN_SYSTEM, 60.0),
+        (f"{U_BOOT}EFI stub: Booting Linux Kernel...\nEFI stub: Exiting boot services...\n", 2.0),
+        (U_BOOT + U_BOOT.partition("=>")[0], 3.0),
+        ("something else\n", 0.1),
+    ],
+    ids=["U-Boot", "slow", "own system", "EFI stub", "reset", "no last words"],
+)
+def test_a_kernel_that_never_speaks_is_the_labs_fault(text, since):
+    told = failure(text, since=since)
+    assert isinstance(told, InfraError)
+    assert "b: expected the kernel to speak on its console, it said nothing" in told.message
+    assert "with `cmdline: earlycon` a kernel" in told.message
+    assert "it has `earlycon` already" in failure(text, since=since, cmdline="earlycon").message
+
+
+@pytest.mark.parametrize(
+    ("text", "since", "message"),
+    [
+        (U_BOOT + EARLY, 0.1, "no shell within 90 s"),
+        (OWN_SYSTEM + EARLY, 0.1, "no shell within 90 s"),
+        (U_BOOT + EARLY * 500, 0.1, "no shell within 90 s"),
+        (U_BOOT + EARLY * 2000, 9.0, "no shell within 90 s"),
+        (U_BOOT + EARLY + U_BOOT.partition("=>")[0], 3.0, "the board reset while booting"),
+        (f"{U_BOOT}{EARLY}Kernel panic - not syncing: x\n", 3.0, "the kernel panicked at boot: Kernel panic"),
+        ("something else\n", 3.0, "no shell within 90 s"),
+    ],
+    ids=["at once", "own system", "much at once", "for long", "reset", "panic", "no last words"],
+)
+def test_one_that_has_spoken_is_the_kernels(text, since, message):
+    told = failure(text, since=since)
+    assert isinstance(told, BootError)
+    assert told.message.startswith(message)

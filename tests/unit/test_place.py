@@ -7,7 +7,17 @@ import sys
 import pytest
 
 from harness.errors import InfraError
-from harness.model.board import Board, CommandSwitch, LabgridPlace, NetworkConsole, PduSwitch, UbootBoot
+from harness.model.board import (
+    Board,
+    CommandSwitch,
+    KexecBoot,
+    LabgridPlace,
+    Login,
+    NetworkConsole,
+    PduSwitch,
+    Ssh,
+    UbootBoot,
+)
 from harness.target.place import resolved
 
 
@@ -60,6 +70,47 @@ def test_a_serial_port_keeps_its_protocol_and_its_speed():
 def test_each_kind_of_power_resource_has_its_switch(power, switch):
     ready = resolved(board(check_silence=False, off_seconds=7.0), [power, UART])
     assert (ready.power.switch, ready.power.check_silence, ready.power.off_seconds) == (switch, False, 7.0)
+
+
+SERVICE = resource("NetworkService", address="10.0.0.3", username="lab", password="sw0rdfish", port=2222)
+
+
+def server(*, given: Ssh, **more) -> Board:
+    place = LabgridPlace(coordinator="lab:20408", place="p", **more)
+    return Board(name="b", boot=KexecBoot(), labgrid=place, ssh=given)
+
+
+def test_a_server_is_where_its_place_says():
+    ready = resolved(server(given=Ssh()), [UART, PLUG, SERVICE])
+    login = Login(user="lab", password="sw0rdfish")
+    assert ready.ssh == Ssh(host="10.0.0.3", port=2222, login=login, of_place=True)
+    assert ready.redacted("it is sw0rdfish") == "it is ***"
+
+
+def test_what_the_entry_says_of_ssh_goes_before_what_its_place_says():
+    own = Ssh(login=Login(user="root", key="~/k"), given=frozenset({"user", "key"}))
+    ready = resolved(server(given=own), [UART, PLUG, SERVICE])
+    assert (ready.ssh.host, ready.ssh.port, ready.ssh.login) == ("10.0.0.3", 2222, own.login)
+    elsewhere = Ssh(host="s", given=frozenset({"host"}))
+    assert resolved(server(given=elsewhere), [UART, PLUG, SERVICE]).ssh == elsewhere
+
+
+def test_of_several_systems_one_is_chosen_by_its_name_and_one_is_needed():
+    second = resource("NetworkService", "second", address="10.0.0.4", username="root", password=None)
+    ready = resolved(server(given=Ssh(), ssh="second"), [UART, PLUG, SERVICE, second])
+    assert (ready.ssh.host, ready.ssh.port, ready.ssh.login) == ("10.0.0.4", 22, Login())
+    with pytest.raises(InfraError, match=r"it has NetworkService, second; choose with labgrid\.ssh: NAME"):
+        resolved(server(given=Ssh()), [UART, PLUG, SERVICE, second])
+    with pytest.raises(InfraError, match=r"^b: labgrid place p: expected one of NetworkService, it has: "):
+        resolved(server(given=Ssh()), [UART, PLUG])
+
+
+def test_a_board_without_a_system_of_its_own_needs_no_such_resource():
+    place = LabgridPlace(coordinator="lab:20408", place="p")
+    with_network = Board(name="b", boot=UbootBoot(tftp_root="/t"), labgrid=place, ssh=Ssh())
+    assert resolved(with_network, [UART, PLUG]).ssh == Ssh()
+    assert resolved(with_network, [UART, PLUG, SERVICE]).ssh.host == "10.0.0.3"
+    assert resolved(board(), [UART, PLUG, SERVICE]).ssh is None
 
 
 def test_one_of_several_is_chosen_by_its_name():

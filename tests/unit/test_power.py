@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import http.server
+import os
+import select
 import socket
 import threading
 
@@ -19,7 +21,7 @@ from harness.model.board import (
     UbootBoot,
 )
 from harness.target.console import Console
-from harness.target.power import digest_authorization, power_off, switch_of
+from harness.target.power import CommandPower, digest_authorization, power_off, switch_of
 from harness.target.transport import SocketTransport
 
 
@@ -42,6 +44,18 @@ def test_commands(tmp_path):
 def test_a_command_that_fails_is_told_with_its_last_words():
     with pytest.raises(InfraError, match=r"b\.power\.on: `.*` ended with exit code 3: no outlet 9"):
         switch_of(board(command("echo no outlet 9; exit 3"))).on()
+
+
+def test_a_command_that_hangs_is_ended_with_all_that_it_has_started(tmp_path):
+    """Whoever has the fifo open for reading at its other end sees the last of them go."""
+    os.mkfifo(tmp_path / "alive")
+    reader = os.open(tmp_path / "alive", os.O_RDONLY | os.O_NONBLOCK)
+    hangs = command(f"exec 5> {tmp_path / 'alive'}; (sleep 600; true) & sleep 600; true")
+    with pytest.raises(InfraError, match=r"b\.power\.on: `.*` did not end within 1 s"):
+        CommandPower(hangs, place="b.power", limit=1.0).on()
+    assert select.select([reader], [], [], 30.0)[0]
+    assert os.read(reader, 1) == b""
+    os.close(reader)
 
 
 def test_a_command_that_is_not_there():

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from harness.tied import tied
+from harness.tied import run_tied, tied
 
 
 def test_it_is_the_program_with_its_words_and_its_exit_code(tmp_path):
@@ -43,3 +43,17 @@ def test_it_gets_the_signal_when_its_parent_is_killed(tmp_path, signal, told):
         assert parent.stdout.readline() == "up\n"
         os.kill(parent.pid, 9)
         assert parent.stdout.read() == told  # and ends, because nobody has it open any more
+
+
+def test_all_that_it_starts_ends_when_its_parent_is_killed(tmp_path):
+    os.mkfifo(tmp_path / "told")
+    program = f"exec > {tmp_path / 'told'}; sleep 600 & echo up; sleep 600; true"
+    script = f"from harness.tied import run_tied\nrun_tied(['sh', '-c', {program!r}], limit=600)\n"
+    with subprocess.Popen([sys.executable, "-c", script]) as parent, (tmp_path / "told").open() as lines:
+        assert lines.readline() == "up\n"
+        parent.kill()
+        assert lines.read() == ""  # and ends, because nobody has it open any more
+
+
+def test_a_program_is_run_to_its_end():
+    assert run_tied(["sh", "-c", "cat; echo out; echo err >&2; exit 7"], limit=60) == (7, "out\nerr\n")

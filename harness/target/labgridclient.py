@@ -1,0 +1,208 @@
+"""labgrid's client and drivers: the one door to labgrid, for labgrid.py, whose process is its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from harness.errors import InfraError, UserError
+
+from .placerecord import when
+
+_CONNECT = 3.0  # seconds for a TCP connection to the coordinator
+_ANSWER = 8.0  # seconds for what it answers from memory
+_ACQUIRE = 30.0  # seconds; the coordinator gives each exporter ten
+_READY = 10.0  # seconds until an exporter has started its ser2net
+_PORT = 20408  # labgrid's own default
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What is asked for. `board`: whose place it is, for messages; `serial`: the name of the serial port that has to
+    be ready, empty for any; `record`: a file of ours that says which harness has the place; `purpose`: what for."""
+
+    board: str
+    coordinator: str
+    place: str
+    serial: str
+    record: str
+    purpose: str
+
+    @property
+    def told(self) -> str:
+        return f"{self.board}: labgrid place {self.place}"
+
+
+@contextlib.asynccontextmanager
+async def connected(wanted: Wanted) -> AsyncIterator[Any]:
+    """A session with the coordinator, its places and resources known. Raises InfraError where it can't be had."""
+    client = _library(wanted.board)
+    address = _reached(wanted)
+    session = client.ClientSession(address, asyncio.get_running_loop())
+    try:
+        try:
+            await asyncio.wait_for(session.start(), _ANSWER)
+        except (TimeoutError, client.ServerError):
+            raise InfraError(
+                f"{wanted.board}.labgrid.coordinator: expected a labgrid coordinator at {address}, what answers there "
+                "is none, or one of a version before 25.0; see its address"
+            ) from None
+        yield session
+    finally:
+        for end in (session.stop, session.close):
+            with contextlib.suppress(Exception):
+                await asyncio.wait_for(end(), 2.0)
+
+
+def _library(board: str) -> Any:
+    # imported here because it is an optional extra
+    try:
+        from labgrid.remote import client
+    except ImportError as error:
+        raise InfraError(
+            f"{board}.labgrid: expected the Python package labgrid, can't import it ({error}); install it: "
+            f"{sys.executable} -m pip install 'labgrid>=25.0', or the harness with its extra: pip install '.[labgrid]'"
+        ) from None
+    return client
+
+
+def _reached(wanted: Wanted) -> str:
+    """The coordinator's address, with port, once something answers there: gRPC itself says less, and later."""
+    parts = urlsplit(f"//{wanted.coordinator}")
+    host, port = parts.hostname or "", parts.port or _PORT
+    try:
+        socket.create_connection((host, port), timeout=_CONNECT).close()
+    except OSError as error:
+        raise InfraError(
+            f"{wanted.board}.labgrid.coordinator: expected a labgrid coordinator at {host}:{port}, can't connect: "
+            f"{error.strerror or error}; see whether labgrid-coordinator runs there"
+        ) from None
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def place_of(session: Any, wanted: Wanted) -> Any:
+    if wanted.place not in session.places:
+        known = ", ".join(sorted(session.places)) or "it has none"
+        raise UserError(
+            f"boards.yaml: {wanted.board}.labgrid.place: expected a place of the coordinator {wanted.coordinator} "
+            f"({known}), found {wanted.place!r}"
+        )
+    return session.places[wanted.place]
+
+
+def myself(session: Any) -> str:
+    return f"{session.gethostname()}/{session.getuser()}"
+
+
+async def held_by_us(session: Any, place: Any, wanted: Wanted) -> bool:
+    """Whether we have the place already; InfraError where somebody else has, or has reserved it."""
+    me = myself(session)
+    if not place.acquired:
+        if place.reservation:
+            await _reserved_for_us(session, place, wanted)
+        return False
+    if place.acquired == me or me in place.allowed:
+        return True
+    raise InfraError(
+        f"{wanted.told}: expected it to be free, {place.acquired} has it (last change {when(place.changed)}); wait "
+        f"for its release, or ask for: labgrid-client -p {place.name} allow {me}"
+    )
+
+
+async def _reserved_for_us(session: Any, place: Any, wanted: Wanted) -> None:
+    from labgrid.remote.generated.labgrid_coordinator_pb2 import GetReservationsRequest
+
+    answer = await asyncio.wait_for(session.stub.GetReservations(GetReservationsRequest()), _ANSWER)
+    for each in answer.reservations:
+        if each.token == place.reservation and each.owner != myself(session):
+            raise InfraError(
+                f"{wanted.told}: expected it to be free, {each.owner} has reserved it (since {when(each.created)}); "
+                "wait until that is over, see labgrid-client reservations"
+            )
+
+
+def _resources(session: Any, place: Any) -> list[tuple[str, Any]]:
+    """What belongs to the place, each with its name there."""
+    found = []
+    for exporter, groups in sorted(session.resources.items()):
+        for group, entries in sorted(groups.items()):
+            for own_name, entry in sorted(entries.items()):
+                match = place.getmatch((exporter, group, entry.data.get("cls"), own_name)) if entry.data else None
+                if match:
+                    found.append((match.rename or own_name, entry))
+    return found
+
+
+def described(session: Any, place: Any) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "cls": entry.cls, "params": entry.args, "extra": entry.extra, "avail": entry.avail}
+        for name, entry in _resources(session, place)
+    ]
+
+
+async def acquire_free(session: Any, place: Any, wanted: Wanted) -> None:
+    from grpc.aio import AioRpcError
+    from labgrid.remote.generated.labgrid_coordinator_pb2 import AcquirePlaceRequest
+
+    try:
+        session.check_matches(place)
+    except _library(wanted.board).UserError as error:
+        raise InfraError(
+            f"{wanted.told}: expected all that it is made of, {error.args[0]}; see whether labgrid-exporter runs there"
+        ) from None
+    try:
+        await asyncio.wait_for(session.stub.AcquirePlace(AcquirePlaceRequest(placename=place.name)), _ACQUIRE)
+    except AioRpcError as error:
+        used = [
+            f"{name} ({entry.cls}) is acquired by {entry.acquired}"
+            for name, entry in _resources(session, place)
+            if entry.acquired
+        ]
+        raise InfraError(
+            f"{wanted.told}: the coordinator refuses it: {error.details()}; see labgrid-client -p {place.name} show",
+            details=used,
+        ) from None
+    except TimeoutError:
+        await release_now(session, wanted)  # it may come to have it yet
+        raise InfraError(
+            f"{wanted.told}: expected it to be acquired within {_ACQUIRE:.0f} s, it was not; see its exporter"
+        ) from None
+    await asyncio.wait_for(session.sync_with_coordinator(), _ANSWER)
+
+
+async def until_ready(session: Any, place: Any, wanted: Wanted) -> None:
+    """Wait for serial ports, whose exporter starts a server for them only now. place.py tells of a missing one."""
+    deadline = time.monotonic() + _READY
+    while time.monotonic() < deadline:
+        serial = [entry for name, entry in _resources(session, place) if entry.cls == "NetworkSerialPort"
+                  and wanted.serial in ("", name)]  # fmt: skip
+        if all(entry.avail and entry.args.get("port") for entry in serial):
+            return
+        await asyncio.sleep(0.1)  # the session takes the coordinator's news meanwhile, but tells nobody
+
+
+async def release_now(session: Any, wanted: Wanted) -> None:
+    """Release the place where it is ours."""
+    from labgrid.remote.generated.labgrid_coordinator_pb2 import ReleasePlaceRequest
+
+    request = ReleasePlaceRequest(placename=wanted.place, fromuser=myself(session))
+    await asyncio.wait_for(session.stub.ReleasePlace(request), _ACQUIRE)
+
+
+def switch(model: str, host: str, index: str, state: str) -> None:
+    from labgrid import Target
+    from labgrid.driver import NetworkPowerDriver
+    from labgrid.resource import NetworkPowerPort
+
+    target = Target("harness")
+    NetworkPowerPort(target, name=None, model=model, host=host, index=index)
+    driver = NetworkPowerDriver(target, name=None)
+    target.activate(driver)
+    (driver.on if state == "on" else driver.off)()
