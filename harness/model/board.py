@@ -203,21 +203,31 @@ class OwnSystem:
     """What the boot methods of boards with a system of their own, reached over SSH, have in common; a power cycle
     brings that system back.
 
-    `directory`: where kernel and initramfs are put there. `dtb`: a device tree of the build; empty: the one that the
-    own system runs with. `system_seconds`: from power-on until the own system answers over SSH."""
+    `dtb`: a device tree of the build; empty: the one that the own system runs with. `system_seconds`: from power-on
+    until the own system answers over SSH."""
 
-    directory: str
     dtb: str = ""
     system_seconds: float = 300.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class KexecBoot(OwnSystem):
-    """Boot method ``kexec``: the board's own system loads the kernel and starts it. `load_seconds`: for loading it."""
+    """Boot method ``kexec``: the board's own system loads the kernel and starts it. `directory`: where kernel and
+    initramfs are put there; `load_seconds`: for loading them."""
 
     method: ClassVar[str] = "kexec"
     directory: str = "/var/tmp/harness"
     load_seconds: float = 300.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class GrubBoot(OwnSystem):
+    """Boot method ``grub``: GRUB starts the kernel when the own system reboots, once. `directory`: where grub.cfg is;
+    empty: in /boot/grub or /boot/grub2. `system_seconds` is also how long it may take from the own system's reboot to
+    the kernel."""
+
+    method: ClassVar[str] = "grub"
+    directory: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,7 +243,7 @@ class Board:
     boards that have the same one are equal, and may run the tests of one run side by side; empty: none is."""
 
     name: str
-    boot: QemuBoot | UbootBoot | KexecBoot
+    boot: QemuBoot | UbootBoot | KexecBoot | GrubBoot
     console: ConsoleSpec | None = None
     power: Power | None = None
     ssh: Ssh | None = None

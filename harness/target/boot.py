@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from harness.model.board import Board, KexecBoot, QemuBoot, UbootBoot
+from harness.model.board import Board, GrubBoot, KexecBoot, QemuBoot, UbootBoot
 
 from . import checks, hardware, lock, netboot, place, qemu, snapshot
 from .base import Media, Say, Snapshotting, Target
@@ -104,6 +104,18 @@ def _look_for_kexec(board: Board) -> str:
     return kexec.look(board)
 
 
+def _start_by_grub(job: Start) -> float:
+    from . import grub
+
+    return grub.start(job)
+
+
+def _look_for_grub(board: Board) -> str:
+    from . import grub
+
+    return grub.look(board)
+
+
 _METHODS: dict[type, Method] = {
     QemuBoot: Method(
         boot=qemu.boot_qemu,
@@ -123,6 +135,12 @@ _METHODS: dict[type, Method] = {
         starting=_start_by_kexec,
         check=_check_own_system,
         checks=lambda board: checks.own_system(board, _look_for_kexec),
+    ),
+    GrubBoot: _hardware(
+        by="its own system's GRUB, once",
+        starting=_start_by_grub,
+        check=_check_own_system,
+        checks=lambda board: checks.own_system(board, _look_for_grub),
     ),
 }
 

@@ -10,7 +10,7 @@ from harness.model.board import Board, KexecBoot
 
 from .base import Media
 from .console import Console
-from .ownsystem import Files, name_of, own_system, reach, run
+from .ownsystem import RETURNS, Files, name_of, own_system, reach, run
 from .ssh import SshHost
 from .start import Start
 
@@ -41,7 +41,7 @@ def start(job: Start) -> float:
     system = own_system(job.board)
     try:
         reach(job.board, system, job.line, job.switch, job.say)
-        load(job.board, job.media, system, job.arguments)
+        load(job.board, job.media, system, f"{RETURNS} {job.arguments}")
         execute(job.board, system, job.line)
     finally:
         system.close()

@@ -19,6 +19,10 @@ from .start import device_tree
 _INTERVAL = 1.0  # seconds between two attempts to log in; a machine that boots has no event for us
 _STEP_LIMIT = 60.0
 _KEPT_DAYS = 7
+_ROOM_LEFT = 32 << 20  # bytes that stay free for the own system's sake
+# A kernel that panics, or to which nobody talks because the harness was killed meanwhile, gives the board back to its
+# own system by itself. The harness sees a panic at once, and harness/build/overlay/board-init the second.
+RETURNS = "panic=60 harness.alone=300"
 
 
 def own_system(board: Board) -> SshHost:
@@ -95,21 +99,40 @@ class Files:
         run(system, f"mkdir -p {quoted} && find {quoted} -type f -name '*-harness' -mtime +{_KEPT_DAYS} -delete",
             f"{place}: {directory}: expected a directory to write to (boot.directory)")  # fmt: skip
 
+    def drop_all_but(self, board: Board, media: Media) -> None:
+        """Remove what another boot brought and this one does not need: where room is scarce."""
+        needed = [path for path in (media.image, media.root, media.payload) if path]
+        if tree := spec_of(board).dtb:
+            needed.append(device_tree(media, tree, board=board.name))
+        kept = " ".join(f"! -name {_name_of(path.read_bytes())}" for path in needed)
+        where = shlex.quote(self._directory)
+        run(self._system, f"find {where} -type f '(' -name '*-harness' -o -name '*.partial' ')' {kept} -delete",
+            f"{self._place}: {self._directory}: expected to remove files of earlier boots there")  # fmt: skip
+
     def bring(self, path: Path) -> str:
         """Bring `path` there, unless it is there from an earlier boot; its name there."""
         content = path.read_bytes()
         digest = hashlib.sha256(content).hexdigest()
-        name = f"{self._directory}/{digest[:12]}-harness"
+        name = f"{self._directory}/{_name_of(content)}"
         there = shlex.quote(name)
         complaint = f"{name}: the board's own system can't tell its checksum"
         asked = f"touch -c {there}; sha256sum {there} 2>&1 || true"
         if not run(self._system, asked, complaint).output.startswith(digest):
+            self._check_room(len(content))
             self.write(content, name)
             found = run(self._system, asked, complaint).output.strip()
             if not found.startswith(digest):
                 raise InfraError(f"{name}: expected SHA-256 {digest} on the board, found {found[:90]!r}; see whether "
                                  "its disk is full or broken")  # fmt: skip
         return name
+
+    def _check_room(self, size: int) -> None:
+        asked = f"df -Pk {shlex.quote(self._directory)}"
+        told = run(self._system, asked, f"{self._place}: {self._directory}: expected `df` to tell its room").output
+        free = int(told.splitlines()[-1].split()[3]) << 10
+        if free < size + _ROOM_LEFT:
+            raise InfraError(f"{self._place}: {self._directory}: expected {(size + _ROOM_LEFT) >> 20} MB free, found "
+                             f"{free >> 20} MB; make room there (boot.directory)")  # fmt: skip
 
     def write(self, content: bytes, name: str) -> None:
         """Write a file; it has its name only when it is whole."""
@@ -133,6 +156,10 @@ class Files:
         """The device tree that boot.dtb names; empty where it names none."""
         name = spec_of(board).dtb
         return self.bring(device_tree(media, name, board=board.name)) if name else ""
+
+
+def _name_of(content: bytes) -> str:
+    return f"{hashlib.sha256(content).hexdigest()[:12]}-harness"
 
 
 def run(system: SshHost, command: str, complaint: str, *, limit: float = _STEP_LIMIT) -> Completed:

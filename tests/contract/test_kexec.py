@@ -8,7 +8,6 @@ import hashlib
 import os
 import shlex
 import shutil
-import socket
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,35 +17,12 @@ import pytest
 from harness.errors import InfraError
 from harness.model.board import Board, CommandSwitch, KexecBoot, Login, Power, Ssh
 from harness.target import kexec, ownsystem
-from harness.target.base import Media, silent
-from harness.target.console import Console
+from harness.target.base import silent
 from harness.target.ssh import HostKeyChanged, LoginRefused, SshHost
-from harness.target.transport import SocketTransport
 from tests.contract import sshd
 from tests.contract.sshd import Sshd
 
 pytestmark = pytest.mark.skipif(bool(sshd.missing()), reason=sshd.missing())
-TOOLS = ("sh", "cat", "mkdir", "find", "sha256sum", "touch", "sleep")
-
-
-@pytest.fixture
-def line() -> Iterator[Console]:
-    """A serial line on which nothing comes."""
-    ours, theirs = socket.socketpair()
-    console = Console(SocketTransport(ours), log=None, name="b's serial line")
-    yield console
-    console.close()
-    theirs.close()
-
-
-@pytest.fixture
-def tools(tmp_path: Path) -> Path:
-    """The PATH of the board's own system: nothing but what a small system has, and no kexec."""
-    directory = tmp_path / "bin"
-    directory.mkdir()
-    for name in TOOLS:
-        (directory / name).symlink_to(shutil.which(name) or name)
-    return directory
 
 
 def write_kexec(tools: Path, *, refuses: str = "") -> Path:
@@ -68,13 +44,6 @@ def board_at(server: Sshd, tmp_path: Path, **boot: object) -> Board:
         power=Power(switch=CommandSwitch(on=("true",), off=("true",)), off_seconds=0.01, check_silence=False),
         ssh=Ssh(host="127.0.0.1", port=server.port, login=Login(key=str(server.key))),
     )
-
-
-@pytest.fixture
-def media(tmp_path: Path) -> Media:
-    for name in ("Image", "root", "payload"):
-        (tmp_path / name).write_bytes(name.encode() * 1000)
-    return Media(image=tmp_path / "Image", root=tmp_path / "root", payload=tmp_path / "payload")
 
 
 @pytest.fixture
