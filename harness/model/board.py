@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 _SHORTEST = 4  # characters: what is shorter hides nothing, but spoils every message
 
@@ -154,6 +155,7 @@ class QemuBoot:
     `threads`: emulated CPUs run side by side (``multi``) or in turns, on one thread of the host (``single``).
     """
 
+    method: ClassVar[str] = "qemu"
     machine: str = "virt"
     cpu: str = "neoverse-n1"
     cpus: int = 2
@@ -184,6 +186,7 @@ class UbootBoot:
     what U-Boot says when it waits, and what stops it. Seconds: `uboot_seconds` from power-on to U-Boot, `load_seconds`
     for one file."""
 
+    method: ClassVar[str] = "uboot"
     tftp_root: str
     tftp_serve: TftpServe | None = None
     server: str = ""
@@ -202,18 +205,35 @@ class UbootBoot:
 
 
 @dataclass(frozen=True, kw_only=True)
-class KexecBoot:
-    """Boot method ``kexec``: the board's own system, reached over SSH, loads the kernel and starts it; a power cycle
+class OwnSystem:
+    """What the boot methods of boards with a system of their own, reached over SSH, have in common; a power cycle
     brings that system back.
 
-    `directory`: where kernel and initramfs are put there. `dtb`: a device tree of the build; empty: the one that the
-    own system runs with. `system_seconds`: from power-on until the own system answers over SSH; `load_seconds` for
-    bringing the files there and loading them."""
+    `dtb`: a device tree of the build; empty: the one that the own system runs with. `system_seconds`: from power-on
+    until the own system answers over SSH."""
 
-    directory: str = "/var/tmp/harness"
     dtb: str = ""
     system_seconds: float = 300.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class KexecBoot(OwnSystem):
+    """Boot method ``kexec``: the board's own system loads the kernel and starts it. `directory`: where kernel and
+    initramfs are put there; `load_seconds`: for loading them."""
+
+    method: ClassVar[str] = "kexec"
+    directory: str = "/var/tmp/harness"
     load_seconds: float = 300.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class GrubBoot(OwnSystem):
+    """Boot method ``grub``: GRUB starts the kernel when the own system reboots, once. `directory`: where grub.cfg is;
+    empty: in /boot/grub or /boot/grub2. `system_seconds` is also how long it may take from the own system's reboot to
+    the kernel."""
+
+    method: ClassVar[str] = "grub"
+    directory: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,7 +249,7 @@ class Board:
     boards that have the same one are equal, and may run the tests of one run side by side; empty: none is."""
 
     name: str
-    boot: QemuBoot | UbootBoot | KexecBoot
+    boot: QemuBoot | UbootBoot | KexecBoot | GrubBoot
     console: ConsoleSpec | None = None
     power: Power | None = None
     ssh: Ssh | None = None

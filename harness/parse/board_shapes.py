@@ -235,6 +235,16 @@ class KexecBoot(document.Strict):
         return model.KexecBoot(**self.model_dump(exclude={"method"}))
 
 
+class GrubBoot(document.Strict):
+    method: Literal["grub"]
+    directory: str = pydantic.Field(model.GrubBoot.directory, pattern="^(/.*)?$")
+    dtb: str = ""
+    system_seconds: Seconds = model.GrubBoot.system_seconds
+
+    def made(self) -> model.GrubBoot:
+        return model.GrubBoot(**self.model_dump(exclude={"method"}))
+
+
 class Ssh(document.Strict):
     host: str = ""
     port: Port = model.Ssh.port
@@ -253,7 +263,7 @@ class Ssh(document.Strict):
 
 Console = Annotated[Serial | Network | CommandConsole, pydantic.Field(discriminator="kind")]
 Power = Annotated[CommandPower | HttpPower | Tasmota | Shelly | Pdudaemon, pydantic.Field(discriminator="kind")]
-Boot = Annotated[QemuBoot | UbootBoot | KexecBoot, pydantic.Field(discriminator="method")]
+Boot = Annotated[QemuBoot | UbootBoot | KexecBoot | GrubBoot, pydantic.Field(discriminator="method")]
 
 
 class Board(document.Strict):

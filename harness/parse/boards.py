@@ -153,16 +153,16 @@ def _check_keys(name: str, entry: shapes.Board, boot: object, *, place: str) -> 
         of_place = key in ("console", "power", "ssh") and bool(entry.labgrid)
         if of_place and given and key != "ssh":
             raise UserError(f"{where}.{key}: the place that `labgrid` names has it; remove one of them")
-        needed = (isinstance(boot, model.KexecBoot) if key == "ssh" else key != "labgrid") and not of_place
+        needed = (isinstance(boot, model.OwnSystem) if key == "ssh" else key != "labgrid") and not of_place
         if not isinstance(boot, model.QemuBoot) and needed and not given:
             raise UserError(f"{where}.{key}: expected this key, because boot.method is {entry.boot.method}; found none")
-    if isinstance(boot, model.KexecBoot) and entry.ssh and not entry.ssh.host and not entry.labgrid:
+    if isinstance(boot, model.OwnSystem) and entry.ssh and not entry.ssh.host and not entry.labgrid:
         raise UserError(f"{where}.ssh.host: expected the address of the board's own system, found none")
     if isinstance(boot, model.UbootBoot) and entry.ssh:
         for key in ("user", "key", "password", "host_key"):
             if key in entry.ssh.model_fields_set:
-                raise UserError(f"{where}.ssh.{key}: belongs to a board with a system of its own (boot.method: kexec); "
-                                "remove it, the harness makes a key for every boot")  # fmt: skip
+                raise UserError(f"{where}.ssh.{key}: belongs to a board with a system of its own (boot.method: kexec "
+                                "or grub); remove it, the harness makes a key for every boot")  # fmt: skip
 
 
 def _check_pools(boards: Iterable[model.Board], *, place: str) -> None:
@@ -184,9 +184,8 @@ def _check_pools(boards: Iterable[model.Board], *, place: str) -> None:
 
 def _deciding(board: model.Board) -> dict[str, str]:
     """What decides which kernel a board runs, by key."""
-    method = {model.QemuBoot: "qemu", model.UbootBoot: "uboot", model.KexecBoot: "kexec"}[type(board.boot)]
     return {
-        "boot.method": method,
+        "boot.method": board.boot.method,
         "boot.dtb": getattr(board.boot, "dtb", ""),
         "kconfigs": ", ".join(board.kconfigs),
         "cmdline": board.cmdline,

@@ -5,16 +5,18 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from harness.model.board import Board, KexecBoot, QemuBoot, UbootBoot
+from harness.model.board import Board, GrubBoot, KexecBoot, QemuBoot, UbootBoot
 
-from . import checks, hardware, lock, place, qemu, snapshot
+from . import checks, hardware, lock, netboot, place, qemu, snapshot
 from .base import Media, Say, Snapshotting, Target
 from .checks import Check
+from .start import Start, Starting
 
 
 class RootForm(enum.Enum):
@@ -60,16 +62,60 @@ class Method:
     snapshots: Keep | None = None
 
 
-_BOARD = Method(
-    boot=hardware.boot_board,
-    root=RootForm.INITRAMFS,
-    needs=frozenset({"rootfs", "boards"}),
-    describe=hardware.describe,
-    announce=hardware.announce,
-    properties=lambda _board: {},
-    check=hardware.check,
-    checks=checks.hardware,
-)
+def _hardware(
+    *, by: str, starting: Starting, check: Callable[[Board], None], checks: Callable[[Board], list[Check]]
+) -> Method:
+    """A board on a serial line, whose kernel is started `by` something."""
+
+    def check_all(board: Board) -> None:
+        hardware.check(board)
+        check(board)
+
+    return Method(
+        boot=functools.partial(hardware.boot_board, starting=starting),
+        root=RootForm.INITRAMFS,
+        needs=frozenset({"rootfs", "boards"}),
+        describe=hardware.describe,
+        announce=lambda _board: f"a board, started by {by}",
+        properties=lambda _board: {},
+        check=check_all,
+        checks=checks,
+    )
+
+
+# paramiko takes a while, and a board may be absent: what needs it is imported when it is called
+
+
+def _check_own_system(board: Board) -> None:
+    from . import ownsystem
+
+    ownsystem.check(board)
+
+
+def _start_by_kexec(job: Start) -> float:
+    from . import kexec
+
+    return kexec.start(job)
+
+
+def _look_for_kexec(board: Board) -> str:
+    from . import kexec
+
+    return kexec.look(board)
+
+
+def _start_by_grub(job: Start) -> float:
+    from . import grub
+
+    return grub.start(job)
+
+
+def _look_for_grub(board: Board) -> str:
+    from . import grub
+
+    return grub.look(board)
+
+
 _METHODS: dict[type, Method] = {
     QemuBoot: Method(
         boot=qemu.boot_qemu,
@@ -83,8 +129,19 @@ _METHODS: dict[type, Method] = {
         checks=lambda _board: [],
         snapshots=snapshot.Snapshots,
     ),
-    UbootBoot: _BOARD,
-    KexecBoot: _BOARD,
+    UbootBoot: _hardware(by="U-Boot", starting=netboot.start, check=netboot.check, checks=checks.uboot),
+    KexecBoot: _hardware(
+        by="its own system, by kexec",
+        starting=_start_by_kexec,
+        check=_check_own_system,
+        checks=lambda board: checks.own_system(board, _look_for_kexec),
+    ),
+    GrubBoot: _hardware(
+        by="its own system's GRUB, once",
+        starting=_start_by_grub,
+        check=_check_own_system,
+        checks=lambda board: checks.own_system(board, _look_for_grub),
+    ),
 }
 
 

@@ -116,17 +116,9 @@ def uboot(board: Board) -> list[Check]:
     ]
 
 
-def hardware(board: Board) -> list[Check]:
-    """What a board that is not QEMU has to look at."""
-    if isinstance(board.boot, UbootBoot):
-        return uboot(board)
-    return [*common(board), Check(name="own system", key="ssh", look=lambda: _own_system(board))]
-
-
-def _own_system(board: Board) -> str:
-    from . import kexec  # paramiko takes a while
-
-    return kexec.look(board)
+def own_system(board: Board, look: Callable[[Board], str]) -> list[Check]:
+    """`common`, and what `look` sees of the board's own system."""
+    return [*common(board), Check(name="own system", key="ssh", look=lambda: look(board))]
 
 
 def stays_open(board: Board) -> str:

@@ -9,15 +9,13 @@ import re
 import secrets
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import BootError, HarnessError, InfraError, KernelError
-from harness.model.board import Board, CommandConsole, KexecBoot, UbootBoot
+from harness.model.board import Board, CommandConsole
 
-from . import netboot
 from .base import CommandTimeout, Completed, LineSink, Media, RunningCommand, Say, TargetLost, Terminal, silent
 from .checks import stays_open
 from .console import Console
@@ -28,8 +26,7 @@ from .power import Switch, leave, switch_of
 from .reconnect import ReconnectingTransport
 from .serialmux import AUX, COMMANDS, KERNEL, SerialMux
 from .shell import Shell
-from .start import Start
-from .tftp import check as check_tftp
+from .start import Start, Starting
 from .uboot import LOGIN
 
 if TYPE_CHECKING:
@@ -49,22 +46,13 @@ def describe(board: Board) -> str:
     """One line about the machine, for `harness boards`."""
     teller = "place" if board.labgrid else "kernel"
     over = f", ssh {board.ssh.host or f'as its {teller} tells'}" if board.ssh else ""
-    method = "kexec" if isinstance(board.boot, KexecBoot) else "uboot"
     place = board.labgrid
     reached = f"labgrid place {place.place} at {place.coordinator}" if place else f"console {where(board)}"
-    return board.redacted(f"{method}, {reached}{over}")
-
-
-def announce(board: Board) -> str:
-    """How it is going to be booted, for a person who waits."""
-    by = "its own system, by kexec" if isinstance(board.boot, KexecBoot) else "U-Boot"
-    return f"a board, started by {by}"
+    return board.redacted(f"{board.boot.method}, {reached}{over}")
 
 
 def check(board: Board) -> None:
-    """See that the board's line can be opened, its TFTP server started where that is ours, and that its own system is
-    the one it was: before an hour of building, not after."""
-    spec = board.boot
+    """See that the board's line can be opened: before an hour of building, not after."""
     try:
         if isinstance(board.console, CommandConsole):  # starts in any case, and ends where it can't
             stays_open(board)
@@ -74,12 +62,6 @@ def check(board: Board) -> None:
             line.close()
     except HarnessError as error:
         raise _redacted(error, board) from None
-    if isinstance(spec, UbootBoot) and spec.tftp_serve:
-        check_tftp(spec.tftp_serve, place=f"{board.name}.boot.tftp_serve")
-    if isinstance(spec, KexecBoot):
-        from . import kexec  # paramiko takes a while, and a board may be absent
-
-        kexec.check(board)
 
 
 @dataclass
@@ -188,13 +170,13 @@ class BoardTarget:
         )
 
 
-def boot_board(board: Board, media: Media, *, logs: Path, say: Say = silent) -> BoardTarget:
-    """Boot `media` on `board` and wait until its shell answers; leaves serial.log (the line as it was, from before
-    power-on) and console.log (the boot loader's and the kernel's part of it) in `logs`.
+def boot_board(board: Board, media: Media, *, starting: Starting, logs: Path, say: Say = silent) -> BoardTarget:
+    """Boot `media` on `board`, started by `starting`, and wait until its shell answers; leaves serial.log (the line as
+    it was, from before power-on) and console.log (the boot loader's and the kernel's part of it) in `logs`.
 
     Raises InfraError where console, power, U-Boot or own system fail, BootError where the kernel panics or hangs."""
     try:
-        return _boot(board, media, logs=logs, say=say)
+        return _boot(board, media, starting=starting, logs=logs, say=say)
     except HarnessError as error:
         raise _redacted(error, board) from None
 
@@ -205,7 +187,7 @@ def _redacted(error: HarnessError, board: Board) -> HarnessError:
     return error
 
 
-def _boot(board: Board, media: Media, *, logs: Path, say: Say) -> BoardTarget:
+def _boot(board: Board, media: Media, *, starting: Starting, logs: Path, say: Say) -> BoardTarget:
     transport = ReconnectingTransport(lambda: open_line(board))
     line = Console(transport, log=logs / "serial.log", name=f"{board.name}'s serial line")
     switch, guard = switch_of(board), None if board.is_guarded else Guard(board)
@@ -215,7 +197,7 @@ def _boot(board: Board, media: Media, *, logs: Path, say: Say) -> BoardTarget:
     consoles = [console, line]
     job = Start(board=board, media=media, line=line, switch=switch, arguments=_arguments(board), logs=logs, say=say)
     try:
-        started = _START[type(board.boot)](job)
+        started = starting(job)
         kernel_started = time.monotonic()
         shells = {
             name: Shell(Console(mux.channels[name], log=None, name=f"{board.name}.{name}"), why_closed=lambda: mux.lost)
@@ -251,16 +233,6 @@ def _network(board: Board, shell: Shell, say: Say) -> SshHost | None:
     except NoNetwork as error:
         say(f"{error.message}; going on over the serial line alone")
         return None
-
-
-def _start_by_kexec(job: Start) -> float:
-    from . import kexec
-
-    return kexec.start(job)
-
-
-# Each starts the kernel and returns since when (monotonic) that took.
-_START: dict[type, Callable[[Start], float]] = {UbootBoot: netboot.start, KexecBoot: _start_by_kexec}
 
 
 def _arguments(board: Board) -> str:

@@ -13,10 +13,19 @@ from harness.model.board import Board, UbootBoot
 from .base import Media
 from .power import power_off
 from .start import Start, device_tree
+from .tftp import check as check_tftp
 from .tftp import clear_old, publish, served
 from .uboot import Load, NotStopped, Uboot
 
 _TRIES = 2  # power-ons until autoboot is caught
+
+
+def check(board: Board) -> None:
+    """See that the TFTP server can be started, where that is ours."""
+    spec = board.boot
+    assert isinstance(spec, UbootBoot)
+    if spec.tftp_serve:
+        check_tftp(spec.tftp_serve, place=f"{board.name}.boot.tftp_serve")
 
 
 def start(job: Start) -> float:

@@ -15,7 +15,7 @@ from typing import Protocol
 from urllib.parse import quote, urlsplit
 
 from harness.errors import InfraError
-from harness.model.board import Board, CommandSwitch, HttpRequest, HttpSwitch, KexecBoot, PduSwitch
+from harness.model.board import Board, CommandSwitch, HttpRequest, HttpSwitch, OwnSystem, PduSwitch
 from harness.tied import run_tied
 
 from .console import Console
@@ -163,7 +163,7 @@ def leave(board: Board, switch: Switch) -> None:
     """How a board is left: off; one with a system of its own comes back with that."""
     assert board.power
     switch.off()
-    if isinstance(board.boot, KexecBoot):
+    if isinstance(board.boot, OwnSystem):
         time.sleep(board.power.off_seconds)
         switch.on()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import errno
 import hashlib
 import logging
 import os
@@ -141,6 +142,7 @@ class SshHost:
         self._identity = identity
         self._place = place
         self._client: paramiko.SSHClient | None = None
+        self._sftp: paramiko.SFTPClient | None = None
         self._shells: dict[str, Shell] = {}
         self._last_word = time.monotonic()
 
@@ -293,23 +295,31 @@ class SshHost:
     def _with_files(self, act: Callable[[paramiko.SFTPClient], T], path: str, what: str) -> T:
         if not self.connected:
             self._connect_again()
-        assert self._client
-        sftp = None
         try:
-            sftp = self._client.open_sftp()
-            channel = sftp.get_channel()
-            if channel:
-                channel.settimeout(_FILE_LIMIT)
-            return act(sftp)
+            return act(self._sftp_session())
         except (EOFError, TimeoutError, ConnectionError, paramiko.SSHException) as error:
+            self._end_sftp()
             raise TargetLost(f"{self._place}: the connection was lost while {path} was {what}: {error}") from None
         except OSError as error:  # SFTP's own answers
+            if error.errno not in (errno.ENOENT, errno.EACCES):  # others may leave answers behind
+                self._end_sftp()
             raise UserError(f"{path}: can't be {what} on the target: {error.strerror or error}") from None
-        finally:
-            if sftp:
-                sftp.close()
+
+    def _sftp_session(self) -> paramiko.SFTPClient:
+        """One for all files: dropbear sometimes closes a new session at once when another one is just ending."""
+        assert self._client
+        if not self._sftp or self._sftp.get_channel().closed:
+            self._sftp = self._client.open_sftp()
+            self._sftp.get_channel().settimeout(_FILE_LIMIT)
+        return self._sftp
+
+    def _end_sftp(self) -> None:
+        if self._sftp:
+            self._sftp.close()
+        self._sftp = None
 
     def _drop(self) -> None:
+        self._end_sftp()
         self._last_word = self.last_word
         for shell in self._shells.values():
             shell.console.close()

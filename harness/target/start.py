@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,10 @@ class Start:
     arguments: str
     logs: Path
     say: Say
+
+
+Starting = Callable[[Start], float]
+"""Starts the kernel; returns since when (monotonic) that took."""
 
 
 def device_tree(media: Media, name: str, *, board: str) -> Path:

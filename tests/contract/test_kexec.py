@@ -8,7 +8,6 @@ import hashlib
 import os
 import shlex
 import shutil
-import socket
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,36 +16,13 @@ import pytest
 
 from harness.errors import InfraError
 from harness.model.board import Board, CommandSwitch, KexecBoot, Login, Power, Ssh
-from harness.target import kexec
-from harness.target.base import Media, silent
-from harness.target.console import Console
+from harness.target import kexec, ownsystem
+from harness.target.base import silent
 from harness.target.ssh import HostKeyChanged, LoginRefused, SshHost
-from harness.target.transport import SocketTransport
 from tests.contract import sshd
 from tests.contract.sshd import Sshd
 
 pytestmark = pytest.mark.skipif(bool(sshd.missing()), reason=sshd.missing())
-TOOLS = ("sh", "cat", "mkdir", "find", "sha256sum", "touch", "sleep")
-
-
-@pytest.fixture
-def line() -> Iterator[Console]:
-    """A serial line on which nothing comes."""
-    ours, theirs = socket.socketpair()
-    console = Console(SocketTransport(ours), log=None, name="b's serial line")
-    yield console
-    console.close()
-    theirs.close()
-
-
-@pytest.fixture
-def tools(tmp_path: Path) -> Path:
-    """The PATH of the board's own system: nothing but what a small system has, and no kexec."""
-    directory = tmp_path / "bin"
-    directory.mkdir()
-    for name in TOOLS:
-        (directory / name).symlink_to(shutil.which(name) or name)
-    return directory
 
 
 def write_kexec(tools: Path, *, refuses: str = "") -> Path:
@@ -71,18 +47,11 @@ def board_at(server: Sshd, tmp_path: Path, **boot: object) -> Board:
 
 
 @pytest.fixture
-def media(tmp_path: Path) -> Media:
-    for name in ("Image", "root", "payload"):
-        (tmp_path / name).write_bytes(name.encode() * 1000)
-    return Media(image=tmp_path / "Image", root=tmp_path / "root", payload=tmp_path / "payload")
-
-
-@pytest.fixture
 def system(tmp_path: Path, tools: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Board, SshHost]]:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     with sshd.running(tmp_path, path=str(tools)) as server:
         board = board_at(server, tmp_path)
-        host = kexec.own_system(board)
+        host = ownsystem.own_system(board)
         yield board, host
         host.close()
 
@@ -179,20 +148,20 @@ def test_a_system_that_does_not_answer_is_switched_off_and_on(tmp_path, line, mo
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     with sshd.running(tmp_path) as server:
         board = board_at(server, tmp_path)
-        kexec.own_system(board).connect()
-    kexec.check(board)  # it may come back
+        ownsystem.own_system(board).connect()
+    ownsystem.check(board)  # it may come back
     said: list[str] = []
     with contextlib.ExitStack() as stack:
         switch = Switch(tmp_path, stack, server.port, name)
-        host = stack.enter_context(contextlib.closing(kexec.own_system(board)))
+        host = stack.enter_context(contextlib.closing(ownsystem.own_system(board)))
         if name == "host":
-            kexec.reach(board, host, line, switch, said.append)
+            ownsystem.reach(board, host, line, switch, said.append)
             assert host.connected
         else:
             with pytest.raises(HostKeyChanged, match="expected the host key"):
-                kexec.reach(board, host, line, switch, said.append)
+                ownsystem.reach(board, host, line, switch, said.append)
             with pytest.raises(HostKeyChanged):
-                kexec.check(board)
+                ownsystem.check(board)
     assert switch.told == ["off", "on"]
     assert "switching the board off and on" in said[0]
 
@@ -203,11 +172,11 @@ def test_a_login_that_is_refused_switches_nothing(tmp_path, line, monkeypatch):
     with sshd.running(tmp_path) as server, sshd.running(tmp_path / "another") as other, contextlib.ExitStack() as stack:
         board = board_at(Sshd(port=server.port, key=other.key, host_key=""), tmp_path)
         switch = Switch(tmp_path, stack, 0, "host")
-        host = stack.enter_context(contextlib.closing(kexec.own_system(board)))
+        host = stack.enter_context(contextlib.closing(ownsystem.own_system(board)))
         with pytest.raises(LoginRefused, match=r"see b\.ssh\.user and b\.ssh\.key"):
-            kexec.reach(board, host, line, switch, silent)
+            ownsystem.reach(board, host, line, switch, silent)
         with pytest.raises(LoginRefused):
-            kexec.check(board)
+            ownsystem.check(board)
     assert switch.told == []
 
 
@@ -226,9 +195,9 @@ def test_a_system_that_stays_away(tmp_path, line, monkeypatch):
         board = board_at(server, tmp_path, system_seconds=0.2)
     with contextlib.ExitStack() as stack:
         switch = Switch(tmp_path, stack, 0, "host")  # somewhere else
-        host = stack.enter_context(contextlib.closing(kexec.own_system(board)))
+        host = stack.enter_context(contextlib.closing(ownsystem.own_system(board)))
         with pytest.raises(InfraError, match=r"did not come up within 0 s \(boot\.system_seconds\)"):
-            kexec.reach(board, host, line, switch, silent)
+            ownsystem.reach(board, host, line, switch, silent)
 
 
 def test_what_is_seen_without_booting(system, tools):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import paramiko
 import pytest
 
 from harness.errors import InfraError, UserError
@@ -56,6 +57,24 @@ def test_files(host, tmp_path):
     assert host.get(str(tmp_path / "there")) == content
     assert (tmp_path / "there").stat().st_mode & 0o777 == 0o640
     assert list(tmp_path.glob("*.partial")) == []
+
+
+def test_files_share_one_session_as_long_as_it_is_good(host, tmp_path, monkeypatch):
+    """dropbear may close a session that begins when another one ends."""
+    opened = []
+    real = paramiko.SSHClient.open_sftp
+    monkeypatch.setattr(paramiko.SSHClient, "open_sftp", lambda self: opened.append(1) or real(self))
+    for name in ("one", "two"):
+        host.put(b"x", str(tmp_path / name))
+        with pytest.raises(UserError):
+            host.get(str(tmp_path / "none"))
+    assert opened == [1]
+    with pytest.raises(UserError):
+        host.put(b"x", f"{tmp_path}/one/below")  # a file is no directory
+    assert host.get(str(tmp_path / "one")) == b"x"
+    host.close()
+    assert host.get(str(tmp_path / "two")) == b"x"
+    assert len(opened) >= 2
 
 
 def test_files_that_can_not_be_read_or_written(host, tmp_path):

@@ -9,8 +9,9 @@ NAME gives the twin its ports: the serial line as a console server has it (telne
 as Tasmota does. With --pty FILE the line is a serial device too: FILE becomes a link to it.
 
 Faults: no-power, stuck-on: the switch does nothing, or never switches off. deaf, deaf-once: what is typed gets lost,
-always or until the second power-on. These begin at once or, with --at TEXT, when the machine has printed TEXT: noise:
-one byte in --every is lost or changed; pulled: the serial cable is out for --seconds; no-net: the network cable is out.
+always or until the second power-on. read-only: its disk is. These begin at once or, with --at TEXT, when the machine
+has printed TEXT: noise: one byte in --every is lost or changed; pulled: the serial cable is out for --seconds; no-net:
+the network cable is out.
 
 It is at $TWIN_HOST, which is 127.0.0.1 where nothing else is said. With `auto` (or --host auto) it takes a free address
 out of 127.0.0.0/8, all of which is loopback, and tells it in its first line: so any number of twins with the same ports
@@ -50,10 +51,11 @@ PORTS = {
     "ssh": (17345, 17346, 17355),
     "rpi3": (17349, 17350, 0),
     "server": (17347, 17348, 17357),
+    "grub": (17351, 17352, 17361),
 }
 LOADERS = {"rpi3": "raspi3b"}  # name → machine of QEMU, where loader.py stands for U-Boot
 U_BOOT = "/usr/lib/u-boot/qemu_arm64/u-boot.bin"
-FAULTS = ("none", "stuck-on", "no-power", "deaf-once", "deaf", "noise", "pulled", "no-net")
+FAULTS = ("none", "stuck-on", "no-power", "deaf-once", "deaf", "noise", "pulled", "no-net", "read-only")
 IAC, BRK = 255, 243
 
 
@@ -320,8 +322,14 @@ def switch_handler(machine: Machine) -> type[http.server.BaseHTTPRequestHandler]
     return Handler
 
 
-def own_system(directory: Path) -> list[str]:
-    """What QEMU boots instead of U-Boot: the Image and initrd that system.py has made."""
+def machine_of(system: Path | None, disk: Path | None, *, fault: str) -> list[str]:
+    """What QEMU boots: U-Boot, with a disk where there is one; or the Image and initrd that system.py has made."""
+    if disk:
+        drive = f"file={disk},if=none,id=disk,format=raw,readonly={'on' if fault == 'read-only' else 'off'}"
+        return ["-bios", U_BOOT, "-drive", drive, "-device", "virtio-blk-pci,drive=disk"]
+    if not system:
+        return ["-bios", U_BOOT]
+    directory = system
     return ["-kernel", f"{directory}/Image", "-initrd", f"{directory}/initrd", "-append", "rdinit=/twin-init panic=30"]
 
 
@@ -379,6 +387,7 @@ def main() -> int:
     parser.add_argument("--tftp", type=Path)
     parser.add_argument("--pty", type=Path)
     parser.add_argument("--system", type=Path, metavar="DIR", help="instead of U-Boot: Image and initrd in it")
+    parser.add_argument("--disk", type=Path, metavar="FILE", help="what U-Boot finds to boot from")
     parser.add_argument("--tap", default="", help="a network interface instead of QEMU's own network")
     parser.add_argument("--fault", choices=FAULTS, default="none")
     parser.add_argument("--at", default="", metavar="TEXT")
@@ -398,7 +407,7 @@ def main() -> int:
         address=listener.getsockname()[0],
         tftp=tftp,
         fault=given.fault,
-        system=["-bios", U_BOOT] if given.system is None else own_system(given.system),
+        system=machine_of(given.system, given.disk, fault=given.fault),
         tap=given.tap,
     )
     faults = Faults(given.fault, given.at, given.every, given.seconds, given.seed)

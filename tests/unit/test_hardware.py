@@ -9,6 +9,7 @@ import pytest
 from harness.errors import BootError, InfraError
 from harness.model.board import Board, CommandConsole, CommandSwitch, Power, SerialConsole, UbootBoot
 from harness.target import hardware
+from harness.target.boot import boot_method
 
 POWER = Power(switch=CommandSwitch(on=("true",), off=("true",)))
 
@@ -17,8 +18,12 @@ def board(console: CommandConsole | SerialConsole, *secrets: str) -> Board:
     return Board(name="b", boot=UbootBoot(tftp_root="/t"), console=console, power=POWER, secrets=secrets)
 
 
+def check(board: Board) -> None:
+    boot_method(board).check(board)
+
+
 def test_a_console_command_that_works():
-    hardware.check(board(CommandConsole(argv=("cat",))))
+    check(board(CommandConsole(argv=("cat",))))
 
 
 def test_a_console_command_that_is_not_installed():
@@ -26,13 +31,13 @@ def test_a_console_command_that_is_not_installed():
     with pytest.raises(
         InfraError, match=r"expected it to stay open, it ended at once.*no-such-ipmitool: not found"
     ) as told:
-        hardware.check(board(absent, "swordfish"))
+        check(board(absent, "swordfish"))
     assert "swordfish" not in told.value.message
 
 
 def test_a_serial_device_that_is_not_there(tmp_path):
     with pytest.raises(InfraError, match=r"b\.console: expected a serial device at .*/ttyX, found none"):
-        hardware.check(board(SerialConsole(device=str(tmp_path / "ttyX"))))
+        check(board(SerialConsole(device=str(tmp_path / "ttyX"))))
 
 
 U_BOOT = "U-Boot 2023.01\n=> booti 40400000\nStarting kernel ...\n\n"

@@ -1,0 +1,244 @@
+"""Boot method grub: the board's own system lays kernel and initramfs down beside GRUB's configuration, tells GRUB to
+boot them once, and reboots."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+import secrets
+import shlex
+import time
+from dataclasses import dataclass
+
+from harness.errors import HarnessError, InfraError, UserError
+from harness.model.board import Board, GrubBoot
+
+from . import grubcfg
+from .base import Media
+from .console import Console
+from .ownsystem import RETURNS, Files, name_of, own_system, reach, run
+from .ssh import SshHost
+from .start import Start
+from .uboot import LOGIN
+
+_USUAL = ("/boot/grub", "/boot/grub2")
+_LOOK_AGAIN = 20.0  # seconds between two looks whether the own system is back
+# where save_env fails: it writes a file's blocks in place, below everything that reckons over them
+_NOT_WRITTEN = {"btrfs", "zfs", "squash4", "iso9660", "f2fs", "diskfilter", "lvm", "luks", "luks2", "cryptodisk"}
+_HAVE_ANOTHER = "have a /boot on plain ext4 or FAT, or use boot.method: kexec"
+_SECURE_BOOT = "/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
+_BOOT_ID = "cat /proc/sys/kernel/random/boot_id"
+
+
+def look(board: Board) -> str:
+    """What is seen of the own system without changing anything; InfraError where it does not answer, or its GRUB could
+    not boot a kernel of ours once."""
+    system = own_system(board)
+    try:
+        system.connect()
+        grub = Grub.found(board, system)
+        return f"answers as {name_of(system)}; GRUB reads {grub.custom}, and can write beside it"
+    finally:
+        system.close()
+
+
+def start(job: Start) -> float:
+    """Start the kernel, and wait until it shows on the line; since when (monotonic) that took.
+
+    Raises InfraError where the own system can't be reached, or where GRUB can't or does not start the kernel."""
+    started = time.monotonic()
+    system = own_system(job.board)
+    try:
+        reach(job.board, system, job.line, job.switch, job.say)
+        grub = Grub.found(job.board, system)
+        token = secrets.token_hex(4)
+        try:
+            grub.prepare(job.media, token, f"{RETURNS} {job.arguments}")
+            boot_id = grub.leave(token)
+        except HarnessError:
+            grub.put_back()
+            raise
+        _await_kernel(job, grub, token, boot_id)
+    finally:
+        system.close()
+    return started
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grub:
+    """GRUB on a board. `directory`: where its grub.cfg is."""
+
+    board: Board
+    system: SshHost
+    directory: str
+
+    @classmethod
+    def found(cls, board: Board, system: SshHost) -> Grub:
+        """GRUB as the own system has it. Raises InfraError where it could not boot a kernel of ours once."""
+        spec = board.boot
+        assert isinstance(spec, GrubBoot)
+        places = [spec.directory] if spec.directory else _USUAL
+        for place in places:
+            if system.run(f"[ -f {shlex.quote(place)}/grub.cfg ]").ok:
+                grub = cls(board=board, system=system, directory=place)
+                grub._check()
+                return grub
+        raise InfraError(
+            f"{board.name}: grub: expected grub.cfg in {' or '.join(places)} on the board's own system, found none; "
+            "see whether GRUB boots that, and name its directory in boot.directory"
+        )
+
+    @property
+    def custom(self) -> str:
+        return f"{self.directory}/custom.cfg"
+
+    @property
+    def ours(self) -> str:
+        return f"{self.directory}/harness"
+
+    def _check(self) -> None:
+        where, there = f"{self.board.name}: grub", shlex.quote(self.directory)
+        run(self.system, f"grep -q 'source.*/custom\\.cfg' {there}/grub.cfg", f"{where}: expected "
+            f"{self.directory}/grub.cfg to read custom.cfg, it does not; see that /etc/grub.d/41_custom is there and "
+            "executable, and make grub.cfg anew (update-grub, or grub2-mkconfig -o)")  # fmt: skip
+        run(self.system, f"[ -w {there} ]", f"{where}: expected to write to {self.directory}, it is read-only")
+        # each on its own line; where there is no grub-probe, GRUB itself finds out before it boots
+        probe = "p=$(command -v grub-probe || command -v grub2-probe)"
+        told = self.system.run(f'{probe} && for t in fs abstraction; do "$p" -t $t {there}; done')
+        below = set(told.output.split()) & _NOT_WRITTEN
+        if below:
+            raise InfraError(
+                f"{where}: GRUB can't write to {self.directory}, which is on {' and '.join(sorted(below))}, so it "
+                f"could not take back what it is told to do once; {_HAVE_ANOTHER}"
+            )
+        secure = self.system.run(f"od -An -tu1 -j4 -N1 {_SECURE_BOOT}")
+        if secure.ok and secure.output.strip() == "1":
+            raise InfraError(f"{where}: Secure Boot is on, so GRUB starts signed kernels only; switch it off in the "
+                             "board's firmware")  # fmt: skip
+
+    def prepare(self, media: Media, token: str, arguments: str) -> None:
+        """Lay down everything but what arms it."""
+        where = f"{self.board.name}: grub"
+        with media.image.open("rb") as image:
+            if image.read(2) != b"MZ":
+                raise InfraError(f"{where}: GRUB starts kernels with an EFI stub only, this one has none; build it "
+                                 "with EFI (kconfigs: [boards/generic.config])")  # fmt: skip
+        files = Files(self.system, self.ours, place=where)
+        files.drop_all_but(self.board, media)
+        kernel, roots, tree = (
+            files.bring(media.image),
+            files.bring_roots(media),
+            files.bring_device_tree(self.board, media),
+        )
+        names = [posixpath.basename(name) for name in (kernel, *roots, tree)]
+        config = grubcfg.config(token, kernel=names[0], roots=names[1:-1], tree=names[-1], arguments=arguments)
+        files.write(grubcfg.environment(grubcfg.TAKEN), f"{self.ours}/env")
+        files.write(grubcfg.environment(token), f"{self.ours}/env.armed")
+        files.write(config.encode(), f"{self.ours}/grub.cfg")
+        before = self._custom()
+        wanted = grubcfg.with_block(before)
+        if wanted != before:
+            files.write(wanted.encode(), self.custom)
+
+    def _custom(self) -> str:
+        try:
+            return self.system.get(self.custom).decode(errors="surrogateescape")
+        except UserError:
+            return ""
+
+    def leave(self, token: str) -> str:
+        """Arm and reboot, in one step of the own system's, which nothing here can interrupt; its boot id."""
+        where, armed = f"{self.board.name}: grub", shlex.quote(f"{self.ours}/env")
+        boot_id = run(self.system, _BOOT_ID, f"{where}: can't tell which boot of the own system this is").output.strip()
+        run(self.system, f"command -v reboot && mv -f {armed}.armed {armed} && sync && "
+            "{ setsid sh -c 'sleep 1; reboot' < /dev/null > /dev/null 2>&1 & }",
+            f"{where}: the board's own system can't be told to reboot")  # fmt: skip
+        return boot_id
+
+    def put_back(self) -> None:
+        """Leave the own system as it was before, as far as it still answers; the kernels stay for the next boot."""
+        ours = shlex.quote(self.ours)
+        try:
+            self.system.run(f"rm -f {ours}/env {ours}/env.armed {ours}/grub.cfg")
+            before = self._custom()
+            after = grubcfg.without_block(before)
+            if after != before:
+                self.system.put(after.encode(errors="surrogateescape"), self.custom)
+            if before and not after:
+                self.system.run(f"rm -f {shlex.quote(self.custom)}")
+            self.system.run("sync")
+        except HarnessError:
+            pass  # what is told is why we are here
+
+    def is_back(self, boot_id: str) -> bool:
+        """Whether the own system answers, booted anew."""
+        try:
+            self.system.connect()
+            told = self.system.run(_BOOT_ID, timeout=10.0)
+        except HarnessError:
+            return False
+        return told.ok and told.output.strip() not in ("", boot_id)
+
+    def is_armed(self, token: str) -> bool:
+        try:
+            return grubcfg.value_of(self.system.get(f"{self.ours}/env")) == token
+        except HarnessError:
+            return False
+
+
+def _await_kernel(job: Start, grub: Grub, token: str, boot_id: str) -> None:
+    """Wait until GRUB says that it starts the kernel, or the kernel shows by its command line. Raises InfraError where
+    the own system comes back instead, or nothing comes."""
+    where, line = f"{job.board.name}: grub", job.line
+    spec = job.board.boot
+    assert isinstance(spec, GrubBoot)
+    shows = re.escape(job.arguments.split()[0])
+    deadline = time.monotonic() + spec.system_seconds
+    while time.monotonic() < deadline and not line.closed:
+        found = line.expect(
+            rf"harness {token}: (?P<said>{grubcfg.STARTING}|{grubcfg.NOT_STARTED}|{grubcfg.NOT_DISARMED})|"
+            rf"Kernel command line: [^\r\n]*(?P<kernel>{shows})|{LOGIN.pattern}",
+            timeout=min(_LOOK_AGAIN, max(0.1, deadline - time.monotonic())),
+        )
+        if found and (found["kernel"] or found["said"] == grubcfg.STARTING):
+            return
+        if found and found["said"]:
+            raise _refused(where, found["said"], grub, line)
+        if grub.is_back(boot_id):
+            raise _not_chosen(where, grub, token, line)
+    if line.closed:
+        raise InfraError(f"{where}: the serial line was lost; see its cable or console server", details=line.tail(8))
+    raise InfraError(
+        f"{where}: neither the kernel nor the board's own system showed within {spec.system_seconds:.0f} s "
+        "(boot.system_seconds) of the reboot; the last console lines follow. Where there is none of GRUB's and none of "
+        "a kernel's, this console is another one (console= in cmdline), or the own system did not go down",
+        details=line.tail(12),
+    )
+
+
+def _refused(where: str, said: str, grub: Grub, line: Console) -> InfraError:
+    if said == grubcfg.NOT_DISARMED:
+        return InfraError(
+            f"{where}: GRUB can't write to {grub.directory}, so it could not take back what it was told to do once, "
+            f"and boots the usual system; {_HAVE_ANOTHER}",
+            details=line.tail(12),
+        )
+    return InfraError(f"{where}: GRUB does not start the kernel; it says why in the last console lines, which follow",
+                      details=line.tail(12))  # fmt: skip
+
+
+def _not_chosen(where: str, grub: Grub, token: str, line: Console) -> InfraError:
+    """The own system is back, logged in to."""
+    armed = grub.is_armed(token)
+    grub.put_back()
+    if armed:
+        return InfraError(
+            f"{where}: the board's own system came up again: GRUB did not read {grub.custom}, or can't write beside "
+            "it; see whether this is the GRUB that boots it (boot.directory), and GRUB's own words on the console",
+            details=line.tail(12),
+        )
+    return InfraError(
+        f"{where}: GRUB took the kernel, but the board's own system came up again without a word of it on this "
+        "console; see cmdline (console=, earlycon), and GRUB's own words",
+        details=line.tail(12),
+    )

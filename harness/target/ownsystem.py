@@ -1,0 +1,173 @@
+"""The system that a board has by itself, reached over SSH: brought up where it is not, and given the kernel's files."""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+import time
+from pathlib import Path
+
+from harness.errors import InfraError, UserError
+from harness.model.board import Board, OwnSystem
+
+from .base import CommandTimeout, Completed, Media, Say
+from .console import Console
+from .power import Switch, power_off
+from .ssh import HostKeyChanged, LoginRefused, SshHost, pins_of
+from .start import device_tree
+
+_INTERVAL = 1.0  # seconds between two attempts to log in; a machine that boots has no event for us
+_STEP_LIMIT = 60.0
+_KEPT_DAYS = 7
+_ROOM_LEFT = 32 << 20  # bytes that stay free for the own system's sake
+# A kernel that panics, or to which nobody talks because the harness was killed meanwhile, gives the board back to its
+# own system by itself. The harness sees a panic at once, and harness/build/overlay/board-init the second.
+RETURNS = "panic=60 harness.alone=300"
+
+
+def own_system(board: Board) -> SshHost:
+    """The system that the board has by itself; not yet connected."""
+    assert board.ssh
+    return SshHost(board.ssh, pins=pins_of(board.name), place=f"{board.name}.ssh")
+
+
+def spec_of(board: Board) -> OwnSystem:
+    assert isinstance(board.boot, OwnSystem)
+    return board.boot
+
+
+def check(board: Board) -> None:
+    """See that nobody else has the own system's address, and that we can log in; one that does not answer may come back
+    with a power cycle."""
+    system = own_system(board)
+    try:
+        system.connect()
+    except (HostKeyChanged, LoginRefused):
+        raise
+    except InfraError:
+        pass
+    finally:
+        system.close()
+
+
+def name_of(system: SshHost) -> str:
+    """Its host name and its kernel's release."""
+    return run(system, "uname -nr", "uname -nr: expected the system's name").output.strip()
+
+
+def reach(board: Board, system: SshHost, line: Console, switch: Switch, say: Say) -> None:
+    """Log in to the own system; where it does not answer (another kernel runs, the board is off, it hangs), after a
+    power cycle."""
+    spec = spec_of(board)
+    try:
+        system.connect()
+        return
+    except LoginRefused:  # a power cycle would change nothing
+        raise
+    except InfraError as error:
+        say(f"{error.message}; switching the board off and on")
+    power_off(board, switch, line)
+    switch.on()
+    deadline = time.monotonic() + spec.system_seconds
+    while True:
+        try:
+            system.connect()
+            return
+        except HostKeyChanged:
+            raise
+        except InfraError as error:
+            if time.monotonic() > deadline:
+                raise InfraError(
+                    f"{error.message}. The board's own system did not come up within {spec.system_seconds:.0f} s "
+                    "(boot.system_seconds) after a power cycle; the last console lines follow",
+                    details=line.tail(12),
+                ) from None
+        time.sleep(_INTERVAL)
+
+
+class Files:
+    """A directory of ours on the own system. What is brought there stays for the next boot, known by its checksum; what
+    no boot has used for a week goes.
+
+    `place`: what messages call the board. Raises InfraError where it can't be written to."""
+
+    def __init__(self, system: SshHost, directory: str, *, place: str) -> None:
+        self._system = system
+        self._directory = directory
+        self._place = place
+        quoted = shlex.quote(directory)
+        run(system, f"mkdir -p {quoted} && find {quoted} -type f -name '*-harness' -mtime +{_KEPT_DAYS} -delete",
+            f"{place}: {directory}: expected a directory to write to (boot.directory)")  # fmt: skip
+
+    def drop_all_but(self, board: Board, media: Media) -> None:
+        """Remove what another boot brought and this one does not need: where room is scarce."""
+        needed = [path for path in (media.image, media.root, media.payload) if path]
+        if tree := spec_of(board).dtb:
+            needed.append(device_tree(media, tree, board=board.name))
+        kept = " ".join(f"! -name {_name_of(path.read_bytes())}" for path in needed)
+        where = shlex.quote(self._directory)
+        run(self._system, f"find {where} -type f '(' -name '*-harness' -o -name '*.partial' ')' {kept} -delete",
+            f"{self._place}: {self._directory}: expected to remove files of earlier boots there")  # fmt: skip
+
+    def bring(self, path: Path) -> str:
+        """Bring `path` there, unless it is there from an earlier boot; its name there."""
+        content = path.read_bytes()
+        digest = hashlib.sha256(content).hexdigest()
+        name = f"{self._directory}/{_name_of(content)}"
+        there = shlex.quote(name)
+        complaint = f"{name}: the board's own system can't tell its checksum"
+        asked = f"touch -c {there}; sha256sum {there} 2>&1 || true"
+        if not run(self._system, asked, complaint).output.startswith(digest):
+            self._check_room(len(content))
+            self.write(content, name)
+            found = run(self._system, asked, complaint).output.strip()
+            if not found.startswith(digest):
+                raise InfraError(f"{name}: expected SHA-256 {digest} on the board, found {found[:90]!r}; see whether "
+                                 "its disk is full or broken")  # fmt: skip
+        return name
+
+    def _check_room(self, size: int) -> None:
+        asked = f"df -Pk {shlex.quote(self._directory)}"
+        told = run(self._system, asked, f"{self._place}: {self._directory}: expected `df` to tell its room").output
+        free = int(told.splitlines()[-1].split()[3]) << 10
+        if free < size + _ROOM_LEFT:
+            raise InfraError(f"{self._place}: {self._directory}: expected {(size + _ROOM_LEFT) >> 20} MB free, found "
+                             f"{free >> 20} MB; make room there (boot.directory)")  # fmt: skip
+
+    def write(self, content: bytes, name: str) -> None:
+        """Write a file; it has its name only when it is whole."""
+        try:
+            self._system.put(content, name)
+        except UserError as error:
+            raise InfraError(f"{error.message}; see boot.directory, and whether that disk has room") from None
+
+    def bring_roots(self, media: Media) -> list[str]:
+        """The parts of the initramfs, in their order."""
+        return [self.bring(path) for path in (media.root, media.payload) if path]
+
+    def bring_whole_root(self, media: Media) -> str:
+        """The initramfs as one file: the kernel unpacks one archive after the other."""
+        parts, whole = self.bring_roots(media), f"{self._directory}/initrd"
+        complaint = f"{self._place}: {whole}: can't be written"
+        run(self._system, f"cat {shlex.join(parts)} > {shlex.quote(whole)}", complaint)
+        return whole
+
+    def bring_device_tree(self, board: Board, media: Media) -> str:
+        """The device tree that boot.dtb names; empty where it names none."""
+        name = spec_of(board).dtb
+        return self.bring(device_tree(media, name, board=board.name)) if name else ""
+
+
+def _name_of(content: bytes) -> str:
+    return f"{hashlib.sha256(content).hexdigest()[:12]}-harness"
+
+
+def run(system: SshHost, command: str, complaint: str, *, limit: float = _STEP_LIMIT) -> Completed:
+    """Run a command that has to succeed within `limit` seconds; InfraError with `complaint` where it does not."""
+    try:
+        done = system.run(command, timeout=limit)
+    except CommandTimeout:
+        raise InfraError(f"{complaint} (`{command[:60]}` did not end within {limit:.0f} s)") from None
+    if not done.ok:
+        raise InfraError(complaint, details=done.output.splitlines()[-8:])
+    return done

@@ -1,0 +1,135 @@
+"""A board whose own system has GRUB, on a twin with a disk: GRUB boots the kernel once, and never a second time."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from harness.parse.boards import parse_boards
+from harness.target import grub, grubcfg, ownsystem
+from harness.target.base import Media
+
+from .conftest import Twin, harness
+from .test_twin_ssh import system  # noqa: F401  # a fixture
+
+OWN_SYSTEM_LIMIT = 150.0
+
+
+@pytest.fixture
+def machine(twin: Callable[..., Twin], system: Path, tmp_path: Path) -> Twin:  # noqa: F811
+    """A twin with a disk of its own."""
+    return on_disk(twin, system, tmp_path)
+
+
+def on_disk(twin: Callable[..., Twin], keys: Path, tmp_path: Path, **options: object) -> Twin:
+    disk = tmp_path / "disk"
+    if not disk.exists():
+        shutil.copyfile(keys / "disk", disk)
+    made = twin("grub", disk=disk, **options)
+    made.environment["TWIN_KEY"] = str(keys / "key")
+    return made
+
+
+def await_own_system(machine: Twin) -> str:
+    """What `harness boards check` sees of it, as soon as it answers."""
+    deadline = time.monotonic() + OWN_SYSTEM_LIMIT
+    while "ok      own system  answers as" not in (
+        seen := harness("boards", "check", "twin-grub", cwd=machine.cwd, **machine.environment).stdout
+    ):
+        assert time.monotonic() < deadline, seen
+    return seen
+
+
+def until_login(machine: Twin) -> str:
+    """What comes on its serial line until the own system wants a login."""
+    printed = b""
+    with socket.create_connection((machine.environment["TWIN_HOST"], 17351), timeout=OWN_SYSTEM_LIMIT) as line:
+        while b"twin login: " not in printed:
+            data = line.recv(4096)
+            assert data, printed.decode(errors="replace")
+            printed += data
+    return printed.decode(errors="replace")
+
+
+def on_own_system(machine: Twin, monkeypatch: pytest.MonkeyPatch) -> grub.Grub:
+    """Logged in to it."""
+    for name, value in machine.environment.items():
+        monkeypatch.setenv(name, value)
+    text = Path(machine.environment["HARNESS_BOARDS"]).read_text()
+    board = parse_boards(text, place="boards.yaml", lookup=lambda name: os.environ.get(name, "unset"))["twin-grub"]
+    own = ownsystem.own_system(board)
+    own.connect()
+    return grub.Grub.found(board, own)
+
+
+def state(machine: Twin, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What GRUB has left in the environment block."""
+    own = on_own_system(machine, monkeypatch)
+    try:
+        return grubcfg.value_of(own.system.get(f"{own.ours}/env"))
+    finally:
+        own.system.close()
+
+
+def test_grub_boots_the_kernel_and_the_own_system_is_back_afterwards(machine, monkeypatch):
+    done = machine.harness("run", "twin-grub", "--suite", "testcases/function", "-k", "test_calls")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "13 PASS" in done.stdout
+    assert machine.is_on("grub")
+    seen = await_own_system(machine)
+    assert "GRUB reads /boot/grub/custom.cfg, and can write beside it" in seen
+    assert state(machine, monkeypatch) == grubcfg.TAKEN
+
+
+def test_a_harness_that_is_killed_before_its_kernel_runs(machine, monkeypatch):
+    """GRUB has been told, so the power cycle that the guard makes ends in the kernel: to which nobody talks."""
+    text = Path(machine.environment["HARNESS_BOARDS"]).read_text()
+    (machine.cwd / "boards.yaml").write_text(
+        text.replace("  twin-grub:", "  twin-grub:\n    cmdline: harness.alone=10")
+    )
+    machine.environment["HARNESS_BOARDS"] = str(machine.cwd / "boards.yaml")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "harness", *map(str, machine.arguments("boot", "twin-grub")), "--", "true"],
+        cwd=machine.cwd,
+        env={**os.environ, **machine.environment},
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    while not any("The twin goes down." in log.read_text() for log in machine.cwd.glob("out/boot-*/serial.log")):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    printed = until_login(machine)
+    assert "harness.alone=10" in printed
+    await_own_system(machine)
+    assert state(machine, monkeypatch) == grubcfg.TAKEN
+
+
+def test_what_grub_can_not_take_back_it_does_not_boot(twin, system, tmp_path, monkeypatch):  # noqa: F811
+    machine = on_disk(twin, system, tmp_path)
+    machine.switch("on", "grub")
+    await_own_system(machine)
+    own = on_own_system(machine, monkeypatch)
+    for name in ("Image", "root"):
+        (tmp_path / name).write_bytes(b"MZ")
+    own.prepare(Media(image=tmp_path / "Image", root=tmp_path / "root", payload=None), "abc", "rdinit=/x")
+    assert own.system.run(f"mv {own.ours}/env.armed {own.ours}/env && sync").ok
+    own.system.close()
+    machine.switch("off", "grub")
+    machine.process.terminate()
+    machine.process.wait()
+    machine = on_disk(twin, system, tmp_path, fault="read-only")
+    machine.switch("on", "grub")
+    printed = until_login(machine)
+    assert "harness abc: not disarmed" in printed
+    assert "harness abc: starting" not in printed
