@@ -27,7 +27,6 @@ from .reconnect import ReconnectingTransport
 from .serialmux import AUX, COMMANDS, KERNEL, SerialMux
 from .shell import Shell
 from .start import Start
-from .tftp import check as check_tftp
 from .uboot import LOGIN
 
 if TYPE_CHECKING:
@@ -55,8 +54,8 @@ def announce(board: Board) -> str:
 
 
 def check(board: Board) -> None:
-    """See that the board's line can be opened, its TFTP server started where that is ours, and that its own system is
-    the one it was: before an hour of building, not after."""
+    """See that the board's line can be opened, the server started that is ours, and that its own system is the one it
+    was: before an hour of building, not after."""
     spec = board.boot
     try:
         if isinstance(board.console, CommandConsole):  # starts in any case, and ends where it can't
@@ -67,8 +66,8 @@ def check(board: Board) -> None:
             line.close()
     except HarnessError as error:
         raise _redacted(error, board) from None
-    if isinstance(spec, UbootBoot) and spec.tftp_serve:
-        check_tftp(spec.tftp_serve, place=f"{board.name}.boot.tftp_serve")
+    if isinstance(spec, UbootBoot):
+        netboot.check(board)
     if isinstance(spec, KexecBoot):
         from . import kexec  # paramiko takes a while, and a board may be absent
 

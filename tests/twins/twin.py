@@ -379,6 +379,7 @@ def main() -> int:
     parser.add_argument("--tftp", type=Path)
     parser.add_argument("--pty", type=Path)
     parser.add_argument("--system", type=Path, metavar="DIR", help="instead of U-Boot: Image and initrd in it")
+    parser.add_argument("--u-boot", default=U_BOOT, metavar="FILE", help="another one, as one with wget")
     parser.add_argument("--tap", default="", help="a network interface instead of QEMU's own network")
     parser.add_argument("--fault", choices=FAULTS, default="none")
     parser.add_argument("--at", default="", metavar="TEXT")
@@ -398,7 +399,7 @@ def main() -> int:
         address=listener.getsockname()[0],
         tftp=tftp,
         fault=given.fault,
-        system=["-bios", U_BOOT] if given.system is None else own_system(given.system),
+        system=["-bios", given.u_boot] if given.system is None else own_system(given.system),
         tap=given.tap,
     )
     faults = Faults(given.fault, given.at, given.every, given.seconds, given.seed)
