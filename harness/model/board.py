@@ -175,11 +175,22 @@ class TftpServe:
 
 
 @dataclass(frozen=True, kw_only=True)
+class HttpServe:
+    """A web server that the harness starts, on this `address` and `port` of the host. `dhcp`: as of `TftpServe`."""
+
+    address: str
+    port: int = 80
+    dhcp: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class UbootBoot:
-    """Boot method ``uboot``: U-Boot fetches kernel, device tree and an initramfs over TFTP.
+    """Boot method ``uboot``: U-Boot fetches kernel, device tree and an initramfs, over `load`: ``tftp`` or ``http``.
 
     `tftp_root`: the directory that the TFTP server serves, as this host sees it; `tftp_serve`: that server where it is
-    ours to start. `server`: its address, empty where DHCP tells. `address`: ``dhcp`` or the board's own address with
+    ours to start. `server`: its address, empty where DHCP tells. `http_root`: the directory of a web server, as this
+    host sees it, and `http_url` as the board does; `http_serve`: a server of ours instead, at `http_url` too, which
+    needs no directory. `address`: ``dhcp`` or the board's own address with
     prefix length; `gateway` goes with the latter. `dtb`: the name of a device tree of the build, empty where U-Boot has
     one at `fdt`. `fdt`, `kernel_at`, `ramdisk_at`, `dtb_at`: addresses, or names of variables of U-Boot's environment
     that hold them. `before`: U-Boot commands that the network needs first, as ``usb start``. `stop_text`, `stop_keys`:
@@ -187,8 +198,12 @@ class UbootBoot:
     for one file."""
 
     method: ClassVar[str] = "uboot"
-    tftp_root: str
+    load: str = "tftp"
+    tftp_root: str = ""
     tftp_serve: TftpServe | None = None
+    http_root: str = ""
+    http_url: str = ""
+    http_serve: HttpServe | None = None
     server: str = ""
     address: str = "dhcp"
     gateway: str = ""

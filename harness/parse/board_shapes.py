@@ -190,18 +190,54 @@ class QemuBoot(document.Strict):
 IPv4 = Annotated[str, pydantic.Field(pattern=r"^\d+\.\d+\.\d+\.\d+$")]
 
 
+Range = Annotated[list[IPv4], pydantic.Field(min_length=2, max_length=2)]
+
+
 class TftpServe(document.Strict):
     address: IPv4
-    dhcp: Annotated[list[IPv4], pydantic.Field(min_length=2, max_length=2)] | None = None
+    dhcp: Range | None = None
 
     def made(self) -> model.TftpServe:
         return model.TftpServe(address=self.address, dhcp=tuple(self.dhcp or ()))
 
 
+class HttpServe(document.Strict):
+    address: IPv4
+    port: Port = model.HttpServe.port
+    dhcp: Range | None = None
+
+    def made(self) -> model.HttpServe:
+        return model.HttpServe(address=self.address, port=self.port, dhcp=tuple(self.dhcp or ()))
+
+
+# U-Boot knows no names without a DNS server, and its shell has a meaning for many a character
+HttpUrl = Annotated[str, pydantic.Field(pattern=r"^http://\d+\.\d+\.\d+\.\d+(:\d+)?(/[\w.~%+/-]*)?$")]
+
+
+def _where_load_is(load: str) -> dict[str, Any]:
+    return {"properties": {"load": {"const": load}}}
+
+
 class UbootBoot(document.Strict):
+    model_config = pydantic.ConfigDict(
+        json_schema_extra={
+            "allOf": [
+                {"if": _where_load_is("tftp"), "then": {"required": ["tftp_root"]}},
+                {
+                    "if": {**_where_load_is("http"), "required": ["load"]},
+                    "then": {"anyOf": [{"required": ["http_serve"]}, {"required": ["http_root", "http_url"]}]},
+                },
+            ]
+        }
+    )
+
     method: Literal["uboot"]
-    tftp_root: str
+    load: Literal["tftp", "http"] = "tftp"
+    tftp_root: str = ""
     tftp_serve: TftpServe | None = None
+    http_root: str = ""
+    http_url: HttpUrl | None = None
+    http_serve: HttpServe | None = None
     server: str = ""
     address: str = pydantic.Field("dhcp", pattern=r"^(dhcp|\d+\.\d+\.\d+\.\d+/\d+)$")
     gateway: str = ""
@@ -218,10 +254,23 @@ class UbootBoot(document.Strict):
 
     def made(self) -> model.UbootBoot:
         fields = self.model_dump(exclude={"method"})
-        fields |= {"before": tuple(self.before), "tftp_serve": None}
+        fields |= {"before": tuple(self.before), "tftp_serve": None, "http_serve": None}
+        fields["http_url"] = (self.http_url or "").rstrip("/")
         if self.tftp_serve:
             fields |= {"tftp_serve": self.tftp_serve.made(), "server": self.server or self.tftp_serve.address}
+        if self.http_serve:
+            ours = self.http_serve.made()
+            fields |= {"http_serve": ours, "http_url": f"http://{ours.address}:{ours.port}"}
         return model.UbootBoot(**fields)
+
+    @property
+    def missing(self) -> str:
+        """The key without which `load` has nothing to load from; empty where none is missing."""
+        if self.load == "tftp":
+            needed = {"tftp_root": self.tftp_root}
+        else:
+            needed = {} if self.http_serve else {"http_root": self.http_root, "http_url": self.http_url or ""}
+        return next((key for key, value in needed.items() if not value), "")
 
 
 class KexecBoot(document.Strict):

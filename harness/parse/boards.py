@@ -114,6 +114,8 @@ def _nothing(name: str) -> str:
 def _board(name: str, entry: shapes.Board, outside: _Outside, *, place: str) -> model.Board:
     boot = entry.boot.made()
     _check_keys(name, entry, boot, place=place)
+    if isinstance(entry.boot, shapes.UbootBoot) and not outside.unset:
+        _check_load(entry.boot, where=f"{place}: boards.{name}.boot")
     kconfigs = entry.kconfigs
     if kconfigs is None:
         kconfigs = ["qemu-virt.config"] if isinstance(boot, model.QemuBoot) else []
@@ -163,6 +165,15 @@ def _check_keys(name: str, entry: shapes.Board, boot: object, *, place: str) -> 
             if key in entry.ssh.model_fields_set:
                 raise UserError(f"{where}.ssh.{key}: belongs to a board with a system of its own (boot.method: kexec "
                                 "or grub); remove it, the harness makes a key for every boot")  # fmt: skip
+
+
+def _check_load(boot: shapes.UbootBoot, *, where: str) -> None:
+    """What U-Boot loads has to lie somewhere."""
+    if boot.missing:
+        instead = ", or http_serve instead" if boot.load == "http" else ""
+        raise UserError(
+            f"{where}.{boot.missing}: expected this key{instead}, because boot.load is {boot.load}; found none"
+        )
 
 
 def _check_pools(boards: Iterable[model.Board], *, place: str) -> None:

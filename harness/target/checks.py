@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import functools
 import os
 import secrets
 import shlex
@@ -17,10 +18,19 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from harness.errors import HarnessError, InfraError
-from harness.model.board import Board, CommandSwitch, HttpRequest, HttpSwitch, PduSwitch, UbootBoot
+from harness.model.board import (
+    Board,
+    CommandSwitch,
+    HttpRequest,
+    HttpServe,
+    HttpSwitch,
+    PduSwitch,
+    TftpServe,
+    UbootBoot,
+)
 from harness.report.text import one_line
 
-from . import tftpclient
+from . import netboot, tftpclient, webclient
 from .lines import open_line, where
 from .power import HttpPower
 
@@ -106,14 +116,18 @@ def common(board: Board) -> list[Check]:
 
 
 def uboot(board: Board) -> list[Check]:
-    """`common`, and the TFTP server."""
+    """`common`, and where it loads from."""
     spec = board.boot
     assert isinstance(spec, UbootBoot)
-    return [
-        *common(board),
-        Check(name="tftp_root", key="boot", look=lambda: _tftp_root(board, spec)),
-        Check(name="tftp server", key="boot", look=lambda: _tftp_server(board, spec)),
-    ]
+    is_tftp = spec.load == "tftp"
+    key, root = ("tftp_root", spec.tftp_root) if is_tftp else ("http_root", spec.http_root)
+    ours = spec.tftp_serve if is_tftp else spec.http_serve
+    server, ask = ("tftp server", _tftp_server) if is_tftp else ("web server", _web_server)
+    checks = common(board)
+    if is_tftp or not ours:
+        checks.append(Check(name=key, key="boot", look=lambda: _root(board, root, key)))
+    look = functools.partial(_ours, board, ours) if ours else functools.partial(ask, board, spec)
+    return [*checks, Check(name=server, key="boot", look=look)]
 
 
 def own_system(board: Board, look: Callable[[Board], str]) -> list[Check]:
@@ -195,36 +209,59 @@ def _answers(host: str, port: int, place: str) -> str:
     return f"{host}:{port} takes connections (not asked what it switches)"
 
 
-def _tftp_root(board: Board, spec: UbootBoot) -> str:
-    with _probe_file(board, spec):
-        return f"{spec.tftp_root} can be written to"
+def _root(board: Board, root: str, key: str) -> str:
+    with _probe_file(board, root, key):
+        return f"{root} can be written to"
+
+
+def _ours(board: Board, serve: TftpServe | HttpServe) -> str:
+    netboot.check(board)
+    return f"the harness can serve at {serve.address}"
 
 
 def _tftp_server(board: Board, spec: UbootBoot) -> str:
     if not spec.server:
         raise Unseen("boot.server is empty, only DHCP knows which one it is")
-    place = f"{board.name}.boot.server"
-    with contextlib.ExitStack() as until_asked:
-        try:
-            file = until_asked.enter_context(_probe_file(board, spec))
-        except InfraError:
-            raise Unseen("not asked: there is nothing to ask for without boot.tftp_root") from None
-        try:
-            content = tftpclient.fetch(spec.server, f"harness/{file.name}", port=_TFTP_PORT)
-        except InfraError as error:
-            raise InfraError(
-                f"{place}: expected a file below {spec.tftp_root} from a TFTP server at {spec.server}: "
-                f"{error.message}; see whether it runs and serves that directory"
-            ) from None
-        if content != file.read_bytes():
-            raise InfraError(f"{place}: expected {file} as it is, found another content; see what the server serves")
+    place, told = f"{board.name}.boot.server", f"from a TFTP server at {spec.server}"
+    with _probe_file_to_ask_for(board, spec.tftp_root, "tftp_root") as file:
+        _same(file, lambda name: tftpclient.fetch(spec.server, name, port=_TFTP_PORT), place=place, told=told)
     return f"{spec.server} serves {spec.tftp_root}"
 
 
+def _web_server(board: Board, spec: UbootBoot) -> str:
+    place, told = f"{board.name}.boot.http_url", "from a web server"
+    with _probe_file_to_ask_for(board, spec.http_root, "http_root") as file:
+        _same(file, lambda name: webclient.fetch(f"{spec.http_url}/{name}"), place=place, told=told)
+    return f"{spec.http_url} is {spec.http_root}"
+
+
+def _same(file: Path, fetch: Callable[[str], bytes], *, place: str, told: str) -> None:
+    """See that what a server gives away is `file`."""
+    try:
+        content = fetch(f"{file.parent.name}/{file.name}")
+    except InfraError as error:
+        raise InfraError(
+            f"{place}: expected a file below {file.parents[1]} {told}: {error.message}; see whether it runs and serves "
+            "that directory"
+        ) from None
+    if content != file.read_bytes():
+        raise InfraError(f"{place}: expected {file} as it is, found another content; see what the server serves")
+
+
 @contextlib.contextmanager
-def _probe_file(board: Board, spec: UbootBoot) -> Iterator[Path]:
+def _probe_file_to_ask_for(board: Board, root: str, key: str) -> Iterator[Path]:
+    with contextlib.ExitStack() as until_asked:
+        try:
+            file = until_asked.enter_context(_probe_file(board, root, key))
+        except InfraError:
+            raise Unseen(f"not asked: there is nothing to ask for without boot.{key}") from None
+        yield file
+
+
+@contextlib.contextmanager
+def _probe_file(board: Board, root: str, key: str) -> Iterator[Path]:
     """A file as booting puts them there, for the length of the ``with``."""
-    directory = Path(spec.tftp_root, "harness")
+    directory = Path(root, "harness")
     file = directory / f"check-{os.getpid()}-{secrets.token_hex(4)}"
     try:
         directory.mkdir(exist_ok=True)
@@ -232,8 +269,8 @@ def _probe_file(board: Board, spec: UbootBoot) -> Iterator[Path]:
         file.chmod(0o644)
     except OSError as error:
         raise InfraError(
-            f"{board.name}.boot.tftp_root: expected a directory to write to at {spec.tftp_root}, can't write "
-            f"{file.relative_to(spec.tftp_root)}: {error.strerror}; make it and give it to {_me()}"
+            f"{board.name}.boot.{key}: expected a directory to write to at {root}, can't write "
+            f"{file.relative_to(root)}: {error.strerror}; make it and give it to {_me()}"
         ) from None
     try:
         yield file

@@ -1,50 +1,71 @@
-"""Boot method uboot: the board is switched on, U-Boot told what to load, its files laid down for a TFTP server."""
+"""Boot method uboot: the board is switched on, U-Boot told what to load, its files laid down for a TFTP or web server,
+or served."""
 
 from __future__ import annotations
 
 import contextlib
 import time
-from dataclasses import dataclass
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harness.errors import InfraError
 from harness.model.board import Board, UbootBoot
 
+from . import tftp
 from .base import Media
 from .power import power_off
+from .shelf import Directory, Shelf
 from .start import Start, device_tree
-from .tftp import check as check_tftp
-from .tftp import clear_old, publish, served
 from .uboot import Load, NotStopped, Uboot
 
 _TRIES = 2  # power-ons until autoboot is caught
 
 
 def check(board: Board) -> None:
-    """See that the TFTP server can be started, where that is ours."""
-    spec = board.boot
+    """See that the server that is ours to start could start: before an hour of building, not after."""
+    spec, place = board.boot, f"{board.name}.boot"
     assert isinstance(spec, UbootBoot)
-    if spec.tftp_serve:
-        check_tftp(spec.tftp_serve, place=f"{board.name}.boot.tftp_serve")
+    if spec.load == "tftp" and spec.tftp_serve:
+        tftp.check(spec.tftp_serve, place=f"{place}.tftp_serve")
+    if spec.load == "http" and spec.http_serve:
+        from . import web  # a server of HTTP takes a while
+
+        web.check(spec.http_serve, place=f"{place}.http_serve")
 
 
 def start(job: Start) -> float:
     """Start the kernel; since when (monotonic) the board is on.
 
-    Raises InfraError where power, U-Boot, network or TFTP fail."""
+    Raises InfraError where power, U-Boot, network or server fail."""
     board, spec = job.board, job.board.boot
     assert isinstance(spec, UbootBoot)
-    files = _published(board, spec, job.media)
-    with contextlib.ExitStack() as while_it_loads:
-        if spec.tftp_serve:
-            place = f"{board.name}.boot.tftp_serve"
-            log = job.logs / "tftp.log"
-            while_it_loads.enter_context(
-                served(spec.tftp_serve, Path(spec.tftp_root), place=place, log=log, say=job.say)
-            )
+    with _shelf(job, spec) as shelf:
+        files = _offered(board, spec, job.media, shelf)
         uboot, started = _power_up(job, spec)
         _start_kernel(uboot, spec, files, job.arguments)
     return started
+
+
+@contextlib.contextmanager
+def _shelf(job: Start, spec: UbootBoot) -> Iterator[Shelf]:
+    """Where the board finds what it loads, served until the end where that is ours to do."""
+    place = f"{job.board.name}.boot.{spec.load}"
+    if spec.load == "http" and spec.http_serve:
+        from . import web
+
+        with web.served(spec.http_serve, place=f"{place}_serve", log=job.logs / "http.log", say=job.say) as server:
+            yield server
+        return
+    root = Path(spec.tftp_root if spec.load == "tftp" else spec.http_root)
+    directory = Directory(root, place=f"{place}_root")
+    with contextlib.ExitStack() as while_it_loads:
+        if spec.load == "tftp" and spec.tftp_serve:
+            log = job.logs / "tftp.log"
+            while_it_loads.enter_context(
+                tftp.served(spec.tftp_serve, root, place=f"{place}_serve", log=log, say=job.say)
+            )
+        yield directory
 
 
 def _power_up(job: Start, spec: UbootBoot) -> tuple[Uboot, float]:
@@ -75,20 +96,13 @@ class _Files:
     dtb: Load | None
 
 
-def _published(board: Board, spec: UbootBoot, media: Media) -> _Files:
-    """Put what the board loads below the TFTP server's directory; what lies there already is left."""
-    directory = Path(spec.tftp_root, "harness")
-    try:
-        directory.mkdir(exist_ok=True)
-    except OSError as error:
-        raise InfraError(
-            f"{board.name}.boot.tftp_root: expected a directory to write to at {spec.tftp_root}, can't make "
-            f"`harness` there: {error.strerror}"
-        ) from None
-    clear_old(directory)
+def _offered(board: Board, spec: UbootBoot, media: Media, shelf: Shelf) -> _Files:
+    """Have the board find what it loads."""
 
     def load(path: Path, address: str, key: str) -> Load:
-        return Load(name=f"harness/{publish(path, directory)}", size=path.stat().st_size, address=address, key=key)
+        # TFTP waits for each packet; of U-Boot's TCP, which does not, it is not known that it loses none
+        crc32 = zlib.crc32(path.read_bytes()) if spec.load == "http" else None
+        return Load(name=shelf.offer(path), size=path.stat().st_size, address=address, key=key, crc32=crc32)
 
     dtb = None
     if spec.dtb:
@@ -108,13 +122,7 @@ def _start_kernel(uboot: Uboot, spec: UbootBoot, files: _Files, arguments: str) 
     size = files.root.size
     if files.payload:
         # the second archive right behind the first: the kernel unpacks one after the other
-        behind = Load(
-            name=files.payload.name,
-            size=files.payload.size,
-            address=f"{int(root, 16) + size:x}",
-            key=files.payload.key,
-        )
-        uboot.load(behind)
+        uboot.load(replace(files.payload, address=f"{int(root, 16) + size:x}"))
         size += files.payload.size
     fdt = uboot.load(files.dtb) if files.dtb else uboot.value(spec.fdt, key="boot.fdt")
     uboot.boot(kernel, f"{root}:{size:x}", fdt, arguments=arguments)

@@ -6,12 +6,14 @@ import ipaddress
 import re
 import secrets
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from harness.errors import InfraError
 from harness.model.board import UbootBoot
 
 from .console import Console
+from .fetch import Complaints, fetch_of
 
 _COMMAND_LIMIT = 10.0
 _NETWORK_LIMIT = 60.0
@@ -23,12 +25,7 @@ _LONGEST_COMMAND = 480  # characters; CONFIG_SYS_CBSIZE is 512 in many a configu
 LOGIN = re.compile(r"\S* ?login: *$")  # what a system says that waits for a user
 
 # What U-Boot says when something went wrong, and what it means. Checked in this order, on the output of one command.
-_COMPLAINTS = (
-    (r"TFTP error: 'File not found'|TFTP error: .*\(1\)", "the TFTP server has no such file; see whether it serves the "
-     "directory that boot.tftp_root names"),
-    (r"TFTP error: 'Access violation'|TFTP error: .*\(2\)", "the TFTP server may not read the file; see the rights of "
-     "the directory that boot.tftp_root names"),
-    (r"TFTP error: [^\r\n]*", "the TFTP server refuses"),
+_COMPLAINTS: Complaints = (
     (r"trying to overwrite reserved memory", "the address is not free memory; see boot.kernel_at, boot.ramdisk_at and "
      "boot.dtb_at"),
     (r"ARP Retry count exceeded", "the server's address does not answer; see boot.server and the cable"),
@@ -44,8 +41,8 @@ _COMPLAINTS = (
     (r"Ramdisk image is corrupt|Wrong Ramdisk Image Format", "the initramfs arrived broken"),
     (r"ramdisk - allocation error|Failed to (?:allocate|reserve)|device tree - allocation error", "the board's memory "
      "has no room for it; see boot.kernel_at and boot.ramdisk_at"),
-    (r"Unknown command '(?:booti|tftpboot|dhcp)'", "this U-Boot lacks a command that is needed; build it with "
-     "CMD_BOOTI, CMD_TFTPBOOT and CMD_DHCP"),
+    (r"Unknown command '(?:booti|dhcp)'", "this U-Boot lacks a command that is needed; build it with CMD_BOOTI and "
+     "CMD_DHCP"),
 )  # fmt: skip
 
 
@@ -59,12 +56,14 @@ class NotFinished(InfraError):
 
 @dataclass(frozen=True, kw_only=True)
 class Load:
-    """A file on the TFTP server, and where it goes: an address or the name of U-Boot's variable that holds one."""
+    """A file on the server, which calls it `name`, and where it goes: an address or the name of U-Boot's variable that
+    holds one."""
 
     name: str
     size: int
     address: str
     key: str  # the entry of boards.yaml that says the address
+    crc32: int | None = None  # to be compared with what arrived
 
 
 class Uboot:
@@ -75,6 +74,7 @@ class Uboot:
         self._spec = spec
         self._place = place
         self._prompt = ""
+        self._fetch = fetch_of(spec)
 
     def stop(self) -> None:
         """After power-on: wait for U-Boot and stop it before it boots by itself; learn its prompt.
@@ -160,13 +160,15 @@ class Uboot:
                 f"{self._place}: the serial line was lost; see its cable or console server", details=self._line.tail(8)
             )
 
-    def command(self, text: str, *, timeout: float = _COMMAND_LIMIT) -> str:
-        """Run one command; its output. Raises InfraError where U-Boot complains or does not come back."""
+    def command(self, text: str, *, timeout: float = _COMMAND_LIMIT, gives_up: str = "") -> str:
+        """Run one command; its output. Raises InfraError where U-Boot complains, or does not come back, which
+        `gives_up` foretells."""
         if len(text) > _LONGEST_COMMAND:
             raise InfraError(f"{self._place}: too long for U-Boot ({len(text)} characters): {text[:60]}…")
         self._type(text)
         self._line.send(b"\r")
-        found = self._line.expect(rf"(?s)(?P<output>.*?)[\r\n]{re.escape(self._prompt)}", timeout=timeout)
+        ends = rf"[\r\n]{re.escape(self._prompt)}|(?P<last>{gives_up or '(?!)'})"
+        found = self._line.expect(rf"(?s)(?P<output>.*?)(?:{ends})", timeout=timeout)
         if not found:
             self._check_line()
             output = "\n".join(self._line.tail(8))
@@ -174,7 +176,7 @@ class Uboot:
             raise NotFinished(
                 f"{self._place}: U-Boot did not finish `{text}` within {timeout:.0f} s", details=self._line.tail(8)
             )
-        output = found["output"].replace("\r", "")
+        output = (found["output"] + (found["last"] or "")).replace("\r", "")
         self._complain(text, output)
         return output.partition("\n")[2]
 
@@ -194,10 +196,10 @@ class Uboot:
         )
 
     def _complain(self, command: str, output: str) -> None:
-        for pattern, meaning in _COMPLAINTS:
+        for pattern, meaning in (*self._fetch.complaints, *_COMPLAINTS):
             found = re.search(pattern, output)
             if found:
-                details = [line for line in output.splitlines() if line.strip(" #*\t")][-8:]
+                details = _told(output)
                 raise InfraError(f"{self._place}: U-Boot: `{command}`: {found[0].strip()}: {meaning}", details=details)
 
     def network(self) -> None:
@@ -219,27 +221,43 @@ class Uboot:
                 self.command(f"setenv gatewayip {self._spec.gateway}")
         if self._spec.server:
             self.command(f"setenv serverip {self._spec.server}")
+        self._fetch.prepare(lambda text: self._twice(lambda: self.command(text)) or "")
 
     def load(self, file: Load) -> str:
-        """Load a file over TFTP; the address that it came to lie at, as U-Boot takes it."""
-        address = self._address(file)
+        """Load a file; the address that it came to lie at, as U-Boot takes it."""
+        address, seconds = self._address(file), self._spec.load_seconds
         try:
-            output = self.command(f"tftpboot {address} {file.name}", timeout=self._spec.load_seconds)
+            output = self.command(
+                self._fetch.command(address, file.name), timeout=seconds, gives_up=self._fetch.gives_up
+            )
         except NotFinished as error:
             raise InfraError(
-                f"{self._place}: U-Boot: {file.name}: the transfer did not end within {self._spec.load_seconds:.0f} s; "
-                "see whether the TFTP server still runs and the network cable is in; where it is only slow, raise "
+                f"{self._place}: U-Boot: {file.name}: the transfer did not end within {seconds:.0f} s; see whether the "
+                f"{self._fetch.server} still runs and the network cable is in; where it is only slow, raise "
                 "boot.load_seconds",
                 details=error.details,
             ) from None
         found = re.search(r"Bytes transferred = (\d+)", output)
-        if not found or int(found[1]) != file.size:
-            finding = f"{found[1]} came" if found else "no such message"
+        came = found[1] if found else ""
+        if came != str(file.size):
             raise InfraError(
-                f"{self._place}: U-Boot: {file.name}: expected {file.size} bytes, {finding}; see the TFTP server",
-                details=[line for line in output.splitlines() if line.strip(" #*\t")][-8:],
+                f"{self._place}: U-Boot: {file.name}: expected {file.size} bytes, {self._fetch.finding(output, came)}",
+                details=_told(output),
             )
+        self._check(file, address)
         return address
+
+    def _check(self, file: Load, address: str) -> None:
+        """Compare checksums, where there is one and U-Boot can make one."""
+        if file.crc32 is None:
+            return
+        expected, command = f"{file.crc32:08x}", f"crc32 {address} {file.size:x}"
+        told = self._twice(lambda: _checksum(self.command(command, timeout=_NETWORK_LIMIT)), unless=expected)
+        if told not in (expected, None):
+            raise InfraError(
+                f"{self._place}: U-Boot: {file.name}: expected the checksum {expected}, found {told}: it arrived "
+                "damaged; see the network's cables, or set boot.load: tftp"
+            )
 
     def _address(self, file: Load) -> str:
         return self.value(file.address, key=file.key)
@@ -248,16 +266,22 @@ class Uboot:
         """`text` where it is an address, else the value of U-Boot's variable of that name."""
         if re.fullmatch(r"(?:0x)?[0-9a-fA-F]*[0-9][0-9a-fA-F]*", text):
             return text
-        told: str | None = ""
-        for _ in range(_TYPING_TRIES):  # until it is told the same twice: nothing else proves an answer of U-Boot's
-            before, told = told, self._variable(text)
-            if told == before:
-                break
-        if not told or told != before:
+        told = self._twice(lambda: self._variable(text))
+        if not told:
             raise InfraError(
                 f"{self._place}: U-Boot has no variable {text}; set {key} to an address, or to a variable it has"
             )
         return told
+
+    def _twice(self, ask: Callable[[], str | None], *, unless: str = "") -> str | None:
+        """What U-Boot tells twice in a row, or what was expected anyway: nothing else proves an answer of its. None
+        where there is none."""
+        told: str | None = ""
+        for _ in range(_TYPING_TRIES):
+            before, told = told, ask()
+            if told == before or (unless and told == unless):
+                return told
+        return None
 
     def _variable(self, name: str) -> str | None:
         found = re.search(rf"^{re.escape(name)}=(\S+)", self.command(f"printenv {name}"), re.MULTILINE)
@@ -287,3 +311,14 @@ class Uboot:
         self.command(f"setenv {name} '{pieces[0]}'")
         for piece in pieces[1:]:
             self.command(f"setenv {name} \"${{{name}}}\"'{piece}'")
+
+
+def _told(output: str) -> list[str]:
+    """The last lines of what a command said, without marks of progress."""
+    lines = (re.sub(r"(?:\| ?){2,}", "", line) for line in output.splitlines())
+    return [line for line in lines if line.strip(" #*|\t")][-8:]
+
+
+def _checksum(output: str) -> str | None:
+    found = re.search(r"==> ([0-9a-f]{8})\b", output)
+    return found[1] if found else None

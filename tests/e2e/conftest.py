@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,6 +21,9 @@ TWINS = PROJECT / "tests/twins"
 TWIN = TWINS / "twin.py"
 SERVED_BY = "tr '\\0' ' ' < /proc/$PPID/cmdline; echo"  # which program has started the shell
 _BUILD_LIMIT = 3000.0
+_CABLE = (
+    "ip link set lo up && ip tuntap add tap0 mode tap && ip address add 10.77.0.1/24 dev tap0 && ip link set tap0 up"
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -159,6 +163,58 @@ def twin(_u_boot: None, build: Path, tmp_path: Path) -> Iterator[Callable[..., T
             "OTHER": str(tmp_path / "other"),
         }
         return Twin(process, environment, build, tmp_path)
+
+    yield start
+    for process in started:
+        process.terminate()
+        process.communicate(timeout=30)
+
+
+@pytest.fixture
+def inside() -> Iterator[list[str]]:
+    """Words to put before a command, so that it runs in a network of its own: a twin's cable (tap0) leads to it."""
+    if os.geteuid() or not Path("/dev/net/tun").exists():
+        pytest.skip("needs root and /dev/net/tun to lay a cable to a virtual machine")
+    script = f"{_CABLE} && echo laid && exec cat"
+    holder = subprocess.Popen(
+        ["unshare", "--net", "sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdin
+    assert holder.stdout
+    if holder.stdout.readline() != "laid\n":
+        pytest.skip("may not make a network namespace here")
+    yield ["nsenter", f"--net=/proc/{holder.pid}/ns/net"]
+    holder.stdin.close()
+    holder.wait(timeout=10)
+
+
+@pytest.fixture
+def cabled(inside: list[str], build: Path, tmp_path: Path) -> Iterator[Callable[..., Callable[..., Any]]]:
+    """Starts the twin `uboot` at the other end of the cable. What it returns is `harness boot` of a command on board
+    `twin` of the given boards, in which ROOT is a directory; or another verb, with that board's name behind."""
+    started: list[subprocess.Popen[str]] = []
+    root, file = tmp_path / "tftp", tmp_path / "boards.yaml"
+
+    def start(boards: str, *options: str | Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+        root.mkdir()
+        file.write_text(boards.replace("ROOT", str(root)))
+        words = [*inside, sys.executable, TWIN, "serve", "uboot", "--tftp", root, "--tap", "tap0", *options]
+        started.append(subprocess.Popen(words, stdout=subprocess.PIPE, text=True))
+        assert started[-1].stdout
+        assert started[-1].stdout.readline().startswith("twin uboot")
+        return call
+
+    def call(*command: str, verb: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+        words = [*verb, "twin"] if verb else ["boot", "--build", build, "--board", "twin", "--", *command]
+        return subprocess.run(
+            [*inside, sys.executable, "-m", "harness", *words],
+            cwd=tmp_path,
+            env={**os.environ, "HARNESS_BOARDS": str(file)},
+            capture_output=True,
+            text=True,
+            timeout=400,
+            check=False,
+        )
 
     yield start
     for process in started:

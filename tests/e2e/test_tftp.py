@@ -7,8 +7,6 @@ import re
 import select
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
@@ -16,10 +14,6 @@ from harness.build.host import ensure_host
 
 from .conftest import PROJECT
 
-TWIN = PROJECT / "tests/twins/twin.py"
-CABLE = (
-    "ip link set lo up && ip tuntap add tap0 mode tap && ip address add 10.77.0.1/24 dev tap0 && ip link set tap0 up"
-)
 BOARDS = """
 boards:
   twin:
@@ -34,42 +28,10 @@ boards:
 
 
 @pytest.fixture
-def inside() -> Iterator[list[str]]:
-    """Words to put before a command, so that it runs in a network of its own: a twin's cable (tap0) leads to it."""
-    if os.geteuid() or not Path("/dev/net/tun").exists():
-        pytest.skip("needs root and /dev/net/tun to lay a cable to a virtual machine")
-    script = f"{CABLE} && echo laid && exec cat"
-    holder = subprocess.Popen(
-        ["unshare", "--net", "sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert holder.stdin
-    assert holder.stdout
-    if holder.stdout.readline() != "laid\n":
-        pytest.skip("may not make a network namespace here")
-    yield ["nsenter", f"--net=/proc/{holder.pid}/ns/net"]
-    holder.stdin.close()
-    holder.wait(timeout=10)
-
-
-@pytest.fixture
-def boot(inside: list[str], build: Path, tmp_path: Path) -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
+def boot(cabled):
     """`harness boot` on a twin at the other end of the cable."""
     ensure_host(needed_for={"qemu", "u-boot", "tftp"})
-    (tmp_path / "tftp").mkdir()
-    (tmp_path / "boards.yaml").write_text(BOARDS.replace("ROOT", str(tmp_path / "tftp")))
-    words = [*inside, sys.executable, TWIN, "serve", "uboot", "--tftp", tmp_path / "tftp", "--tap", "tap0"]
-    twin = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
-    assert twin.stdout
-    assert twin.stdout.readline().startswith("twin uboot")
-
-    def call(*command: str) -> subprocess.CompletedProcess[str]:
-        words = [*inside, sys.executable, "-m", "harness", "boot", "--build", build, "--board", "twin", "--", *command]
-        environment = {**os.environ, "HARNESS_BOARDS": str(tmp_path / "boards.yaml")}
-        return subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=400)
-
-    yield call
-    twin.terminate()
-    twin.communicate(timeout=30)
+    return cabled(BOARDS)
 
 
 def test_a_board_gets_its_address_and_its_kernel_from_a_server_that_lives_as_long_as_it_is_needed(boot, tmp_path):
@@ -106,9 +68,9 @@ SERVER = """
 import sys, time
 from pathlib import Path
 from harness.model.board import TftpServe
-from harness.target.tftp import TftpServer
+from harness.target.tftp import Dnsmasq
 root = Path(sys.argv[1])
-server = TftpServer(TftpServe(address="10.77.0.1"), root, place="b", log=root / "log")
+server = Dnsmasq(TftpServe(address="10.77.0.1"), root, place="b", log=root / "log")
 print(server._process.pid, flush=True)
 time.sleep(600)
 """

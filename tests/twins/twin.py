@@ -322,13 +322,13 @@ def switch_handler(machine: Machine) -> type[http.server.BaseHTTPRequestHandler]
     return Handler
 
 
-def machine_of(system: Path | None, disk: Path | None, *, fault: str) -> list[str]:
+def machine_of(system: Path | None, disk: Path | None, *, u_boot: str, fault: str) -> list[str]:
     """What QEMU boots: U-Boot, with a disk where there is one; or the Image and initrd that system.py has made."""
     if disk:
         drive = f"file={disk},if=none,id=disk,format=raw,readonly={'on' if fault == 'read-only' else 'off'}"
-        return ["-bios", U_BOOT, "-drive", drive, "-device", "virtio-blk-pci,drive=disk"]
+        return ["-bios", u_boot, "-drive", drive, "-device", "virtio-blk-pci,drive=disk"]
     if not system:
-        return ["-bios", U_BOOT]
+        return ["-bios", u_boot]
     directory = system
     return ["-kernel", f"{directory}/Image", "-initrd", f"{directory}/initrd", "-append", "rdinit=/twin-init panic=30"]
 
@@ -388,6 +388,7 @@ def main() -> int:
     parser.add_argument("--pty", type=Path)
     parser.add_argument("--system", type=Path, metavar="DIR", help="instead of U-Boot: Image and initrd in it")
     parser.add_argument("--disk", type=Path, metavar="FILE", help="what U-Boot finds to boot from")
+    parser.add_argument("--u-boot", default=U_BOOT, metavar="FILE", help="another one, as one with wget")
     parser.add_argument("--tap", default="", help="a network interface instead of QEMU's own network")
     parser.add_argument("--fault", choices=FAULTS, default="none")
     parser.add_argument("--at", default="", metavar="TEXT")
@@ -407,7 +408,7 @@ def main() -> int:
         address=listener.getsockname()[0],
         tftp=tftp,
         fault=given.fault,
-        system=machine_of(given.system, given.disk, fault=given.fault),
+        system=machine_of(given.system, given.disk, u_boot=given.u_boot, fault=given.fault),
         tap=given.tap,
     )
     faults = Faults(given.fault, given.at, given.every, given.seconds, given.seed)

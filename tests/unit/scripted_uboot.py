@@ -27,6 +27,7 @@ class ScriptedUboot:
         self._answers = {r"echo (\w+)": r"\1" + "\r\n", **(answers or {})}
         self._prompt, self._stops = prompt, stops
         self.hangs_at = ""  # a command that does not end
+        self.hanging = "\r\nLoading: ####T T T "  # what it prints
         self._at_prompt = banner.endswith(prompt)
         self._say(banner)
         self._thread = threading.Thread(target=self._serve, daemon=True)
@@ -57,7 +58,7 @@ class ScriptedUboot:
                 line = ""
                 self._say(f"<INTERRUPT>\r\n{self._prompt}")
             elif key == "\r" and self.hangs_at and line.startswith(self.hangs_at):
-                self._say("\r\nLoading: ####T T T ")
+                self._say(self.hanging)
             elif key == "\r":
                 self._say(f"\r\n{self._answer(line.strip())}{self._prompt}")
                 line = ""

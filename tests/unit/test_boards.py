@@ -4,7 +4,7 @@ import pytest
 
 from harness.errors import UserError
 from harness.layout import BOARDS, KCONFIGS
-from harness.model.board import CommandSwitch, LabgridPlace, NetworkConsole, SerialConsole, Ssh, TftpServe
+from harness.model.board import CommandSwitch, HttpServe, LabgridPlace, NetworkConsole, SerialConsole, Ssh, TftpServe
 from harness.parse.boards import parse_boards
 
 
@@ -137,7 +137,10 @@ TFTP = "boot: {method: uboot, tftp_root: /t"
     [
         (f"{SERIAL}, baud: 115k}}, {POWER}, {TFTP}}}", "console.baud: expected an integer, found '115k'"),
         (f"{SERIAL}, speed: 1}}, {POWER}, {TFTP}}}", "console.speed: unknown key; remove it or correct its spelling"),
-        (f"{SERIAL}}}, {POWER}, boot: {{method: uboot}}", "boot.tftp_root: expected this key, found none"),
+        (
+            f"{SERIAL}}}, {POWER}, boot: {{method: uboot}}",
+            "boot.tftp_root: expected this key, because boot.load is tftp; found none",
+        ),
         (f"console: {{device: /dev/x}}, {POWER}, {TFTP}}}", "console.kind: expected this key, found none"),
         (f"{SERIAL}}}, {TFTP}}}", "power: expected this key, because boot.method is uboot; found none"),
         (f"{SERIAL}}}, boot: {{method: qemu}}", "console: belongs to a board; QEMU has its own, remove it"),
@@ -230,6 +233,41 @@ def test_a_tftp_server_of_ours():
     boot = parse_boards(text, place="f", lookup=lambda name: name)["b"].boot
     assert boot.tftp_serve == TftpServe(address="10.0.0.1", dhcp=("10.0.0.5", "10.0.0.9"))
     assert boot.server == "10.0.0.1"  # not the one that DHCP tells
+
+
+HTTP = "/srv/tftp, load: http"
+
+
+def test_a_web_server_of_ours_or_the_labs():
+    text = UBOOT.replace("/srv/tftp", f"{HTTP}, http_serve: {{address: 10.0.0.1, port: 8080}}")
+    boot = parse_boards(text, place="f", lookup=lambda name: name)["b"].boot
+    assert (boot.http_serve, boot.http_url) == (HttpServe(address="10.0.0.1", port=8080), "http://10.0.0.1:8080")
+    text = UBOOT.replace("/srv/tftp", f"{HTTP}, http_root: /srv/www, http_url: http://10.0.0.1/boot/")
+    boot = parse_boards(text, place="f", lookup=lambda name: name)["b"].boot
+    assert (boot.http_serve, boot.http_root, boot.http_url) == (None, "/srv/www", "http://10.0.0.1/boot")
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        (HTTP, "http_root: expected this key, or http_serve instead, because boot.load is http; found none"),
+        (f"{HTTP}, http_root: /w", "http_url: expected this key, or http_serve instead, because boot.load is http"),
+        (f"{HTTP}, http_root: /w, http_url: http://host/x", "http_url: expected"),
+        (f"{HTTP}, http_root: /w, http_url: https://10.0.0.1/x", "http_url: expected"),
+        (f"{HTTP}, http_root: /w, http_url: 'http://10.0.0.1/x;reset'", "http_url: expected"),
+        (f"{HTTP}, http_serve: {{address: 10.0.0.1, port: 0}}", "http_serve.port: expected"),
+        ("/srv/tftp, load: nfs", "load: expected 'tftp' or 'http', found 'nfs'"),
+    ],
+)
+def test_what_is_wrong_with_a_load_over_http(keys, told):
+    with pytest.raises(UserError) as caught:
+        parse_boards(UBOOT.replace("/srv/tftp", keys), place="f", lookup=lambda name: name)
+    assert f"f: boards.a.boot.{told}" in caught.value.message
+
+
+def test_where_a_load_comes_from_may_be_told_later():
+    board = parse_boards(UBOOT.replace("/srv/tftp", f"{HTTP}, http_root: /w, http_url: '${{URL}}'"), place="f")["a"]
+    assert "boot.http_url: ${URL} has no value" in board.unset
 
 
 def test_the_boards_that_come_with_it_are_listed_and_usable_with_an_empty_environment():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import http.server
 import re
 import socket
 import struct
@@ -21,15 +23,17 @@ from harness.model.board import (
     CommandConsole,
     CommandSwitch,
     HttpRequest,
+    HttpServe,
     HttpSwitch,
     NetworkConsole,
     PduSwitch,
     Power,
     SerialConsole,
+    TftpServe,
     UbootBoot,
 )
 from harness.parse.boards import parse_boards
-from harness.target import checks, tftpclient
+from harness.target import checks, tftp, tftpclient
 from harness.target.boot import boot_method
 from harness.target.checks import Check, Outcome, Unseen, findings
 
@@ -39,7 +43,7 @@ OK, FAILED, UNSEEN = Outcome.OK, Outcome.FAILED, Outcome.UNSEEN
 def board(tmp_path: Path, switch=None, console=None, **more) -> Board:
     power = Power(switch=switch or CommandSwitch(on=("true",), off=("sh", "-c", "A=1 cd x; y")))
     console = console or CommandConsole(argv=("cat",))
-    return Board(name="b", boot=UbootBoot(tftp_root=str(tmp_path), **more), power=power, console=console)
+    return Board(name="b", boot=UbootBoot(**{"tftp_root": str(tmp_path), **more}), power=power, console=console)
 
 
 def seen(board: Board, **more) -> dict[str, tuple[Outcome, str]]:
@@ -212,6 +216,47 @@ def test_the_tftp_server_is_asked_for_a_file_of_ours(tmp_path, monkeypatch):
         assert outcome is FAILED
         assert "the server answers: File not found (1); see whether it runs and serves that directory" in told
         assert list((tmp_path / "harness").iterdir()) == []
+
+
+def test_the_web_server_is_asked_for_a_file_of_ours(tmp_path):
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path / "boot")
+    with loopback_server(handler) as port:
+        url = f"http://127.0.0.1:{port}"
+        for name in ("boot", "other"):
+            (tmp_path / name).mkdir()
+        here = board(tmp_path, load="http", http_root=str(tmp_path / "boot"), http_url=url)
+        found = seen(here)
+        assert found["http_root"] == (OK, f"{tmp_path}/boot can be written to")
+        assert found["web server"] == (OK, f"{url} is {tmp_path}/boot")
+        there = board(tmp_path, load="http", http_root=str(tmp_path / "other"), http_url=url)
+        outcome, told = seen(there)["web server"]
+        assert outcome is FAILED
+        assert f"b.boot.http_url: expected a file below {tmp_path}/other from a web server: {url}/harness/" in told
+        assert "the server answers: 404 File not found; see whether it runs and serves that directory" in told
+        nowhere = board(tmp_path, load="http", http_root=str(tmp_path / "nowhere"), http_url=url)
+        assert [seen(nowhere)[name][0] for name in ("http_root", "web server")] == [FAILED, UNSEEN]
+        ours = board(tmp_path, load="http", http_serve=HttpServe(address="127.0.0.1", port=port))
+        assert "is taken" in seen(ours)["web server"][1]
+    assert seen(ours)["web server"] == (OK, "the harness can serve at 127.0.0.1")
+    assert "tftp_root" not in seen(ours)
+
+
+def test_a_tftp_server_of_ours_is_not_asked_before_it_runs(tmp_path, monkeypatch):
+    monkeypatch.setattr(tftp, "check", lambda _spec, place: None)
+    ours = board(tmp_path, tftp_serve=TftpServe(address="127.0.0.1"), server="127.0.0.1")
+    assert seen(ours)["tftp server"] == (OK, "the harness can serve at 127.0.0.1")
+
+
+@contextlib.contextmanager
+def loopback_server(handler) -> Iterator[int]:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield server.server_address[1]
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def test_a_lost_packet_is_sent_again(tmp_path):

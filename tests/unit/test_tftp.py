@@ -1,11 +1,10 @@
-"""What is laid down for a TFTP server, what is cleared away, and what is told before a server of ours starts."""
+"""What is told before a TFTP or DHCP server of ours starts, and that one serves at a time."""
 
 from __future__ import annotations
 
 import os
 import re
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -13,35 +12,6 @@ import pytest
 from harness.errors import InfraError
 from harness.model.board import TftpServe
 from harness.target import tftp
-
-
-def test_a_file_is_copied_once_and_one_that_changed_gets_another_name(tmp_path: Path) -> None:
-    image, served = tmp_path / "Image", tmp_path / "served"
-    served.mkdir()
-    image.write_text("one")
-    name = tftp.publish(image, served)
-    os.utime(served / name, (0, 0))
-    assert tftp.publish(image, served) == name
-    assert (served / name).stat().st_mtime > time.time() - 60  # in use: not cleared away
-    image.write_text("another")
-    assert tftp.publish(image, served) != name
-    assert sorted(path.read_text() for path in served.iterdir()) == ["another", "one"]
-
-
-def test_only_what_is_ours_and_old_is_cleared_away(tmp_path: Path) -> None:
-    ours = ["0123456789ab-Image", ".0123456789ab-root.cpio.gz.123.partial"]
-    others = ["Image", "pxelinux.0", "0123456789xy-Image", "0123456789ab", ".keep"]
-    for name in [*ours, *others, "fedcba987654-Image"]:
-        (tmp_path / name).touch()
-        age = 0 if name.startswith("fedc") else tftp.KEEP_SECONDS + 60
-        os.utime(tmp_path / name, (time.time() - age,) * 2)
-    (tmp_path / "aaaaaaaaaaaa-directory").mkdir()
-    os.utime(tmp_path / "aaaaaaaaaaaa-directory", (0, 0))
-    (tmp_path / "bbbbbbbbbbbb-link").symlink_to("Image")
-    os.utime(tmp_path / "bbbbbbbbbbbb-link", (0, 0), follow_symlinks=False)
-    tftp.clear_old(tmp_path)
-    kept = {*others, "fedcba987654-Image", "aaaaaaaaaaaa-directory", "bbbbbbbbbbbb-link"}
-    assert {path.name for path in tmp_path.iterdir()} == kept
 
 
 @pytest.fixture
@@ -97,7 +67,7 @@ def test_what_a_server_says_that_does_not_start_is_told(
 ) -> None:
     monkeypatch.setattr("socket.socket.bind", lambda _self, _address: None)
     with pytest.raises(InfraError, match="b: dnsmasq does not serve /srv/tftp") as caught:
-        tftp.TftpServer(TftpServe(address="127.0.0.1"), Path("/srv/tftp"), place="b", log=tmp_path / "log")
+        tftp.Dnsmasq(TftpServe(address="127.0.0.1"), Path("/srv/tftp"), place="b", log=tmp_path / "log")
     assert caught.value.details == ("dnsmasq: no such directory",)
 
 
@@ -116,7 +86,7 @@ class Server:
 
 def test_boards_that_are_served_on_one_address_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HARNESS_LOCKS", str(tmp_path))
-    monkeypatch.setattr(tftp, "TftpServer", Server)
+    monkeypatch.setattr(tftp, "Dnsmasq", Server)
     spec, said = TftpServe(address="10.0.0.1"), list[str]()
     waits = threading.Event()
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from dataclasses import replace
 
 import pytest
 from scripted_uboot import AUTOBOOT, BANNER, LOADED, ScriptedUboot
@@ -109,6 +111,97 @@ def test_a_transfer_that_stalls(talk):
         uboot.load(FILE)
 
 
+HTTP = UbootBoot(load="http", http_root="/w", http_url="http://10.1.0.2/boot", address="10.1.2.3/22", uboot_seconds=3.0)
+ANSWERED = "HTTP/1.0 200 OK| | | | | \r\nPackets received 9, Transfer Successful\r\n"
+OVER_HTTP = {
+    "help wget": "wget - boot image\r\n\r\nUsage:\r\nwget [loadAddress] [[hostIPaddr:]path and image name]\r\n",
+    "wget .*": f"{ANSWERED}Bytes transferred = 1234 (4d2 hex)\r\n\r\n",
+    "crc32 .*": "crc32 for 40400000 ... 404004d1 ==> 0badcafe\r\n",
+}
+CHECKED = replace(FILE, crc32=0x0BADCAFE)
+
+
+@pytest.mark.parametrize(
+    ("url", "usage", "port", "file"),
+    [
+        ("http://10.1.0.2/boot", "", "80", "10.1.0.2:/boot/harness/Image"),
+        ("http://10.1.0.2", "[loadAddress] [[hostIPaddr:]path and image name]", "80", "10.1.0.2:/harness/Image"),
+        ("http://10.1.0.2:81", "[loadAddress] [[hostIPaddr:]path and image name]", "81", "10.1.0.2:/harness/Image"),
+        ("http://10.1.0.2:81/b", "[loadAddress] url\r\nwget [host:]path", "81", "http://10.1.0.2:81/b/harness/Image"),
+    ],
+)
+def test_loading_over_http_as_this_uboot_wants_it(talk, url, usage, port, file):
+    told = {**OVER_HTTP, "help wget": f"wget - boot image\r\n\r\nUsage:\r\nwget {usage}\r\n"}
+    uboot, far = stopped(talk, told, spec=replace(HTTP, http_url=url))
+    uboot.network()
+    assert uboot.load(CHECKED) == "0x40400000"
+    assert f"setenv httpdstp {port}" in far.commands
+    assert far.commands[-2:] == [f"wget 0x40400000 {file}; echo", "crc32 0x40400000 4d2"]
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        # what a U-Boot without lwIP takes for a file
+        (f"HTTP/1.0 404 File not found\r\n{ANSWERED[15:]}Bytes transferred = 1234 (4d2 hex)\r\n",
+         "404 File not found: the web server has no such file; see boot.http_root and boot.http_url"),
+        ("\r\nHTTP server error 404\r\n", "HTTP server error 404: the web server has no such file"),
+        ("HTTP/1.1 403 Forbidden\r\n", "403 Forbidden: the web server does not give it away"),
+        ("HTTP/1.1 301 Moved Permanently\r\n", "the web server sends elsewhere"),
+        ("HTTP/1.1 503 Busy\r\n", "503 Busy: the web server refuses"),
+        ("###\r\nHTTP client error 4\r\n", "the web server at 10.1.0.2, port 80, does not answer, or not any more"),
+        ("\r\nARP Retry count exceeded; starting again\r\n", "the web server at 10.1.0.2, port 80, does not answer"),
+        ("\r\n", "expected 1234 bytes, none came: the web server at 10.1.0.2, port 80, does not answer"),
+        ("HTTP/1.0 200 OK| \r\n", "expected 1234 bytes, not all came; see whether the web server still runs"),
+        (f"{ANSWERED}Bytes transferred = 1000 (3e8 hex)\r\n", "1000 came; see whether the web server still runs"),
+        ("\r\nwget error: trying to overwrite reserved memory...\r\n", "not free memory"),
+    ],
+)  # fmt: skip
+def test_what_goes_wrong_while_loading_over_http(talk, said, told):
+    uboot, _ = stopped(talk, {**OVER_HTTP, "wget .*": said}, spec=HTTP)
+    uboot.network()
+    with pytest.raises(InfraError, match=told) as caught:
+        uboot.load(CHECKED)
+    assert "| |" not in "".join(caught.value.details)
+
+
+def test_a_uboot_without_wget(talk):
+    unknown = "Unknown command 'wget' - try 'help' without arguments for list of all known commands\r\n\r\n"
+    uboot, _ = stopped(talk, {**OVER_HTTP, "help wget": unknown}, spec=HTTP)
+    with pytest.raises(InfraError, match=r"can't load over HTTP; set boot\.load: tftp, or build it with CMD_WGET"):
+        uboot.network()
+
+
+def test_what_will_not_come_back_is_not_waited_for(talk):
+    uboot, far = stopped(talk, OVER_HTTP, spec=HTTP)
+    uboot.network()
+    far.hangs_at, far.hanging = "wget", "\r\nwget: Transfer Fail - Image not found, no data returned\r\n"
+    with pytest.raises(InfraError, match="closed the connection without an answer"):
+        uboot.load(CHECKED)
+
+
+@pytest.mark.parametrize(
+    ("sums", "told"),
+    [
+        (["0badcafe"], ""),
+        (["0badcafx", "1badcafe", "0badcafe"], ""),  # the serial line's fault
+        (["1badcafe", "1badcafe"], "expected the checksum 0badcafe, found 1badcafe: it arrived damaged"),
+    ],
+)
+def test_what_arrived_is_compared(talk, sums, told):
+    uboot, _ = stopped(talk, OVER_HTTP, spec=HTTP)
+    command, left = uboot.command, list(sums)
+    uboot.command = lambda text, **limit: f"==> {left.pop(0)}" if "crc32" in text else command(text, **limit)
+    with pytest.raises(InfraError, match=told) if told else contextlib.nullcontext():
+        uboot.load(CHECKED)
+    assert not left
+
+
+def test_a_uboot_that_makes_no_checksums_is_believed(talk):
+    uboot, _ = stopped(talk, {**OVER_HTTP, "crc32 .*": "Unknown command 'crc32' - try 'help'\r\n"}, spec=HTTP)
+    assert uboot.load(CHECKED) == "0x40400000"
+
+
 def test_a_system_that_asks_for_a_login_where_uboot_was_expected(talk):
     uboot, _ = talk(
         banner="Debian GNU/Linux 12 pi ttyS0\r\n\r\npi login: ", spec=UbootBoot(tftp_root="/t", uboot_seconds=0.3)
@@ -157,6 +250,7 @@ def test_a_kernel_that_is_none(talk):
     ("said", "told"),
     [
         ("Loading: *\x08\r\nTFTP error: 'File not found' (1)\r\nNot retrying...\r\n", "see whether it serves"),
+        ("\r\nTFTP error: 1 (File not found)\r\n", "see whether it serves"),  # with lwIP
         ("TFTP error: 'Access violation' (2)\r\n", "may not read the file"),
         ("Loading: T T T T T T \r\nRetry count exceeded; starting again\r\n", "DHCP and a TFTP server run"),
         ("ARP Retry count exceeded; starting again\r\n", "see boot.server"),

@@ -1,0 +1,139 @@
+"""A web server of our own, where boot.http_serve asks for one: it serves the files that a board is told to load, and
+nothing else, while the board loads them."""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+from harness.errors import InfraError
+from harness.model.board import HttpServe
+
+from . import lock, tftp
+from .base import Say
+from .ports import check_tcp
+
+_STALLED = 60.0  # seconds without a byte taken, after which a transfer is over
+_POLL = 0.05  # seconds that closing may take
+
+
+def check(spec: HttpServe, *, place: str) -> None:
+    """See that a server of ours could start; InfraError with what to do where it could not."""
+    _check_port(spec, place=place)
+    tftp.check_dhcp(spec, place=place)
+
+
+def _check_port(spec: HttpServe, *, place: str) -> None:
+    instead = "let it serve a directory (boot.http_root, boot.http_url) and remove boot.http_serve"
+    check_tcp(spec.address, spec.port, place=place, instead=instead)
+
+
+@contextlib.contextmanager
+def served(spec: HttpServe, *, place: str, log: Path, say: Say) -> Iterator[WebServer]:
+    """A web server, and DHCP where that is asked for, for the length of the ``with``. Of this host's harnesses one at a
+    time serves on an address and port: the others wait for their turn, which `say` is told."""
+    machine = f"http {spec.address}:{spec.port}"
+    with contextlib.ExitStack() as until_loaded:
+        purpose = f"{place}: a board loads"
+        until_loaded.enter_context(lock.turn(place, machine, purpose=purpose, wait=tftp.TURN, say=say))
+        if spec.dhcp:
+            addresses = log.with_name("dhcp.log")
+            until_loaded.enter_context(tftp.served(spec, None, place=place, log=addresses, say=say))
+        yield until_loaded.enter_context(contextlib.closing(WebServer(spec, place=place, log=log)))
+
+
+class WebServer:
+    """A Shelf that serves itself, in threads of this process, so it ends with us, however that goes. `log` tells who
+    fetched what."""
+
+    def __init__(self, spec: HttpServe, *, place: str, log: Path) -> None:
+        _check_port(spec, place=place)
+        self._files: dict[str, Path] = {}
+        self._log, self._writing = log, threading.Lock()
+        try:
+            self._server = _Server((spec.address, spec.port), _handler(self._files, self._write))
+        except OSError as error:  # somebody was faster
+            raise InfraError(f"{place}: can't listen at {spec.address}:{spec.port}: {error.strerror}") from None
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(_POLL,), daemon=True)
+        self._thread.start()
+
+    def offer(self, path: Path) -> str:
+        name = f"{len(self._files)}/{path.name}"
+        self._files[name] = path
+        return name
+
+    def _write(self, text: str) -> None:
+        with self._writing, self._log.open("a") as log:
+            log.write(f"{time.strftime('%H:%M:%S')} {text}\n")
+
+    def close(self) -> None:
+        """End it; a transfer that still runs breaks off."""
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+class _Server(http.server.ThreadingHTTPServer):
+    """Closes what it has open when it is closed."""
+
+    def __init__(self, *arguments: Any) -> None:
+        self._open: set[Any] = set()
+        super().__init__(*arguments)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._open.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        self._open.discard(request)
+        super().shutdown_request(request)
+
+    def server_close(self) -> None:
+        super().server_close()
+        for request in list(self._open):
+            self.shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that is gone is none of ours; the handler has told it."""
+
+
+def _handler(files: dict[str, Path], write: Any) -> type[http.server.BaseHTTPRequestHandler]:
+    class Handler(http.server.BaseHTTPRequestHandler):
+        timeout = _STALLED
+
+        def do_GET(self) -> None:
+            self._send(body=True)
+
+        def do_HEAD(self) -> None:
+            self._send(body=False)
+
+        def _send(self, *, body: bool) -> None:
+            path = files.get(unquote(self.path).lstrip("/"))
+            if not path:
+                self.send_error(404)
+                return
+            with path.open("rb") as file:
+                size = path.stat().st_size
+                self.send_response(200)
+                self.send_header("Content-Type", "application/octet-stream")
+                self.send_header("Content-Length", str(size))
+                self.end_headers()
+                if not body:
+                    return
+                try:
+                    self.connection.sendfile(file)
+                except OSError as error:
+                    self.log_message("%s: broke off after %d of %d bytes: %s", self.path, file.tell(), size, error)
+                    raise
+                self.log_message("%s: %d bytes sent", self.path, size)
+
+        def log_message(self, format: str, *args: object) -> None:
+            write(f"{self.client_address[0]} {format % args}")
+
+    return Handler

@@ -1,0 +1,29 @@
+"""As much of a web client as it takes to ask a server for one small file, as U-Boot would."""
+
+from __future__ import annotations
+
+import http.client
+from urllib.parse import urlsplit
+
+from harness.errors import InfraError
+
+_LARGEST = 512
+
+
+def fetch(url: str, *, timeout: float = 3.0) -> bytes:
+    """The content of a file of at most 512 bytes. Nothing is followed elsewhere, no proxy is asked.
+
+    Raises InfraError where the server does not answer within `timeout` seconds, or with anything but the file."""
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port or 80, timeout=timeout)
+    try:
+        connection.request("GET", parts.path)
+        answer = connection.getresponse()
+        content = answer.read(_LARGEST + 1)
+    except (OSError, http.client.HTTPException) as error:
+        raise InfraError(f"{url}: no answer: {getattr(error, 'strerror', None) or error or type(error)}") from None
+    finally:
+        connection.close()
+    if answer.status != 200:
+        raise InfraError(f"{url}: the server answers: {answer.status} {answer.reason}")
+    return content
