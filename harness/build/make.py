@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from harness import available
 from harness.errors import UserError
 from harness.model.kernel import Build, KernelSpec
 from harness.model.progress import Progress
@@ -56,7 +57,7 @@ def build(spec: KernelSpec, *, testcases: Path, reproduce: str, progress: Progre
         progress.say(f"build {key}: ready, nothing changed")
         return load_build(final)
     with workspace_for(spec.source, flavour=_flavour(spec)) as workspace, published(final) as out:
-        _Builder(spec, workspace, out, progress, jobs or os.cpu_count() or 1).run(key, testcases, reproduce)
+        _Builder(spec, workspace, out, progress, jobs or available.cpus()).run(key, testcases, reproduce)
     _prune(cache_dir("builds"))
     return load_build(final)
 

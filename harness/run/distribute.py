@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
+from harness import available
 from harness.errors import HarnessError, KernelError
 from harness.model.board import Board
 from harness.model.result import EventKind
@@ -51,7 +51,7 @@ def over_restored(job: Job, snapshot: Path, workers: int) -> int:
     kept = Kept(
         snapshot=snapshot,
         findings=lab.findings,
-        factor=lab.factor * max(1.0, count / (os.cpu_count() or 1)),  # they share the CPUs
+        factor=lab.factor * max(1.0, count / available.cpus()),  # they share the CPUs
         has_waiting_ftracetest=lab.has_waiting_ftracetest,
     )
     setups = [replace(job.setup, kept=kept)] * count

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from harness import available
 from harness.errors import HarnessError, InfraError
 from harness.model.board import Board, QemuBoot
 from harness.model.result import EventKind, Verdict
@@ -147,19 +146,11 @@ class Distributor:
         self.stopped_early = bool(session.shouldfail)
 
 
-def how_many(wanted: int | None, board: Board, *, meminfo: Path = Path("/proc/meminfo")) -> int:
+def how_many(wanted: int | None, board: Board) -> int:
     """How many machines to run side by side: as many as `wanted` (None: what suits this host and `board`), but no more
-    than the host's free memory has room for. One on boards that are not QEMU's, whose pool decides."""
+    than the free memory has room for. One on boards that are not QEMU's, whose pool decides."""
     if not isinstance(board.boot, QemuBoot):
         return 1
-    room = (_available_mib(meminfo) - _SPARE_MIB) // (board.boot.memory_mib + _OVERHEAD_MIB)
+    room = (available.memory_mib() - _SPARE_MIB) // (board.boot.memory_mib + _OVERHEAD_MIB)
     # half again as many as CPUs: a test often waits
-    return max(1, min(room, wanted or (3 * (os.cpu_count() or 1) + 1) // 2))
-
-
-def _available_mib(meminfo: Path) -> int:
-    for line in meminfo.read_text().splitlines():
-        name, _, rest = line.partition(":")
-        if name == "MemAvailable":
-            return int(rest.split()[0]) // 1024
-    return 0
+    return max(1, min(room, wanted or (3 * available.cpus() + 1) // 2))

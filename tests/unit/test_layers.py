@@ -9,17 +9,18 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[2] / "harness"
 
-# What each room may import besides itself. model, errors and tied stand at the bottom.
+# What each room may import besides itself. model, errors, tied and available stand at the bottom.
 ALLOWED = {
     "errors": set(),
     "layout": set(),
     "tied": set(),
+    "available": set(),
     "model": {"errors"},
     "parse": {"model", "errors"},
     "report": {"model", "errors", "parse"},
-    "build": {"model", "errors", "parse", "report", "tied"},
+    "build": {"model", "errors", "parse", "report", "tied", "available"},
     "target": {"model", "errors", "parse", "report", "tied"},
-    "run": {"model", "errors", "parse", "report", "build", "target", "layout", "tied"},
+    "run": {"model", "errors", "parse", "report", "build", "target", "layout", "tied", "available"},
     "display": {"model", "errors"},
     "boards": {"model", "errors", "parse", "build", "target", "layout"},
     "options": {"model", "errors", "boards"},

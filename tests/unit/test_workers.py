@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from harness import available
 from harness.errors import BootError
 from harness.model.board import Board, KexecBoot, QemuBoot
 from harness.model.result import EventKind, Verdict
@@ -24,30 +25,19 @@ from harness.target.base import Media
 QEMU = Board(name="q", boot=QemuBoot(memory_mib=600))  # 1000 MiB a machine, with what QEMU and a worker need
 
 
-def _meminfo(tmp_path: Path, mib: int) -> Path:
-    path = tmp_path / "meminfo"
-    path.write_text(f"MemTotal:       99999999 kB\nMemFree:   1 kB\nMemAvailable:   {mib * 1024} kB\n")
-    return path
-
-
-@pytest.mark.parametrize(
-    ("available", "count"), [(1024 + 3999, 3), (1024 + 4000, 4), (1024 + 99_000, 8), (1024, 1), (0, 1)]
-)
-def test_no_more_machines_than_memory_has_room_for(tmp_path: Path, available: int, count: int) -> None:
-    assert how_many(8, QEMU, meminfo=_meminfo(tmp_path, available)) == count
+@pytest.mark.parametrize(("free", "count"), [(1024 + 3999, 3), (1024 + 4000, 4), (1024 + 99_000, 8), (1024, 1), (0, 1)])
+def test_no_more_machines_than_memory_has_room_for(monkeypatch: pytest.MonkeyPatch, free: int, count: int) -> None:
+    monkeypatch.setattr(available, "memory_mib", lambda: free)
+    assert how_many(8, QEMU) == count
 
 
 @pytest.mark.parametrize(("cpus", "count"), [(1, 2), (2, 3), (4, 6)])
-def test_half_again_as_many_as_cpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cpus: int, count: int) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: cpus)
-    assert how_many(None, QEMU, meminfo=_meminfo(tmp_path, 100_000)) == count
-    assert how_many(None, QEMU, meminfo=_meminfo(tmp_path, 1024 + 1000)) == 1
-
-
-def test_a_host_that_does_not_tell_its_memory_gets_one(tmp_path: Path) -> None:
-    path = tmp_path / "meminfo"
-    path.write_text("MemTotal: 4 kB\n")
-    assert how_many(4, QEMU, meminfo=path) == 1
+def test_half_again_as_many_as_cpus(monkeypatch: pytest.MonkeyPatch, cpus: int, count: int) -> None:
+    monkeypatch.setattr(available, "cpus", lambda: cpus)
+    monkeypatch.setattr(available, "memory_mib", lambda: 100_000)
+    assert how_many(None, QEMU) == count
+    monkeypatch.setattr(available, "memory_mib", lambda: 1024 + 1000)
+    assert how_many(None, QEMU) == 1
 
 
 class Report:
@@ -95,8 +85,9 @@ def test_a_verdict_that_is_written_down_is_not_replaced(tmp_path: Path, verdict:
     assert _verdicts(events) == [verdict]
 
 
-def test_a_board_is_one_machine(tmp_path: Path) -> None:
-    assert how_many(4, Board(name="b", boot=KexecBoot()), meminfo=_meminfo(tmp_path, 100_000)) == 1
+def test_a_board_is_one_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(available, "memory_mib", lambda: 100_000)
+    assert how_many(4, Board(name="b", boot=KexecBoot())) == 1
 
 
 class Node:
