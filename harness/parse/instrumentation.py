@@ -248,12 +248,12 @@ class Instrumentation:
                 yield place
 
     def names_of(self, entry: int) -> tuple[str, ...]:
-        """What the kernel may call the function that `entry` belongs to (kallsyms): one of its names, or where it has
-        none the symbol that stands before it."""
+        """What the kernel may call the function that `entry` belongs to (kallsyms): one of its names, another symbol at
+        its address, or where it has no name the symbol that stands before it."""
         function = self.function_at(entry)
-        if function is not None:
-            return function.names
         addresses, symbols = self._code_symbols
+        if function is not None:
+            return tuple(dict.fromkeys((*function.names, *symbols.get(function.address, ()))))
         before = addresses[bisect_right(addresses, self.call_site(entry)) - 1]
         return tuple(symbols[before])
 

@@ -11,7 +11,7 @@ import pytest
 from harness.parse import instrumentation
 from harness.parse.elf import Elf
 from harness.parse.instrumentation import Flavour, Instrumentation, flavour_of, several
-from tests.unit.tinyelf import BTI_C, NOP, NOTYPE, REL, RET, STP, TinyElf
+from tests.unit.tinyelf import BTI_C, FUNC, NOP, NOTYPE, REL, RET, STP, TinyElf
 
 CALL_OPS, PLAIN = Flavour(2, 2, bti=False), Flavour(0, 2, bti=False)
 TEXT, TABLE = 0x1000, 0x8000
@@ -24,8 +24,8 @@ def kernel(words: list[int], functions: dict[str, tuple[int, int]], entries: lis
     tiny = TinyElf()
     text = tiny.code(".text", *words, address=TEXT)
     table = tiny.section(".init.data", struct.pack(f"<{len(entries)}Q", *entries), address=TABLE)
-    for name, (start, size) in functions.items():
-        tiny.symbol(name, TEXT + start * 4, size=size * 4, section=text)
+    for name, (start, size) in functions.items():  # one without a size is a label
+        tiny.symbol(name, TEXT + start * 4, size=size * 4, section=text, kind=FUNC if size else NOTYPE)
     tiny.symbol("__start_mcount_loc", TABLE, section=table, kind=NOTYPE)
     tiny.symbol("__stop_mcount_loc", TABLE + 8 * len(entries), section=table, kind=NOTYPE)
     return Instrumentation(Elf(tiny.stream(), name="kernel"), flavour)
@@ -112,6 +112,12 @@ def test_aliases_are_one_function():
     assert code.functions[0].names == ("f", "__f")
     assert code.functions[0].all_named("__") is False
     assert code.names_of(TEXT) == ("f", "__f")
+
+
+def test_a_label_at_a_functions_address_may_be_what_the_kernel_calls_it():
+    code = kernel(CODE, {"_stext": (2, 0), "f": (2, 4), "elsewhere": (3, 0)}, [TEXT])
+    assert code.functions[0].names == ("f",)
+    assert code.names_of(TEXT) == ("f", "_stext")
 
 
 def test_a_module_has_its_table_in_a_section_of_its_own():
