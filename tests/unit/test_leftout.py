@@ -16,6 +16,8 @@ from harness.run.api.leftout import LEFT_OUT, left_out
         ("arch/arm64/lib/insn.c", (7, 3), ""),
         ("arch/arm64/kernel/insn.c", (5, 10), "arch/arm64/kernel"),
         ("kernel/bpf/ringbuf.c", (6, 1), ""),
+        ("kernel/events/core.c", (5, 10, 262), "kernel"),
+        ("kernel/events/core.c", (6, 1), ""),
         ("kernel/bpf/ringbuf.c", (7, 3), "kernel"),
         ("mm/kasan/report_generic.c", (7, 3), "sanitizers"),
         ("", (7, 3), ""),

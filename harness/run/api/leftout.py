@@ -38,13 +38,15 @@ REGIONS = (
 @dataclass(frozen=True)
 class _Files:
     """`patterns` of file names directly in `directory`; `but`: those that are instrumented nevertheless; `group`: what
-    is told apart in results, by default the directory."""
+    is told apart in results, by default the directory; `since`, `until`: the first version that keeps them out, and the
+    first known one that no longer does."""
 
     directory: str
     patterns: str = "*.c"
     group: str = ""
     since: tuple[int, ...] = ()
     but: str = ""
+    until: tuple[int, ...] = ()
 
 
 _FILES = (
@@ -59,6 +61,8 @@ _FILES = (
     # called from everywhere, by the tracer too; the directories below have Makefiles of their own
     _Files("lib", but="test_fprobe.c"),
     _Files("kernel", "irq_work.c"),
+    _Files("kernel/sched", "clock.c", "kernel", until=(6, 1)),
+    _Files("kernel/events", "core.c", "kernel", until=(6, 1)),
     _Files("kernel/locking", "lockdep.c lockdep_proc.c mutex-debug.c rtmutex-debug.c", "kernel"),
     _Files("kernel/bpf", "percpu_freelist.c bpf_lru_list.c queue_stack_maps.c lpm_trie.c ringbuf.c", "kernel", (6, 14)),
     _Files("kernel/bpf", "rqspinlock.c", "kernel", (6, 15)),
@@ -87,6 +91,7 @@ def left_out(source: str, *, version: tuple[int, ...], config: Mapping[str, str]
         return ""
     for files in _FILES:
         named = any(fnmatchcase(name, pattern) for pattern in files.patterns.split())
-        if files.directory == directory and named and version >= files.since and name not in files.but.split():
+        applies = version >= files.since and not (files.until and version >= files.until)
+        if files.directory == directory and named and applies and name not in files.but.split():
             return files.group or directory
     return ""
