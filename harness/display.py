@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -38,6 +39,7 @@ class Display:
         self.live = self.console.is_terminal
         columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
         self._bars = Progress(*columns, console=self.console, transient=True) if self.live else None
+        self._lock = threading.Lock()  # what others tell comes in threads of theirs
         self._work: dict[str, TaskID] = {}
         self._told: dict[str, float] = {}
         self._total = 0
@@ -65,8 +67,10 @@ class Display:
         if self._bars:
             if label not in self._work:
                 self._drop_finished_work()
-                self._work[label] = self._bars.add_task(escape(label), total=total)
-            self._bars.update(self._work[label], completed=done, total=total)
+            with self._lock:
+                if label not in self._work:
+                    self._work[label] = self._bars.add_task(escape(label), total=total)
+                self._bars.update(self._work[label], completed=done, total=total)
             return
         now = time.monotonic()
         # the first mention starts the clock: short work shows nothing
@@ -76,10 +80,11 @@ class Display:
             self.console.print(f"{now - self._began:7.1f}s {escape(label)}: {done:.0f}{share}")
 
     def _drop_finished_work(self) -> None:
-        if self._bars:
-            for task in self._work.values():
-                self._bars.remove_task(task)
-        self._work.clear()
+        with self._lock:
+            if self._bars:
+                for task in self._work.values():
+                    self._bars.remove_task(task)
+            self._work.clear()
 
     # -- the tests of a run -------------------------------------------------------------------------------------
 

@@ -32,13 +32,15 @@ class SerialConsole:
 @dataclass(frozen=True, kw_only=True)
 class NetworkConsole:
     """A serial line behind a TCP port: plain bytes, or with `telnet` its protocol, which can carry a break too, and
-    `baud` (0: as the server has it)."""
+    `baud` (0: as the server has it). `moves`: a file that says where it is now, should that change
+    (target/placerecord.py)."""
 
     host: str
     port: int
     telnet: bool = False
     baud: int = 0
     slow_send_ms: float = 0.0
+    moves: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,7 @@ from .base import CommandTimeout, Completed, LineSink, Media, RunningCommand, Sa
 from .checks import stays_open
 from .console import Console
 from .guard import Guard
-from .lines import open_line, where
+from .lines import open_line, open_when_there, where
 from .panic import panic_reason
 from .power import Switch, leave, switch_of
 from .reconnect import ReconnectingTransport
@@ -188,7 +188,7 @@ def _redacted(error: HarnessError, board: Board) -> HarnessError:
 
 
 def _boot(board: Board, media: Media, *, starting: Starting, logs: Path, say: Say) -> BoardTarget:
-    transport = ReconnectingTransport(lambda: open_line(board))
+    transport = ReconnectingTransport(lambda: open_line(board), first=lambda: open_when_there(board))
     line = Console(transport, log=logs / "serial.log", name=f"{board.name}'s serial line")
     switch, guard = switch_of(board), None if board.is_guarded else Guard(board)
     mux = SerialMux(line, place=board.name)

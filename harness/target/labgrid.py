@@ -30,6 +30,7 @@ from .labgridclient import (
     connected,
     described,
     held_by_us,
+    line_of,
     myself,
     place_of,
     release_now,
@@ -66,8 +67,10 @@ async def _acquire(wanted: Wanted, record: PlaceRecord) -> dict[str, Any]:
             await acquire_free(session, place, wanted)
         try:
             if held == ACQUIRED:
-                record.acquired(place.changed)
+                record.acquired(place.changed, line=None)  # known as ours before anything else can go wrong
             await until_ready(session, place, wanted)
+            if held == ACQUIRED:
+                record.acquired(place.changed, line=line_of(session, place, wanted))
             return {"held": held, "resources": described(session, place)}
         except BaseException:
             if held == ACQUIRED:
@@ -113,6 +116,8 @@ async def _watch(wanted: Wanted, record: PlaceRecord, held: str) -> str:
             break
         if is_there:
             is_there = False
+            if held == ACQUIRED:
+                record.lost_sight()
             _news(f"{wanted.told}: the coordinator {wanted.coordinator} went away; the run goes on without it, as long "
                   "as the exporter keeps the serial line up")  # fmt: skip
         with contextlib.suppress(TimeoutError):
@@ -140,6 +145,8 @@ async def _had_still(session: Any, wanted: Wanted, record: PlaceRecord, held: st
     place, me = place_of(session, wanted), myself(session)
     back = f"{wanted.told}: the coordinator is back"
     if place.acquired == me or me in place.allowed:
+        if held == ACQUIRED:
+            record.acquired(place.changed, line=line_of(session, place, wanted))
         if was_away:
             _news(f"{back}, and the place still ours")
         return held
@@ -147,7 +154,9 @@ async def _had_still(session: Any, wanted: Wanted, record: PlaceRecord, held: st
         _news(f"{back} and forgot that the place was ours: {_no_longer_ours(session, wanted)}; the run goes on")
         return ""
     await acquire_free(session, place, wanted)
-    record.acquired(place.changed)
+    record.acquired(place.changed, line=None)
+    await until_ready(session, place, wanted)
+    record.acquired(place.changed, line=line_of(session, place, wanted))
     _news(f"{back} and forgot that the place was ours; it is acquired again")
     return held
 

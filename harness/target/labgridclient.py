@@ -188,6 +188,14 @@ async def until_ready(session: Any, place: Any, wanted: Wanted) -> None:
         await asyncio.sleep(0.1)  # the session takes the coordinator's news meanwhile, but tells nobody
 
 
+def line_of(session: Any, place: Any, wanted: Wanted) -> tuple[str, int] | None:
+    """Where the place's serial line is; None where nobody serves it."""
+    for name, entry in _resources(session, place):
+        if entry.cls == "NetworkSerialPort" and wanted.serial in ("", name) and entry.args.get("port"):
+            return entry.args["host"], int(entry.args["port"])
+    return None
+
+
 async def release_now(session: Any, wanted: Wanted) -> None:
     """Release the place where it is ours."""
     from labgrid.remote.generated.labgrid_coordinator_pb2 import ReleasePlaceRequest

@@ -69,7 +69,8 @@ def held(board: Board, *, records: Path, say: Say) -> Iterator[Board]:
         found = keeper.acquired()
         place = _place(board)
         say(f"{board.name}: labgrid place {place.place} at {place.coordinator}: {_HELD[found['held']]}")
-        yield resolved(board, found["resources"], holds=(keeper.handle,))
+        record = _record(board, records) if found["held"] == "acquired" else None  # of another's nothing is written
+        yield resolved(board, found["resources"], holds=(keeper.handle,), record=record)
     finally:
         trouble = keeper.release()
         if trouble:
@@ -79,13 +80,18 @@ def held(board: Board, *, records: Path, say: Say) -> Iterator[Board]:
 _HELD = {"acquired": "acquired", "ours": "you have it already; it is used, and not released afterwards"}
 
 
-def resolved(board: Board, resources: list[Resource], *, holds: tuple[int, ...] = ()) -> Board:
-    """`board` with the console, the power and the network that its place's resources are."""
+def resolved(
+    board: Board, resources: list[Resource], *, holds: tuple[int, ...] = (), record: Path | None = None
+) -> Board:
+    """`board` with the console, the power and the network that its place's resources are. `record`: the file that says
+    where the console is, should it move."""
     place = _place(board)
+    console = _console(board, resources, acquired=True)
+    assert console
     return dataclasses.replace(
         _on_the_network(board, resources),
         labgrid=None,
-        console=_console(board, resources, acquired=True),
+        console=dataclasses.replace(console, moves=str(record or "")),
         power=Power(switch=_switch(board, resources), off_seconds=place.off_seconds, check_silence=place.check_silence),
         holds=holds,
     )
@@ -211,16 +217,20 @@ def _place(board: Board) -> LabgridPlace:
     return board.labgrid
 
 
-def _request(board: Board, records: Path, *, purpose: str) -> bytes:
+def _record(board: Board, records: Path) -> Path:
     place = _place(board)
     told = f"{place.coordinator} {place.place}"
-    name = f"{re.sub(r'[^A-Za-z0-9]+', '-', told)}-{hashlib.sha256(told.encode()).hexdigest()[:8]}"
+    return records / f"{re.sub(r'[^A-Za-z0-9]+', '-', told)}-{hashlib.sha256(told.encode()).hexdigest()[:8]}.json"
+
+
+def _request(board: Board, records: Path, *, purpose: str) -> bytes:
+    place = _place(board)
     wanted = {
         "board": board.name,
         "coordinator": place.coordinator,
         "place": place.place,
         "serial": place.serial,
-        "record": str(records / f"{name}.json"),
+        "record": str(_record(board, records)),
         "purpose": purpose,
     }
     return json.dumps(wanted).encode() + b"\n"

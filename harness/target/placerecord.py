@@ -7,10 +7,35 @@ import fcntl
 import json
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from harness.errors import InfraError
+
+_READ_TRIES = 5  # of a file that may just be written
+_WRITTEN = 0.02  # seconds
+
+
+@dataclass(frozen=True, kw_only=True)
+class Whereabouts:
+    """Where a place's serial line is; `host` is empty where nobody knows. `is_away`: that may change at any time,
+    because the coordinator, or an exporter, is to come back."""
+
+    host: str
+    port: int
+    is_away: bool
+
+
+def whereabouts(path: Path) -> Whereabouts | None:
+    """What the record at `path` says of the line; None where it says nothing."""
+    for _ in range(_READ_TRIES):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            content = json.loads(path.read_text())
+            host, port = content["line"] or ("", 0)
+            return Whereabouts(host=host, port=port, is_away=content["away"])
+        time.sleep(_WRITTEN)
+    return None
 
 
 def when(seconds: float) -> str:
@@ -66,8 +91,16 @@ class PlaceRecord:
         assert self._file
         return self._content(self._file).get("changed")
 
-    def acquired(self, changed: float) -> None:
-        self._write({"changed": changed, "since": time.time(), "purpose": self._purpose})
+    def acquired(self, changed: float, *, line: tuple[str, int] | None) -> None:
+        """The place is ours, since the coordinator's time `changed`, and its serial line at `line`, if anywhere."""
+        self._write(
+            {"changed": changed, "since": time.time(), "purpose": self._purpose, "line": line, "away": not line}
+        )
+
+    def lost_sight(self) -> None:
+        """Nobody knows where the line is, until it is `acquired` again."""
+        assert self._file
+        self._write({**self._content(self._file), "away": True})
 
     def released(self) -> None:
         self._write({})

@@ -18,13 +18,19 @@ _STEADY = 2.0  # seconds after which a connection counts as one that works
 
 
 class ReconnectingTransport:
-    """A transport made by `opener`, which is called again when the stream ends, unless we ended it. `on_gap` is called
-    when it is back: something may be missing."""
+    """A transport made by `opener`, the first time by `first`, which is called again when the stream ends, unless we
+    ended it. `on_gap` is called when it is back: something may be missing."""
 
-    def __init__(self, opener: Callable[[], Transport], *, patience: float = _PATIENCE) -> None:
+    def __init__(
+        self,
+        opener: Callable[[], Transport],
+        *,
+        first: Callable[[], Transport] | None = None,
+        patience: float = _PATIENCE,
+    ) -> None:
         self._opener = opener
         self._patience = patience
-        self._inner = opener()
+        self._inner = (first or opener)()
         self._opened = time.monotonic()
         self._lost_since: float | None = None
         self._shut = threading.Event()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import getpass
 import os
+import pty
 import queue
 import select
 import signal
@@ -12,14 +13,17 @@ import socket
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
 import pytest
 
+from harness.build.host import ensure_host
 from harness.errors import InfraError, UserError
 from harness.model.board import Board, KexecBoot, LabgridPlace, Login, NetworkConsole, Ssh, UbootBoot
 from harness.target import boot
+from harness.target.lines import open_line, open_when_there
 from harness.target.place import look, resolved
 from harness.target.power import switch_of
 from tests.labgridlab import Lab
@@ -307,6 +311,38 @@ def test_a_coordinator_that_is_restarted_while_we_use_a_place_gets_it_acquired_a
         assert line().endswith("the coordinator is back and forgot that the place was ours; it is acquired again")
         assert lab.owner("restarted") == US
     assert lab.owner("restarted") == ""
+
+
+def test_a_serial_line_of_the_exporters_own_is_where_it_is_started_again(tmp_path):
+    """The exporter ends with the coordinator, its ser2net with it; a new one gets another port."""
+    ensure_host(needed_for={"labgrid"})
+    master, slave = pty.openpty()  # a serial port has to lie in /dev
+    power = {"cls": "NetworkPowerPort", "model": "simplerest", "host": "http://127.0.0.1:9/{index}{value}", "index": 3}
+    uart = {"cls": "RawSerialPort", "port": os.ttyname(slave), "speed": 115200}
+    (tmp_path / "lab").mkdir()
+    lab = Lab(tmp_path / "lab", places={"usb": "usb"}, groups={"usb": {"uart": uart, "plug": power}})
+    said: queue.SimpleQueue[str] = queue.SimpleQueue()
+    try:
+        with boot.held(board(lab, "usb"), records=tmp_path, say=said.put) as ready:
+            lab.end_coordinator()
+            while "went away" not in said.get(timeout=60):
+                pass
+            with pytest.raises(InfraError, match=r"b\.console: "):
+                open_line(ready)
+            with ThreadPoolExecutor() as waiting:
+                opened = waiting.submit(open_when_there, ready)
+                lab.start_coordinator()
+                lab.start_exporter()
+                line = opened.result(timeout=120)
+            line.send(b"hello")
+            arrived = b""
+            while not arrived.endswith(b"hello"):
+                arrived += os.read(master, 100)
+            line.close()
+    finally:
+        lab.end()
+        os.close(master)
+        os.close(slave)
 
 
 def test_a_place_that_somebody_took_when_the_coordinator_had_forgotten_us_is_theirs(lab, told):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 
 import rich.console
 
@@ -35,3 +36,22 @@ def test_short_work_says_nothing_long_work_now_and_then(monkeypatch):
         shown.advance("make", second, 200)
     assert len(text.getvalue().splitlines()) == 3
     assert "make: 30 (15 %)" in text.getvalue()
+
+
+def test_news_from_another_thread_take_no_bar_away_twice(monkeypatch):
+    shown = display.Display(rich.console.Console(file=io.StringIO(), force_terminal=True))
+    removed, others = [], []
+
+    def remove(task):
+        removed.append(task)
+        if not others:  # in the middle of it somebody else has something to say
+            others.append(threading.Thread(target=shown.say, args=("news",)))
+            others[0].start()
+            others[0].join(0.2)  # it waits for us, so this does not end sooner
+
+    with shown:
+        shown.advance("make", 1, 2)
+        monkeypatch.setattr(shown._bars, "remove_task", remove)
+        shown.say("made")
+        others[0].join()
+    assert len(removed) == 1
