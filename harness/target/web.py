@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import http.server
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -80,7 +81,7 @@ class WebServer:
 
 
 class _Server(http.server.ThreadingHTTPServer):
-    """Closes what it has open when it is closed."""
+    """Ends the transfers that run when it is closed."""
 
     def __init__(self, *arguments: Any) -> None:
         self._open: set[Any] = set()
@@ -97,7 +98,8 @@ class _Server(http.server.ThreadingHTTPServer):
     def server_close(self) -> None:
         super().server_close()
         for request in list(self._open):
-            self.shutdown_request(request)
+            with contextlib.suppress(OSError):  # over by now
+                request.shutdown(socket.SHUT_RDWR)  # its thread closes it: its number must not be another file's before
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that is gone is none of ours; the handler has told it."""
