@@ -14,9 +14,10 @@ Complaints = tuple[tuple[str, str], ...]
 
 
 class Fetch(Protocol):
-    """`server`: what messages call the one that has the files. `gives_up`: what U-Boot says where it does not come back
-    (a regular expression)."""
+    """`word`: U-Boot's command for it. `server`: what messages call the one that has the files. `gives_up`: what U-Boot
+    says where it does not come back (a regular expression)."""
 
+    word: str
     server: str
     gives_up: str
 
@@ -41,6 +42,7 @@ def fetch_of(spec: UbootBoot) -> Fetch:
 
 
 class Tftp:
+    word = "tftpboot"
     server = "TFTP server"
     complaints: Complaints = (
         (r"TFTP error: .*(?i:file not found)|TFTP error: .*\(1\)", "the TFTP server has no such file; see whether it "
@@ -70,6 +72,7 @@ class Wget:
 
     Without lwIP it counts the page that says `not found` as a file: the first line of the answer tells."""
 
+    word = "wget"
     server = "web server"
     gives_up = r"wget: Transfer Fail - [^\r\n]+"
 
@@ -90,7 +93,7 @@ class Wget:
             (answer.format("404"), f"the web server has no such file; {see}"),
             (answer.format("40[13]"), f"the web server does not give it away; see its rights there, and {see[4:]}"),
             (answer.format(r"3\d\d"), f"the web server sends elsewhere, where U-Boot does not go; {see}"),
-            (answer.format(r"(?!200\b)\d+"), "the web server refuses; see its log"),
+            (answer.format(r"(?!200)\d{3}"), "the web server refuses; see its log"),
             (r"Transfer Fail - Image not found", "the web server closed the connection without an answer; see its log"),
             (r"HTTP client error \d+|Transfer Fail - [^\r\n]+|(?:ARP )?Retry count exceeded", self._silent),
             (r"wget: Fatal error, queue overrun", "the head of the web server's answer is too long for this U-Boot"),

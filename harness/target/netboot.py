@@ -100,7 +100,7 @@ def _offered(board: Board, spec: UbootBoot, media: Media, shelf: Shelf) -> _File
     """Have the board find what it loads."""
 
     def load(path: Path, address: str, key: str) -> Load:
-        # TFTP waits for each packet; of U-Boot's TCP, which does not, it is not known that it loses none
+        # TFTP waits for each packet; of U-Boot's own TCP not every version is known to see a hole
         crc32 = zlib.crc32(path.read_bytes()) if spec.load == "http" else None
         return Load(name=shelf.offer(path), size=path.stat().st_size, address=address, key=key, crc32=crc32)
 

@@ -28,28 +28,33 @@ _TFTP, _DHCP = 69, 67  # ports
 _START_LIMIT = 10.0
 
 
-def check(spec: TftpServe, *, place: str) -> None:
-    """See that a server of ours could start; InfraError with what to do where it could not."""
-    _check_program(place)
-    instead = "let it serve boot.tftp_root and remove boot.tftp_serve"
-    check_udp(spec.address, _TFTP, place=place, instead=instead)
-    check_dhcp(spec, place=place)
-
-
-def check_dhcp(spec: TftpServe | HttpServe, *, place: str) -> None:
-    """See that boards could get their addresses from us, where that is asked for."""
-    if not spec.dhcp:
+def check(spec: TftpServe | HttpServe, *, place: str) -> None:
+    """See that dnsmasq could do for `spec` what is its to do; InfraError with what to do where it could not. A harness
+    that serves there now is no hindrance: it will be our turn."""
+    if isinstance(spec, HttpServe) and not spec.dhcp:
         return
-    place = f"{place}.dhcp"
-    _check_program(place)
-    if os.geteuid():  # it has to put packets on the wire by itself
-        raise InfraError(f"{place}: only root may answer DHCP; run the harness as root, or let another server do it")
-    check_udp("", _DHCP, place=place, instead="let it tell the boards their addresses and remove this key")
-
-
-def _check_program(place: str) -> None:
     if not shutil.which("dnsmasq"):
         raise InfraError(f"{place}: expected dnsmasq on this host, found none; install Debian's package dnsmasq-base")
+    if spec.dhcp and os.geteuid():  # it has to put packets on the wire by itself
+        raise InfraError(
+            f"{place}.dhcp: only root may answer DHCP; run the harness as root, or let another server do it"
+        )
+    if not lock.holder_of(_machine(spec)):
+        _check_ports(spec, place)
+
+
+def _check_ports(spec: TftpServe | HttpServe, place: str) -> None:
+    if isinstance(spec, TftpServe):
+        instead = "let it serve boot.tftp_root and remove boot.tftp_serve"
+        check_udp(spec.address, _TFTP, place=place, instead=instead)
+    if spec.dhcp:
+        instead = "let it tell the boards their addresses and remove this key"
+        check_udp("", _DHCP, place=f"{place}.dhcp", instead=instead)
+
+
+def _machine(spec: TftpServe | HttpServe) -> str:
+    """What one harness at a time has."""
+    return f"tftp {spec.address}"
 
 
 @contextlib.contextmanager
@@ -57,7 +62,7 @@ def served(spec: TftpServe | HttpServe, root: Path | None, *, place: str, log: P
     """For the length of the ``with`` what `spec` asks of dnsmasq: TFTP where there is a `root`, and DHCP.
 
     Of this host's harnesses one at a time serves on an address: the others wait for their turn, which `say` is told."""
-    turn = lock.turn(place, f"tftp {spec.address}", purpose=f"{place}: a board loads", wait=TURN, say=say)
+    turn = lock.turn(place, _machine(spec), purpose=f"{place}: a board loads", wait=TURN, say=say)
     with turn, contextlib.closing(Dnsmasq(spec, root, place=place, log=log)):
         yield
 
@@ -69,10 +74,7 @@ class Dnsmasq:
     It runs as who runs the harness: a change of user would lose the signal that ends it with its parent."""
 
     def __init__(self, spec: TftpServe | HttpServe, root: Path | None, *, place: str, log: Path) -> None:
-        if isinstance(spec, TftpServe):
-            check(spec, place=place)
-        else:
-            check_dhcp(spec, place=place)
+        _check_ports(spec, place)
         self._log = log
         self._started = b"TFTP root is" if root else b"DHCP, IP range"  # its sockets are open by then
         self._last: deque[str] = deque(maxlen=8)

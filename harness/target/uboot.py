@@ -196,7 +196,8 @@ class Uboot:
         )
 
     def _complain(self, command: str, output: str) -> None:
-        for pattern, meaning in (*self._fetch.complaints, *_COMPLAINTS):
+        fetches = self._fetch.word in command.split()
+        for pattern, meaning in (*(self._fetch.complaints if fetches else ()), *_COMPLAINTS):
             found = re.search(pattern, output)
             if found:
                 details = _told(output)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import http.server
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -24,12 +25,19 @@ _POLL = 0.05  # seconds that closing may take
 
 
 def check(spec: HttpServe, *, place: str) -> None:
-    """See that a server of ours could start; InfraError with what to do where it could not."""
-    _check_port(spec, place=place)
-    tftp.check_dhcp(spec, place=place)
+    """See that a server of ours could start; InfraError with what to do where it could not. A harness that serves there
+    now is no hindrance: it will be our turn."""
+    if not lock.holder_of(_machine(spec)):
+        _check_port(spec, place)
+    tftp.check(spec, place=place)
 
 
-def _check_port(spec: HttpServe, *, place: str) -> None:
+def _machine(spec: HttpServe) -> str:
+    """What one harness at a time has."""
+    return f"http {spec.address}:{spec.port}"
+
+
+def _check_port(spec: HttpServe, place: str) -> None:
     instead = "let it serve a directory (boot.http_root, boot.http_url) and remove boot.http_serve"
     check_tcp(spec.address, spec.port, place=place, instead=instead)
 
@@ -38,10 +46,9 @@ def _check_port(spec: HttpServe, *, place: str) -> None:
 def served(spec: HttpServe, *, place: str, log: Path, say: Say) -> Iterator[WebServer]:
     """A web server, and DHCP where that is asked for, for the length of the ``with``. Of this host's harnesses one at a
     time serves on an address and port: the others wait for their turn, which `say` is told."""
-    machine = f"http {spec.address}:{spec.port}"
     with contextlib.ExitStack() as until_loaded:
         purpose = f"{place}: a board loads"
-        until_loaded.enter_context(lock.turn(place, machine, purpose=purpose, wait=tftp.TURN, say=say))
+        until_loaded.enter_context(lock.turn(place, _machine(spec), purpose=purpose, wait=tftp.TURN, say=say))
         if spec.dhcp:
             addresses = log.with_name("dhcp.log")
             until_loaded.enter_context(tftp.served(spec, None, place=place, log=addresses, say=say))
@@ -53,7 +60,7 @@ class WebServer:
     fetched what."""
 
     def __init__(self, spec: HttpServe, *, place: str, log: Path) -> None:
-        _check_port(spec, place=place)
+        _check_port(spec, place)
         self._files: dict[str, Path] = {}
         self._log, self._writing = log, threading.Lock()
         try:
@@ -80,7 +87,7 @@ class WebServer:
 
 
 class _Server(http.server.ThreadingHTTPServer):
-    """Closes what it has open when it is closed."""
+    """Ends the transfers that run when it is closed."""
 
     def __init__(self, *arguments: Any) -> None:
         self._open: set[Any] = set()
@@ -97,7 +104,8 @@ class _Server(http.server.ThreadingHTTPServer):
     def server_close(self) -> None:
         super().server_close()
         for request in list(self._open):
-            self.shutdown_request(request)
+            with contextlib.suppress(OSError):  # over by now
+                request.shutdown(socket.SHUT_RDWR)  # its thread closes it: its number must not be another file's before
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that is gone is none of ours; the handler has told it."""

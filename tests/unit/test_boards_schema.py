@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 
@@ -93,6 +94,28 @@ def test_what_is_misspelt_is_refused_by_both(entry, validator):
     with pytest.raises(UserError):
         parse_boards(text, place="f")
     assert complaints(validator, text)
+
+
+LINE = "console: {kind: serial, device: /dev/x}, power: {kind: tasmota, host: h}, boot: {method: uboot"
+
+
+@pytest.mark.parametrize(
+    ("keys", "fits"),
+    [
+        ("tftp_root: /t", True),
+        ("load: tftp", False),
+        ("load: http, tftp_root: /t", False),
+        ("load: http, http_root: /w", False),
+        ("load: http, http_root: /w, http_url: http://10.0.0.1:81/w", True),
+        ("load: http, http_serve: {address: 10.0.0.1}", True),
+        ("http_serve: {address: 10.0.0.1}", False),
+    ],
+)
+def test_what_a_load_needs_is_known_to_both(keys, fits, validator):
+    text = f"boards: {{b: {{{LINE}, {keys}}}}}}}"
+    assert (not complaints(validator, text)) == fits
+    with contextlib.nullcontext() if fits else pytest.raises(UserError, match="because boot"):
+        parse_boards(text, place="f")
 
 
 def test_keys_have_the_descriptions_of_the_documentation(validator):

@@ -11,7 +11,7 @@ import pytest
 
 from harness.errors import InfraError
 from harness.model.board import TftpServe
-from harness.target import tftp
+from harness.target import lock, tftp
 
 
 @pytest.fixture
@@ -69,6 +69,21 @@ def test_what_a_server_says_that_does_not_start_is_told(
     with pytest.raises(InfraError, match="b: dnsmasq does not serve /srv/tftp") as caught:
         tftp.Dnsmasq(TftpServe(address="127.0.0.1"), Path("/srv/tftp"), place="b", log=tmp_path / "log")
     assert caught.value.details == ("dnsmasq: no such directory",)
+
+
+def test_a_harness_that_serves_there_now_is_no_hindrance(
+    dnsmasq: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_self: object, _address: object) -> None:
+        raise OSError(98, "in use")
+
+    monkeypatch.setenv("HARNESS_LOCKS", str(tmp_path))
+    monkeypatch.setattr("socket.socket.bind", refuse)
+    spec = TftpServe(address="127.0.0.1")
+    with lock.turn("b1", "tftp 127.0.0.1", purpose="a board loads"):
+        tftp.check(spec, place="b2")
+    with pytest.raises(InfraError, match="is taken"):
+        tftp.check(spec, place="b2")
 
 
 class Server:

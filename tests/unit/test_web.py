@@ -14,7 +14,7 @@ import pytest
 
 from harness.errors import InfraError
 from harness.model.board import HttpServe
-from harness.target import web, webclient
+from harness.target import lock, web, webclient
 
 
 def free_port() -> int:
@@ -117,6 +117,16 @@ def test_boards_that_are_served_at_one_port_take_turns(
     waiting, serves = said
     assert re.fullmatch(r"b2\.boot\.http_serve: waiting for .*: b1\.boot\.http_serve: a board loads", waiting)
     assert serves == "serves"
+
+
+def test_a_harness_that_serves_there_now_is_no_hindrance(
+    spec: HttpServe, server: web.WebServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HARNESS_LOCKS", str(tmp_path))
+    with lock.turn("b1", f"http {spec.address}:{spec.port}", purpose="a board loads"):
+        web.check(spec, place="b2")
+    with pytest.raises(InfraError, match="is taken"):
+        web.check(spec, place="b2")
 
 
 def test_a_client_tells_what_is_wrong(spec: HttpServe) -> None:
