@@ -254,6 +254,21 @@ class GrubBoot(OwnSystem):
 
 
 @dataclass(frozen=True, kw_only=True)
+class UbootDiskBoot(OwnSystem):
+    """Boot method ``uboot-disk``: U-Boot loads the kernel from the own system's disk, told so on the console.
+
+    `partition`: what U-Boot calls the partition (``mmc 0:1``) that has `directory`, where kernel and initramfs are put.
+    `uboot`: what is to be known of U-Boot. `system_seconds` is also how long the own system may take to go down;
+    `load_seconds` is for one file."""
+
+    method: ClassVar[str] = "uboot-disk"
+    directory: str = "/boot/harness"
+    partition: str
+    uboot: UbootBoot
+    load_seconds: float = 120.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Board:
     """One machine: how it boots, its console and power (which for QEMU belong to the boot method), how it is reached
     over SSH where it has a network, its kernel command line beyond what the boot method needs, its limits and the
@@ -266,7 +281,7 @@ class Board:
     boards that have the same one are equal, and may run the tests of one run side by side; empty: none is."""
 
     name: str
-    boot: QemuBoot | UbootBoot | KexecBoot | GrubBoot
+    boot: QemuBoot | UbootBoot | KexecBoot | GrubBoot | UbootDiskBoot
     console: ConsoleSpec | None = None
     power: Power | None = None
     ssh: Ssh | None = None

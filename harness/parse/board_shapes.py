@@ -294,6 +294,28 @@ class GrubBoot(document.Strict):
         return model.GrubBoot(**self.model_dump(exclude={"method"}))
 
 
+class UbootDiskBoot(document.Strict):
+    method: Literal["uboot-disk"]
+    partition: str = pydantic.Field(pattern=r"^\S+ [0-9a-f]+(:[0-9a-f]+)?$")
+    directory: str = pydantic.Field(model.UbootDiskBoot.directory, pattern="^/")
+    dtb: str = ""
+    fdt: str = model.UbootBoot.fdt
+    kernel_at: str = model.UbootBoot.kernel_at
+    ramdisk_at: str = model.UbootBoot.ramdisk_at
+    dtb_at: str = model.UbootBoot.dtb_at
+    before: list[str] = pydantic.Field(default_factory=list)
+    stop_text: str = model.UbootBoot.stop_text
+    stop_keys: str = model.UbootBoot.stop_keys
+    uboot_seconds: Seconds = model.UbootBoot.uboot_seconds
+    system_seconds: Seconds = model.UbootDiskBoot.system_seconds
+    load_seconds: Seconds = model.UbootDiskBoot.load_seconds
+
+    def made(self) -> model.UbootDiskBoot:
+        own = ("partition", "directory", "dtb", "system_seconds", "load_seconds")
+        uboot = {**self.model_dump(exclude={"method", *own}), "before": tuple(self.before), "tftp_root": ""}
+        return model.UbootDiskBoot(**self.model_dump(include=set(own)), uboot=model.UbootBoot(**uboot))
+
+
 class Ssh(document.Strict):
     host: str = ""
     port: Port = model.Ssh.port
@@ -312,7 +334,7 @@ class Ssh(document.Strict):
 
 Console = Annotated[Serial | Network | CommandConsole, pydantic.Field(discriminator="kind")]
 Power = Annotated[CommandPower | HttpPower | Tasmota | Shelly | Pdudaemon, pydantic.Field(discriminator="kind")]
-Boot = Annotated[QemuBoot | UbootBoot | KexecBoot | GrubBoot, pydantic.Field(discriminator="method")]
+Boot = Annotated[QemuBoot | UbootBoot | KexecBoot | GrubBoot | UbootDiskBoot, pydantic.Field(discriminator="method")]
 
 
 class Board(document.Strict):

@@ -163,8 +163,8 @@ def _check_keys(name: str, entry: shapes.Board, boot: object, *, place: str) -> 
     if isinstance(boot, model.UbootBoot) and entry.ssh:
         for key in ("user", "key", "password", "host_key"):
             if key in entry.ssh.model_fields_set:
-                raise UserError(f"{where}.ssh.{key}: belongs to a board with a system of its own (boot.method: kexec "
-                                "or grub); remove it, the harness makes a key for every boot")  # fmt: skip
+                raise UserError(f"{where}.ssh.{key}: belongs to a board with a system of its own (boot.method: kexec, "
+                                "grub or uboot-disk); remove it, the harness makes a key for every boot")  # fmt: skip
 
 
 def _check_load(boot: shapes.UbootBoot, *, where: str) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from harness.model.board import Board, GrubBoot, KexecBoot, QemuBoot, UbootBoot
+from harness.model.board import Board, GrubBoot, KexecBoot, QemuBoot, UbootBoot, UbootDiskBoot
 
 from . import checks, hardware, lock, netboot, place, qemu, snapshot
 from .base import Media, Say, Snapshotting, Target
@@ -116,6 +116,18 @@ def _look_for_grub(board: Board) -> str:
     return grub.look(board)
 
 
+def _start_from_disk(job: Start) -> float:
+    from . import diskboot
+
+    return diskboot.start(job)
+
+
+def _look_at_disk(board: Board) -> str:
+    from . import diskboot
+
+    return diskboot.look(board)
+
+
 _METHODS: dict[type, Method] = {
     QemuBoot: Method(
         boot=qemu.boot_qemu,
@@ -141,6 +153,12 @@ _METHODS: dict[type, Method] = {
         starting=_start_by_grub,
         check=_check_own_system,
         checks=lambda board: checks.own_system(board, _look_for_grub),
+    ),
+    UbootDiskBoot: _hardware(
+        by="U-Boot, from its own system's disk",
+        starting=_start_from_disk,
+        check=_check_own_system,
+        checks=lambda board: checks.own_system(board, _look_at_disk),
     ),
 }
 

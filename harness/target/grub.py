@@ -8,9 +8,10 @@ import re
 import secrets
 import shlex
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from harness.errors import HarnessError, InfraError, UserError
+from harness.errors import HarnessError, InfraError
 from harness.model.board import Board, GrubBoot
 
 from . import grubcfg
@@ -23,8 +24,8 @@ from .uboot import LOGIN
 
 _USUAL = ("/boot/grub", "/boot/grub2")
 _LOOK_AGAIN = 20.0  # seconds between two looks whether the own system is back
-# where save_env fails: it writes a file's blocks in place, below everything that reckons over them
-_NOT_WRITTEN = {"btrfs", "zfs", "squash4", "iso9660", "f2fs", "diskfilter", "lvm", "luks", "luks2", "cryptodisk"}
+# where save_env fails, as the 00_header of Debian and Ubuntu has it
+_NOT_WRITTEN = {"btrfs", "cpiofs", "newc", "odc", "romfs", "squash4", "tarfs", "zfs", "diskfilter", "lvm"}
 _HAVE_ANOTHER = "have a /boot on plain ext4 or FAT, or use boot.method: kexec"
 _SECURE_BOOT = "/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
 _BOOT_ID = "cat /proc/sys/kernel/random/boot_id"
@@ -125,26 +126,27 @@ class Grub:
                                  "with EFI (kconfigs: [boards/generic.config])")  # fmt: skip
         files = Files(self.system, self.ours, place=where)
         files.drop_all_but(self.board, media)
-        kernel, roots, tree = (
-            files.bring(media.image),
-            files.bring_roots(media),
-            files.bring_device_tree(self.board, media),
-        )
-        names = [posixpath.basename(name) for name in (kernel, *roots, tree)]
-        config = grubcfg.config(token, kernel=names[0], roots=names[1:-1], tree=names[-1], arguments=arguments)
+        brought = [files.bring(media.image), *files.bring_roots(media), files.bring_device_tree(self.board, media)]
+        kernel, *roots, tree = map(posixpath.basename, brought)
+        config = grubcfg.config(token, kernel=kernel, roots=roots, tree=tree, arguments=arguments)
         files.write(grubcfg.environment(grubcfg.TAKEN), f"{self.ours}/env")
         files.write(grubcfg.environment(token), f"{self.ours}/env.armed")
         files.write(config.encode(), f"{self.ours}/grub.cfg")
-        before = self._custom()
-        wanted = grubcfg.with_block(before)
-        if wanted != before:
-            files.write(wanted.encode(), self.custom)
+        self._change_custom(grubcfg.with_block)
 
-    def _custom(self) -> str:
-        try:
-            return self.system.get(self.custom).decode(errors="surrogateescape")
-        except UserError:
-            return ""
+    def _change_custom(self, change: Callable[[str], str]) -> None:
+        """custom.cfg, which is somebody else's: its mode stays (it may hold a password), a link is followed, and where
+        nothing is left, there was none."""
+        complaint = f"{self.board.name}: grub: {self.custom}: expected to read it"
+        name = run(self.system, f"readlink -f {shlex.quote(self.custom)}", complaint).output.strip()
+        quoted = shlex.quote(name)
+        told = run(self.system, f"[ ! -e {quoted} ] || stat -c %a {quoted}", complaint).output.strip()
+        before = self.system.get(name).decode(errors="surrogateescape") if told else ""
+        after = change(before)
+        if told and not after:
+            run(self.system, f"rm -f {quoted}", complaint)
+        elif after != before:
+            self.system.put(after.encode(errors="surrogateescape"), name, mode=int(told, 8) if told else 0o644)
 
     def leave(self, token: str) -> str:
         """Arm and reboot, in one step of the own system's, which nothing here can interrupt; its boot id."""
@@ -160,12 +162,7 @@ class Grub:
         ours = shlex.quote(self.ours)
         try:
             self.system.run(f"rm -f {ours}/env {ours}/env.armed {ours}/grub.cfg")
-            before = self._custom()
-            after = grubcfg.without_block(before)
-            if after != before:
-                self.system.put(after.encode(errors="surrogateescape"), self.custom)
-            if before and not after:
-                self.system.run(f"rm -f {shlex.quote(self.custom)}")
+            self._change_custom(grubcfg.without_block)
             self.system.run("sync")
         except HarnessError:
             pass  # what is told is why we are here

@@ -13,7 +13,23 @@ from harness.target.base import Media
 from harness.target.console import Console
 from harness.target.transport import SocketTransport
 
-TOOLS = ("sh", "cat", "mkdir", "find", "sha256sum", "touch", "sleep", "df", "grep", "mv", "rm", "sync", "setsid")
+TOOLS = (
+    "sh",
+    "cat",
+    "mkdir",
+    "find",
+    "sha256sum",
+    "touch",
+    "sleep",
+    "df",
+    "grep",
+    "mv",
+    "rm",
+    "sync",
+    "setsid",
+    "stat",
+    "readlink",
+)
 
 
 @pytest.fixture
@@ -41,3 +57,10 @@ def media(tmp_path: Path) -> Media:
     for name in ("Image", "root", "payload"):
         (tmp_path / name).write_bytes(name.encode() * 1000)
     return Media(image=tmp_path / "Image", root=tmp_path / "root", payload=tmp_path / "payload")
+
+
+def write_tool(tools: Path, name: str, text: str) -> None:
+    """Put a shell script of that name there."""
+    (tools / name).unlink(missing_ok=True)
+    (tools / name).write_text(f"#!/bin/sh\n{text}\n")
+    (tools / name).chmod(0o755)

@@ -21,10 +21,11 @@ from harness.target.grub import Grub
 from harness.target.start import Start
 from harness.target.transport import SocketTransport
 from tests.contract import sshd
+from tests.contract.conftest import write_tool
 
 pytestmark = pytest.mark.skipif(bool(sshd.missing()), reason=sshd.missing())
 SOURCES = "if [ -f  ${config_directory}/custom.cfg ]; then\n  source ${config_directory}/custom.cfg\nfi\n"
-OWN = "set superusers=me\n"
+OWN = b"set superusers=m\xe9\n"  # not UTF-8
 
 
 class Switch:
@@ -61,12 +62,6 @@ def media(media: Media) -> Media:
     return media
 
 
-def write_tool(tools: Path, name: str, text: str) -> None:
-    (tools / name).unlink(missing_ok=True)
-    (tools / name).write_text(f"#!/bin/sh\n{text}\n")
-    (tools / name).chmod(0o755)
-
-
 def prepared(board: Board, media: Media, token: str = "abc") -> Grub:
     system = ownsystem.own_system(board)
     made = Grub.found(board, system)
@@ -100,10 +95,11 @@ def started(board: Board, media: Media, tmp_path: Path, *says: bytes) -> None:
 
 
 def test_nothing_is_armed_before_the_own_system_is_left(board, media, there):
-    (there / "custom.cfg").write_text(OWN)
+    (there / "custom.cfg").write_bytes(OWN)
     made = prepared(board, media)
     assert grubcfg.value_of((there / "harness/env").read_bytes()) == grubcfg.TAKEN
-    assert (there / "custom.cfg").read_text() == grubcfg.with_block(OWN)
+    text = OWN.decode(errors="surrogateescape")
+    assert (there / "custom.cfg").read_text(errors="surrogateescape") == grubcfg.with_block(text)
     brought = {path.read_bytes(): path.name for path in (there / "harness").glob("*-harness")}
     names = [brought[path.read_bytes()] for path in (media.image, media.root, media.payload)]
     told = (there / "harness/grub.cfg").read_text()
@@ -165,10 +161,15 @@ def test_an_own_system_that_comes_back_is_told_and_left_as_it_was(
 
 def test_a_system_that_can_not_reboot_is_left_as_it_was(board, media, there, tmp_path, tools):
     (tools / "reboot").unlink()
-    (there / "custom.cfg").write_text(OWN)
+    real = tmp_path / "custom"
+    real.write_bytes(OWN)
+    real.chmod(0o600)  # it may hold a password
+    (there / "custom.cfg").symlink_to(real)
     with pytest.raises(InfraError, match="can't be told to reboot"):
         started(board, media, tmp_path)
-    assert (there / "custom.cfg").read_text() == OWN
+    assert (there / "custom.cfg").is_symlink()
+    assert real.read_bytes() == OWN
+    assert real.stat().st_mode & 0o777 == 0o600
     assert {path.name[-8:] for path in (there / "harness").iterdir()} == {"-harness"}
 
 

@@ -1,4 +1,5 @@
-"""A board whose own system has GRUB, on a twin with a disk: GRUB boots the kernel once, and never a second time."""
+"""A board with a system of its own on a disk: its GRUB boots the kernel once, and never a second time; or U-Boot loads
+it from there."""
 
 from __future__ import annotations
 
@@ -133,3 +134,16 @@ def test_what_grub_can_not_take_back_it_does_not_boot(twin, system, tmp_path, mo
     printed = until_login(machine)
     assert "harness abc: not disarmed" in printed
     assert "harness abc: starting" not in printed
+
+
+def test_u_boot_loads_the_kernel_from_the_disk_and_boots_the_own_system_by_itself(machine, monkeypatch):
+    done = machine.harness("boot", "twin-disk", "--", "cat /proc/cmdline")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "panic=60 harness.alone=300 rdinit=/harness/board-init" in done.stdout
+    assert machine.is_on("grub")
+    await_own_system(machine)
+    own = on_own_system(machine, monkeypatch)
+    try:
+        assert not own.system.run("[ -e /boot/grub/custom.cfg ]").ok
+    finally:
+        own.system.close()

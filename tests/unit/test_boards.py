@@ -48,7 +48,7 @@ boards:
         ),
         (
             "boards: {b: {boot: {method: tftp}}}",
-            ["f: boards.b.boot.method: expected 'qemu' or 'uboot' or 'kexec' or 'grub', found 'tftp'"],
+            ["f: boards.b.boot.method: expected 'qemu' or 'uboot' or 'kexec' or 'grub' or 'uboot-disk', found 'tftp'"],
         ),
         ("boards: 3", ["f: boards: expected a mapping, found 3"]),
         ("- a", ["f: document: expected a mapping, found a list"]),

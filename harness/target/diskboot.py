@@ -1,0 +1,146 @@
+"""Boot method uboot-disk: the board's own system lays kernel and initramfs down on its disk and reboots; U-Boot is
+stopped and told to load them from there. Nothing on the disk says so, so what boots by itself is the own system."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+import shlex
+import time
+from dataclasses import dataclass, replace
+
+from harness.errors import InfraError
+from harness.model.board import Board, UbootDiskBoot
+
+from .base import Media
+from .console import Console
+from .ownsystem import RETURNS, Files, name_of, own_system, reach, run
+from .power import power_off
+from .ssh import SshHost
+from .start import Start, device_tree
+from .uboot import NotFinished, NotStopped, Uboot
+
+_PIECES = 100
+
+
+def look(board: Board) -> str:
+    """What is seen of the own system without changing anything; InfraError where it does not answer."""
+    system = own_system(board)
+    try:
+        system.connect()
+        return f"answers as {name_of(system)}"
+    finally:
+        system.close()
+
+
+def start(job: Start) -> float:
+    """Start the kernel; since when (monotonic) that took.
+
+    Raises InfraError where the own system can't be reached, or U-Boot not be stopped or does not find the files."""
+    started = time.monotonic()
+    spec = job.board.boot
+    assert isinstance(spec, UbootDiskBoot)
+    system = own_system(job.board)
+    try:
+        reach(job.board, system, job.line, job.switch, job.say)
+        files = _laid_down(job.board, spec, job.media, system)
+        _drop_printed(job.line)
+        run(system, "command -v reboot && { setsid sh -c 'sleep 1; reboot' < /dev/null > /dev/null 2>&1 & }",
+            f"{job.board.name}: uboot-disk: the board's own system can't be told to reboot")  # fmt: skip
+        uboot = _stopped(job, spec)
+    finally:
+        system.close()
+    _Conversation(uboot, spec, job.board.name).start_kernel(files, f"{RETURNS} {job.arguments}")
+    return started
+
+
+def _drop_printed(line: Console) -> None:
+    """Forget what has come so far: U-Boot has spoken already when the own system was started."""
+    for _ in range(_PIECES):
+        if not line.expect(r"[\s\S]+", timeout=0.1):
+            return
+
+
+@dataclass(frozen=True, kw_only=True)
+class _File:
+    """A file on the board's disk: its name on the partition, its size in bytes."""
+
+    name: str
+    size: int
+
+
+def _laid_down(board: Board, spec: UbootDiskBoot, media: Media, system: SshHost) -> dict[str, _File]:
+    """Bring everything there; kernel, root, payload and dtb, as far as there are such."""
+    where = f"{board.name}: uboot-disk"
+    files = Files(system, spec.directory, place=where)
+    files.drop_all_but(board, media)
+    asked, complaint = f"df -P {shlex.quote(spec.directory)}", f"{where}: expected `df` to tell its partition"
+    mounted = run(system, asked, complaint).output.splitlines()[-1].split(maxsplit=5)[-1]
+    below = posixpath.relpath(spec.directory, mounted)
+    tree = device_tree(media, spec.dtb, board=board.name) if spec.dtb else None
+    parts = {"kernel": media.image, "root": media.root, "payload": media.payload, "dtb": tree}
+    made = {
+        what: _File(name=f"/{below}/{posixpath.basename(files.bring(path))}", size=path.stat().st_size)
+        for what, path in parts.items()
+        if path
+    }
+    run(system, "sync", f"{where}: the board's own system can't sync its disks")
+    return made
+
+
+def _stopped(job: Start, spec: UbootDiskBoot) -> Uboot:
+    """U-Boot at its prompt, as the own system goes down; where that fails once, after a power cycle."""
+    uboot = Uboot(job.line, replace(spec.uboot, uboot_seconds=spec.system_seconds), place=job.board.name)
+    try:
+        uboot.stop()
+        return uboot
+    except NotStopped as error:
+        job.say(f"{error.message}; switching the board off and on once more")
+    power_off(job.board, job.switch, job.line)
+    job.switch.on()
+    uboot = Uboot(job.line, spec.uboot, place=job.board.name)
+    uboot.stop()
+    return uboot
+
+
+class _Conversation:
+    """With U-Boot at its prompt, about `place`."""
+
+    def __init__(self, uboot: Uboot, spec: UbootDiskBoot, place: str) -> None:
+        self._uboot = uboot
+        self._spec = spec
+        self._place = place
+
+    def start_kernel(self, files: dict[str, _File], arguments: str) -> None:
+        uboot, at = self._uboot, self._spec.uboot
+        for before in at.before:
+            uboot.command(before, timeout=self._spec.load_seconds)
+        kernel = self._load(files["kernel"], uboot.value(at.kernel_at, key="boot.kernel_at"))
+        root = self._load(files["root"], uboot.value(at.ramdisk_at, key="boot.ramdisk_at"))
+        size = files["root"].size
+        if "payload" in files:  # the kernel unpacks one archive after the other
+            self._load(files["payload"], f"{int(root, 16) + size:x}")
+            size += files["payload"].size
+        if "dtb" in files:
+            tree = self._load(files["dtb"], uboot.value(at.dtb_at, key="boot.dtb_at"))
+        else:
+            tree = uboot.value(at.fdt, key="boot.fdt")
+        uboot.boot(kernel, f"{root}:{size:x}", tree, arguments=arguments)
+
+    def _load(self, file: _File, address: str) -> str:
+        """Load a file from the disk; its address."""
+        spec, place = self._spec, f"{self._place}: U-Boot: {self._spec.partition}: {file.name}"
+        try:
+            output = self._uboot.command(f"load {spec.partition} {address} {file.name}", timeout=spec.load_seconds)
+        except NotFinished as error:
+            raise InfraError(f"{place}: it was not loaded within {spec.load_seconds:.0f} s (boot.load_seconds)",
+                             details=error.details) from None  # fmt: skip
+        found = re.search(r"^(\d+) bytes read", output, re.MULTILINE)
+        if not found or int(found[1]) != file.size:
+            finding = f"{found[1]} came" if found else "it can't load it"
+            raise InfraError(
+                f"{place}: expected {file.size} bytes, {finding}; see whether boot.partition is the one that has "
+                f"{spec.directory} (`ls {spec.partition} /` at U-Boot's prompt), and boot.before",
+                details=output.splitlines()[-8:],
+            )
+        return address
