@@ -85,10 +85,15 @@ def livepatches(guest: Guest, modules: Modules) -> Livepatches:
 
 
 @pytest.fixture
-def text(build: Build, modules: Modules) -> Iterator[Text]:
-    """The kernel's instructions as they are now; skips where call sites are those of _mcount (gcc before 8)."""
+def patchable(build: Build) -> None:
+    """Skips where call sites are those of _mcount (gcc before 8), which hands no registers to tracers."""
     if not any(build.config.get(symbol) == "y" for symbol in _PATCHABLE):
         pytest.skip(f"this kernel has none of CONFIG_{', CONFIG_'.join(_PATCHABLE)}: its functions call _mcount")
+
+
+@pytest.fixture
+def text(patchable: None, modules: Modules) -> Iterator[Text]:
+    """The kernel's instructions as they are now."""
     with modules.load("text") as module:
         yield Text(module)
 

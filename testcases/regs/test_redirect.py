@@ -7,6 +7,7 @@ from harness.run.api.modules import Module, Modules
 from harness.run.api.tracefs import Tracefs
 from harness.run.api.watch import Watches
 
+pytestmark = pytest.mark.usefixtures("patchable")
 OWN = f"wide {0xFFFF_FFFF_FFFF_FFFF ^ 0x0123_4567_89AB_CDEF:x}"
 ELSEWHERE = f"wide {0x0123_4567_89AB_CDEF + 0x1000000:x}"
 
