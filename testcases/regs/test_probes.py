@@ -69,7 +69,7 @@ def test_fprobe(tracefs: Tracefs, modules: Modules, needs: Callable[..., None], 
     assert seen == (WANTED, [0xFFFF_FFFF_FFFF_FFFF ^ 0x0123_4567_89AB_CDEF])
 
 
-def test_no_kprobe_on_the_call_site(tracefs: Tracefs, modules: Modules) -> None:
+def test_no_kprobe_on_the_call_site(patchable: None, tracefs: Tracefs, modules: Modules) -> None:
     """The instruction that ftrace patches is not a kprobe's as well: two that write there would undo each other
     (kernel/kprobes.c, check_ftrace_location; arm64 has no KPROBES_ON_FTRACE)."""
     with modules.load("calls"):

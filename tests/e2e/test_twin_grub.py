@@ -20,13 +20,12 @@ from harness.target import grub, grubcfg, ownsystem
 from harness.target.base import Media
 
 from .conftest import Twin, harness
-from .test_twin_ssh import system  # noqa: F401  # a fixture
 
 OWN_SYSTEM_LIMIT = 150.0
 
 
 @pytest.fixture
-def machine(twin: Callable[..., Twin], system: Path, tmp_path: Path) -> Twin:  # noqa: F811
+def machine(twin: Callable[..., Twin], system: Path, tmp_path: Path) -> Twin:
     """A twin with a disk of its own."""
     return on_disk(twin, system, tmp_path)
 
