@@ -115,7 +115,7 @@ def test_a_harness_that_is_killed_before_its_kernel_runs(machine, monkeypatch):
     assert state(machine, monkeypatch) == grubcfg.TAKEN
 
 
-def test_what_grub_can_not_take_back_it_does_not_boot(twin, system, tmp_path, monkeypatch):  # noqa: F811
+def test_what_grub_can_not_take_back_it_does_not_boot(twin, system, tmp_path, monkeypatch):
     machine = on_disk(twin, system, tmp_path)
     machine.switch("on", "grub")
     await_own_system(machine)
