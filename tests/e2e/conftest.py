@@ -13,10 +13,12 @@ from pathlib import Path
 import pytest
 
 from harness.build.host import ensure_host
+from tests.twins import system as twin_system
 
 PROJECT = Path(__file__).resolve().parents[2]
 TWINS = PROJECT / "tests/twins"
 TWIN = TWINS / "twin.py"
+SERVED_BY = "tr '\\0' ' ' < /proc/$PPID/cmdline; echo"  # which program has started the shell
 _BUILD_LIMIT = 3000.0
 
 
@@ -111,6 +113,15 @@ class Twin:
 def _u_boot() -> None:
     """What the twins themselves are made of; no user of the harness needs it."""
     ensure_host(needed_for={"qemu", "u-boot"})
+
+
+@pytest.fixture(scope="session")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A server's own system, with the key that may log in."""
+    ensure_host(needed_for={"rootfs", "build"})
+    directory = tmp_path_factory.mktemp("system")
+    twin_system.make(directory)
+    return directory
 
 
 @pytest.fixture

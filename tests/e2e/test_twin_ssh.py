@@ -3,26 +3,8 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
-import pytest
-
-from harness.build.host import ensure_host
-from tests.twins import system as twin_system
-
-from .conftest import Twin, harness
-
-
-@pytest.fixture(scope="session")
-def system(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A server's own system, with the key that may log in."""
-    ensure_host(needed_for={"rootfs", "build"})
-    directory = tmp_path_factory.mktemp("system")
-    twin_system.make(directory)
-    return directory
-
-
-SERVED_BY = "tr '\\0' ' ' < /proc/$PPID/cmdline; echo"  # which program has started the shell
+from .conftest import SERVED_BY, Twin, harness
 
 
 def test_commands_go_over_the_network_and_the_log_over_the_serial_line(twin):
