@@ -101,6 +101,9 @@ class Machine:
             if self.is_on or self._fault == "no-power":
                 return
             self.power_ons += 1
+            with contextlib.suppress(BlockingIOError):  # what was sent to the one before is in no UART of this one
+                while self._end.recv(1 << 16, socket.MSG_DONTWAIT):
+                    pass
             # not this thread's child, which would end with it: see Starter
             self._process = STARTER.start(self._command(), (self._end.fileno(), self._monitor_end.fileno()), self._log)
 

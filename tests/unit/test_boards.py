@@ -4,7 +4,18 @@ import pytest
 
 from harness.errors import UserError
 from harness.layout import BOARDS, KCONFIGS
-from harness.model.board import CommandSwitch, HttpServe, LabgridPlace, NetworkConsole, SerialConsole, Ssh, TftpServe
+from harness.model.board import (
+    CommandSwitch,
+    GrubBoot,
+    HttpServe,
+    LabgridPlace,
+    NetworkConsole,
+    SerialConsole,
+    Ssh,
+    TftpServe,
+    UbootBoot,
+    UbootDiskBoot,
+)
 from harness.parse.boards import parse_boards
 
 
@@ -176,6 +187,18 @@ def test_a_server_with_a_system_of_its_own():
     assert (board.boot.directory, board.boot.system_seconds) == ("/srv/x", 60)
     assert (board.ssh.host, board.ssh.port, board.ssh.address) == ("s", 2222, "10.0.0.7/24")
     assert (board.ssh.login.user, board.ssh.login.key, board.ssh.login.host_key) == ("lab", "~/k", "SHA256:x")
+
+
+def test_other_ways_to_start_from_an_own_system():
+    text = KEXEC.format(ssh="{host: s}").replace("method: kexec, directory: /srv/x", "method: grub")
+    board = parse_boards(text, place="f")["server"]
+    assert board.boot == GrubBoot(directory="", dtb="", system_seconds=60)
+    words = "method: uboot-disk, partition: 'mmc 0:1', fdt: fdt_addr, uboot_seconds: 9, before: [usb start]"
+    board = parse_boards(text.replace("method: grub", words), place="f")["server"]
+    uboot = UbootBoot(tftp_root="", fdt="fdt_addr", uboot_seconds=9, before=("usb start",))
+    assert board.boot == UbootDiskBoot(partition="mmc 0:1", uboot=uboot, system_seconds=60)
+    with pytest.raises(UserError, match=r"server\.boot\.partition"):
+        parse_boards(text.replace("method: grub", "method: uboot-disk, partition: mmcblk0p1"), place="f")
 
 
 def test_the_password_of_a_server_is_a_secret():
