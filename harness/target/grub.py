@@ -151,7 +151,7 @@ class Grub:
     def leave(self, token: str) -> str:
         """Arm and reboot, in one step of the own system's, which nothing here can interrupt; its boot id."""
         where, armed = f"{self.board.name}: grub", shlex.quote(f"{self.ours}/env")
-        boot_id = run(self.system, _BOOT_ID, f"{where}: can't tell which boot of the own system this is").output.strip()
+        boot_id = _uuid(run(self.system, _BOOT_ID, f"{where}: can't tell which boot of the own system this is").output)
         run(self.system, f"command -v reboot && mv -f {armed}.armed {armed} && sync && "
             "{ setsid sh -c 'sleep 1; reboot' < /dev/null > /dev/null 2>&1 & }",
             f"{where}: the board's own system can't be told to reboot")  # fmt: skip
@@ -174,13 +174,19 @@ class Grub:
             told = self.system.run(_BOOT_ID, timeout=10.0)
         except HarnessError:
             return False
-        return told.ok and told.output.strip() not in ("", boot_id)
+        return told.ok and _uuid(told.output) not in ("", boot_id)
 
     def is_armed(self, token: str) -> bool:
         try:
             return grubcfg.value_of(self.system.get(f"{self.ours}/env")) == token
         except HarnessError:
             return False
+
+
+def _uuid(output: str) -> str:
+    """A boot id; what a user's .bashrc leaves running may talk between."""
+    found = re.search(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", output)
+    return found[0] if found else ""
 
 
 def _await_kernel(job: Start, grub: Grub, token: str, boot_id: str) -> None:

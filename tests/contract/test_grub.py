@@ -3,9 +3,11 @@ a `reboot` that only writes down that it was called. What GRUB makes of it is te
 
 from __future__ import annotations
 
+import shutil
 import socket
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -149,10 +151,10 @@ def test_an_own_system_that_comes_back_is_told_and_left_as_it_was(
 ):
     """Which boot it is tells the file that is put in place of the kernel's."""
     boots = tmp_path / "boot_id"
-    boots.write_text("first\n")
+    boots.write_text(f"{uuid.uuid4()}\n")
     monkeypatch.setattr(grub, "_BOOT_ID", f"cat {boots}")
     take = f"printf 'harness_once=taken\\n' > {there}/harness/env;" if taken else ""
-    write_tool(tools, "reboot", f"{take} echo second > {boots}; echo x > {tmp_path}/rebooted")
+    write_tool(tools, "reboot", f"{take} echo {uuid.uuid4()} > {boots}; echo x > {tmp_path}/rebooted")
     with pytest.raises(InfraError, match=told):
         started(board, media, tmp_path, b"\r\nb login: ")
     assert not (there / "custom.cfg").exists()
@@ -173,7 +175,8 @@ def test_a_system_that_can_not_reboot_is_left_as_it_was(board, media, there, tmp
     assert {path.name[-8:] for path in (there / "harness").iterdir()} == {"-harness"}
 
 
-def test_a_system_that_neither_goes_nor_comes(board, media, tmp_path):
+def test_a_system_that_neither_goes_nor_comes(board, media, tmp_path, tools):
+    write_tool(tools, "cat", f'echo "$$ is noise"; exec {shutil.which("cat")} "$@"')
     slow = replace(board, boot=replace(board.boot, system_seconds=0.5))
     with pytest.raises(InfraError, match=r"neither the kernel nor the board's own system showed within 0 s"):
         started(slow, media, tmp_path)
