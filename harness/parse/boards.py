@@ -138,7 +138,7 @@ def _board(name: str, entry: shapes.Board, outside: _Outside, *, place: str) -> 
 
 def _ssh(entry: shapes.Board, boot: object) -> model.Ssh | None:
     """A board that is started by its own system needs one; all of it may be its place's to tell."""
-    if entry.ssh is None and entry.labgrid and isinstance(boot, model.KexecBoot):
+    if entry.ssh is None and entry.labgrid and isinstance(boot, model.OwnSystem):
         return shapes.Ssh.model_validate({}).made()
     return entry.ssh.made() if entry.ssh else None
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from harness.errors import BootError, HarnessError, InfraError, KernelError
 from harness.model.board import Board, CommandConsole
 
+from . import grubcfg
 from .base import CommandTimeout, Completed, LineSink, Media, RunningCommand, Say, TargetLost, Terminal, silent
 from .checks import stays_open
 from .console import Console
@@ -36,8 +37,8 @@ _LAST_LINES = 40
 _CATCH_UP = 5.0
 _WHOLE_TAIL = 1000  # lines
 _HANDED_OVER = 0.5  # seconds for the last words of what starts the kernel, where it is not known what they are
-# they are U-Boot's; an own system's kernel's; an EFI stub's, which speaks through the firmware
-_LAST_WORDS = re.compile(r"Starting kernel|Starting new kernel|\bBye!$|EFI stub: ")
+# they are U-Boot's; an own system's kernel's; GRUB's; an EFI stub's, which speaks through the firmware
+_LAST_WORDS = re.compile(rf"Starting kernel|Starting new kernel|\bBye!$|harness \w+: {grubcfg.STARTING}$|EFI stub: ")
 _RESET = "U-Boot "
 _INIT = "rdinit=/harness/board-init"
 

@@ -71,11 +71,12 @@ def failure(text: str, *, since: float = 0.1, cmdline: str = ""):
         (U_BOOT, 0.1),
         (U_BOOT, 9.0),  # a slow line
         (OWN_SYSTEM, 60.0),
+        ("GRUB loading.\nharness 0123abcd: starting\n", 9.0),
         (f"{U_BOOT}EFI stub: Booting Linux Kernel...\nEFI stub: Exiting boot services...\n", 2.0),
         (U_BOOT + U_BOOT.partition("=>")[0], 3.0),
         ("something else\n", 0.1),
     ],
-    ids=["U-Boot", "slow", "own system", "EFI stub", "reset", "no last words"],
+    ids=["U-Boot", "slow", "own system", "GRUB", "EFI stub", "reset", "no last words"],
 )
 def test_a_kernel_that_never_speaks_is_the_labs_fault(text, since):
     told = failure(text, since=since)
