@@ -189,15 +189,15 @@ class HttpServe:
 class UbootBoot:
     """Boot method ``uboot``: U-Boot fetches kernel, device tree and an initramfs, over `load`: ``tftp`` or ``http``.
 
-    `tftp_root`: the directory that the TFTP server serves, as this host sees it; `tftp_serve`: that server where it is
-    ours to start. `server`: its address, empty where DHCP tells. `http_root`: the directory of a web server, as this
-    host sees it, and `http_url` as the board does; `http_serve`: a server of ours instead, at `http_url` too, which
-    needs no directory. `address`: ``dhcp`` or the board's own address with
-    prefix length; `gateway` goes with the latter. `dtb`: the name of a device tree of the build, empty where U-Boot has
-    one at `fdt`. `fdt`, `kernel_at`, `ramdisk_at`, `dtb_at`: addresses, or names of variables of U-Boot's environment
-    that hold them. `before`: U-Boot commands that the network needs first, as ``usb start``. `stop_text`, `stop_keys`:
-    what U-Boot says when it waits, and what stops it. Seconds: `uboot_seconds` from power-on to U-Boot, `load_seconds`
-    for one file."""
+    `tftp_root`: the directory that the TFTP server serves, as this host sees it; `tftp_serve`: that server where it
+    is ours to start. `server`: its address, empty where DHCP tells. `http_root`: the directory of a web server, as
+    this host sees it, and `http_url` as the board does; `http_serve`: a server of ours instead, at `http_url` too,
+    which needs no directory. `address`: ``dhcp`` or the board's own address with prefix length; `gateway` goes with
+    the latter. `dtb`: the name of a device tree of the build, empty where U-Boot has one at `fdt`. `fdt`,
+    `kernel_at`, `ramdisk_at`, `dtb_at`: addresses, or names of variables of U-Boot's environment that hold them.
+    `before`: U-Boot commands that the network needs first, as ``usb start``. `stop_text`, `stop_keys`: what U-Boot
+    says when it waits, and what stops it. Seconds: `uboot_seconds` from power-on to U-Boot, `load_seconds` for one
+    file."""
 
     method: ClassVar[str] = "uboot"
     load: str = "tftp"

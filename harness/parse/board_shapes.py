@@ -218,7 +218,22 @@ def _where_load_is(load: str) -> dict[str, Any]:
     return {"properties": {"load": {"const": load}}}
 
 
-class UbootBoot(document.Strict):
+class Uboot(document.Strict):
+    """What is to be known of U-Boot, whatever it loads from."""
+
+    dtb: str = ""
+    fdt: str = model.UbootBoot.fdt
+    kernel_at: str = model.UbootBoot.kernel_at
+    ramdisk_at: str = model.UbootBoot.ramdisk_at
+    dtb_at: str = model.UbootBoot.dtb_at
+    before: list[str] = pydantic.Field(default_factory=list)
+    stop_text: str = model.UbootBoot.stop_text
+    stop_keys: str = model.UbootBoot.stop_keys
+    uboot_seconds: Seconds = model.UbootBoot.uboot_seconds
+    load_seconds: Seconds = model.UbootBoot.load_seconds
+
+
+class UbootBoot(Uboot):
     model_config = pydantic.ConfigDict(
         json_schema_extra={
             "allOf": [
@@ -241,16 +256,6 @@ class UbootBoot(document.Strict):
     server: str = ""
     address: str = pydantic.Field("dhcp", pattern=r"^(dhcp|\d+\.\d+\.\d+\.\d+/\d+)$")
     gateway: str = ""
-    dtb: str = ""
-    fdt: str = model.UbootBoot.fdt
-    kernel_at: str = model.UbootBoot.kernel_at
-    ramdisk_at: str = model.UbootBoot.ramdisk_at
-    dtb_at: str = model.UbootBoot.dtb_at
-    before: list[str] = pydantic.Field(default_factory=list)
-    stop_text: str = model.UbootBoot.stop_text
-    stop_keys: str = model.UbootBoot.stop_keys
-    uboot_seconds: Seconds = model.UbootBoot.uboot_seconds
-    load_seconds: Seconds = model.UbootBoot.load_seconds
 
     def made(self) -> model.UbootBoot:
         fields = self.model_dump(exclude={"method"})
@@ -294,21 +299,11 @@ class GrubBoot(document.Strict):
         return model.GrubBoot(**self.model_dump(exclude={"method"}))
 
 
-class UbootDiskBoot(document.Strict):
+class UbootDiskBoot(Uboot):
     method: Literal["uboot-disk"]
     partition: str = pydantic.Field(pattern=r"^\S+ [0-9a-f]+(:[0-9a-f]+)?$")
     directory: str = pydantic.Field(model.UbootDiskBoot.directory, pattern="^/")
-    dtb: str = ""
-    fdt: str = model.UbootBoot.fdt
-    kernel_at: str = model.UbootBoot.kernel_at
-    ramdisk_at: str = model.UbootBoot.ramdisk_at
-    dtb_at: str = model.UbootBoot.dtb_at
-    before: list[str] = pydantic.Field(default_factory=list)
-    stop_text: str = model.UbootBoot.stop_text
-    stop_keys: str = model.UbootBoot.stop_keys
-    uboot_seconds: Seconds = model.UbootBoot.uboot_seconds
     system_seconds: Seconds = model.UbootDiskBoot.system_seconds
-    load_seconds: Seconds = model.UbootDiskBoot.load_seconds
 
     def made(self) -> model.UbootDiskBoot:
         own = ("partition", "directory", "dtb", "system_seconds", "load_seconds")
