@@ -17,7 +17,8 @@ from pathlib import Path
 
 ADDRESSES = {"kernel_addr_r": "80000", "ramdisk_addr_r": "2700000", "fdt_addr_r": "2600000"}
 # A Raspberry Pi's serial line on its pins is the second one, the mini UART.
-MACHINES = {"raspi3b": ["-m", "1024", "-smp", "4", "-serial", "null", "-serial", "chardev:line"]}
+_LINE = ["-smp", "4", "-serial", "null", "-serial", "chardev:line"]
+MACHINES = {"raspi3b": ["-m", "1024", *_LINE], "raspi4b": ["-m", "2048", *_LINE]}
 
 
 class Loader:

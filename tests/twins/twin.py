@@ -52,8 +52,9 @@ PORTS = {
     "rpi3": (17349, 17350, 0),
     "server": (17347, 17348, 17357),
     "grub": (17351, 17352, 17361),
+    "rpi4": (17353, 17354, 0),
 }
-LOADERS = {"rpi3": "raspi3b"}  # name → machine of QEMU, where loader.py stands for U-Boot
+LOADERS = {"rpi3": "raspi3b", "rpi4": "raspi4b"}  # name → machine of QEMU, where loader.py stands for U-Boot
 U_BOOT = "/usr/lib/u-boot/qemu_arm64/u-boot.bin"
 FAULTS = ("none", "stuck-on", "no-power", "deaf-once", "deaf", "noise", "pulled", "no-net", "read-only")
 IAC, BRK = 255, 243
