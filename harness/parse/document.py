@@ -100,6 +100,7 @@ def _complaint(problem: Any, data: Any, *, place: str) -> str:
             expected = problem["ctx"]["expected_tags"].replace(", ", " or ")
             return f"{place}: {where}.{_discriminator(problem)}: expected {expected}, found {problem['ctx']['tag']!r}"
     expectation = problem["msg"].replace("Input should be ", "").replace("a valid ", "a ")
+    expectation = expectation.replace("String should match pattern", "a text that matches")
     for article in ("integer", "array"):
         expectation = expectation.replace(f"a {article}", f"an {article}")
     return f"{place}: {where}: expected {expectation}, found {_told(found)}"

@@ -197,7 +197,7 @@ def test_other_ways_to_start_from_an_own_system():
     board = parse_boards(text.replace("method: grub", words), place="f")["server"]
     uboot = UbootBoot(tftp_root="", fdt="fdt_addr", uboot_seconds=9, before=("usb start",))
     assert board.boot == UbootDiskBoot(partition="mmc 0:1", uboot=uboot, system_seconds=60)
-    with pytest.raises(UserError, match=r"server\.boot\.partition"):
+    with pytest.raises(UserError, match=r"server\.boot\.partition: expected a text that matches"):
         parse_boards(text.replace("method: grub", "method: uboot-disk, partition: mmcblk0p1"), place="f")
 
 
