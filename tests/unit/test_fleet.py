@@ -7,6 +7,7 @@ import json
 import os
 import select
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -248,8 +249,16 @@ def test_a_board_whose_worker_died_at_last_is_switched_off(fleet: Fleet) -> None
     assert fleet.switched_off == "b0\n"
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """SIGINT reaches us also where a shell's background job or nohup has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def test_an_interrupt_waits_for_no_worker_and_keeps_what_there_is(
-    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+    fleet: Fleet, interruptible: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """xdist would end the workers itself, but gives them time first."""
     monkeypatch.setattr(NodeManager, "teardown_nodes", lambda _manager: ended.append(_has_ended(fleet.path)))
