@@ -34,13 +34,10 @@ from harness.boards import (
 )
 from harness.build.command import SYSTEM_PATH
 from harness.errors import HarnessError, InfraError, UserError
-from harness.options import Waiting, board_names, board_options, build_options, number, run_build_options, wait_option
-from harness.options import workers as workers_type
+from harness.options import Waiting, board_names, board_options, build_options, number, run_options, wait_option
 from harness.report.text import clean
 from harness.target.boot import boot_method
 from harness.target.checks import Outcome
-
-_SUITES = ("selftests/ftrace", "selftests/livepatch", "testcases")  # run/session.py's, told without importing pytest
 
 
 def main() -> NoReturn:
@@ -187,41 +184,7 @@ def boot(board_name: str, boards_file: Path | None, wait: float | None, command:
 
 
 @cli.command(cls=Waiting, epilog="Example: harness run --suite selftests/ftrace -k fgraph --patches ./series.mbox")
-@run_build_options
-@board_options
-@wait_option
-@click.option("--suite", "suites", multiple=True, help=f"One of {', '.join(_SUITES)} or a directory below testcases/.")
-@click.option("-k", "keyword", default="", metavar="EXPR", help="Only tests whose names match, as pytest's -k.")
-@click.option("--list", "list_only", is_flag=True, help="Print the tests that would run; boots nothing.")
-@click.option("--maxfail", default=0, metavar="N", help="Stop after N unexpected failures.")
-@click.option(
-    "--timeout-factor", default=1.0, metavar="X", type=number(0.01), help="Multiplies every test's time limit."
-)
-@click.option(
-    "--hammer-seconds",
-    default=5.0,
-    show_default=True,
-    metavar="SECONDS",
-    type=number(0.1, 86400.0),
-    help="For how long each test in testcases/hammer hammers.",
-)
-@click.option(
-    "-j",
-    "--workers",
-    default="1",
-    show_default=True,
-    metavar="N|auto",
-    type=workers_type,
-    help="Machines side by side: QEMUs, or boards of one pool.",
-)
-@click.option(
-    "--isolation",
-    type=click.Choice(["test", "file", "crash"]),
-    help="How often a test gets a kernel that none has used; default: test where the board has snapshots, else crash.",
-)
-@click.option(
-    "--out", "out_dir", type=click.Path(path_type=Path), metavar="DIR", help="The run's files; default out/<run>."
-)
+@run_options
 def run(
     board_name: str,
     boards_file: Path | None,

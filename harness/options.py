@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,6 +14,8 @@ import click
 from harness.boards import boards_in
 from harness.errors import HarnessError
 from harness.model.kernel import DEFAULT_SOURCE
+
+_SUITES = ("selftests/ftrace", "selftests/livepatch", "testcases")  # run/session.py's, told without importing pytest
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -31,12 +33,8 @@ def build_options(function: Function) -> Function:
     return _build_options(function, "-j", "--jobs")
 
 
-def run_build_options(function: Function) -> Function:
-    """The same for `harness run`, where -j says how many machines run."""
-    return _build_options(function, "--jobs")
-
-
 def _build_options(function: Function, *jobs: str) -> Function:
+    """`jobs`: what the number of make's jobs is called."""
     path = partial(click.Path, path_type=Path)
     options = [
         click.option("--build", "build_dir", type=path(), metavar="DIR", help="Use this finished build."),
@@ -63,6 +61,11 @@ def _build_options(function: Function, *jobs: str) -> Function:
         ),
         click.option(*jobs, type=click.IntRange(1), help="make -j; default: one a CPU."),
     ]
+    return _all(options, function)
+
+
+def _all(options: Sequence[Callable[[Function], Function]], function: Function) -> Function:
+    """`function` with `options`, which help shows in this order."""
     for option in reversed(options):
         function = option(function)
     return function
@@ -131,3 +134,53 @@ def wait_option(function: Function) -> Function:
         metavar="[SECONDS]",
         help="Wait for a board that somebody uses; without SECONDS as long as it takes.",
     )(function)
+
+
+def run_options(function: Function) -> Function:
+    """The options of `harness run`: which kernel and machine, which tests, and how they are run. Make's -j is --jobs
+    there: -j says how many machines run."""
+    options = [
+        lambda verb: _build_options(verb, "--jobs"),
+        board_options,
+        wait_option,
+        click.option(
+            "--suite", "suites", multiple=True, help=f"One of {', '.join(_SUITES)} or a directory below testcases/."
+        ),
+        click.option("-k", "keyword", default="", metavar="EXPR", help="Only tests whose names match, as pytest's -k."),
+        click.option("--list", "list_only", is_flag=True, help="Print the tests that would run; boots nothing."),
+        click.option("--maxfail", default=0, metavar="N", help="Stop after N unexpected failures."),
+        click.option(
+            "--timeout-factor", default=1.0, metavar="X", type=number(0.01), help="Multiplies every test's time limit."
+        ),
+        click.option(
+            "--hammer-seconds",
+            default=5.0,
+            show_default=True,
+            metavar="SECONDS",
+            type=number(0.1, 86400.0),
+            help="For how long each test in testcases/hammer hammers.",
+        ),
+        click.option(
+            "-j",
+            "--workers",
+            default="1",
+            show_default=True,
+            metavar="N|auto",
+            type=workers,
+            help="Machines side by side: QEMUs, or boards of one pool.",
+        ),
+        click.option(
+            "--isolation",
+            type=click.Choice(["test", "file", "crash"]),
+            help="How often a test gets a kernel that none has used; default: test where the board has snapshots, else "
+            "crash.",
+        ),
+        click.option(
+            "--out",
+            "out_dir",
+            type=click.Path(path_type=Path),
+            metavar="DIR",
+            help="The run's files; default out/<run>.",
+        ),
+    ]
+    return _all(options, function)
