@@ -5,9 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from harness.build import command
 from harness.errors import InfraError
-
-from . import command
 
 _FILES = ("arch/arm64/boot/Image", "vmlinux", "System.map", ".config")
 _PARTS = (("modules", "lib/modules"), ("selftests", "selftests"), ("testmodules", "testcases"), ("tools", "bin"))

@@ -6,10 +6,9 @@ import hashlib
 from importlib import resources
 from pathlib import Path
 
+from harness.build import command
 from harness.errors import InfraError
 from harness.model.kernel import Toolchain
-
-from . import command
 
 _TOOLS = ("thaw",)
 _FLAGS = ("-O1", "-static", "-nostdlib", "-ffreestanding", "-fno-stack-protector")

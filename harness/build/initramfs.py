@@ -13,11 +13,10 @@ from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 
+from harness.build import command
+from harness.build.cache import cache_dir, locked
 from harness.errors import InfraError
 from harness.model.progress import Progress
-
-from . import command
-from .cache import cache_dir, locked
 
 _SCRIPTS = ("board-init", "board-network", "board-dhcp")
 _RECIPE = 2  # counts changes of what this module does

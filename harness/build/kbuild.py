@@ -10,15 +10,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
+from harness.build.cache import cache_dir
+from harness.build.process import run_logged
+from harness.build.toolchain import with_ccache
+from harness.build.workspace import Workspace
 from harness.errors import BuildError
 from harness.model.kernel import Toolchain
 from harness.model.progress import Progress
 from harness.parse import make_log
-
-from .cache import cache_dir
-from .process import run_logged
-from .toolchain import with_ccache
-from .workspace import Workspace
 
 _LIMIT = 5400.0
 _FAILED = re.compile(r"^make: \*\*\* \[(?:\S+ )?(?P<goal>part-\d+)\] ")

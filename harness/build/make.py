@@ -17,20 +17,19 @@ from pathlib import Path
 from typing import Any
 
 from harness import available
+from harness.build import guesttools, klp_relocations, testmodules
+from harness.build.cache import cache_dir, published
+from harness.build.collect import collect
+from harness.build.kbuild import Kbuild
+from harness.build.materialize import held_source, materialize
+from harness.build.patches import apply_series, patched_files
+from harness.build.stages import Stages, tool_stamps
+from harness.build.tree import only_compiled
+from harness.build.workspace import Workspace, workspace_for
 from harness.errors import UserError
 from harness.model.kernel import Build, KernelSpec
 from harness.model.progress import Progress
 from harness.parse.kconfig import parse_dotconfig
-
-from . import guesttools, klp_relocations, testmodules
-from .cache import cache_dir, published
-from .collect import collect
-from .kbuild import Kbuild
-from .materialize import held_source, materialize
-from .patches import apply_series, patched_files
-from .stages import Stages, tool_stamps
-from .tree import only_compiled
-from .workspace import Workspace, workspace_for
 
 _RECIPE = 5  # counts changes of what a build directory holds
 _KEEP = 12  # finished builds kept in the cache
@@ -184,7 +183,7 @@ class _Builder:
         }
 
         def work() -> dict[str, Any]:
-            from . import kconfig  # its parsers take long to import, and most builds configure nothing
+            from harness.build import kconfig  # its parsers take long to import, and most builds configure nothing
 
             self.progress.say(f"configure: {', '.join(path.name for path in self._fragments())}")
             done = kconfig.configure(

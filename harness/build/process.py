@@ -10,9 +10,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from harness.build.command import started
 from harness.errors import InfraError
-
-from .command import started
 
 
 def run_logged(

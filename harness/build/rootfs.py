@@ -10,11 +10,10 @@ import tempfile
 from importlib import resources
 from pathlib import Path
 
+from harness.build import apt, command
+from harness.build.cache import cache_dir, locked
 from harness.errors import InfraError
 from harness.model.progress import Progress
-
-from . import apt, command
-from .cache import cache_dir, locked
 
 SUITE = "bookworm"
 _SIZE = "700M"

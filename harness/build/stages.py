@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.build.checksum import write_atomically
 from harness.model.kernel import Toolchain
-
-from .checksum import write_atomically
 
 _TOOLS = ("gcc", "ld.lld", "make", "pahole", "rustc", "bindgen")
 _OF_THE_PREFIX = ("ld", "as", "ar", "objcopy")

@@ -13,9 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.build.cache import cache_dir, try_locked
 from harness.model.kernel import Source, SourceKind
-
-from .cache import cache_dir, try_locked
 
 _MOST = 16
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from .result import Verdict
+from harness.model.result import Verdict
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from .result import Result
+from harness.model.result import Result
 
 
 class Progress(Protocol):

@@ -9,8 +9,7 @@ from urllib.parse import quote
 import pydantic
 
 from harness.model import board as model
-
-from . import document
+from harness.parse import document
 
 Seconds = pydantic.PositiveFloat | pydantic.PositiveInt
 Milliseconds = pydantic.NonNegativeFloat | pydantic.NonNegativeInt

@@ -9,9 +9,8 @@ from urllib.parse import quote
 
 from harness.errors import UserError
 from harness.model import board as model
-
-from . import board_shapes as shapes
-from . import document
+from harness.parse import board_shapes as shapes
+from harness.parse import document
 
 Lookup = Callable[[str], str]
 

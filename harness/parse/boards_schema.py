@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from . import boards
+from harness.parse import boards
 
 _OUTSIDE = {"type": "string", "pattern": r"^\$\{[^{}]+\}$", "description": "from the environment or a file"}
 _NUMBERS = ("integer", "number")

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 from harness.errors import UserError
 from harness.model.result import Expectation, Verdict
-
-from . import document
+from harness.parse import document
 
 
 class _Entry(document.Strict):

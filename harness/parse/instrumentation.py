@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from .elf import FUNC, LOCAL, SHF_ALLOC, SHF_EXECINSTR, Elf, Section
+from harness.parse.elf import FUNC, LOCAL, SHF_ALLOC, SHF_EXECINSTR, Elf, Section
 
 NOP = 0xD503201F
 BTI = frozenset({0xD503241F, 0xD503245F, 0xD503249F, 0xD50324DF})  # bti, bti c, bti j, bti jc

@@ -14,11 +14,10 @@ from dataclasses import dataclass
 
 from harness.model.result import Verdict
 from harness.parse import ftracetest, livepatch_log
+from harness.run import warm_ftracetest
+from harness.run.lab import Lab, Stopped
+from harness.run.transcript import Transcript
 from harness.target.base import RunningCommand
-
-from . import warm_ftracetest
-from .lab import Lab, Stopped
-from .transcript import Transcript
 
 FTRACE_DIRECTORY = "/payload/selftests/ftrace"
 _LIVEPATCH = "/payload/selftests/livepatch"

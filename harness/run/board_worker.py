@@ -9,10 +9,9 @@ from typing import Any, NoReturn
 import pytest
 
 from harness.errors import EXIT_KERNEL, EXIT_USER, BootError, HarnessError, InfraError, UserError
+from harness.run import selftests
+from harness.run.plugin import Plugin, id_of, needs_target
 from harness.target.base import Target
-
-from . import selftests
-from .plugin import Plugin, id_of, needs_target
 
 _OUTPUT = "harness"  # our part of what xdist takes back from a worker that has ended
 

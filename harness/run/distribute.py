@@ -12,13 +12,12 @@ from harness import available
 from harness.errors import HarnessError, KernelError
 from harness.model.board import Board
 from harness.model.result import EventKind
+from harness.run.eventlog import EventLog
+from harness.run.follow import Follower
+from harness.run.plugin import Planned, Plugin
+from harness.run.worker import Kept, Setup
+from harness.run.workers import ARGUMENTS, Distributor
 from harness.target.guard import put_back
-
-from .eventlog import EventLog
-from .follow import Follower
-from .plugin import Planned, Plugin
-from .worker import Kept, Setup
-from .workers import ARGUMENTS, Distributor
 
 Pytest = Callable[[Plugin | Distributor, Sequence[str]], int]
 

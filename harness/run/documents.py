@@ -11,8 +11,7 @@ from harness.report.fold import fold
 from harness.report.html import report_html
 from harness.report.junit import junit_xml
 from harness.report.results_json import results_json
-
-from .eventlog import EVENTS
+from harness.run.eventlog import EVENTS
 
 _LONGEST_LOG = 1 << 20  # bytes of a test's log that documents look at, from its end
 

@@ -8,16 +8,15 @@ import pytest
 
 from harness.model.kernel import Build
 from harness.parse.instrumentation import Instrumentation
-
-from .api import leftovers
-from .api.guest import Guest
-from .api.kernelfiles import KernelFiles
-from .api.livepatch import Livepatches
-from .api.modules import Modules
-from .api.text import Text
-from .api.tracefs import Tracefs
-from .api.watch import Watches
-from .plugin import Plugin
+from harness.run.api import leftovers
+from harness.run.api.guest import Guest
+from harness.run.api.kernelfiles import KernelFiles
+from harness.run.api.livepatch import Livepatches
+from harness.run.api.modules import Modules
+from harness.run.api.text import Text
+from harness.run.api.tracefs import Tracefs
+from harness.run.api.watch import Watches
+from harness.run.plugin import Plugin
 
 _PATCHABLE = ("DYNAMIC_FTRACE_WITH_ARGS", "DYNAMIC_FTRACE_WITH_REGS")  # gcc's -fpatchable-function-entry
 

@@ -8,13 +8,12 @@ from collections.abc import Callable
 from harness.errors import HarnessError
 from harness.model.board import Limits
 from harness.model.result import EventKind, Fault, FaultKind, Verdict
+from harness.run import limits as time_limits
+from harness.run.eventlog import EventLog
+from harness.run.monitor import Monitor
+from harness.run.precheck import Findings
+from harness.run.transcript import Transcript
 from harness.target.base import Completed, Cpus, LineSink, RunningCommand, Snapshotting, Target, TargetLost
-
-from . import limits as time_limits
-from .eventlog import EventLog
-from .monitor import Monitor
-from .precheck import Findings
-from .transcript import Transcript
 
 Boot = Callable[[], tuple[Target, float]]
 _BOOT_TRIES = 2

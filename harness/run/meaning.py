@@ -10,9 +10,8 @@ import pytest
 
 from harness.errors import BootError, CrashError, HarnessError, InfraError
 from harness.model.result import Fault, Verdict
+from harness.run.lab import Stopped
 from harness.target.base import CommandTimeout
-
-from .lab import Stopped
 
 
 @dataclass

@@ -18,13 +18,12 @@ from harness.model.progress import RunDisplay
 from harness.model.result import EventKind, Fault, Result, Verdict
 from harness.parse.expectations import Expectations
 from harness.report.text import clean
+from harness.run import precheck, selftests, warmup
+from harness.run.eventlog import EventLog
+from harness.run.lab import Lab, Stopped
+from harness.run.meaning import Meaning, first_of, meaning_of
+from harness.run.units import Isolation, cpus_for
 from harness.target.base import TargetLost
-
-from . import precheck, selftests, warmup
-from .eventlog import EventLog
-from .lab import Lab, Stopped
-from .meaning import Meaning, first_of, meaning_of
-from .units import Isolation, cpus_for
 
 TESTCASES = "testcases"
 FILES = "files"

@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from .plugin import Planned
-from .units import is_timed
+from harness.run.plugin import Planned
+from harness.run.units import is_timed
 
 _LOOKAHEAD = 2  # a worker starts a test when it knows the next one, or that there is none
 

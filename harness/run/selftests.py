@@ -11,11 +11,10 @@ import pytest
 from harness.model.kernel import Build
 from harness.model.result import Verdict
 from harness.parse import livepatch_log
-
-from . import precheck
-from .batch import Batch, FtraceBatch, LivepatchBatch, Outcome, file_of, test_id
-from .lab import Lab, Stopped
-from .units import Isolation
+from harness.run import precheck
+from harness.run.batch import Batch, FtraceBatch, LivepatchBatch, Outcome, file_of, test_id
+from harness.run.lab import Lab, Stopped
+from harness.run.units import Isolation
 
 FTRACE = "selftests/ftrace"
 LIVEPATCH = "selftests/livepatch"

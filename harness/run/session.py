@@ -25,18 +25,17 @@ from harness.model.kernel import Build
 from harness.model.progress import NoDisplay, RunDisplay
 from harness.model.result import EventKind, RunResults
 from harness.parse.expectations import parse_expectations
+from harness.run import distribute, timings
+from harness.run.documents import write_documents
+from harness.run.eventlog import EVENTS, EventLog
+from harness.run.lab import Lab
+from harness.run.plugin import Plugin
+from harness.run.selftests import FTRACE, LIVEPATCH
+from harness.run.units import Isolation
+from harness.run.worker import Setup
+from harness.run.workers import Distributor
 from harness.target.base import Media, Snapshotting, Target
 from harness.target.boot import boot_method
-
-from . import distribute, timings
-from .documents import write_documents
-from .eventlog import EVENTS, EventLog
-from .lab import Lab
-from .plugin import Plugin
-from .selftests import FTRACE, LIVEPATCH
-from .units import Isolation
-from .worker import Setup
-from .workers import Distributor
 
 SUITES = (FTRACE, LIVEPATCH, "testcases")
 NOT_BOOTED = "the target could not be booted"

@@ -14,10 +14,9 @@ from types import TracebackType
 
 from harness.errors import EXIT_INFRA, UserError
 from harness.model.result import RunResults
+from harness.run.documents import read_results
+from harness.run.session import NOT_BOOTED, key_of_testcases
 from harness.tied import tied
-
-from .documents import read_results
-from .session import NOT_BOOTED, key_of_testcases
 
 _OVER = ("complete", "maxfail")
 _GRACE = 30.0  # seconds for a run to write down what it has

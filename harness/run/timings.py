@@ -9,8 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from harness.model.result import Result, Verdict
-
-from . import limits
+from harness.run import limits
 
 _TELLING = (Verdict.PASS, Verdict.FAIL, Verdict.XFAIL, Verdict.SKIP, Verdict.UNRESOLVED)
 

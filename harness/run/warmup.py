@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from harness.errors import HarnessError
 from harness.model.kernel import Build
-
-from . import warm_ftracetest
-from .batch import FTRACE_DIRECTORY
-from .lab import Lab
+from harness.run import warm_ftracetest
+from harness.run.batch import FTRACE_DIRECTORY
+from harness.run.lab import Lab
 
 WAITING = "ftracetest-waiting"
 _LIMIT = 12.0  # seconds on reference hardware

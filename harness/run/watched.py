@@ -7,10 +7,9 @@ from pathlib import Path
 
 from harness.errors import CrashError, InfraError
 from harness.model.board import Limits
+from harness.run.eventlog import EventLog
+from harness.run.lab import Lab, Stopped
 from harness.target.base import LineSink, Target
-
-from .eventlog import EventLog
-from .lab import Lab, Stopped
 
 
 def run_watched(target: Target, line: str, *, limits: Limits, on_line: LineSink) -> int:

@@ -18,15 +18,14 @@ from harness.layout import EXPECTATIONS
 from harness.model.board import Board
 from harness.model.progress import NoDisplay
 from harness.parse.expectations import parse_expectations
+from harness.run.board_worker import BoardPlugin, Booting
+from harness.run.eventlog import EVENTS, EventLog
+from harness.run.lab import Lab
+from harness.run.plugin import Plugin
+from harness.run.precheck import Findings
+from harness.run.units import Isolation
 from harness.target.base import Media, Snapshotting, Target
 from harness.target.boot import boot_method
-
-from .board_worker import BoardPlugin, Booting
-from .eventlog import EVENTS, EventLog
-from .lab import Lab
-from .plugin import Plugin
-from .precheck import Findings
-from .units import Isolation
 
 INPUT = "harness"  # our part of what xdist hands a worker
 _PR_SET_PDEATHSIG = 1  # prctl(2)

@@ -13,12 +13,11 @@ from harness.errors import HarnessError, InfraError
 from harness.model.board import Board, QemuBoot
 from harness.model.result import EventKind, Verdict
 from harness.report.events import parse_events
-
-from .board_worker import Output
-from .eventlog import EventLog
-from .plugin import Planned
-from .schedule import LongestFirst
-from .worker import INPUT, Setup
+from harness.run.board_worker import Output
+from harness.run.eventlog import EventLog
+from harness.run.plugin import Planned
+from harness.run.schedule import LongestFirst
+from harness.run.worker import INPUT, Setup
 
 ARGUMENTS = ("-p", "xdist.plugin", "-p", "harness.run.worker", "--max-worker-restart=20")
 _TRIES = 3  # of a test whose worker died

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from harness.errors import InfraError, KernelError
-
-from .console import Console
+from harness.target.console import Console
 
 LineSink = Callable[[str], None]
 Say = Callable[[str], None]  # takes what a person should know meanwhile

@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Protocol
 
 from harness.model.board import Board, GrubBoot, KexecBoot, QemuBoot, UbootBoot, UbootDiskBoot
-
-from . import checks, hardware, lock, netboot, place, qemu, snapshot
-from .base import Media, Say, Snapshotting, Target
-from .checks import Check
-from .start import Start, Starting
+from harness.target import checks, hardware, lock, netboot, place, qemu, snapshot
+from harness.target.base import Media, Say, Snapshotting, Target
+from harness.target.checks import Check
+from harness.target.start import Start, Starting
 
 
 class RootForm(enum.Enum):
@@ -87,43 +86,43 @@ def _hardware(
 
 
 def _check_own_system(board: Board) -> None:
-    from . import ownsystem
+    from harness.target import ownsystem
 
     ownsystem.check(board)
 
 
 def _start_by_kexec(job: Start) -> float:
-    from . import kexec
+    from harness.target import kexec
 
     return kexec.start(job)
 
 
 def _look_for_kexec(board: Board) -> str:
-    from . import kexec
+    from harness.target import kexec
 
     return kexec.look(board)
 
 
 def _start_by_grub(job: Start) -> float:
-    from . import grub
+    from harness.target import grub
 
     return grub.start(job)
 
 
 def _look_for_grub(board: Board) -> str:
-    from . import grub
+    from harness.target import grub
 
     return grub.look(board)
 
 
 def _start_from_disk(job: Start) -> float:
-    from . import diskboot
+    from harness.target import diskboot
 
     return diskboot.start(job)
 
 
 def _look_at_disk(board: Board) -> str:
-    from . import diskboot
+    from harness.target import diskboot
 
     return diskboot.look(board)
 

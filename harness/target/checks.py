@@ -29,10 +29,9 @@ from harness.model.board import (
     UbootBoot,
 )
 from harness.report.text import one_line
-
-from . import netboot, tftpclient, webclient
-from .lines import open_line, where
-from .power import HttpPower
+from harness.target import netboot, tftpclient, webclient
+from harness.target.lines import open_line, where
+from harness.target.power import HttpPower
 
 _LIMIT = 8.0  # seconds for all checks together
 _CONNECT_LIMIT = 5.0

@@ -11,14 +11,13 @@ from dataclasses import dataclass, replace
 
 from harness.errors import InfraError
 from harness.model.board import Board, UbootDiskBoot
-
-from .base import Media
-from .console import Console
-from .ownsystem import RETURNS, Files, name_of, own_system, reach, run
-from .power import power_off
-from .ssh import SshHost
-from .start import Start, device_tree
-from .uboot import NotFinished, NotStopped, Uboot
+from harness.target.base import Media
+from harness.target.console import Console
+from harness.target.ownsystem import RETURNS, Files, name_of, own_system, reach, run
+from harness.target.power import power_off
+from harness.target.ssh import SshHost
+from harness.target.start import Start, device_tree
+from harness.target.uboot import NotFinished, NotStopped, Uboot
 
 _PIECES = 100
 

@@ -15,9 +15,8 @@ from collections.abc import Iterator
 
 from harness.errors import HarnessError, InfraError
 from harness.model.board import Board
-
-from . import lock
-from .power import leave, switch_of
+from harness.target import lock
+from harness.target.power import leave, switch_of
 
 _RELEASED = b"."
 _LIMIT = 5.0

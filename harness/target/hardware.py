@@ -15,23 +15,32 @@ from typing import TYPE_CHECKING
 
 from harness.errors import BootError, HarnessError, InfraError, KernelError
 from harness.model.board import Board, CommandConsole
-
-from . import grubcfg
-from .base import CommandTimeout, Completed, LineSink, Media, RunningCommand, Say, TargetLost, Terminal, silent
-from .checks import stays_open
-from .console import Console
-from .guard import Guard
-from .lines import open_line, open_when_there, where
-from .panic import panic_reason
-from .power import Switch, leave, switch_of
-from .reconnect import ReconnectingTransport
-from .serialmux import AUX, COMMANDS, KERNEL, SerialMux
-from .shell import Shell
-from .start import Start, Starting
-from .uboot import LOGIN
+from harness.target import grubcfg
+from harness.target.base import (
+    CommandTimeout,
+    Completed,
+    LineSink,
+    Media,
+    RunningCommand,
+    Say,
+    TargetLost,
+    Terminal,
+    silent,
+)
+from harness.target.checks import stays_open
+from harness.target.console import Console
+from harness.target.guard import Guard
+from harness.target.lines import open_line, open_when_there, where
+from harness.target.panic import panic_reason
+from harness.target.power import Switch, leave, switch_of
+from harness.target.reconnect import ReconnectingTransport
+from harness.target.serialmux import AUX, COMMANDS, KERNEL, SerialMux
+from harness.target.shell import Shell
+from harness.target.start import Start, Starting
+from harness.target.uboot import LOGIN
 
 if TYPE_CHECKING:
-    from .ssh import SshHost
+    from harness.target.ssh import SshHost
 
 _LAST_LINES = 40
 _CATCH_UP = 5.0
@@ -227,7 +236,7 @@ def _network(board: Board, shell: Shell, say: Say) -> SshHost | None:
     """The connection to the booted kernel; None where it has to do with the serial line, which is slower but works."""
     if not board.ssh:
         return None
-    from .network import NoNetwork, reach  # paramiko again
+    from harness.target.network import NoNetwork, reach  # paramiko again
 
     try:
         return reach(board.ssh, shell, place=f"{board.name}.ssh")

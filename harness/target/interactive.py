@@ -8,7 +8,7 @@ import sys
 import termios
 import tty
 
-from .base import Target
+from harness.target.base import Target
 
 LEAVE = b"\x1d"  # Ctrl-]
 

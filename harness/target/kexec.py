@@ -7,12 +7,11 @@ import time
 
 from harness.errors import InfraError
 from harness.model.board import Board, KexecBoot
-
-from .base import Media
-from .console import Console
-from .ownsystem import RETURNS, Files, name_of, own_system, reach, run
-from .ssh import SshHost
-from .start import Start
+from harness.target.base import Media
+from harness.target.console import Console
+from harness.target.ownsystem import RETURNS, Files, name_of, own_system, reach, run
+from harness.target.ssh import SshHost
+from harness.target.start import Start
 
 _HANDED_OVER = 60.0
 

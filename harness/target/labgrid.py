@@ -23,8 +23,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from harness.errors import HarnessError, InfraError, UserError
-
-from .labgridclient import (
+from harness.target.labgridclient import (
     Wanted,
     acquire_free,
     connected,
@@ -37,7 +36,7 @@ from .labgridclient import (
     switch,
     until_ready,
 )
-from .placerecord import PlaceRecord, when
+from harness.target.placerecord import PlaceRecord, when
 
 _GLANCE = 0.5  # seconds between two looks at what the coordinator has told
 _BACK_AGAIN = 1.0  # seconds between two tries to reach one that went away

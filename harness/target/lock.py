@@ -26,8 +26,7 @@ from pathlib import Path
 from harness.errors import InfraError
 from harness.model.board import Board, CommandConsole, NetworkConsole, SerialConsole
 from harness.report.text import one_line
-
-from .base import Say, silent
+from harness.target.base import Say, silent
 
 _PLACE = "arm64-ftrace-harness"
 _BY_ID = Path("/dev/serial/by-id")

@@ -11,13 +11,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.model.board import Board, UbootBoot
-
-from . import tftp
-from .base import Media
-from .power import power_off
-from .shelf import Directory, Shelf
-from .start import Start, device_tree
-from .uboot import Load, NotStopped, Uboot
+from harness.target import tftp
+from harness.target.base import Media
+from harness.target.power import power_off
+from harness.target.shelf import Directory, Shelf
+from harness.target.start import Start, device_tree
+from harness.target.uboot import Load, NotStopped, Uboot
 
 _TRIES = 2  # power-ons until autoboot is caught
 
@@ -29,7 +28,7 @@ def check(board: Board) -> None:
     if spec.load == "tftp" and spec.tftp_serve:
         tftp.check(spec.tftp_serve, place=f"{place}.tftp_serve")
     if spec.load == "http" and spec.http_serve:
-        from . import web  # a server of HTTP takes a while
+        from harness.target import web  # a server of HTTP takes a while
 
         web.check(spec.http_serve, place=f"{place}.http_serve")
 
@@ -52,7 +51,7 @@ def _shelf(job: Start, spec: UbootBoot) -> Iterator[Shelf]:
     """Where the board finds what it loads, served until the end where that is ours to do."""
     place = f"{job.board.name}.boot.{spec.load}"
     if spec.load == "http" and spec.http_serve:
-        from . import web
+        from harness.target import web
 
         with web.served(spec.http_serve, place=f"{place}_serve", log=job.logs / "http.log", say=job.say) as server:
             yield server

@@ -9,10 +9,9 @@ import shlex
 
 from harness.errors import InfraError
 from harness.model.board import Login, Ssh
-
-from .base import CommandTimeout, TargetLost
-from .shell import Shell
-from .ssh import Identity, SshHost
+from harness.target.base import CommandTimeout, TargetLost
+from harness.target.shell import Shell
+from harness.target.ssh import Identity, SshHost
 
 _LIMIT = 60.0
 

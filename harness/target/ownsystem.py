@@ -9,12 +9,11 @@ from pathlib import Path
 
 from harness.errors import InfraError, UserError
 from harness.model.board import Board, OwnSystem
-
-from .base import CommandTimeout, Completed, Media, Say
-from .console import Console
-from .power import Switch, power_off
-from .ssh import HostKeyChanged, LoginRefused, SshHost, pins_of
-from .start import device_tree
+from harness.target.base import CommandTimeout, Completed, Media, Say
+from harness.target.console import Console
+from harness.target.power import Switch, power_off
+from harness.target.ssh import HostKeyChanged, LoginRefused, SshHost, pins_of
+from harness.target.start import device_tree
 
 _INTERVAL = 1.0  # seconds between two attempts to log in; a machine that boots has no event for us
 _STEP_LIMIT = 60.0

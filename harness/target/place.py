@@ -23,9 +23,8 @@ from urllib.parse import unquote, urlsplit
 
 from harness.errors import HarnessError, InfraError, UserError
 from harness.model.board import Board, CommandSwitch, LabgridPlace, NetworkConsole, PduSwitch, Power, Ssh, UbootBoot
-
-from .base import Say
-from .guard import outliving
+from harness.target.base import Say
+from harness.target.guard import outliving
 
 _LOOK = 25.0  # seconds; each step in there has its own limit
 _ACQUIRE = 75.0

@@ -16,9 +16,8 @@ from urllib.parse import quote, urlsplit
 
 from harness.errors import InfraError
 from harness.model.board import Board, CommandSwitch, HttpRequest, HttpSwitch, OwnSystem, PduSwitch
+from harness.target.console import Console
 from harness.tied import run_tied
-
-from .console import Console
 
 _LIMIT = 30.0
 _QUIET = 0.7  # seconds without a byte that count as silence

@@ -20,13 +20,22 @@ from typing import Any
 
 from harness.errors import BootError, InfraError, KernelError
 from harness.model.board import Board, QemuBoot
+from harness.target.base import (
+    CommandTimeout,
+    Completed,
+    LineSink,
+    Media,
+    RunningCommand,
+    Say,
+    TargetLost,
+    Terminal,
+    silent,
+)
+from harness.target.console import Console
+from harness.target.panic import panic_reason
+from harness.target.shell import Shell
+from harness.target.transport import SocketTransport
 from harness.tied import tied
-
-from .base import CommandTimeout, Completed, LineSink, Media, RunningCommand, Say, TargetLost, Terminal, silent
-from .console import Console
-from .panic import panic_reason
-from .shell import Shell
-from .transport import SocketTransport
 
 QEMU = "qemu-system-aarch64"
 _SEES_CHANGED_CODE = (8, 1)  # the first version of QEMU

@@ -18,8 +18,19 @@ import threading
 import time
 from collections.abc import Callable
 
-from .console import Console
-from .frames import AUX, COMMANDS, KERNEL, PROTOCOL, QUESTION, Frame, InOrder, KernelLines, Untangler, encoded
+from harness.target.console import Console
+from harness.target.frames import (
+    AUX,
+    COMMANDS,
+    KERNEL,
+    PROTOCOL,
+    QUESTION,
+    Frame,
+    InOrder,
+    KernelLines,
+    Untangler,
+    encoded,
+)
 
 __all__ = ["AUX", "COMMANDS", "KERNEL", "SerialMux"]
 

@@ -18,10 +18,9 @@ import paramiko
 
 from harness.errors import InfraError, UserError
 from harness.model.board import Login, Ssh
-
-from .base import CommandTimeout, Completed, LineSink, TargetLost
-from .console import Console
-from .shell import Running, Shell, finish
+from harness.target.base import CommandTimeout, Completed, LineSink, TargetLost
+from harness.target.console import Console
+from harness.target.shell import Running, Shell, finish
 
 T = TypeVar("T")
 

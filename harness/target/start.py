@@ -8,10 +8,9 @@ from pathlib import Path
 
 from harness.errors import InfraError
 from harness.model.board import Board
-
-from .base import Media, Say
-from .console import Console
-from .power import Switch
+from harness.target.base import Media, Say
+from harness.target.console import Console
+from harness.target.power import Switch
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,11 +15,10 @@ from pathlib import Path
 
 from harness.errors import InfraError
 from harness.model.board import HttpServe, TftpServe
+from harness.target import lock
+from harness.target.base import Say
+from harness.target.ports import check_udp
 from harness.tied import tied
-
-from . import lock
-from .base import Say
-from .ports import check_udp
 
 TURN = 1800.0
 """Seconds to wait until other boards have loaded."""

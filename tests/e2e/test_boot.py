@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pexpect
 
-from .conftest import harness
+from tests.e2e.conftest import harness
 
 BOARDS = """
 boards:

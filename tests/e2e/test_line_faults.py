@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from .conftest import TWINS
+from tests.e2e.conftest import TWINS
 
 SHORT = """
 boards:

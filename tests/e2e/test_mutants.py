@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from .conftest import harness
+from tests.e2e.conftest import harness
 
 MUTANT = "parent-ip-is-own"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import PROJECT, harness
+from tests.e2e.conftest import PROJECT, harness
 
 OOPS = PROJECT / "tests/e2e/oops-in-wakeup-tracer.patch"
 

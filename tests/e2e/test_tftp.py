@@ -11,8 +11,7 @@ import sys
 import pytest
 
 from harness.build.host import ensure_host
-
-from .conftest import PROJECT
+from tests.e2e.conftest import PROJECT
 
 BOARDS = """
 boards:

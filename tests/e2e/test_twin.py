@@ -13,7 +13,7 @@ import time
 import pexpect
 import pytest
 
-from .conftest import harness
+from tests.e2e.conftest import harness
 
 FAULTY = """
 defaults:

@@ -20,8 +20,7 @@ from harness.errors import InfraError
 from harness.parse.boards import parse_boards
 from harness.target import grub, grubcfg, ownsystem
 from harness.target.base import Media
-
-from .conftest import Twin
+from tests.e2e.conftest import Twin
 
 OWN_SYSTEM_LIMIT = 300.0
 

@@ -14,10 +14,9 @@ from pathlib import Path
 import pytest
 
 from harness.build.host import ensure_host
+from tests.e2e.conftest import SERVED_BY, Twin, harness
 from tests.labgridlab import Lab
 from tests.twins.twin import PORTS
-
-from .conftest import SERVED_BY, Twin, harness
 
 BOARDS = """
 boards:

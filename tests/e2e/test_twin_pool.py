@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Twin
+from tests.e2e.conftest import Twin
 
 POOL = """
 defaults:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import PROJECT, harness
+from tests.e2e.conftest import PROJECT, harness
 
 TWINS = PROJECT / "tests/twins"
 _BUILD_LIMIT = 3000.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from .conftest import SERVED_BY, Twin, harness
+from tests.e2e.conftest import SERVED_BY, Twin, harness
 
 
 def test_commands_go_over_the_network_and_the_log_over_the_serial_line(twin):

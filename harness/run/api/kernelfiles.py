@@ -23,8 +23,7 @@ from harness.parse.instrumentation import (
     flavour_of,
     several,
 )
-
-from .leftout import REGIONS, left_out
+from harness.run.api.leftout import REGIONS, left_out
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .guest import Guest
-from .modules import Module
-from .process import Process, background
+from harness.run.api.guest import Guest
+from harness.run.api.modules import Module
+from harness.run.api.process import Process, background
 
 _RETURN_ADDRESS = re.compile(r"(?P<function>[^\s+]+)\+(?P<offset>0x[0-9a-f]+)/(?P<size>0x[0-9a-f]+)")
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .guest import Guest
-from .tracefs import ROOT
+from harness.run.api.guest import Guest
+from harness.run.api.tracefs import ROOT
 
 _FILES = (
     *("current_tracer", "tracing_on", "set_ftrace_filter", "set_ftrace_notrace", "set_ftrace_pid"),

@@ -6,10 +6,9 @@ import contextlib
 from collections.abc import Iterator
 
 from harness.parse.transition import Held, held_tasks
-
-from .guest import Guest
-from .modules import DIRECTORY, Module, Modules
-from .process import Process, background
+from harness.run.api.guest import Guest
+from harness.run.api.modules import DIRECTORY, Module, Modules
+from harness.run.api.process import Process, background
 
 _SYSFS = "/sys/kernel/livepatch"
 _DEBUG = "/proc/dynamic_debug/control"

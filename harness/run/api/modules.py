@@ -9,8 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from harness.model.kernel import Build
-
-from .guest import Guest
+from harness.run.api.guest import Guest
 
 DIRECTORY = "/payload/testcases"
 _DEBUGFS = "/sys/kernel/debug"

@@ -6,7 +6,7 @@ import contextlib
 import itertools
 from collections.abc import Iterator
 
-from .guest import Guest
+from harness.run.api.guest import Guest
 
 _used: set[str] = set()  # output files of processes that run
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .modules import Module
+from harness.run.api.modules import Module
 
 NOP = 0xD503201F
 MOV_X9_X30 = 0xAA1E03E9

@@ -7,8 +7,7 @@ import shlex
 from collections.abc import Iterator
 
 from harness.parse.trace import GraphCall, TraceCall, function_calls, graph_calls, stack_traces
-
-from .guest import Guest
+from harness.run.api.guest import Guest
 
 ROOT = "/sys/kernel/tracing"
 

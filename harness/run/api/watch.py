@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .modules import Module
+from harness.run.api.modules import Module
 
 _SLOTS = 4
 
