@@ -40,8 +40,8 @@ from harness.model.progress import Silent
 from harness.run.eventlog import EventLog
 from harness.run.lab import Lab, Stopped
 from harness.target.base import Media
-from harness.target.qemu import QemuTarget, boot_qemu, command_line, own_storage, pick_accel, qemu_boot
-from harness.target.snapshot import Snapshots
+from harness.target.methods.qemu import QemuTarget, boot_qemu, command_line, own_storage, pick_accel, qemu_boot
+from harness.target.methods.snapshot import Snapshots
 
 ROOT = Path(__file__).resolve().parents[1]
 LIMIT_S = 300.0

@@ -83,8 +83,8 @@ def _sender(shape: str, megabytes: int) -> tuple[socket.socket, subprocess.Popen
 def _console(shape: str, megabytes: int, scratch: Path, *, telnet: bool = False) -> Iterator[None]:
     """Console with a log file and the monitor, as a run has it."""
     from harness.run.monitor import Monitor
-    from harness.target.console import Console
-    from harness.target.transport import SocketTransport, TelnetTransport
+    from harness.target.line.console import Console
+    from harness.target.line.transport import SocketTransport, TelnetTransport
 
     connection, process = _sender(shape, megabytes)
     yield
@@ -108,9 +108,9 @@ def _telnet(shape: str, megabytes: int, scratch: Path) -> Iterator[None]:
 def _shell(shape: str, megabytes: int, scratch: Path) -> Iterator[None]:
     """A command's output: Shell, and what a test keeps of it (Transcript), with the lab's polls."""
     from harness.run.transcript import Transcript
-    from harness.target.console import Console
-    from harness.target.shell import Shell
-    from harness.target.transport import SocketTransport
+    from harness.target.line.console import Console
+    from harness.target.line.transport import SocketTransport
+    from harness.target.shells.serial import Shell
 
     output = scratch / "output"
     with output.open("wb") as file:

@@ -20,7 +20,7 @@ from pathlib import Path
 from harness.build.cache import cache_dir
 from harness.model.board import Board
 from harness.target.base import Media
-from harness.target.qemu import QEMU, command_line, own_storage, pick_accel, qemu_boot
+from harness.target.methods.qemu import QEMU, command_line, own_storage, pick_accel, qemu_boot
 
 LIMIT_S = 120.0
 _INSTALL_S = 900.0

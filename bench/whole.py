@@ -31,7 +31,7 @@ from harness.parse import ftracetest, livepatch_log
 from harness.run import limits
 from harness.run.batch import test_id
 from harness.target.base import Media
-from harness.target.qemu import command_line, own_storage
+from harness.target.methods.qemu import command_line, own_storage
 
 _SILENCE = 900.0  # seconds without a word after which the script's machine is taken for hung
 _FTRACE = "cd /payload/selftests/ftrace && ./ftracetest -K -l - 2>&1 | cat; echo @@ over"

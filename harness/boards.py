@@ -20,11 +20,12 @@ from harness.layout import BOARDS, BOARDS_DOCS, KCONFIGS
 from harness.model.board import Board
 from harness.parse.boards import parse_boards
 from harness.parse.boards_schema import schema
-from harness.target import boot, lock, place
 from harness.target.base import Say
-from harness.target.boot import boot_method
-from harness.target.checks import Check, Finding, findings
-from harness.target.guard import guarded
+from harness.target.holding import lock, place
+from harness.target.holding.guard import guarded
+from harness.target.methods import table as boot
+from harness.target.methods.checks import Check, Finding, findings
+from harness.target.methods.table import boot_method
 
 
 def boards_in(file: Path | None) -> dict[str, Board]:

@@ -36,8 +36,8 @@ from harness.build.command import SYSTEM_PATH
 from harness.errors import HarnessError, InfraError, UserError
 from harness.options import Waiting, board_names, board_options, build_options, number, run_options, wait_option
 from harness.report.text import clean
-from harness.target.boot import boot_method
-from harness.target.checks import Outcome
+from harness.target.methods.checks import Outcome
+from harness.target.methods.table import boot_method
 
 
 def main() -> NoReturn:
@@ -96,7 +96,7 @@ def cli() -> None:
 def doctor() -> None:
     """Show which host tools are there, which version, and what each is needed for."""
     from harness.build import host
-    from harness.target.qemu import pick_accel
+    from harness.target.methods.qemu import pick_accel
 
     rows = host.doctor_rows()
     width = max(len(row.name) for row in rows)
@@ -160,7 +160,7 @@ def boot(board_name: str, boards_file: Path | None, wait: float | None, command:
     from harness.display import Display
     from harness.request import BuildOptions, booter, build_for, new_directory
     from harness.run.watched import run_watched
-    from harness.target.interactive import interact
+    from harness.target.shells.interactive import interact
 
     with contextlib.ExitStack() as until_closed:
         with Display() as display:

@@ -27,7 +27,7 @@ from harness.layout import KCONFIGS, TESTCASES
 from harness.model.board import Board
 from harness.model.kernel import DEFAULT_SOURCE, Build, KernelSpec
 from harness.target.base import Media, Target
-from harness.target.boot import RootForm, boot_method
+from harness.target.methods.table import RootForm, boot_method
 
 if TYPE_CHECKING:
     from harness.run.session import Fleet, Keeping

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.target.console import Console
-from harness.target.shell import Shell
-from harness.target.transport import SocketTransport
+from harness.target.line.console import Console
+from harness.target.line.transport import SocketTransport
+from harness.target.shells.serial import Shell
 
 DATA = Path(__file__).parent / "data"
 

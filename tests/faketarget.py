@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 
 from harness.target.base import Completed, LineSink, TargetLost
-from harness.target.console import Console
-from harness.target.shell import finish
-from harness.target.transport import SocketTransport
+from harness.target.line.console import Console
+from harness.target.line.transport import SocketTransport
+from harness.target.shells.serial import finish
 
 # A step of an answer: a line of output, or one of these.
 HANG = object()  # nothing more comes

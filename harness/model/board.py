@@ -33,7 +33,7 @@ class SerialConsole:
 class NetworkConsole:
     """A serial line behind a TCP port: plain bytes, or with `telnet` its protocol, which can carry a break too, and
     `baud` (0: as the server has it). `moves`: a file that says where it is now, should that change
-    (target/placerecord.py)."""
+    (target/line/placerecord.py)."""
 
     host: str
     port: int

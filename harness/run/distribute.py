@@ -17,7 +17,7 @@ from harness.run.follow import Follower
 from harness.run.plugin import Planned, Plugin
 from harness.run.worker import Kept, Setup
 from harness.run.workers import ARGUMENTS, Distributor
-from harness.target.guard import put_back
+from harness.target.holding.guard import put_back
 
 Pytest = Callable[[Plugin | Distributor, Sequence[str]], int]
 

@@ -7,7 +7,7 @@ import time
 
 from harness.model.result import Fault
 from harness.parse.oops import FaultScanner
-from harness.target.console import Console
+from harness.target.line.console import Console
 
 _SETTLE = 1.0  # seconds without a further line after which an unfinished report is taken as it is
 _LONGEST = 10.0  # seconds after which one is taken as it is, though the console goes on

@@ -35,7 +35,7 @@ from harness.run.units import Isolation
 from harness.run.worker import Setup
 from harness.run.workers import Distributor
 from harness.target.base import Media, Snapshotting, Target
-from harness.target.boot import boot_method
+from harness.target.methods.table import boot_method
 
 SUITES = (FTRACE, LIVEPATCH, "testcases")
 NOT_BOOTED = "the target could not be booted"

@@ -25,7 +25,7 @@ from harness.run.plugin import Plugin
 from harness.run.precheck import Findings
 from harness.run.units import Isolation
 from harness.target.base import Media, Snapshotting, Target
-from harness.target.boot import boot_method
+from harness.target.methods.table import boot_method
 
 INPUT = "harness"  # our part of what xdist hands a worker
 _PR_SET_PDEATHSIG = 1  # prctl(2)

@@ -1,1 +1,1 @@
-"""A booted kernel: how to reach it and how to talk to it."""
+"""Machines: their consoles and shells, who holds them, how they are powered and booted."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from harness.errors import InfraError, KernelError
-from harness.target.console import Console
+from harness.target.line.console import Console
 
 LineSink = Callable[[str], None]
 Say = Callable[[str], None]  # takes what a person should know meanwhile

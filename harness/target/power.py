@@ -16,7 +16,7 @@ from urllib.parse import quote, urlsplit
 
 from harness.errors import InfraError
 from harness.model.board import Board, CommandSwitch, HttpRequest, HttpSwitch, OwnSystem, PduSwitch
-from harness.target.console import Console
+from harness.target.line.console import Console
 from harness.tied import run_tied
 
 _LIMIT = 30.0

@@ -2,14 +2,7 @@
 
 import pytest
 
-from harness.parse.instrumentation import (
-    EFI_STUB,
-    NVHE,
-    POSITION_INDEPENDENT,
-    Function,
-    Instrumentation,
-    several,
-)
+from harness.parse.instrumentation import EFI_STUB, NVHE, POSITION_INDEPENDENT, Function, Instrumentation, several
 from harness.run.api.kernelfiles import KernelFiles
 from harness.run.api.leftout import LEFT_OUT, REGIONS, Region
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from harness.target.base import Media
-from harness.target.console import Console
-from harness.target.transport import SocketTransport
+from harness.target.line.console import Console
+from harness.target.line.transport import SocketTransport
 
 TOOLS = (
     "sh",

@@ -13,9 +13,9 @@ import pytest
 
 from harness.errors import InfraError
 from harness.model.board import Board, CommandSwitch, Login, Power, Ssh, UbootBoot, UbootDiskBoot
-from harness.target import diskboot
 from harness.target.base import Media, silent
-from harness.target.start import Start
+from harness.target.methods import diskboot
+from harness.target.methods.start import Start
 from tests.contract import sshd
 from tests.contract.conftest import write_tool
 from tests.unit.scripted_uboot import AUTOBOOT, BANNER, ScriptedUboot

@@ -16,12 +16,12 @@ import pytest
 
 from harness.errors import InfraError
 from harness.model.board import Board, CommandSwitch, GrubBoot, Login, Power, Ssh
-from harness.target import grub, grubcfg, ownsystem
 from harness.target.base import Media, silent
-from harness.target.console import Console
-from harness.target.grub import Grub
-from harness.target.start import Start
-from harness.target.transport import SocketTransport
+from harness.target.line.console import Console
+from harness.target.line.transport import SocketTransport
+from harness.target.methods import grub, grubcfg, ownsystem
+from harness.target.methods.grub import Grub
+from harness.target.methods.start import Start
 from tests.contract import sshd
 from tests.contract.conftest import write_tool
 

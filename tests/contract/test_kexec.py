@@ -16,9 +16,9 @@ import pytest
 
 from harness.errors import InfraError
 from harness.model.board import Board, CommandSwitch, KexecBoot, Login, Power, Ssh
-from harness.target import kexec, ownsystem
 from harness.target.base import silent
-from harness.target.ssh import HostKeyChanged, LoginRefused, SshHost
+from harness.target.methods import kexec, ownsystem
+from harness.target.shells.ssh import HostKeyChanged, LoginRefused, SshHost
 from tests.contract import sshd
 from tests.contract.sshd import Sshd
 

@@ -22,9 +22,9 @@ import pytest
 from harness.build.host import ensure_host
 from harness.errors import InfraError, UserError
 from harness.model.board import Board, KexecBoot, LabgridPlace, Login, NetworkConsole, Ssh, UbootBoot
-from harness.target import boot
-from harness.target.lines import open_line, open_when_there
-from harness.target.place import look, resolved
+from harness.target.holding.place import look, resolved
+from harness.target.line.open import open_line, open_when_there
+from harness.target.methods import table as boot
 from harness.target.power import switch_of
 from tests.labgridlab import Lab
 
@@ -157,7 +157,8 @@ HARNESS = """
 import sys
 from pathlib import Path
 from harness.model.board import *
-from harness.target import boot, guard
+from harness.target.methods import table as boot
+from harness.target.holding import guard
 coordinator, place, records, log, let = sys.argv[1:]
 labgrid = LabgridPlace(coordinator=coordinator, place=place)
 board = Board(name="b", boot=UbootBoot(tftp_root="/t"), labgrid=labgrid)
@@ -208,7 +209,7 @@ def _wait_gone(handle: int) -> None:
 
 def test_a_harness_that_is_killed_leaves_the_board_off_and_then_the_place_free(lab, other):
     process, log, let = other("killed")
-    [keeper] = _children(process, "harness.target.labgrid")
+    [keeper] = _children(process, "harness.target.holding.labgrid")
     assert "BUILD_ID=dontKillMe" in Path(f"/proc/{keeper}/environ").read_text().split("\0")  # else Jenkins would
     handle = os.pidfd_open(keeper)
     process.send_signal(signal.SIGKILL)
@@ -224,7 +225,10 @@ def test_a_harness_that_is_killed_leaves_the_board_off_and_then_the_place_free(l
 
 def test_a_place_that_nobody_could_release_is_known_as_our_own(lab, other, hold):
     process, _, _ = other("left")
-    for pid in [*_children(process, "harness.target.labgrid"), *_children(process, "harness.target.guard")]:
+    for pid in [
+        *_children(process, "harness.target.holding.labgrid"),
+        *_children(process, "harness.target.holding.guard"),
+    ]:
         os.kill(pid, signal.SIGKILL)  # as when a container ends
     process.kill()
     process.wait()

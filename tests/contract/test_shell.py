@@ -10,9 +10,9 @@ import pytest
 
 from harness.errors import UserError
 from harness.target.base import CommandTimeout, TargetLost
-from harness.target.console import Console
-from harness.target.shell import Shell
-from harness.target.transport import SocketTransport
+from harness.target.line.console import Console
+from harness.target.line.transport import SocketTransport
+from harness.target.shells.serial import Shell
 
 
 @pytest.fixture(params=["whole", "byte by byte"])

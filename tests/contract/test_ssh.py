@@ -11,7 +11,7 @@ import pytest
 from harness.errors import InfraError, UserError
 from harness.model.board import Login, Ssh
 from harness.target.base import CommandTimeout, TargetLost
-from harness.target.ssh import SshHost
+from harness.target.shells.ssh import SshHost
 from tests.contract import sshd
 from tests.contract.sshd import Sshd
 

@@ -21,7 +21,7 @@ from harness.display import Display
 from harness.errors import InfraError
 from harness.request import media_for
 from harness.target.base import Cpus, Media
-from harness.target.snapshot import Snapshots
+from harness.target.methods.snapshot import Snapshots
 from tests.e2e.conftest import harness
 
 QUICK = "test_text or basic1 or basic3 or (test-state and taking)"

@@ -67,7 +67,7 @@ SERVER = """
 import sys, time
 from pathlib import Path
 from harness.model.board import TftpServe
-from harness.target.tftp import Dnsmasq
+from harness.target.serving.tftp import Dnsmasq
 root = Path(sys.argv[1])
 server = Dnsmasq(TftpServe(address="10.77.0.1"), root, place="b", log=root / "log")
 print(server._process.pid, flush=True)

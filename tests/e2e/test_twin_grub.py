@@ -18,8 +18,8 @@ import pytest
 
 from harness.errors import InfraError
 from harness.parse.boards import parse_boards
-from harness.target import grub, grubcfg, ownsystem
 from harness.target.base import Media
+from harness.target.methods import grub, grubcfg, ownsystem
 from tests.e2e.conftest import Twin
 
 OWN_SYSTEM_LIMIT = 300.0

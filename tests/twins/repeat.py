@@ -30,7 +30,7 @@ AS_EXPECTED = {"PASS", "SKIP", "XFAIL"}
 LOGGING = """
 import dataclasses
 from harness.model.board import UbootBoot
-from harness.target import boot
+from harness.target.methods import table as boot
 
 def boots(board, media, **more):
     target = method.boot(board, media, **more)

@@ -7,8 +7,8 @@ import re
 import socket
 import threading
 
-from harness.target.console import Console
-from harness.target.transport import SocketTransport
+from harness.target.line.console import Console
+from harness.target.line.transport import SocketTransport
 
 BANNER = "\r\n\r\nU-Boot 2023.01 (Jun 22 2026)\r\n\r\nDRAM:  1.5 GiB\r\n"
 AUTOBOOT = "Hit any key to stop autoboot:  2 "

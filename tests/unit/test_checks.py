@@ -33,9 +33,10 @@ from harness.model.board import (
     UbootBoot,
 )
 from harness.parse.boards import parse_boards
-from harness.target import checks, tftp, tftpclient
-from harness.target.boot import boot_method
-from harness.target.checks import Check, Outcome, Unseen, findings
+from harness.target.methods import checks
+from harness.target.methods.checks import Check, Outcome, Unseen, findings
+from harness.target.methods.table import boot_method
+from harness.target.serving import tftp, tftpclient
 
 OK, FAILED, UNSEEN = Outcome.OK, Outcome.FAILED, Outcome.UNSEEN
 

@@ -16,7 +16,7 @@ from harness import __version__
 from harness.cli import cli
 from harness.model.board import Board, CommandConsole, UbootBoot
 from harness.run import session
-from harness.target import lock
+from harness.target.holding import lock
 
 VERBS = sorted(cli.commands)
 

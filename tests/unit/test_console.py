@@ -9,8 +9,8 @@ import pexpect
 import pytest
 from pieces import Pieces
 
-from harness.target.console import Console, _Feed
-from harness.target.transport import SocketTransport
+from harness.target.line.console import Console, _Feed
+from harness.target.line.transport import SocketTransport
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.target.frames import (
+from harness.target.line.frames import (
     AUX,
     COMMANDS,
     KERNEL,

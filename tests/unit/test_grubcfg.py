@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.target import grubcfg
+from harness.target.methods import grubcfg
 
 CHECK = shutil.which("grub-script-check") or shutil.which("grub2-script-check")
 ARGUMENTS = 'rdinit=/x dyndbg="file a.c +p" it\'s $HOME {a;b}'

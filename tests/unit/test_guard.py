@@ -15,7 +15,7 @@ import pytest
 SCRIPT = """
 import sys
 from harness.model.board import Board, CommandSwitch, Power, UbootBoot
-from harness.target.guard import Guard, guarded
+from harness.target.holding.guard import Guard, guarded
 off = ("sh", "-c", f"echo off > {sys.argv[1]}")
 switch = CommandSwitch(on=("true",), off=off)
 board = Board(name="b", boot=UbootBoot(tftp_root="/t"), power=Power(switch=switch))

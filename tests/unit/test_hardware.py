@@ -8,8 +8,8 @@ import pytest
 
 from harness.errors import BootError, InfraError
 from harness.model.board import Board, CommandConsole, CommandSwitch, Power, SerialConsole, UbootBoot
-from harness.target import hardware
-from harness.target.boot import boot_method
+from harness.target.methods import hardware
+from harness.target.methods.table import boot_method
 
 POWER = Power(switch=CommandSwitch(on=("true",), off=("true",)))
 

@@ -33,17 +33,27 @@ ALLOWED = {
     "__main__": {"cli"},
     "__init__": set(),
 }
+# The same within target/, whose rooms stand on each other in this order.
+WITHIN_TARGET = {
+    "line": set(),
+    "base": {"line"},
+    "power": {"line"},
+    "shells": {"line", "base"},
+    "holding": {"line", "base", "power"},
+    "serving": {"base", "holding"},
+    "methods": {"line", "base", "power", "shells", "holding", "serving"},
+}
 DOORS = {
-    "pexpect": {"target/console.py"},
-    "paramiko": {"target/ssh.py"},
+    "pexpect": {"target/line/console.py"},
+    "paramiko": {"target/shells/ssh.py"},
     "elftools": {"parse/elf.py"},
     "yaml": {"parse/document.py"},
     "pydantic": {"parse/document.py", "parse/board_shapes.py"},
     "junit_xml": {"report/junit.py"},
     "jinja2": {"report/html.py"},
-    "serial": {"target/serialport.py"},
-    "labgrid": {"target/labgridclient.py"},
-    "grpc": {"target/labgridclient.py"},
+    "serial": {"target/line/serialport.py"},
+    "labgrid": {"target/holding/labgridclient.py"},
+    "grpc": {"target/holding/labgridclient.py"},
     "platformdirs": {"build/cache.py"},
     "rich": {"display.py"},
     "click": {"cli.py", "options.py"},
@@ -84,3 +94,16 @@ def test_imports_go_down_and_through_doors(path: Path) -> None:
             assert room == "run", f"{place} imports pytest"
         if top in DOORS:
             assert place in DOORS[top], f"{place} imports {top}; its door is {DOORS[top]}"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in MODULES if _room(path) == "target" and path.parent.name + path.stem != "target__init__"],
+    ids=lambda path: str(path.relative_to(PACKAGE)),
+)
+def test_the_rooms_of_target_stand_on_each_other(path: Path) -> None:
+    inner = path.relative_to(PACKAGE / "target").parts[0].removesuffix(".py")
+    for name in _imports(path):
+        if name.startswith("harness.target."):
+            imported = name.split(".")[2]
+            assert imported in WITHIN_TARGET[inner] | {inner}, f"{path.relative_to(PACKAGE)} imports {name}"

@@ -17,8 +17,8 @@ import pytest
 
 from harness.errors import InfraError
 from harness.model.board import Board, CommandConsole, CommandSwitch, NetworkConsole, Power, SerialConsole, UbootBoot
-from harness.target import lock
-from harness.target.guard import Guard
+from harness.target.holding import lock
+from harness.target.holding.guard import Guard
 
 MACHINE = "port rack1:4001"
 
@@ -38,8 +38,8 @@ def directory(tmp_path, monkeypatch):
 HARNESS = """
 import signal, sys
 from harness.model.board import Board, CommandSwitch, Power, UbootBoot
-from harness.target import lock
-from harness.target.guard import Guard
+from harness.target.holding import lock
+from harness.target.holding.guard import Guard
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job inherits that it is ignored
 wait = f"touch {sys.argv[1]}.asked; until [ -e {sys.argv[1]} ]; do sleep 0.05; done"
 off = CommandSwitch(on=("true",), off=("sh", "-c", wait))

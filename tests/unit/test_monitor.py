@@ -9,7 +9,7 @@ from pieces import Pieces
 
 from harness.parse.oops import MAX_FAULTS
 from harness.run.monitor import Monitor
-from harness.target.console import Console
+from harness.target.line.console import Console
 
 REPORT = (
     b"[    1.000000] usb 1-1: \xff\xfe new\r\n"

@@ -6,8 +6,8 @@ import pytest
 
 from harness.errors import InfraError
 from harness.model.board import Ssh
-from harness.target import network
 from harness.target.base import Completed
+from harness.target.shells import network
 
 TOLD = "address 10.0.0.9\nhostkey ssh-ed25519 AAAA\n"
 

@@ -18,7 +18,7 @@ from harness.model.board import (
     Ssh,
     UbootBoot,
 )
-from harness.target.place import resolved
+from harness.target.holding.place import resolved
 
 
 def board(**more) -> Board:
@@ -49,8 +49,8 @@ def test_a_serial_port_keeps_its_protocol_and_its_speed():
         (
             PLUG,
             CommandSwitch(
-                on=(sys.executable, "-m", "harness.target.labgrid", "switch", "apc", "pdu", "3", "on"),
-                off=(sys.executable, "-m", "harness.target.labgrid", "switch", "apc", "pdu", "3", "off"),
+                on=(sys.executable, "-m", "harness.target.holding.labgrid", "switch", "apc", "pdu", "3", "on"),
+                off=(sys.executable, "-m", "harness.target.holding.labgrid", "switch", "apc", "pdu", "3", "off"),
             ),
         ),
         (

@@ -11,18 +11,10 @@ import threading
 import pytest
 
 from harness.errors import InfraError
-from harness.model.board import (
-    Board,
-    CommandSwitch,
-    HttpRequest,
-    HttpSwitch,
-    PduSwitch,
-    Power,
-    UbootBoot,
-)
-from harness.target.console import Console
+from harness.model.board import Board, CommandSwitch, HttpRequest, HttpSwitch, PduSwitch, Power, UbootBoot
+from harness.target.line.console import Console
+from harness.target.line.transport import SocketTransport
 from harness.target.power import CommandPower, digest_authorization, power_off, switch_of
-from harness.target.transport import SocketTransport
 
 
 def board(switch, **more) -> Board:

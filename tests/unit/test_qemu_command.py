@@ -6,7 +6,7 @@ import pytest
 
 from harness.model.board import Board, QemuBoot
 from harness.target.base import Media
-from harness.target.qemu import command_line, loses_changed_code, own_storage
+from harness.target.methods.qemu import command_line, loses_changed_code, own_storage
 
 
 def _kernel_arguments(accel):
@@ -53,7 +53,7 @@ def test_which_qemu_loses_changed_code(told, loses, tmp_path, monkeypatch):
     qemu = tmp_path / "qemu"
     qemu.write_text(f"#!/bin/sh\necho '{told}'\n")
     qemu.chmod(0o755)
-    monkeypatch.setattr("harness.target.qemu.QEMU", str(qemu))
+    monkeypatch.setattr("harness.target.methods.qemu.QEMU", str(qemu))
     loses_changed_code.cache_clear()
     assert loses_changed_code() is loses
     loses_changed_code.cache_clear()

@@ -6,9 +6,9 @@ import socket
 import threading
 
 from harness.errors import InfraError
-from harness.target.console import Console
-from harness.target.reconnect import ReconnectingTransport
-from harness.target.transport import SocketTransport
+from harness.target.line.console import Console
+from harness.target.line.reconnect import ReconnectingTransport
+from harness.target.line.transport import SocketTransport
 
 
 class Cable:

@@ -7,8 +7,8 @@ import queue
 
 import pytest
 
-from harness.target import shell as shell_module
-from harness.target.shell import Running, Shell, _Waiting
+from harness.target.shells import serial as shell_module
+from harness.target.shells.serial import Running, Shell, _Waiting
 
 STREAM = ["late", "", "@@m begin", "a", "", "", "b @@m end 3", "@@m", "", "", "@@m end 7", "later", ""]
 OUTPUT = ["a", "", "", "b @@m end 3", "@@m", ""]

@@ -7,10 +7,10 @@ import threading
 
 import pytest
 
-from harness.target.console import Console
-from harness.target.frames import AUX, COMMANDS, KERNEL, encoded
-from harness.target.serialmux import Channel, SerialMux
-from harness.target.transport import SocketTransport
+from harness.target.line.console import Console
+from harness.target.line.frames import AUX, COMMANDS, KERNEL, encoded
+from harness.target.line.serialmux import Channel, SerialMux
+from harness.target.line.transport import SocketTransport
 
 
 def said(text: str) -> bytes:
@@ -129,7 +129,7 @@ def test_a_target_that_talks_nonsense_disturbs_nothing(far_end, text):
 
 
 def test_a_frame_that_never_comes_whole_ends_the_shells_with_the_reason(far_end, monkeypatch):
-    monkeypatch.setattr("harness.target.serialmux._ASK_AGAIN", 0.01)
+    monkeypatch.setattr("harness.target.line.serialmux._ASK_AGAIN", 0.01)
     far_end.frame("C", "lost")
     far_end.says(said("!ready"), far_end.frame("C", "next"))
     assert far_end.consoles[COMMANDS].wait_closed(5.0)
@@ -150,7 +150,7 @@ def test_a_line_that_was_lost_and_is_back_costs_nothing_where_the_target_still_h
 
 
 def test_a_target_that_does_not_answer_after_the_line_was_lost(far_end, monkeypatch):
-    monkeypatch.setattr("harness.target.serialmux._BACK_LIMIT", 0.2)
+    monkeypatch.setattr("harness.target.line.serialmux._BACK_LIMIT", 0.2)
     far_end.says(said("!ready"))
     assert far_end.mux.ready.wait(5.0)
     far_end.mux.gap()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import InfraError
-from harness.target import shelf
+from harness.target.serving import shelf
 
 
 def test_a_file_is_copied_once_and_one_that_changed_gets_another_name(tmp_path: Path) -> None:

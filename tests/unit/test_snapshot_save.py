@@ -14,13 +14,13 @@ import pytest
 
 from harness.errors import InfraError
 from harness.model.board import Board, QemuBoot
-from harness.target import snapshot
 from harness.target.base import Media, TargetLost
-from harness.target.console import Console
-from harness.target.qemu import QemuTarget
-from harness.target.shell import Shell
-from harness.target.snapshot import Snapshots
-from harness.target.transport import SocketTransport
+from harness.target.line.console import Console
+from harness.target.line.transport import SocketTransport
+from harness.target.methods import snapshot
+from harness.target.methods.qemu import QemuTarget
+from harness.target.methods.snapshot import Snapshots
+from harness.target.shells.serial import Shell
 
 STATE = b"state " * 1000
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.target.textlines import LONGEST_LINE, MOST_KEPT, LineSplitter, Tail
+from harness.target.line.textlines import LONGEST_LINE, MOST_KEPT, LineSplitter, Tail
 
 TEXT = "one\r\n\n\r\r\ntwo\rstill two\n  three\r\r\nrest\r"
 LINES = "one\n\n\ntwo\rstill two\n  three\n"

@@ -11,7 +11,8 @@ import pytest
 
 from harness.errors import InfraError
 from harness.model.board import TftpServe
-from harness.target import lock, tftp
+from harness.target.holding import lock
+from harness.target.serving import tftp
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 from harness.boards import board_named, had_together, mates_of
 from harness.errors import InfraError, UserError
 from harness.model.board import Board
-from harness.target import lock
+from harness.target.holding import lock
 
 ENTRY = """
   {name}:

@@ -15,9 +15,9 @@ import pytest
 
 from harness.errors import InfraError
 from harness.model.board import Board, CommandConsole, NetworkConsole, SerialConsole, UbootBoot
-from harness.target.console import Console
-from harness.target.lines import open_line
-from harness.target.transport import TelnetDecoder, TelnetTransport
+from harness.target.line.console import Console
+from harness.target.line.open import open_line
+from harness.target.line.transport import TelnetDecoder, TelnetTransport
 
 
 def board(console) -> Board:

@@ -11,7 +11,7 @@ from scripted_uboot import AUTOBOOT, BANNER, LOADED, ScriptedUboot
 
 from harness.errors import InfraError
 from harness.model.board import UbootBoot
-from harness.target.uboot import Load, NotStopped, Uboot
+from harness.target.methods.uboot import Load, NotStopped, Uboot
 
 FILE = Load(name="harness/Image", size=1234, address="kernel_addr_r", key="boot.kernel_at")
 GOOD = {

@@ -14,7 +14,9 @@ import pytest
 
 from harness.errors import InfraError
 from harness.model.board import HttpServe
-from harness.target import lock, web, webclient
+from harness.target.holding import lock
+from harness.target.serving import http as web
+from harness.target.serving import httpclient as webclient
 
 
 def free_port() -> int:

@@ -1,8 +1,8 @@
 """Places of a labgrid coordinator: had, kept ours, given back.
 
-It is a process beside the harness (`python -m harness.target.labgrid`), which place.py starts and talks to in lines of
-JSON: so gRPC's threads stay out of ours, whatever hangs can be ended, and whoever holds a place outlives a harness that
-is killed, to release it.
+It is a process beside the harness (`python -m harness.target.holding.labgrid`), which place.py starts and talks to in
+lines of JSON: so gRPC's threads stay out of ours, whatever hangs can be ended, and whoever holds a place outlives a
+harness that is killed, to release it.
 
     look      is the place there and free, and what does it have?
     keep      acquire it, see that it stays ours until it is given back or the harness is gone, release it
@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from harness.errors import HarnessError, InfraError, UserError
-from harness.target.labgridclient import (
+from harness.target.holding.labgridclient import (
     Wanted,
     acquire_free,
     connected,
@@ -36,7 +36,7 @@ from harness.target.labgridclient import (
     switch,
     until_ready,
 )
-from harness.target.placerecord import PlaceRecord, when
+from harness.target.line.placerecord import PlaceRecord, when
 
 _GLANCE = 0.5  # seconds between two looks at what the coordinator has told
 _BACK_AGAIN = 1.0  # seconds between two tries to reach one that went away

@@ -10,8 +10,8 @@ import shlex
 from harness.errors import InfraError
 from harness.model.board import Login, Ssh
 from harness.target.base import CommandTimeout, TargetLost
-from harness.target.shell import Shell
-from harness.target.ssh import Identity, SshHost
+from harness.target.shells.serial import Shell
+from harness.target.shells.ssh import Identity, SshHost
 
 _LIMIT = 60.0
 

@@ -15,9 +15,9 @@ from pathlib import Path
 
 from harness.errors import InfraError
 from harness.model.board import HttpServe, TftpServe
-from harness.target import lock
 from harness.target.base import Say
-from harness.target.ports import check_udp
+from harness.target.holding import lock
+from harness.target.serving.ports import check_udp
 from harness.tied import tied
 
 TURN = 1800.0

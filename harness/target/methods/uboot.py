@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from harness.errors import InfraError
 from harness.model.board import UbootBoot
-from harness.target.console import Console
-from harness.target.fetch import Complaints, fetch_of
+from harness.target.line.console import Console
+from harness.target.methods.fetch import Complaints, fetch_of
 
 _COMMAND_LIMIT = 10.0
 _NETWORK_LIMIT = 60.0

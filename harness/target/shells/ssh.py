@@ -19,8 +19,8 @@ import paramiko
 from harness.errors import InfraError, UserError
 from harness.model.board import Login, Ssh
 from harness.target.base import CommandTimeout, Completed, LineSink, TargetLost
-from harness.target.console import Console
-from harness.target.shell import Running, Shell, finish
+from harness.target.line.console import Console
+from harness.target.shells.serial import Running, Shell, finish
 
 T = TypeVar("T")
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from harness.errors import InfraError
 from harness.model.board import Board, CommandConsole, NetworkConsole, SerialConsole
-from harness.target.placerecord import Whereabouts, whereabouts
-from harness.target.serialport import SerialTransport
-from harness.target.transport import CommandTransport, SocketTransport, TelnetTransport, Transport, connect, slowed
+from harness.target.line.placerecord import Whereabouts, whereabouts
+from harness.target.line.serialport import SerialTransport
+from harness.target.line.transport import CommandTransport, SocketTransport, TelnetTransport, Transport, connect, slowed
 
 _AWAY = 90.0  # seconds that a place's line may be away; labgrid's exporter is started again after thirty
 _AGAIN = 0.5

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 
 from harness.errors import InfraError
-from harness.target.transport import Transport
+from harness.target.line.transport import Transport
 
 _PATIENCE = 20.0  # seconds until a line that stays away is given up
 _INTERVAL = 0.3

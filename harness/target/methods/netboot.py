@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.model.board import Board, UbootBoot
-from harness.target import tftp
 from harness.target.base import Media
+from harness.target.methods.start import Start, device_tree
+from harness.target.methods.uboot import Load, NotStopped, Uboot
 from harness.target.power import power_off
-from harness.target.shelf import Directory, Shelf
-from harness.target.start import Start, device_tree
-from harness.target.uboot import Load, NotStopped, Uboot
+from harness.target.serving import tftp
+from harness.target.serving.shelf import Directory, Shelf
 
 _TRIES = 2  # power-ons until autoboot is caught
 
@@ -28,9 +28,9 @@ def check(board: Board) -> None:
     if spec.load == "tftp" and spec.tftp_serve:
         tftp.check(spec.tftp_serve, place=f"{place}.tftp_serve")
     if spec.load == "http" and spec.http_serve:
-        from harness.target import web  # a server of HTTP takes a while
+        from harness.target.serving import http  # a server of HTTP takes a while
 
-        web.check(spec.http_serve, place=f"{place}.http_serve")
+        http.check(spec.http_serve, place=f"{place}.http_serve")
 
 
 def start(job: Start) -> float:
@@ -51,9 +51,9 @@ def _shelf(job: Start, spec: UbootBoot) -> Iterator[Shelf]:
     """Where the board finds what it loads, served until the end where that is ours to do."""
     place = f"{job.board.name}.boot.{spec.load}"
     if spec.load == "http" and spec.http_serve:
-        from harness.target import web
+        from harness.target.serving import http
 
-        with web.served(spec.http_serve, place=f"{place}_serve", log=job.logs / "http.log", say=job.say) as server:
+        with http.served(spec.http_serve, place=f"{place}_serve", log=job.logs / "http.log", say=job.say) as server:
             yield server
         return
     root = Path(spec.tftp_root if spec.load == "tftp" else spec.http_root)

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from harness.errors import InfraError, UserError
-from harness.target.placerecord import when
+from harness.target.line.placerecord import when
 
 _CONNECT = 3.0  # seconds for a TCP connection to the coordinator
 _ANSWER = 8.0  # seconds for what it answers from memory

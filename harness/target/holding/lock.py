@@ -1,8 +1,8 @@
 """A board is one process's at a time, on this host: a lock file that says who has it, for what and since when.
 
 The lock is a flock, which the kernel drops with the last descriptor of the open file: with the process that took it,
-however it died, and with the guard (`target/guard.py`), which inherits the descriptor because a board that is being
-switched off is not free yet. No other child has it: Python opens files so that none inherits them.
+however it died, and with the guard (`target/holding/guard.py`), which inherits the descriptor because a board that is
+being switched off is not free yet. No other child has it: Python opens files so that none inherits them.
 
 Who waits has a ticket beside the lock, locked too, so that those who died don't count; the oldest comes first."""
 

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Protocol
 
 from harness.model.board import Board, GrubBoot, KexecBoot, QemuBoot, UbootBoot, UbootDiskBoot
-from harness.target import checks, hardware, lock, netboot, place, qemu, snapshot
 from harness.target.base import Media, Say, Snapshotting, Target
-from harness.target.checks import Check
-from harness.target.start import Start, Starting
+from harness.target.holding import lock, place
+from harness.target.methods import checks, hardware, netboot, qemu, snapshot
+from harness.target.methods.checks import Check
+from harness.target.methods.start import Start, Starting
 
 
 class RootForm(enum.Enum):
@@ -86,43 +87,43 @@ def _hardware(
 
 
 def _check_own_system(board: Board) -> None:
-    from harness.target import ownsystem
+    from harness.target.methods import ownsystem
 
     ownsystem.check(board)
 
 
 def _start_by_kexec(job: Start) -> float:
-    from harness.target import kexec
+    from harness.target.methods import kexec
 
     return kexec.start(job)
 
 
 def _look_for_kexec(board: Board) -> str:
-    from harness.target import kexec
+    from harness.target.methods import kexec
 
     return kexec.look(board)
 
 
 def _start_by_grub(job: Start) -> float:
-    from harness.target import grub
+    from harness.target.methods import grub
 
     return grub.start(job)
 
 
 def _look_for_grub(board: Board) -> str:
-    from harness.target import grub
+    from harness.target.methods import grub
 
     return grub.look(board)
 
 
 def _start_from_disk(job: Start) -> float:
-    from harness.target import diskboot
+    from harness.target.methods import diskboot
 
     return diskboot.start(job)
 
 
 def _look_at_disk(board: Board) -> str:
-    from harness.target import diskboot
+    from harness.target.methods import diskboot
 
     return diskboot.look(board)
 

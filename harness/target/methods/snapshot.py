@@ -19,7 +19,16 @@ from typing import Any
 from harness.errors import InfraError
 from harness.model.board import Board
 from harness.target.base import CommandTimeout, Cpus, Media, Target, TargetLost
-from harness.target.qemu import QEMU, QemuTarget, Storage, boot_with, escaped, loses_changed_code, qemu_boot, start
+from harness.target.methods.qemu import (
+    QEMU,
+    QemuTarget,
+    Storage,
+    boot_with,
+    escaped,
+    loses_changed_code,
+    qemu_boot,
+    start,
+)
 
 THAW = "/payload/bin/thaw"  # sets the clock, reseeds the random number generator: build/overlay/thaw.c
 _SAVE_LIMIT = 120.0

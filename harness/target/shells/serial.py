@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from harness.errors import UserError
 from harness.target.base import CommandTimeout, Completed, LineSink, TargetLost
-from harness.target.console import Console
+from harness.target.line.console import Console
 
 _MOST_OUTPUT = 64 << 20  # characters kept of one command's output; more is dropped, and said
 _MOST_WAITING = 4 << 20  # characters that nobody has taken yet

@@ -24,12 +24,12 @@ from urllib.parse import unquote, urlsplit
 from harness.errors import HarnessError, InfraError, UserError
 from harness.model.board import Board, CommandSwitch, LabgridPlace, NetworkConsole, PduSwitch, Power, Ssh, UbootBoot
 from harness.target.base import Say
-from harness.target.guard import outliving
+from harness.target.holding.guard import outliving
 
 _LOOK = 25.0  # seconds; each step in there has its own limit
 _ACQUIRE = 75.0
 _RELEASE = 20.0
-_PROGRAM = (sys.executable, "-m", "harness.target.labgrid")
+_PROGRAM = (sys.executable, "-m", "harness.target.holding.labgrid")
 _PDUDAEMON = 16421
 _SERVICE = "NetworkService"
 _PROTOCOLS = {"rfc2217": True, "raw": False}  # → telnet?

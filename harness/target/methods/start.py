@@ -9,7 +9,7 @@ from pathlib import Path
 from harness.errors import InfraError
 from harness.model.board import Board
 from harness.target.base import Media, Say
-from harness.target.console import Console
+from harness.target.line.console import Console
 from harness.target.power import Switch
 
 

@@ -8,10 +8,10 @@ import time
 from harness.errors import InfraError
 from harness.model.board import Board, KexecBoot
 from harness.target.base import Media
-from harness.target.console import Console
-from harness.target.ownsystem import RETURNS, Files, name_of, own_system, reach, run
-from harness.target.ssh import SshHost
-from harness.target.start import Start
+from harness.target.line.console import Console
+from harness.target.methods.ownsystem import RETURNS, Files, name_of, own_system, reach, run
+from harness.target.methods.start import Start
+from harness.target.shells.ssh import SshHost
 
 _HANDED_OVER = 60.0
 

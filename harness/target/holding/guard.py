@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 from harness.errors import HarnessError, InfraError
 from harness.model.board import Board
-from harness.target import lock
+from harness.target.holding import lock
 from harness.target.power import leave, switch_of
 
 _RELEASED = b"."

@@ -31,10 +31,10 @@ from harness.target.base import (
     Terminal,
     silent,
 )
-from harness.target.console import Console
-from harness.target.panic import panic_reason
-from harness.target.shell import Shell
-from harness.target.transport import SocketTransport
+from harness.target.line.console import Console
+from harness.target.line.transport import SocketTransport
+from harness.target.methods.panic import panic_reason
+from harness.target.shells.serial import Shell
 from harness.tied import tied
 
 QEMU = "qemu-system-aarch64"

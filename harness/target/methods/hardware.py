@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 from harness.errors import BootError, HarnessError, InfraError, KernelError
 from harness.model.board import Board, CommandConsole
-from harness.target import grubcfg
 from harness.target.base import (
     CommandTimeout,
     Completed,
@@ -27,20 +26,21 @@ from harness.target.base import (
     Terminal,
     silent,
 )
-from harness.target.checks import stays_open
-from harness.target.console import Console
-from harness.target.guard import Guard
-from harness.target.lines import open_line, open_when_there, where
-from harness.target.panic import panic_reason
+from harness.target.holding.guard import Guard
+from harness.target.line.console import Console
+from harness.target.line.open import open_line, open_when_there, where
+from harness.target.line.reconnect import ReconnectingTransport
+from harness.target.line.serialmux import AUX, COMMANDS, KERNEL, SerialMux
+from harness.target.methods import grubcfg
+from harness.target.methods.checks import stays_open
+from harness.target.methods.panic import panic_reason
+from harness.target.methods.start import Start, Starting
+from harness.target.methods.uboot import LOGIN
 from harness.target.power import Switch, leave, switch_of
-from harness.target.reconnect import ReconnectingTransport
-from harness.target.serialmux import AUX, COMMANDS, KERNEL, SerialMux
-from harness.target.shell import Shell
-from harness.target.start import Start, Starting
-from harness.target.uboot import LOGIN
+from harness.target.shells.serial import Shell
 
 if TYPE_CHECKING:
-    from harness.target.ssh import SshHost
+    from harness.target.shells.ssh import SshHost
 
 _LAST_LINES = 40
 _CATCH_UP = 5.0
@@ -236,7 +236,7 @@ def _network(board: Board, shell: Shell, say: Say) -> SshHost | None:
     """The connection to the booted kernel; None where it has to do with the serial line, which is slower but works."""
     if not board.ssh:
         return None
-    from harness.target.network import NoNetwork, reach  # paramiko again
+    from harness.target.shells.network import NoNetwork, reach  # paramiko again
 
     try:
         return reach(board.ssh, shell, place=f"{board.name}.ssh")

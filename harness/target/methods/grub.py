@@ -13,13 +13,13 @@ from dataclasses import dataclass
 
 from harness.errors import HarnessError, InfraError
 from harness.model.board import Board, GrubBoot
-from harness.target import grubcfg
 from harness.target.base import Media
-from harness.target.console import Console
-from harness.target.ownsystem import RETURNS, Files, name_of, own_system, reach, run
-from harness.target.ssh import SshHost
-from harness.target.start import Start
-from harness.target.uboot import LOGIN
+from harness.target.line.console import Console
+from harness.target.methods import grubcfg
+from harness.target.methods.ownsystem import RETURNS, Files, name_of, own_system, reach, run
+from harness.target.methods.start import Start
+from harness.target.methods.uboot import LOGIN
+from harness.target.shells.ssh import SshHost
 
 _USUAL = ("/boot/grub", "/boot/grub2")
 _LOOK_AGAIN = 20.0  # seconds between two looks whether the own system is back

@@ -19,8 +19,8 @@ from typing import BinaryIO
 import pexpect
 from pexpect.spawnbase import SpawnBase
 
-from harness.target.textlines import LineSplitter, Tail
-from harness.target.transport import Transport
+from harness.target.line.textlines import LineSplitter, Tail
+from harness.target.line.transport import Transport
 
 LineListener = Callable[[float, str], None]
 

@@ -15,9 +15,10 @@ from urllib.parse import unquote
 
 from harness.errors import InfraError
 from harness.model.board import HttpServe
-from harness.target import lock, tftp
 from harness.target.base import Say
-from harness.target.ports import check_tcp
+from harness.target.holding import lock
+from harness.target.serving import tftp
+from harness.target.serving.ports import check_tcp
 
 _STALLED = 60.0  # seconds without a byte taken, after which a transfer is over
 _POLL = 0.05  # seconds that closing may take

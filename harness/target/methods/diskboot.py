@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 from harness.errors import InfraError
 from harness.model.board import Board, UbootDiskBoot
 from harness.target.base import Media
-from harness.target.console import Console
-from harness.target.ownsystem import RETURNS, Files, name_of, own_system, reach, run
+from harness.target.line.console import Console
+from harness.target.methods.ownsystem import RETURNS, Files, name_of, own_system, reach, run
+from harness.target.methods.start import Start, device_tree
+from harness.target.methods.uboot import NotFinished, NotStopped, Uboot
 from harness.target.power import power_off
-from harness.target.ssh import SshHost
-from harness.target.start import Start, device_tree
-from harness.target.uboot import NotFinished, NotStopped, Uboot
+from harness.target.shells.ssh import SshHost
 
 _PIECES = 100
 

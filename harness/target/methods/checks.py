@@ -29,9 +29,11 @@ from harness.model.board import (
     UbootBoot,
 )
 from harness.report.text import one_line
-from harness.target import netboot, tftpclient, webclient
-from harness.target.lines import open_line, where
+from harness.target.line.open import open_line, where
+from harness.target.methods import netboot
 from harness.target.power import HttpPower
+from harness.target.serving import httpclient as webclient
+from harness.target.serving import tftpclient
 
 _LIMIT = 8.0  # seconds for all checks together
 _CONNECT_LIMIT = 5.0

@@ -18,8 +18,8 @@ import threading
 import time
 from collections.abc import Callable
 
-from harness.target.console import Console
-from harness.target.frames import (
+from harness.target.line.console import Console
+from harness.target.line.frames import (
     AUX,
     COMMANDS,
     KERNEL,

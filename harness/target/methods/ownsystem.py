@@ -10,10 +10,10 @@ from pathlib import Path
 from harness.errors import InfraError, UserError
 from harness.model.board import Board, OwnSystem
 from harness.target.base import CommandTimeout, Completed, Media, Say
-from harness.target.console import Console
+from harness.target.line.console import Console
+from harness.target.methods.start import device_tree
 from harness.target.power import Switch, power_off
-from harness.target.ssh import HostKeyChanged, LoginRefused, SshHost, pins_of
-from harness.target.start import device_tree
+from harness.target.shells.ssh import HostKeyChanged, LoginRefused, SshHost, pins_of
 
 _INTERVAL = 1.0  # seconds between two attempts to log in; a machine that boots has no event for us
 _STEP_LIMIT = 60.0

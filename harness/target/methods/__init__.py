@@ -1,0 +1,1 @@
+"""Boot methods: one table, and a module or two for each entry."""
