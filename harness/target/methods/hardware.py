@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import BootError, HarnessError, InfraError, KernelError
-from harness.model.board import Board, CommandConsole
+from harness.model.board import Access, BoardSpec, CommandConsole
 from harness.target.base import (
     CommandTimeout,
     Completed,
@@ -27,6 +27,7 @@ from harness.target.base import (
     silent,
 )
 from harness.target.holding.guard import Guard
+from harness.target.holding.held import HeldBoard
 from harness.target.line.console import Console
 from harness.target.line.open import open_line, open_when_there, where
 from harness.target.line.reconnect import ReconnectingTransport
@@ -52,26 +53,26 @@ _RESET = "U-Boot "
 _INIT = "rdinit=/harness/board-init"
 
 
-def describe(board: Board) -> str:
+def describe(board: BoardSpec) -> str:
     """One line about the machine, for `harness boards`."""
-    teller = "place" if board.labgrid else "kernel"
-    over = f", ssh {board.ssh.host or f'as its {teller} tells'}" if board.ssh else ""
-    place = board.labgrid
-    reached = f"labgrid place {place.place} at {place.coordinator}" if place else f"console {where(board)}"
-    return board.redacted(f"{board.boot.method}, {reached}{over}")
+    access, place = board.access, board.labgrid
+    teller = "place" if place else "kernel"
+    over = f", ssh {access.ssh.host or f'as its {teller} tells'}" if access.ssh else ""
+    reached = f"labgrid place {place.place} at {place.coordinator}" if place else f"console {where(access.console)}"
+    return access.redacted(f"{board.boot.method}, {reached}{over}")
 
 
-def check(board: Board) -> None:
+def check(board: BoardSpec, access: Access) -> None:
     """See that the board's line can be opened: before an hour of building, not after."""
     try:
-        if isinstance(board.console, CommandConsole):  # starts in any case, and ends where it can't
-            stays_open(board)
-        elif board.console:  # a place's is there when that is acquired
-            line = open_line(board)
+        if isinstance(access.console, CommandConsole):  # starts in any case, and ends where it can't
+            stays_open(access.console, board=board.name)
+        elif access.console:  # a place's is there when that is acquired
+            line = open_line(access.console, board=board.name)
             line.shut()
             line.close()
     except HarnessError as error:
-        raise _redacted(error, board) from None
+        raise _redacted(error, access) from None
 
 
 @dataclass
@@ -80,7 +81,7 @@ class BoardTarget:
 
     console: Console
     boot_seconds: float
-    _board: Board
+    _board: HeldBoard
     _line: Console
     _mux: SerialMux
     _switch: Switch
@@ -180,7 +181,7 @@ class BoardTarget:
         )
 
 
-def boot_board(board: Board, media: Media, *, starting: Starting, logs: Path, say: Say = silent) -> BoardTarget:
+def boot_board(board: HeldBoard, media: Media, *, starting: Starting, logs: Path, say: Say = silent) -> BoardTarget:
     """Boot `media` on `board`, started by `starting`, and wait until its shell answers; leaves serial.log (the line as
     it was, from before power-on) and console.log (the boot loader's and the kernel's part of it) in `logs`.
 
@@ -188,24 +189,31 @@ def boot_board(board: Board, media: Media, *, starting: Starting, logs: Path, sa
     try:
         return _boot(board, media, starting=starting, logs=logs, say=say)
     except HarnessError as error:
-        raise _redacted(error, board) from None
+        raise _redacted(error, board.access) from None
 
 
-def _redacted(error: HarnessError, board: Board) -> HarnessError:
-    error.message = board.redacted(error.message)
-    error.details = tuple(board.redacted(line) for line in error.details)
+def _redacted(error: HarnessError, access: Access) -> HarnessError:
+    error.message = access.redacted(error.message)
+    error.details = tuple(access.redacted(line) for line in error.details)
     return error
 
 
-def _boot(board: Board, media: Media, *, starting: Starting, logs: Path, say: Say) -> BoardTarget:
-    transport = ReconnectingTransport(lambda: open_line(board), first=lambda: open_when_there(board))
+def _boot(board: HeldBoard, media: Media, *, starting: Starting, logs: Path, say: Say) -> BoardTarget:
+    console_spec = board.access.console
+    assert console_spec
+    transport = ReconnectingTransport(
+        lambda: open_line(console_spec, board=board.name),
+        first=lambda: open_when_there(console_spec, board=board.name),
+    )
     line = Console(transport, log=logs / "serial.log", name=f"{board.name}'s serial line")
-    switch, guard = switch_of(board), None if board.is_guarded else Guard(board)
+    switch, guard = switch_of(board.power), None if board.is_guarded else Guard(board)
     mux = SerialMux(line, place=board.name)
     transport.on_gap = mux.gap
     console = Console(mux.channels[KERNEL], log=logs / "console.log", name=f"{board.name}'s console")
     consoles = [console, line]
-    job = Start(board=board, media=media, line=line, switch=switch, arguments=_arguments(board), logs=logs, say=say)
+    job = Start(
+        board=board, media=media, line=line, switch=switch, arguments=_arguments(board.spec), logs=logs, say=say
+    )
     try:
         started = starting(job)
         kernel_started = time.monotonic()
@@ -214,7 +222,7 @@ def _boot(board: Board, media: Media, *, starting: Starting, logs: Path, say: Sa
             for name in (COMMANDS, AUX)
         }
         consoles += [shell.console for shell in shells.values()]
-        _wait_until_up(board, mux, line, console, shells[COMMANDS], since=kernel_started)
+        _wait_until_up(board.spec, mux, line, console, shells[COMMANDS], since=kernel_started)
         net = _network(board, shells[COMMANDS], say)
     except BaseException:
         _end(board, switch, guard, mux, consoles)
@@ -232,25 +240,25 @@ def _boot(board: Board, media: Media, *, starting: Starting, logs: Path, say: Sa
     )
 
 
-def _network(board: Board, shell: Shell, say: Say) -> SshHost | None:
+def _network(board: HeldBoard, shell: Shell, say: Say) -> SshHost | None:
     """The connection to the booted kernel; None where it has to do with the serial line, which is slower but works."""
-    if not board.ssh:
+    if not board.access.ssh:
         return None
     from harness.target.shells.network import NoNetwork, reach  # paramiko again
 
     try:
-        return reach(board.ssh, shell, place=f"{board.name}.ssh")
+        return reach(board.access.ssh, shell, place=f"{board.name}.ssh")
     except NoNetwork as error:
         say(f"{error.message}; going on over the serial line alone")
         return None
 
 
-def _arguments(board: Board) -> str:
+def _arguments(board: BoardSpec) -> str:
     return f"{_INIT} {board.cmdline}".strip()
 
 
 def _wait_until_up(
-    board: Board, mux: SerialMux, line: Console, console: Console, shell: Shell, *, since: float
+    board: BoardSpec, mux: SerialMux, line: Console, console: Console, shell: Shell, *, since: float
 ) -> None:
     """Wait for the far end of the line's channels, and for the shell behind it."""
     over = threading.Event()  # something decided: up, panicked, started anew
@@ -276,7 +284,7 @@ def _wait_until_up(
         stop()
 
 
-def _another_system(board: Board, prompt: str, line: Console) -> InfraError:
+def _another_system(board: BoardSpec, prompt: str, line: Console) -> InfraError:
     return InfraError(
         f"{board.name}: expected the harness's own shell, but another system asks {prompt.strip()!r}; see whether "
         "cmdline names a root or an init of its own (root=, init=, rdinit=)",
@@ -284,7 +292,7 @@ def _another_system(board: Board, prompt: str, line: Console) -> InfraError:
     )
 
 
-def _boot_failure(board: Board, console: Console, *, started: float) -> InfraError | KernelError:
+def _boot_failure(board: BoardSpec, console: Console, *, started: float) -> InfraError | KernelError:
     tail = console.tail(_LAST_LINES)
     reason = panic_reason(tail)
     if reason:
@@ -317,7 +325,7 @@ def _said_since_start(lines: list[str]) -> list[str] | None:
     return None
 
 
-def _said_nothing(board: Board, seconds: float, tail: list[str]) -> InfraError:
+def _said_nothing(board: BoardSpec, seconds: float, tail: list[str]) -> InfraError:
     """A broken kernel and one that is told of another machine look alike from here. Nothing says that it is the
     kernel's fault: one that starts at all on a board whose entry is right would have spoken."""
     has_earlycon = "earlycon" in board.cmdline
@@ -335,10 +343,10 @@ def _said_nothing(board: Board, seconds: float, tail: list[str]) -> InfraError:
     )
 
 
-def _end(board: Board, switch: Switch, guard: Guard | None, mux: SerialMux, consoles: list[Console]) -> None:
+def _end(board: HeldBoard, switch: Switch, guard: Guard | None, mux: SerialMux, consoles: list[Console]) -> None:
     """Leave the board as its users expect it and release everything, whatever fails on the way."""
     try:
-        leave(board, switch)
+        leave(board.power, switch)
     except InfraError:
         pass  # the next boot says so: a board that is still on does not fall silent
     finally:
