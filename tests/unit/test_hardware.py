@@ -8,7 +8,7 @@ import pytest
 
 from harness.errors import BootError, InfraError
 from harness.model.board import BoardSpec, CommandConsole, CommandSwitch, Power, SerialConsole
-from harness.target.methods import hardware
+from harness.target.methods.bootfailure import boot_failure
 from harness.target.methods.table import boot_method
 from tests.boards import spec
 
@@ -62,7 +62,7 @@ class Said:
 
 def failure(text: str, *, since: float = 0.1, cmdline: str = ""):
     said = Said(text, since=since)
-    return hardware._boot_failure(spec(cmdline=cmdline), said, started=said.started)
+    return boot_failure(spec(cmdline=cmdline), said, started=said.started)
 
 
 @pytest.mark.parametrize(

@@ -113,7 +113,8 @@ def _taken(path: Path, ticket: Path, name: str, *, wait: float | None, say: Say)
             if time.monotonic() >= deadline:
                 waited = "" if wait is None else f"; waited {wait:.0f} s"
                 raise InUse(
-                    f"{name}: in use by {who}{waited}; `--wait` waits until it is free, `--wait SECONDS` so long"
+                    f"{name}: in use by {who}{waited}; `--wait` waits until it is free, `--wait SECONDS` at most that "
+                    "long"
                 )
             if wait is not None and who != told:
                 say(f"{name}: waiting for {who}")

@@ -4,8 +4,6 @@ shells; commands and files go over SSH where there is a network."""
 from __future__ import annotations
 
 import hashlib
-import itertools
-import re
 import secrets
 import threading
 import time
@@ -13,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.errors import BootError, HarnessError, InfraError, KernelError
+from harness.errors import HarnessError, InfraError
 from harness.model.board import Access, BoardSpec, CommandConsole
 from harness.target.base import (
     CommandTimeout,
@@ -32,9 +30,8 @@ from harness.target.line.console import Console
 from harness.target.line.open import open_line, open_when_there, where
 from harness.target.line.reconnect import ReconnectingTransport
 from harness.target.line.serialmux import AUX, COMMANDS, KERNEL, SerialMux
-from harness.target.methods import grubcfg
+from harness.target.methods.bootfailure import RESET, another_system, boot_failure
 from harness.target.methods.checks import stays_open
-from harness.target.methods.panic import panic_reason
 from harness.target.methods.start import Start, Starting
 from harness.target.methods.uboot import LOGIN
 from harness.target.power import Switch, leave, switch_of
@@ -43,13 +40,7 @@ from harness.target.shells.serial import Shell
 if TYPE_CHECKING:
     from harness.target.shells.ssh import SshHost
 
-_LAST_LINES = 40
 _CATCH_UP = 5.0
-_WHOLE_TAIL = 1000  # lines
-_HANDED_OVER = 0.5  # seconds for the last words of what starts the kernel, where it is not known what they are
-# they are U-Boot's; an own system's kernel's; GRUB's; an EFI stub's, which speaks through the firmware
-_LAST_WORDS = re.compile(rf"Starting kernel|Starting new kernel|\bBye!$|harness \w+: {grubcfg.STARTING}$|EFI stub: ")
-_RESET = "U-Boot "
 _INIT = "rdinit=/harness/board-init"
 
 
@@ -264,7 +255,7 @@ def _wait_until_up(
     over = threading.Event()  # something decided: up, panicked, started anew
 
     def watch(_time: float, text: str) -> None:
-        if "end Kernel panic" in text or text.startswith(_RESET):
+        if "end Kernel panic" in text or text.startswith(RESET):
             over.set()
 
     stop = console.listen(watch)
@@ -273,74 +264,15 @@ def _wait_until_up(
         while not mux.ready.wait(0.05):
             login = LOGIN.search("".join(line.tail(1)))  # it ends no line
             if login:
-                raise _another_system(board, login[0], line)
+                raise another_system(board, login[0], line)
             if over.is_set() or console.closed or time.monotonic() > deadline:
-                raise _boot_failure(board, console, started=since)
+                raise boot_failure(board, console, started=since)
         answer = shell.run(":", timeout=max(1.0, deadline - time.monotonic()))
         assert answer.ok
     except (TargetLost, CommandTimeout):
-        raise _boot_failure(board, console, started=since) from None
+        raise boot_failure(board, console, started=since) from None
     finally:
         stop()
-
-
-def _another_system(board: BoardSpec, prompt: str, line: Console) -> InfraError:
-    return InfraError(
-        f"{board.name}: expected the harness's own shell, but another system asks {prompt.strip()!r}; see whether "
-        "cmdline names a root or an init of its own (root=, init=, rdinit=)",
-        details=line.tail(_LAST_LINES),
-    )
-
-
-def _boot_failure(board: BoardSpec, console: Console, *, started: float) -> InfraError | KernelError:
-    tail = console.tail(_LAST_LINES)
-    reason = panic_reason(tail)
-    if reason:
-        return BootError(f"the kernel panicked at boot: {reason}", details=tail)
-    if console.closed:
-        return InfraError(
-            f"{board.name}: the serial line was lost while the kernel booted, and did not come back; see its cable or "
-            "console server",
-            details=tail,
-        )
-    quiet = time.monotonic() - console.last_activity
-    said = _said_since_start(console.tail(_WHOLE_TAIL))
-    by_kernel = itertools.takewhile(lambda line: not line.startswith(_RESET), said or ())
-    spoke = console.last_activity > started + _HANDED_OVER if said is None else any(by_kernel)
-    if not spoke:
-        return _said_nothing(board, time.monotonic() - started, tail)
-    if any(line.startswith(_RESET) for line in said or tail):
-        return BootError("the board reset while booting; the last console lines follow", details=tail)
-    return BootError(
-        f"no shell within {board.limits.boot:.0f} s (console silent for {quiet:.0f} s); the last console lines follow",
-        details=tail,
-    )
-
-
-def _said_since_start(lines: list[str]) -> list[str] | None:
-    """What follows the last words of what started the kernel; None where those are not in `lines`."""
-    for number in range(len(lines) - 1, -1, -1):
-        if _LAST_WORDS.search(lines[number]):
-            return [line.strip() for line in lines[number + 1 :]]
-    return None
-
-
-def _said_nothing(board: BoardSpec, seconds: float, tail: list[str]) -> InfraError:
-    """A broken kernel and one that is told of another machine look alike from here. Nothing says that it is the
-    kernel's fault: one that starts at all on a board whose entry is right would have spoken."""
-    has_earlycon = "earlycon" in board.cmdline
-    advice = (
-        "it has `earlycon` already, so look at the device tree first"
-        if has_earlycon
-        else "with `cmdline: earlycon` a kernel that starts at all speaks at once"
-    )
-    return InfraError(
-        f"{board.name}: expected the kernel to speak on its console, it said nothing in {seconds:.0f} s after it was "
-        "started. Its device tree is of another machine (boot.dtb), its console another line (console= in cmdline), it "
-        f"lies where it can't run, or it is broken before its console is up. To find out: {advice}; boot a kernel that "
-        "is known to work there, the distribution's, with this entry",
-        details=tail,
-    )
 
 
 def _end(board: HeldBoard, switch: Switch, guard: Guard | None, mux: SerialMux, consoles: list[Console]) -> None:
