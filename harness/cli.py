@@ -201,7 +201,7 @@ def run(
         from harness.request import need_snapshots
 
         need_snapshots(board, required)
-    mates = inventory.mates_of(board, workers)
+    peers = inventory.peers_of(board, workers)
     if method.snapshots and (workers or 1) > 1:
         required = required or "-j"
     if not list_only:
@@ -227,7 +227,7 @@ def run(
             click.echo("\n".join(session.list_tests(made, selection, board=board)))
             return 0
         with (
-            acquire_pool(board, mates, wanted=workers, wait=wait, say=display.say) as held,
+            acquire_pool(board, peers, wanted=workers, wait=wait, say=display.say) as held,
             keeping(board, made, display, required=required) as kept,
         ):
             run_dir = new_directory(out_dir, "")

@@ -37,7 +37,7 @@ class Inventory:
             raise UserError(first, details=more)
         return entry.board
 
-    def mates_of(self, board: BoardSpec, wanted: int | None) -> list[BoardEntry]:
+    def peers_of(self, board: BoardSpec, wanted: int | None) -> list[BoardEntry]:
         """The boards that may run tests beside `board`, where ``-j`` asks for `wanted` (None: all there are): the
         others of its pool. UserError where it has no pool and `wanted` can't be had."""
         if wanted == 1 or boot_method(board).snapshots:

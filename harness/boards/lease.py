@@ -39,19 +39,19 @@ def acquire(board: BoardSpec, *, wait: float | None, say: Say) -> Iterator[HeldB
 
 @contextmanager
 def acquire_pool(
-    board: BoardSpec, mates: Sequence[BoardEntry], *, wanted: int | None, wait: float | None, say: Say
+    board: BoardSpec, peers: Sequence[BoardEntry], *, wanted: int | None, wait: float | None, say: Say
 ) -> Iterator[tuple[HeldBoard, ...]]:
-    """`board`, as `acquire` has it, and with it those of `mates` that are free and can be reached, `wanted` boards in
+    """`board`, as `acquire` has it, and with it those of `peers` that are free and can be reached, `wanted` boards in
     all (None: all of them). What is left out, and why, is said. Several are to be booted by processes of ours."""
     with ExitStack() as until_done:
         held = [until_done.enter_context(acquire(board, wait=wait, say=say))]
-        for mate in mates:
+        for peer in peers:
             if wanted is not None and len(held) == wanted:
                 break
             try:
-                held.append(until_done.enter_context(_acquire_free(mate, say=say)))
+                held.append(until_done.enter_context(_acquire_free(peer, say=say)))
             except HarnessError as error:
-                say(f"board {mate.board.name} left out: {error.message}")
+                say(f"board {peer.board.name} left out: {error.message}")
         if wanted is not None and len(held) < wanted and board.pool:
             say(f"-j: {len(held)} of {wanted} boards: pool {board.pool!r} has no more that can be had")
         if len(held) > 1:

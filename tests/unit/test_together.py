@@ -56,8 +56,8 @@ class Lab:
     def together(self, wanted: int | None) -> list[HeldBoard]:
         """The boards that `-j wanted` gets with a, which then are given back."""
         board = self.board("a")
-        mates = self.inventory.mates_of(board, wanted)
-        with acquire_pool(board, mates, wanted=wanted, wait=None, say=self.said.append) as held:
+        peers = self.inventory.peers_of(board, wanted)
+        with acquire_pool(board, peers, wanted=wanted, wait=None, say=self.said.append) as held:
             assert all(lock.holder_of(machine_of(each.spec)) for each in held)
         assert not any(lock.holder_of(machine_of(each.spec)) for each in held)
         return list(held)
@@ -79,8 +79,8 @@ def _names(boards: list[HeldBoard]) -> list[str]:
     return [board.name for board in boards]
 
 
-def _mates(lab: Lab, name: str, wanted: int | None) -> list[str]:
-    return [entry.board.name for entry in lab.inventory.mates_of(lab.board(name), wanted)]
+def _peers(lab: Lab, name: str, wanted: int | None) -> list[str]:
+    return [entry.board.name for entry in lab.inventory.peers_of(lab.board(name), wanted)]
 
 
 @pytest.mark.parametrize(("wanted", "names"), [(2, ["a", "b"]), (3, ["a", "b", "c"]), (None, ["a", "b", "c", "d"])])
@@ -92,7 +92,7 @@ def test_as_many_as_are_wanted(lab: Lab, wanted: int | None, names: list[str]) -
 
 
 def test_the_one_that_is_named_comes_first(lab: Lab) -> None:
-    assert _mates(lab, "c", 2) == ["a", "b", "d"]
+    assert _peers(lab, "c", 2) == ["a", "b", "d"]
 
 
 def test_one_board_is_had_as_ever(lab: Lab) -> None:
@@ -140,8 +140,8 @@ def test_a_run_that_breaks_off_leaves_all_of_them_off(lab: Lab) -> None:
     board = lab.board("a")
 
     def broken(error: type[BaseException]) -> None:
-        mates = lab.inventory.mates_of(board, 2)
-        with pytest.raises(error), acquire_pool(board, mates, wanted=2, wait=None, say=lab.said.append):
+        peers = lab.inventory.peers_of(board, 2)
+        with pytest.raises(error), acquire_pool(board, peers, wanted=2, wait=None, say=lab.said.append):
             raise error("over")
 
     broken(InfraError)
@@ -150,13 +150,13 @@ def test_a_run_that_breaks_off_leaves_all_of_them_off(lab: Lab) -> None:
     assert sorted(lab.switched.split()) == ["a", "b"]
 
 
-def test_a_board_without_a_pool_has_no_mates(lab: Lab) -> None:
-    assert _mates(lab, "single", None) == _mates(lab, "single", 1) == []
+def test_a_board_without_a_pool_has_no_peers(lab: Lab) -> None:
+    assert _peers(lab, "single", None) == _peers(lab, "single", 1) == []
     with pytest.raises(
         UserError, match=r"-j 2: expected a board that has equal ones, single has no `pool`; give equal"
     ):
-        _mates(lab, "single", 2)
+        _peers(lab, "single", 2)
 
 
 def test_qemus_machines_are_made_not_found(lab: Lab) -> None:
-    assert _mates(lab, "virtual", 3) == []
+    assert _peers(lab, "virtual", 3) == []
