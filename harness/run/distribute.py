@@ -10,7 +10,6 @@ import pytest
 
 from harness import available
 from harness.errors import HarnessError, KernelError
-from harness.model.board import Board
 from harness.model.result import EventKind
 from harness.run.eventlog import EventLog
 from harness.run.follow import Follower
@@ -18,6 +17,7 @@ from harness.run.plugin import Planned, Plugin
 from harness.run.worker import Kept, Setup
 from harness.run.workers import ARGUMENTS, Distributor
 from harness.target.holding.guard import put_back
+from harness.target.holding.held import HeldBoard
 
 Pytest = Callable[[Plugin | Distributor, Sequence[str]], int]
 
@@ -57,7 +57,7 @@ def over_restored(job: Job, snapshot: Path, workers: int) -> int:
     return _distributed(job, Distributor(setups, planned=plugin.planned, seconds=job.seconds, events=job.events))
 
 
-def over_boards(job: Job, boards: Sequence[Board]) -> int:
+def over_boards(job: Job, boards: Sequence[HeldBoard]) -> int:
     """Run the tests in workers that boot one of `boards` each. Returns pytest's exit code.
 
     A board that can't be booted is left out. What it gives back when the other workers have ended already is run in

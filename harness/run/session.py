@@ -20,7 +20,7 @@ from harness import __version__
 from harness.build.cache import cache_dir
 from harness.errors import EXIT_INFRA, InfraError, UserError
 from harness.layout import EXPECTATIONS, PROJECT, TESTCASES
-from harness.model.board import Board
+from harness.model.board import BoardSpec
 from harness.model.kernel import Build
 from harness.model.progress import NoDisplay, RunDisplay
 from harness.model.result import EventKind, RunResults
@@ -35,6 +35,7 @@ from harness.run.units import Isolation
 from harness.run.worker import Setup
 from harness.run.workers import Distributor
 from harness.target.base import Media, Snapshotting, Target
+from harness.target.holding.held import HeldBoard
 from harness.target.methods.table import boot_method
 
 SUITES = (FTRACE, LIVEPATCH, "testcases")
@@ -68,7 +69,7 @@ class Keeping:
 class Fleet:
     """Equal boards that run the tests side by side, and what they boot. `session.run`'s board is the first of them."""
 
-    boards: tuple[Board, ...]
+    boards: tuple[HeldBoard, ...]
     media: Media
 
 
@@ -87,7 +88,7 @@ def choose_suites(names: tuple[str, ...]) -> frozenset[str]:
     return frozenset(chosen or SUITES)
 
 
-def list_tests(build: Build, selection: Selection, *, board: Board) -> list[str]:
+def list_tests(build: Build, selection: Selection, *, board: BoardSpec) -> list[str]:
     """The ids of the tests that a run would plan; boots nothing."""
     lister = _lister(build, selection, board=board)
     return [planned.test for planned in lister.planned.values()]
@@ -97,7 +98,7 @@ def run(
     build: Build,
     selection: Selection,
     *,
-    board: Board,
+    board: HeldBoard,
     boot: Callable[[], tuple[Target, float]],
     keeping: Keeping | None = None,
     fleet: Fleet | None = None,
@@ -116,15 +117,16 @@ def run(
     events = EventLog(run_dir / EVENTS)
     if fleet:
         properties = {**properties, "boards": [each.name for each in fleet.boards]}
-    events.write(EventKind.RUN, **_properties(build, board, selection, properties))
+    spec = board.spec
+    events.write(EventKind.RUN, **_properties(build, spec, selection, properties))
     lab = Lab(
         boot,
-        limits=board.limits,
+        limits=spec.limits,
         events=events,
         timeout_factor=selection.timeout_factor,
-        snapshots=_snapshots(board, keeping, run_dir),
+        snapshots=_snapshots(spec, keeping, run_dir),
     )
-    plugin = _plugin(build, selection, board=board, lab=lab, run_dir=run_dir, events=events, display=display)
+    plugin = _plugin(build, selection, board=spec, lab=lab, run_dir=run_dir, events=events, display=display)
     why = "interrupted"
     code = 0
     try:
@@ -144,14 +146,14 @@ def run(
         events.write(EventKind.ENDED, why=why)
         events.close()
         results = write_documents(run_dir)
-        timings.learn(_timings(board), results.results)
+        timings.learn(_timings(spec), results.results)
     if plugin.boot_failure:
         raise plugin.boot_failure
     _judge_pytest(code, plugin, selection)
     return results, EXIT_INFRA if why == "interrupted" else results.exit_code
 
 
-def _snapshots(board: Board, keeping: Keeping | None, logs: Path) -> Snapshotting | None:
+def _snapshots(board: BoardSpec, keeping: Keeping | None, logs: Path) -> Snapshotting | None:
     method = boot_method(board)
     if keeping is None or method.snapshots is None:
         return None
@@ -159,9 +161,9 @@ def _snapshots(board: Board, keeping: Keeping | None, logs: Path) -> Snapshottin
 
 
 def _job(
-    plugin: Plugin, selection: Selection, media: Media, *, board: Board, events: EventLog, run_dir: Path
+    plugin: Plugin, selection: Selection, media: Media, *, board: HeldBoard, events: EventLog, run_dir: Path
 ) -> distribute.Job:
-    plugin.planned = _lister(plugin.build, selection, board=board).planned
+    plugin.planned = _lister(plugin.build, selection, board=board.spec).planned
     plugin.tell_planned()
     setup = Setup(
         board=board,
@@ -173,7 +175,7 @@ def _job(
         timeout_factor=selection.timeout_factor,
         hammer_seconds=selection.hammer_seconds,
     )
-    seconds = functools.partial(timings.expected, timings.load(_timings(board)))
+    seconds = functools.partial(timings.expected, timings.load(_timings(board.spec)))
     return distribute.Job(
         plugin=plugin,
         setup=setup,
@@ -183,7 +185,7 @@ def _job(
     )
 
 
-def _lister(build: Build, selection: Selection, *, board: Board) -> Plugin:
+def _lister(build: Build, selection: Selection, *, board: BoardSpec) -> Plugin:
     """A plugin that knows which tests there are; UserError where they can't be told."""
     scratch = EventLog(Path(os.devnull))
     lister = _plugin(
@@ -200,7 +202,7 @@ def _lister(build: Build, selection: Selection, *, board: Board) -> Plugin:
     return lister
 
 
-def _timings(board: Board) -> Path:
+def _timings(board: BoardSpec) -> Path:
     return cache_dir("timings") / f"{board.name}.json"
 
 
@@ -212,7 +214,7 @@ def _plugin(
     build: Build,
     selection: Selection,
     *,
-    board: Board,
+    board: BoardSpec,
     lab: Lab,
     run_dir: Path,
     events: EventLog,
@@ -299,7 +301,7 @@ def key_of_testcases() -> str:
     return digest.hexdigest()[:16]
 
 
-def _properties(build: Build, board: Board, selection: Selection, more: dict[str, Any]) -> dict[str, Any]:
+def _properties(build: Build, board: BoardSpec, selection: Selection, more: dict[str, Any]) -> dict[str, Any]:
     record = json.loads((build.directory / "build.json").read_text())
     return {
         "harness": __version__,

@@ -15,7 +15,6 @@ import pytest
 
 from harness.build.make import load_build
 from harness.layout import EXPECTATIONS
-from harness.model.board import Board
 from harness.model.progress import NoDisplay
 from harness.parse.expectations import parse_expectations
 from harness.run.board_worker import BoardPlugin, Booting
@@ -25,6 +24,7 @@ from harness.run.plugin import Plugin
 from harness.run.precheck import Findings
 from harness.run.units import Isolation
 from harness.target.base import Media, Snapshotting, Target
+from harness.target.holding.held import HeldBoard
 from harness.target.methods.table import boot_method
 
 INPUT = "harness"  # our part of what xdist hands a worker
@@ -46,7 +46,7 @@ class Kept:
 class Setup:
     """What a worker has to know. Without `kept` it boots `board` itself, which nobody else then uses."""
 
-    board: Board
+    board: HeldBoard
     media: Media
     build: Path
     run_dir: Path
@@ -104,10 +104,12 @@ def _plugin(setup: Setup, *, name: str) -> Plugin:
     logs = setup.run_dir / f"worker-{name if setup.kept else setup.board.name}"
     logs.mkdir(exist_ok=True)
     events = EventLog(setup.run_dir / EVENTS, **({} if setup.kept else {"board": setup.board.name}))
-    booting = Booting(partial(boot_method(setup.board).boot, setup.board, setup.media, logs=logs, say=events.problem))
+    booting = Booting(
+        partial(boot_method(setup.board.spec).boot, setup.board, setup.media, logs=logs, say=events.problem)
+    )
     lab = Lab(
         _no_boot if setup.kept else booting,
-        limits=setup.board.limits,
+        limits=setup.board.spec.limits,
         events=events,
         timeout_factor=setup.timeout_factor,
         snapshots=_snapshots(setup, setup.kept, logs) if setup.kept else None,
@@ -135,9 +137,9 @@ def _plugin(setup: Setup, *, name: str) -> Plugin:
 
 
 def _snapshots(setup: Setup, kept: Kept, logs: Path) -> Snapshotting:
-    method = boot_method(setup.board)
+    method = boot_method(setup.board.spec)
     assert method.snapshots
-    return method.snapshots(setup.board, setup.media, kept.snapshot, logs=logs)
+    return method.snapshots(setup.board.spec, setup.media, kept.snapshot, logs=logs)
 
 
 def _no_boot() -> tuple[Target, float]:

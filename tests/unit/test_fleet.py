@@ -14,7 +14,7 @@ import pytest
 from xdist.workermanage import NodeManager
 
 from harness.errors import HarnessError, InfraError, KernelError
-from harness.model.board import Board, CommandSwitch, Power, UbootBoot
+from harness.model.board import CommandSwitch, Power
 from harness.model.kernel import Build
 from harness.model.progress import NoDisplay
 from harness.model.result import Event, EventKind, RunResults, Verdict
@@ -22,6 +22,8 @@ from harness.report.events import parse_events
 from harness.run import distribute, session
 from harness.run.documents import read_results
 from harness.target.base import Media
+from harness.target.holding.held import HeldBoard
+from tests.boards import held, spec
 
 GOOD = "def test_one(guest):\n    guest.run('true')\n\ndef test_two(guest):\n    pass\n"
 CRASHES = "def test_one(guest):\n    guest.run('crash')\n\ndef test_two(guest):\n    pass\n"
@@ -111,9 +113,9 @@ class Fleet:
             self.failure = error
         return read_results(self.path / "run")
 
-    def _board(self, name: str, kind: str) -> Board:
+    def _board(self, name: str, kind: str) -> HeldBoard:
         switch = CommandSwitch(on=("false",), off=("sh", "-c", f"echo {name} >> {self.path}/switched-off"))
-        return Board(name=name, boot=UbootBoot(tftp_root="/t"), power=Power(switch=switch), cmdline=kind)
+        return held(spec(name, power=Power(switch=switch), cmdline=kind))
 
     @property
     def switched_off(self) -> str:
