@@ -13,7 +13,7 @@ import click.testing
 import pytest
 
 from harness import __version__
-from harness.cli import cli
+from harness.cli.main import cli
 from harness.model.board import Board, CommandConsole, UbootBoot
 from harness.run import session
 from harness.target.holding import lock
@@ -50,11 +50,21 @@ def test_help_names_the_suites_that_there_are():
     assert f"One of {', '.join(session.SUITES)} or a directory" in told
 
 
-HEAVY = ("pytest", "jinja2", "rich", "junit_xml", "elftools", "paramiko", "harness.mutants", "harness.build.make")
+HEAVY = (
+    "pytest",
+    "jinja2",
+    "rich",
+    "junit_xml",
+    "elftools",
+    "paramiko",
+    "harness.campaign.mutants",
+    "harness.build.make",
+)
 
 
 @pytest.mark.parametrize(
-    "arguments", [["boards"], ["boot", "--board", "b", "--", "true"], ["run", "--board", "b"], ["--version"]]
+    "arguments",
+    [["boards"], ["boot", "--board", "b", "--", "true"], ["run", "--board", "b"], ["--version"], ["--help"]],
 )
 def test_what_ends_at_once_imports_nothing_heavy(arguments, tmp_path):
     """A board that is not there has to be told quickly, also where importing is slow."""
@@ -62,7 +72,7 @@ def test_what_ends_at_once_imports_nothing_heavy(arguments, tmp_path):
     program = (
         f"import sys, atexit; sys.argv = ['harness', *{arguments!r}]\n"
         f"atexit.register(lambda: print(sorted(set({HEAVY!r}) & set(sys.modules)), file=sys.stderr))\n"
-        "from harness.cli import main; main()"
+        "from harness.cli.main import main; main()"
     )
     environment = {**os.environ, "HARNESS_BOARDS": str(tmp_path / "b.yaml"), "HARNESS_LOCKS": str(tmp_path)}
     command = [sys.executable, "-c", program]
@@ -74,7 +84,7 @@ def test_what_ends_at_once_imports_nothing_heavy(arguments, tmp_path):
 
 def test_a_directory_for_logs_is_made_without_what_reports_need(tmp_path):
     program = (
-        "import sys; from pathlib import Path; from harness.request import new_directory\n"
+        "import sys; from pathlib import Path; from harness.run.directory import new_directory\n"
         f"new_directory(Path({str(tmp_path)!r}), ''); print(sorted({{'jinja2', 'junit_xml'}} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "[]\n"
@@ -239,7 +249,7 @@ def test_completion_code(shell, tmp_path):
 
 def test_boards_are_completed(tmp_path):
     words = {"_HARNESS_COMPLETE": "bash_complete", "COMP_WORDS": "harness boot --board q", "COMP_CWORD": "3"}
-    program = "import sys; sys.argv = ['harness']; from harness.cli import main; main()"
+    program = "import sys; sys.argv = ['harness']; from harness.cli.main import main; main()"
     done = subprocess.run(
         [sys.executable, "-c", program],
         env={**os.environ, **words},
@@ -253,7 +263,8 @@ def test_boards_are_completed(tmp_path):
 
 def test_a_mistake_of_ours_is_one_line_and_a_file_to_report(tmp_path):
     program = (
-        "import sys, harness.cli as c; sys.argv = ['harness', 'boards'];c.boards_in = lambda *a, **k: 1 / 0; c.main()"
+        "import sys, harness.cli.boards as b; from harness.cli.main import main; sys.argv = ['harness', 'boards'];"
+        "b.boards_in = lambda *a, **k: 1 / 0; main()"
     )
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
     command = [sys.executable, "-c", program]
