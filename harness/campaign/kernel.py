@@ -21,12 +21,14 @@ from harness.target.methods.table import boot_method
 _FRAGMENTS = ("base", "ftrace", "livepatch", "testing", "debug")
 
 
-def build_for(options: BuildOptions, board: Board, progress: Progress) -> Build:
-    """The build that the options mean, made where it is not there yet."""
+def build_for(options: BuildOptions, board: Board, progress: Progress, *, boots: bool = True) -> Build:
+    """The build that the options mean, made where it is not there yet. With `boots` the host has what `board` needs to
+    be booted, too."""
     options.checked()
     if options.build_dir:
         found = load_build(options.build_dir)
-        host.ensure_host(progress=progress, needed_for=set(boot_method(board).needs))
+        if boots:
+            host.ensure_host(progress=progress, needed_for=set(boot_method(board).needs))
         return found
     return build_kernel(kernel_for(options, board, progress), options, progress)
 

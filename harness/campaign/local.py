@@ -69,7 +69,7 @@ def list_tests(checked: Checked, display: Display) -> list[str]:
     from harness.run import session
 
     selection = _selection(checked)
-    made = build_for(checked.request.kernel, checked.board, display)
+    made = build_for(checked.request.kernel, checked.board, display, boots=False)
     return session.list_tests(made, selection, board=checked.board)
 
 
