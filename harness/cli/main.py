@@ -23,7 +23,7 @@ from harness import __version__
 from harness.build.command import SYSTEM_PATH
 from harness.errors import HarnessError, InfraError
 
-VERBS = ("boards", "boot", "build", "completion", "doctor", "fetch", "mutants", "report", "run")
+VERBS = ("boards", "boot", "build", "completion", "doctor", "fetch", "init", "mutants", "report", "run")
 
 
 class _Verbs(Mapping[str, click.Command]):

@@ -13,6 +13,7 @@ import click.testing
 import pytest
 
 from harness import __version__
+from harness.cli import main
 from harness.cli.main import cli
 from harness.model.board import Board, CommandConsole, UbootBoot
 from harness.run import session
@@ -128,6 +129,10 @@ boards:
         (["run", "--board", "rpi4", "--isolation", "file"], "--isolation file: expected a board that has snapshots"),
         (["boot"], "a console needs a terminal"),
         (["run", "--build", "{tmp}", "--patches", "{tmp}/x.patch"], "can't change it"),
+        (["boot", "--board", "rpi4", "--build", "{tmp}", "--toolchain", "gcc-11", "--", "true"], "can't change it"),
+        (["run", "--board", "rpi4", "--build", "{tmp}", "--kernel", "7.3.4"], "can't change it"),
+        (["init"], "Missing argument 'DIR'"),
+        (["init", "{tmp}"], "boards.yaml: exists already"),
         (["boards", "--boards", "{tmp}/date.yaml"], "expected a YAML document"),
         (["build", "--boards", "{tmp}/typo.yaml", "--board", "b"], "boards.yaml: b.kconfigs: expected a file"),
         (["mutants", "--only", "no-such-bug"], "--only: expected one of exception-boundary-reliable, "),
@@ -147,12 +152,27 @@ boards:
 )
 def test_wrong_input_is_exit_2_and_one_clear_line(arguments, told, tmp_path):
     (tmp_path / "date.yaml").write_text("boards: 2020-13-45")
+    (tmp_path / "boards.yaml").write_text("boards: {}")
     (tmp_path / "pool.yaml").write_text(POOL)
     (tmp_path / "typo.yaml").write_text("boards: {b: {boot: {method: qemu}, kconfigs: [typo.config]}}")
     done = harness(*(word.format(tmp=tmp_path) for word in arguments), cwd=tmp_path)
     assert done.returncode == 2
     assert told in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_tests_of_a_finished_build_are_listed_without_any_host_tool(tmp_path):
+    record = {"key": "k", "release": "7.3.4", "without": {}, "test_modules_left_out": {}}
+    (tmp_path / "build.json").write_text(json.dumps(record))
+    (tmp_path / ".config").write_text("")
+    done = harness("run", "--build", str(tmp_path), "--list", "-k", "test_ops", cwd=tmp_path, PATH="/nowhere")
+    assert done.returncode == 0, done.stderr
+    assert "testcases/regs/test_ops.py::" in done.stdout
+
+
+def test_each_verb_has_a_file_of_its_own():
+    files = {path.stem for path in Path(main.__file__).parent.glob("[a-z]*.py")}
+    assert files - set(VERBS) == {"main", "options"}
 
 
 def test_boards_are_listed_with_their_pool(tmp_path):
@@ -234,6 +254,13 @@ def test_a_board_is_looked_at_though_values_are_missing(tmp_path):
     assert "FAILED  console     b.console: expected a serial device" in done.stdout
     assert "unseen  power       not looked at: values of power missing" in done.stdout
     assert re.search("FAILED  kconfigs    b.kconfigs: expected files below .*, found no no-such.config", done.stdout)
+
+
+def test_a_board_may_have_a_fragment_of_ones_own(tmp_path):
+    (tmp_path / "mine.config").write_text("CONFIG_X=y\n")
+    (tmp_path / "b.yaml").write_text(f"boards: {{b: {{boot: {{method: qemu}}, kconfigs: [{tmp_path}/mine.config]}}}}")
+    done = harness("boards", "check", "b", "--boards", "b.yaml", cwd=tmp_path)
+    assert f"ok      kconfigs    {tmp_path}/mine.config" in done.stdout
 
 
 def test_the_schema_is_printed(tmp_path):
