@@ -31,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench import peers
 from bench.machine import describe, spread
-from harness.boards import board_named
+from harness.boards.inventory import read_inventory
 from harness.build.make import load_build
 from harness.build.rootfs import root_image
 from harness.model.board import Board
@@ -284,7 +284,7 @@ def main() -> None:
     parser.add_argument("--peers", default=",".join(peers.PEERS), help="which ones, by commas; may be empty")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that all is cleaned up
-    build, board = load_build(options.build), board_named(options.board, None)
+    build, board = load_build(options.build), read_inventory(None).board(options.board)
     media = Media(image=build.image.absolute(), root=root_image(progress=Silent()), payload=build.payload.absolute())
     print(f"{describe()}; kernel {build.release}, {options.runs} runs of each, median (min–max)", flush=True)
     parts, chosen = options.parts.split(","), [name for name in options.peers.split(",") if name]
