@@ -106,37 +106,51 @@ class FtraceBatch(Batch):
             self._begun = ""
             lab.leave_faults_behind()
             assert lab.target  # booted or restored now: that tells whether an ftracetest waits there
-            process.start(lab, self._command(test, lab))
-            self._stream = ftracetest.FtracetestStream()
+            plain, again = self._files(test)
+            process.start(lab, self._command(test, plain, again, lab))
+            self._stream = ftracetest.FtracetestStream(_order(plain, again))
         deadline = time.monotonic() + lab.time_limit(test)
         while test not in self._outcomes:
             line = process.next_line(lab, deadline=deadline, what=self._begun or test)
             if line is None:
+                if ended := self._stream.finish():
+                    self._end(ended)
+                    continue
                 if fresh:
                     told = f"ftracetest ended without running it (exit code {process.returncode})"
                     raise Stopped(Verdict.UNRESOLVED, told)
                 return  # it was started for others; the next turn starts one for this test
-            mark = self._stream.feed(line)
-            if isinstance(mark, ftracetest.Begun):
-                self._begun = test_id(mark.path, instance=mark.instance)
-                deadline = time.monotonic() + lab.time_limit(self._begun)
-            elif isinstance(mark, ftracetest.Ended):
-                self._outcomes[self._begun] = process.outcome(mark.verdict, mark.reason)
-                self._begun = ""
+            for number, mark in enumerate(self._stream.feed(line)):
+                if isinstance(mark, ftracetest.Begun):
+                    if number:  # the line that begins it told that another one is over, and went into that one's log
+                        process.say_again(line)
+                    self._begun = test_id(mark.path, instance=mark.instance)
+                    deadline = time.monotonic() + lab.time_limit(self._begun)
+                else:
+                    self._end(mark)
 
-    def _command(self, test: str, lab: Lab) -> str:
-        """ftracetest with the file of `test` and those behind it in the batch that have no outcome yet. After a crash,
-        what is left may be re-runs of files whose plain run is over; then only the loop over instances is run."""
+    def _end(self, mark: ftracetest.Ended) -> None:
+        """The test that runs has its verdict."""
+        self._outcomes[self._begun] = self._process.outcome(mark.verdict, mark.reason)
+        self._begun = ""
+
+    def _files(self, test: str) -> tuple[list[str], list[str]]:
+        """The files of `test` and of those behind it in the batch that have no outcome yet: to run, and to run again
+        in an instance."""
         rest = [other for other in self._chosen[self._chosen.index(test) :] if self._is_open(other)]
-        again = test.endswith(_INSTANCE)
-        plain_files = dict.fromkeys(_path_of(other) for other in rest if not other.endswith(_INSTANCE))
-        again_files = dict.fromkeys(_path_of(other) for other in rest if other.endswith(_INSTANCE))
+        plain = [_path_of(other) for other in rest if not other.endswith(_INSTANCE)]
+        return plain, [_path_of(other) for other in rest if other.endswith(_INSTANCE)]
+
+    def _command(self, test: str, plain: Sequence[str], again: Sequence[str], lab: Lab) -> str:
+        """ftracetest with these files. After a crash, what is left may be re-runs of files whose plain run is over;
+        then only the loop over instances is run."""
         if lab.take_waiting_ftracetest():
-            return warm_ftracetest.going_command([*plain_files], [*again_files])
-        paths = " ".join(map(shlex.quote, again_files if again else plain_files))
+            return warm_ftracetest.going_command(plain, again)
+        only_again = test.endswith(_INSTANCE)
+        paths = " ".join(map(shlex.quote, again if only_again else plain))
         program = "ftracetest"
         prepare = f"cd {FTRACE_DIRECTORY} && k=; grep -q -e --ktap ftracetest && k=-K"
-        if again:
+        if only_again:
             program = "ftracetest-instances"
             prepare += f"; sed '/^# Main loop/,/^done/d' ftracetest > {program}; chmod +x {program}"
         # -l -: logs go to standard output, so they are here before a crash; through cat, because the tests
@@ -178,14 +192,14 @@ class LivepatchBatch(Batch):
         deadline = time.monotonic() + lab.time_limit(test)
         while test not in self._outcomes:
             line = process.next_line(lab, deadline=deadline, what=self._current or test)
-            marks: Iterable[livepatch_log.TestEnded | None]
+            marks: Iterable[livepatch_log.TestEnded]
             if line is None:
                 marks = self._stream.finish(process.returncode or 0)
                 if process.returncode not in (0, 4):
                     lab.discard(f"{self._script}: exit code {process.returncode}; it may have left patches loaded")
             else:
-                marks = [self._stream.feed(line)]
-            for mark in filter(None, marks):
+                marks = self._stream.feed(line)
+            for mark in marks:
                 self._outcomes[f"{self._prefix}::{mark.name}"] = process.outcome(mark.verdict, mark.reason)
                 self._ended = self._names.index(mark.name) + 1 if mark.name in self._names else self._ended
                 deadline = time.monotonic() + lab.time_limit(test)
@@ -233,6 +247,10 @@ class _Process:
             self._printed.add(line)
         return line
 
+    def say_again(self, line: str) -> None:
+        """`line` belongs to the log of the test that runs now, too."""
+        self._printed.add(line)
+
     def drain(self, lab: Lab, *, limit: float, what: str) -> None:
         """Wait until the process has ended, so that the next one finds the shell free and the system at rest."""
         deadline = time.monotonic() + limit
@@ -257,6 +275,14 @@ class _Process:
     def _begin(self) -> None:
         self._printed = Transcript()
         self._began = time.time()
+
+
+def _order(plain: Sequence[str], again: Sequence[str]) -> list[ftracetest.Begun]:
+    """In which order ftracetest runs these files. What else it may run: every file that it is given and that asks for
+    it once more in an instance, whether that was chosen or not."""
+    files = dict.fromkeys((*plain, *again))
+    begun = [ftracetest.Begun(path, instance=False) for path in plain]
+    return [*begun, *(ftracetest.Begun(path, instance=True) for path in files)]
 
 
 def test_id(path: str, *, instance: bool) -> str:

@@ -9,7 +9,7 @@ import pytest
 from harness.model.board import Limits
 from harness.model.result import Verdict
 from harness.run import selftests
-from harness.run.batch import LivepatchBatch
+from harness.run.batch import FtraceBatch, LivepatchBatch
 from harness.run.eventlog import EventLog
 from harness.run.lab import Lab, Stopped
 from harness.run.units import Isolation, cpus_for, is_timed
@@ -162,3 +162,22 @@ def test_a_script_that_can_not_be_resumed_is_run_as_a_whole_again_when_its_machi
     batch.start_over(f"{L}::two")
     assert batch.outcome(f"{L}::two", lab).verdict is Verdict.PASS
     assert batch.outcome(f"{L}::three", lab).verdict is Verdict.PASS
+
+
+# -- verdicts that do not come as they should --------------------------------------------------------------------
+
+
+def test_each_ftrace_test_has_its_own_outcome_where_verdicts_are_missing_or_stand_behind_other_output(
+    tmp_path: Path,
+) -> None:
+    t = "execute: /payload/selftests/ftrace/test.d/basic"
+    said = ("TAP version 13", f"{t}/a.tc", f"{t}/b.tc", "words:not ok 2 second", f"{t}/c.tc", "words:ok 3 third")
+    tests = [f"{D}/{name}.tc" for name in "abc"]
+    target = FakeTarget(lambda command: list(said) if "ftracetest" in command else [])
+    lab, batch = _lab(tmp_path, target), FtraceBatch()
+    batch.choose(tests)
+    outcomes = [batch.outcome(test, lab) for test in tests]
+    assert [outcome.verdict for outcome in outcomes] == [Verdict.UNRESOLVED, Verdict.FAIL, Verdict.PASS]
+    assert outcomes[0].reason == "ftracetest printed no verdict for it"
+    assert outcomes[2].log == f"{t}/c.tc\nwords:ok 3 third\n"
+    assert len([command for command in target.commands if "ftracetest" in command]) == 1
