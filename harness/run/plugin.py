@@ -15,6 +15,7 @@ from harness.errors import CrashError, HarnessError, InfraError
 from harness.model.kernel import Build
 from harness.model.progress import RunDisplay
 from harness.model.result import Fault, Result, Verdict
+from harness.model.suite import FTRACE
 from harness.parse.expectations import Expectations
 from harness.report.text import clean
 from harness.run import precheck, selftests, warmup
@@ -168,7 +169,7 @@ class Plugin:
     def _warm_up(self) -> None:
         """Where the kernel fails at what tests would do first, they are to find it out, on a machine that has not."""
         try:
-            why_not = warmup.warm_up(self.lab, self.build, with_ftracetest=selftests.FTRACE in self.suites)
+            why_not = warmup.warm_up(self.lab, self.build, with_ftracetest=FTRACE.name in self.suites)
         except (Stopped, TargetLost) as error:
             why_not = f"warming up failed, so every test does it itself: {error}"
             self.lab.discard(why_not)

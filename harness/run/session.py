@@ -24,20 +24,20 @@ from harness.model.board import Board
 from harness.model.kernel import Build
 from harness.model.progress import NoDisplay, RunDisplay
 from harness.model.result import RunResults
+from harness.model.suite import UPSTREAM
 from harness.parse.expectations import parse_expectations
 from harness.run import distribute, timings
 from harness.run.documents import write_documents
 from harness.run.lab import Lab
 from harness.run.plugin import Plugin
 from harness.run.recorder import Recorder
-from harness.run.selftests import FTRACE, LIVEPATCH
 from harness.run.units import Isolation
 from harness.run.worker import Setup
 from harness.run.workers import Distributor
 from harness.target.base import Media, Snapshotting, Target
 from harness.target.methods.table import boot_method
 
-SUITES = (FTRACE, LIVEPATCH, "testcases")
+SUITES = (*(suite.name for suite in UPSTREAM), "testcases")
 NOT_BOOTED = "the target could not be booted"
 
 
@@ -73,12 +73,12 @@ class Fleet:
 
 
 def choose_suites(names: tuple[str, ...]) -> frozenset[str]:
-    """The suites that --suite names: all without any; ``selftests`` is both of them; a directory below testcases/
+    """The suites that --suite names: all without any; ``selftests`` is all upstream ones; a directory below testcases/
     is a suite too. UserError for what is none."""
     chosen: set[str] = set()
     for name in (name.strip("/") for name in names):
         if name == "selftests":
-            chosen |= {FTRACE, LIVEPATCH}
+            chosen |= {suite.name for suite in UPSTREAM}
         elif name in SUITES or (name.startswith("testcases/") and (PROJECT / name).exists() and ".." not in name):
             chosen.add(name)
         else:

@@ -8,10 +8,12 @@ import pytest
 
 from harness.model.board import Limits
 from harness.model.result import Verdict
-from harness.run import selftests
-from harness.run.batch import LivepatchBatch
+from harness.run.batch import Found
 from harness.run.lab import Lab, Stopped
 from harness.run.recorder import Recorder
+from harness.run.suites import ftrace as ftrace_suite
+from harness.run.suites import livepatch
+from harness.run.suites.livepatch import LivepatchBatch
 from harness.run.units import Isolation, cpus_for, is_timed
 from harness.target.base import Cpus
 from tests.faketarget import HANG, LOST, FakeTarget, Kmsg
@@ -39,7 +41,7 @@ def ftrace(tmp_path: Path) -> Path:
 def _ftrace(directory: Path, isolation: Isolation) -> list[list[str]]:
     return [
         [test.removeprefix(f"{D}/").replace(".tc", "") for test in tests]
-        for tests in selftests._ftrace_batches(directory, isolation)
+        for tests in ftrace_suite._shares(directory, isolation)
     ]
 
 
@@ -68,30 +70,35 @@ def _script(tmp_path: Path, text: str) -> Path:
 
 
 def test_a_livepatch_script_is_cut_where_each_test_is_to_be_alone(tmp_path: Path) -> None:
-    batches = list(selftests._livepatch_batches(_script(tmp_path, PLAIN), Isolation.TEST))
-    assert [tests for _, tests in batches] == [[f"{L}::one"], [f"{L}::two"]]
-    texts = [batch._text for batch, _ in batches]
+    batches = list(livepatch.batches_of(_script(tmp_path, PLAIN), Isolation.TEST))
+    assert [found.tests for found in batches] == [(f"{L}::one",), (f"{L}::two",)]
+    texts = [_livepatch(found)._text for found in batches]
     assert texts[0] == '. functions.sh\nM=mod\nstart_test "one"\ncheck_result "x"\nN=more\n'
     assert texts[1] == '. functions.sh\nM=mod\nN=more\nstart_test "two"\ncheck_result "y"\n'
-    assert all(batch._is_part for batch, _ in batches)
+    assert all(_livepatch(found)._is_part for found in batches)
+
+
+def _livepatch(found: Found) -> LivepatchBatch:
+    assert isinstance(found.batch, LivepatchBatch)
+    return found.batch
 
 
 @pytest.mark.parametrize("isolation", [Isolation.FILE, Isolation.CRASH])
 def test_a_livepatch_script_is_a_file(tmp_path: Path, isolation: Isolation) -> None:
-    [(batch, tests)] = selftests._livepatch_batches(_script(tmp_path, PLAIN), isolation)
-    assert tests == [f"{L}::one", f"{L}::two"]
-    assert not batch._is_part
+    [found] = livepatch.batches_of(_script(tmp_path, PLAIN), isolation)
+    assert found.tests == (f"{L}::one", f"{L}::two")
+    assert not _livepatch(found)._is_part
 
 
 @pytest.mark.parametrize("text", [NESTED, '. functions.sh\nstart_test "one"\n'])
 def test_a_script_that_can_not_be_cut_or_need_not_is_run_as_it_stands(tmp_path: Path, text: str) -> None:
-    [(batch, tests)] = selftests._livepatch_batches(_script(tmp_path, text), Isolation.TEST)
-    assert tests[0] == f"{L}::one"
-    assert not batch._is_part
+    [found] = livepatch.batches_of(_script(tmp_path, text), Isolation.TEST)
+    assert found.tests[0] == f"{L}::one"
+    assert not _livepatch(found)._is_part
 
 
 def test_a_script_without_tests_is_no_batch(tmp_path: Path) -> None:
-    assert list(selftests._livepatch_batches(_script(tmp_path, ". functions.sh\n"), Isolation.TEST)) == []
+    assert list(livepatch.batches_of(_script(tmp_path, ". functions.sh\n"), Isolation.TEST)) == []
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,140 @@
+"""selftests/ftrace: every .tc file is a test, and its re-run in a tracing instance another one."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from harness.model.kernel import Build
+from harness.model.result import Verdict
+from harness.model.suite import FTRACE
+from harness.parse import ftracetest
+from harness.run import warm_ftracetest
+from harness.run.batch import Batch, Found
+from harness.run.lab import Lab, Stopped
+from harness.run.units import Isolation
+
+DIRECTORY = f"/payload/{FTRACE.name}"
+_INSTANCE = "[instance]"
+_CHUNK = 16  # .tc files that share a process: fewer cost start-ups, more cost re-runs after a crash
+_STRTONUM = re.compile(r"\bstrtonum\b")
+
+
+def batches(build: Build, isolation: Isolation) -> Iterator[Found]:
+    """Some files, then the re-runs of those among them that ask for one (as ftracetest does), and so on."""
+    directory = build.selftests / FTRACE.directory
+    for tests in _shares(directory, isolation):
+        tools = {test: tools_of(directory / file_of(test)) for test in tests}
+        yield Found(batch=FtraceBatch(), tests=tuple(tests), tools=tools)
+
+
+def _shares(directory: Path, isolation: Isolation) -> Iterator[list[str]]:
+    """The ids of the tests that share a process."""
+    files = sorted(directory.glob(FTRACE.named_in))
+    for chunk in _chunks(files, _CHUNK if isolation is Isolation.CRASH else 1):
+        plain = [test_id(str(path), instance=False) for path in chunk]
+        again = [test_id(str(path), instance=True) for path in chunk if _runs_in_instance(path)]
+        if isolation is Isolation.TEST:
+            yield from ([test] for test in (*plain, *again))
+        else:
+            yield plain + again
+
+
+def _chunks(files: list[Path], size: int) -> Iterator[list[Path]]:
+    for start in range(0, len(files), size):
+        yield files[start : start + size]
+
+
+def _runs_in_instance(path: Path) -> bool:
+    """What ftracetest's test_on_instance asks."""
+    lines = path.read_text(errors="replace").splitlines()
+    return any(line.startswith("#") and "instance" in line.partition("flags:")[2] for line in lines)
+
+
+def tools_of(testcase: Path) -> frozenset[str]:
+    """Which of the occasional tools a .tc file calls."""
+    text = "\n".join(
+        line
+        for line in testcase.read_text(errors="replace").splitlines()
+        if not line.lstrip().startswith("# description")
+    )
+    called = {tool for tool in FTRACE.occasional_tools if re.search(rf"(?<![\w/.-]){re.escape(tool)}(?![\w.-])", text)}
+    return frozenset(called | ({"gawk"} if _STRTONUM.search(text) else set()))
+
+
+class FtraceBatch(Batch):
+    """Some .tc files in one ftracetest process, and the re-runs of those that ask for it in a tracing instance."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._begun = ""
+        self._stream = ftracetest.FtracetestStream()
+
+    @property
+    def _current(self) -> str:
+        return self._begun
+
+    def _advance(self, test: str, lab: Lab) -> None:
+        process = self._process
+        fresh = not process.belongs_to(lab)
+        if fresh:
+            self._begun = ""
+            lab.leave_faults_behind()
+            assert lab.target  # booted or restored now: that tells whether an ftracetest waits there
+            process.start(lab, self._command(test, lab))
+            self._stream = ftracetest.FtracetestStream()
+        deadline = time.monotonic() + lab.time_limit(test)
+        while test not in self._outcomes:
+            line = process.next_line(lab, deadline=deadline, what=self._begun or test)
+            if line is None:
+                if fresh:
+                    told = f"ftracetest ended without running it (exit code {process.returncode})"
+                    raise Stopped(Verdict.UNRESOLVED, told)
+                return  # it was started for others; the next turn starts one for this test
+            mark = self._stream.feed(line)
+            if isinstance(mark, ftracetest.Begun):
+                self._begun = test_id(mark.path, instance=mark.instance)
+                deadline = time.monotonic() + lab.time_limit(self._begun)
+            elif isinstance(mark, ftracetest.Ended):
+                self._outcomes[self._begun] = process.outcome(mark.verdict, mark.reason)
+                self._begun = ""
+
+    def _command(self, test: str, lab: Lab) -> str:
+        """ftracetest with the file of `test` and those behind it in the batch that have no outcome yet. After a crash,
+        what is left may be re-runs of files whose plain run is over; then only the loop over instances is run."""
+        rest = [other for other in self._chosen[self._chosen.index(test) :] if self._is_open(other)]
+        again = test.endswith(_INSTANCE)
+        plain_files = dict.fromkeys(_path_of(other) for other in rest if not other.endswith(_INSTANCE))
+        again_files = dict.fromkeys(_path_of(other) for other in rest if other.endswith(_INSTANCE))
+        if lab.take_waiting_ftracetest():
+            return warm_ftracetest.going_command([*plain_files], [*again_files])
+        paths = " ".join(map(shlex.quote, again_files if again else plain_files))
+        program = "ftracetest"
+        prepare = f"cd {DIRECTORY} && k=; grep -q -e --ktap ftracetest && k=-K"
+        if again:
+            program = "ftracetest-instances"
+            prepare += f"; sed '/^# Main loop/,/^done/d' ftracetest > {program}; chmod +x {program}"
+        # -l -: logs go to standard output, so they are here before a crash; through cat, because the tests
+        # open standard output a second time, which the command channel does not allow
+        return f"{prepare}; ./{program} $k -l - {paths} 2>&1 | cat"
+
+    def _is_open(self, test: str) -> bool:
+        return test not in self._outcomes and test not in self._stopped
+
+
+def test_id(path: str, *, instance: bool) -> str:
+    """The id of a .tc file's test: ``selftests/ftrace/test.d/…``, with ``[instance]`` for the re-run."""
+    inner = path[path.index("test.d/") :]
+    return f"{FTRACE.name}/{inner}{_INSTANCE if instance else ''}"
+
+
+def file_of(test: str) -> str:
+    """The .tc file of a test id, as ``test.d/00basic/basic1.tc``."""
+    return test.removeprefix(f"{FTRACE.name}/").removesuffix(_INSTANCE)
+
+
+def _path_of(test: str) -> str:
+    return f"{DIRECTORY}/{file_of(test)}"

@@ -1,0 +1,18 @@
+"""Which module finds and runs the tests of which upstream suite."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+from harness.model.kernel import Build
+from harness.model.suite import FTRACE, LIVEPATCH, Suite
+from harness.run.batch import Found
+from harness.run.suites import ftrace, livepatch
+from harness.run.units import Isolation
+
+Finder = Callable[[Build, Isolation], Iterator[Found]]
+
+FINDERS: Mapping[Suite, Finder] = {
+    FTRACE: ftrace.batches,
+    LIVEPATCH: livepatch.batches,
+}
