@@ -23,17 +23,18 @@ from harness.build.collect import collect
 from harness.build.kbuild import Kbuild
 from harness.build.materialize import held_source, materialize
 from harness.build.patches import apply_series, patched_files
+from harness.build.selftests import Selftests
 from harness.build.stages import Stages, tool_stamps
 from harness.build.tree import only_compiled
 from harness.build.workspace import Workspace, workspace_for
 from harness.errors import UserError
 from harness.model.kernel import Build, KernelSpec
 from harness.model.progress import Progress
+from harness.model.suite import UPSTREAM, Suite
 from harness.parse.kconfig import parse_dotconfig
 
 _RECIPE = 5  # counts changes of what a build directory holds
 _KEEP = 12  # finished builds kept in the cache
-_SELFTESTS = ("ftrace", "livepatch")
 _KERNEL = (
     "arch/arm64/boot/Image",
     "vmlinux",
@@ -84,6 +85,7 @@ def build_key(spec: KernelSpec, *, testcases: Path) -> str:
         {
             "recipe": _RECIPE,
             "kernel": kernel_key(spec),
+            "suites": [suite.directory for suite in UPSTREAM],
             "modules": testmodules.fingerprint(testcases),
             "tools": guesttools.fingerprint(),
         }
@@ -177,6 +179,7 @@ class _Builder:
             "source": spec.source.setup or spec.source.identity,
             "patched": {path: form for path, form in patched.items() if not only_compiled(path)},
             "fragments": _contents(spec),
+            "suites": [suite.directory for suite in UPSTREAM],
             "toolchain": _toolchain(spec),
             "tools": self.tools,
             "plain": spec.allow_plain_ftrace,
@@ -234,15 +237,17 @@ class _Builder:
         Each is made for this very kernel. Both makes begin and end with what no second job can help with, so where
         both are needed they run at the same time."""
         prepared = testmodules.prepare(testcases, self.workspace.modules, config=self._config(), without=without)
-        selftests, ours = self.payload / "selftests", self.payload / "testcases"
+        ours = self.payload / "testcases"
+        suites = Selftests(self.kbuild, config=self._config(), goal=self.payload / "selftests")
+        installed = [suites.goal / suite.directory for suite in suites.required()]
         source = testmodules.fingerprint(testcases)
         makes: dict[str, list[str]] = {}
-        if self.stages.standing("selftests", kernel, [selftests]) is None:
+        if self.stages.standing("selftests", kernel, installed) is None:
             self.stages.forget("selftests")
-            shutil.rmtree(selftests, ignore_errors=True)
-            self.progress.say("selftests: building and installing ftrace and livepatch")
-            self.kbuild.make("headers", self.kbuild.words("headers_install"))
-            makes["selftests"] = self._selftests_install(selftests)
+            shutil.rmtree(suites.goal, ignore_errors=True)
+            self.progress.say(f"selftests: building and installing {_listed(suites.required())}")
+            self._install_headers()
+            makes["selftests"] = suites.words()
         if self.stages.standing("test modules", [kernel, source], [ours]) is None:
             self.stages.forget("test modules")
             shutil.rmtree(ours, ignore_errors=True)
@@ -252,36 +257,35 @@ class _Builder:
         if makes:
             self.kbuild.make_together(makes)
         if "selftests" in makes:
-            self._add_unbuilt_suites(selftests)
-            self.stages.finished("selftests", kernel, [selftests], {})
+            self.stages.finished("selftests", kernel, installed, {})
         if "test modules" in makes:
             self._convert(prepared.names, ours)
             self.stages.finished("test modules", [kernel, source], [ours], {})
+        self._optional_suites(suites)
+        suites.add_names()
         return prepared.left_out
 
-    def _suites(self) -> tuple[list[str], list[str]]:
-        """The suites that this kernel's source has, and those of them that can be built for it."""
-        present = [suite for suite in _SELFTESTS if (self._selftests_source / suite / "Makefile").is_file()]
-        built = [suite for suite in present if suite != "livepatch" or self._config().get("LIVEPATCH") == "y"]
-        return present, built
+    def _optional_suites(self, suites: Selftests) -> None:
+        """Suites of programs that need no kernel but its headers, so most patches leave them as they are."""
+        for suite in suites.optional():
+            made = self.workspace.optional_suites / suite.directory
+            inputs = self.stages.identity(
+                "configure"
+            )  # of what is not just compiled into the kernel: headers, selftests
+            stage = f"suite {suite.directory}"
+            if self.stages.standing(stage, inputs, [made]) is None:
+                self.stages.forget(stage)
+                self.progress.say(f"selftests: building and installing {suite.directory}")
+                self._install_headers()
+                if why := suites.build_optional(suite, made):
+                    self.progress.say(f"{suite.name} does not build, so its tests will be skipped: {why}")
+                self.stages.finished(stage, inputs, [made], {})
+            installed = suites.goal / suite.directory
+            shutil.rmtree(installed, ignore_errors=True)
+            shutil.copytree(made, installed, symlinks=True)
 
-    @property
-    def _selftests_source(self) -> Path:
-        return self.workspace.source / "tools/testing/selftests"
-
-    def _selftests_install(self, goal: Path) -> list[str]:
-        suites = " ".join(self._suites()[1])
-        # FORCE_TARGETS: one suite that does not build is an error, though the other does
-        install = (f"TARGETS={suites}", "FORCE_TARGETS=1", f"INSTALL_PATH={goal}", "install")
-        return self.kbuild.words(f"KDIR={self.workspace.objects}", *install, directory=self._selftests_source)
-
-    def _add_unbuilt_suites(self, goal: Path) -> None:
-        """The scripts of suites that can't be built: they tell which tests have to be skipped."""
-        present, built = self._suites()
-        for suite in set(present) - set(built):
-            (goal / suite).mkdir(parents=True)
-            for script in (self._selftests_source / suite).glob("*.sh"):
-                shutil.copy(script, goal / suite)
+    def _install_headers(self) -> None:
+        self.kbuild.make("headers", self.kbuild.words("headers_install"))
 
     def _convert(self, names: Sequence[str], goal: Path) -> None:
         goal.mkdir(parents=True)
@@ -343,6 +347,10 @@ def forget_stale_modules(workspace: Workspace) -> None:
         for left in selftests.glob(pattern):
             left.unlink()
     stamp.write_text(now)
+
+
+def _listed(suites: Sequence[Suite]) -> str:
+    return " and ".join(suite.directory for suite in suites)
 
 
 def _system() -> str:

@@ -43,6 +43,11 @@ class Workspace:
         return self.directory / "stages"
 
     @property
+    def optional_suites(self) -> Path:
+        """Selftests that are made apart from the others, a directory each."""
+        return self.directory / "optional-suites"
+
+    @property
     def modules(self) -> Path:
         """Copies of the testcases' C sources, and what is made from them."""
         return self.directory / "testmodules"

@@ -83,5 +83,6 @@ LIVEPATCH = Suite(
     budgets=(("*", 10.0),),  # transitions are retried once a second, up to 60 s
     patches_busy_code=("test-syscall::*",),
 )
-UPSTREAM = (FTRACE, LIVEPATCH)
+USER_EVENTS = Suite(directory="user_events", named_in="*.c", needs=("USER_EVENTS",))
+UPSTREAM = (FTRACE, LIVEPATCH, USER_EVENTS)
 """All of them, in the order they run."""

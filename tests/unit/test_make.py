@@ -247,3 +247,50 @@ def test_after_a_failed_test_module_the_kernel_stands(toy):
     (toy.directory / "testcases/calls.c").write_text("int mended;\n")
     assert "mended" in texts(toy.build())["testmodules/calls.ko"]
     assert toy.calls() == ["headers_install", "selftests", "test modules"]
+
+
+# -- suites that need not compile ----------------------------------------------------------------------------------
+
+EVENTS_TEST = "tools/testing/selftests/user_events/abi_test.c"
+EVENTS = "selftests/user_events"
+
+
+@pytest.fixture
+def events(toy: Toy) -> Toy:
+    """Built once with CONFIG_USER_EVENTS."""
+    (toy.directory / "our.config").write_text("CONFIG_ONE=y\nCONFIG_USER_EVENTS=y\n")
+    toy.build()
+    assert "selftests user_events" in toy.calls()
+    return toy
+
+
+def test_a_kernel_without_what_a_suite_needs_has_its_sources_only(toy):
+    assert [path.name for path in (toy.build().directory / EVENTS).iterdir()] == ["abi_test.c"]
+
+
+def test_a_suite_of_programs_is_published_with_its_sources(events):
+    made = events.build().directory / EVENTS
+    assert sorted(path.name for path in made.iterdir()) == ["abi_test", "abi_test.c"]
+
+
+def test_a_suite_of_programs_outlives_a_new_kernel_but_no_new_header(events):
+    events.edits["kernel/sched.c"] = "int sched; /* edited */\n"
+    made = events.build().directory / EVENTS
+    assert events.calls() == FROM_KERNEL
+    assert "SCHED" in (made / "abi_test").read_text()
+    events.edits = {"include/uapi/linux/sched.h": "#define SCHED 2\n"}
+    made = events.build().directory / EVENTS
+    assert "selftests user_events" in events.calls()
+    assert "SCHED 2" in (made / "abi_test").read_text()
+
+
+def test_a_suite_that_does_not_compile_fails_no_build_and_says_why(events):
+    events.edits[EVENTS_TEST] = "this is no C\n"
+    made = events.build().directory / EVENTS
+    assert (made / "not-built").read_text() == "user_events/abi_test.c:1:1: error: no C at all\n"
+    assert sorted(path.name for path in made.iterdir()) == ["abi_test.c", "not-built"]
+    assert (made.parent / "ftrace/test").is_file()
+    events.edits.clear()
+    events.unpublish()
+    assert not (events.build().directory / EVENTS / "not-built").exists()
+    assert (events.build().directory / EVENTS / "abi_test").is_file()

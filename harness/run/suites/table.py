@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 
 from harness.model.kernel import Build
-from harness.model.suite import FTRACE, LIVEPATCH, Suite
+from harness.model.suite import FTRACE, LIVEPATCH, USER_EVENTS, Suite
 from harness.run.batch import Found
-from harness.run.suites import ftrace, livepatch
+from harness.run.suites import ftrace, livepatch, programs
 from harness.run.units import Isolation
 
 Finder = Callable[[Build, Isolation], Iterator[Found]]
@@ -15,4 +16,5 @@ Finder = Callable[[Build, Isolation], Iterator[Found]]
 FINDERS: Mapping[Suite, Finder] = {
     FTRACE: ftrace.batches,
     LIVEPATCH: livepatch.batches,
+    USER_EVENTS: partial(programs.batches, USER_EVENTS),
 }
