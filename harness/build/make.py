@@ -56,7 +56,7 @@ def build(spec: KernelSpec, *, testcases: Path, reproduce: str, progress: Progre
         os.utime(final)
         progress.say(f"build {key}: ready, nothing changed")
         return load_build(final)
-    with workspace_for(spec.source, flavour=_flavour(spec)) as workspace, published(final) as out:
+    with workspace_for(spec.source, configuration=_configuration(spec)) as workspace, published(final) as out:
         _Builder(spec, workspace, out, progress, jobs or available.cpus()).run(key, testcases, reproduce)
     _prune(cache_dir("builds"))
     return load_build(final)
@@ -117,9 +117,12 @@ def _digest(inputs: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:16]
 
 
-def _flavour(spec: KernelSpec) -> str:
-    told = f"{spec.toolchain.command} {spec.toolchain.version} {spec.allow_plain_ftrace}"
-    return hashlib.sha256(told.encode()).hexdigest()[:8]
+def _configuration(spec: KernelSpec) -> str:
+    """Names the object tree to build in: compiler and fragments, by their names. A fragment that was edited goes on in
+    the tree of its old text, where kbuild compiles only what uses a symbol that has changed."""
+    fragments = [path.name for path in (*spec.fragments, *spec.user_fragments)]
+    told = [spec.toolchain.command, spec.toolchain.version, spec.allow_plain_ftrace, *fragments]
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:8]
 
 
 class _Builder:
@@ -130,15 +133,14 @@ class _Builder:
         self.workspace = workspace
         self.out = out
         self.progress = progress
-        self.log = workspace.directory / "build.log"
+        self.log = workspace.state / "build.log"
         self.times: dict[str, float] = {}
-        self.payload = workspace.directory / "payload"
+        self.payload = workspace.payload
         self.stages = Stages(workspace.stages)
         self.kbuild = Kbuild(workspace, spec.toolchain, log=self.log, jobs=jobs, progress=progress)
         self.tools = tool_stamps(spec.toolchain)
 
     def run(self, key: str, testcases: Path, reproduce: str) -> None:
-        self.workspace.directory.mkdir(parents=True, exist_ok=True)
         self.log.write_text("")
         self._stage("source", self._prepare_source)
         without = self._stage("configure", self._configure)["without"]
@@ -204,7 +206,6 @@ class _Builder:
     def _kernel(self) -> dict[str, Any]:
         def work() -> dict[str, Any]:
             self.kbuild.make("kernel", self.kbuild.words("Image", "modules", *self._dtbs()))
-            forget_stale_modules(self.workspace)
             return {}
 
         inputs = [_RECIPE, kernel_key(self.spec), self.tools]
@@ -236,6 +237,7 @@ class _Builder:
 
         Each is made for this very kernel. Both makes begin and end with what no second job can help with, so where
         both are needed they run at the same time."""
+        forget_stale_modules(self.workspace)
         prepared = testmodules.prepare(testcases, self.workspace.modules, config=self._config(), without=without)
         ours = self.payload / "testcases"
         suites = Selftests(self.kbuild, config=self._config(), goal=self.payload / "selftests")
@@ -335,18 +337,25 @@ def forget_stale_modules(workspace: Workspace) -> None:
 
     kbuild rebuilds its own modules then. For these it can't: from 6.13 on it runs in their directory, where the
     symbols' stamps (include/config/…) that their dependencies name do not exist, and it never saw that their BTF
-    builds upon vmlinux's. The kernel would refuse them: "Invalid module format"."""
-    vmlinux = workspace.objects / "vmlinux"
-    stamp = workspace.directory / "modules-made-for"
-    now = f"{vmlinux.stat().st_mtime_ns} {vmlinux.stat().st_size}"
+    builds upon vmlinux's. The kernel would refuse them: "Invalid module format". The selftests' modules lie in the
+    source tree, so they may also have been made for another configuration."""
+    vmlinux = (workspace.objects / "vmlinux").stat()
+    now = f"{workspace.configuration} {vmlinux.st_mtime_ns} {vmlinux.st_size}"
+    if _is_news(workspace.state / "modules-made-for", now):
+        shutil.rmtree(workspace.modules, ignore_errors=True)
+    if _is_news(workspace.directory / "selftests-made-for", now):
+        selftests = workspace.source / "tools/testing/selftests/livepatch/test_modules"
+        for pattern in ("*.o", "*.ko", "*.mod", "*.mod.c", ".*.cmd", "Module.symvers", "modules.order"):
+            for left in selftests.glob(pattern):
+                left.unlink()
+
+
+def _is_news(stamp: Path, now: str) -> bool:
+    """Whether the file `stamp` says something else than `now`, which it says from now on."""
     if stamp.is_file() and stamp.read_text() == now:
-        return
-    shutil.rmtree(workspace.modules, ignore_errors=True)
-    selftests = workspace.source / "tools/testing/selftests/livepatch/test_modules"
-    for pattern in ("*.o", "*.ko", "*.mod", "*.mod.c", ".*.cmd", "Module.symvers", "modules.order"):
-        for left in selftests.glob(pattern):
-            left.unlink()
+        return False
     stamp.write_text(now)
+    return True
 
 
 def _listed(suites: Sequence[Suite]) -> str:
