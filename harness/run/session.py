@@ -25,15 +25,16 @@ from harness.model.kernel import Build
 from harness.model.progress import NoDisplay, RunDisplay
 from harness.model.result import RunResults
 from harness.parse.expectations import parse_expectations
-from harness.run import distribute, timings
+from harness.run import timings
 from harness.run.documents import write_documents
-from harness.run.lab import Lab
+from harness.run.machine import Machine
 from harness.run.plugin import Plugin
 from harness.run.recorder import Recorder
 from harness.run.selftests import FTRACE, LIVEPATCH
 from harness.run.units import Isolation
-from harness.run.worker import Setup
-from harness.run.workers import Distributor
+from harness.run.workers import distribute
+from harness.run.workers.distributor import Distributor
+from harness.run.workers.worker import Setup
 from harness.target.base import Media, Snapshotting, Target
 from harness.target.methods.table import boot_method
 
@@ -117,14 +118,14 @@ def run(
     if fleet:
         properties = {**properties, "boards": [each.name for each in fleet.boards]}
     recorder.began(_properties(build, board, selection, properties))
-    lab = Lab(
+    machine = Machine(
         boot,
         limits=board.limits,
         recorder=recorder,
         timeout_factor=selection.timeout_factor,
         snapshots=_snapshots(board, keeping, run_dir),
     )
-    plugin = _plugin(build, selection, board=board, lab=lab, recorder=recorder, display=display)
+    plugin = _plugin(build, selection, board=board, machine=machine, recorder=recorder, display=display)
     why = "interrupted"
     code = 0
     try:
@@ -140,7 +141,7 @@ def run(
         why = "complete"  # of what there was: -k matched nothing
         raise
     finally:
-        lab.close()
+        machine.close()
         recorder.ended(why)
         recorder.close()
         results = write_documents(run_dir)
@@ -190,7 +191,7 @@ def _lister(build: Build, selection: Selection, *, board: Board) -> Plugin:
         build,
         selection,
         board=board,
-        lab=Lab(_no_boot, limits=board.limits, recorder=nowhere),
+        machine=Machine(_no_boot, limits=board.limits, recorder=nowhere),
         recorder=nowhere,
         display=NoDisplay(),
         list_only=True,
@@ -212,7 +213,7 @@ def _plugin(
     selection: Selection,
     *,
     board: Board,
-    lab: Lab,
+    machine: Machine,
     recorder: Recorder,
     display: RunDisplay,
     list_only: bool = False,
@@ -222,7 +223,7 @@ def _plugin(
     )
     return Plugin(
         build=build,
-        lab=lab,
+        machine=machine,
         suites=selection.suites,
         recorder=recorder,
         expectations=expectations,

@@ -19,8 +19,9 @@ from harness.model.kernel import Build
 from harness.model.progress import NoDisplay
 from harness.model.result import Event, EventKind, RunResults, Verdict
 from harness.report.events import parse_events
-from harness.run import distribute, session
+from harness.run import session
 from harness.run.documents import read_results
+from harness.run.workers import distribute
 from harness.target.base import Media
 
 GOOD = "def test_one(guest):\n    guest.run('true')\n\ndef test_two(guest):\n    pass\n"
@@ -64,7 +65,7 @@ def test_after(guest):
 
 REBOOTS = """
 def test_reboots(guest):
-    guest._lab.discard("on purpose")
+    guest._machine.discard("on purpose")
     guest.run("true")
 
 def test_after(guest):
