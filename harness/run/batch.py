@@ -6,16 +6,18 @@ can only be run as a whole. So several tests share one process on the target; ea
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
+from harness.model.outcome import Outcome
 from harness.model.result import Verdict
 from harness.parse import ftracetest, livepatch_log
 from harness.run import warm_ftracetest
-from harness.run.machine import Machine, Stopped
+from harness.run.machine import Machine
+from harness.run.stopped import Stopped
 from harness.run.transcript import Transcript
 from harness.target.base import RunningCommand
 
@@ -24,26 +26,13 @@ _LIVEPATCH = "/payload/selftests/livepatch"
 _INSTANCE = "[instance]"
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one test of a batch. `log`: what it printed; `started`: seconds since the epoch; `ended`: when
-    its verdict came (time.monotonic)."""
-
-    verdict: Verdict
-    reason: str
-    log: str
-    started: float
-    seconds: float
-    ended: float
-
-
 class Batch(ABC):
     """Tests that share a process. Subclasses start it and read verdicts out of what it prints."""
 
     def __init__(self) -> None:
         self._chosen: list[str] = []
         self._outcomes: dict[str, Outcome] = {}
-        self._stopped: dict[str, tuple[Stopped, str]] = {}
+        self._stopped: dict[str, Outcome] = {}
         self._process = _Process()
 
     def choose(self, tests: Sequence[str]) -> None:
@@ -60,10 +49,10 @@ class Batch(ABC):
                 if current == test:
                     raise
                 # another test of the batch ran just then: it is to blame, and this one goes on elsewhere
-                self._stopped[current] = (stopped, self._process.log())
-                machine.discard(f"{stopped.verdict} in {current}")
+                self._stopped[current] = dataclasses.replace(stopped.outcome, log=self._process.log())
+                machine.discard(f"{stopped.outcome.verdict} in {current}")
         if test in self._stopped:
-            raise self._stopped[test][0]
+            raise Stopped(self._stopped[test])
         if test == self._chosen[-1]:
             # the programs put the system back at their end; what goes wrong there belongs to the last test
             self._process.drain(machine, limit=machine.time_limit(test), what=test)
@@ -75,7 +64,7 @@ class Batch(ABC):
 
     def log_of_stopped(self, test: str) -> str:
         """What `test`, which was stopped, had printed."""
-        return self._stopped[test][1] if test in self._stopped else self._process.log()
+        return self._stopped[test].log if test in self._stopped else self._process.log()
 
     @property
     @abstractmethod
@@ -114,7 +103,7 @@ class FtraceBatch(Batch):
             if line is None:
                 if fresh:
                     told = f"ftracetest ended without running it (exit code {process.returncode})"
-                    raise Stopped(Verdict.UNRESOLVED, told)
+                    raise Stopped(Outcome(Verdict.UNRESOLVED, told))
                 return  # it was started for others; the next turn starts one for this test
             mark = self._stream.feed(line)
             if isinstance(mark, ftracetest.Begun):
@@ -198,7 +187,8 @@ class LivepatchBatch(Batch):
         if first or self._is_part:
             rest = livepatch_log.resumed(self._text, first) if first else self._text
             if rest is None:
-                raise Stopped(Verdict.NOTRUN, f"{self._script} stopped before it and can't be resumed in the middle")
+                told = f"{self._script} stopped before it and can't be resumed in the middle"
+                raise Stopped(Outcome(Verdict.NOTRUN, told))
             program = f"part-of-{self._script}"
             machine.target.put(rest.encode(), f"{_LIVEPATCH}/{program}", mode=0o755)
         self._was_started = True
@@ -250,9 +240,9 @@ class _Process:
     def outcome(self, verdict: Verdict, reason: str) -> Outcome:
         """The outcome of the test that ends now; the next one begins with it."""
         now = time.time()
-        outcome = Outcome(verdict, reason, self.log(), self._began, now - self._began, time.monotonic())
+        began, log = self._began, self.log()
         self._begin()
-        return outcome
+        return Outcome(verdict, reason, log=log, started=began, seconds=now - began, ended=time.monotonic())
 
     def _begin(self) -> None:
         self._printed = Transcript()

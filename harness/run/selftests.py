@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 
 from harness.model.kernel import Build
+from harness.model.outcome import Outcome
 from harness.model.result import Verdict
 from harness.parse import livepatch_log
 from harness.run import precheck
-from harness.run.batch import Batch, FtraceBatch, LivepatchBatch, Outcome, file_of, test_id
-from harness.run.machine import Machine, Stopped
+from harness.run.batch import Batch, FtraceBatch, LivepatchBatch, file_of, test_id
+from harness.run.machine import Machine
+from harness.run.stopped import Stopped
 from harness.run.units import Isolation
 
 FTRACE = "selftests/ftrace"
@@ -48,10 +50,10 @@ class SelftestItem(pytest.Item):
 
     def runtest(self) -> None:
         if self.reason_to_skip:
-            raise Stopped(Verdict.SKIP, self.reason_to_skip)
+            raise Stopped(Outcome(Verdict.SKIP, self.reason_to_skip))
         self.outcome = self.batch.outcome(self.test, self._machine)
         if self.outcome.verdict is not Verdict.PASS:
-            raise Stopped(self.outcome.verdict, self.outcome.reason)
+            raise Stopped(self.outcome)
 
     @property
     def reason_to_skip(self) -> str:

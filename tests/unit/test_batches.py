@@ -10,8 +10,9 @@ from harness.model.board import Limits
 from harness.model.result import Verdict
 from harness.run import selftests
 from harness.run.batch import LivepatchBatch
-from harness.run.machine import Machine, Stopped
+from harness.run.machine import Machine
 from harness.run.recorder import Recorder
+from harness.run.stopped import Stopped
 from harness.run.units import Isolation, cpus_for, is_timed
 from harness.target.base import Cpus
 from tests.faketarget import HANG, LOST, FakeTarget, Kmsg
@@ -144,11 +145,11 @@ def test_what_is_behind_a_crash_in_a_script_that_can_not_be_resumed_is_not_run(t
     with pytest.raises(Stopped) as crashed:
         batch.outcome(f"{L}::one", machine)
     machine.discard("crashed")
-    assert crashed.value.verdict is Verdict.CRASH
+    assert crashed.value.outcome.verdict is Verdict.CRASH
     for name in ("two", "three"):
         with pytest.raises(Stopped, match="can't be resumed in the middle") as stopped:
             batch.outcome(f"{L}::{name}", machine)
-        assert stopped.value.verdict is Verdict.NOTRUN
+        assert stopped.value.outcome.verdict is Verdict.NOTRUN
 
 
 def test_a_script_that_can_not_be_resumed_is_run_as_a_whole_again_when_its_machine_was_lost(tmp_path: Path) -> None:
@@ -157,7 +158,7 @@ def test_a_script_that_can_not_be_resumed_is_run_as_a_whole_again_when_its_machi
     assert batch.outcome(f"{L}::one", machine).verdict is Verdict.PASS
     with pytest.raises(Stopped) as stopped:
         batch.outcome(f"{L}::two", machine)
-    assert stopped.value.is_lost
+    assert stopped.value.outcome.is_lost
     machine.discard("lost")
     batch.start_over(f"{L}::two")
     assert batch.outcome(f"{L}::two", machine).verdict is Verdict.PASS
