@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from harness.model.kernel import Build
+from harness.model.outcome import Outcome
 from harness.model.result import Verdict
 from harness.model.suite import NOT_BUILT, UPSTREAM, Suite
-from harness.run.batch import Batch, Found, Outcome
-from harness.run.lab import Lab, Stopped
+from harness.run.batch import Batch, Found
+from harness.run.machine import Machine
+from harness.run.stopped import Stopped
 from harness.run.suites.table import FINDERS
 from harness.run.units import Isolation
 
@@ -27,7 +29,7 @@ class SelftestItem(pytest.Item):
         group: str,
         suite: str,
         batch: Batch,
-        lab: Lab,
+        machine: Machine,
         skip: str,
         tools: frozenset[str],
         **kwargs: object,
@@ -38,21 +40,21 @@ class SelftestItem(pytest.Item):
         self.outcome: Outcome | None = None
         self.batch = batch
         self._suite = suite
-        self._lab = lab
+        self._machine = machine
         self._skip = skip
         self._tools = tools
 
     def runtest(self) -> None:
         if self.reason_to_skip:
-            raise Stopped(Verdict.SKIP, self.reason_to_skip)
-        self.outcome = self.batch.outcome(self.test, self._lab)
+            raise Stopped(Outcome(Verdict.SKIP, self.reason_to_skip))
+        self.outcome = self.batch.outcome(self.test, self._machine)
         if self.outcome.verdict is not Verdict.PASS:
-            raise Stopped(self.outcome.verdict, self.outcome.reason)
+            raise Stopped(self.outcome)
 
     @property
     def reason_to_skip(self) -> str:
         """Why it can't tell anything on this kernel or target; empty where it can."""
-        return self._skip or self._lab.findings.reason_to_skip(self._suite, self._tools)
+        return self._skip or self._machine.findings.reason_to_skip(self._suite, self._tools)
 
     @property
     def log(self) -> str:
@@ -83,7 +85,7 @@ class SuiteNode(pytest.Collector):
 
 
 def items(
-    session: pytest.Session, *, suites: frozenset[str], build: Build, lab: Lab, isolation: Isolation
+    session: pytest.Session, *, suites: frozenset[str], build: Build, machine: Machine, isolation: Isolation
 ) -> Iterator[SelftestItem]:
     """Every selftest of the chosen suites, in the order they run."""
     for suite in UPSTREAM:
@@ -92,7 +94,7 @@ def items(
             skip = why_not(suite, build)
             for found in FINDERS[suite](build, isolation):
                 for test in found.tests:
-                    yield _item(parent, test, suite, found=found, lab=lab, skip=skip)
+                    yield _item(parent, test, suite, found=found, machine=machine, skip=skip)
 
 
 def why_not(suite: Suite, build: Build) -> str:
@@ -107,7 +109,7 @@ def why_not(suite: Suite, build: Build) -> str:
     return ""
 
 
-def _item(parent: SuiteNode, test: str, suite: Suite, *, found: Found, lab: Lab, skip: str) -> SelftestItem:
+def _item(parent: SuiteNode, test: str, suite: Suite, *, found: Found, machine: Machine, skip: str) -> SelftestItem:
     item: SelftestItem = SelftestItem.from_parent(
         parent,
         name=test.removeprefix(f"{suite.name}/"),
@@ -115,7 +117,7 @@ def _item(parent: SuiteNode, test: str, suite: Suite, *, found: Found, lab: Lab,
         group=found.tests[0],
         suite=suite.name,
         batch=found.batch,
-        lab=lab,
+        machine=machine,
         skip=skip,
         tools=found.tools.get(test, frozenset()),
     )

@@ -12,7 +12,7 @@ from harness.model.board import Board, QemuBoot
 from harness.model.kernel import Build
 from harness.model.progress import NoDisplay
 from harness.model.result import Verdict
-from harness.run import session
+from harness.run import inprocess, session
 from harness.run.documents import read_results
 from tests.faketarget import FakeTarget
 
@@ -37,8 +37,8 @@ def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Build:
     project = tmp_path / "project"
     (project / "testcases").mkdir(parents=True)
     (project / "testcases/test_x.py").write_text(TESTS)
-    monkeypatch.setattr(session, "PROJECT", project)
-    monkeypatch.setattr(session, "TESTCASES", project / "testcases")
+    monkeypatch.setattr(inprocess, "PROJECT", project)
+    monkeypatch.setattr(inprocess, "TESTCASES", project / "testcases")
     directory = tmp_path / "build"
     directory.mkdir()
     record = {"source": {}, "patches": [], "toolchain": {"name": "gcc", "version": "12"}, "fragments": []}

@@ -19,8 +19,9 @@ from harness.model.kernel import Build
 from harness.model.progress import NoDisplay
 from harness.model.result import Event, EventKind, RunResults, Verdict
 from harness.report.events import parse_events
-from harness.run import distribute, session
+from harness.run import inprocess, session
 from harness.run.documents import read_results
+from harness.run.workers import distribute
 from harness.target.base import Media
 
 GOOD = "def test_one(guest):\n    guest.run('true')\n\ndef test_two(guest):\n    pass\n"
@@ -64,7 +65,7 @@ def test_after(guest):
 
 REBOOTS = """
 def test_reboots(guest):
-    guest._lab.discard("on purpose")
+    guest._machine.discard("on purpose")
     guest.run("true")
 
 def test_after(guest):
@@ -137,8 +138,8 @@ def _never() -> object:
 @pytest.fixture
 def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fleet:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(session, "PROJECT", tmp_path)
-    monkeypatch.setattr(session, "TESTCASES", tmp_path / "testcases")
+    monkeypatch.setattr(inprocess, "PROJECT", tmp_path)
+    monkeypatch.setattr(inprocess, "TESTCASES", tmp_path / "testcases")
     monkeypatch.setattr(distribute, "ARGUMENTS", (*distribute.ARGUMENTS, "-p", "tests.fakeboards"))
     (tmp_path / "testcases").mkdir()
     (tmp_path / "build/selftests").mkdir(parents=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 from harness.model.progress import NoDisplay
 from harness.model.result import EventKind, Result, Verdict
 from harness.run.eventlog import EventLog
-from harness.run.follow import Follower
+from harness.run.workers.follow import Follower
 
 
 class Shown(NoDisplay):

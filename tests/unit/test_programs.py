@@ -10,9 +10,10 @@ from harness.model.board import Limits
 from harness.model.kernel import Build
 from harness.model.result import Verdict
 from harness.model.suite import NOT_BUILT, USER_EVENTS
-from harness.run.lab import Lab, Stopped
+from harness.run.machine import Machine
 from harness.run.recorder import Recorder
 from harness.run.selftests import why_not
+from harness.run.stopped import Stopped
 from harness.run.suites import programs
 from harness.run.suites.programs import ProgramBatch
 from harness.run.units import Isolation
@@ -85,13 +86,15 @@ def program(*names: str, last: tuple[Step, ...] = ()) -> list[Step]:
     return [*steps, *last]
 
 
-class Machines:
-    """A lab whose targets, one after the other, answer the program's start with some steps."""
+class Lab:
+    """A machine whose targets, one after the other, answer the program's start with some steps."""
 
     def __init__(self, tmp_path: Path, *answers: list[Step]) -> None:
         self.targets = [self._target(steps) for steps in answers]
         waiting = list(self.targets)
-        self.lab = Lab(lambda: (waiting.pop(0), 1.0), limits=Limits(silence=30.0), recorder=Recorder.of(tmp_path))
+        self.machine = Machine(
+            lambda: (waiting.pop(0), 1.0), limits=Limits(silence=30.0), recorder=Recorder.of(tmp_path)
+        )
 
     @staticmethod
     def _target(steps: list[Step]) -> FakeTarget:
@@ -108,62 +111,62 @@ def batch(*chosen: str, selects: bool = True) -> ProgramBatch:
 
 
 def test_one_process_for_the_tests_of_a_batch(tmp_path: Path) -> None:
-    machines, tests = Machines(tmp_path, program("one", "two", "three")), batch()
-    outcomes = [tests.outcome(test, machines.lab) for test in IDS]
+    lab, tests = Lab(tmp_path, program("one", "two", "three")), batch()
+    outcomes = [tests.outcome(test, lab.machine) for test in IDS]
     assert [outcome.verdict for outcome in outcomes] == [Verdict.PASS] * 3
     assert "said in two" in outcomes[1].log
     assert "said in one" not in outcomes[1].log
-    assert machines.started() == [
+    assert lab.started() == [
         "cd /payload/selftests/user_events && ./abi_test -r user.one -r user.two -r user.three 2>&1"
     ]
 
 
 def test_only_chosen_tests_are_run(tmp_path: Path) -> None:
-    machines = Machines(tmp_path, program("two"))
-    batch(IDS[1]).outcome(IDS[1], machines.lab)
-    assert machines.started()[0].endswith("./abi_test -r user.two 2>&1")
+    lab = Lab(tmp_path, program("two"))
+    batch(IDS[1]).outcome(IDS[1], lab.machine)
+    assert lab.started()[0].endswith("./abi_test -r user.two 2>&1")
 
 
 def test_after_a_crash_the_rest_goes_on_elsewhere(tmp_path: Path) -> None:
     crash = program("one", last=("#  RUN           user.two ...", PANIC, HANG))
-    machines, tests = Machines(tmp_path, crash, program("three")), batch()
-    assert tests.outcome(IDS[0], machines.lab).verdict is Verdict.PASS
+    lab, tests = Lab(tmp_path, crash, program("three")), batch()
+    assert tests.outcome(IDS[0], lab.machine).verdict is Verdict.PASS
     with pytest.raises(Stopped) as stopped:
-        tests.outcome(IDS[1], machines.lab)
-    assert stopped.value.verdict is Verdict.CRASH
-    machines.lab.discard("crashed")
-    assert tests.outcome(IDS[2], machines.lab).verdict is Verdict.PASS
-    assert machines.started()[1].endswith("./abi_test -r user.three 2>&1")
+        tests.outcome(IDS[1], lab.machine)
+    assert stopped.value.outcome.verdict is Verdict.CRASH
+    lab.machine.discard("crashed")
+    assert tests.outcome(IDS[2], lab.machine).verdict is Verdict.PASS
+    assert lab.started()[1].endswith("./abi_test -r user.three 2>&1")
 
 
 def test_a_program_that_can_not_select_is_not_resumed(tmp_path: Path) -> None:
     crash = program("one", last=("#  RUN           user.two ...", PANIC, HANG))
-    machines, tests = Machines(tmp_path, crash, []), batch(selects=False)
-    assert tests.outcome(IDS[0], machines.lab).verdict is Verdict.PASS
+    lab, tests = Lab(tmp_path, crash, []), batch(selects=False)
+    assert tests.outcome(IDS[0], lab.machine).verdict is Verdict.PASS
     with pytest.raises(Stopped):
-        tests.outcome(IDS[1], machines.lab)
-    machines.lab.discard("crashed")
+        tests.outcome(IDS[1], lab.machine)
+    lab.machine.discard("crashed")
     with pytest.raises(Stopped, match="can't be resumed in the middle") as stopped:
-        tests.outcome(IDS[2], machines.lab)
-    assert stopped.value.verdict is Verdict.NOTRUN
-    assert machines.started() == ["cd /payload/selftests/user_events && ./abi_test  2>&1"]
+        tests.outcome(IDS[2], lab.machine)
+    assert stopped.value.outcome.verdict is Verdict.NOTRUN
+    assert lab.started() == ["cd /payload/selftests/user_events && ./abi_test  2>&1"]
 
 
 def test_a_program_that_can_not_select_is_run_as_a_whole_again_when_its_machine_was_lost(tmp_path: Path) -> None:
     lost = program("one", last=("#  RUN           user.two ...", LOST))
-    machines, tests = Machines(tmp_path, lost, program("one", "two", "three")), batch(selects=False)
-    assert tests.outcome(IDS[0], machines.lab).verdict is Verdict.PASS
+    lab, tests = Lab(tmp_path, lost, program("one", "two", "three")), batch(selects=False)
+    assert tests.outcome(IDS[0], lab.machine).verdict is Verdict.PASS
     with pytest.raises(Stopped) as stopped:
-        tests.outcome(IDS[1], machines.lab)
-    assert stopped.value.is_lost
-    machines.lab.discard("lost")
+        tests.outcome(IDS[1], lab.machine)
+    assert stopped.value.outcome.is_lost
+    lab.machine.discard("lost")
     tests.start_over(IDS[1])
-    assert [tests.outcome(test, machines.lab).verdict for test in IDS[1:]] == [Verdict.PASS] * 2
+    assert [tests.outcome(test, lab.machine).verdict for test in IDS[1:]] == [Verdict.PASS] * 2
 
 
 def test_tests_that_nobody_listed_run_along_and_are_passed_over(tmp_path: Path) -> None:
-    machines = Machines(tmp_path, program("unheard_of", "two"))
-    outcome = batch(IDS[1], selects=False).outcome(IDS[1], machines.lab)
+    lab = Lab(tmp_path, program("unheard_of", "two"))
+    outcome = batch(IDS[1], selects=False).outcome(IDS[1], lab.machine)
     assert outcome.verdict is Verdict.PASS
     assert "unheard_of" not in outcome.log
 
@@ -188,7 +191,7 @@ def test_tests_that_nobody_listed_run_along_and_are_passed_over(tmp_path: Path) 
 def test_a_program_that_ends_without_the_verdict(
     tmp_path: Path, steps: list[Step], verdict: Verdict, told: str
 ) -> None:
-    machines = Machines(tmp_path, steps)
+    lab = Lab(tmp_path, steps)
     with pytest.raises(Stopped) as stopped:
-        batch(IDS[0]).outcome(IDS[0], machines.lab)
-    assert (stopped.value.verdict, stopped.value.reason) == (verdict, told)
+        batch(IDS[0]).outcome(IDS[0], lab.machine)
+    assert (stopped.value.outcome.verdict, stopped.value.outcome.reason) == (verdict, told)

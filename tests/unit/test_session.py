@@ -12,8 +12,9 @@ from harness.model.board import Board, QemuBoot
 from harness.model.kernel import Build
 from harness.model.progress import NoDisplay
 from harness.model.result import Verdict
-from harness.run import session
+from harness.run import inprocess, session
 from harness.run.documents import read_results, write_documents
+from harness.run.inprocess import Ended
 from tests.faketarget import HANG, FakeTarget, Kmsg
 
 PANIC = Kmsg(
@@ -331,8 +332,8 @@ def testcase_file(tmp_path, monkeypatch):
     """Writes a file of testcases, which are all that there are then."""
     directory = tmp_path / "testcases"
     directory.mkdir()
-    monkeypatch.setattr(session, "PROJECT", tmp_path)
-    monkeypatch.setattr(session, "TESTCASES", directory)
+    monkeypatch.setattr(inprocess, "PROJECT", tmp_path)
+    monkeypatch.setattr(inprocess, "TESTCASES", directory)
 
     def write(name: str, text: str) -> None:
         (directory / name).write_text(text)
@@ -408,15 +409,17 @@ def test_an_interrupt_ends_the_run_though_putting_back_fails(build, tmp_path, te
 
 
 @pytest.mark.parametrize(
-    ("code", "stopped_early", "why"),
+    ("ended", "why"),
     [
-        (pytest.ExitCode.INTERRUPTED, True, "maxfail"),  # so xdist ends a run of several workers
-        (pytest.ExitCode.TESTS_FAILED, True, "maxfail"),
-        (pytest.ExitCode.INTERRUPTED, False, "interrupted"),
-        (pytest.ExitCode.TESTS_FAILED, False, "complete"),
+        (Ended(code=pytest.ExitCode.INTERRUPTED, stopped_early=True), "maxfail"),  # so xdist ends its workers
+        (Ended(code=pytest.ExitCode.TESTS_FAILED, stopped_early=True), "maxfail"),
+        (Ended(code=pytest.ExitCode.INTERRUPTED), "interrupted"),
+        (Ended(code=pytest.ExitCode.INTERRUPTED, lost_workers="they died"), "interrupted"),
+        (Ended(code=pytest.ExitCode.TESTS_FAILED), "complete"),
+        (Ended(code=pytest.ExitCode.OK, lost_workers="they died"), "they died"),
+        (Ended(code=pytest.ExitCode.INTERRUPTED, collection_errors=("x",)), "collection failed"),
+        (Ended(code=0, boot_failure=BootError("it panicked")), "the target could not be booted: it panicked"),
     ],
 )
-def test_why_a_run_ended(build, code, stopped_early, why):
-    lister = session._lister(build, session.Selection(suites=SUITES), board=BOARD)
-    lister.stopped_early = stopped_early
-    assert session._why_ended(code, lister) == why
+def test_why_a_run_ended(ended, why):
+    assert session._why_ended(ended) == why

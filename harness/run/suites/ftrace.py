@@ -9,12 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from harness.model.kernel import Build
+from harness.model.outcome import Outcome
 from harness.model.result import Verdict
 from harness.model.suite import FTRACE
 from harness.parse import ftracetest
 from harness.run import warm_ftracetest
 from harness.run.batch import Batch, Found
-from harness.run.lab import Lab, Stopped
+from harness.run.machine import Machine
+from harness.run.stopped import Stopped
 from harness.run.units import Isolation
 
 DIRECTORY = f"/payload/{FTRACE.name}"
@@ -77,39 +79,39 @@ class FtraceBatch(Batch):
     def _current(self) -> str:
         return self._begun
 
-    def _advance(self, test: str, lab: Lab) -> None:
+    def _advance(self, test: str, machine: Machine) -> None:
         process = self._process
-        fresh = not process.belongs_to(lab)
+        fresh = not process.belongs_to(machine)
         if fresh:
             self._begun = ""
-            lab.leave_faults_behind()
-            assert lab.target  # booted or restored now: that tells whether an ftracetest waits there
-            process.start(lab, self._command(test, lab))
+            machine.leave_faults_behind()
+            assert machine.target  # booted or restored now: that tells whether an ftracetest waits there
+            process.start(machine, self._command(test, machine))
             self._stream = ftracetest.FtracetestStream()
-        deadline = time.monotonic() + lab.time_limit(test)
+        deadline = time.monotonic() + machine.time_limit(test)
         while test not in self._outcomes:
-            line = process.next_line(lab, deadline=deadline, what=self._begun or test)
+            line = process.next_line(machine, deadline=deadline, what=self._begun or test)
             if line is None:
                 if fresh:
                     told = f"ftracetest ended without running it (exit code {process.returncode})"
-                    raise Stopped(Verdict.UNRESOLVED, told)
+                    raise Stopped(Outcome(Verdict.UNRESOLVED, told))
                 return  # it was started for others; the next turn starts one for this test
             mark = self._stream.feed(line)
             if isinstance(mark, ftracetest.Begun):
                 self._begun = test_id(mark.path, instance=mark.instance)
-                deadline = time.monotonic() + lab.time_limit(self._begun)
+                deadline = time.monotonic() + machine.time_limit(self._begun)
             elif isinstance(mark, ftracetest.Ended):
                 self._outcomes[self._begun] = process.outcome(mark.verdict, mark.reason)
                 self._begun = ""
 
-    def _command(self, test: str, lab: Lab) -> str:
+    def _command(self, test: str, machine: Machine) -> str:
         """ftracetest with the file of `test` and those behind it in the batch that have no outcome yet. After a crash,
         what is left may be re-runs of files whose plain run is over; then only the loop over instances is run."""
         rest = [other for other in self._chosen[self._chosen.index(test) :] if self._is_open(other)]
         again = test.endswith(_INSTANCE)
         plain_files = dict.fromkeys(_path_of(other) for other in rest if not other.endswith(_INSTANCE))
         again_files = dict.fromkeys(_path_of(other) for other in rest if other.endswith(_INSTANCE))
-        if lab.take_waiting_ftracetest():
+        if machine.take_waiting_ftracetest():
             return warm_ftracetest.going_command([*plain_files], [*again_files])
         paths = " ".join(map(shlex.quote, again_files if again else plain_files))
         program = "ftracetest"

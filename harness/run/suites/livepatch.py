@@ -7,11 +7,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from harness.model.kernel import Build
+from harness.model.outcome import Outcome
 from harness.model.result import Verdict
 from harness.model.suite import LIVEPATCH
 from harness.parse import livepatch_log
 from harness.run.batch import Batch, Found
-from harness.run.lab import Lab, Stopped
+from harness.run.machine import Machine
+from harness.run.stopped import Stopped
 from harness.run.units import Isolation
 
 _DIRECTORY = f"/payload/{LIVEPATCH.name}"
@@ -60,26 +62,26 @@ class LivepatchBatch(Batch):
     def _current(self) -> str:
         return f"{self._prefix}::{self._names[self._ended]}" if self._ended < len(self._names) else ""
 
-    def _advance(self, test: str, lab: Lab) -> None:
+    def _advance(self, test: str, machine: Machine) -> None:
         process = self._process
-        if not process.belongs_to(lab):
-            self._start(test, lab)
-        deadline = time.monotonic() + lab.time_limit(test)
+        if not process.belongs_to(machine):
+            self._start(test, machine)
+        deadline = time.monotonic() + machine.time_limit(test)
         while test not in self._outcomes:
-            line = process.next_line(lab, deadline=deadline, what=self._current or test)
+            line = process.next_line(machine, deadline=deadline, what=self._current or test)
             marks: Iterable[livepatch_log.TestEnded | None]
             if line is None:
                 marks = self._stream.finish(process.returncode or 0)
                 if process.returncode not in (0, 4):
-                    lab.discard(f"{self._script}: exit code {process.returncode}; it may have left patches loaded")
+                    machine.discard(f"{self._script}: exit code {process.returncode}; it may have left patches loaded")
             else:
                 marks = [self._stream.feed(line)]
             for mark in filter(None, marks):
                 self._outcomes[f"{self._prefix}::{mark.name}"] = process.outcome(mark.verdict, mark.reason)
                 self._ended = self._names.index(mark.name) + 1 if mark.name in self._names else self._ended
-                deadline = time.monotonic() + lab.time_limit(test)
+                deadline = time.monotonic() + machine.time_limit(test)
 
-    def _start(self, test: str, lab: Lab) -> None:
+    def _start(self, test: str, machine: Machine) -> None:
         """The whole script; on a fresh target, after a crash, what is left of it."""
         first = self._names.index(name_of(test)) if self._was_started else 0
         program = self._script
@@ -87,12 +89,13 @@ class LivepatchBatch(Batch):
         if first or self._is_part:
             rest = livepatch_log.resumed(self._text, first) if first else self._text
             if rest is None:
-                raise Stopped(Verdict.NOTRUN, f"{self._script} stopped before it and can't be resumed in the middle")
+                told = f"{self._script} stopped before it and can't be resumed in the middle"
+                raise Stopped(Outcome(Verdict.NOTRUN, told))
             program = f"part-of-{self._script}"
-            lab.target.put(rest.encode(), f"{_DIRECTORY}/{program}", mode=0o755)
+            machine.target.put(rest.encode(), f"{_DIRECTORY}/{program}", mode=0o755)
         self._was_started = True
         self._stream = livepatch_log.LivepatchStream(self._names[first:])
-        self._process.start(lab, f"cd {_DIRECTORY} && ./{program}")
+        self._process.start(machine, f"cd {_DIRECTORY} && ./{program}")
 
 
 def name_of(test: str) -> str:

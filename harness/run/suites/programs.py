@@ -8,11 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from harness.model.kernel import Build
+from harness.model.outcome import Outcome
 from harness.model.result import Verdict
 from harness.model.suite import Suite
 from harness.parse import kselftest
 from harness.run.batch import Batch, Found
-from harness.run.lab import Lab, Stopped
+from harness.run.machine import Machine
+from harness.run.stopped import Stopped
 from harness.run.units import Isolation
 
 _SELECTS = b"-r name"  # in the usage text of a program that runs a test by its name; older harnesses can't
@@ -57,14 +59,14 @@ class ProgramBatch(Batch):
     def _current(self) -> str:
         return self._begun
 
-    def _advance(self, test: str, lab: Lab) -> None:
+    def _advance(self, test: str, machine: Machine) -> None:
         process = self._process
-        is_fresh = not process.belongs_to(lab)
+        is_fresh = not process.belongs_to(machine)
         if is_fresh:
-            self._start(test, lab)
-        deadline = time.monotonic() + lab.time_limit(test)
+            self._start(test, machine)
+        deadline = time.monotonic() + machine.time_limit(test)
         while test not in self._outcomes:
-            line = process.next_line(lab, deadline=deadline, what=self._begun or test)
+            line = process.next_line(machine, deadline=deadline, what=self._begun or test)
             if line is None:
                 if is_fresh or not self._selects:
                     raise self._stopped_by_its_end(test)
@@ -73,22 +75,23 @@ class ProgramBatch(Batch):
             mark = self._stream.feed(line)
             if isinstance(mark, kselftest.Begun):
                 self._begun = f"{self._prefix}{mark.name}"
-                deadline = time.monotonic() + lab.time_limit(self._begun)
+                deadline = time.monotonic() + machine.time_limit(self._begun)
             elif isinstance(mark, kselftest.Ended):
                 self._outcomes[self._begun] = process.outcome(mark.verdict, mark.reason)
                 self._begun = ""
 
-    def _start(self, test: str, lab: Lab) -> None:
+    def _start(self, test: str, machine: Machine) -> None:
         """The program with `test` and what is left of the batch; all of its tests where it can't choose."""
         self._begun = self._last_line = ""
         if self._was_started and not self._selects:
-            raise Stopped(Verdict.NOTRUN, f"{self._program} stopped before it and can't be resumed in the middle")
+            told = f"{self._program} stopped before it and can't be resumed in the middle"
+            raise Stopped(Outcome(Verdict.NOTRUN, told))
         self._was_started = True
         rest = [other for other in self._chosen[self._chosen.index(test) :] if self._is_open(other)]
         names = (other.removeprefix(self._prefix) for other in rest)
         options = " ".join(f"-r {shlex.quote(name)}" for name in names) if self._selects else ""
         self._stream = kselftest.ProgramStream()
-        self._process.start(lab, f"cd {self._directory} && ./{shlex.quote(self._program)} {options} 2>&1")
+        self._process.start(machine, f"cd {self._directory} && ./{shlex.quote(self._program)} {options} 2>&1")
 
     def _is_open(self, test: str) -> bool:
         return test not in self._outcomes and test not in self._stopped
@@ -96,7 +99,7 @@ class ProgramBatch(Batch):
     def _stopped_by_its_end(self, test: str) -> Stopped:
         code = self._process.returncode
         if code in (0, 4) and not self._begun:
-            return Stopped(Verdict.SKIP, f"{self._program} left it out: {self._last_line or f'exit code {code}'}")
-        return Stopped(
-            Verdict.UNRESOLVED, f"{self._program} ended without a verdict on it (exit code {code}): {self._last_line}"
-        )
+            told = f"{self._program} left it out: {self._last_line or f'exit code {code}'}"
+            return Stopped(Outcome(Verdict.SKIP, told))
+        told = f"{self._program} ended without a verdict on it (exit code {code}): {self._last_line}"
+        return Stopped(Outcome(Verdict.UNRESOLVED, told))

@@ -1,0 +1,37 @@
+"""How an end of pytest is told."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.errors import HarnessError, InfraError, UserError
+from harness.run.inprocess import Ended, Witness
+
+CODES = pytest.ExitCode
+
+
+def test_the_first_internal_error_is_the_one_that_counts() -> None:
+    witness = Witness()
+    witness.pytest_internalerror("No space left on device")
+    witness.pytest_internalerror("assert not crashitem")  # what xdist makes of it
+    assert witness.internal_error == "No space left on device"
+
+
+@pytest.mark.parametrize(
+    ("ended", "kind", "told"),
+    [
+        (Ended(code=CODES.INTERRUPTED, collection_errors=("a", "b")), UserError, "the testcases can't be collected"),
+        (Ended(code=CODES.USAGE_ERROR), UserError, "-k: expected an expression as .*, found 'word'"),
+        (Ended(code=CODES.NO_TESTS_COLLECTED), UserError, "no test of one, two matches -k 'word'"),
+        (Ended(code=CODES.INTERNAL_ERROR, internal_error="x\ny"), InfraError, "pytest failed inside"),
+    ],
+)
+def test_an_end_that_is_not_about_tests_is_an_error(ended: Ended, kind: type[HarnessError], told: str) -> None:
+    with pytest.raises(kind, match=told) as raised:
+        ended.check(suites=frozenset({"two", "one"}), keyword="word")
+    assert raised.value.details == tuple(ended.collection_errors) + tuple(ended.internal_error.split())
+
+
+@pytest.mark.parametrize("code", [CODES.OK, CODES.TESTS_FAILED, CODES.INTERRUPTED])
+def test_an_end_that_is_about_tests_is_none(code: int) -> None:
+    Ended(code=code).check(suites=frozenset(), keyword="")
