@@ -70,7 +70,7 @@ def load_build(directory: Path) -> Build:
             directory=directory.absolute(),
             release=data["release"],
             key=data["key"],
-            config=parse_dotconfig((directory / ".config").read_text()),
+            config=parse_dotconfig((directory / ".config").read_bytes().decode(errors="replace")),
             without=dict(data["without"]),
             left_out=dict(data["test_modules_left_out"]),
         )
@@ -199,6 +199,8 @@ class _Builder:
                 toolchain=spec.toolchain,
                 allow_plain_ftrace=spec.allow_plain_ftrace,
             )
+            for symbol in done.given_up:
+                self.progress.say(f"configure: given up: CONFIG_{symbol}: {done.without[symbol]}")
             return {"without": done.without}
 
         return self.stages.once("configure", inputs, [self.workspace.objects / ".config"], work)
@@ -296,7 +298,7 @@ class _Builder:
             (goal / f"{name}.ko").write_bytes(klp_relocations.convert(module))
 
     def _config(self) -> dict[str, str]:
-        return parse_dotconfig((self.workspace.objects / ".config").read_text())
+        return parse_dotconfig((self.workspace.objects / ".config").read_bytes().decode(errors="replace"))
 
     def _made(self) -> str:
         """The hash that names what came out, in which two kernels are alike whose fragments differ in words only."""

@@ -100,24 +100,24 @@ class ProgramStream:
         self._running = ""
         self._log: list[str] = []
 
-    def feed(self, line: str) -> Begun | Ended | None:
-        """What `line` says of a test, or None for a line of the running test's log (or of none)."""
+    def feed(self, line: str) -> list[Begun | Ended]:
+        """What `line` says of tests; nothing for a line of the running test's log (or of none)."""
         line = line.rstrip("\r")
-        if not self._running:
-            match = _RUN.search(line)
-            if not match:
-                return None
+        if self._running:
+            match = _RESULT.search(line)
+            if match and self._is_of_the_running(match):
+                self._running = ""
+                return [_ended(match, self._log)]
+        match = _RUN.search(line)
+        if match and (not self._running or match.start() == 0):
+            lost = [Ended(Verdict.UNRESOLVED, "the program printed no verdict for it")] if self._running else []
             self._number += 1
             self._running = match["name"]
             self._log = []
-            return Begun(self._running)
-        match = _RESULT.search(line)
-        if match is None or not self._is_of_the_running(match):
-            self._log.append(line)
-            del self._log[:-400]
-            return None
-        self._running = ""
-        return _ended(match, self._log)
+            return [*lost, Begun(self._running)]
+        self._log.append(line)
+        del self._log[:-400]
+        return []
 
     def _is_of_the_running(self, match: re.Match[str]) -> bool:
         """Kernels before 6.9 leave the name out where a test was skipped. A test may itself print such lines; and what

@@ -170,3 +170,22 @@ def test_a_script_that_can_not_be_resumed_is_run_as_a_whole_again_when_its_machi
     batch.start_over(f"{L}::two")
     assert batch.outcome(f"{L}::two", machine).verdict is Verdict.PASS
     assert batch.outcome(f"{L}::three", machine).verdict is Verdict.PASS
+
+
+# -- verdicts that do not come as they should --------------------------------------------------------------------
+
+
+def test_each_ftrace_test_has_its_own_outcome_where_verdicts_are_missing_or_stand_behind_other_output(
+    tmp_path: Path,
+) -> None:
+    t = "execute: /payload/selftests/ftrace/test.d/basic"
+    said = ("TAP version 13", f"{t}/a.tc", f"{t}/b.tc", "words:not ok 2 second", f"{t}/c.tc", "words:ok 3 third")
+    tests = [f"{D}/{name}.tc" for name in "abc"]
+    target = FakeTarget(lambda command: list(said) if "ftracetest" in command else [])
+    machine, batch = _machine(tmp_path, target), ftrace_suite.FtraceBatch()
+    batch.choose(tests)
+    outcomes = [batch.outcome(test, machine) for test in tests]
+    assert [outcome.verdict for outcome in outcomes] == [Verdict.UNRESOLVED, Verdict.FAIL, Verdict.PASS]
+    assert outcomes[0].reason == "ftracetest printed no verdict for it"
+    assert outcomes[2].log == f"{t}/c.tc\nwords:ok 3 third\n"
+    assert len([command for command in target.commands if "ftracetest" in command]) == 1

@@ -74,7 +74,7 @@ def test_a_stripped_program_tells_nothing_and_the_source_is_believed() -> None:
 
 def marks(*lines: str) -> list[Begun | Ended]:
     stream = ProgramStream()
-    return [mark for line in lines if (mark := stream.feed(line))]
+    return [mark for line in lines for mark in stream.feed(line)]
 
 
 def test_a_run_of_a_program() -> None:
@@ -129,3 +129,9 @@ def test_verdicts(lines: list[str], verdict: Verdict, reason: str) -> None:
 
 def test_a_verdict_of_no_test_is_none() -> None:
     assert marks("ok 1 user.x", "not ok 1 user.x") == []
+
+
+def test_a_test_without_a_verdict_does_not_cost_the_next_one_its_own() -> None:
+    told = marks("#  RUN           user.x ...", "#  RUN           user.y ...", "not ok 1 user.x", "ok 2 user.y")
+    lost = Ended(Verdict.UNRESOLVED, "the program printed no verdict for it")
+    assert told == [Begun("user.x"), lost, Begun("user.y"), Ended(Verdict.PASS, "")]

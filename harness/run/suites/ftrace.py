@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from harness.model.kernel import Build
@@ -86,37 +86,51 @@ class FtraceBatch(Batch):
             self._begun = ""
             machine.leave_faults_behind()
             assert machine.target  # booted or restored now: that tells whether an ftracetest waits there
-            process.start(machine, self._command(test, machine))
-            self._stream = ftracetest.FtracetestStream()
+            plain, again = self._files(test)
+            process.start(machine, self._command(test, plain, again, machine))
+            self._stream = ftracetest.FtracetestStream(_order(plain, again))
         deadline = time.monotonic() + machine.time_limit(test)
         while test not in self._outcomes:
             line = process.next_line(machine, deadline=deadline, what=self._begun or test)
             if line is None:
+                if ended := self._stream.finish():
+                    self._end(ended)
+                    continue
                 if fresh:
                     told = f"ftracetest ended without running it (exit code {process.returncode})"
                     raise Stopped(Outcome(Verdict.UNRESOLVED, told))
                 return  # it was started for others; the next turn starts one for this test
-            mark = self._stream.feed(line)
-            if isinstance(mark, ftracetest.Begun):
-                self._begun = test_id(mark.path, instance=mark.instance)
-                deadline = time.monotonic() + machine.time_limit(self._begun)
-            elif isinstance(mark, ftracetest.Ended):
-                self._outcomes[self._begun] = process.outcome(mark.verdict, mark.reason)
-                self._begun = ""
+            for number, mark in enumerate(self._stream.feed(line)):
+                if isinstance(mark, ftracetest.Begun):
+                    if number:  # the line that begins it told that another one is over, and went into that one's log
+                        process.say_again(line)
+                    self._begun = test_id(mark.path, instance=mark.instance)
+                    deadline = time.monotonic() + machine.time_limit(self._begun)
+                else:
+                    self._end(mark)
 
-    def _command(self, test: str, machine: Machine) -> str:
-        """ftracetest with the file of `test` and those behind it in the batch that have no outcome yet. After a crash,
-        what is left may be re-runs of files whose plain run is over; then only the loop over instances is run."""
+    def _end(self, mark: ftracetest.Ended) -> None:
+        """The test that runs has its verdict."""
+        self._outcomes[self._begun] = self._process.outcome(mark.verdict, mark.reason)
+        self._begun = ""
+
+    def _files(self, test: str) -> tuple[list[str], list[str]]:
+        """The files of `test` and of those behind it in the batch that have no outcome yet: to run, and to run again
+        in an instance."""
         rest = [other for other in self._chosen[self._chosen.index(test) :] if self._is_open(other)]
-        again = test.endswith(_INSTANCE)
-        plain_files = dict.fromkeys(_path_of(other) for other in rest if not other.endswith(_INSTANCE))
-        again_files = dict.fromkeys(_path_of(other) for other in rest if other.endswith(_INSTANCE))
+        plain = [_path_of(other) for other in rest if not other.endswith(_INSTANCE)]
+        return plain, [_path_of(other) for other in rest if other.endswith(_INSTANCE)]
+
+    def _command(self, test: str, plain: Sequence[str], again: Sequence[str], machine: Machine) -> str:
+        """ftracetest with these files. After a crash, what is left may be re-runs of files whose plain run is over;
+        then only the loop over instances is run."""
         if machine.take_waiting_ftracetest():
-            return warm_ftracetest.going_command([*plain_files], [*again_files])
-        paths = " ".join(map(shlex.quote, again_files if again else plain_files))
+            return warm_ftracetest.going_command(plain, again)
+        only_again = test.endswith(_INSTANCE)
+        paths = " ".join(map(shlex.quote, again if only_again else plain))
         program = "ftracetest"
         prepare = f"cd {DIRECTORY} && k=; grep -q -e --ktap ftracetest && k=-K"
-        if again:
+        if only_again:
             program = "ftracetest-instances"
             prepare += f"; sed '/^# Main loop/,/^done/d' ftracetest > {program}; chmod +x {program}"
         # -l -: logs go to standard output, so they are here before a crash; through cat, because the tests
@@ -125,6 +139,14 @@ class FtraceBatch(Batch):
 
     def _is_open(self, test: str) -> bool:
         return test not in self._outcomes and test not in self._stopped
+
+
+def _order(plain: Sequence[str], again: Sequence[str]) -> list[ftracetest.Begun]:
+    """In which order ftracetest runs these files. What else it may run: every file that it is given and that asks for
+    it once more in an instance, whether that was chosen or not."""
+    files = dict.fromkeys((*plain, *again))
+    begun = [ftracetest.Begun(path, instance=False) for path in plain]
+    return [*begun, *(ftracetest.Begun(path, instance=True) for path in files)]
 
 
 def test_id(path: str, *, instance: bool) -> str:

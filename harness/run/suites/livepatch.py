@@ -69,14 +69,14 @@ class LivepatchBatch(Batch):
         deadline = time.monotonic() + machine.time_limit(test)
         while test not in self._outcomes:
             line = process.next_line(machine, deadline=deadline, what=self._current or test)
-            marks: Iterable[livepatch_log.TestEnded | None]
+            marks: Iterable[livepatch_log.TestEnded]
             if line is None:
                 marks = self._stream.finish(process.returncode or 0)
                 if process.returncode not in (0, 4):
                     machine.discard(f"{self._script}: exit code {process.returncode}; it may have left patches loaded")
             else:
-                marks = [self._stream.feed(line)]
-            for mark in filter(None, marks):
+                marks = self._stream.feed(line)
+            for mark in marks:
                 self._outcomes[f"{self._prefix}::{mark.name}"] = process.outcome(mark.verdict, mark.reason)
                 self._ended = self._names.index(mark.name) + 1 if mark.name in self._names else self._ended
                 deadline = time.monotonic() + machine.time_limit(test)

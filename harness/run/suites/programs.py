@@ -72,13 +72,13 @@ class ProgramBatch(Batch):
                     raise self._stopped_by_its_end(test)
                 return  # it was started for others; the next turn starts one for this test
             self._last_line = line.strip() or self._last_line
-            mark = self._stream.feed(line)
-            if isinstance(mark, kselftest.Begun):
-                self._begun = f"{self._prefix}{mark.name}"
-                deadline = time.monotonic() + machine.time_limit(self._begun)
-            elif isinstance(mark, kselftest.Ended):
-                self._outcomes[self._begun] = process.outcome(mark.verdict, mark.reason)
-                self._begun = ""
+            for mark in self._stream.feed(line):
+                if isinstance(mark, kselftest.Begun):
+                    self._begun = f"{self._prefix}{mark.name}"
+                    deadline = time.monotonic() + machine.time_limit(self._begun)
+                else:
+                    self._outcomes[self._begun] = process.outcome(mark.verdict, mark.reason)
+                    self._begun = ""
 
     def _start(self, test: str, machine: Machine) -> None:
         """The program with `test` and what is left of the batch; all of its tests where it can't choose."""
