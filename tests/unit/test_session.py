@@ -312,7 +312,7 @@ def test_listing_boots_nothing(build):
     ("names", "chosen"),
     [
         ((), set(session.SUITES)),
-        (("selftests",), {"selftests/ftrace", "selftests/livepatch"}),
+        (("selftests",), {"selftests/ftrace", "selftests/livepatch", "selftests/user_events"}),
         (("selftests/ftrace/",), {"selftests/ftrace"}),
         (("testcases/function",), {"testcases/function"}),
     ],
