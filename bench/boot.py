@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import resource
 import selectors
 import signal
@@ -37,8 +36,8 @@ from harness.build.rootfs import root_image
 from harness.model.board import Board
 from harness.model.kernel import Build
 from harness.model.progress import Silent
-from harness.run.eventlog import EventLog
 from harness.run.lab import Lab, Stopped
+from harness.run.recorder import Recorder
 from harness.target.base import Media
 from harness.target.methods.qemu import QemuTarget, boot_qemu, command_line, own_storage, pick_accel, qemu_boot
 from harness.target.methods.snapshot import Snapshots
@@ -240,8 +239,7 @@ def panics(board: Board, media: Media, *, runs: int, directory: Path) -> None:
 
 def _panics(board: Board, media: Media, what: str, *, runs: int, directory: Path) -> None:
     snapshots = Snapshots(board, media, directory, logs=directory)
-    events = EventLog(Path(os.devnull))
-    lab = Lab(lambda: (snapshots.boot(), 0.0), limits=board.limits, events=events, snapshots=snapshots)
+    lab = Lab(lambda: (snapshots.boot(), 0.0), limits=board.limits, recorder=Recorder.nowhere(), snapshots=snapshots)
     try:
         assert lab.target
         why_not = lab.keep()

@@ -71,7 +71,7 @@ class BoardPlugin(Plugin):
 
     def tell(self, problem: str) -> None:
         """The same, of this board."""
-        self._events.problem(f"{self._board}: {problem}")
+        self._recorder.problem(f"{self._board}: {problem}")
 
     def _begin(self, item: pytest.Item, test: str) -> None:
         super()._begin(item, test)
@@ -98,8 +98,9 @@ class BoardPlugin(Plugin):
 
     def _run_again(self, item: pytest.Item, nextitem: pytest.Item | None) -> None:
         assert self._booting.failure
-        self._events.note(f"{id_of(item)}: run again on another board, because {self._booting.failure.message}")
-        self._give_up(self._booting.failure)
+        failure = self._booting.failure
+        self._recorder.lost(self._attempt(id_of(item)), why=failure.message, where="on another board")
+        self._give_up(failure)
 
     def _give_up(self, failure: HarnessError) -> NoReturn:
         """End this worker, as one that has done its work."""

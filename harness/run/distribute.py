@@ -11,10 +11,9 @@ import pytest
 from harness import available
 from harness.errors import HarnessError, KernelError
 from harness.model.board import Board
-from harness.model.result import EventKind
-from harness.run.eventlog import EventLog
 from harness.run.follow import Follower
 from harness.run.plugin import Planned, Plugin
+from harness.run.recorder import Recorder
 from harness.run.worker import Kept, Setup
 from harness.run.workers import ARGUMENTS, Distributor
 from harness.target.holding.guard import put_back
@@ -31,7 +30,7 @@ class Job:
     plugin: Plugin
     setup: Setup
     seconds: Callable[[str], float]
-    events: EventLog
+    recorder: Recorder
     pytest: Pytest
 
 
@@ -44,7 +43,7 @@ def over_restored(job: Job, snapshot: Path, workers: int) -> int:
     if not lab.restores:
         if not plugin.boot_failure:
             plugin.tell("-j: one machine runs all tests, because others start from a snapshot")
-            job.events.write(EventKind.RUN, workers=1)
+            job.recorder.changed(workers=1)
         return job.pytest(plugin, ())
     count = min(workers, _groups(plugin.planned))
     kept = Kept(
@@ -54,7 +53,7 @@ def over_restored(job: Job, snapshot: Path, workers: int) -> int:
         has_waiting_ftracetest=lab.has_waiting_ftracetest,
     )
     setups = [replace(job.setup, kept=kept)] * count
-    return _distributed(job, Distributor(setups, planned=plugin.planned, seconds=job.seconds, events=job.events))
+    return _distributed(job, Distributor(setups, planned=plugin.planned, seconds=job.seconds, recorder=job.recorder))
 
 
 def over_boards(job: Job, boards: Sequence[Board]) -> int:
@@ -67,7 +66,7 @@ def over_boards(job: Job, boards: Sequence[Board]) -> int:
     names = [board.name for board in boards]
     while True:
         setups = [replace(job.setup, board=board) for board in boards[: _groups(left)]]
-        distributor = Distributor(setups, planned=left, seconds=job.seconds, events=job.events, share_cpus=False)
+        distributor = Distributor(setups, planned=left, seconds=job.seconds, recorder=job.recorder, share_cpus=False)
         try:
             code = _distributed(job, distributor)
         finally:
@@ -95,7 +94,7 @@ def _groups(planned: Mapping[str, Planned]) -> int:
 
 
 def _distributed(job: Job, distributor: Distributor) -> int:
-    with Follower(job.events.path, job.plugin.display):
+    with Follower(job.recorder.path, job.plugin.display):
         code = job.pytest(distributor, (*ARGUMENTS, "-n", str(distributor.count)))
     if code != pytest.ExitCode.INTERRUPTED:
         distributor.check()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Generator
 from dataclasses import dataclass
@@ -15,13 +14,13 @@ from _pytest.runner import runtestprotocol
 from harness.errors import CrashError, HarnessError, InfraError
 from harness.model.kernel import Build
 from harness.model.progress import RunDisplay
-from harness.model.result import EventKind, Fault, Result, Verdict
+from harness.model.result import Fault, Result, Verdict
 from harness.parse.expectations import Expectations
 from harness.report.text import clean
 from harness.run import precheck, selftests, warmup
-from harness.run.eventlog import EventLog
 from harness.run.lab import Lab, Stopped
 from harness.run.meaning import Meaning, first_of, meaning_of
+from harness.run.recorder import Recorder
 from harness.run.units import Isolation, cpus_for
 from harness.target.base import TargetLost
 
@@ -49,8 +48,7 @@ class Plugin:
         build: Build,
         lab: Lab,
         suites: frozenset[str],
-        run_dir: Path,
-        events: EventLog,
+        recorder: Recorder,
         expectations: Expectations,
         display: RunDisplay,
         isolation: Isolation = Isolation.CRASH,
@@ -67,8 +65,7 @@ class Plugin:
         self.collection_errors: list[str] = []
         self.boot_failure: HarnessError | None = None
         self.internal_error = ""
-        self._run_dir = run_dir
-        self._events = events
+        self._recorder = recorder
         self._expectations = expectations
         self._list_only = list_only
         self.display = display
@@ -82,6 +79,7 @@ class Plugin:
         self._is_told = False
         self._group = ""  # of the test before
         self._reruns_left = 0
+        self._started = 0.0
         self._is_lost = False
 
     # -- collection ---------------------------------------------------------------------------------------------
@@ -118,7 +116,7 @@ class Plugin:
         """Write down, and show, which tests there are."""
         self._is_told = True
         tests = [planned.test for planned in self.planned.values()]
-        self._events.write(EventKind.PLANNED, tests=tests)
+        self._recorder.planned(tests)
         self.display.planned(tests)
 
     def _plan(self, item: pytest.Item) -> Planned:
@@ -181,11 +179,11 @@ class Plugin:
         why_not = self.lab.keep()
         if why_not:
             self.tell(f"no snapshot, so a target is booted anew after a crash only: {why_not}")
-            self._events.write(EventKind.RUN, isolation=str(Isolation.CRASH))  # what it has come to
+            self._recorder.changed(isolation=str(Isolation.CRASH))  # what it has come to
 
     def tell(self, problem: str) -> None:
         """Write down, and show, what people should know."""
-        self._events.note(problem)
+        self._recorder.note(problem)
         self.display.problem(problem)
 
     # -- running ------------------------------------------------------------------------------------------------
@@ -195,10 +193,10 @@ class Plugin:
         test = id_of(item)
         self._outcome = Meaning()
         self._begin(item, test)
-        self._events.write(EventKind.STARTED, test=test)
+        self._recorder.started(test)
         self.display.started(test)
         self._reruns_left = _RERUNS
-        started = time.time()
+        self._started = started = time.time()
         answer = yield
         while self._is_lost:
             self._run_again(item, nextitem)
@@ -224,7 +222,7 @@ class Plugin:
         """The machine went away, by no doing of the kernel's: the test has told nothing."""
         self._is_lost = False
         self._reruns_left -= 1
-        self._events.note(f"{id_of(item)}: run again, because {self._outcome.reason}")
+        self._recorder.lost(self._attempt(id_of(item)), self._outcome.text, why=self._outcome.reason)
         self.lab.discard(f"{self._outcome.verdict} in {id_of(item)}")
         self._outcome = Meaning()
         if isinstance(item, selftests.SelftestItem):
@@ -281,9 +279,7 @@ class Plugin:
                 started, seconds = item.outcome.started, item.outcome.seconds
         elif item._report_sections:
             log = "\n".join([log, *(f"-- {name} --\n{text}" for _, name, text in item._report_sections)])
-        result = self._result(test, outcome, started, seconds, self._write_log(test, log))
-        self._record(result)
-        self.display.result(result)
+        self.display.result(self._recorder.finished(self._result(test, outcome, started, seconds), log))
 
     def _fault_of(self, item: pytest.Item) -> Fault | None:
         """The kernel report that came while `item` ran; in a batch the next test may have begun since."""
@@ -291,7 +287,7 @@ class Plugin:
             return self.lab.fault()
         return self.lab.fault_before(item.outcome.ended) if item.outcome else None
 
-    def _result(self, test: str, outcome: Meaning, started: float, seconds: float, log: str | None) -> Result:
+    def _result(self, test: str, outcome: Meaning, started: float, seconds: float) -> Result:
         known = self._expectations.of(test)
         verdict, reason = outcome.verdict, clean(" ".join(outcome.reason.split()))
         as_known = known is not None and verdict in known.verdicts
@@ -304,35 +300,13 @@ class Plugin:
             reason=reason,
             started=started,
             seconds=round(seconds, 3),
-            log=log,
             fault=outcome.fault,
             expected=known,
         )
 
-    def _record(self, result: Result) -> None:
-        fault, known = result.fault, result.expected
-        self._events.write(
-            EventKind.FINISHED,
-            test=result.test,
-            verdict=str(result.verdict),
-            actual=str(result.actual),
-            reason=result.reason,
-            started=result.started,
-            seconds=result.seconds,
-            log=result.log,
-            fault={"kind": str(fault.kind), "title": fault.title, "lines": list(fault.lines)} if fault else None,
-            expected={"verdicts": [str(v) for v in known.verdicts], "reason": known.reason} if known else None,
-        )
-
-    def _write_log(self, test: str, text: str) -> str | None:
-        if not text.strip():
-            return None
-        # the name comes from our own ids, never from the target
-        name = re.sub(r"[^A-Za-z0-9._-]+", "_", test)[-200:].strip("_") + ".log"
-        path = self._run_dir / "logs" / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(text, encoding="utf-8", errors="replace")
-        return f"logs/{name}"
+    def _attempt(self, test: str) -> Result:
+        """What this attempt at `test`, which was lost, came to."""
+        return self._result(test, self._outcome, self._started, time.time() - self._started)
 
     def pytest_internalerror(self, excrepr: object) -> None:
         self.internal_error = str(excrepr)

@@ -23,13 +23,13 @@ from harness.layout import EXPECTATIONS, PROJECT, TESTCASES
 from harness.model.board import Board
 from harness.model.kernel import Build
 from harness.model.progress import NoDisplay, RunDisplay
-from harness.model.result import EventKind, RunResults
+from harness.model.result import RunResults
 from harness.parse.expectations import parse_expectations
 from harness.run import distribute, timings
 from harness.run.documents import write_documents
-from harness.run.eventlog import EVENTS, EventLog
 from harness.run.lab import Lab
 from harness.run.plugin import Plugin
+from harness.run.recorder import Recorder
 from harness.run.selftests import FTRACE, LIVEPATCH
 from harness.run.units import Isolation
 from harness.run.worker import Setup
@@ -113,22 +113,22 @@ def run(
     workers = len(fleet.boards) if fleet else selection.workers
     selection = dataclasses.replace(selection, isolation=isolation, workers=workers)
     shutil.copyfile(build.directory / "build.json", run_dir / "build.json")
-    events = EventLog(run_dir / EVENTS)
+    recorder = Recorder.of(run_dir)
     if fleet:
         properties = {**properties, "boards": [each.name for each in fleet.boards]}
-    events.write(EventKind.RUN, **_properties(build, board, selection, properties))
+    recorder.began(_properties(build, board, selection, properties))
     lab = Lab(
         boot,
         limits=board.limits,
-        events=events,
+        recorder=recorder,
         timeout_factor=selection.timeout_factor,
         snapshots=_snapshots(board, keeping, run_dir),
     )
-    plugin = _plugin(build, selection, board=board, lab=lab, run_dir=run_dir, events=events, display=display)
+    plugin = _plugin(build, selection, board=board, lab=lab, recorder=recorder, display=display)
     why = "interrupted"
     code = 0
     try:
-        job = functools.partial(_job, plugin, selection, board=board, events=events, run_dir=run_dir)
+        job = functools.partial(_job, plugin, selection, board=board, recorder=recorder, run_dir=run_dir)
         if fleet:
             code = distribute.over_boards(job(fleet.media), fleet.boards)
         elif selection.workers > 1 and keeping:
@@ -141,8 +141,8 @@ def run(
         raise
     finally:
         lab.close()
-        events.write(EventKind.ENDED, why=why)
-        events.close()
+        recorder.ended(why)
+        recorder.close()
         results = write_documents(run_dir)
         timings.learn(_timings(board), results.results)
     if plugin.boot_failure:
@@ -159,7 +159,7 @@ def _snapshots(board: Board, keeping: Keeping | None, logs: Path) -> Snapshottin
 
 
 def _job(
-    plugin: Plugin, selection: Selection, media: Media, *, board: Board, events: EventLog, run_dir: Path
+    plugin: Plugin, selection: Selection, media: Media, *, board: Board, recorder: Recorder, run_dir: Path
 ) -> distribute.Job:
     plugin.planned = _lister(plugin.build, selection, board=board).planned
     plugin.tell_planned()
@@ -178,21 +178,20 @@ def _job(
         plugin=plugin,
         setup=setup,
         seconds=seconds,
-        events=events,
+        recorder=recorder,
         pytest=lambda registered, more: _pytest(registered, selection, more=more),
     )
 
 
 def _lister(build: Build, selection: Selection, *, board: Board) -> Plugin:
     """A plugin that knows which tests there are; UserError where they can't be told."""
-    scratch = EventLog(Path(os.devnull))
+    nowhere = Recorder.nowhere()
     lister = _plugin(
         build,
         selection,
         board=board,
-        lab=Lab(_no_boot, limits=board.limits, events=scratch),
-        run_dir=Path(os.devnull),
-        events=scratch,
+        lab=Lab(_no_boot, limits=board.limits, recorder=nowhere),
+        recorder=nowhere,
         display=NoDisplay(),
         list_only=True,
     )
@@ -214,8 +213,7 @@ def _plugin(
     *,
     board: Board,
     lab: Lab,
-    run_dir: Path,
-    events: EventLog,
+    recorder: Recorder,
     display: RunDisplay,
     list_only: bool = False,
 ) -> Plugin:
@@ -226,8 +224,7 @@ def _plugin(
         build=build,
         lab=lab,
         suites=selection.suites,
-        run_dir=run_dir,
-        events=events,
+        recorder=recorder,
         expectations=expectations,
         list_only=list_only,
         display=display,

@@ -19,10 +19,10 @@ from harness.model.board import Board
 from harness.model.progress import NoDisplay
 from harness.parse.expectations import parse_expectations
 from harness.run.board_worker import BoardPlugin, Booting
-from harness.run.eventlog import EVENTS, EventLog
 from harness.run.lab import Lab
 from harness.run.plugin import Plugin
 from harness.run.precheck import Findings
+from harness.run.recorder import Recorder
 from harness.run.units import Isolation
 from harness.target.base import Media, Snapshotting, Target
 from harness.target.methods.table import boot_method
@@ -103,12 +103,12 @@ def _plugin(setup: Setup, *, name: str) -> Plugin:
     # a board's logs are of all its boots, whichever workers had it
     logs = setup.run_dir / f"worker-{name if setup.kept else setup.board.name}"
     logs.mkdir(exist_ok=True)
-    events = EventLog(setup.run_dir / EVENTS, **({} if setup.kept else {"board": setup.board.name}))
-    booting = Booting(partial(boot_method(setup.board).boot, setup.board, setup.media, logs=logs, say=events.problem))
+    recorder = Recorder.of(setup.run_dir, board="" if setup.kept else setup.board.name)
+    booting = Booting(partial(boot_method(setup.board).boot, setup.board, setup.media, logs=logs, say=recorder.problem))
     lab = Lab(
         _no_boot if setup.kept else booting,
         limits=setup.board.limits,
-        events=events,
+        recorder=recorder,
         timeout_factor=setup.timeout_factor,
         snapshots=_snapshots(setup, setup.kept, logs) if setup.kept else None,
     )
@@ -124,8 +124,7 @@ def _plugin(setup: Setup, *, name: str) -> Plugin:
         build=build,
         lab=lab,
         suites=setup.suites,
-        run_dir=setup.run_dir,
-        events=events,
+        recorder=recorder,
         expectations=expectations,
         display=NoDisplay(),
         isolation=setup.isolation,

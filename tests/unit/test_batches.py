@@ -10,8 +10,8 @@ from harness.model.board import Limits
 from harness.model.result import Verdict
 from harness.run import selftests
 from harness.run.batch import LivepatchBatch
-from harness.run.eventlog import EventLog
 from harness.run.lab import Lab, Stopped
+from harness.run.recorder import Recorder
 from harness.run.units import Isolation, cpus_for, is_timed
 from harness.target.base import Cpus
 from tests.faketarget import HANG, LOST, FakeTarget, Kmsg
@@ -125,7 +125,7 @@ def test_how_the_cpus_of_its_machine_run(test: str, cpus: Cpus) -> None:
 
 def _lab(tmp_path: Path, *targets: FakeTarget) -> Lab:
     waiting = list(targets)
-    return Lab(lambda: (waiting.pop(0), 1.0), limits=Limits(silence=30.0), events=EventLog(tmp_path / "events.jsonl"))
+    return Lab(lambda: (waiting.pop(0), 1.0), limits=Limits(silence=30.0), recorder=Recorder.of(tmp_path))
 
 
 def _target(*steps: object) -> FakeTarget:

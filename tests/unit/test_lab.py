@@ -12,8 +12,8 @@ import pytest
 from harness.errors import BootError, InfraError
 from harness.model.board import Limits
 from harness.model.result import FaultKind, Verdict
-from harness.run.eventlog import EventLog
 from harness.run.lab import Lab, Stopped
+from harness.run.recorder import Recorder
 from tests.faketarget import HANG, LOST, FakeTarget, Kmsg
 
 OOPS = Kmsg(
@@ -34,7 +34,7 @@ OOPS = Kmsg(
 def make_lab(tmp_path: Path):
     labs = []
 
-    def make(*targets, silence: float = 30.0, log: str = "events.jsonl") -> Lab:
+    def make(*targets, silence: float = 30.0) -> Lab:
         waiting = list(targets)
 
         def boot():
@@ -43,7 +43,7 @@ def make_lab(tmp_path: Path):
                 raise target
             return target, 1.5
 
-        lab = Lab(boot, limits=Limits(silence=silence), events=EventLog(tmp_path / log))
+        lab = Lab(boot, limits=Limits(silence=silence), recorder=Recorder.of(tmp_path))
         labs.append(lab)
         return lab
 

@@ -11,8 +11,8 @@ import pytest
 from harness.errors import HarnessError, InfraError
 from harness.model.board import Limits
 from harness.model.result import Verdict
-from harness.run.eventlog import EventLog
 from harness.run.lab import Lab, Stopped
+from harness.run.recorder import Recorder
 from harness.target.base import CommandTimeout, Cpus, TargetLost
 from tests.fakesnapshots import FakeSnapshots
 from tests.faketarget import LOST, FakeTarget, Kmsg
@@ -34,7 +34,7 @@ def make_lab(tmp_path: Path) -> Iterator[MakeLab]:
         lab = Lab(
             lambda: (waiting.pop(0), 2.0),
             limits=Limits(silence=30.0),
-            events=EventLog(tmp_path / "events.jsonl"),
+            recorder=Recorder.of(tmp_path),
             snapshots=snapshots,
         )
         labs.append(lab)
