@@ -30,12 +30,12 @@ class PatchRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class ToolchainRecord:
-    """The compiler. `patchable`: whether it knows ``-fpatchable-function-entry``."""
+    """The compiler. `patchable`: whether it knows ``-fpatchable-function-entry``; None: not on record."""
 
     name: str = ""
     command: str = ""
     version: str = ""
-    patchable: bool = False
+    patchable: bool | None = None
 
     @property
     def compiler(self) -> str:

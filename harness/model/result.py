@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from harness.model.record import RunRecord
 
@@ -139,7 +139,7 @@ class EndKind(enum.StrEnum):
 
 _SENTENCES = {
     EndKind.NOT_BOOTED: "the target could not be booted",
-    EndKind.WORKERS_LOST: "workers kept dying",
+    EndKind.WORKERS_LOST: "workers kept dying, at last",
     EndKind.INTERNAL_ERROR: "the harness failed",
 }
 
@@ -163,7 +163,7 @@ class RunResults:
     """A whole run, folded from its events: its `record`, every result in the order planned, `notes` for people, and how
     it `ended` (None: it was killed). `started`: seconds since the epoch."""
 
-    record: RunRecord = RunRecord()
+    record: RunRecord = field(default_factory=RunRecord)
     results: tuple[Result, ...]
     notes: tuple[str, ...] = ()
     started: float = 0.0

@@ -101,5 +101,5 @@ def _distributed(job: Job, distributor: Distributor) -> int:
     plugin = job.plugin
     plugin.stopped_early, plugin.internal_error = distributor.stopped_early, distributor.internal_error
     if distributor.last_loss and distributor.left_over():
-        plugin.lost_workers = f"workers kept dying, at last: {distributor.last_loss}"
+        plugin.lost_workers = distributor.last_loss
     return code

@@ -183,6 +183,7 @@ class Lab:
         if self._monitor:
             self._monitor.close()
         self._target = self._monitor = None
+        self._recorder.gone()
 
     @property
     def is_up(self) -> bool:

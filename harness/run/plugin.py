@@ -193,7 +193,7 @@ class Plugin:
         test = id_of(item)
         self._outcome = Meaning()
         self._begin(item, test)
-        self._recorder.started(test)
+        self._recorder.started(test, uses_machine=needs_target(item))
         self.display.started(test)
         self._reruns_left = _RERUNS
         self._started = started = time.time()

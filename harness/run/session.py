@@ -5,28 +5,29 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-import json
 import os
 import platform
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from harness import __version__
 from harness.build.cache import cache_dir
+from harness.build.make import load_record
 from harness.errors import EXIT_INFRA, InfraError, UserError
 from harness.layout import EXPECTATIONS, PROJECT, TESTCASES
 from harness.model.board import Board
 from harness.model.kernel import Build
 from harness.model.progress import NoDisplay, RunDisplay
-from harness.model.result import RunResults
+from harness.model.record import BoardRecord, RunRecord
+from harness.model.result import EndKind, RunEnd, RunResults
+from harness.parse.events import VERSION
 from harness.parse.expectations import parse_expectations
 from harness.run import distribute, timings
 from harness.run.documents import write_documents
+from harness.run.identity import new_run_id, this_harness
 from harness.run.lab import Lab
 from harness.run.plugin import Plugin
 from harness.run.recorder import Recorder
@@ -38,7 +39,6 @@ from harness.target.base import Media, Snapshotting, Target
 from harness.target.methods.table import boot_method
 
 SUITES = (FTRACE, LIVEPATCH, "testcases")
-NOT_BOOTED = "the target could not be booted"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +102,7 @@ def run(
     keeping: Keeping | None = None,
     fleet: Fleet | None = None,
     run_dir: Path,
-    properties: dict[str, Any],
+    command: str,
     display: RunDisplay,
 ) -> tuple[RunResults, int]:
     """Run the selected tests and write the documents. Returns the results and the exit code. Without `keeping` a target
@@ -114,9 +114,8 @@ def run(
     selection = dataclasses.replace(selection, isolation=isolation, workers=workers)
     shutil.copyfile(build.directory / "build.json", run_dir / "build.json")
     recorder = Recorder.of(run_dir)
-    if fleet:
-        properties = {**properties, "boards": [each.name for each in fleet.boards]}
-    recorder.began(_properties(build, board, selection, properties))
+    boards = tuple(each.name for each in fleet.boards) if fleet else ()
+    recorder.began(_record(build, board, selection, boards=boards, command=command))
     lab = Lab(
         boot,
         limits=board.limits,
@@ -125,7 +124,7 @@ def run(
         snapshots=_snapshots(board, keeping, run_dir),
     )
     plugin = _plugin(build, selection, board=board, lab=lab, recorder=recorder, display=display)
-    why = "interrupted"
+    end = RunEnd(kind=EndKind.INTERRUPTED)
     code = 0
     try:
         job = functools.partial(_job, plugin, selection, board=board, recorder=recorder, run_dir=run_dir)
@@ -135,20 +134,20 @@ def run(
             code = distribute.over_restored(job(keeping.media), keeping.directory, selection.workers)
         else:
             code = _pytest(plugin, selection)
-        why = _why_ended(code, plugin)
+        end = _end_of(code, plugin)
     except UserError:
-        why = "complete"  # of what there was: -k matched nothing
+        end = RunEnd(kind=EndKind.COMPLETE)  # of what there was: -k matched nothing
         raise
     finally:
         lab.close()
-        recorder.ended(why)
+        recorder.ended(end)
         recorder.close()
         results = write_documents(run_dir)
         timings.learn(_timings(board), results.results)
     if plugin.boot_failure:
         raise plugin.boot_failure
     _judge_pytest(code, plugin, selection)
-    return results, EXIT_INFRA if why == "interrupted" else results.exit_code
+    return results, EXIT_INFRA if end.kind is EndKind.INTERRUPTED else results.exit_code
 
 
 def _snapshots(board: Board, keeping: Keeping | None, logs: Path) -> Snapshotting | None:
@@ -274,16 +273,20 @@ class _Registrar:
         config.pluginmanager.register(self._plugin, "harness-run")
 
 
-def _why_ended(code: int, plugin: Plugin) -> str:
+def _end_of(code: int, plugin: Plugin) -> RunEnd:
     if plugin.boot_failure:
-        return f"{NOT_BOOTED}: {plugin.boot_failure.message}"
+        return RunEnd(kind=EndKind.NOT_BOOTED, reason=plugin.boot_failure.message)
     if plugin.collection_errors:
-        return "collection failed"
+        return RunEnd(kind=EndKind.COLLECTION_FAILED)
     if plugin.stopped_early:  # asked first: xdist ends its workers by an interrupt then
-        return "maxfail"
+        return RunEnd(kind=EndKind.MAXFAIL)
     if code == pytest.ExitCode.INTERRUPTED:
-        return "interrupted"
-    return plugin.lost_workers or "complete"
+        return RunEnd(kind=EndKind.INTERRUPTED)
+    if code == pytest.ExitCode.INTERNAL_ERROR:
+        return RunEnd(kind=EndKind.INTERNAL_ERROR, reason=plugin.internal_error.strip().rpartition("\n")[2])
+    if plugin.lost_workers:
+        return RunEnd(kind=EndKind.WORKERS_LOST, reason=plugin.lost_workers)
+    return RunEnd(kind=EndKind.COMPLETE)
 
 
 def key_of_testcases() -> str:
@@ -296,27 +299,20 @@ def key_of_testcases() -> str:
     return digest.hexdigest()[:16]
 
 
-def _properties(build: Build, board: Board, selection: Selection, more: dict[str, Any]) -> dict[str, Any]:
-    record = json.loads((build.directory / "build.json").read_text())
-    return {
-        "harness": __version__,
-        "kernel": build.release,
-        "version": record["source"].get("version", ""),
-        "source": record["source"],
-        "patches": record["patches"],
-        "compiler": f"{record['toolchain'].get('command', '')} {record['toolchain']['version']}".strip(),
-        "toolchain": record["toolchain"]["name"],
-        "fragments": record["fragments"],
-        "build": build.key,
-        "kernel_key": record.get("kernel", ""),
-        "kernel_made": record.get("made", ""),
-        "testcases": key_of_testcases(),
-        "board": board.name,
-        "suites": sorted(selection.suites),
-        "keyword": selection.keyword,
-        "isolation": str(selection.isolation),
-        "workers": selection.workers,
-        "host": f"{platform.node()} ({platform.machine()})",
-        "without": build.without,
-        **more,
-    }
+def _record(build: Build, board: Board, selection: Selection, *, boards: tuple[str, ...], command: str) -> RunRecord:
+    return RunRecord(
+        id=new_run_id(),
+        schema=VERSION,
+        harness=this_harness(),
+        host=f"{platform.node()} ({platform.machine()})",
+        build=build.key,
+        kernel=load_record(build.directory).kernel,
+        board=BoardRecord(name=board.name, details=boot_method(board).properties(board)),
+        boards=boards,
+        suites=tuple(sorted(selection.suites)),
+        keyword=selection.keyword,
+        isolation=str(selection.isolation),
+        workers=selection.workers,
+        testcases=key_of_testcases(),
+        command=command,
+    )

@@ -103,7 +103,7 @@ def _plugin(setup: Setup, *, name: str) -> Plugin:
     # a board's logs are of all its boots, whichever workers had it
     logs = setup.run_dir / f"worker-{name if setup.kept else setup.board.name}"
     logs.mkdir(exist_ok=True)
-    recorder = Recorder.of(setup.run_dir, board="" if setup.kept else setup.board.name)
+    recorder = Recorder.of(setup.run_dir, worker=name, board="" if setup.kept else setup.board.name)
     booting = Booting(partial(boot_method(setup.board).boot, setup.board, setup.media, logs=logs, say=recorder.problem))
     lab = Lab(
         _no_boot if setup.kept else booting,
