@@ -161,13 +161,8 @@ def run_record_from_fields(fields: Fields, *, schema: int) -> RunRecord:
     )
 
 
-def _source_data(source: SourceRecord) -> dict[str, str]:
-    return {
-        "spec": source.spec,
-        "version": source.version,
-        "checksum": source.checksum,
-        "identity": source.identity,
-    }
+def _source_data(source: SourceRecord) -> dict[str, object]:
+    return filled(spec=source.spec, version=source.version, checksum=source.checksum, identity=source.identity)
 
 
 def _source(fields: Fields) -> SourceRecord:

@@ -1,5 +1,5 @@
-"""Writes down a run while it happens: its events, and a log file for each attempt at a test. What is known of a run later
-was written here."""
+"""Writes down a run while it happens: its events, and a log file for each attempt at a test. What is known of a run
+later was written here."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Recorder:
         self._machines = 0
         self._machine = ""  # the one that there is, or was last
         self._is_gone = False
-        self._uses_machine = True  # whether the test that runs does
+        self._test = ""  # the last one that began here and uses a machine
 
     @staticmethod
     def of(run_dir: Path, *, worker: str = "", board: str = "") -> Recorder:
@@ -103,7 +103,7 @@ class Recorder:
         """An attempt at a test begins."""
         if self._is_gone:
             self._machine, self._is_gone = "", False
-        self._uses_machine = uses_machine
+        self._test = test if uses_machine else ""
         self._events.write(Started(test=test, machine=self._machine if uses_machine else ""))
 
     def finished(self, result: Result, log: str = "") -> Result:
@@ -125,7 +125,7 @@ class Recorder:
             return {event.result.test for event in parse_events(lines) if isinstance(event, Finished)}
 
     def _completed(self, attempt: _Any, test: str, log: str) -> _Any:
-        machine = attempt.machine or (self._machine if self._uses_machine else "")
+        machine = attempt.machine or (self._machine if test == self._test else "")  # else another process ran it
         return dataclasses.replace(attempt, log=self._write_log(test, log), machine=machine)
 
     def _write_log(self, test: str, text: str) -> str | None:
