@@ -216,7 +216,7 @@ def run(
     from harness.request import BuildOptions, booter, build_for, fleet_of, keeping, new_directory, point_latest
     from harness.run import session
     from harness.run.units import Isolation
-    from harness.run.workers import how_many
+    from harness.run.workers.distributor import how_many
 
     selection = session.Selection(
         suites=session.choose_suites(suites),

@@ -18,7 +18,7 @@ from harness.model.result import Fault, Result, Verdict
 from harness.parse.expectations import Expectations
 from harness.report.text import clean
 from harness.run import precheck, selftests, warmup
-from harness.run.lab import Lab, Stopped
+from harness.run.machine import Machine, Stopped
 from harness.run.meaning import Meaning, first_of, meaning_of
 from harness.run.recorder import Recorder
 from harness.run.units import Isolation, cpus_for
@@ -46,7 +46,7 @@ class Plugin:
         self,
         *,
         build: Build,
-        lab: Lab,
+        machine: Machine,
         suites: frozenset[str],
         recorder: Recorder,
         expectations: Expectations,
@@ -58,7 +58,7 @@ class Plugin:
     ) -> None:
         self.hammer_seconds = hammer_seconds
         self.build = build
-        self.lab = lab
+        self.machine = machine
         self.suites = suites
         self.planned: dict[str, Planned] = {}
         self.only: frozenset[str] | None = None  # where not all that were chosen are to run
@@ -98,7 +98,9 @@ class Plugin:
     def pytest_collection_modifyitems(self, session: pytest.Session, items: list[pytest.Item]) -> None:
         """Add the upstream selftests, before -k chooses among all."""
         items.extend(
-            selftests.items(session, suites=self.suites, build=self.build, lab=self.lab, isolation=self._isolation)
+            selftests.items(
+                session, suites=self.suites, build=self.build, machine=self.machine, isolation=self._isolation
+            )
         )
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
@@ -151,9 +153,9 @@ class Plugin:
         wrong."""
         self._looked = True
         try:
-            assert self.lab.target
-            self.lab.findings = precheck.check(self.lab.run, self.build, suites=self.suites)
-            if self.lab.can_keep:
+            assert self.machine.target
+            self.machine.findings = precheck.check(self.machine.run, self.build, suites=self.suites)
+            if self.machine.can_keep:
                 self._warm_up()
                 self._keep()
         except HarnessError as error:
@@ -162,21 +164,21 @@ class Plugin:
             lines = stopped.fault.lines if stopped.fault else ()
             kind = CrashError if stopped.verdict.is_kernel_fault else InfraError
             self.boot_failure = kind(f"before the first test: {stopped.reason}", details=lines[-40:])
-        for problem in self.lab.findings.problems:
+        for problem in self.machine.findings.problems:
             self.tell(problem)
 
     def _warm_up(self) -> None:
         """Where the kernel fails at what tests would do first, they are to find it out, on a machine that has not."""
         try:
-            why_not = warmup.warm_up(self.lab, self.build, with_ftracetest=selftests.FTRACE in self.suites)
+            why_not = warmup.warm_up(self.machine, self.build, with_ftracetest=selftests.FTRACE in self.suites)
         except (Stopped, TargetLost) as error:
             why_not = f"warming up failed, so every test does it itself: {error}"
-            self.lab.discard(why_not)
+            self.machine.discard(why_not)
         if why_not:
             self.tell(why_not)
 
     def _keep(self) -> None:
-        why_not = self.lab.keep()
+        why_not = self.machine.keep()
         if why_not:
             self.tell(f"no snapshot, so a target is booted anew after a crash only: {why_not}")
             self._recorder.changed(isolation=str(Isolation.CRASH))  # what it has come to
@@ -213,17 +215,17 @@ class Plugin:
         self._group = group
         if is_new or not isinstance(item, selftests.SelftestItem):  # one in the middle of a batch takes what there is
             fresh = is_new and self._isolation is not Isolation.CRASH
-            self.lab.begin(test, fresh=fresh, cpus=cpus_for(test))
+            self.machine.begin(test, fresh=fresh, cpus=cpus_for(test))
 
     def _may_run_again(self, error: BaseException) -> bool:
-        return self._reruns_left > 0 and self.lab.restores and self.lab.was_lost(error)
+        return self._reruns_left > 0 and self.machine.restores and self.machine.was_lost(error)
 
     def _run_again(self, item: pytest.Item, nextitem: pytest.Item | None) -> None:
         """The machine went away, by no doing of the kernel's: the test has told nothing."""
         self._is_lost = False
         self._reruns_left -= 1
         self._recorder.lost(self._attempt(id_of(item)), self._outcome.text, why=self._outcome.reason)
-        self.lab.discard(f"{self._outcome.verdict} in {id_of(item)}")
+        self.machine.discard(f"{self._outcome.verdict} in {id_of(item)}")
         self._outcome = Meaning()
         if isinstance(item, selftests.SelftestItem):
             item.batch.start_over(item.test)
@@ -270,7 +272,7 @@ class Plugin:
         if fault and outcome.fault is None:
             outcome = Meaning(Verdict.CRASH, fault.title, fault, outcome.text)
         if outcome.verdict in _OVER or fault:
-            self.lab.discard(f"{outcome.verdict} in {test}")
+            self.machine.discard(f"{outcome.verdict} in {test}")
         seconds = time.time() - started
         log = outcome.text
         if isinstance(item, selftests.SelftestItem):
@@ -284,8 +286,8 @@ class Plugin:
     def _fault_of(self, item: pytest.Item) -> Fault | None:
         """The kernel report that came while `item` ran; in a batch the next test may have begun since."""
         if not isinstance(item, selftests.SelftestItem):
-            return self.lab.fault()
-        return self.lab.fault_before(item.outcome.ended) if item.outcome else None
+            return self.machine.fault()
+        return self.machine.fault_before(item.outcome.ended) if item.outcome else None
 
     def _result(self, test: str, outcome: Meaning, started: float, seconds: float) -> Result:
         known = self._expectations.of(test)
@@ -313,7 +315,7 @@ class Plugin:
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         self.stopped_early = bool(session.shouldfail)
-        self.lab.close()
+        self.machine.close()
 
 
 def id_of(item: pytest.Item) -> str:

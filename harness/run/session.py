@@ -25,16 +25,17 @@ from harness.model.record import BoardRecord, RunRecord
 from harness.model.result import EndKind, RunEnd, RunResults
 from harness.parse.events import VERSION
 from harness.parse.expectations import parse_expectations
-from harness.run import distribute, timings
+from harness.run import timings
 from harness.run.documents import write_documents
 from harness.run.identity import new_run_id, this_harness
-from harness.run.lab import Lab
+from harness.run.machine import Machine
 from harness.run.plugin import Plugin
 from harness.run.recorder import Recorder
 from harness.run.selftests import FTRACE, LIVEPATCH
 from harness.run.units import Isolation
-from harness.run.worker import Setup
-from harness.run.workers import Distributor
+from harness.run.workers import distribute
+from harness.run.workers.distributor import Distributor
+from harness.run.workers.worker import Setup
 from harness.target.base import Media, Snapshotting, Target
 from harness.target.methods.table import boot_method
 
@@ -116,14 +117,14 @@ def run(
     recorder = Recorder.of(run_dir)
     boards = tuple(each.name for each in fleet.boards) if fleet else ()
     recorder.began(_record(build, board, selection, boards=boards, command=command))
-    lab = Lab(
+    machine = Machine(
         boot,
         limits=board.limits,
         recorder=recorder,
         timeout_factor=selection.timeout_factor,
         snapshots=_snapshots(board, keeping, run_dir),
     )
-    plugin = _plugin(build, selection, board=board, lab=lab, recorder=recorder, display=display)
+    plugin = _plugin(build, selection, board=board, machine=machine, recorder=recorder, display=display)
     end = RunEnd(kind=EndKind.INTERRUPTED)
     code = 0
     try:
@@ -139,7 +140,7 @@ def run(
         end = RunEnd(kind=EndKind.COMPLETE)  # of what there was: -k matched nothing
         raise
     finally:
-        lab.close()
+        machine.close()
         recorder.ended(end)
         recorder.close()
         results = write_documents(run_dir)
@@ -189,7 +190,7 @@ def _lister(build: Build, selection: Selection, *, board: Board) -> Plugin:
         build,
         selection,
         board=board,
-        lab=Lab(_no_boot, limits=board.limits, recorder=nowhere),
+        machine=Machine(_no_boot, limits=board.limits, recorder=nowhere),
         recorder=nowhere,
         display=NoDisplay(),
         list_only=True,
@@ -211,7 +212,7 @@ def _plugin(
     selection: Selection,
     *,
     board: Board,
-    lab: Lab,
+    machine: Machine,
     recorder: Recorder,
     display: RunDisplay,
     list_only: bool = False,
@@ -221,7 +222,7 @@ def _plugin(
     )
     return Plugin(
         build=build,
-        lab=lab,
+        machine=machine,
         suites=selection.suites,
         recorder=recorder,
         expectations=expectations,

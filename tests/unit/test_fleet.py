@@ -19,8 +19,9 @@ from harness.model.kernel import Build
 from harness.model.progress import NoDisplay
 from harness.model.result import RunResults, Verdict
 from harness.parse.events import parse_events
-from harness.run import distribute, session
+from harness.run import session
 from harness.run.documents import read_results
+from harness.run.workers import distribute
 from harness.target.base import Media
 from tests.records import build_json
 
@@ -65,7 +66,7 @@ def test_after(guest):
 
 REBOOTS = """
 def test_reboots(guest):
-    guest._lab.discard("on purpose")
+    guest._machine.discard("on purpose")
     guest.run("true")
 
 def test_after(guest):

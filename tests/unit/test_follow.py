@@ -8,7 +8,7 @@ from harness.model.event import Finished, Note, Started
 from harness.model.progress import NoDisplay
 from harness.model.result import Result, Verdict
 from harness.run.eventlog import EventLog
-from harness.run.follow import Follower
+from harness.run.workers.follow import Follower
 
 
 class Shown(NoDisplay):

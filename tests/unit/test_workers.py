@@ -14,13 +14,13 @@ from harness.model.board import Board, KexecBoot, QemuBoot
 from harness.model.event import Finished, Note
 from harness.model.result import Result, Verdict
 from harness.parse.events import parse_events
-from harness.run.board_worker import Output
 from harness.run.plugin import Planned, Plugin
 from harness.run.recorder import Recorder
-from harness.run.schedule import LongestFirst
 from harness.run.units import Isolation
-from harness.run.worker import INPUT, RestoringPlugin, Setup
-from harness.run.workers import Distributor, how_many
+from harness.run.workers.board_worker import Output
+from harness.run.workers.distributor import Distributor, how_many
+from harness.run.workers.schedule import LongestFirst
+from harness.run.workers.worker import INPUT, RestoringPlugin, Setup
 from harness.target.base import Media
 
 QEMU = Board(name="q", boot=QemuBoot(memory_mib=600))  # 1000 MiB a machine, with what QEMU and a worker need
@@ -211,7 +211,7 @@ def test_a_worker_that_gets_no_machine_any_more_ends_instead_of_making_errors(
 ) -> None:
     done: list[object] = []
     plugin = object.__new__(RestoringPlugin)
-    plugin.lab = SimpleNamespace(is_dead=is_dead)  # type: ignore[assignment]
+    plugin.machine = SimpleNamespace(is_dead=is_dead)  # type: ignore[assignment]
     monkeypatch.setattr(os, "_exit", done.append)
     monkeypatch.setattr(Plugin, "_finish", lambda *_: None if is_dead else done.append("told"))
     plugin._finish(None, "t", 0.0)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""The lab: the one target of a run, booted when it is needed, watched while it is used, replaced when it is spent."""
+"""The one machine of a run: booted when it is needed, watched while it is used, replaced when it is spent."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class Stopped(Exception):
         self.is_lost = is_lost
 
 
-class Lab:
-    """Holds the target. Every wait on it goes through `lines` or `run`, which watch the console meanwhile.
+class Machine:
+    """Holds the booted target. Every wait on it goes through `lines` or `run`, which watch the console meanwhile.
 
     With `snapshots` the first target is one that can be kept; once `keep` has done so, every later one starts in that
     state. Where no test's time is limited, the target's speed need not be measured (`measures_speed`)."""

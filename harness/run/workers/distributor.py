@@ -12,13 +12,13 @@ from harness import available
 from harness.errors import HarnessError, InfraError
 from harness.model.board import Board, QemuBoot
 from harness.model.result import Result, Verdict
-from harness.run.board_worker import Output
 from harness.run.plugin import Planned
 from harness.run.recorder import Recorder
-from harness.run.schedule import LongestFirst
-from harness.run.worker import INPUT, Setup
+from harness.run.workers.board_worker import Output
+from harness.run.workers.schedule import LongestFirst
+from harness.run.workers.worker import INPUT, Setup
 
-ARGUMENTS = ("-p", "xdist.plugin", "-p", "harness.run.worker", "--max-worker-restart=20")
+ARGUMENTS = ("-p", "xdist.plugin", "-p", "harness.run.workers.worker", "--max-worker-restart=20")
 _TRIES = 3  # of a test whose worker died
 _END = 0.2  # seconds that a worker has to end by itself when the run is interrupted
 _OVERHEAD_MIB = 400  # QEMU's own memory, and a worker's

@@ -81,14 +81,14 @@ class BoardPlugin(Plugin):
             self._was_looked_at = True
             self.make_ready()
             selftests.tell_batches(item.session.items)  # what the board lacks is known now
-        elif not self.lab.is_up and not (isinstance(item, selftests.SelftestItem) and item.reason_to_skip):
+        elif not self.machine.is_up and not (isinstance(item, selftests.SelftestItem) and item.reason_to_skip):
             self._boot_again()
         if self.boot_failure:
             self._give_up(self.boot_failure)
 
     def _boot_again(self) -> None:
         try:
-            assert self.lab.target
+            assert self.machine.target
         except HarnessError as error:
             self.boot_failure = error
 

@@ -18,12 +18,12 @@ from harness.layout import EXPECTATIONS
 from harness.model.board import Board
 from harness.model.progress import NoDisplay
 from harness.parse.expectations import parse_expectations
-from harness.run.board_worker import BoardPlugin, Booting
-from harness.run.lab import Lab
+from harness.run.machine import Machine
 from harness.run.plugin import Plugin
 from harness.run.precheck import Findings
 from harness.run.recorder import Recorder
 from harness.run.units import Isolation
+from harness.run.workers.board_worker import BoardPlugin, Booting
 from harness.target.base import Media, Snapshotting, Target
 from harness.target.methods.table import boot_method
 
@@ -73,7 +73,7 @@ class RestoringPlugin(Plugin):
     quick errors of all tests that are left: others run them."""
 
     def _finish(self, item: pytest.Item, test: str, started: float) -> None:
-        if self.lab.is_dead:
+        if self.machine.is_dead:
             os._exit(1)
         super()._finish(item, test, started)
 
@@ -105,7 +105,7 @@ def _plugin(setup: Setup, *, name: str) -> Plugin:
     logs.mkdir(exist_ok=True)
     recorder = Recorder.of(setup.run_dir, worker=name, board="" if setup.kept else setup.board.name)
     booting = Booting(partial(boot_method(setup.board).boot, setup.board, setup.media, logs=logs, say=recorder.problem))
-    lab = Lab(
+    machine = Machine(
         _no_boot if setup.kept else booting,
         limits=setup.board.limits,
         recorder=recorder,
@@ -113,16 +113,16 @@ def _plugin(setup: Setup, *, name: str) -> Plugin:
         snapshots=_snapshots(setup, setup.kept, logs) if setup.kept else None,
     )
     if setup.kept:
-        lab.factor = setup.kept.factor
-        lab.has_waiting_ftracetest = setup.kept.has_waiting_ftracetest
-        lab.findings = setup.kept.findings
+        machine.factor = setup.kept.factor
+        machine.has_waiting_ftracetest = setup.kept.has_waiting_ftracetest
+        machine.findings = setup.kept.findings
     expectations = parse_expectations(
         EXPECTATIONS.read_text(), place=str(EXPECTATIONS.name), release=build.release, board=setup.board.name
     )
     make = RestoringPlugin if setup.kept else partial(BoardPlugin, booting=booting, board=setup.board.name)
     return make(
         build=build,
-        lab=lab,
+        machine=machine,
         suites=setup.suites,
         recorder=recorder,
         expectations=expectations,

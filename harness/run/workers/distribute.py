@@ -11,11 +11,11 @@ import pytest
 from harness import available
 from harness.errors import HarnessError, KernelError
 from harness.model.board import Board
-from harness.run.follow import Follower
 from harness.run.plugin import Planned, Plugin
 from harness.run.recorder import Recorder
-from harness.run.worker import Kept, Setup
-from harness.run.workers import ARGUMENTS, Distributor
+from harness.run.workers.distributor import ARGUMENTS, Distributor
+from harness.run.workers.follow import Follower
+from harness.run.workers.worker import Kept, Setup
 from harness.target.holding.guard import put_back
 
 Pytest = Callable[[Plugin | Distributor, Sequence[str]], int]
@@ -37,10 +37,10 @@ class Job:
 def over_restored(job: Job, snapshot: Path, workers: int) -> int:
     """Make a target ready here, then run the tests in as many as `workers` workers that start from it. Where there is
     no such target, what can be run is run here. Returns pytest's exit code."""
-    plugin, lab = job.plugin, job.plugin.lab
+    plugin, machine = job.plugin, job.plugin.machine
     if any(planned.needs_target for planned in plugin.planned.values()):
         plugin.make_ready()
-    if not lab.restores:
+    if not machine.restores:
         if not plugin.boot_failure:
             plugin.tell("-j: one machine runs all tests, because others start from a snapshot")
             job.recorder.changed(workers=1)
@@ -48,9 +48,9 @@ def over_restored(job: Job, snapshot: Path, workers: int) -> int:
     count = min(workers, _groups(plugin.planned))
     kept = Kept(
         snapshot=snapshot,
-        findings=lab.findings,
-        factor=lab.factor * max(1.0, count / available.cpus()),  # they share the CPUs
-        has_waiting_ftracetest=lab.has_waiting_ftracetest,
+        findings=machine.findings,
+        factor=machine.factor * max(1.0, count / available.cpus()),  # they share the CPUs
+        has_waiting_ftracetest=machine.has_waiting_ftracetest,
     )
     setups = [replace(job.setup, kept=kept)] * count
     return _distributed(job, Distributor(setups, planned=plugin.planned, seconds=job.seconds, recorder=job.recorder))
