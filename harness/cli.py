@@ -252,7 +252,7 @@ def run(
                 keeping=kept,
                 fleet=fleet_of(ready, made, display),
                 run_dir=run_dir,
-                properties={**method.properties(board), "command": command_line()},
+                command=command_line(),
                 display=display,
             )
     click.echo("\n".join(summary_lines(results, run_dir=run_dir)))

@@ -13,6 +13,8 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from harness.model.result import Result, RunResults, Verdict
+from harness.parse.records import run_record_to_data
+from harness.report.attempts import attempt_line
 from harness.report.summary import duration, overall_line
 from harness.report.text import clean, flatten, last_lines, one_line, tail
 
@@ -23,6 +25,15 @@ _HEADLINES = ("kernel", "version", "patches", "series", "compiler", "toolchain",
 _LAST_SECOND = 253402300799.0
 _TABLE_ORDER = (Verdict.CRASH, Verdict.TIMEOUT, Verdict.FAIL, Verdict.UNRESOLVED, Verdict.ERROR, Verdict.NOTRUN,
                 Verdict.XFAIL, Verdict.SKIP, Verdict.PASS)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Try:
+    """One of several attempts at a test."""
+
+    verdict: str
+    line: str
+    href: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +51,8 @@ class Row:
     href: str | None
     expected: str
     unexpected_pass: bool
+    attempts: Sequence[Try]
+    choice: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +85,7 @@ def report_html(results: RunResults, *, logs: Callable[[str], str]) -> str:
         word=overall_line(results).partition(":")[0],
         started=_date(results.started) if results.started else "",
         took=duration(results.seconds),
-        ended=one_line(results.ended) if results.ended is not None else None,
+        is_killed=results.ended is None,
         headline=headline,
         properties=other,
         counts=dict(_counts(results.results)),
@@ -124,6 +137,11 @@ def _row(number: int, result: Result, log: str, longest: float) -> Row:
         href=_href(result.log),
         expected=f"{'/'.join(expected.verdicts)}: {one_line(expected.reason)}" if expected else "",
         unexpected_pass=result.is_unexpected_pass,
+        attempts=[
+            Try(verdict=attempt.verdict.value, line=attempt_line(number, attempt), href=_href(attempt.log))
+            for number, attempt in enumerate(result.attempts, 1)
+        ],
+        choice=one_line(result.choice),
     )
 
 
@@ -191,7 +209,7 @@ def _properties(results: RunResults) -> tuple[list[tuple[str, list[str]]], dict[
     """What stands at the top (each value as lines), and all the rest."""
     headline: list[tuple[str, list[str]]] = []
     other: dict[str, str] = {}
-    for key, value in results.properties.items():
+    for key, value in run_record_to_data(results.record).items():
         if key in _HEADLINES:
             items = value if isinstance(value, list | tuple) else [value]
             headline.append((key, [_headline(item) for item in items]))

@@ -90,7 +90,7 @@ class Runner:
 
     def _start_attempt(self, item: pytest.Item) -> None:
         self._attempt = _Attempt()
-        self._rig.recorder.started(id_of(item))
+        self._rig.recorder.started(id_of(item), uses_machine=needs_target(item))
 
     def _run_again(self, item: pytest.Item, nextitem: pytest.Item | None) -> None:
         """The attempt has told nothing of the test: the machine went away, by no doing of its kernel."""

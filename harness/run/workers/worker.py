@@ -100,13 +100,13 @@ def _plugins(setup: Setup, *, name: str) -> list[object]:
     # a board's logs are of all its boots, whichever workers had it
     logs = setup.run_dir / f"worker-{name if setup.kept else setup.board.name}"
     logs.mkdir(exist_ok=True)
-    return _with_restored(setup, setup.kept, logs) if setup.kept else _with_board(setup, logs)
+    return _with_restored(setup, setup.kept, logs, name) if setup.kept else _with_board(setup, logs, name)
 
 
-def _with_restored(setup: Setup, kept: Kept, logs: Path) -> list[object]:
+def _with_restored(setup: Setup, kept: Kept, logs: Path, name: str) -> list[object]:
     method = boot_method(setup.board)
     assert method.snapshots
-    recorder = Recorder.of(setup.run_dir)
+    recorder = Recorder.of(setup.run_dir, worker=name)
     machine = Machine(
         _no_boot,
         limits=setup.board.limits,
@@ -121,9 +121,9 @@ def _with_restored(setup: Setup, kept: Kept, logs: Path) -> list[object]:
     return assemble(rig, Restored(rig))
 
 
-def _with_board(setup: Setup, logs: Path) -> list[object]:
+def _with_board(setup: Setup, logs: Path, name: str) -> list[object]:
     board = setup.board
-    recorder = Recorder.of(setup.run_dir, board=board.name)
+    recorder = Recorder.of(setup.run_dir, worker=name, board=board.name)
     booting = Booting(partial(boot_method(board).boot, board, setup.media, logs=logs, say=recorder.problem))
     machine = Machine(booting, limits=board.limits, recorder=recorder, timeout_factor=setup.timeout_factor)
     rig = _rig(setup, machine, recorder)
