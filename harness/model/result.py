@@ -92,12 +92,34 @@ class Event:
     data: Mapping[str, Any] = field(default_factory=dict)
 
 
+class Standing(enum.StrEnum):
+    """How a known outcome compares with what a test did."""
+
+    MET = "met"
+    OTHER = "other"  # the test did something else
+    EXPIRED = "expired"  # whatever the test did, this counts no more
+
+
 @dataclass(frozen=True, kw_only=True)
 class Expectation:
-    """A known outcome from testcases/expectations.yaml: any of `verdicts`, because of `reason`."""
+    """A known outcome, as an expectations file has it, held against one test.
+
+    Known is any of `verdicts`, because of `reason`. `faults`, for a CRASH, and `messages`, for all other verdicts but
+    PASS, are patterns of the kernel's report and of the result's reason, one of which has to match; empty: any.
+    `issue`: a URL or empty. `until`: the last day or kernel version for which it counts, as written there, or empty.
+    `place`: where it stands (``expectations.yaml: expectations.3``), by which results share it; `test`: the id or
+    pattern there.
+    """
 
     verdicts: tuple[Verdict, ...]
     reason: str
+    test: str = ""
+    faults: tuple[str, ...] = ()
+    messages: tuple[str, ...] = ()
+    issue: str = ""
+    until: str = ""
+    place: str = ""
+    standing: Standing = Standing.MET
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +130,8 @@ class Result:
     same with ``[instance]`` behind it; ``selftests/livepatch/test-state.sh::system state modification``;
     ``testcases/function/test_calls.py::test_caller``.
     `reason`: one line, empty for most passes. `log`: path of the test's log below the run directory.
-    `fault`: the kernel report that made it a CRASH. `expected`: the known outcome that it was held against.
+    `fault`: the kernel report that made it a CRASH. `expectations`: the known outcomes that speak of this test on this
+    kernel and board, in the order of their file.
     `actual`: the verdict before expectations were applied (a known FAIL has verdict XFAIL, actual FAIL).
     """
 
@@ -119,7 +142,7 @@ class Result:
     started: float | None = None
     log: str | None = None
     fault: Fault | None = None
-    expected: Expectation | None = None
+    expectations: tuple[Expectation, ...] = ()
     actual: Verdict | None = None
 
     @property
@@ -129,9 +152,19 @@ class Result:
         return f"selftests/{rest.partition('/')[0]}" if first == "selftests" else first
 
     @property
+    def expected(self) -> Expectation | None:
+        """The known outcome that counts: the first one that the test met, else the first that has not expired."""
+        for standing in (Standing.MET, Standing.OTHER):
+            for expectation in self.expectations:
+                if expectation.standing is standing:
+                    return expectation
+        return None
+
+    @property
     def is_unexpected_pass(self) -> bool:
         """A known failure that passed this time: worth telling, no reason to fail."""
-        return self.verdict is Verdict.PASS and self.expected is not None and Verdict.PASS not in self.expected.verdicts
+        expected = self.expected
+        return self.verdict is Verdict.PASS and expected is not None and expected.standing is not Standing.MET
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,17 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from harness.model.result import Event, EventKind, Expectation, Fault, FaultKind, Result, RunResults, Verdict
+from harness.model.result import (
+    Event,
+    EventKind,
+    Expectation,
+    Fault,
+    FaultKind,
+    Result,
+    RunResults,
+    Standing,
+    Verdict,
+)
 
 KILLED = "the run was killed before this test"
 _NOTRUN = {
@@ -109,6 +119,7 @@ def result_of(finished: Event, *, started: float | None = None) -> Result:
     verdict = _verdict(data.get("verdict"))
     reason = str(data.get("reason") or "")
     log = data.get("log")
+    actual = _verdict(data.get("actual"))
     return Result(
         test=str(finished.test),
         verdict=verdict or Verdict.ERROR,
@@ -117,8 +128,8 @@ def result_of(finished: Event, *, started: float | None = None) -> Result:
         started=started,
         log=str(log) if log else None,
         fault=_fault(data.get("fault")),
-        expected=_expectation(data.get("expected")),
-        actual=_verdict(data.get("actual")),
+        expectations=_expectations(data, actual or verdict),
+        actual=actual,
     )
 
 
@@ -143,10 +154,26 @@ def _fault(value: object) -> Fault | None:
     )
 
 
-def _expectation(value: object) -> Expectation | None:
-    if not isinstance(value, Mapping):
-        return None
-    verdicts = (_verdict(verdict) for verdict in value.get("verdicts") or ())
+def _expectations(data: Mapping[str, Any], actual: Verdict | None) -> tuple[Expectation, ...]:
+    """The known outcomes that a test was held against; until 0.1.0 there was one at most, of verdicts alone."""
+    listed = data.get("expectations")
+    before = [data.get("expected")] if "expected" in data else []
+    values = listed if isinstance(listed, list | tuple) else before
+    return tuple(_expectation(value, actual) for value in values if isinstance(value, Mapping))
+
+
+def _expectation(value: Mapping[str, Any], actual: Verdict | None) -> Expectation:
+    verdicts = tuple(verdict for each in _list(value, "verdicts") if (verdict := _verdict(each)) is not None)
+    standings = {standing.value: standing for standing in Standing}
     return Expectation(
-        verdicts=tuple(verdict for verdict in verdicts if verdict is not None), reason=str(value.get("reason") or "")
+        verdicts=verdicts,
+        faults=tuple(map(str, _list(value, "faults"))),
+        messages=tuple(map(str, _list(value, "messages"))),
+        standing=standings.get(str(value.get("standing")), Standing.MET if actual in verdicts else Standing.OTHER),
+        **{key: str(value.get(key) or "") for key in ("reason", "test", "issue", "until", "place")},
     )
+
+
+def _list(value: Mapping[str, Any], key: str) -> list[Any]:
+    found = value.get(key)
+    return list(found) if isinstance(found, list | tuple) else []

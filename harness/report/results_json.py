@@ -13,16 +13,23 @@
        {"test": "…", "suite": "…", "verdict": "PASS", "reason": "", "seconds": 1.5, "started": 1.0 | null,
         "log": "logs/…" | null,                  below the run directory
         "fault": {"kind": "panic", "title": "…", "lines": ["…"]} | null,
-        "expected": {"verdicts": ["FAIL"], "reason": "…"} | null,
+        "expected": {…} | null,                  the known outcome that it met, else the first that has not expired:
+                     {"place": "expectations.yaml: expectations.0", "test": "…", "verdicts": ["FAIL"], "reason": "…",
+                      "faults": ["…"], "messages": ["…"], "issue": "https://…", "until": "…",
+                      "standing": "met" | "other" | "expired"}
         "actual": "FAIL" | null,                 before expectations were applied
-        "unexpected_pass": false}]}
+        "unexpected_pass": false}],
+     "expired_expectations": [{…}],              known outcomes that count no more, of tests of this run
+     "unmatched_expectations": [{…}]}            those that no test met, though tests of theirs gave an answer
 """
 
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import Any
 
+from harness.model import known
 from harness.model.result import Result, RunResults
 
 VERSION = 1
@@ -40,12 +47,14 @@ def results_json(results: RunResults) -> str:
         "notes": list(results.notes),
         "counts": {verdict.value: count for verdict, count in results.count().items()},
         "results": [_result(result) for result in results.results],
+        "expired_expectations": [asdict(each) for each in known.expired(results)],
+        "unmatched_expectations": [asdict(each) for each in known.unmatched(results)],
     }
     return json.dumps(document, indent=1, default=str) + "\n"
 
 
 def _result(result: Result) -> dict[str, Any]:
-    fault, expected = result.fault, result.expected
+    fault = result.fault
     return {
         "test": result.test,
         "suite": result.suite,
@@ -55,9 +64,7 @@ def _result(result: Result) -> dict[str, Any]:
         "started": result.started,
         "log": result.log,
         "fault": {"kind": fault.kind.value, "title": fault.title, "lines": list(fault.lines)} if fault else None,
-        "expected": {"verdicts": [verdict.value for verdict in expected.verdicts], "reason": expected.reason}
-        if expected
-        else None,
+        "expected": asdict(result.expected) if result.expected else None,
         "actual": result.actual.value if result.actual else None,
         "unexpected_pass": result.is_unexpected_pass,
     }

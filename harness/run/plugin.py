@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,9 @@ from _pytest.runner import runtestprotocol
 
 from harness.errors import CrashError, HarnessError, InfraError
 from harness.model.kernel import Build
+from harness.model.known import KnownOutcomes
 from harness.model.progress import RunDisplay
 from harness.model.result import EventKind, Fault, Result, Verdict
-from harness.parse.expectations import Expectations
 from harness.report.text import clean
 from harness.run import precheck, selftests, warmup
 from harness.run.eventlog import EventLog
@@ -51,7 +51,7 @@ class Plugin:
         suites: frozenset[str],
         run_dir: Path,
         events: EventLog,
-        expectations: Expectations,
+        known: KnownOutcomes,
         display: RunDisplay,
         isolation: Isolation = Isolation.CRASH,
         list_only: bool = False,
@@ -69,7 +69,7 @@ class Plugin:
         self.internal_error = ""
         self._run_dir = run_dir
         self._events = events
-        self._expectations = expectations
+        self._known = known
         self._list_only = list_only
         self.display = display
         self.stopped_early = False
@@ -258,20 +258,16 @@ class Plugin:
             self._is_lost = True
         counted = counted and not self._is_lost
         if report.outcome != "passed":
-            known = self._expectations.of(id_of(item))
-            report.outcome = (
-                "failed" if counted and not (known and self._outcome.verdict in known.verdicts) else "skipped"
-            )
+            outcome = self._with_fault(item)
+            judged = self._known.judge(id_of(item), outcome.verdict, outcome.reason, outcome.fault)
+            report.outcome = "failed" if counted and judged.verdict is not Verdict.XFAIL else "skipped"
             if report.outcome == "skipped":
                 report.longrepr = (str(item.path), 0, self._outcome.reason)
         return report
 
     def _finish(self, item: pytest.Item, test: str, started: float) -> None:
-        outcome = self._outcome
-        fault = self._fault_of(item)
-        if fault and outcome.fault is None:
-            outcome = Meaning(Verdict.CRASH, fault.title, fault, outcome.text)
-        if outcome.verdict in _OVER or fault:
+        outcome = self._with_fault(item)
+        if outcome.verdict in _OVER or outcome.fault:
             self.lab.discard(f"{outcome.verdict} in {test}")
         seconds = time.time() - started
         log = outcome.text
@@ -285,6 +281,11 @@ class Plugin:
         self._record(result)
         self.display.result(result)
 
+    def _with_fault(self, item: pytest.Item) -> Meaning:
+        """The outcome so far: a kernel report outranks what else the test met."""
+        fault = None if self._outcome.fault else self._fault_of(item)
+        return Meaning(Verdict.CRASH, fault.title, fault, self._outcome.text) if fault else self._outcome
+
     def _fault_of(self, item: pytest.Item) -> Fault | None:
         """The kernel report that came while `item` ran; in a batch the next test may have begun since."""
         if not isinstance(item, selftests.SelftestItem):
@@ -292,25 +293,22 @@ class Plugin:
         return self.lab.fault_before(item.outcome.ended) if item.outcome else None
 
     def _result(self, test: str, outcome: Meaning, started: float, seconds: float, log: str | None) -> Result:
-        known = self._expectations.of(test)
-        verdict, reason = outcome.verdict, clean(" ".join(outcome.reason.split()))
-        as_known = known is not None and verdict in known.verdicts
-        if known and as_known and (verdict.is_kernel_fault or verdict.is_infra_fault):
-            verdict, reason = Verdict.XFAIL, f"known {verdict}: {known.reason} ({reason})"
+        reason = clean(" ".join(outcome.reason.split()))
+        judged = self._known.judge(test, outcome.verdict, reason, outcome.fault)
         return Result(
             test=test,
-            verdict=verdict,
+            verdict=judged.verdict,
             actual=outcome.verdict,
-            reason=reason,
+            reason=judged.reason,
             started=started,
             seconds=round(seconds, 3),
             log=log,
             fault=outcome.fault,
-            expected=known,
+            expectations=judged.expectations,
         )
 
     def _record(self, result: Result) -> None:
-        fault, known = result.fault, result.expected
+        fault = result.fault
         self._events.write(
             EventKind.FINISHED,
             test=result.test,
@@ -321,7 +319,7 @@ class Plugin:
             seconds=result.seconds,
             log=result.log,
             fault={"kind": str(fault.kind), "title": fault.title, "lines": list(fault.lines)} if fault else None,
-            expected={"verdicts": [str(v) for v in known.verdicts], "reason": known.reason} if known else None,
+            expectations=[asdict(each) for each in result.expectations],
         )
 
     def _write_log(self, test: str, text: str) -> str | None:

@@ -10,7 +10,8 @@ import os
 import platform
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +20,16 @@ import pytest
 from harness import __version__
 from harness.build.cache import cache_dir
 from harness.errors import EXIT_INFRA, InfraError, UserError
-from harness.layout import EXPECTATIONS, PROJECT, TESTCASES
+from harness.layout import PROJECT, TESTCASES
 from harness.model.board import Board
 from harness.model.kernel import Build
+from harness.model.known import KnownOutcome
 from harness.model.progress import NoDisplay, RunDisplay
 from harness.model.result import EventKind, RunResults
-from harness.parse.expectations import parse_expectations
 from harness.run import distribute, timings
 from harness.run.documents import write_documents
 from harness.run.eventlog import EVENTS, EventLog
+from harness.run.expectations import known_on
 from harness.run.lab import Lab
 from harness.run.plugin import Plugin
 from harness.run.selftests import FTRACE, LIVEPATCH
@@ -45,7 +47,7 @@ NOT_BOOTED = "the target could not be booted"
 class Selection:
     """Which tests run: suites, pytest's -k expression and --maxfail (0: no limit), a factor on time limits, and for how
     many seconds the tests in hammer/ hammer. And how: when a test gets a target of its own (None: as often as the board
-    can), on how many machines side by side."""
+    can), on how many machines side by side. And what their outcomes are held against: what is known, on which day."""
 
     suites: frozenset[str] = frozenset(SUITES)
     keyword: str = ""
@@ -54,6 +56,8 @@ class Selection:
     hammer_seconds: float = 5.0
     isolation: Isolation | None = None
     workers: int = 1
+    known: tuple[KnownOutcome, ...] = ()
+    today: date = field(default_factory=lambda: datetime.now(UTC).date())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,6 +176,8 @@ def _job(
         isolation=selection.isolation or Isolation.CRASH,
         timeout_factor=selection.timeout_factor,
         hammer_seconds=selection.hammer_seconds,
+        known=selection.known,
+        today=selection.today,
     )
     seconds = functools.partial(timings.expected, timings.load(_timings(board)))
     return distribute.Job(
@@ -219,16 +225,13 @@ def _plugin(
     display: RunDisplay,
     list_only: bool = False,
 ) -> Plugin:
-    expectations = parse_expectations(
-        EXPECTATIONS.read_text(), place=str(EXPECTATIONS.name), release=build.release, board=board.name
-    )
     return Plugin(
         build=build,
         lab=lab,
         suites=selection.suites,
         run_dir=run_dir,
         events=events,
-        expectations=expectations,
+        known=known_on(selection.known, build, board, today=selection.today),
         list_only=list_only,
         display=display,
         isolation=selection.isolation or Isolation.CRASH,

@@ -8,18 +8,19 @@ import os
 import pickle
 import signal
 from dataclasses import dataclass
+from datetime import date
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from harness.build.make import load_build
-from harness.layout import EXPECTATIONS
 from harness.model.board import Board
+from harness.model.known import KnownOutcome
 from harness.model.progress import NoDisplay
-from harness.parse.expectations import parse_expectations
 from harness.run.board_worker import BoardPlugin, Booting
 from harness.run.eventlog import EVENTS, EventLog
+from harness.run.expectations import known_on
 from harness.run.lab import Lab
 from harness.run.plugin import Plugin
 from harness.run.precheck import Findings
@@ -44,7 +45,8 @@ class Kept:
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
-    """What a worker has to know. Without `kept` it boots `board` itself, which nobody else then uses."""
+    """What a worker has to know. Without `kept` it boots `board` itself, which nobody else then uses. `today`: the day
+    on which the run began."""
 
     board: Board
     media: Media
@@ -54,6 +56,8 @@ class Setup:
     isolation: Isolation
     timeout_factor: float
     hammer_seconds: float
+    known: tuple[KnownOutcome, ...]
+    today: date
     kept: Kept | None = None
 
     def packed(self) -> str:
@@ -116,9 +120,6 @@ def _plugin(setup: Setup, *, name: str) -> Plugin:
         lab.factor = setup.kept.factor
         lab.has_waiting_ftracetest = setup.kept.has_waiting_ftracetest
         lab.findings = setup.kept.findings
-    expectations = parse_expectations(
-        EXPECTATIONS.read_text(), place=str(EXPECTATIONS.name), release=build.release, board=setup.board.name
-    )
     make = RestoringPlugin if setup.kept else partial(BoardPlugin, booting=booting, board=setup.board.name)
     return make(
         build=build,
@@ -126,7 +127,7 @@ def _plugin(setup: Setup, *, name: str) -> Plugin:
         suites=setup.suites,
         run_dir=setup.run_dir,
         events=events,
-        expectations=expectations,
+        known=known_on(setup.known, build, setup.board, today=setup.today),
         display=NoDisplay(),
         isolation=setup.isolation,
         is_worker=True,

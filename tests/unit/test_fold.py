@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from typing import Any
 
 import pytest
 
-from harness.model.result import Event, EventKind, Expectation, Fault, FaultKind, Result, Verdict
+from harness.model.result import Event, EventKind, Expectation, Fault, FaultKind, Result, Standing, Verdict
 from harness.report.fold import KILLED, fold
 
 
@@ -48,7 +49,7 @@ def test_a_whole_run() -> None:
     assert results.exit_code == 1
 
 
-def test_fault_expectation_and_actual() -> None:
+def test_fault_and_actual_and_the_expectation_of_a_run_before_there_were_several() -> None:
     fault = {"kind": "panic", "title": "panic: x in y", "lines": ["one", "two"]}
     log = planned("a").ran(
         "a", "XFAIL", fault=fault, expected={"verdicts": ["CRASH"], "reason": "known"}, actual="CRASH"
@@ -57,6 +58,32 @@ def test_fault_expectation_and_actual() -> None:
     assert result.fault == Fault(kind=FaultKind.PANIC, title="panic: x in y", lines=("one", "two"))
     assert result.expected == Expectation(verdicts=(Verdict.CRASH,), reason="known")
     assert result.actual is Verdict.CRASH
+
+
+def test_an_unexpected_pass_of_a_run_before_there_were_several_expectations() -> None:
+    result = by_test(planned("a").ran("a", expected={"verdicts": ["FAIL"], "reason": "known"}, actual="PASS"))["a"]
+    assert result.is_unexpected_pass
+
+
+def test_expectations_come_back_as_they_were_written() -> None:
+    met = Expectation(
+        verdicts=(Verdict.FAIL, Verdict.CRASH),
+        reason="because",
+        test="a*",
+        faults=("f",),
+        messages=("m", "n"),
+        issue="https://bugs.example.org/1",
+        until="7.4",
+        place="e: expectations.0",
+    )
+    expectations = (met, dataclasses.replace(met, standing=Standing.EXPIRED), dataclasses.replace(met, standing=Standing.OTHER, issue=""))
+    log = planned("a").ran("a", "FAIL", expectations=json.loads(json.dumps([dataclasses.asdict(each) for each in expectations])))
+    assert by_test(log)["a"].expectations == expectations
+
+
+@pytest.mark.parametrize("damage", ["text", 5, [None, "x"], {"verdicts": ["FAIL"]}])
+def test_damaged_expectations_are_none(damage: object) -> None:
+    assert by_test(planned("a").ran("a", "FAIL", expectations=damage))["a"].expectations == ()
 
 
 @pytest.mark.parametrize(

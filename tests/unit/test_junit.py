@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from lxml import etree
 
-from harness.model.result import Expectation, Fault, FaultKind, Result, RunResults, Verdict
+from harness.model.result import Expectation, Fault, FaultKind, Result, RunResults, Standing, Verdict
 from harness.report.junit import LOGS_LIMIT, case_name, junit_xml
 from harness.report.results_json import results_json
 from harness.report.text import LOG_TAIL, clean, flatten, last_lines, one_line, tail
@@ -108,8 +108,16 @@ def test_fault_and_log() -> None:
 
 def test_known_failure_says_why_it_is_known() -> None:
     expected = Expectation(verdicts=(Verdict.FAIL,), reason="fixed in 7.4")
-    (skipped,) = parse(run(one(verdict=Verdict.XFAIL, expected=expected))).iter("skipped")
+    (skipped,) = parse(run(one(verdict=Verdict.XFAIL, expectations=(expected,)))).iter("skipped")
     assert skipped.get("message") == "known: fixed in 7.4"
+
+
+@pytest.mark.parametrize("reason", ["", "known FAIL: fixed in 7.4 (no)", "x" * 600])
+def test_a_known_failure_names_its_issue(reason: str) -> None:
+    issue = "https://bugs.example.org/1"
+    expected = Expectation(verdicts=(Verdict.FAIL,), reason="fixed in 7.4", issue=issue)
+    (skipped,) = parse(run(one(verdict=Verdict.XFAIL, reason=reason, expectations=(expected,)))).iter("skipped")
+    assert skipped.get("message").endswith(f", {issue}")
 
 
 def test_a_pass_has_no_log_and_a_missing_log_is_told() -> None:
@@ -256,9 +264,10 @@ def test_flatten() -> None:
 
 
 def test_results_json() -> None:
-    expected = Expectation(verdicts=(Verdict.FAIL,), reason=HOSTILE)
+    expected = Expectation(verdicts=(Verdict.FAIL,), reason=HOSTILE, standing=Standing.OTHER, place="e: 1")
+    old = Expectation(verdicts=(Verdict.CRASH,), reason="r", faults=("f",), standing=Standing.EXPIRED, until="6.4")
     crash = one("testcases/a.py::t", Verdict.CRASH, fault=PANIC, log="logs/1", seconds=1.23456)
-    text = results_json(run(crash, one("b", expected=expected, actual=Verdict.PASS), properties={"p": Path("x")}))
+    text = results_json(run(crash, one("b", expectations=(expected, old), actual=Verdict.PASS), properties={"p": Path("x")}))
     assert text.isascii()
     document = json.loads(text)
     assert document["version"] == 1
@@ -271,4 +280,9 @@ def test_results_json() -> None:
         "fault": {"kind": "panic", "title": PANIC.title, "lines": list(PANIC.lines)},
     }  # fmt: skip
     assert second["unexpected_pass"] is True
-    assert second["expected"] == {"verdicts": ["FAIL"], "reason": HOSTILE}
+    assert second["expected"] == {
+        "verdicts": ["FAIL"], "reason": HOSTILE, "test": "", "faults": [], "messages": [], "issue": "", "until": "",
+        "place": "e: 1", "standing": "other",
+    }  # fmt: skip
+    assert [(each["verdicts"], each["until"]) for each in document["expired_expectations"]] == [(["CRASH"], "6.4")]
+    assert document["unmatched_expectations"] == []  # that it passed is told already
