@@ -76,8 +76,14 @@ def test_expectations_come_back_as_they_were_written() -> None:
         until="7.4",
         place="e: expectations.0",
     )
-    expectations = (met, dataclasses.replace(met, standing=Standing.EXPIRED), dataclasses.replace(met, standing=Standing.OTHER, issue=""))
-    log = planned("a").ran("a", "FAIL", expectations=json.loads(json.dumps([dataclasses.asdict(each) for each in expectations])))
+    expectations = (
+        met,
+        dataclasses.replace(met, standing=Standing.EXPIRED),
+        dataclasses.replace(met, standing=Standing.OTHER, issue=""),
+    )
+    log = planned("a").ran(
+        "a", "FAIL", expectations=json.loads(json.dumps([dataclasses.asdict(each) for each in expectations]))
+    )
     assert by_test(log)["a"].expectations == expectations
 
 

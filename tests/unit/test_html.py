@@ -138,7 +138,10 @@ def test_nothing_from_the_target_is_markup() -> None:
     wrong = replace(expected, standing=Standing.OTHER, issue="javascript:alert(1)", place="e: 1")
     results = run(
         one(HOSTILE, Verdict.FAIL, expectations=(old, wrong)),
-        *(one(HOSTILE + verdict, verdict, reason=HOSTILE, log=HOSTILE, expectations=(expected,)) for verdict in Verdict),
+        *(
+            one(HOSTILE + verdict, verdict, reason=HOSTILE, log=HOSTILE, expectations=(expected,))
+            for verdict in Verdict
+        ),
         one(HOSTILE, Verdict.CRASH, fault=fault),
         properties={HOSTILE: HOSTILE, "kernel": HOSTILE, "patches": [HOSTILE]},
         notes=(HOSTILE,),

@@ -267,7 +267,9 @@ def test_results_json() -> None:
     expected = Expectation(verdicts=(Verdict.FAIL,), reason=HOSTILE, standing=Standing.OTHER, place="e: 1")
     old = Expectation(verdicts=(Verdict.CRASH,), reason="r", faults=("f",), standing=Standing.EXPIRED, until="6.4")
     crash = one("testcases/a.py::t", Verdict.CRASH, fault=PANIC, log="logs/1", seconds=1.23456)
-    text = results_json(run(crash, one("b", expectations=(expected, old), actual=Verdict.PASS), properties={"p": Path("x")}))
+    text = results_json(
+        run(crash, one("b", expectations=(expected, old), actual=Verdict.PASS), properties={"p": Path("x")})
+    )
     assert text.isascii()
     document = json.loads(text)
     assert document["version"] == 1
