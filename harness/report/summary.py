@@ -76,7 +76,7 @@ def _counts(members: list[Result] | tuple[Result, ...]) -> str:
 def _result_lines(result: Result, run_dir: Path) -> list[str]:
     title = one_line(result.fault.title) if result.fault else ""
     reason = one_line(result.reason)
-    said = [text for text in (title, reason if reason != title else "") if text]
+    said = [text for text in ("" if reason.startswith(title) else title, reason) if text]
     lines = [f"{result.verdict:10} {one_line(result.test)}", *(f"{'':10}   {text}" for text in said)]
     if result.log:
         lines.append(f"{'':10}   {run_dir / one_line(result.log)}")

@@ -1,4 +1,4 @@
-"""Known outcomes hide nothing: which one holds for which test, kernel, board, toolchain, configuration, day and fault."""
+"""Known outcomes hide nothing: which one holds for which test, place, day and fault."""
 
 from __future__ import annotations
 

@@ -25,7 +25,11 @@ def test_the_whole_text() -> None:
     results = run(
         Result(test="selftests/ftrace/a.tc", verdict=Verdict.PASS),
         Result(
-            test="selftests/ftrace/b.tc", verdict=Verdict.CRASH, fault=fault, reason="panic: boom in f", log="logs/b"
+            test="selftests/ftrace/b.tc",
+            verdict=Verdict.CRASH,
+            fault=fault,
+            reason="panic: boom in f; expected: FAIL",
+            log="logs/b",
         ),
         Result(test="selftests/ftrace/c.tc", verdict=Verdict.XFAIL, expectations=(KNOWN,), actual=Verdict.FAIL),
         Result(test="testcases/d.py::d", verdict=Verdict.FAIL, reason="expected 1,\nfound 2", log="logs/d"),
@@ -39,7 +43,7 @@ def test_the_whole_text() -> None:
         "selftests/ftrace  1 CRASH, 1 XFAIL, 1 PASS",
         "testcases         1 FAIL, 2 NOTRUN, 1 SKIP, 1 PASS",
         "CRASH      selftests/ftrace/b.tc",
-        "             panic: boom in f",
+        "             panic: boom in f; expected: FAIL",
         "             out/run/logs/b",
         "FAIL       testcases/d.py::d",
         "             expected 1, found 2",
