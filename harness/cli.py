@@ -218,7 +218,7 @@ def run(
     from harness.run import session
     from harness.run.expectations import load_known
     from harness.run.units import Isolation
-    from harness.run.workers import how_many
+    from harness.run.workers.distributor import how_many
 
     selection = session.Selection(
         suites=session.choose_suites(suites),
@@ -255,7 +255,7 @@ def run(
                 keeping=kept,
                 fleet=fleet_of(ready, made, display),
                 run_dir=run_dir,
-                properties={**method.properties(board), "command": command_line()},
+                command=command_line(),
                 display=display,
             )
     click.echo("\n".join(summary_lines(results, run_dir=run_dir)))

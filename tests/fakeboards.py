@@ -10,7 +10,7 @@ import pytest
 
 from harness.errors import BootError, InfraError
 from harness.model.board import Board
-from harness.run import worker
+from harness.run.workers import worker
 from harness.target.base import Media, Say
 from tests.faketarget import FakeTarget, Kmsg
 

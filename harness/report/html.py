@@ -14,6 +14,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from harness.model import known
 from harness.model.result import Expectation, Result, RunResults, Verdict
+from harness.parse.records import run_record_to_data
+from harness.report.attempts import attempt_line
 from harness.report.summary import duration, overall_line
 from harness.report.text import clean, flatten, last_lines, one_line, tail
 
@@ -38,6 +40,15 @@ class Known:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Try:
+    """One of several attempts at a test."""
+
+    verdict: str
+    line: str
+    href: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Row:
     """One result as the page shows it. `key` is its anchor, `href` the relative link to its log."""
 
@@ -52,6 +63,8 @@ class Row:
     href: str | None
     expected: Known | None
     unexpected_pass: bool
+    attempts: Sequence[Try]
+    choice: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +97,7 @@ def report_html(results: RunResults, *, logs: Callable[[str], str]) -> str:
         word=overall_line(results).partition(":")[0],
         started=_date(results.started) if results.started else "",
         took=duration(results.seconds),
-        ended=one_line(results.ended) if results.ended is not None else None,
+        is_killed=results.ended is None,
         headline=headline,
         properties=other,
         counts=dict(_counts(results.results)),
@@ -137,6 +150,11 @@ def _row(number: int, result: Result, log: str, longest: float) -> Row:
         href=_href(result.log),
         expected=_known(result.expected) if result.expected else None,
         unexpected_pass=result.is_unexpected_pass,
+        attempts=[
+            Try(verdict=attempt.verdict.value, line=attempt_line(number, attempt), href=_href(attempt.log))
+            for number, attempt in enumerate(result.attempts, 1)
+        ],
+        choice=one_line(result.choice),
     )
 
 
@@ -215,7 +233,7 @@ def _properties(results: RunResults) -> tuple[list[tuple[str, list[str]]], dict[
     """What stands at the top (each value as lines), and all the rest."""
     headline: list[tuple[str, list[str]]] = []
     other: dict[str, str] = {}
-    for key, value in results.properties.items():
+    for key, value in run_record_to_data(results.record).items():
         if key in _HEADLINES:
             items = value if isinstance(value, list | tuple) else [value]
             headline.append((key, [_headline(item) for item in items]))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from harness.model import known
 from harness.model.result import Expectation, Result, RunResults, Verdict
+from harness.report.attempts import attempt_line
 from harness.report.text import one_line
 
 
@@ -41,7 +42,9 @@ def _why(expectation: Expectation) -> str:
 def overall_line(results: RunResults) -> str:
     """``FAILED: 2 CRASH, 1 FAIL, 174 PASS in 11m23s``; OK, FAILED (the kernel) or BROKEN (the harness or the lab)."""
     word = {0: "OK", 1: "FAILED"}.get(results.exit_code, "BROKEN")
-    ended = {"complete": "", None: " (killed)"}.get(results.ended, f" ({one_line(results.ended or '')})")
+    ended = (
+        " (killed)" if results.ended is None else "" if results.is_complete else f" ({one_line(str(results.ended))})"
+    )
     return f"{word}: {_counts(results.results)} in {duration(results.seconds)}{ended}"
 
 
@@ -77,6 +80,7 @@ def _result_lines(result: Result, run_dir: Path) -> list[str]:
     title = one_line(result.fault.title) if result.fault else ""
     reason = one_line(result.reason)
     said = [text for text in ("" if reason.startswith(title) else title, reason) if text]
+    said += [attempt_line(number, attempt) for number, attempt in enumerate(result.attempts, 1)]
     lines = [f"{result.verdict:10} {one_line(result.test)}", *(f"{'':10}   {text}" for text in said)]
     if result.log:
         lines.append(f"{'':10}   {run_dir / one_line(result.log)}")

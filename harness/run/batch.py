@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from harness.model.result import Verdict
 from harness.parse import ftracetest, livepatch_log
 from harness.run import warm_ftracetest
-from harness.run.lab import Lab, Stopped
+from harness.run.machine import Machine, Stopped
 from harness.run.transcript import Transcript
 from harness.target.base import RunningCommand
 
@@ -50,23 +50,23 @@ class Batch(ABC):
         """These are the tests, in this order, whose outcomes will be asked for."""
         self._chosen = list(tests)
 
-    def outcome(self, test: str, lab: Lab) -> Outcome:
+    def outcome(self, test: str, machine: Machine) -> Outcome:
         """Run until `test` has its verdict. Raises Stopped; the next call then starts the rest anew."""
         while test not in self._outcomes and test not in self._stopped:
             try:
-                self._advance(test, lab)
+                self._advance(test, machine)
             except Stopped as stopped:
                 current = self._current or test
                 if current == test:
                     raise
                 # another test of the batch ran just then: it is to blame, and this one goes on elsewhere
                 self._stopped[current] = (stopped, self._process.log())
-                lab.discard(f"{stopped.verdict} in {current}")
+                machine.discard(f"{stopped.verdict} in {current}")
         if test in self._stopped:
             raise self._stopped[test][0]
         if test == self._chosen[-1]:
             # the programs put the system back at their end; what goes wrong there belongs to the last test
-            self._process.drain(lab, limit=lab.time_limit(test), what=test)
+            self._process.drain(machine, limit=machine.time_limit(test), what=test)
         return self._outcomes.pop(test)
 
     def start_over(self, test: str) -> None:
@@ -83,7 +83,7 @@ class Batch(ABC):
         """The test that runs now, as far as it is known; empty: none that is known."""
 
     @abstractmethod
-    def _advance(self, test: str, lab: Lab) -> None:
+    def _advance(self, test: str, machine: Machine) -> None:
         """Start the process where none runs, and read on until `_outcomes` has `test`."""
 
 
@@ -99,18 +99,18 @@ class FtraceBatch(Batch):
     def _current(self) -> str:
         return self._begun
 
-    def _advance(self, test: str, lab: Lab) -> None:
+    def _advance(self, test: str, machine: Machine) -> None:
         process = self._process
-        fresh = not process.belongs_to(lab)
+        fresh = not process.belongs_to(machine)
         if fresh:
             self._begun = ""
-            lab.leave_faults_behind()
-            assert lab.target  # booted or restored now: that tells whether an ftracetest waits there
-            process.start(lab, self._command(test, lab))
+            machine.leave_faults_behind()
+            assert machine.target  # booted or restored now: that tells whether an ftracetest waits there
+            process.start(machine, self._command(test, machine))
             self._stream = ftracetest.FtracetestStream()
-        deadline = time.monotonic() + lab.time_limit(test)
+        deadline = time.monotonic() + machine.time_limit(test)
         while test not in self._outcomes:
-            line = process.next_line(lab, deadline=deadline, what=self._begun or test)
+            line = process.next_line(machine, deadline=deadline, what=self._begun or test)
             if line is None:
                 if fresh:
                     told = f"ftracetest ended without running it (exit code {process.returncode})"
@@ -119,19 +119,19 @@ class FtraceBatch(Batch):
             mark = self._stream.feed(line)
             if isinstance(mark, ftracetest.Begun):
                 self._begun = test_id(mark.path, instance=mark.instance)
-                deadline = time.monotonic() + lab.time_limit(self._begun)
+                deadline = time.monotonic() + machine.time_limit(self._begun)
             elif isinstance(mark, ftracetest.Ended):
                 self._outcomes[self._begun] = process.outcome(mark.verdict, mark.reason)
                 self._begun = ""
 
-    def _command(self, test: str, lab: Lab) -> str:
+    def _command(self, test: str, machine: Machine) -> str:
         """ftracetest with the file of `test` and those behind it in the batch that have no outcome yet. After a crash,
         what is left may be re-runs of files whose plain run is over; then only the loop over instances is run."""
         rest = [other for other in self._chosen[self._chosen.index(test) :] if self._is_open(other)]
         again = test.endswith(_INSTANCE)
         plain_files = dict.fromkeys(_path_of(other) for other in rest if not other.endswith(_INSTANCE))
         again_files = dict.fromkeys(_path_of(other) for other in rest if other.endswith(_INSTANCE))
-        if lab.take_waiting_ftracetest():
+        if machine.take_waiting_ftracetest():
             return warm_ftracetest.going_command([*plain_files], [*again_files])
         paths = " ".join(map(shlex.quote, again_files if again else plain_files))
         program = "ftracetest"
@@ -171,26 +171,26 @@ class LivepatchBatch(Batch):
     def _current(self) -> str:
         return f"{self._prefix}::{self._names[self._ended]}" if self._ended < len(self._names) else ""
 
-    def _advance(self, test: str, lab: Lab) -> None:
+    def _advance(self, test: str, machine: Machine) -> None:
         process = self._process
-        if not process.belongs_to(lab):
-            self._start(test, lab)
-        deadline = time.monotonic() + lab.time_limit(test)
+        if not process.belongs_to(machine):
+            self._start(test, machine)
+        deadline = time.monotonic() + machine.time_limit(test)
         while test not in self._outcomes:
-            line = process.next_line(lab, deadline=deadline, what=self._current or test)
+            line = process.next_line(machine, deadline=deadline, what=self._current or test)
             marks: Iterable[livepatch_log.TestEnded | None]
             if line is None:
                 marks = self._stream.finish(process.returncode or 0)
                 if process.returncode not in (0, 4):
-                    lab.discard(f"{self._script}: exit code {process.returncode}; it may have left patches loaded")
+                    machine.discard(f"{self._script}: exit code {process.returncode}; it may have left patches loaded")
             else:
                 marks = [self._stream.feed(line)]
             for mark in filter(None, marks):
                 self._outcomes[f"{self._prefix}::{mark.name}"] = process.outcome(mark.verdict, mark.reason)
                 self._ended = self._names.index(mark.name) + 1 if mark.name in self._names else self._ended
-                deadline = time.monotonic() + lab.time_limit(test)
+                deadline = time.monotonic() + machine.time_limit(test)
 
-    def _start(self, test: str, lab: Lab) -> None:
+    def _start(self, test: str, machine: Machine) -> None:
         """The whole script; on a fresh target, after a crash, what is left of it."""
         first = self._names.index(name_of(test)) if self._was_started else 0
         program = self._script
@@ -200,10 +200,10 @@ class LivepatchBatch(Batch):
             if rest is None:
                 raise Stopped(Verdict.NOTRUN, f"{self._script} stopped before it and can't be resumed in the middle")
             program = f"part-of-{self._script}"
-            lab.target.put(rest.encode(), f"{_LIVEPATCH}/{program}", mode=0o755)
+            machine.target.put(rest.encode(), f"{_LIVEPATCH}/{program}", mode=0o755)
         self._was_started = True
         self._stream = livepatch_log.LivepatchStream(self._names[first:])
-        self._process.start(lab, f"cd {_LIVEPATCH} && ./{program}")
+        self._process.start(machine, f"cd {_LIVEPATCH} && ./{program}")
 
 
 class _Process:
@@ -215,28 +215,28 @@ class _Process:
         self._began = 0.0
         self._running: RunningCommand | None = None
 
-    def start(self, lab: Lab, command: str) -> None:
-        lab.leave_faults_behind()
-        target = lab.target
+    def start(self, machine: Machine, command: str) -> None:
+        machine.leave_faults_behind()
+        target = machine.target
         self._running = target.start(command)
-        self._epoch = lab.epoch
+        self._epoch = machine.epoch
         self._begin()
 
-    def belongs_to(self, lab: Lab) -> bool:
-        """Whether the process was started on the target that the lab has now, and has not ended."""
-        return self._running is not None and self._epoch == lab.epoch and lab.is_up and not self._running.done
+    def belongs_to(self, machine: Machine) -> bool:
+        """Whether the process was started on the target that is up now, and has not ended."""
+        return self._running is not None and self._epoch == machine.epoch and machine.is_up and not self._running.done
 
-    def next_line(self, lab: Lab, *, deadline: float, what: str) -> str | None:
+    def next_line(self, machine: Machine, *, deadline: float, what: str) -> str | None:
         assert self._running is not None
-        line = lab.next_line(self._running, deadline=deadline, what=what)
+        line = machine.next_line(self._running, deadline=deadline, what=what)
         if line is not None:
             self._printed.add(line)
         return line
 
-    def drain(self, lab: Lab, *, limit: float, what: str) -> None:
+    def drain(self, machine: Machine, *, limit: float, what: str) -> None:
         """Wait until the process has ended, so that the next one finds the shell free and the system at rest."""
         deadline = time.monotonic() + limit
-        while self.belongs_to(lab) and self.next_line(lab, deadline=deadline, what=what) is not None:
+        while self.belongs_to(machine) and self.next_line(machine, deadline=deadline, what=what) is not None:
             pass
 
     @property

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from datetime import date
 from pathlib import Path
 
+from harness.build.make import load_record
 from harness.errors import UserError
 from harness.layout import EXPECTATIONS, PROJECT
 from harness.model.board import Board
@@ -35,15 +35,15 @@ def _read(path: Path) -> str:
 
 def known_on(known: Iterable[KnownOutcome], build: Build, board: Board, *, today: date) -> KnownOutcomes:
     """The known outcomes that hold for `build` on `board`."""
-    toolchain = json.loads((build.directory / "build.json").read_text())["toolchain"]
-    command = toolchain.get("command", "").rpartition("/")[2]
-    family = "clang" if "clang" in command or "clang" in toolchain["name"] else "gcc"
+    toolchain = load_record(build.directory).kernel.toolchain
+    command = toolchain.command.rpartition("/")[2]
+    family = "clang" if "clang" in f"{command} {toolchain.name}" else "gcc"
     context = Context(
         release=build.release,
         board=board.name,
         today=today,
-        toolchain=frozenset({toolchain["name"], command, family}),
-        compiler_version=toolchain["version"],
+        toolchain=frozenset({toolchain.name, command, family} - {""}),
+        compiler_version=toolchain.version,
         config=build.config,
     )
     return KnownOutcomes(known, context)

@@ -50,18 +50,18 @@ def guest(request: pytest.FixtureRequest) -> Iterator[Guest]:
     """The booted kernel. A test that leaves something switched on or loaded fails for it, and the next one gets a
     fresh target."""
     plugin = _plugin(request)
-    lab = plugin.lab
-    assert lab.target
-    lacking = lab.findings.reason_to_skip("testcases", frozenset())
+    machine = plugin.machine
+    assert machine.target
+    lacking = machine.findings.reason_to_skip("testcases", frozenset())
     if lacking:
         pytest.skip(lacking)
-    guest = Guest(lab)
+    guest = Guest(machine)
     before = guest.once_at_start(leftovers.state, lambda: leftovers.state(guest))
     yield guest
-    if lab.is_up and not lab.fault():
+    if machine.is_up and not machine.fault():
         told = leftovers.left_behind(before, leftovers.state(guest))
         if told:
-            lab.discard(f"{request.node.name} did not put everything back")
+            machine.discard(f"{request.node.name} did not put everything back")
             pytest.fail(told, pytrace=False)
 
 

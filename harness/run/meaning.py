@@ -10,7 +10,7 @@ import pytest
 
 from harness.errors import BootError, CrashError, HarnessError, InfraError
 from harness.model.result import Fault, Verdict
-from harness.run.lab import Stopped
+from harness.run.machine import Stopped
 from harness.target.base import CommandTimeout
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Generator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,12 @@ from harness.errors import CrashError, HarnessError, InfraError
 from harness.model.kernel import Build
 from harness.model.known import KnownOutcomes
 from harness.model.progress import RunDisplay
-from harness.model.result import EventKind, Fault, Result, Verdict
+from harness.model.result import Fault, Result, Verdict
 from harness.report.text import clean
 from harness.run import precheck, selftests, warmup
-from harness.run.eventlog import EventLog
-from harness.run.lab import Lab, Stopped
+from harness.run.machine import Machine, Stopped
 from harness.run.meaning import Meaning, first_of, meaning_of
+from harness.run.recorder import Recorder
 from harness.run.units import Isolation, cpus_for
 from harness.target.base import TargetLost
 
@@ -47,10 +46,9 @@ class Plugin:
         self,
         *,
         build: Build,
-        lab: Lab,
+        machine: Machine,
         suites: frozenset[str],
-        run_dir: Path,
-        events: EventLog,
+        recorder: Recorder,
         known: KnownOutcomes,
         display: RunDisplay,
         isolation: Isolation = Isolation.CRASH,
@@ -60,15 +58,14 @@ class Plugin:
     ) -> None:
         self.hammer_seconds = hammer_seconds
         self.build = build
-        self.lab = lab
+        self.machine = machine
         self.suites = suites
         self.planned: dict[str, Planned] = {}
         self.only: frozenset[str] | None = None  # where not all that were chosen are to run
         self.collection_errors: list[str] = []
         self.boot_failure: HarnessError | None = None
         self.internal_error = ""
-        self._run_dir = run_dir
-        self._events = events
+        self._recorder = recorder
         self._known = known
         self._list_only = list_only
         self.display = display
@@ -82,6 +79,7 @@ class Plugin:
         self._is_told = False
         self._group = ""  # of the test before
         self._reruns_left = 0
+        self._started = 0.0
         self._is_lost = False
 
     # -- collection ---------------------------------------------------------------------------------------------
@@ -100,7 +98,9 @@ class Plugin:
     def pytest_collection_modifyitems(self, session: pytest.Session, items: list[pytest.Item]) -> None:
         """Add the upstream selftests, before -k chooses among all."""
         items.extend(
-            selftests.items(session, suites=self.suites, build=self.build, lab=self.lab, isolation=self._isolation)
+            selftests.items(
+                session, suites=self.suites, build=self.build, machine=self.machine, isolation=self._isolation
+            )
         )
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
@@ -118,7 +118,7 @@ class Plugin:
         """Write down, and show, which tests there are."""
         self._is_told = True
         tests = [planned.test for planned in self.planned.values()]
-        self._events.write(EventKind.PLANNED, tests=tests)
+        self._recorder.planned(tests)
         self.display.planned(tests)
 
     def _plan(self, item: pytest.Item) -> Planned:
@@ -153,9 +153,9 @@ class Plugin:
         wrong."""
         self._looked = True
         try:
-            assert self.lab.target
-            self.lab.findings = precheck.check(self.lab.run, self.build, suites=self.suites)
-            if self.lab.can_keep:
+            assert self.machine.target
+            self.machine.findings = precheck.check(self.machine.run, self.build, suites=self.suites)
+            if self.machine.can_keep:
                 self._warm_up()
                 self._keep()
         except HarnessError as error:
@@ -164,28 +164,28 @@ class Plugin:
             lines = stopped.fault.lines if stopped.fault else ()
             kind = CrashError if stopped.verdict.is_kernel_fault else InfraError
             self.boot_failure = kind(f"before the first test: {stopped.reason}", details=lines[-40:])
-        for problem in self.lab.findings.problems:
+        for problem in self.machine.findings.problems:
             self.tell(problem)
 
     def _warm_up(self) -> None:
         """Where the kernel fails at what tests would do first, they are to find it out, on a machine that has not."""
         try:
-            why_not = warmup.warm_up(self.lab, self.build, with_ftracetest=selftests.FTRACE in self.suites)
+            why_not = warmup.warm_up(self.machine, self.build, with_ftracetest=selftests.FTRACE in self.suites)
         except (Stopped, TargetLost) as error:
             why_not = f"warming up failed, so every test does it itself: {error}"
-            self.lab.discard(why_not)
+            self.machine.discard(why_not)
         if why_not:
             self.tell(why_not)
 
     def _keep(self) -> None:
-        why_not = self.lab.keep()
+        why_not = self.machine.keep()
         if why_not:
             self.tell(f"no snapshot, so a target is booted anew after a crash only: {why_not}")
-            self._events.write(EventKind.RUN, isolation=str(Isolation.CRASH))  # what it has come to
+            self._recorder.changed(isolation=str(Isolation.CRASH))  # what it has come to
 
     def tell(self, problem: str) -> None:
         """Write down, and show, what people should know."""
-        self._events.note(problem)
+        self._recorder.note(problem)
         self.display.problem(problem)
 
     # -- running ------------------------------------------------------------------------------------------------
@@ -195,10 +195,10 @@ class Plugin:
         test = id_of(item)
         self._outcome = Meaning()
         self._begin(item, test)
-        self._events.write(EventKind.STARTED, test=test)
+        self._recorder.started(test, uses_machine=needs_target(item))
         self.display.started(test)
         self._reruns_left = _RERUNS
-        started = time.time()
+        self._started = started = time.time()
         answer = yield
         while self._is_lost:
             self._run_again(item, nextitem)
@@ -215,17 +215,17 @@ class Plugin:
         self._group = group
         if is_new or not isinstance(item, selftests.SelftestItem):  # one in the middle of a batch takes what there is
             fresh = is_new and self._isolation is not Isolation.CRASH
-            self.lab.begin(test, fresh=fresh, cpus=cpus_for(test))
+            self.machine.begin(test, fresh=fresh, cpus=cpus_for(test))
 
     def _may_run_again(self, error: BaseException) -> bool:
-        return self._reruns_left > 0 and self.lab.restores and self.lab.was_lost(error)
+        return self._reruns_left > 0 and self.machine.restores and self.machine.was_lost(error)
 
     def _run_again(self, item: pytest.Item, nextitem: pytest.Item | None) -> None:
         """The machine went away, by no doing of the kernel's: the test has told nothing."""
         self._is_lost = False
         self._reruns_left -= 1
-        self._events.note(f"{id_of(item)}: run again, because {self._outcome.reason}")
-        self.lab.discard(f"{self._outcome.verdict} in {id_of(item)}")
+        self._recorder.lost(self._attempt(id_of(item)), self._outcome.text, why=self._outcome.reason)
+        self.machine.discard(f"{self._outcome.verdict} in {id_of(item)}")
         self._outcome = Meaning()
         if isinstance(item, selftests.SelftestItem):
             item.batch.start_over(item.test)
@@ -268,7 +268,7 @@ class Plugin:
     def _finish(self, item: pytest.Item, test: str, started: float) -> None:
         outcome = self._with_fault(item)
         if outcome.verdict in _OVER or outcome.fault:
-            self.lab.discard(f"{outcome.verdict} in {test}")
+            self.machine.discard(f"{outcome.verdict} in {test}")
         seconds = time.time() - started
         log = outcome.text
         if isinstance(item, selftests.SelftestItem):
@@ -277,9 +277,7 @@ class Plugin:
                 started, seconds = item.outcome.started, item.outcome.seconds
         elif item._report_sections:
             log = "\n".join([log, *(f"-- {name} --\n{text}" for _, name, text in item._report_sections)])
-        result = self._result(test, outcome, started, seconds, self._write_log(test, log))
-        self._record(result)
-        self.display.result(result)
+        self.display.result(self._recorder.finished(self._result(test, outcome, started, seconds), log))
 
     def _with_fault(self, item: pytest.Item) -> Meaning:
         """The outcome so far: a kernel report outranks what else the test met."""
@@ -289,10 +287,10 @@ class Plugin:
     def _fault_of(self, item: pytest.Item) -> Fault | None:
         """The kernel report that came while `item` ran; in a batch the next test may have begun since."""
         if not isinstance(item, selftests.SelftestItem):
-            return self.lab.fault()
-        return self.lab.fault_before(item.outcome.ended) if item.outcome else None
+            return self.machine.fault()
+        return self.machine.fault_before(item.outcome.ended) if item.outcome else None
 
-    def _result(self, test: str, outcome: Meaning, started: float, seconds: float, log: str | None) -> Result:
+    def _result(self, test: str, outcome: Meaning, started: float, seconds: float) -> Result:
         reason = clean(" ".join(outcome.reason.split()))
         judged = self._known.judge(test, outcome.verdict, reason, outcome.fault)
         return Result(
@@ -302,42 +300,20 @@ class Plugin:
             reason=judged.reason,
             started=started,
             seconds=round(seconds, 3),
-            log=log,
             fault=outcome.fault,
             expectations=judged.expectations,
         )
 
-    def _record(self, result: Result) -> None:
-        fault = result.fault
-        self._events.write(
-            EventKind.FINISHED,
-            test=result.test,
-            verdict=str(result.verdict),
-            actual=str(result.actual),
-            reason=result.reason,
-            started=result.started,
-            seconds=result.seconds,
-            log=result.log,
-            fault={"kind": str(fault.kind), "title": fault.title, "lines": list(fault.lines)} if fault else None,
-            expectations=[asdict(each) for each in result.expectations],
-        )
-
-    def _write_log(self, test: str, text: str) -> str | None:
-        if not text.strip():
-            return None
-        # the name comes from our own ids, never from the target
-        name = re.sub(r"[^A-Za-z0-9._-]+", "_", test)[-200:].strip("_") + ".log"
-        path = self._run_dir / "logs" / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(text, encoding="utf-8", errors="replace")
-        return f"logs/{name}"
+    def _attempt(self, test: str) -> Result:
+        """What this attempt at `test`, which was lost, came to."""
+        return self._result(test, self._outcome, self._started, time.time() - self._started)
 
     def pytest_internalerror(self, excrepr: object) -> None:
         self.internal_error = str(excrepr)
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         self.stopped_early = bool(session.shouldfail)
-        self.lab.close()
+        self.machine.close()
 
 
 def id_of(item: pytest.Item) -> str:

@@ -13,7 +13,7 @@ from harness.model.result import Verdict
 from harness.parse import livepatch_log
 from harness.run import precheck
 from harness.run.batch import Batch, FtraceBatch, LivepatchBatch, Outcome, file_of, test_id
-from harness.run.lab import Lab, Stopped
+from harness.run.machine import Machine, Stopped
 from harness.run.units import Isolation
 
 FTRACE = "selftests/ftrace"
@@ -31,7 +31,7 @@ class SelftestItem(pytest.Item):
         group: str,
         suite: str,
         batch: Batch,
-        lab: Lab,
+        machine: Machine,
         skip: str,
         tools: frozenset[str],
         **kwargs: object,
@@ -42,21 +42,21 @@ class SelftestItem(pytest.Item):
         self.outcome: Outcome | None = None
         self.batch = batch
         self._suite = suite
-        self._lab = lab
+        self._machine = machine
         self._skip = skip
         self._tools = tools
 
     def runtest(self) -> None:
         if self.reason_to_skip:
             raise Stopped(Verdict.SKIP, self.reason_to_skip)
-        self.outcome = self.batch.outcome(self.test, self._lab)
+        self.outcome = self.batch.outcome(self.test, self._machine)
         if self.outcome.verdict is not Verdict.PASS:
             raise Stopped(self.outcome.verdict, self.outcome.reason)
 
     @property
     def reason_to_skip(self) -> str:
         """Why it can't tell anything on this kernel or target; empty where it can."""
-        return self._skip or self._lab.findings.reason_to_skip(self._suite, self._tools)
+        return self._skip or self._machine.findings.reason_to_skip(self._suite, self._tools)
 
     @property
     def log(self) -> str:
@@ -87,7 +87,7 @@ class SuiteNode(pytest.Collector):
 
 
 def items(
-    session: pytest.Session, *, suites: frozenset[str], build: Build, lab: Lab, isolation: Isolation
+    session: pytest.Session, *, suites: frozenset[str], build: Build, machine: Machine, isolation: Isolation
 ) -> Iterator[SelftestItem]:
     """Every selftest of the chosen suites, in the order they run."""
     if FTRACE in suites:
@@ -96,14 +96,16 @@ def items(
             batch = FtraceBatch()
             for test in tests:
                 tools = precheck.tools_of(build.selftests / "ftrace" / file_of(test))
-                yield _item(parent, test, FTRACE, group=tests[0], batch=batch, lab=lab, tools=tools)
+                yield _item(parent, test, FTRACE, group=tests[0], batch=batch, machine=machine, tools=tools)
     if LIVEPATCH in suites:
         parent = SuiteNode.from_parent(session, name=LIVEPATCH, nodeid=LIVEPATCH)
         skip = livepatch_missing(build)
         for script in sorted((build.selftests / "livepatch").glob("test-*.sh")):
             for batch_of_script, tests in _livepatch_batches(script, isolation):
                 for test in tests:
-                    yield _item(parent, test, LIVEPATCH, group=tests[0], batch=batch_of_script, lab=lab, skip=skip)
+                    yield _item(
+                        parent, test, LIVEPATCH, group=tests[0], batch=batch_of_script, machine=machine, skip=skip
+                    )
 
 
 def livepatch_missing(build: Build) -> str:
@@ -121,13 +123,13 @@ def _item(
     *,
     group: str,
     batch: Batch,
-    lab: Lab,
+    machine: Machine,
     skip: str = "",
     tools: frozenset[str] = frozenset(),
 ) -> SelftestItem:
     name = test.removeprefix(f"{suite}/")
     item: SelftestItem = SelftestItem.from_parent(
-        parent, name=name, test=test, group=group, suite=suite, batch=batch, lab=lab, skip=skip, tools=tools
+        parent, name=name, test=test, group=group, suite=suite, batch=batch, machine=machine, skip=skip, tools=tools
     )
     return item
 

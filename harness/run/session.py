@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-import json
 import os
 import platform
 import shutil
@@ -13,34 +12,36 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from harness import __version__
 from harness.build.cache import cache_dir
+from harness.build.make import load_record
 from harness.errors import EXIT_INFRA, InfraError, UserError
 from harness.layout import PROJECT, TESTCASES
 from harness.model.board import Board
 from harness.model.kernel import Build
 from harness.model.known import KnownOutcome
 from harness.model.progress import NoDisplay, RunDisplay
-from harness.model.result import EventKind, RunResults
-from harness.run import distribute, timings
+from harness.model.record import BoardRecord, RunRecord
+from harness.model.result import EndKind, RunEnd, RunResults
+from harness.parse.events import VERSION
+from harness.run import timings
 from harness.run.documents import write_documents
-from harness.run.eventlog import EVENTS, EventLog
 from harness.run.expectations import known_on
-from harness.run.lab import Lab
+from harness.run.identity import new_run_id, this_harness
+from harness.run.machine import Machine
 from harness.run.plugin import Plugin
+from harness.run.recorder import Recorder
 from harness.run.selftests import FTRACE, LIVEPATCH
 from harness.run.units import Isolation
-from harness.run.worker import Setup
-from harness.run.workers import Distributor
+from harness.run.workers import distribute
+from harness.run.workers.distributor import Distributor
+from harness.run.workers.worker import Setup
 from harness.target.base import Media, Snapshotting, Target
 from harness.target.methods.table import boot_method
 
 SUITES = (FTRACE, LIVEPATCH, "testcases")
-NOT_BOOTED = "the target could not be booted"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +107,7 @@ def run(
     keeping: Keeping | None = None,
     fleet: Fleet | None = None,
     run_dir: Path,
-    properties: dict[str, Any],
+    command: str,
     display: RunDisplay,
 ) -> tuple[RunResults, int]:
     """Run the selected tests and write the documents. Returns the results and the exit code. Without `keeping` a target
@@ -117,42 +118,41 @@ def run(
     workers = len(fleet.boards) if fleet else selection.workers
     selection = dataclasses.replace(selection, isolation=isolation, workers=workers)
     shutil.copyfile(build.directory / "build.json", run_dir / "build.json")
-    events = EventLog(run_dir / EVENTS)
-    if fleet:
-        properties = {**properties, "boards": [each.name for each in fleet.boards]}
-    events.write(EventKind.RUN, **_properties(build, board, selection, properties))
-    lab = Lab(
+    recorder = Recorder.of(run_dir)
+    boards = tuple(each.name for each in fleet.boards) if fleet else ()
+    recorder.began(_record(build, board, selection, boards=boards, command=command))
+    machine = Machine(
         boot,
         limits=board.limits,
-        events=events,
+        recorder=recorder,
         timeout_factor=selection.timeout_factor,
         snapshots=_snapshots(board, keeping, run_dir),
     )
-    plugin = _plugin(build, selection, board=board, lab=lab, run_dir=run_dir, events=events, display=display)
-    why = "interrupted"
+    plugin = _plugin(build, selection, board=board, machine=machine, recorder=recorder, display=display)
+    end = RunEnd(kind=EndKind.INTERRUPTED)
     code = 0
     try:
-        job = functools.partial(_job, plugin, selection, board=board, events=events, run_dir=run_dir)
+        job = functools.partial(_job, plugin, selection, board=board, recorder=recorder, run_dir=run_dir)
         if fleet:
             code = distribute.over_boards(job(fleet.media), fleet.boards)
         elif selection.workers > 1 and keeping:
             code = distribute.over_restored(job(keeping.media), keeping.directory, selection.workers)
         else:
             code = _pytest(plugin, selection)
-        why = _why_ended(code, plugin)
+        end = _end_of(code, plugin)
     except UserError:
-        why = "complete"  # of what there was: -k matched nothing
+        end = RunEnd(kind=EndKind.COMPLETE)  # of what there was: -k matched nothing
         raise
     finally:
-        lab.close()
-        events.write(EventKind.ENDED, why=why)
-        events.close()
+        machine.close()
+        recorder.ended(end)
+        recorder.close()
         results = write_documents(run_dir)
         timings.learn(_timings(board), results.results)
     if plugin.boot_failure:
         raise plugin.boot_failure
     _judge_pytest(code, plugin, selection)
-    return results, EXIT_INFRA if why == "interrupted" else results.exit_code
+    return results, EXIT_INFRA if end.kind is EndKind.INTERRUPTED else results.exit_code
 
 
 def _snapshots(board: Board, keeping: Keeping | None, logs: Path) -> Snapshotting | None:
@@ -163,7 +163,7 @@ def _snapshots(board: Board, keeping: Keeping | None, logs: Path) -> Snapshottin
 
 
 def _job(
-    plugin: Plugin, selection: Selection, media: Media, *, board: Board, events: EventLog, run_dir: Path
+    plugin: Plugin, selection: Selection, media: Media, *, board: Board, recorder: Recorder, run_dir: Path
 ) -> distribute.Job:
     plugin.planned = _lister(plugin.build, selection, board=board).planned
     plugin.tell_planned()
@@ -184,21 +184,20 @@ def _job(
         plugin=plugin,
         setup=setup,
         seconds=seconds,
-        events=events,
+        recorder=recorder,
         pytest=lambda registered, more: _pytest(registered, selection, more=more),
     )
 
 
 def _lister(build: Build, selection: Selection, *, board: Board) -> Plugin:
     """A plugin that knows which tests there are; UserError where they can't be told."""
-    scratch = EventLog(Path(os.devnull))
+    nowhere = Recorder.nowhere()
     lister = _plugin(
         build,
         selection,
         board=board,
-        lab=Lab(_no_boot, limits=board.limits, events=scratch),
-        run_dir=Path(os.devnull),
-        events=scratch,
+        machine=Machine(_no_boot, limits=board.limits, recorder=nowhere),
+        recorder=nowhere,
         display=NoDisplay(),
         list_only=True,
     )
@@ -219,18 +218,16 @@ def _plugin(
     selection: Selection,
     *,
     board: Board,
-    lab: Lab,
-    run_dir: Path,
-    events: EventLog,
+    machine: Machine,
+    recorder: Recorder,
     display: RunDisplay,
     list_only: bool = False,
 ) -> Plugin:
     return Plugin(
         build=build,
-        lab=lab,
+        machine=machine,
         suites=selection.suites,
-        run_dir=run_dir,
-        events=events,
+        recorder=recorder,
         known=known_on(selection.known, build, board, today=selection.today),
         list_only=list_only,
         display=display,
@@ -280,16 +277,20 @@ class _Registrar:
         config.pluginmanager.register(self._plugin, "harness-run")
 
 
-def _why_ended(code: int, plugin: Plugin) -> str:
+def _end_of(code: int, plugin: Plugin) -> RunEnd:
     if plugin.boot_failure:
-        return f"{NOT_BOOTED}: {plugin.boot_failure.message}"
+        return RunEnd(kind=EndKind.NOT_BOOTED, reason=plugin.boot_failure.message)
     if plugin.collection_errors:
-        return "collection failed"
+        return RunEnd(kind=EndKind.COLLECTION_FAILED)
     if plugin.stopped_early:  # asked first: xdist ends its workers by an interrupt then
-        return "maxfail"
+        return RunEnd(kind=EndKind.MAXFAIL)
     if code == pytest.ExitCode.INTERRUPTED:
-        return "interrupted"
-    return plugin.lost_workers or "complete"
+        return RunEnd(kind=EndKind.INTERRUPTED)
+    if code == pytest.ExitCode.INTERNAL_ERROR:
+        return RunEnd(kind=EndKind.INTERNAL_ERROR, reason=plugin.internal_error.strip().rpartition("\n")[2])
+    if plugin.lost_workers:
+        return RunEnd(kind=EndKind.WORKERS_LOST, reason=plugin.lost_workers)
+    return RunEnd(kind=EndKind.COMPLETE)
 
 
 def key_of_testcases() -> str:
@@ -302,27 +303,20 @@ def key_of_testcases() -> str:
     return digest.hexdigest()[:16]
 
 
-def _properties(build: Build, board: Board, selection: Selection, more: dict[str, Any]) -> dict[str, Any]:
-    record = json.loads((build.directory / "build.json").read_text())
-    return {
-        "harness": __version__,
-        "kernel": build.release,
-        "version": record["source"].get("version", ""),
-        "source": record["source"],
-        "patches": record["patches"],
-        "compiler": f"{record['toolchain'].get('command', '')} {record['toolchain']['version']}".strip(),
-        "toolchain": record["toolchain"]["name"],
-        "fragments": record["fragments"],
-        "build": build.key,
-        "kernel_key": record.get("kernel", ""),
-        "kernel_made": record.get("made", ""),
-        "testcases": key_of_testcases(),
-        "board": board.name,
-        "suites": sorted(selection.suites),
-        "keyword": selection.keyword,
-        "isolation": str(selection.isolation),
-        "workers": selection.workers,
-        "host": f"{platform.node()} ({platform.machine()})",
-        "without": build.without,
-        **more,
-    }
+def _record(build: Build, board: Board, selection: Selection, *, boards: tuple[str, ...], command: str) -> RunRecord:
+    return RunRecord(
+        id=new_run_id(),
+        schema=VERSION,
+        harness=this_harness(),
+        host=f"{platform.node()} ({platform.machine()})",
+        build=build.key,
+        kernel=load_record(build.directory).kernel,
+        board=BoardRecord(name=board.name, details=boot_method(board).properties(board)),
+        boards=boards,
+        suites=tuple(sorted(selection.suites)),
+        keyword=selection.keyword,
+        isolation=str(selection.isolation),
+        workers=selection.workers,
+        testcases=key_of_testcases(),
+        command=command,
+    )

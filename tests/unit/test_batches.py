@@ -10,8 +10,8 @@ from harness.model.board import Limits
 from harness.model.result import Verdict
 from harness.run import selftests
 from harness.run.batch import LivepatchBatch
-from harness.run.eventlog import EventLog
-from harness.run.lab import Lab, Stopped
+from harness.run.machine import Machine, Stopped
+from harness.run.recorder import Recorder
 from harness.run.units import Isolation, cpus_for, is_timed
 from harness.target.base import Cpus
 from tests.faketarget import HANG, LOST, FakeTarget, Kmsg
@@ -123,9 +123,9 @@ def test_how_the_cpus_of_its_machine_run(test: str, cpus: Cpus) -> None:
 # -- after a stop ------------------------------------------------------------------------------------------------
 
 
-def _lab(tmp_path: Path, *targets: FakeTarget) -> Lab:
+def _machine(tmp_path: Path, *targets: FakeTarget) -> Machine:
     waiting = list(targets)
-    return Lab(lambda: (waiting.pop(0), 1.0), limits=Limits(silence=30.0), events=EventLog(tmp_path / "events.jsonl"))
+    return Machine(lambda: (waiting.pop(0), 1.0), limits=Limits(silence=30.0), recorder=Recorder.of(tmp_path))
 
 
 def _target(*steps: object) -> FakeTarget:
@@ -140,25 +140,25 @@ def _batch(text: str) -> LivepatchBatch:
 
 
 def test_what_is_behind_a_crash_in_a_script_that_can_not_be_resumed_is_not_run(tmp_path: Path) -> None:
-    lab, batch = _lab(tmp_path, _target(PANIC, HANG), _target()), _batch(NESTED)
+    machine, batch = _machine(tmp_path, _target(PANIC, HANG), _target()), _batch(NESTED)
     with pytest.raises(Stopped) as crashed:
-        batch.outcome(f"{L}::one", lab)
-    lab.discard("crashed")
+        batch.outcome(f"{L}::one", machine)
+    machine.discard("crashed")
     assert crashed.value.verdict is Verdict.CRASH
     for name in ("two", "three"):
         with pytest.raises(Stopped, match="can't be resumed in the middle") as stopped:
-            batch.outcome(f"{L}::{name}", lab)
+            batch.outcome(f"{L}::{name}", machine)
         assert stopped.value.verdict is Verdict.NOTRUN
 
 
 def test_a_script_that_can_not_be_resumed_is_run_as_a_whole_again_when_its_machine_was_lost(tmp_path: Path) -> None:
     said = ("TEST: one ... ok", "TEST: two ... ok", "TEST: three ... ok")
-    lab, batch = _lab(tmp_path, _target(said[0], LOST), _target(*said)), _batch(NESTED)
-    assert batch.outcome(f"{L}::one", lab).verdict is Verdict.PASS
+    machine, batch = _machine(tmp_path, _target(said[0], LOST), _target(*said)), _batch(NESTED)
+    assert batch.outcome(f"{L}::one", machine).verdict is Verdict.PASS
     with pytest.raises(Stopped) as stopped:
-        batch.outcome(f"{L}::two", lab)
+        batch.outcome(f"{L}::two", machine)
     assert stopped.value.is_lost
-    lab.discard("lost")
+    machine.discard("lost")
     batch.start_over(f"{L}::two")
-    assert batch.outcome(f"{L}::two", lab).verdict is Verdict.PASS
-    assert batch.outcome(f"{L}::three", lab).verdict is Verdict.PASS
+    assert batch.outcome(f"{L}::two", machine).verdict is Verdict.PASS
+    assert batch.outcome(f"{L}::three", machine).verdict is Verdict.PASS

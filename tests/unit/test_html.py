@@ -9,7 +9,8 @@ from dataclasses import replace
 import pytest
 from lxml import html
 
-from harness.model.result import Expectation, Fault, FaultKind, Result, RunResults, Standing, Verdict
+from harness.model.record import BoardRecord, KernelRecord, PatchRecord, RunRecord
+from harness.model.result import EndKind, Expectation, Fault, FaultKind, Result, RunEnd, RunResults, Standing, Verdict
 from harness.report.html import LOG_LIMIT, PAGE_LIMIT, report_html
 
 HOSTILE = "</script></pre><script>alert(1)</script>\"' onload=x {{ 7*7 }} ]]> \x00\x1b[31mred\x1b[0m \ud800\ufffe é"
@@ -23,7 +24,7 @@ WRONG = replace(OTHER, messages=("*no*",), issue="", place="e: 2")
 
 
 def run(*results: Result, **changes: object) -> RunResults:
-    fields: dict[str, object] = {"properties": {}, "started": 1_700_000_000.0, "ended": "complete"} | changes
+    fields: dict[str, object] = {"started": 1_700_000_000.0, "ended": RunEnd(kind=EndKind.COMPLETE)} | changes
     return RunResults(results=results, **fields)  # type: ignore[arg-type]
 
 
@@ -48,16 +49,22 @@ def said(element: html.HtmlElement) -> str:
 def test_header() -> None:
     results = run(
         one(),
-        properties={"board": "qemu-virt", "kernel": {"version": "7.3.4", "suite": "x"},
-                    "patches": ["1.patch", "2.patch"], "config": {"sha256": "abc"}},
+        record=RunRecord(
+            kernel=KernelRecord(
+                release="7.3.4",
+                patches=(PatchRecord(name="1.patch", sha256="a"), PatchRecord(name="2.patch", sha256="b")),
+            ),
+            board=BoardRecord(name="qemu-virt", details={"accelerator": "tcg"}),
+        ),
         seconds=683.0,
-    )  # fmt: skip
+    )
     (header,) = page(results).xpath("//header")
     names = [said(item) for item in header.xpath("./dl/dt")]
     values = [said(item) for item in header.xpath("./dl/dd")]
-    assert names == ["kernel", "patches", "board"]
-    assert values == ["version: 7.3.4, suite: x", "1.patch2.patch", "qemu-virt"]
-    assert said(header.xpath("./details")[0]) == "all other properties config.sha256abc"
+    told = dict(zip(names, values, strict=True))
+    assert (told["kernel"], told["board"]) == ("7.3.4", "qemu-virt")
+    assert told["patches"] == "name: 1.patch, sha256: aname: 2.patch, sha256: b"
+    assert "acceleratortcg" in said(header.xpath("./details")[0])
     assert "OK: 1 PASS in 11m23s · started 2023-11-14 22:13:20 UTC" in said(header)
 
 
@@ -143,9 +150,11 @@ def test_nothing_from_the_target_is_markup() -> None:
             for verdict in Verdict
         ),
         one(HOSTILE, Verdict.CRASH, fault=fault),
-        properties={HOSTILE: HOSTILE, "kernel": HOSTILE, "patches": [HOSTILE]},
+        record=RunRecord(
+            kernel=KernelRecord(release=HOSTILE, patches=(PatchRecord(name=HOSTILE),), without={HOSTILE: HOSTILE})
+        ),
         notes=(HOSTILE,),
-        ended=HOSTILE,
+        ended=RunEnd(kind=EndKind.OTHER, reason=HOSTILE),
     )
     text = report_html(results, logs=lambda _path: HOSTILE)
     assert not re.search(r"[\x00\x1b\ud800\ufffe]", text)

@@ -42,7 +42,7 @@ def _ran(
 
 
 def _run(*results: Result) -> RunResults:
-    return RunResults(properties={}, results=results)
+    return RunResults(results=results)
 
 
 def _places(expectations) -> list[str]:

@@ -19,6 +19,7 @@ from harness.parse.expectations import parse_expectations
 from harness.run import session
 from harness.run.documents import read_results, write_documents
 from tests.faketarget import FakeTarget, Kmsg
+from tests.records import build_json
 
 CASES = """\
 def test_crashes(guest):
@@ -50,10 +51,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Runs:
     (tmp_path / "testcases/test_it.py").write_text(CASES)
     monkeypatch.setattr(session, "PROJECT", tmp_path)
     monkeypatch.setattr(session, "TESTCASES", tmp_path / "testcases")
-    (tmp_path / "build").mkdir()
-    toolchain = {"name": "gcc", "command": "aarch64-linux-gnu-gcc", "version": "12.2.0"}
-    record = {"source": {}, "patches": [], "toolchain": toolchain, "fragments": []}
-    (tmp_path / "build/build.json").write_text(json.dumps(record))
+    build_json(tmp_path / "build")
 
     def run(known: str, *, why: str = "on purpose", **selection: Any) -> tuple[RunResults, int]:
         (tmp_path / "run").mkdir()
@@ -68,7 +66,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Runs:
             board=Board(name="fake", boot=QemuBoot()),
             boot=lambda: (FakeTarget(lambda command: [panic(why)] if command == "crash" else ["release 7.3.4"]), 1.0),
             run_dir=tmp_path / "run",
-            properties={},
+            command="harness run",
             display=NoDisplay(),
         )
 
@@ -164,7 +162,7 @@ def test_a_known_crash_does_not_count_for_maxfail_and_another_one_does(
 def test_a_panic_behind_a_known_failure_counts_for_maxfail(runs: Runs, tmp_path: Path) -> None:
     """The kernel's report outranks what the test itself met, also while the test's report is made."""
     (tmp_path / "testcases/test_it.py").write_text(
-        "def test_fails(guest):\n    guest._lab.target.kernel_says(guest_panic)\n    assert False, 'out of luck'\n\n"
+        "def test_fails(guest):\n    guest._machine.target.kernel_says(guest_panic)\n    assert False, 'out of luck'\n\n"
         "def test_passes(guest):\n    pass\n\n"
         f"guest_panic = {str(panic('by accident'))!r}\n"
     )

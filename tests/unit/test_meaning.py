@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 
 from harness.model.result import Verdict
-from harness.run.lab import Stopped
+from harness.run.machine import Stopped
 from harness.run.meaning import first_of, meaning_of
 from harness.target.base import TargetLost
 

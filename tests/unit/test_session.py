@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -11,10 +10,11 @@ from harness.errors import BootError, CrashError, UserError
 from harness.model.board import Board, QemuBoot
 from harness.model.kernel import Build
 from harness.model.progress import NoDisplay
-from harness.model.result import Verdict
+from harness.model.result import EndKind, Verdict
 from harness.run import session
 from harness.run.documents import read_results, write_documents
 from tests.faketarget import HANG, FakeTarget, Kmsg
+from tests.records import build_json
 
 PANIC = Kmsg(
     "[    1.000000] Kernel panic - not syncing: tried to kill init\n"
@@ -47,15 +47,7 @@ def build(tmp_path: Path) -> Build:
     (tests / "c.tc").write_text("# description: c\n# flags: instance\n")
     (directory / "selftests/livepatch").mkdir()
     (directory / "selftests/livepatch/test-x.sh").write_text(SCRIPT)
-    record = {
-        "key": "k",
-        "release": "7.3.4",
-        "source": {"version": "7.3.4"},
-        "patches": [],
-        "toolchain": {"name": "gcc", "version": "12"},
-        "fragments": [],
-    }
-    (directory / "build.json").write_text(json.dumps(record))
+    build_json(directory)
     return Build(directory=directory, release="7.3.4", key="k", config={"LIVEPATCH": "y"})
 
 
@@ -107,7 +99,7 @@ def run(build: Build, *targets, tmp_path: Path, keyword: str = "", maxfail: int 
         board=BOARD,
         boot=boot,
         run_dir=run_dir,
-        properties={},
+        command="harness run",
         display=NoDisplay(),
     )
     return {result.test.removeprefix("selftests/"): result for result in results.results}, code, run_dir
@@ -410,13 +402,14 @@ def test_an_interrupt_ends_the_run_though_putting_back_fails(build, tmp_path, te
 @pytest.mark.parametrize(
     ("code", "stopped_early", "why"),
     [
-        (pytest.ExitCode.INTERRUPTED, True, "maxfail"),  # so xdist ends a run of several workers
-        (pytest.ExitCode.TESTS_FAILED, True, "maxfail"),
-        (pytest.ExitCode.INTERRUPTED, False, "interrupted"),
-        (pytest.ExitCode.TESTS_FAILED, False, "complete"),
+        (pytest.ExitCode.INTERRUPTED, True, EndKind.MAXFAIL),  # so xdist ends a run of several workers
+        (pytest.ExitCode.TESTS_FAILED, True, EndKind.MAXFAIL),
+        (pytest.ExitCode.INTERRUPTED, False, EndKind.INTERRUPTED),
+        (pytest.ExitCode.INTERNAL_ERROR, False, EndKind.INTERNAL_ERROR),
+        (pytest.ExitCode.TESTS_FAILED, False, EndKind.COMPLETE),
     ],
 )
 def test_why_a_run_ended(build, code, stopped_early, why):
     lister = session._lister(build, session.Selection(suites=SUITES), board=BOARD)
     lister.stopped_early = stopped_early
-    assert session._why_ended(code, lister) == why
+    assert session._end_of(code, lister).kind is why

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.model.result import Expectation, Fault, FaultKind, Result, RunResults, Standing, Verdict
+from harness.model.result import EndKind, Expectation, Fault, FaultKind, Result, RunEnd, RunResults, Standing, Verdict
 from harness.report.summary import duration, overall_line, summary_lines
 
 KNOWN = Expectation(
@@ -16,8 +16,11 @@ KNOWN = Expectation(
 OTHER = replace(KNOWN, standing=Standing.OTHER)
 
 
-def run(*results: Result, ended: str | None = "complete", notes: tuple[str, ...] = ()) -> RunResults:
-    return RunResults(properties={}, results=results, seconds=683.0, ended=ended, notes=notes)
+COMPLETE = RunEnd(kind=EndKind.COMPLETE)
+
+
+def run(*results: Result, ended: RunEnd | None = COMPLETE, notes: tuple[str, ...] = ()) -> RunResults:
+    return RunResults(results=results, seconds=683.0, ended=ended, notes=notes)
 
 
 def test_the_whole_text() -> None:
@@ -72,14 +75,14 @@ def test_known_outcomes_that_expired_or_that_no_test_met() -> None:
 @pytest.mark.parametrize(
     ("verdict", "ended", "line"),
     [
-        (Verdict.PASS, "complete", "OK: 1 PASS in 11m23s"),
-        (Verdict.XFAIL, "complete", "OK: 1 XFAIL in 11m23s"),
-        (Verdict.TIMEOUT, "maxfail", "FAILED: 1 TIMEOUT in 11m23s (maxfail)"),
-        (Verdict.ERROR, "complete", "BROKEN: 1 ERROR in 11m23s"),
+        (Verdict.PASS, COMPLETE, "OK: 1 PASS in 11m23s"),
+        (Verdict.XFAIL, COMPLETE, "OK: 1 XFAIL in 11m23s"),
+        (Verdict.TIMEOUT, RunEnd(kind=EndKind.MAXFAIL), "FAILED: 1 TIMEOUT in 11m23s (maxfail)"),
+        (Verdict.ERROR, COMPLETE, "BROKEN: 1 ERROR in 11m23s"),
         (Verdict.PASS, None, "BROKEN: 1 PASS in 11m23s (killed)"),
     ],
 )
-def test_the_overall_line(verdict: Verdict, ended: str | None, line: str) -> None:
+def test_the_overall_line(verdict: Verdict, ended: RunEnd | None, line: str) -> None:
     assert overall_line(run(Result(test="a", verdict=verdict), ended=ended)) == line
 
 
@@ -90,7 +93,9 @@ def test_no_tests() -> None:
 def test_hostile_text_stays_on_its_line() -> None:
     hostile = "a\x1b[2Jb\r\n\x00c\ud800\x07"
     result = Result(test=hostile, verdict=Verdict.FAIL, reason=hostile, log="logs/x")
-    lines = summary_lines(run(result, notes=(hostile,), ended=hostile), run_dir=Path("out"))
+    lines = summary_lines(
+        run(result, notes=(hostile,), ended=RunEnd(kind=EndKind.OTHER, reason=hostile)), run_dir=Path("out")
+    )
     assert all(line.isprintable() for line in lines)
     assert "FAIL       ab c" in lines
 

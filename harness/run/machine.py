@@ -1,4 +1,4 @@
-"""The lab: the one target of a run, booted when it is needed, watched while it is used, replaced when it is spent."""
+"""The one machine of a run: booted when it is needed, watched while it is used, replaced when it is spent."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 from harness.errors import HarnessError
 from harness.model.board import Limits
-from harness.model.result import EventKind, Fault, FaultKind, Verdict
+from harness.model.result import Fault, FaultKind, Verdict
 from harness.run import limits as time_limits
-from harness.run.eventlog import EventLog
 from harness.run.monitor import Monitor
 from harness.run.precheck import Findings
+from harness.run.recorder import Recorder
 from harness.run.transcript import Transcript
 from harness.target.base import Completed, Cpus, LineSink, RunningCommand, Snapshotting, Target, TargetLost
 
@@ -33,8 +33,8 @@ class Stopped(Exception):
         self.is_lost = is_lost
 
 
-class Lab:
-    """Holds the target. Every wait on it goes through `lines` or `run`, which watch the console meanwhile.
+class Machine:
+    """Holds the booted target. Every wait on it goes through `lines` or `run`, which watch the console meanwhile.
 
     With `snapshots` the first target is one that can be kept; once `keep` has done so, every later one starts in that
     state. Where no test's time is limited, the target's speed need not be measured (`measures_speed`)."""
@@ -44,7 +44,7 @@ class Lab:
         boot: Boot,
         *,
         limits: Limits,
-        events: EventLog,
+        recorder: Recorder,
         timeout_factor: float = 1.0,
         snapshots: Snapshotting | None = None,
         measures_speed: bool = True,
@@ -54,7 +54,7 @@ class Lab:
         self._what_for = "the first test"
         self._cpus = Cpus.SIDE_BY_SIDE
         self._limits = limits
-        self._events = events
+        self._recorder = recorder
         self._user_factor = timeout_factor
         self._measures_speed = measures_speed
         self._target: Target | None = None
@@ -82,7 +82,7 @@ class Lab:
             self._target = self._started_with_patience()
             self._monitor = Monitor(self._target.console)
             for fault in self._monitor.take():
-                self._events.note(f"the kernel reported while booting: {fault.title}")
+                self._recorder.note(f"the kernel reported while booting: {fault.title}")
             self.epoch += 1
             self._first = max(1, self._begun)
             self._waiting = self.restores and self.has_waiting_ftracetest
@@ -91,8 +91,7 @@ class Lab:
                 self.at_start.clear()
                 if self._boots == 1 and self._measures_speed:
                     self.factor = time_limits.measure_factor(self.run)
-            seconds, factor = round(self._boot_seconds, 3), round(self.factor, 1)
-            self._events.write(EventKind.BOOTED, seconds=seconds, factor=factor, restored=self.restores)
+            self._recorder.booted(seconds=self._boot_seconds, factor=self.factor, restored=self.restores)
         return self._target
 
     @property
@@ -111,7 +110,7 @@ class Lab:
             try:
                 target, seconds = self._started()
             except HarnessError as error:
-                self._events.note(f"{what} failed (attempt {attempt}): {error.message}")
+                self._recorder.note(f"{what} failed (attempt {attempt}): {error.message}")
                 # the first boot of a run is not tried again: nothing is gained, and the answer comes at once
                 if attempt == tries or (self._boots == 0 and not self.restores):
                     self._dead = error
@@ -184,6 +183,7 @@ class Lab:
         if self._monitor:
             self._monitor.close()
         self._target = self._monitor = None
+        self._recorder.gone()
 
     @property
     def is_up(self) -> bool:
@@ -202,7 +202,7 @@ class Lab:
         """Power the target off; the next use boots a fresh one."""
         if self._target is None:
             return
-        self._events.note(f"target discarded: {why}")
+        self._recorder.note(f"target discarded: {why}")
         target = self._target
         self._forget()
         target.close()

@@ -11,15 +11,14 @@ import pytest
 from harness import available
 from harness.errors import HarnessError, InfraError
 from harness.model.board import Board, QemuBoot
-from harness.model.result import EventKind, Verdict
-from harness.report.events import parse_events
-from harness.run.board_worker import Output
-from harness.run.eventlog import EventLog
+from harness.model.result import Result, Verdict
 from harness.run.plugin import Planned
-from harness.run.schedule import LongestFirst
-from harness.run.worker import INPUT, Setup
+from harness.run.recorder import Recorder
+from harness.run.workers.board_worker import Output
+from harness.run.workers.schedule import LongestFirst
+from harness.run.workers.worker import INPUT, Setup
 
-ARGUMENTS = ("-p", "xdist.plugin", "-p", "harness.run.worker", "--max-worker-restart=20")
+ARGUMENTS = ("-p", "xdist.plugin", "-p", "harness.run.workers.worker", "--max-worker-restart=20")
 _TRIES = 3  # of a test whose worker died
 _END = 0.2  # seconds that a worker has to end by itself when the run is interrupted
 _OVERHEAD_MIB = 400  # QEMU's own memory, and a worker's
@@ -35,7 +34,7 @@ class Distributor:
         *,
         planned: Mapping[str, Planned],
         seconds: Callable[[str], float],
-        events: EventLog,
+        recorder: Recorder,
         share_cpus: bool = True,
     ) -> None:
         self.stopped_early = False
@@ -46,7 +45,7 @@ class Distributor:
         self._setups: dict[Any, Setup] = {}  # of the workers that have not ended
         self._died_on: dict[str, Board] = {}  # boards that a worker died with and no other has booted since
         self._planned = planned
-        self._events = events
+        self._recorder = recorder
         self._schedule = LongestFirst(self.count, planned, seconds, share_cpus=share_cpus)
         self._died: Counter[str] = Counter()
         self._lost: list[str] = []  # why workers ended that should not have
@@ -85,7 +84,7 @@ class Distributor:
         failure = output.failure
         if failure:
             self.left_out[board.name] = failure
-            self._events.problem(f"board {board.name} left out: {failure.message}")
+            self._recorder.problem(f"board {board.name} left out: {failure.message}")
             self._schedule.give_up(node)
 
     @property
@@ -107,28 +106,23 @@ class Distributor:
     def pytest_handlecrashitem(self, crashitem: str, report: pytest.TestReport, sched: LongestFirst) -> None:
         """A worker died: the test that it ran has told nothing, if it had not just ended."""
         test = self._planned[crashitem].test
-        if self._has_told(test):
+        if test in self._recorder.finished_tests():  # a second run must not replace it
             report.outcome = "rerun"  # type: ignore[assignment]  # no failure of its own
             return
         self._died[crashitem] += 1
         if self._died[crashitem] < _TRIES:
-            self._events.note(f"{test}: run again, because its worker died: {self.last_loss}")
+            why = f"its worker died: {self.last_loss}"
+            self._recorder.lost(Result(test=test, verdict=Verdict.ERROR, reason=why), why=why)
             report.outcome = "rerun"  # type: ignore[assignment]  # as xdist's own documentation does
             sched.mark_test_pending(crashitem)
             return
         reason = f"its worker died {_TRIES} times while it ran: {self.last_loss}"
-        self._events.write(EventKind.FINISHED, test=test, verdict=str(Verdict.ERROR), reason=reason, seconds=0.0)
-
-    def _has_told(self, test: str) -> bool:
-        """Whether the verdict on `test` is written down: a second run must not replace it."""
-        with self._events.path.open(encoding="utf-8", errors="replace") as lines:
-            return any(event.kind is EventKind.FINISHED and event.test == test for event in parse_events(lines))
+        self._recorder.finished(Result(test=test, verdict=Verdict.ERROR, reason=reason))
 
     def left_over(self) -> dict[str, Planned]:
         """After the run: the tests that have no verdict, by their node ids."""
-        with self._events.path.open(encoding="utf-8", errors="replace") as lines:
-            told = {event.test for event in parse_events(lines) if event.kind is EventKind.FINISHED}
-        return {test: planned for test, planned in self._planned.items() if planned.test not in told}
+        finished = self._recorder.finished_tests()
+        return {test: planned for test, planned in self._planned.items() if planned.test not in finished}
 
     def pytest_keyboard_interrupt(self, excinfo: object) -> None:
         """End the workers. What they know is written down, and xdist would give one that runs a test, and so does not

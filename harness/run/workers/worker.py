@@ -18,13 +18,13 @@ from harness.build.make import load_build
 from harness.model.board import Board
 from harness.model.known import KnownOutcome
 from harness.model.progress import NoDisplay
-from harness.run.board_worker import BoardPlugin, Booting
-from harness.run.eventlog import EVENTS, EventLog
 from harness.run.expectations import known_on
-from harness.run.lab import Lab
+from harness.run.machine import Machine
 from harness.run.plugin import Plugin
 from harness.run.precheck import Findings
+from harness.run.recorder import Recorder
 from harness.run.units import Isolation
+from harness.run.workers.board_worker import BoardPlugin, Booting
 from harness.target.base import Media, Snapshotting, Target
 from harness.target.methods.table import boot_method
 
@@ -77,7 +77,7 @@ class RestoringPlugin(Plugin):
     quick errors of all tests that are left: others run them."""
 
     def _finish(self, item: pytest.Item, test: str, started: float) -> None:
-        if self.lab.is_dead:
+        if self.machine.is_dead:
             os._exit(1)
         super()._finish(item, test, started)
 
@@ -107,26 +107,25 @@ def _plugin(setup: Setup, *, name: str) -> Plugin:
     # a board's logs are of all its boots, whichever workers had it
     logs = setup.run_dir / f"worker-{name if setup.kept else setup.board.name}"
     logs.mkdir(exist_ok=True)
-    events = EventLog(setup.run_dir / EVENTS, **({} if setup.kept else {"board": setup.board.name}))
-    booting = Booting(partial(boot_method(setup.board).boot, setup.board, setup.media, logs=logs, say=events.problem))
-    lab = Lab(
+    recorder = Recorder.of(setup.run_dir, worker=name, board="" if setup.kept else setup.board.name)
+    booting = Booting(partial(boot_method(setup.board).boot, setup.board, setup.media, logs=logs, say=recorder.problem))
+    machine = Machine(
         _no_boot if setup.kept else booting,
         limits=setup.board.limits,
-        events=events,
+        recorder=recorder,
         timeout_factor=setup.timeout_factor,
         snapshots=_snapshots(setup, setup.kept, logs) if setup.kept else None,
     )
     if setup.kept:
-        lab.factor = setup.kept.factor
-        lab.has_waiting_ftracetest = setup.kept.has_waiting_ftracetest
-        lab.findings = setup.kept.findings
+        machine.factor = setup.kept.factor
+        machine.has_waiting_ftracetest = setup.kept.has_waiting_ftracetest
+        machine.findings = setup.kept.findings
     make = RestoringPlugin if setup.kept else partial(BoardPlugin, booting=booting, board=setup.board.name)
     return make(
         build=build,
-        lab=lab,
+        machine=machine,
         suites=setup.suites,
-        run_dir=setup.run_dir,
-        events=events,
+        recorder=recorder,
         known=known_on(setup.known, build, setup.board, today=setup.today),
         display=NoDisplay(),
         isolation=setup.isolation,

@@ -71,7 +71,7 @@ class BoardPlugin(Plugin):
 
     def tell(self, problem: str) -> None:
         """The same, of this board."""
-        self._events.problem(f"{self._board}: {problem}")
+        self._recorder.problem(f"{self._board}: {problem}")
 
     def _begin(self, item: pytest.Item, test: str) -> None:
         super()._begin(item, test)
@@ -81,14 +81,14 @@ class BoardPlugin(Plugin):
             self._was_looked_at = True
             self.make_ready()
             selftests.tell_batches(item.session.items)  # what the board lacks is known now
-        elif not self.lab.is_up and not (isinstance(item, selftests.SelftestItem) and item.reason_to_skip):
+        elif not self.machine.is_up and not (isinstance(item, selftests.SelftestItem) and item.reason_to_skip):
             self._boot_again()
         if self.boot_failure:
             self._give_up(self.boot_failure)
 
     def _boot_again(self) -> None:
         try:
-            assert self.lab.target
+            assert self.machine.target
         except HarnessError as error:
             self.boot_failure = error
 
@@ -98,8 +98,9 @@ class BoardPlugin(Plugin):
 
     def _run_again(self, item: pytest.Item, nextitem: pytest.Item | None) -> None:
         assert self._booting.failure
-        self._events.note(f"{id_of(item)}: run again on another board, because {self._booting.failure.message}")
-        self._give_up(self._booting.failure)
+        failure = self._booting.failure
+        self._recorder.lost(self._attempt(id_of(item)), why=failure.message, where="on another board")
+        self._give_up(failure)
 
     def _give_up(self, failure: HarnessError) -> NoReturn:
         """End this worker, as one that has done its work."""

@@ -11,12 +11,11 @@ import pytest
 from harness import available
 from harness.errors import HarnessError, KernelError
 from harness.model.board import Board
-from harness.model.result import EventKind
-from harness.run.eventlog import EventLog
-from harness.run.follow import Follower
 from harness.run.plugin import Planned, Plugin
-from harness.run.worker import Kept, Setup
-from harness.run.workers import ARGUMENTS, Distributor
+from harness.run.recorder import Recorder
+from harness.run.workers.distributor import ARGUMENTS, Distributor
+from harness.run.workers.follow import Follower
+from harness.run.workers.worker import Kept, Setup
 from harness.target.holding.guard import put_back
 
 Pytest = Callable[[Plugin | Distributor, Sequence[str]], int]
@@ -31,30 +30,30 @@ class Job:
     plugin: Plugin
     setup: Setup
     seconds: Callable[[str], float]
-    events: EventLog
+    recorder: Recorder
     pytest: Pytest
 
 
 def over_restored(job: Job, snapshot: Path, workers: int) -> int:
     """Make a target ready here, then run the tests in as many as `workers` workers that start from it. Where there is
     no such target, what can be run is run here. Returns pytest's exit code."""
-    plugin, lab = job.plugin, job.plugin.lab
+    plugin, machine = job.plugin, job.plugin.machine
     if any(planned.needs_target for planned in plugin.planned.values()):
         plugin.make_ready()
-    if not lab.restores:
+    if not machine.restores:
         if not plugin.boot_failure:
             plugin.tell("-j: one machine runs all tests, because others start from a snapshot")
-            job.events.write(EventKind.RUN, workers=1)
+            job.recorder.changed(workers=1)
         return job.pytest(plugin, ())
     count = min(workers, _groups(plugin.planned))
     kept = Kept(
         snapshot=snapshot,
-        findings=lab.findings,
-        factor=lab.factor * max(1.0, count / available.cpus()),  # they share the CPUs
-        has_waiting_ftracetest=lab.has_waiting_ftracetest,
+        findings=machine.findings,
+        factor=machine.factor * max(1.0, count / available.cpus()),  # they share the CPUs
+        has_waiting_ftracetest=machine.has_waiting_ftracetest,
     )
     setups = [replace(job.setup, kept=kept)] * count
-    return _distributed(job, Distributor(setups, planned=plugin.planned, seconds=job.seconds, events=job.events))
+    return _distributed(job, Distributor(setups, planned=plugin.planned, seconds=job.seconds, recorder=job.recorder))
 
 
 def over_boards(job: Job, boards: Sequence[Board]) -> int:
@@ -67,7 +66,7 @@ def over_boards(job: Job, boards: Sequence[Board]) -> int:
     names = [board.name for board in boards]
     while True:
         setups = [replace(job.setup, board=board) for board in boards[: _groups(left)]]
-        distributor = Distributor(setups, planned=left, seconds=job.seconds, events=job.events, share_cpus=False)
+        distributor = Distributor(setups, planned=left, seconds=job.seconds, recorder=job.recorder, share_cpus=False)
         try:
             code = _distributed(job, distributor)
         finally:
@@ -95,12 +94,12 @@ def _groups(planned: Mapping[str, Planned]) -> int:
 
 
 def _distributed(job: Job, distributor: Distributor) -> int:
-    with Follower(job.events.path, job.plugin.display):
+    with Follower(job.recorder.path, job.plugin.display):
         code = job.pytest(distributor, (*ARGUMENTS, "-n", str(distributor.count)))
     if code != pytest.ExitCode.INTERRUPTED:
         distributor.check()
     plugin = job.plugin
     plugin.stopped_early, plugin.internal_error = distributor.stopped_early, distributor.internal_error
     if distributor.last_loss and distributor.left_over():
-        plugin.lost_workers = f"workers kept dying, at last: {distributor.last_loss}"
+        plugin.lost_workers = distributor.last_loss
     return code
