@@ -8,7 +8,8 @@ import hashlib
 import platform
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 from harness.build.cache import cache_dir
@@ -17,6 +18,7 @@ from harness.errors import EXIT_INFRA, UserError
 from harness.layout import PROJECT, TESTCASES
 from harness.model.board import Board
 from harness.model.kernel import Build
+from harness.model.known import KnownOutcome
 from harness.model.progress import RunDisplay
 from harness.model.record import BoardRecord, RunRecord
 from harness.model.result import EndKind, RunEnd, RunResults
@@ -24,6 +26,7 @@ from harness.parse.events import VERSION
 from harness.run import timings
 from harness.run.collecting import Collection, Planned
 from harness.run.documents import write_documents
+from harness.run.expectations import known_on
 from harness.run.identity import new_run_id, this_harness
 from harness.run.inprocess import Ended, run_pytest
 from harness.run.local import LocalRun
@@ -44,7 +47,7 @@ SUITES = (FTRACE, LIVEPATCH, "testcases")
 class Selection:
     """Which tests run: suites, pytest's -k expression and --maxfail (0: no limit), a factor on time limits, and for how
     many seconds the tests in hammer/ hammer. And how: when a test gets a target of its own (None: as often as the board
-    can), on how many machines side by side."""
+    can), on how many machines side by side. And what their outcomes are held against: what is known, on which day."""
 
     suites: frozenset[str] = frozenset(SUITES)
     keyword: str = ""
@@ -53,6 +56,8 @@ class Selection:
     hammer_seconds: float = 5.0
     isolation: Isolation | None = None
     workers: int = 1
+    known: tuple[KnownOutcome, ...] = ()
+    today: date = field(default_factory=lambda: datetime.now(UTC).date())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +135,8 @@ def run(
         isolation=isolation,
         hammer_seconds=selection.hammer_seconds,
     )
-    local = LocalRun(rig, pytest=functools.partial(_pytest, selection), display=display)
+    known = known_on(selection.known, build, board, today=selection.today)
+    local = LocalRun(rig, known=known, pytest=functools.partial(_pytest, selection), display=display)
     end = RunEnd(kind=EndKind.INTERRUPTED)
     try:
         if fleet:
@@ -177,6 +183,8 @@ def _job(local: LocalRun, selection: Selection, media: Media, run_dir: Path) -> 
         isolation=rig.isolation,
         timeout_factor=selection.timeout_factor,
         hammer_seconds=rig.hammer_seconds,
+        known=selection.known,
+        today=selection.today,
     )
     seconds = functools.partial(timings.expected, timings.load(_timings(rig.board)))
     return distribute.Job(local=local, planned=planned, setup=setup, seconds=seconds)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import date
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -128,6 +129,8 @@ def boards(tmp_path: Path) -> Distributor:
             isolation=Isolation.CRASH,
             timeout_factor=1.0,
             hammer_seconds=1.0,
+            known=(),
+            today=date(2026, 12, 1),
         )
         for name in "ab"
     ]
