@@ -177,6 +177,13 @@ def run_options(function: Function) -> Function:
             "crash.",
         ),
         click.option(
+            "--expectations",
+            type=click.Path(path_type=Path),
+            multiple=True,
+            metavar="FILE",
+            help="Known outcomes, instead of those in testcases/expectations.yaml. Repeatable.",
+        ),
+        click.option(
             "--out",
             "out_dir",
             type=click.Path(path_type=Path),

@@ -20,6 +20,7 @@ from harness.run.units import Isolation
 from harness.target.base import Media
 from tests.fakesnapshots import FakeSnapshots
 from tests.faketarget import LOST, FakeTarget, Kmsg
+from tests.records import build_json
 
 PANIC = Kmsg(
     "[    1.000000] Kernel panic - not syncing: tried to kill init\n"
@@ -66,9 +67,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runs]:
     directory.mkdir()
     monkeypatch.setattr(inprocess, "PROJECT", tmp_path)
     monkeypatch.setattr(inprocess, "TESTCASES", directory)
-    (tmp_path / "build").mkdir()
-    record = {"source": {}, "patches": [], "toolchain": {"name": "gcc", "version": "12"}, "fragments": []}
-    (tmp_path / "build/build.json").write_text(json.dumps(record))
+    build_json(tmp_path / "build")
     build = Build(directory=tmp_path / "build", release="7.3.4", key="k", config={})
 
     def run(
@@ -107,7 +106,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runs]:
             boot=lambda: (restored(), 1.0) if save_error else pytest.fail("restored, not booted"),
             keeping=session.Keeping(media=Media(image=Path("Image"), root=Path("root")), directory=tmp_path),
             run_dir=run_dir,
-            properties={},
+            command="harness run",
             display=NoDisplay(),
         )
         events = [json.loads(line) for line in (run_dir / "events.jsonl").read_text().splitlines()]

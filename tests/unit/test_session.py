@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -14,8 +13,8 @@ from harness.model.progress import NoDisplay
 from harness.model.result import Verdict
 from harness.run import inprocess, session
 from harness.run.documents import read_results, write_documents
-from harness.run.inprocess import Ended
 from tests.faketarget import HANG, FakeTarget, Kmsg
+from tests.records import build_json
 
 PANIC = Kmsg(
     "[    1.000000] Kernel panic - not syncing: tried to kill init\n"
@@ -48,15 +47,7 @@ def build(tmp_path: Path) -> Build:
     (tests / "c.tc").write_text("# description: c\n# flags: instance\n")
     (directory / "selftests/livepatch").mkdir()
     (directory / "selftests/livepatch/test-x.sh").write_text(SCRIPT)
-    record = {
-        "key": "k",
-        "release": "7.3.4",
-        "source": {"version": "7.3.4"},
-        "patches": [],
-        "toolchain": {"name": "gcc", "version": "12"},
-        "fragments": [],
-    }
-    (directory / "build.json").write_text(json.dumps(record))
+    build_json(directory)
     return Build(directory=directory, release="7.3.4", key="k", config={"LIVEPATCH": "y"})
 
 
@@ -108,7 +99,7 @@ def run(build: Build, *targets, tmp_path: Path, keyword: str = "", maxfail: int 
         board=BOARD,
         boot=boot,
         run_dir=run_dir,
-        properties={},
+        command="harness run",
         display=NoDisplay(),
     )
     return {result.test.removeprefix("selftests/"): result for result in results.results}, code, run_dir
@@ -406,20 +397,3 @@ def test_an_interrupt_ends_the_run_though_putting_back_fails(build, tmp_path, te
     assert (one.verdict, one.reason) == (Verdict.ERROR, "interrupted while this test was running")
     assert two.verdict is Verdict.NOTRUN
     assert code == 3
-
-
-@pytest.mark.parametrize(
-    ("ended", "why"),
-    [
-        (Ended(code=pytest.ExitCode.INTERRUPTED, stopped_early=True), "maxfail"),  # so xdist ends its workers
-        (Ended(code=pytest.ExitCode.TESTS_FAILED, stopped_early=True), "maxfail"),
-        (Ended(code=pytest.ExitCode.INTERRUPTED), "interrupted"),
-        (Ended(code=pytest.ExitCode.INTERRUPTED, lost_workers="they died"), "interrupted"),
-        (Ended(code=pytest.ExitCode.TESTS_FAILED), "complete"),
-        (Ended(code=pytest.ExitCode.OK, lost_workers="they died"), "they died"),
-        (Ended(code=pytest.ExitCode.INTERRUPTED, collection_errors=("x",)), "collection failed"),
-        (Ended(code=0, boot_failure=BootError("it panicked")), "the target could not be booted: it panicked"),
-    ],
-)
-def test_why_a_run_ended(ended, why):
-    assert session._why_ended(ended) == why

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import date
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,8 +12,9 @@ import pytest
 from harness import available
 from harness.errors import BootError
 from harness.model.board import Board, KexecBoot, QemuBoot
-from harness.model.result import EventKind, Result, Verdict
-from harness.report.events import parse_events
+from harness.model.event import Finished, Note
+from harness.model.result import Result, Verdict
+from harness.parse.events import parse_events
 from harness.run.collecting import Planned
 from harness.run.recorder import Recorder
 from harness.run.units import Isolation
@@ -60,7 +62,7 @@ def _died(distributor: Distributor, schedule: LongestFirst) -> str:
 
 def _verdicts(recorder: Recorder) -> list[object]:
     with recorder.path.open() as lines:
-        return [event.data["verdict"] for event in parse_events(lines) if event.kind is EventKind.FINISHED]
+        return [event.result.verdict for event in parse_events(lines) if isinstance(event, Finished)]
 
 
 def test_a_test_whose_worker_died_is_run_again_but_not_for_ever(tmp_path: Path) -> None:
@@ -127,6 +129,8 @@ def boards(tmp_path: Path) -> Distributor:
             isolation=Isolation.CRASH,
             timeout_factor=1.0,
             hammer_seconds=1.0,
+            known=(),
+            today=date(2026, 12, 1),
         )
         for name in "ab"
     ]
@@ -181,7 +185,8 @@ def test_a_worker_that_gives_up_is_told_of_and_its_tests_are_given_back(boards: 
     assert (boards.left_out["b"].exit_code, boards.left_out["b"].details) == (1, ("line",))
     with (tmp_path / "events.jsonl").open() as lines:
         [note] = parse_events(lines)
-    assert note.data == {"text": "board b left out: it panicked", "problem": True}
+    assert isinstance(note, Note)
+    assert (note.text, note.is_problem) == ("board b left out: it panicked", True)
     assert schedule.has_pending
     assert list(boards.left_over()) == ["x.py::t", "y.py::t"]
 
@@ -191,7 +196,7 @@ def test_what_killed_a_worker_is_said(tmp_path: Path) -> None:
     distributor.pytest_testnodedown(Node(), "Traceback\nOSError: it was killed\n")
     _died(distributor, schedule)
     with recorder.path.open() as lines:
-        notes = [event.data["text"] for event in parse_events(lines) if event.kind is EventKind.NOTE]
+        notes = [event.text for event in parse_events(lines) if isinstance(event, Note)]
     assert notes == ["t: run again, because its worker died: OSError: it was killed"]
     assert distributor.last_loss == "OSError: it was killed"
 

@@ -99,5 +99,5 @@ def _distributed(job: Job, distributor: Distributor) -> Ended:
     if ended.code != pytest.ExitCode.INTERRUPTED:
         distributor.check()
     if distributor.last_loss and distributor.left_over():
-        return dataclasses.replace(ended, lost_workers=f"workers kept dying, at last: {distributor.last_loss}")
+        return dataclasses.replace(ended, lost_workers=distributor.last_loss)
     return ended

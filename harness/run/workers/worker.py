@@ -8,6 +8,7 @@ import os
 import pickle
 import signal
 from dataclasses import dataclass
+from datetime import date
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +16,9 @@ import pytest
 
 from harness.build.make import load_build
 from harness.model.board import Board
+from harness.model.known import KnownOutcome, KnownOutcomes
 from harness.run.assembly import assemble
+from harness.run.expectations import known_on
 from harness.run.machine import Machine
 from harness.run.precheck import Findings
 from harness.run.recorder import Recorder
@@ -43,7 +46,8 @@ class Kept:
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
-    """What a worker has to know. Without `kept` it boots `board` itself, which nobody else then uses."""
+    """What a worker has to know. Without `kept` it boots `board` itself, which nobody else then uses. `today`: the day
+    on which the run began."""
 
     board: Board
     media: Media
@@ -53,6 +57,8 @@ class Setup:
     isolation: Isolation
     timeout_factor: float
     hammer_seconds: float
+    known: tuple[KnownOutcome, ...]
+    today: date
     kept: Kept | None = None
 
     def packed(self) -> str:
@@ -100,13 +106,13 @@ def _plugins(setup: Setup, *, name: str) -> list[object]:
     # a board's logs are of all its boots, whichever workers had it
     logs = setup.run_dir / f"worker-{name if setup.kept else setup.board.name}"
     logs.mkdir(exist_ok=True)
-    return _with_restored(setup, setup.kept, logs) if setup.kept else _with_board(setup, logs)
+    return _with_restored(setup, setup.kept, logs, name) if setup.kept else _with_board(setup, logs, name)
 
 
-def _with_restored(setup: Setup, kept: Kept, logs: Path) -> list[object]:
+def _with_restored(setup: Setup, kept: Kept, logs: Path, name: str) -> list[object]:
     method = boot_method(setup.board)
     assert method.snapshots
-    recorder = Recorder.of(setup.run_dir)
+    recorder = Recorder.of(setup.run_dir, worker=name)
     machine = Machine(
         _no_boot,
         limits=setup.board.limits,
@@ -118,17 +124,17 @@ def _with_restored(setup: Setup, kept: Kept, logs: Path) -> list[object]:
     machine.has_waiting_ftracetest = kept.has_waiting_ftracetest
     machine.findings = kept.findings
     rig = _rig(setup, machine, recorder)
-    return assemble(rig, Restored(rig))
+    return assemble(rig, Restored(rig), known=_known(setup, rig))
 
 
-def _with_board(setup: Setup, logs: Path) -> list[object]:
+def _with_board(setup: Setup, logs: Path, name: str) -> list[object]:
     board = setup.board
-    recorder = Recorder.of(setup.run_dir, board=board.name)
+    recorder = Recorder.of(setup.run_dir, worker=name, board=board.name)
     booting = Booting(partial(boot_method(board).boot, board, setup.media, logs=logs, say=recorder.problem))
     machine = Machine(booting, limits=board.limits, recorder=recorder, timeout_factor=setup.timeout_factor)
     rig = _rig(setup, machine, recorder)
     supply = OneBoard(rig, booting)
-    return [supply, *assemble(rig, supply)]
+    return [supply, *assemble(rig, supply, known=_known(setup, rig))]
 
 
 def _rig(setup: Setup, machine: Machine, recorder: Recorder) -> Rig:
@@ -141,6 +147,10 @@ def _rig(setup: Setup, machine: Machine, recorder: Recorder) -> Rig:
         isolation=setup.isolation,
         hammer_seconds=setup.hammer_seconds,
     )
+
+
+def _known(setup: Setup, rig: Rig) -> KnownOutcomes:
+    return known_on(setup.known, rig.build, rig.board, today=setup.today)
 
 
 def _no_boot() -> tuple[Target, float]:
