@@ -29,7 +29,7 @@ from harness.build.rootfs import root_image
 from harness.model.progress import Silent
 from harness.parse import ftracetest, livepatch_log
 from harness.run import limits
-from harness.run.batch import test_id
+from harness.run.suites.ftrace import test_id
 from harness.target.base import Media
 from harness.target.methods.qemu import command_line, own_storage
 
