@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from harness.errors import HarnessError
-from harness.run import precheck, selftests, warmup
+from harness.model.suite import FTRACE
+from harness.run import precheck, warmup
 from harness.run.rig import Rig
 from harness.run.stopped import Stopped
 from harness.run.units import Isolation
@@ -43,7 +44,7 @@ class Preparation:
         """Where the kernel fails at what tests would do first, they are to find it out, on a machine that has not."""
         rig = self._rig
         try:
-            why_not = warmup.warm_up(rig.machine, rig.build, with_ftracetest=selftests.FTRACE in rig.suites)
+            why_not = warmup.warm_up(rig.machine, rig.build, with_ftracetest=FTRACE.name in rig.suites)
         except (Stopped, TargetLost) as error:
             why_not = f"warming up failed, so every test does it itself: {error}"
             rig.machine.discard(why_not)

@@ -22,6 +22,7 @@ from harness.model.known import KnownOutcome
 from harness.model.progress import RunDisplay
 from harness.model.record import BoardRecord, RunRecord
 from harness.model.result import EndKind, RunEnd, RunResults
+from harness.model.suite import UPSTREAM
 from harness.parse.events import VERSION
 from harness.run import timings
 from harness.run.collecting import Collection, Planned
@@ -33,14 +34,13 @@ from harness.run.local import LocalRun
 from harness.run.machine import Machine
 from harness.run.recorder import Recorder
 from harness.run.rig import Rig
-from harness.run.selftests import FTRACE, LIVEPATCH
 from harness.run.units import Isolation
 from harness.run.workers import distribute
 from harness.run.workers.worker import Setup
 from harness.target.base import Media, Snapshotting, Target
 from harness.target.methods.table import boot_method
 
-SUITES = (FTRACE, LIVEPATCH, "testcases")
+SUITES = (*(suite.name for suite in UPSTREAM), "testcases")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,12 +77,12 @@ class Fleet:
 
 
 def choose_suites(names: tuple[str, ...]) -> frozenset[str]:
-    """The suites that --suite names: all without any; ``selftests`` is both of them; a directory below testcases/
+    """The suites that --suite names: all without any; ``selftests`` is all upstream ones; a directory below testcases/
     is a suite too. UserError for what is none."""
     chosen: set[str] = set()
     for name in (name.strip("/") for name in names):
         if name == "selftests":
-            chosen |= {FTRACE, LIVEPATCH}
+            chosen |= {suite.name for suite in UPSTREAM}
         elif name in SUITES or (name.startswith("testcases/") and (PROJECT / name).exists() and ".." not in name):
             chosen.add(name)
         else:

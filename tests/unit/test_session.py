@@ -60,7 +60,7 @@ def ftracetest(command: str, answers: dict[str, list]) -> list:
     for number, (path, instance) in enumerate(turns, start=1):
         steps.append(f"execute{instance}: {path}")
         steps.append(f"+ log of {path}")
-        steps += answers.get(path.rpartition("/")[2] + instance.strip(), [f"ok {number} fine"])
+        steps += answers.get(path.rpartition("/")[2] + instance.strip(), [f"ok {number}{instance.rstrip()} fine"])
     return steps
 
 
@@ -254,7 +254,7 @@ def test_only_what_was_chosen_runs(build, tmp_path):
 
 def test_a_batch_is_over_before_the_next_begins(build, tmp_path):
     """ftracetest puts the system back after its last verdict; a panic there is its last test's."""
-    first = target(answers={"c.tc(instance)": ["ok 5 fine", PANIC, HANG]})
+    first = target(answers={"c.tc(instance)": ["ok 5 (instance) fine", PANIC, HANG]})
     results, _, _ = run(build, first, target(), tmp_path=tmp_path)
     assert results[C_AGAIN].verdict is Verdict.CRASH
     assert results[ONE].verdict is Verdict.PASS
@@ -303,7 +303,7 @@ def test_listing_boots_nothing(build):
     ("names", "chosen"),
     [
         ((), set(session.SUITES)),
-        (("selftests",), {"selftests/ftrace", "selftests/livepatch"}),
+        (("selftests",), {"selftests/ftrace", "selftests/livepatch", "selftests/user_events"}),
         (("selftests/ftrace/",), {"selftests/ftrace"}),
         (("testcases/function",), {"testcases/function"}),
     ],
