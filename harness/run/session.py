@@ -118,8 +118,8 @@ def run(
     selection = dataclasses.replace(selection, isolation=isolation, workers=workers)
     shutil.copyfile(build.directory / "build.json", run_dir / "build.json")
     recorder = Recorder.of(run_dir)
-    boards = tuple(each.name for each in fleet.boards) if fleet else ()
     spec = board.spec
+    boards = tuple(each.name for each in fleet.boards) if fleet else ()
     recorder.began(_record(build, spec, selection, boards=boards, command=command))
     machine = Machine(
         boot,
@@ -142,9 +142,11 @@ def run(
     end = RunEnd(kind=EndKind.INTERRUPTED)
     try:
         if fleet:
-            ended = distribute.over_boards(_job(local, selection, fleet.media, run_dir, board=board), fleet.boards)
+            ended = distribute.over_boards(
+                _job(local, selection, fleet.media, board=board, run_dir=run_dir), fleet.boards
+            )
         elif selection.workers > 1 and keeping:
-            job = _job(local, selection, keeping.media, run_dir, board=board)
+            job = _job(local, selection, keeping.media, board=board, run_dir=run_dir)
             ended = distribute.over_restored(job, keeping.directory, selection.workers)
         else:
             ended = local.run()
@@ -171,7 +173,7 @@ def _snapshots(board: BoardSpec, keeping: Keeping | None, logs: Path) -> Snapsho
     return method.snapshots(board, keeping.media, keeping.directory, logs=logs)
 
 
-def _job(local: LocalRun, selection: Selection, media: Media, run_dir: Path, *, board: HeldBoard) -> distribute.Job:
+def _job(local: LocalRun, selection: Selection, media: Media, *, board: HeldBoard, run_dir: Path) -> distribute.Job:
     """What workers are to do; UserError where it can't be told which tests there are."""
     rig = local.rig
     planned = _planned(rig.build, selection, board=rig.board)

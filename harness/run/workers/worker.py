@@ -110,16 +110,16 @@ def _plugins(setup: Setup, *, name: str) -> list[object]:
 
 
 def _with_restored(setup: Setup, kept: Kept, logs: Path, name: str) -> list[object]:
-    board = setup.board.spec
-    method = boot_method(board)
+    spec = setup.board.spec
+    method = boot_method(spec)
     assert method.snapshots
     recorder = Recorder.of(setup.run_dir, worker=name)
     machine = Machine(
         _no_boot,
-        limits=board.limits,
+        limits=spec.limits,
         recorder=recorder,
         timeout_factor=setup.timeout_factor,
-        snapshots=method.snapshots(board, setup.media, kept.snapshot, logs=logs),
+        snapshots=method.snapshots(spec, setup.media, kept.snapshot, logs=logs),
     )
     machine.factor = kept.factor
     machine.has_waiting_ftracetest = kept.has_waiting_ftracetest
