@@ -14,7 +14,7 @@ import pytest
 from harness import __version__
 from harness.layout import MUTANTS, PROJECT
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("wheel")]  # one worker, which makes it once
 
 RECORD = {"key": "k", "release": "7.3.4", "without": {}, "test_modules_left_out": {}}
 WITHOUT_PRIVILEGES = ("setpriv", "--bounding-set=-all", "--inh-caps=-all")  # root then heeds permissions too
