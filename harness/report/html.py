@@ -137,12 +137,16 @@ def _row(number: int, result: Result, log: str, longest: float) -> Row:
         href=_href(result.log),
         expected=f"{'/'.join(expected.verdicts)}: {one_line(expected.reason)}" if expected else "",
         unexpected_pass=result.is_unexpected_pass,
-        attempts=[
-            Try(verdict=attempt.verdict.value, line=attempt_line(number, attempt), href=_href(attempt.log))
-            for number, attempt in enumerate(result.attempts, 1)
-        ],
-        choice=one_line(result.choice),
+        attempts=_tries(result) if result.attempts else (),
+        choice=one_line(result.choice) if result.choice else "",
     )
+
+
+def _tries(result: Result) -> list[Try]:
+    return [
+        Try(verdict=attempt.verdict.value, line=attempt_line(number, attempt), href=_href(attempt.log))
+        for number, attempt in enumerate(result.attempts, 1)
+    ]
 
 
 def _log(result: Result, logs: Callable[[str], str]) -> str:

@@ -32,7 +32,7 @@ from __future__ import annotations
 
 import json
 
-from harness.model.result import Attempt, Result, RunResults
+from harness.model.result import Result, RunResults
 from harness.parse.outcomes import attempt_to_data
 from harness.parse.records import run_record_to_data
 
@@ -76,12 +76,8 @@ def _result(result: Result) -> dict[str, object]:
     return {
         "test": result.test,
         "suite": result.suite,
-        **_attempt(result),
+        **attempt_to_data(result),
         "unexpected_pass": result.is_unexpected_pass,
-        "attempts": [_attempt(attempt) for attempt in result.attempts],
+        "attempts": [attempt_to_data(attempt) for attempt in result.attempts] if result.attempts else [],
         "choice": result.choice,
     }
-
-
-def _attempt(attempt: Attempt) -> dict[str, object]:
-    return {**attempt_to_data(attempt), "machine": attempt.machine, "board": attempt.board}
