@@ -197,6 +197,7 @@ def run(
     hammer_seconds: float,
     workers: int | None,
     isolation: str | None,
+    expectations: tuple[Path, ...],
     out_dir: Path | None,
     **given: Any,
 ) -> int:
@@ -215,6 +216,7 @@ def run(
     from harness.report.summary import summary_lines
     from harness.request import BuildOptions, booter, build_for, fleet_of, keeping, new_directory, point_latest
     from harness.run import session
+    from harness.run.expectations import load_known
     from harness.run.units import Isolation
     from harness.run.workers.distributor import how_many
 
@@ -226,6 +228,7 @@ def run(
         hammer_seconds=hammer_seconds,
         isolation=Isolation(isolation) if isolation else None,
         workers=how_many(workers, board),
+        known=load_known(expectations),
     )
     with Display() as display:
         made = build_for(BuildOptions(**given), board, display)

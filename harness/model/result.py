@@ -67,12 +67,34 @@ class Fault:
         return self.kind in (FaultKind.PANIC, FaultKind.HARD_LOCKUP, FaultKind.SILENCE)
 
 
+class Standing(enum.StrEnum):
+    """How a known outcome compares with what a test did."""
+
+    MET = "met"
+    OTHER = "other"  # the test did something else
+    EXPIRED = "expired"  # whatever the test did, this counts no more
+
+
 @dataclass(frozen=True, kw_only=True)
 class Expectation:
-    """A known outcome from testcases/expectations.yaml: any of `verdicts`, because of `reason`."""
+    """A known outcome, as an expectations file has it, held against one test.
+
+    Known is any of `verdicts`, because of `reason`. `faults`, for a CRASH, and `messages`, for all other verdicts but
+    PASS, are patterns of the kernel's report and of the result's reason, one of which has to match; empty: any.
+    `issue`: a URL or empty. `until`: the last day or kernel version for which it counts, as written there, or empty.
+    `place`: where it stands (``expectations.yaml: expectations.3``), by which results share it; `test`: the id or
+    pattern there.
+    """
 
     verdicts: tuple[Verdict, ...]
     reason: str
+    test: str = ""
+    faults: tuple[str, ...] = ()
+    messages: tuple[str, ...] = ()
+    issue: str = ""
+    until: str = ""
+    place: str = ""
+    standing: Standing = Standing.MET
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +103,8 @@ class Attempt:
 
     `reason`: one line, empty for most passes. `log`: path of its log below the run directory. `machine`: which of the
     run's machines, as ``boot-1`` or ``gw0/restored-7`` (worker, kind of start, number); empty where it met none.
-    `fault`: the kernel report that made it a CRASH. `expected`: the known outcome that it was held against.
+    `fault`: the kernel report that made it a CRASH. `expectations`: the known outcomes that speak of this test on this
+    kernel and board, in the order of their files.
     `actual`: the verdict before expectations were applied (a known FAIL has verdict XFAIL, actual FAIL).
     """
 
@@ -93,8 +116,17 @@ class Attempt:
     machine: str = ""
     board: str = ""
     fault: Fault | None = None
-    expected: Expectation | None = None
+    expectations: tuple[Expectation, ...] = ()
     actual: Verdict | None = None
+
+    @property
+    def expected(self) -> Expectation | None:
+        """The known outcome that counts: the first one that the test met, else the first that has not expired."""
+        for standing in (Standing.MET, Standing.OTHER):
+            for expectation in self.expectations:
+                if expectation.standing is standing:
+                    return expectation
+        return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +153,8 @@ class Result(Attempt):
     @property
     def is_unexpected_pass(self) -> bool:
         """A known failure that passed this time: worth telling, no reason to fail."""
-        return self.verdict is Verdict.PASS and self.expected is not None and Verdict.PASS not in self.expected.verdicts
+        expected = self.expected
+        return self.verdict is Verdict.PASS and expected is not None and expected.standing is not Standing.MET
 
 
 class EndKind(enum.StrEnum):

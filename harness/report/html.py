@@ -12,7 +12,8 @@ from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from harness.model.result import Result, RunResults, Verdict
+from harness.model import known
+from harness.model.result import Expectation, Result, RunResults, Verdict
 from harness.parse.records import run_record_to_data
 from harness.report.attempts import attempt_line
 from harness.report.summary import duration, overall_line
@@ -25,6 +26,17 @@ _HEADLINES = ("kernel", "version", "patches", "series", "compiler", "toolchain",
 _LAST_SECOND = 253402300799.0
 _TABLE_ORDER = (Verdict.CRASH, Verdict.TIMEOUT, Verdict.FAIL, Verdict.UNRESOLVED, Verdict.ERROR, Verdict.NOTRUN,
                 Verdict.XFAIL, Verdict.SKIP, Verdict.PASS)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """A known outcome. `issue`: a URL that is safe to follow, or empty."""
+
+    test: str
+    outcome: str
+    reason: str
+    issue: str
+    until: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +61,7 @@ class Row:
     log: str
     last: str
     href: str | None
-    expected: str
+    expected: Known | None
     unexpected_pass: bool
     attempts: Sequence[Try]
     choice: str
@@ -96,6 +108,8 @@ def report_html(results: RunResults, *, logs: Callable[[str], str]) -> str:
         notrun=_by_reason(row for result, row in paired if result.verdict is Verdict.NOTRUN),
         known=[row for result, row in paired if result.verdict is Verdict.XFAIL],
         unexpected=[row for row in rows if row.unexpected_pass],
+        expired=[_known(each) for each in known.expired(results)],
+        unmatched=[_known(each) for each in known.unmatched(results)],
         notes=[one_line(note) for note in results.notes],
         suites=_suites(paired),
     )  # fmt: skip
@@ -124,7 +138,6 @@ def _rows(results: Sequence[Result], logs: Callable[[str], str]) -> list[Row]:
 
 def _row(number: int, result: Result, log: str, longest: float) -> Row:
     title = result.fault.title if result.fault else ""
-    expected = result.expected
     return Row(
         key=f"t{number}",
         test=one_line(result.test),
@@ -135,10 +148,21 @@ def _row(number: int, result: Result, log: str, longest: float) -> Row:
         log=log,
         last=last_lines(log, LAST_LINES),
         href=_href(result.log),
-        expected=f"{'/'.join(expected.verdicts)}: {one_line(expected.reason)}" if expected else "",
+        expected=_known(result.expected) if result.expected else None,
         unexpected_pass=result.is_unexpected_pass,
         attempts=_tries(result) if result.attempts else (),
         choice=one_line(result.choice) if result.choice else "",
+    )
+
+
+def _known(expectation: Expectation) -> Known:
+    issue = clean(expectation.issue)
+    return Known(
+        test=one_line(expectation.test),
+        outcome=one_line(known.described(expectation)),
+        reason=one_line(expectation.reason),
+        issue=issue if issue.startswith(("https://", "http://")) else "",  # never javascript:
+        until=one_line(expectation.until),
     )
 
 

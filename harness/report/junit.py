@@ -119,7 +119,9 @@ class _Texts:
 def _message(result: Result) -> str:
     title = result.fault.title if result.fault else ""
     expected = f"known: {result.expected.reason}" if result.verdict is Verdict.XFAIL and result.expected else ""
-    return one_line(result.reason or title or expected or result.verdict.value)
+    message = one_line(result.reason or title or expected or result.verdict.value)
+    issue = one_line(result.expected.issue) if result.verdict is Verdict.XFAIL and result.expected else ""
+    return message if issue in message else f"{message}, {issue}"  # a long reason is cut before it
 
 
 def _names(members: Iterable[Result]) -> Iterator[tuple[str, str]]:

@@ -18,22 +18,29 @@
        {"test": "…", "suite": "…", "verdict": "PASS", "reason": "", "seconds": 1.5, "started": 1.0 | null,
         "log": "logs/…" | null,                  below the run directory
         "fault": {"kind": "panic", "title": "…", "lines": ["…"]} | null,
-        "expected": {"verdicts": ["FAIL"], "reason": "…"} | null,
+        "expected": {…} | null,                  the known outcome that it met, else the first that has not expired:
+                     {"place": "expectations.yaml: expectations.0", "test": "…", "verdicts": ["FAIL"], "reason": "…",
+                      "faults": ["…"], "messages": ["…"], "issue": "https://…", "until": "…",
+                      "standing": "met" | "other" | "expired"}
+        "expectations": [{…}],                   all known outcomes that speak of this test on this kernel and board
         "actual": "FAIL" | null,                 before expectations were applied
         "unexpected_pass": false,
         "machine": "gw0/restored-7",             which of the run's machines; empty: the test met none
         "board": "…",
         "attempts": [                            all, where there were several, as they began
           {"verdict": "ERROR", …, "machine": "…", "board": "…"}],    the fields of a result
-        "choice": ""}]}                          which attempt is the result, and why
+        "choice": ""}],                          which attempt is the result, and why
+     "expired_expectations": [{…}],              known outcomes that count no more, of tests of this run
+     "unmatched_expectations": [{…}]}            those that no test met, though tests of theirs gave an answer
 """
 
 from __future__ import annotations
 
 import json
 
-from harness.model.result import Result, RunResults
-from harness.parse.outcomes import attempt_to_data
+from harness.model import known
+from harness.model.result import Attempt, Result, RunResults
+from harness.parse.outcomes import attempt_to_data, expectation_to_data
 from harness.parse.records import run_record_to_data
 
 VERSION = 1
@@ -53,6 +60,8 @@ def results_json(results: RunResults) -> str:
         "notes": list(results.notes),
         "counts": {verdict.value: count for verdict, count in results.count().items()},
         "results": [_result(result) for result in results.results],
+        "expired_expectations": [expectation_to_data(each) for each in known.expired(results)],
+        "unmatched_expectations": [expectation_to_data(each) for each in known.unmatched(results)],
     }
     return json.dumps(document, indent=1) + "\n"
 
@@ -76,8 +85,14 @@ def _result(result: Result) -> dict[str, object]:
     return {
         "test": result.test,
         "suite": result.suite,
-        **attempt_to_data(result),
+        **_attempt(result),
         "unexpected_pass": result.is_unexpected_pass,
-        "attempts": [attempt_to_data(attempt) for attempt in result.attempts] if result.attempts else [],
+        "attempts": [_attempt(attempt) for attempt in result.attempts] if result.attempts else [],
         "choice": result.choice,
+    }
+
+
+def _attempt(attempt: Attempt) -> dict[str, object]:
+    return attempt_to_data(attempt) | {
+        "expected": expectation_to_data(attempt.expected) if attempt.expected else None,
     }

@@ -29,7 +29,7 @@ from harness.model.record import (
     SourceRecord,
     ToolchainRecord,
 )
-from harness.model.result import Attempt, EndKind, Expectation, Fault, FaultKind, Result, RunEnd, Verdict
+from harness.model.result import Attempt, EndKind, Expectation, Fault, FaultKind, Result, RunEnd, Standing, Verdict
 from harness.parse.events import VERSION, event_from_json, event_to_json, parse_events
 
 RECORD = RunRecord(
@@ -67,7 +67,20 @@ CRASH = Attempt(
     machine="gw0/boot-1",
     board="one",
     fault=Fault(kind=FaultKind.OOPS, title="oops in x", lines=("a", "b")),
-    expected=Expectation(verdicts=(Verdict.CRASH,), reason="because"),
+    expectations=(
+        Expectation(verdicts=(Verdict.FAIL,), reason="no more", until="7.2", standing=Standing.EXPIRED),
+        Expectation(
+            verdicts=(Verdict.CRASH, Verdict.FAIL),
+            reason="because",
+            test="a*",
+            faults=("oops in x",),
+            messages=("m", "n"),
+            issue="https://bugs.example.org/1",
+            until="2026-12-31",
+            place="e: expectations.1",
+        ),
+        Expectation(verdicts=(Verdict.FAIL,), reason="not now", standing=Standing.OTHER),
+    ),
 )
 FIRST = RunBegun(time=1.5, record=RECORD)
 SECOND = Started(time=2.0, test="testcases/a.py::test_é\u2028\n", worker="gw0", machine="gw0/boot-1")
@@ -240,6 +253,22 @@ def test_odd_times_are_none(seconds: float | None) -> None:
     event = event_from_json(line("finished", test="a", verdict="PASS", seconds=seconds))
     assert isinstance(event, Finished)
     assert event.result.seconds == 0.0
+
+
+@pytest.mark.parametrize(("actual", "standing"), [("CRASH", Standing.MET), ("PASS", Standing.OTHER)])
+def test_the_known_outcome_of_a_run_of_version_1(actual: str, standing: Standing) -> None:
+    event = event_from_json(
+        line("finished", test="a", verdict="XFAIL", actual=actual, expected={"verdicts": ["CRASH"], "reason": "known"})
+    )
+    assert isinstance(event, Finished)
+    assert event.result.expected == Expectation(verdicts=(Verdict.CRASH,), reason="known", standing=standing)
+
+
+@pytest.mark.parametrize("damage", ["text", 5, [None, "x"], {"verdicts": ["FAIL"]}])
+def test_odd_known_outcomes_are_none(damage: object) -> None:
+    event = event_from_json(line("finished", version=VERSION, test="a", verdict="FAIL", expectations=damage))
+    assert isinstance(event, Finished)
+    assert event.result.expectations == ()
 
 
 def test_odd_faults_and_plans() -> None:

@@ -7,19 +7,23 @@ import os
 import select
 import signal
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 
 import pytest
 from xdist.workermanage import NodeManager
 
 from harness.errors import HarnessError, InfraError, KernelError
+from harness.model import known
 from harness.model.board import Board, CommandSwitch, Power, UbootBoot
 from harness.model.event import Booted, Event, Finished, Started
 from harness.model.kernel import Build
+from harness.model.known import KnownOutcome
 from harness.model.progress import NoDisplay
 from harness.model.result import RunResults, Verdict
 from harness.parse.events import parse_events
-from harness.run import session
+from harness.parse.expectations import parse_expectations
+from harness.run import inprocess, session
 from harness.run.documents import read_results
 from harness.run.workers import distribute
 from harness.target.base import Media
@@ -91,6 +95,7 @@ class Fleet:
         self.display = Told()
         self.failure: HarnessError | None = None
         self.code: int | None = None
+        self.known: tuple[KnownOutcome, ...] = ()
 
     def run(self, *kinds: str, **files: str) -> RunResults:
         for name, text in files.items():
@@ -101,7 +106,7 @@ class Fleet:
         try:
             _, self.code = session.run(
                 Build(directory=self.path / "build", release="7.3.4", key="k"),
-                session.Selection(suites=frozenset({"testcases"})),
+                session.Selection(suites=frozenset({"testcases"}), known=self.known, today=date(2026, 12, 1)),
                 board=boards[0],
                 boot=_never,
                 fleet=session.Fleet(boards=boards, media=media),
@@ -143,8 +148,8 @@ def _never() -> object:
 @pytest.fixture
 def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fleet:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(session, "PROJECT", tmp_path)
-    monkeypatch.setattr(session, "TESTCASES", tmp_path / "testcases")
+    monkeypatch.setattr(inprocess, "PROJECT", tmp_path)
+    monkeypatch.setattr(inprocess, "TESTCASES", tmp_path / "testcases")
     monkeypatch.setattr(distribute, "ARGUMENTS", (*distribute.ARGUMENTS, "-p", "tests.fakeboards"))
     (tmp_path / "testcases").mkdir()
     (tmp_path / "build/selftests").mkdir(parents=True)
@@ -172,6 +177,26 @@ def test_every_board_runs_a_part_and_a_crash_is_followed_by_a_boot_of_the_same(f
     [crashing] = fleet.finished_on("c.py::test_one")
     assert booted == sorted(["b0", "b1", str(crashing)])
     assert sorted(fleet.display.problems) == sorted(f"{name}: up" for name in booted)
+
+
+KNOWN = """
+expectations:
+  - {test: '*test_one', verdict: CRASH, fault: 'panic: on purpose', reason: here, board: b*}
+  - {test: '*test_one', verdict: CRASH, fault: '*', reason: elsewhere, board: lab-*}
+  - {test: '*test_one', verdict: FAIL, reason: no more, until: 2026-11-30}
+  - {test: '*test_one', verdict: FAIL, reason: never}
+"""
+
+
+@pytest.mark.parametrize(("fault", "verdict"), [("on purpose", Verdict.XFAIL), ("by accident", Verdict.CRASH)])
+def test_workers_hold_outcomes_against_what_is_known_of_their_board(fleet: Fleet, fault: str, verdict: Verdict) -> None:
+    fleet.known = parse_expectations(KNOWN.replace("on purpose", fault), place="mine.yaml")
+    results = fleet.run("ok", "ok", a=CRASHES, b=CRASHES)
+    assert {each.verdict for each in results.results if each.test.endswith("one")} == {verdict}
+    assert fleet.code == (0 if verdict is Verdict.XFAIL else 1)
+    assert [each.reason for each in known.expired(results)] == ["no more"]
+    missed = ["never"] if verdict is Verdict.XFAIL else ["here", "never"]
+    assert [each.reason for each in known.unmatched(results)] == missed
 
 
 def test_a_board_that_can_not_be_booted_is_left_out_and_nothing_is_lost(fleet: Fleet) -> None:

@@ -13,7 +13,7 @@ import pytest
 from lxml import etree
 
 from harness.model.record import HarnessRecord, KernelRecord, PatchRecord, RunRecord
-from harness.model.result import EndKind, Expectation, Fault, FaultKind, Result, RunEnd, RunResults, Verdict
+from harness.model.result import EndKind, Expectation, Fault, FaultKind, Result, RunEnd, RunResults, Standing, Verdict
 from harness.report.junit import LOGS_LIMIT, case_name, junit_xml
 from harness.report.results_json import results_json
 from harness.report.text import LOG_TAIL, clean, flatten, last_lines, one_line, tail
@@ -109,8 +109,16 @@ def test_fault_and_log() -> None:
 
 def test_known_failure_says_why_it_is_known() -> None:
     expected = Expectation(verdicts=(Verdict.FAIL,), reason="fixed in 7.4")
-    (skipped,) = parse(run(one(verdict=Verdict.XFAIL, expected=expected))).iter("skipped")
+    (skipped,) = parse(run(one(verdict=Verdict.XFAIL, expectations=(expected,)))).iter("skipped")
     assert skipped.get("message") == "known: fixed in 7.4"
+
+
+@pytest.mark.parametrize("reason", ["", "known FAIL: fixed in 7.4 (no)", "x" * 600])
+def test_a_known_failure_names_its_issue(reason: str) -> None:
+    issue = "https://bugs.example.org/1"
+    expected = Expectation(verdicts=(Verdict.FAIL,), reason="fixed in 7.4", issue=issue)
+    (skipped,) = parse(run(one(verdict=Verdict.XFAIL, reason=reason, expectations=(expected,)))).iter("skipped")
+    assert skipped.get("message").endswith(f", {issue}")
 
 
 def test_a_pass_has_no_log_and_a_missing_log_is_told() -> None:
@@ -265,9 +273,11 @@ def test_flatten() -> None:
 
 
 def test_results_json() -> None:
-    expected = Expectation(verdicts=(Verdict.FAIL,), reason=HOSTILE)
+    expected = Expectation(verdicts=(Verdict.FAIL,), reason=HOSTILE, standing=Standing.OTHER, place="e: 1")
+    old = Expectation(verdicts=(Verdict.CRASH,), reason="r", faults=("f",), standing=Standing.EXPIRED, until="6.4")
     crash = one("testcases/a.py::t", Verdict.CRASH, fault=PANIC, log="logs/1", seconds=1.23456)
-    text = results_json(run(crash, one("b", expected=expected, actual=Verdict.PASS)))
+    passed = one("b", expectations=(expected, old), actual=Verdict.PASS)
+    text = results_json(run(crash, passed))
     assert text.isascii()
     document = json.loads(text)
     assert document["version"] == 1
@@ -278,7 +288,12 @@ def test_results_json() -> None:
         "test": "testcases/a.py::t", "suite": "testcases", "verdict": "CRASH", "reason": "", "seconds": 1.235,
         "started": None, "log": "logs/1", "expected": None, "actual": None, "unexpected_pass": False,
         "fault": {"kind": "panic", "title": PANIC.title, "lines": list(PANIC.lines)},
-        "machine": "", "board": "", "attempts": [], "choice": "",
+        "machine": "", "board": "", "attempts": [], "choice": "", "expectations": [],
     }  # fmt: skip
     assert second["unexpected_pass"] is True
-    assert second["expected"] == {"verdicts": ["FAIL"], "reason": HOSTILE}
+    assert second["expected"] == {
+        "verdicts": ["FAIL"], "reason": HOSTILE, "test": "", "faults": [], "messages": [], "issue": "", "until": "",
+        "place": "e: 1", "standing": "other",
+    }  # fmt: skip
+    assert [(each["verdicts"], each["until"]) for each in document["expired_expectations"]] == [(["CRASH"], "6.4")]
+    assert document["unmatched_expectations"] == []  # that it passed is told already

@@ -29,7 +29,7 @@ def test_what_is_recorded_comes_back_as_results(tmp_path: Path) -> None:
         reason="known",
         seconds=1.5,
         fault=Fault(kind=FaultKind.OOPS, title="oops in x", lines=("a", "b")),
-        expected=Expectation(verdicts=(Verdict.CRASH,), reason="because"),
+        expectations=(Expectation(verdicts=(Verdict.CRASH,), reason="because"),),
     )
     recorder = Recorder.of(tmp_path)
     recorder.began(RunRecord(kernel=KernelRecord(release="7.3.4"), isolation="test"))
@@ -44,7 +44,7 @@ def test_what_is_recorded_comes_back_as_results(tmp_path: Path) -> None:
     first, second = results.results
     assert first.started is not None
     assert (first.test, first.verdict, first.actual, first.reason) == (TEST, Verdict.XFAIL, Verdict.CRASH, "known")
-    assert (first.fault, first.expected, first.seconds) == (crash.fault, crash.expected, 1.5)
+    assert (first.fault, first.expectations, first.seconds) == (crash.fault, crash.expectations, 1.5)
     assert first.log == recorded.log == "logs/selftests_livepatch_test-x_one_two.log"
     assert (tmp_path / first.log).read_text() == "printed\n"
     assert (second.test, second.verdict) == ("t", Verdict.NOTRUN)
