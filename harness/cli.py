@@ -20,18 +20,9 @@ import click
 from click.shell_completion import get_completion_class
 
 from harness import __version__
-from harness.boards import (
-    board_named,
-    boards_in,
-    boards_schema,
-    command_line,
-    had,
-    had_together,
-    looked_at,
-    mates_of,
-    reachable_board,
-    who_has,
-)
+from harness.boards.inspection import inspect
+from harness.boards.inventory import boards_schema, read_inventory
+from harness.boards.lease import acquire, acquire_pool, command_line, ensure_reachable, user_of
 from harness.build.command import SYSTEM_PATH
 from harness.errors import HarnessError, InfraError, UserError
 from harness.options import Waiting, board_names, board_options, build_options, number, run_options, wait_option
@@ -135,7 +126,7 @@ def build(board_name: str, boards_file: Path | None, **given: Any) -> None:
     from harness.display import Display
     from harness.request import BuildOptions, build_for
 
-    board = board_named(board_name, boards_file)
+    board = read_inventory(boards_file).board(board_name)
     with Display() as display:
         made = build_for(BuildOptions(**given), board, display)
     click.echo(str(made.directory))
@@ -152,7 +143,8 @@ def build(board_name: str, boards_file: Path | None, **given: Any) -> None:
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 def boot(board_name: str, boards_file: Path | None, wait: float | None, command: tuple[str, ...], **given: Any) -> int:
     """Boot the kernel and open its console, or run one COMMAND and end with its exit code."""
-    board = reachable_board(board_name, boards_file, wait=wait)
+    board = read_inventory(boards_file).board(board_name)
+    ensure_reachable(board, wait=wait)
     if not command and not sys.stdin.isatty():
         raise UserError(
             "boot: a console needs a terminal, standard input is none; give a command: harness boot -- COMMAND"
@@ -165,10 +157,10 @@ def boot(board_name: str, boards_file: Path | None, wait: float | None, command:
     with contextlib.ExitStack() as until_closed:
         with Display() as display:
             made = build_for(BuildOptions(**given), board, display)
-            ready = until_closed.enter_context(had(board, wait=wait, say=display.say))
+            held = until_closed.enter_context(acquire(board, wait=wait, say=display.say))
             logs = new_directory(None, "boot-")
             display.say(f"{board.name}: {boot_method(board).announce(board)}")
-            target, seconds = booter(ready, made, logs, display)()
+            target, seconds = booter(held, made, logs, display)()
             display.say(
                 f"{board.name}: kernel {made.release} answers after {seconds:.1f} s; its log: {logs / 'console.log'}"
             )
@@ -202,23 +194,25 @@ def run(
     **given: Any,
 ) -> int:
     """Build if needed, boot, run the tests, write junit.xml, results.json and report.html."""
-    named = board_named(board_name, boards_file)
+    inventory = read_inventory(boards_file)
+    board = inventory.board(board_name)
+    method = boot_method(board)
     required = f"--isolation {isolation}" if isolation in ("test", "file") else ""
     if required:
         from harness.request import need_snapshots
 
-        need_snapshots(named, required)
-    mates = mates_of(named, boards_file, workers)
-    if boot_method(named).snapshots and (workers or 1) > 1:
+        need_snapshots(board, required)
+    peers = inventory.peers_of(board, workers)
+    if method.snapshots and (workers or 1) > 1:
         required = required or "-j"
-    board = board_named(board_name, boards_file) if list_only else reachable_board(board_name, boards_file, wait=wait)
+    if not list_only:
+        ensure_reachable(board, wait=wait)
     from harness.display import Display
     from harness.report.summary import summary_lines
     from harness.request import BuildOptions, booter, build_for, fleet_of, keeping, new_directory, point_latest
     from harness.run import session
     from harness.run.expectations import load_known
     from harness.run.units import Isolation
-    from harness.run.workers.distributor import how_many
 
     selection = session.Selection(
         suites=session.choose_suites(suites),
@@ -227,7 +221,7 @@ def run(
         timeout_factor=timeout_factor,
         hammer_seconds=hammer_seconds,
         isolation=Isolation(isolation) if isolation else None,
-        workers=how_many(workers, board),
+        workers=method.capacity(board, workers),
         known=load_known(expectations),
     )
     with Display() as display:
@@ -236,24 +230,23 @@ def run(
             click.echo("\n".join(session.list_tests(made, selection, board=board)))
             return 0
         with (
-            had_together(board, mates, wanted=workers, wait=wait, say=display.say) as ready,
+            acquire_pool(board, peers, wanted=workers, wait=wait, say=display.say) as held,
             keeping(board, made, display, required=required) as kept,
         ):
             run_dir = new_directory(out_dir, "")
             if out_dir is None:
                 point_latest(run_dir)
-            method = boot_method(board)
-            names = ", ".join(each.name for each in ready)
+            names = ", ".join(each.name for each in held)
             display.say(f"{names}: {method.announce(board)}; the run's files: {run_dir}")
             if kept and workers and selection.workers < workers:
                 display.say(f"-j: {selection.workers} machines, not {workers}: this host has no free memory for more")
             results, code = session.run(
                 made,
                 selection,
-                board=ready[0],
-                boot=booter(ready[0], made, run_dir, display),
+                board=held[0],
+                boot=booter(held[0], made, run_dir, display),
                 keeping=kept,
-                fleet=fleet_of(ready, made, display),
+                fleet=fleet_of(held, made, display),
                 run_dir=run_dir,
                 command=command_line(),
                 display=display,
@@ -293,7 +286,7 @@ def mutants(
     from harness.request import BuildOptions
     from harness.run.side_run import SideRuns
 
-    board = board_named(board_name, boards_file)
+    board = read_inventory(boards_file).board(board_name)
     chosen = choose(only, all_mutants())
     if list_only:
         click.echo("\n".join(f"{mutant.name}: {mutant.title}" for mutant in chosen))
@@ -332,13 +325,14 @@ def boards(context: click.Context, boards_file: Path | None, print_schema: bool)
     if print_schema:
         click.echo(boards_schema())
         return
-    for name, board in boards_in(boards_file).items():
+    for name, entry in read_inventory(boards_file).entries.items():
+        board = entry.board
         click.echo(f"{name:<16} {boot_method(board).describe(board)}")
         if board.description:
             click.echo(f"{'':<16} {board.description}")
         if board.pool:
             click.echo(f"{'':<16} pool {board.pool}")
-        if user := who_has(board):
+        if user := user_of(entry):
             click.echo(f"{'':<16} in use by {user}")
 
 
@@ -349,7 +343,7 @@ def boards(context: click.Context, boards_file: Path | None, print_schema: bool)
 def check(upper_file: Path | None, boards_file: Path | None, name: str) -> None:
     """Look at everything board NAME needs, in seconds: nothing is booted, no power switched."""
     failed = 0
-    for finding in looked_at(name, boards_file or upper_file):
+    for finding in inspect(read_inventory(boards_file or upper_file).entry(name)):
         click.echo(f"{finding.outcome.value:<7} {finding.name:<11} {finding.told}")
         failed += finding.outcome is Outcome.FAILED
     if failed:

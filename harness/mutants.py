@@ -19,7 +19,7 @@ from harness.build.make import kernel_key, load_record
 from harness.display import Display
 from harness.errors import BootError, BuildError, InfraError, UserError
 from harness.layout import KCONFIGS, MUTANTS
-from harness.model.board import Board
+from harness.model.board import BoardSpec
 from harness.model.kernel import DEFAULT_SOURCE, Build, KernelSpec
 from harness.model.mutant import Fate, Mutant, Row, Trial
 from harness.model.result import RunResults, Verdict
@@ -96,7 +96,7 @@ class Hunter:
     """One hunt: `table` does it all."""
 
     def __init__(
-        self, wish: Hunt, options: BuildOptions, *, board: Board, side_runs: SideRuns, display: Display
+        self, wish: Hunt, options: BuildOptions, *, board: BoardSpec, side_runs: SideRuns, display: Display
     ) -> None:
         self._wish = wish
         self._options = options

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
-from harness.boards import boards_in
+from harness.boards.inventory import read_inventory
 from harness.errors import HarnessError
 from harness.model.kernel import DEFAULT_SOURCE
 from harness.model.suite import UPSTREAM
@@ -24,7 +24,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 def board_names(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
     """Completes the name of a board."""
     try:
-        return [name for name in boards_in(None) if name.startswith(incomplete)]
+        return [name for name in read_inventory(None).entries if name.startswith(incomplete)]
     except HarnessError:
         return []
 

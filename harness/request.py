@@ -24,9 +24,10 @@ from harness.build.toolchain import find_toolchain, require_patchable
 from harness.display import Display
 from harness.errors import UserError
 from harness.layout import KCONFIGS, TESTCASES
-from harness.model.board import Board
+from harness.model.board import BoardSpec
 from harness.model.kernel import DEFAULT_SOURCE, Build, KernelSpec
 from harness.target.base import Media, Target
+from harness.target.holding.held import HeldBoard
 from harness.target.methods.table import RootForm, boot_method
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class BuildOptions:
     jobs: int | None
 
 
-def build_for(options: BuildOptions, board: Board, display: Display) -> Build:
+def build_for(options: BuildOptions, board: BoardSpec, display: Display) -> Build:
     """The build that the options mean: input is checked first, then tools are installed, then work is done."""
     if options.build_dir:
         if options.patches or options.kconfigs or options.toolchain or options.kernel != DEFAULT_SOURCE:
@@ -61,7 +62,7 @@ def build_for(options: BuildOptions, board: Board, display: Display) -> Build:
     return build_kernel(kernel_for(options, board, display), options, display)
 
 
-def kernel_for(options: BuildOptions, board: Board, display: Display) -> KernelSpec:
+def kernel_for(options: BuildOptions, board: BoardSpec, display: Display) -> KernelSpec:
     """The kernel that the options mean, its source resolved; nothing is built yet."""
     patches = load_patches(options.patches)
     spec = parse_source_spec(options.kernel)
@@ -103,10 +104,10 @@ def _reproduce(options: BuildOptions, kernel: KernelSpec) -> str:
     return shlex.join(words)
 
 
-def booter(board: Board, made: Build, logs: Path, display: Display) -> Callable[[], tuple[Target, float]]:
+def booter(board: HeldBoard, made: Build, logs: Path, display: Display) -> Callable[[], tuple[Target, float]]:
     """A function that boots `board` with `made`, as often as it is needed."""
-    method = boot_method(board)
-    media = media_for(board, made, display)
+    method = boot_method(board.spec)
+    media = media_for(board.spec, made, display)
 
     def boot_once() -> tuple[Target, float]:
         target = method.boot(board, media, logs=logs, say=display.say)
@@ -115,12 +116,12 @@ def booter(board: Board, made: Build, logs: Path, display: Display) -> Callable[
     return boot_once
 
 
-def media_for(board: Board, made: Build, display: Display) -> Media:
+def media_for(board: BoardSpec, made: Build, display: Display) -> Media:
     """What `board` boots."""
     return _MEDIA[boot_method(board).root](made, display)
 
 
-def need_snapshots(board: Board, option: str) -> None:
+def need_snapshots(board: BoardSpec, option: str) -> None:
     """UserError where `board` can't do what `option` asks for, because it has no snapshots."""
     if boot_method(board).snapshots is None:
         raise UserError(
@@ -129,7 +130,7 @@ def need_snapshots(board: Board, option: str) -> None:
 
 
 @contextlib.contextmanager
-def keeping(board: Board, made: Build, display: Display, *, required: str = "") -> Iterator[Keeping | None]:
+def keeping(board: BoardSpec, made: Build, display: Display, *, required: str = "") -> Iterator[Keeping | None]:
     """Where this run may keep targets, until its end; None where `board` or `made` have no snapshots. `required`: the
     option that can't do without them, which then is a UserError."""
     from harness.run.session import Keeping
@@ -146,11 +147,11 @@ def keeping(board: Board, made: Build, display: Display, *, required: str = "") 
         yield Keeping(media=media_for(board, made, display), directory=directory)
 
 
-def fleet_of(boards: Sequence[Board], made: Build, display: Display) -> Fleet | None:
+def fleet_of(boards: Sequence[HeldBoard], made: Build, display: Display) -> Fleet | None:
     """The boards that run the tests side by side; None for a single one."""
     from harness.run.session import Fleet
 
-    return Fleet(boards=tuple(boards), media=media_for(boards[0], made, display)) if len(boards) > 1 else None
+    return Fleet(boards=tuple(boards), media=media_for(boards[0].spec, made, display)) if len(boards) > 1 else None
 
 
 def _disks(made: Build, display: Display) -> Media:

@@ -29,7 +29,7 @@ AS_EXPECTED = {"PASS", "SKIP", "XFAIL"}
 # The harness, on a board whose kernel begins to log as soon as it is booted.
 LOGGING = """
 import dataclasses
-from harness.model.board import UbootBoot
+from harness.model.boot import UbootBoot
 from harness.target.methods import table as boot
 
 def boots(board, media, **more):

@@ -14,9 +14,11 @@ import pytest
 
 from harness import __version__
 from harness.cli import cli
-from harness.model.board import Board, CommandConsole, UbootBoot
+from harness.model.board import CommandConsole
 from harness.run import session
 from harness.target.holding import lock
+from harness.target.holding.held import machine_of
+from tests.boards import spec
 
 VERBS = sorted(cli.commands)
 
@@ -180,8 +182,8 @@ def shared(tmp_path, monkeypatch):
     """Two boards, of which another file's `mine`, which we have, is the first."""
     monkeypatch.setenv("HARNESS_LOCKS", str(tmp_path / "locks"))
     (tmp_path / "b.yaml").write_text(SHARED)
-    mine = Board(name="mine", boot=UbootBoot(tftp_root="/"), console=CommandConsole(argv=("cat", "-u")))
-    with lock.held(mine, lock.console_of(mine), purpose="harness run --board mine"):
+    mine = machine_of(spec("mine", console=CommandConsole(argv=("cat", "-u"))))
+    with lock.acquired("mine", mine, purpose="harness run --board mine"):
         yield {"cwd": tmp_path, "HARNESS_BOARDS": "b.yaml"}
 
 
@@ -258,9 +260,8 @@ def test_boards_are_completed(tmp_path):
 
 
 def test_a_mistake_of_ours_is_one_line_and_a_file_to_report(tmp_path):
-    program = (
-        "import sys, harness.cli as c; sys.argv = ['harness', 'boards'];c.boards_in = lambda *a, **k: 1 / 0; c.main()"
-    )
+    breaks = "c.read_inventory = lambda *a, **k: 1 / 0"
+    program = f"import sys, harness.cli as c; sys.argv = ['harness', 'boards']; {breaks}; c.main()"
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
     command = [sys.executable, "-c", program]
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
