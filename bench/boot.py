@@ -36,8 +36,9 @@ from harness.build.rootfs import root_image
 from harness.model.board import Board
 from harness.model.kernel import Build
 from harness.model.progress import Silent
-from harness.run.machine import Machine, Stopped
+from harness.run.machine import Machine
 from harness.run.recorder import Recorder
+from harness.run.stopped import Stopped
 from harness.target.base import Media
 from harness.target.methods.qemu import QemuTarget, boot_qemu, command_line, own_storage, pick_accel, qemu_boot
 from harness.target.methods.snapshot import Snapshots
@@ -265,8 +266,8 @@ def _panic(machine: Machine, took: list[Parts]) -> float:
         sys.exit("the kernel did not panic")
     except Stopped as stopped:
         known = time.monotonic()
-        if not (stopped.fault and stopped.fault.is_fatal):
-            sys.exit(f"expected a panic, found: {stopped.reason}")
+        if not (stopped.outcome.fault and stopped.outcome.fault.is_fatal):
+            sys.exit(f"expected a panic, found: {stopped.outcome.reason}")
     ended = console.last_activity  # a kernel that panicked says no more
     machine.discard("CRASH")
     machine.begin("the next test", fresh=True)

@@ -23,15 +23,15 @@ from harness.model.board import Board
 from harness.model.kernel import DEFAULT_SOURCE, Build, KernelSpec
 from harness.model.mutant import Fate, Mutant, Row, Trial
 from harness.model.result import RunResults, Verdict
+from harness.model.suite import FTRACE, LIVEPATCH
 from harness.parse.mutant import parse_mutant
 from harness.report import kill_table
 from harness.report.kill_table import KillTable
 from harness.request import BuildOptions, build_kernel, kernel_for
-from harness.run.selftests import FTRACE, LIVEPATCH
 from harness.run.side_run import Plan, SideRuns, finished
 
 OURS = "testcases"
-IN_TREE = (LIVEPATCH, FTRACE)  # the short one first: one catch is enough
+IN_TREE = (LIVEPATCH.name, FTRACE.name)  # the short one first: one catch is enough
 
 
 @dataclass(frozen=True, kw_only=True)

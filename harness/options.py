@@ -14,8 +14,9 @@ import click
 from harness.boards import boards_in
 from harness.errors import HarnessError
 from harness.model.kernel import DEFAULT_SOURCE
+from harness.model.suite import UPSTREAM
 
-_SUITES = ("selftests/ftrace", "selftests/livepatch", "testcases")  # run/session.py's, told without importing pytest
+_SUITES = (*(suite.name for suite in UPSTREAM), "testcases")
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 

@@ -7,11 +7,13 @@ from collections.abc import Callable
 
 from harness.errors import HarnessError
 from harness.model.board import Limits
+from harness.model.outcome import Outcome
 from harness.model.result import Fault, FaultKind, Verdict
 from harness.run import limits as time_limits
 from harness.run.monitor import Monitor
 from harness.run.precheck import Findings
 from harness.run.recorder import Recorder
+from harness.run.stopped import Stopped
 from harness.run.transcript import Transcript
 from harness.target.base import Completed, Cpus, LineSink, RunningCommand, Snapshotting, Target, TargetLost
 
@@ -19,18 +21,6 @@ Boot = Callable[[], tuple[Target, float]]
 _BOOT_TRIES = 2
 _RESTORE_TRIES = 5  # they cost a fraction of a second each
 _POLL = 0.05  # seconds until what the console told meanwhile is seen
-
-
-class Stopped(Exception):
-    """A test can't go on: it has `verdict`, because of `reason`, and where the kernel reported one, of `fault`.
-    `is_lost`: the machine is gone, and by no doing of its kernel."""
-
-    def __init__(self, verdict: Verdict, reason: str, fault: Fault | None = None, *, is_lost: bool = False) -> None:
-        super().__init__(reason)
-        self.verdict = verdict
-        self.reason = reason
-        self.fault = fault
-        self.is_lost = is_lost
 
 
 class Machine:
@@ -152,7 +142,7 @@ class Machine:
     def was_lost(self, error: BaseException) -> bool:
         """Whether `error` means that the machine went away by itself, while its kernel had nothing to report."""
         if isinstance(error, Stopped):
-            return error.is_lost
+            return error.outcome.is_lost
         return isinstance(error, TargetLost) and not self.fault() and not (self._target and self._target.went_down)
 
     def begin(self, test: str, *, fresh: bool, cpus: Cpus = Cpus.SIDE_BY_SIDE) -> None:
@@ -274,7 +264,7 @@ class Machine:
         if monitor.begun:
             fault = monitor.fault()
             if fault:
-                raise Stopped(Verdict.CRASH, fault.title, fault)
+                raise _crashed(fault)
             return
         quiet = time.monotonic() - max(target.console.last_activity, target.last_word)
         if quiet > self._limits.silence:
@@ -291,18 +281,20 @@ class Machine:
     def _check_connected(self, what: str, target: Target) -> None:
         """On a kernel that answers: Stopped where what `what` says can't arrive."""
         if not target.is_connected(timeout=max(self._limits.silence, self.factor)):
-            raise Stopped(Verdict.ERROR, f"{what}: the network to the target was lost; its kernel still answers")
+            reason = f"{what}: the network to the target was lost; its kernel still answers"
+            raise Stopped(Outcome(Verdict.ERROR, reason))
 
     def _stopped_by_silence(self, what: str, quiet: float) -> Stopped:
         assert self._target is not None
         self._target.diagnose()
         fault = self.fault()  # a lockup may have been reported while we asked
         if fault:
-            return Stopped(Verdict.CRASH, fault.title, fault)
+            return _crashed(fault)
         title = "hang: the kernel answers no more"
         lines = tuple(self._target.console.tail(60))
         told = f"{title} ({what}; console silent for {quiet:.0f} s)"
-        return Stopped(Verdict.CRASH, told, Fault(kind=FaultKind.SILENCE, title=title, lines=lines))
+        fault = Fault(kind=FaultKind.SILENCE, title=title, lines=lines)
+        return Stopped(Outcome(Verdict.CRASH, told, fault=fault))
 
     def _stopped_by_loss(self, lost: TargetLost) -> Stopped:
         """An oops on the console outranks a lost connection; the console may be a moment behind the channel."""
@@ -310,12 +302,12 @@ class Machine:
         self._target.console.wait_closed(2.0)
         fault = self.fault()
         if fault:
-            return Stopped(Verdict.CRASH, fault.title, fault)
+            return _crashed(fault)
         if self._target.went_down:
             title = "reset: the machine reset or powered off by itself"
             lines = tuple(self._target.console.tail(40))
-            return Stopped(Verdict.CRASH, title, Fault(kind=FaultKind.PANIC, title=title, lines=lines))
-        return Stopped(Verdict.ERROR, lost.message, is_lost=True)
+            return _crashed(Fault(kind=FaultKind.PANIC, title=title, lines=lines))
+        return Stopped(Outcome(Verdict.ERROR, lost.message, is_lost=True))
 
     def _stopped_by_time(self, what: str) -> Stopped:
         assert self._target is not None
@@ -323,7 +315,12 @@ class Machine:
             return self._stopped_by_silence(what, 0.0)
         fault = self.fault()
         if fault:
-            return Stopped(Verdict.CRASH, fault.title, fault)
+            return _crashed(fault)
         self._check_connected(what, self._target)
         self._target.diagnose()
-        return Stopped(Verdict.TIMEOUT, f"{what} did not end within its time limit; the kernel still answers")
+        reason = f"{what} did not end within its time limit; the kernel still answers"
+        return Stopped(Outcome(Verdict.TIMEOUT, reason))
+
+
+def _crashed(fault: Fault) -> Stopped:
+    return Stopped(Outcome(Verdict.CRASH, fault.title, fault=fault))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-import os
 import platform
 import shutil
 from collections.abc import Callable, Sequence
@@ -13,35 +12,35 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
 
-import pytest
-
 from harness.build.cache import cache_dir
 from harness.build.make import load_record
-from harness.errors import EXIT_INFRA, InfraError, UserError
+from harness.errors import EXIT_INFRA, UserError
 from harness.layout import PROJECT, TESTCASES
 from harness.model.board import Board
 from harness.model.kernel import Build
 from harness.model.known import KnownOutcome
-from harness.model.progress import NoDisplay, RunDisplay
+from harness.model.progress import RunDisplay
 from harness.model.record import BoardRecord, RunRecord
 from harness.model.result import EndKind, RunEnd, RunResults
+from harness.model.suite import UPSTREAM
 from harness.parse.events import VERSION
 from harness.run import timings
+from harness.run.collecting import Collection, Planned
 from harness.run.documents import write_documents
 from harness.run.expectations import known_on
 from harness.run.identity import new_run_id, this_harness
+from harness.run.inprocess import Ended, run_pytest
+from harness.run.local import LocalRun
 from harness.run.machine import Machine
-from harness.run.plugin import Plugin
 from harness.run.recorder import Recorder
-from harness.run.selftests import FTRACE, LIVEPATCH
+from harness.run.rig import Rig
 from harness.run.units import Isolation
 from harness.run.workers import distribute
-from harness.run.workers.distributor import Distributor
 from harness.run.workers.worker import Setup
 from harness.target.base import Media, Snapshotting, Target
 from harness.target.methods.table import boot_method
 
-SUITES = (FTRACE, LIVEPATCH, "testcases")
+SUITES = (*(suite.name for suite in UPSTREAM), "testcases")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,12 +77,12 @@ class Fleet:
 
 
 def choose_suites(names: tuple[str, ...]) -> frozenset[str]:
-    """The suites that --suite names: all without any; ``selftests`` is both of them; a directory below testcases/
+    """The suites that --suite names: all without any; ``selftests`` is all upstream ones; a directory below testcases/
     is a suite too. UserError for what is none."""
     chosen: set[str] = set()
     for name in (name.strip("/") for name in names):
         if name == "selftests":
-            chosen |= {FTRACE, LIVEPATCH}
+            chosen |= {suite.name for suite in UPSTREAM}
         elif name in SUITES or (name.startswith("testcases/") and (PROJECT / name).exists() and ".." not in name):
             chosen.add(name)
         else:
@@ -94,8 +93,7 @@ def choose_suites(names: tuple[str, ...]) -> frozenset[str]:
 
 def list_tests(build: Build, selection: Selection, *, board: Board) -> list[str]:
     """The ids of the tests that a run would plan; boots nothing."""
-    lister = _lister(build, selection, board=board)
-    return [planned.test for planned in lister.planned.values()]
+    return [planned.test for planned in _planned(build, selection, board=board).values()]
 
 
 def run(
@@ -128,18 +126,27 @@ def run(
         timeout_factor=selection.timeout_factor,
         snapshots=_snapshots(board, keeping, run_dir),
     )
-    plugin = _plugin(build, selection, board=board, machine=machine, recorder=recorder, display=display)
+    rig = Rig(
+        build=build,
+        board=board,
+        machine=machine,
+        recorder=recorder,
+        suites=selection.suites,
+        isolation=isolation,
+        hammer_seconds=selection.hammer_seconds,
+    )
+    known = known_on(selection.known, build, board, today=selection.today)
+    local = LocalRun(rig, known=known, pytest=functools.partial(_pytest, selection), display=display)
     end = RunEnd(kind=EndKind.INTERRUPTED)
-    code = 0
     try:
-        job = functools.partial(_job, plugin, selection, board=board, recorder=recorder, run_dir=run_dir)
         if fleet:
-            code = distribute.over_boards(job(fleet.media), fleet.boards)
+            ended = distribute.over_boards(_job(local, selection, fleet.media, run_dir), fleet.boards)
         elif selection.workers > 1 and keeping:
-            code = distribute.over_restored(job(keeping.media), keeping.directory, selection.workers)
+            job = _job(local, selection, keeping.media, run_dir)
+            ended = distribute.over_restored(job, keeping.directory, selection.workers)
         else:
-            code = _pytest(plugin, selection)
-        end = _end_of(code, plugin)
+            ended = local.run()
+        end = ended.end
     except UserError:
         end = RunEnd(kind=EndKind.COMPLETE)  # of what there was: -k matched nothing
         raise
@@ -149,9 +156,9 @@ def run(
         recorder.close()
         results = write_documents(run_dir)
         timings.learn(_timings(board), results.results)
-    if plugin.boot_failure:
-        raise plugin.boot_failure
-    _judge_pytest(code, plugin, selection)
+    if ended.boot_failure:
+        raise ended.boot_failure
+    ended.check(suites=selection.suites, keyword=selection.keyword)
     return results, EXIT_INFRA if end.kind is EndKind.INTERRUPTED else results.exit_code
 
 
@@ -162,47 +169,41 @@ def _snapshots(board: Board, keeping: Keeping | None, logs: Path) -> Snapshottin
     return method.snapshots(board, keeping.media, keeping.directory, logs=logs)
 
 
-def _job(
-    plugin: Plugin, selection: Selection, media: Media, *, board: Board, recorder: Recorder, run_dir: Path
-) -> distribute.Job:
-    plugin.planned = _lister(plugin.build, selection, board=board).planned
-    plugin.tell_planned()
+def _job(local: LocalRun, selection: Selection, media: Media, run_dir: Path) -> distribute.Job:
+    """What workers are to do; UserError where it can't be told which tests there are."""
+    rig = local.rig
+    planned = _planned(rig.build, selection, board=rig.board)
+    local.announce([each.test for each in planned.values()])
     setup = Setup(
-        board=board,
+        board=rig.board,
         media=media,
-        build=plugin.build.directory,
+        build=rig.build.directory,
         run_dir=run_dir.absolute(),
-        suites=selection.suites,
-        isolation=selection.isolation or Isolation.CRASH,
+        suites=rig.suites,
+        isolation=rig.isolation,
         timeout_factor=selection.timeout_factor,
-        hammer_seconds=selection.hammer_seconds,
+        hammer_seconds=rig.hammer_seconds,
         known=selection.known,
         today=selection.today,
     )
-    seconds = functools.partial(timings.expected, timings.load(_timings(board)))
-    return distribute.Job(
-        plugin=plugin,
-        setup=setup,
-        seconds=seconds,
-        recorder=recorder,
-        pytest=lambda registered, more: _pytest(registered, selection, more=more),
-    )
+    seconds = functools.partial(timings.expected, timings.load(_timings(rig.board)))
+    return distribute.Job(local=local, planned=planned, setup=setup, seconds=seconds)
 
 
-def _lister(build: Build, selection: Selection, *, board: Board) -> Plugin:
-    """A plugin that knows which tests there are; UserError where they can't be told."""
+def _planned(build: Build, selection: Selection, *, board: Board) -> dict[str, Planned]:
+    """The tests that a run would plan, by their pytest node ids; UserError where they can't be told."""
     nowhere = Recorder.nowhere()
-    lister = _plugin(
-        build,
-        selection,
+    rig = Rig(
+        build=build,
         board=board,
         machine=Machine(_no_boot, limits=board.limits, recorder=nowhere),
         recorder=nowhere,
-        display=NoDisplay(),
-        list_only=True,
+        suites=selection.suites,
+        isolation=selection.isolation or Isolation.CRASH,
     )
-    _judge_pytest(_pytest(lister, selection), lister, selection)
-    return lister
+    collection = Collection(rig)
+    _pytest(selection, [collection], ("--collect-only",)).check(suites=selection.suites, keyword=selection.keyword)
+    return collection.planned
 
 
 def _timings(board: Board) -> Path:
@@ -213,84 +214,9 @@ def _no_boot() -> tuple[Target, float]:
     raise AssertionError("listing boots nothing")
 
 
-def _plugin(
-    build: Build,
-    selection: Selection,
-    *,
-    board: Board,
-    machine: Machine,
-    recorder: Recorder,
-    display: RunDisplay,
-    list_only: bool = False,
-) -> Plugin:
-    return Plugin(
-        build=build,
-        machine=machine,
-        suites=selection.suites,
-        recorder=recorder,
-        known=known_on(selection.known, build, board, today=selection.today),
-        list_only=list_only,
-        display=display,
-        isolation=selection.isolation or Isolation.CRASH,
-        hammer_seconds=selection.hammer_seconds,
-    )
-
-
-def _pytest(plugin: Plugin | Distributor, selection: Selection, *, more: Sequence[str] = ()) -> int:
-    """Run pytest in this process, with the plugin, without its own terminal output, cache and configuration."""
-    inner = sorted(suite for suite in selection.suites if suite.startswith("testcases/"))
-    paths = [str(PROJECT / suite) for suite in inner] or [str(TESTCASES)]
-    arguments = [*paths, f"--rootdir={PROJECT}", "-c", os.devnull, "--import-mode=importlib"]
-    for unwanted in ("terminal", "cacheprovider", "junitxml", "tmpdir"):
-        arguments += ["-p", f"no:{unwanted}"]
-    arguments += ["-p", "harness.run.fixtures", *more]
-    if selection.keyword:
-        arguments += ["-k", selection.keyword]
-    for variable in ("PYTEST_ADDOPTS", "PYTEST_PLUGINS"):  # meant for somebody's own tests
-        os.environ.pop(variable, None)
-    # plugins of other packages that are installed here (labgrid has one) are not for our tests
-    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
-    if selection.maxfail:
-        arguments += [f"--maxfail={selection.maxfail}"]
-    return int(pytest.main(arguments, plugins=[_Registrar(plugin)]))
-
-
-def _judge_pytest(code: int, plugin: Plugin, selection: Selection) -> None:
-    """Raise what an end of pytest means that is not about tests."""
-    if plugin.collection_errors:
-        raise UserError("the testcases can't be collected", details=plugin.collection_errors)
-    if code == pytest.ExitCode.USAGE_ERROR:
-        raise UserError(f"-k: expected an expression as `fgraph and not instance`, found {selection.keyword!r}")
-    if code == pytest.ExitCode.NO_TESTS_COLLECTED:
-        raise UserError(f"no test of {', '.join(sorted(selection.suites))} matches -k {selection.keyword!r}")
-    if code == pytest.ExitCode.INTERNAL_ERROR:
-        raise InfraError("pytest failed inside", details=plugin.internal_error.splitlines()[-15:])
-
-
-class _Registrar:
-    """Registers the plugin under the name by which the fixtures find it."""
-
-    def __init__(self, plugin: Plugin | Distributor) -> None:
-        self._plugin = plugin
-
-    def pytest_configure(self, config: pytest.Config) -> None:
-        config.pluginmanager.register(self._plugin, "harness-run")
-
-
-def _end_of(code: int, plugin: Plugin) -> RunEnd:
-    if plugin.boot_failure:
-        return RunEnd(kind=EndKind.NOT_BOOTED, reason=plugin.boot_failure.message)
-    if plugin.collection_errors:
-        return RunEnd(kind=EndKind.COLLECTION_FAILED)
-    if plugin.stopped_early:  # asked first: xdist ends its workers by an interrupt then
-        return RunEnd(kind=EndKind.MAXFAIL)
-    if code == pytest.ExitCode.INTERRUPTED:
-        return RunEnd(kind=EndKind.INTERRUPTED)
-    if code == pytest.ExitCode.INTERNAL_ERROR:
-        return RunEnd(kind=EndKind.INTERNAL_ERROR, reason=plugin.internal_error.strip().rpartition("\n")[2])
-    if plugin.lost_workers:
-        return RunEnd(kind=EndKind.WORKERS_LOST, reason=plugin.lost_workers)
-    return RunEnd(kind=EndKind.COMPLETE)
+def _pytest(selection: Selection, plugins: Sequence[object], more: Sequence[str]) -> Ended:
+    """Run pytest here on what was selected."""
+    return run_pytest(plugins, suites=selection.suites, keyword=selection.keyword, maxfail=selection.maxfail, more=more)
 
 
 def key_of_testcases() -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from harness.errors import HarnessError
 from harness.model.kernel import Build
 from harness.run import warm_ftracetest
-from harness.run.batch import FTRACE_DIRECTORY
 from harness.run.machine import Machine
+from harness.run.suites import ftrace
 
 WAITING = "ftracetest-waiting"
 _LIMIT = 12.0  # seconds on reference hardware
@@ -33,7 +33,7 @@ def warm_up(machine: Machine, build: Build, *, with_ftracetest: bool) -> str:
         text = warm_ftracetest.warmed((build.selftests / "ftrace/ftracetest").read_text(errors="replace"))
     except (OSError, HarnessError) as error:
         return str(error)
-    machine.target.put(text.encode(), f"{FTRACE_DIRECTORY}/{WAITING}", mode=0o755)
-    done = machine.run(warm_ftracetest.waiting_command(FTRACE_DIRECTORY, WAITING), timeout=limit)
+    machine.target.put(text.encode(), f"{ftrace.DIRECTORY}/{WAITING}", mode=0o755)
+    done = machine.run(warm_ftracetest.waiting_command(ftrace.DIRECTORY, WAITING), timeout=limit)
     machine.has_waiting_ftracetest = done.ok
     return "" if done.ok else f"ftracetest does not wait: {done.output.strip()[-300:]}"

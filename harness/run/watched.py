@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from harness.errors import CrashError, InfraError
 from harness.model.board import Limits
-from harness.run.machine import Machine, Stopped
+from harness.run.machine import Machine
 from harness.run.recorder import Recorder
+from harness.run.stopped import Stopped
 from harness.target.base import LineSink, Target
 
 
@@ -17,7 +17,6 @@ def run_watched(target: Target, line: str, *, limits: Limits, on_line: LineSink)
     try:
         return machine.run(line, timeout=float("inf"), on_line=on_line).returncode
     except Stopped as stopped:
-        kind = CrashError if stopped.verdict.is_kernel_fault else InfraError
-        raise kind(stopped.reason, details=stopped.fault.lines[-40:] if stopped.fault else ()) from None
+        raise stopped.as_error() from None
     finally:
         machine.close()

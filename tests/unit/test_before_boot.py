@@ -12,7 +12,7 @@ from harness.model.board import Board, QemuBoot
 from harness.model.kernel import Build
 from harness.model.progress import NoDisplay
 from harness.model.result import Verdict
-from harness.run import session
+from harness.run import inprocess, session
 from harness.run.documents import read_results
 from tests.faketarget import FakeTarget
 from tests.records import build_json
@@ -38,8 +38,8 @@ def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Build:
     project = tmp_path / "project"
     (project / "testcases").mkdir(parents=True)
     (project / "testcases/test_x.py").write_text(TESTS)
-    monkeypatch.setattr(session, "PROJECT", project)
-    monkeypatch.setattr(session, "TESTCASES", project / "testcases")
+    monkeypatch.setattr(inprocess, "PROJECT", project)
+    monkeypatch.setattr(inprocess, "TESTCASES", project / "testcases")
     directory = tmp_path / "build"
     build_json(directory)
     return Build(directory=directory, release="7.3.4", key="k")

@@ -23,7 +23,7 @@ from harness.model.progress import NoDisplay
 from harness.model.result import RunResults, Verdict
 from harness.parse.events import parse_events
 from harness.parse.expectations import parse_expectations
-from harness.run import session
+from harness.run import inprocess, session
 from harness.run.documents import read_results
 from harness.run.workers import distribute
 from harness.target.base import Media
@@ -148,8 +148,8 @@ def _never() -> object:
 @pytest.fixture
 def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fleet:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(session, "PROJECT", tmp_path)
-    monkeypatch.setattr(session, "TESTCASES", tmp_path / "testcases")
+    monkeypatch.setattr(inprocess, "PROJECT", tmp_path)
+    monkeypatch.setattr(inprocess, "TESTCASES", tmp_path / "testcases")
     monkeypatch.setattr(distribute, "ARGUMENTS", (*distribute.ARGUMENTS, "-p", "tests.fakeboards"))
     (tmp_path / "testcases").mkdir()
     (tmp_path / "build/selftests").mkdir(parents=True)

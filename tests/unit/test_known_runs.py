@@ -16,7 +16,7 @@ from harness.model.kernel import Build
 from harness.model.progress import NoDisplay
 from harness.model.result import RunResults, Verdict
 from harness.parse.expectations import parse_expectations
-from harness.run import session
+from harness.run import inprocess, session
 from harness.run.documents import read_results, write_documents
 from tests.faketarget import FakeTarget, Kmsg
 from tests.records import build_json
@@ -49,8 +49,8 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Runs:
     sys.modules.pop("testcases.test_it", None)  # pytest would take the one of the test before for ours
     (tmp_path / "testcases").mkdir()
     (tmp_path / "testcases/test_it.py").write_text(CASES)
-    monkeypatch.setattr(session, "PROJECT", tmp_path)
-    monkeypatch.setattr(session, "TESTCASES", tmp_path / "testcases")
+    monkeypatch.setattr(inprocess, "PROJECT", tmp_path)
+    monkeypatch.setattr(inprocess, "TESTCASES", tmp_path / "testcases")
     build_json(tmp_path / "build")
 
     def run(known: str, *, why: str = "on purpose", **selection: Any) -> tuple[RunResults, int]:
@@ -162,7 +162,8 @@ def test_a_known_crash_does_not_count_for_maxfail_and_another_one_does(
 def test_a_panic_behind_a_known_failure_counts_for_maxfail(runs: Runs, tmp_path: Path) -> None:
     """The kernel's report outranks what the test itself met, also while the test's report is made."""
     (tmp_path / "testcases/test_it.py").write_text(
-        "def test_fails(guest):\n    guest._machine.target.kernel_says(guest_panic)\n    assert False, 'out of luck'\n\n"
+        "def test_fails(guest):\n    guest._machine.target.kernel_says(guest_panic)\n"
+        "    assert False, 'out of luck'\n\n"
         "def test_passes(guest):\n    pass\n\n"
         f"guest_panic = {str(panic('by accident'))!r}\n"
     )

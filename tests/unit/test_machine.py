@@ -11,9 +11,11 @@ import pytest
 
 from harness.errors import BootError, InfraError
 from harness.model.board import Limits
+from harness.model.outcome import Outcome
 from harness.model.result import FaultKind, Verdict
-from harness.run.machine import Machine, Stopped
+from harness.run.machine import Machine
 from harness.run.recorder import Recorder
+from harness.run.stopped import Stopped
 from tests.faketarget import HANG, LOST, FakeTarget, Kmsg
 
 OOPS = Kmsg(
@@ -56,10 +58,10 @@ def _events(tmp_path: Path) -> list[dict]:
     return [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
 
 
-def _stopped(machine: Machine, command: str = "test", timeout: float = 30.0) -> Stopped:
+def _stopped(machine: Machine, command: str = "test", timeout: float = 30.0) -> Outcome:
     with pytest.raises(Stopped) as caught:
         machine.run(command, timeout=timeout)
-    return caught.value
+    return caught.value.outcome
 
 
 def test_a_command_that_ends(make_machine):

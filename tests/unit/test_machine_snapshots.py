@@ -11,8 +11,9 @@ import pytest
 from harness.errors import HarnessError, InfraError
 from harness.model.board import Limits
 from harness.model.result import Verdict
-from harness.run.machine import Machine, Stopped
+from harness.run.machine import Machine
 from harness.run.recorder import Recorder
+from harness.run.stopped import Stopped
 from harness.target.base import CommandTimeout, Cpus, TargetLost
 from tests.fakesnapshots import FakeSnapshots
 from tests.faketarget import LOST, FakeTarget, Kmsg
@@ -185,7 +186,7 @@ def test_a_machine_that_went_away_is_lost_unless_its_kernel_said_why_or_it_went_
         machine = make_machine(None, target)
         with pytest.raises(Stopped) as stopped:
             machine.run("test")
-        found[name] = (machine.was_lost(stopped.value), stopped.value.verdict)
+        found[name] = (machine.was_lost(stopped.value), stopped.value.outcome.verdict)
     assert found == {
         "lost": (True, Verdict.ERROR),
         "down": (False, Verdict.CRASH),

@@ -15,7 +15,7 @@ from harness.model.board import Board, QemuBoot
 from harness.model.kernel import Build
 from harness.model.progress import NoDisplay
 from harness.model.result import Result, Verdict
-from harness.run import plugin, session
+from harness.run import inprocess, runner, session
 from harness.run.units import Isolation
 from harness.target.base import Media
 from tests.fakesnapshots import FakeSnapshots
@@ -65,8 +65,8 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runs]:
     sys.modules.pop("testcases.test_it", None)  # pytest would take the one of the test before for ours
     directory = tmp_path / "testcases"
     directory.mkdir()
-    monkeypatch.setattr(session, "PROJECT", tmp_path)
-    monkeypatch.setattr(session, "TESTCASES", directory)
+    monkeypatch.setattr(inprocess, "PROJECT", tmp_path)
+    monkeypatch.setattr(inprocess, "TESTCASES", directory)
     build_json(tmp_path / "build")
     build = Build(directory=tmp_path / "build", release="7.3.4", key="k", config={})
 
@@ -170,7 +170,7 @@ def test_a_machine_that_is_always_lost_is_an_error_in_the_end(runs: Runs) -> Non
     results, code, events = runs({"one": [LOST], "two": ["fine"]})
     assert results[ONE].verdict is Verdict.ERROR
     assert results[TWO].verdict is Verdict.PASS
-    assert len(_again(events)) == plugin._RERUNS
+    assert len(_again(events)) == runner.RERUNS
     assert code == 3
 
 

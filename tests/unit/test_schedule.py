@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from harness.run.plugin import FILES, Planned
+from harness.run.collecting import FILES, Planned
 from harness.run.units import is_timed
 from harness.run.workers.schedule import LongestFirst
 

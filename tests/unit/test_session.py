@@ -10,8 +10,8 @@ from harness.errors import BootError, CrashError, UserError
 from harness.model.board import Board, QemuBoot
 from harness.model.kernel import Build
 from harness.model.progress import NoDisplay
-from harness.model.result import EndKind, Verdict
-from harness.run import session
+from harness.model.result import Verdict
+from harness.run import inprocess, session
 from harness.run.documents import read_results, write_documents
 from tests.faketarget import HANG, FakeTarget, Kmsg
 from tests.records import build_json
@@ -60,7 +60,7 @@ def ftracetest(command: str, answers: dict[str, list]) -> list:
     for number, (path, instance) in enumerate(turns, start=1):
         steps.append(f"execute{instance}: {path}")
         steps.append(f"+ log of {path}")
-        steps += answers.get(path.rpartition("/")[2] + instance.strip(), [f"ok {number} fine"])
+        steps += answers.get(path.rpartition("/")[2] + instance.strip(), [f"ok {number}{instance.rstrip()} fine"])
     return steps
 
 
@@ -254,7 +254,7 @@ def test_only_what_was_chosen_runs(build, tmp_path):
 
 def test_a_batch_is_over_before_the_next_begins(build, tmp_path):
     """ftracetest puts the system back after its last verdict; a panic there is its last test's."""
-    first = target(answers={"c.tc(instance)": ["ok 5 fine", PANIC, HANG]})
+    first = target(answers={"c.tc(instance)": ["ok 5 (instance) fine", PANIC, HANG]})
     results, _, _ = run(build, first, target(), tmp_path=tmp_path)
     assert results[C_AGAIN].verdict is Verdict.CRASH
     assert results[ONE].verdict is Verdict.PASS
@@ -303,7 +303,7 @@ def test_listing_boots_nothing(build):
     ("names", "chosen"),
     [
         ((), set(session.SUITES)),
-        (("selftests",), {"selftests/ftrace", "selftests/livepatch"}),
+        (("selftests",), {"selftests/ftrace", "selftests/livepatch", "selftests/user_events"}),
         (("selftests/ftrace/",), {"selftests/ftrace"}),
         (("testcases/function",), {"testcases/function"}),
     ],
@@ -323,8 +323,8 @@ def testcase_file(tmp_path, monkeypatch):
     """Writes a file of testcases, which are all that there are then."""
     directory = tmp_path / "testcases"
     directory.mkdir()
-    monkeypatch.setattr(session, "PROJECT", tmp_path)
-    monkeypatch.setattr(session, "TESTCASES", directory)
+    monkeypatch.setattr(inprocess, "PROJECT", tmp_path)
+    monkeypatch.setattr(inprocess, "TESTCASES", directory)
 
     def write(name: str, text: str) -> None:
         (directory / name).write_text(text)
@@ -397,19 +397,3 @@ def test_an_interrupt_ends_the_run_though_putting_back_fails(build, tmp_path, te
     assert (one.verdict, one.reason) == (Verdict.ERROR, "interrupted while this test was running")
     assert two.verdict is Verdict.NOTRUN
     assert code == 3
-
-
-@pytest.mark.parametrize(
-    ("code", "stopped_early", "why"),
-    [
-        (pytest.ExitCode.INTERRUPTED, True, EndKind.MAXFAIL),  # so xdist ends a run of several workers
-        (pytest.ExitCode.TESTS_FAILED, True, EndKind.MAXFAIL),
-        (pytest.ExitCode.INTERRUPTED, False, EndKind.INTERRUPTED),
-        (pytest.ExitCode.INTERNAL_ERROR, False, EndKind.INTERNAL_ERROR),
-        (pytest.ExitCode.TESTS_FAILED, False, EndKind.COMPLETE),
-    ],
-)
-def test_why_a_run_ended(build, code, stopped_early, why):
-    lister = session._lister(build, session.Selection(suites=SUITES), board=BOARD)
-    lister.stopped_early = stopped_early
-    assert session._end_of(code, lister).kind is why

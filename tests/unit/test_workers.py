@@ -15,13 +15,13 @@ from harness.model.board import Board, KexecBoot, QemuBoot
 from harness.model.event import Finished, Note
 from harness.model.result import Result, Verdict
 from harness.parse.events import parse_events
-from harness.run.plugin import Planned, Plugin
+from harness.run.collecting import Planned
 from harness.run.recorder import Recorder
 from harness.run.units import Isolation
 from harness.run.workers.board_worker import Output
 from harness.run.workers.distributor import Distributor, how_many
 from harness.run.workers.schedule import LongestFirst
-from harness.run.workers.worker import INPUT, RestoringPlugin, Setup
+from harness.run.workers.worker import INPUT, Restored, Setup
 from harness.target.base import Media
 
 QEMU = Board(name="q", boot=QemuBoot(memory_mib=600))  # 1000 MiB a machine, with what QEMU and a worker need
@@ -201,21 +201,12 @@ def test_what_killed_a_worker_is_said(tmp_path: Path) -> None:
     assert distributor.last_loss == "OSError: it was killed"
 
 
-def test_the_first_internal_error_is_the_one_that_counts(tmp_path: Path) -> None:
-    distributor, _, _ = _distributor(tmp_path)
-    distributor.pytest_internalerror("No space left on device")
-    distributor.pytest_internalerror("assert not crashitem")  # what xdist makes of it
-    assert distributor.internal_error == "No space left on device"
-
-
 @pytest.mark.parametrize("is_dead", [True, False])
 def test_a_worker_that_gets_no_machine_any_more_ends_instead_of_making_errors(
     monkeypatch: pytest.MonkeyPatch, is_dead: bool
 ) -> None:
-    done: list[object] = []
-    plugin = object.__new__(RestoringPlugin)
-    plugin.machine = SimpleNamespace(is_dead=is_dead)  # type: ignore[assignment]
-    monkeypatch.setattr(os, "_exit", done.append)
-    monkeypatch.setattr(Plugin, "_finish", lambda *_: None if is_dead else done.append("told"))
-    plugin._finish(None, "t", 0.0)  # type: ignore[arg-type]
-    assert done == [1 if is_dead else "told"]
+    ended: list[int] = []
+    monkeypatch.setattr(os, "_exit", ended.append)
+    rig = SimpleNamespace(machine=SimpleNamespace(is_dead=is_dead))
+    Restored(rig).before_verdict()  # type: ignore[arg-type]
+    assert ended == ([1] if is_dead else [])

@@ -9,8 +9,11 @@ from typing import Any, NoReturn
 import pytest
 
 from harness.errors import EXIT_KERNEL, EXIT_USER, BootError, HarnessError, InfraError, UserError
+from harness.model.result import Result
 from harness.run import selftests
-from harness.run.plugin import Plugin, id_of, needs_target
+from harness.run.preparing import Preparation
+from harness.run.rig import Rig
+from harness.run.supply import Supply
 from harness.target.base import Target
 
 _OUTPUT = "harness"  # our part of what xdist takes back from a worker that has ended
@@ -59,54 +62,50 @@ class Booting:
         return target, target.boot_seconds
 
 
-class BoardPlugin(Plugin):
-    """A worker's plugin. Its board is booted before the first test that needs it and after each crash; when that fails
-    at first, or twice in a row then, the worker ends, and what it has not told a verdict on is not its any more."""
+class OneBoard(Supply):
+    """A worker's board, and a pytest plugin. It is booted before the first test that needs it and after each crash;
+    when that fails at first, or twice in a row then, the worker ends, and what it has not told a verdict on is not its
+    any more."""
 
-    def __init__(self, *, booting: Booting, board: str, **more: Any) -> None:
-        super().__init__(**more)
+    def __init__(self, rig: Rig, booting: Booting) -> None:
+        super().__init__(rig)
         self._booting = booting
-        self._board = board
-        self._was_looked_at = False
+        self._preparation = Preparation(rig, say=lambda problem: rig.recorder.problem(f"{rig.board.name}: {problem}"))
+        self._failure: HarnessError | None = None
 
-    def tell(self, problem: str) -> None:
-        """The same, of this board."""
-        self._recorder.problem(f"{self._board}: {problem}")
-
-    def _begin(self, item: pytest.Item, test: str) -> None:
-        super()._begin(item, test)
-        if not needs_target(item):
-            return
-        if not self._was_looked_at:
-            self._was_looked_at = True
-            self.make_ready()
+    def begin(self, item: pytest.Item) -> None:
+        if not self._preparation.is_done:
+            self._preparation.prepare()
             selftests.tell_batches(item.session.items)  # what the board lacks is known now
-        elif not self.machine.is_up and not (isinstance(item, selftests.SelftestItem) and item.reason_to_skip):
-            self._boot_again()
-        if self.boot_failure:
-            self._give_up(self.boot_failure)
+            failure = self._preparation.failure
+        elif self.rig.machine.is_up or (isinstance(item, selftests.SelftestItem) and item.reason_to_skip):
+            failure = None
+        else:
+            failure = self._boot_again()
+        if failure:
+            self._give_up(failure)
 
-    def _boot_again(self) -> None:
+    def _boot_again(self) -> HarnessError | None:
         try:
-            assert self.machine.target
+            assert self.rig.machine.target
         except HarnessError as error:
-            self.boot_failure = error
+            return error
+        return None
 
-    def _may_run_again(self, error: BaseException) -> bool:
+    def is_to_run_again(self, error: BaseException) -> bool:
         """Where booting failed in the middle of a test: not here."""
         return self._booting.failure is not None and error is self._booting.failure
 
-    def _run_again(self, item: pytest.Item, nextitem: pytest.Item | None) -> None:
-        assert self._booting.failure
+    def give_up_attempt(self, attempt: Result, log: str) -> None:
         failure = self._booting.failure
-        self._recorder.lost(self._attempt(id_of(item)), why=failure.message, where="on another board")
+        assert failure
+        self.rig.recorder.lost(attempt, log, why=failure.message, where="on another board")
         self._give_up(failure)
 
     def _give_up(self, failure: HarnessError) -> NoReturn:
         """End this worker, as one that has done its work."""
-        self.boot_failure = failure
+        self._failure = failure
         pytest.exit(failure.message, returncode=0)
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        super().pytest_sessionfinish(session)
-        Output(has_booted=self._was_looked_at, failure=self.boot_failure).tell(session.config)
+        Output(has_booted=self._preparation.is_done, failure=self._failure).tell(session.config)

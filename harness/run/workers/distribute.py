@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -11,95 +12,92 @@ import pytest
 from harness import available
 from harness.errors import HarnessError, KernelError
 from harness.model.board import Board
-from harness.run.plugin import Planned, Plugin
-from harness.run.recorder import Recorder
+from harness.run.collecting import Planned
+from harness.run.inprocess import Ended
+from harness.run.local import LocalRun
 from harness.run.workers.distributor import ARGUMENTS, Distributor
 from harness.run.workers.follow import Follower
 from harness.run.workers.worker import Kept, Setup
 from harness.target.holding.guard import put_back
 
-Pytest = Callable[[Plugin | Distributor, Sequence[str]], int]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What is distributed. `plugin`: of the run's own process, which knows what is planned; `setup`: what a worker has
-    to know, but for what it starts from; `seconds`: how long a test is expected to take; `pytest`: runs pytest here
-    with a plugin and further arguments, and returns its exit code."""
+    """What is distributed. `local`: runs here what no worker can; `planned`: the tests, which are announced, by their
+    pytest node ids; `setup`: what a worker has to know, but for what it starts from; `seconds`: how long a test is
+    expected to take."""
 
-    plugin: Plugin
+    local: LocalRun
+    planned: Mapping[str, Planned]
     setup: Setup
     seconds: Callable[[str], float]
-    recorder: Recorder
-    pytest: Pytest
 
 
-def over_restored(job: Job, snapshot: Path, workers: int) -> int:
+def over_restored(job: Job, snapshot: Path, workers: int) -> Ended:
     """Make a target ready here, then run the tests in as many as `workers` workers that start from it. Where there is
-    no such target, what can be run is run here. Returns pytest's exit code."""
-    plugin, machine = job.plugin, job.plugin.machine
-    if any(planned.needs_target for planned in plugin.planned.values()):
-        plugin.make_ready()
+    no such target, what can be run is run here."""
+    local, machine = job.local, job.local.rig.machine
+    if any(planned.needs_target for planned in job.planned.values()):
+        local.preparation.prepare()
     if not machine.restores:
-        if not plugin.boot_failure:
-            plugin.tell("-j: one machine runs all tests, because others start from a snapshot")
-            job.recorder.changed(workers=1)
-        return job.pytest(plugin, ())
-    count = min(workers, _groups(plugin.planned))
+        if not local.preparation.failure:
+            local.say("-j: one machine runs all tests, because others start from a snapshot")
+            local.rig.recorder.changed(workers=1)
+        return local.run(is_announced=True)
+    count = min(workers, _groups(job.planned))
     kept = Kept(
         snapshot=snapshot,
         findings=machine.findings,
         factor=machine.factor * max(1.0, count / available.cpus()),  # they share the CPUs
         has_waiting_ftracetest=machine.has_waiting_ftracetest,
     )
-    setups = [replace(job.setup, kept=kept)] * count
-    return _distributed(job, Distributor(setups, planned=plugin.planned, seconds=job.seconds, recorder=job.recorder))
+    setups = [dataclasses.replace(job.setup, kept=kept)] * count
+    recorder = local.rig.recorder
+    return _distributed(job, Distributor(setups, planned=job.planned, seconds=job.seconds, recorder=recorder))
 
 
-def over_boards(job: Job, boards: Sequence[Board]) -> int:
-    """Run the tests in workers that boot one of `boards` each. Returns pytest's exit code.
+def over_boards(job: Job, boards: Sequence[Board]) -> Ended:
+    """Run the tests in workers that boot one of `boards` each.
 
     A board that can't be booted is left out. What it gives back when the other workers have ended already is run in
-    another round with them. When no board is left, the plugin's `boot_failure` says why, and only what needs none is
-    run."""
-    plugin, left, failures = job.plugin, job.plugin.planned, dict[str, HarnessError]()
+    another round with them. When no board is left, `boot_failure` says why, and only what needs none is run."""
+    left, failures, recorder = job.planned, dict[str, HarnessError](), job.local.rig.recorder
     names = [board.name for board in boards]
     while True:
-        setups = [replace(job.setup, board=board) for board in boards[: _groups(left)]]
-        distributor = Distributor(setups, planned=left, seconds=job.seconds, recorder=job.recorder, share_cpus=False)
+        setups = [dataclasses.replace(job.setup, board=board) for board in boards[: _groups(left)]]
+        distributor = Distributor(setups, planned=left, seconds=job.seconds, recorder=recorder, share_cpus=False)
         try:
-            code = _distributed(job, distributor)
+            ended = _distributed(job, distributor)
         finally:
             for board in distributor.left_on:
                 put_back(board)
         failures |= distributor.left_out
         left, boards = distributor.left_over(), [board for board in boards if board.name not in failures]
-        is_over = plugin.stopped_early or plugin.internal_error or code == pytest.ExitCode.INTERRUPTED
+        is_over = ended.stopped_early or ended.internal_error or ended.code == pytest.ExitCode.INTERRUPTED
         if is_over or not left or not distributor.left_out:
-            return code
+            return ended
         if not boards:
             return _without_boards(job, left, [failures[name] for name in names])
 
 
-def _without_boards(job: Job, left: Mapping[str, Planned], failures: Sequence[HarnessError]) -> int:
+def _without_boards(job: Job, left: Mapping[str, Planned], failures: Sequence[HarnessError]) -> Ended:
     """What is `left` when no board is, because of `failures`: that which needs none is run here."""
+    only = frozenset(test for test, planned in left.items() if not planned.needs_target)
+    ended = job.local.run(only=only, is_announced=True) if only else Ended(code=pytest.ExitCode.OK)
     # what one tells of the kernel is told before what others tell of themselves
-    job.plugin.boot_failure = min(failures, key=lambda failure: not isinstance(failure, KernelError))
-    job.plugin.only = frozenset(test for test, planned in left.items() if not planned.needs_target)
-    return job.pytest(job.plugin, ()) if job.plugin.only else pytest.ExitCode.OK
+    failure = min(failures, key=lambda failure: not isinstance(failure, KernelError))
+    return dataclasses.replace(ended, boot_failure=failure)
 
 
 def _groups(planned: Mapping[str, Planned]) -> int:
     return len({each.group for each in planned.values()})
 
 
-def _distributed(job: Job, distributor: Distributor) -> int:
-    with Follower(job.recorder.path, job.plugin.display):
-        code = job.pytest(distributor, (*ARGUMENTS, "-n", str(distributor.count)))
-    if code != pytest.ExitCode.INTERRUPTED:
+def _distributed(job: Job, distributor: Distributor) -> Ended:
+    with Follower(job.local.rig.recorder.path, job.local.display):
+        ended = job.local.pytest([distributor], (*ARGUMENTS, "-n", str(distributor.count)))
+    if ended.code != pytest.ExitCode.INTERRUPTED:
         distributor.check()
-    plugin = job.plugin
-    plugin.stopped_early, plugin.internal_error = distributor.stopped_early, distributor.internal_error
     if distributor.last_loss and distributor.left_over():
-        plugin.lost_workers = distributor.last_loss
-    return code
+        return dataclasses.replace(ended, lost_workers=distributor.last_loss)
+    return ended

@@ -12,7 +12,7 @@ from harness import available
 from harness.errors import HarnessError, InfraError
 from harness.model.board import Board, QemuBoot
 from harness.model.result import Result, Verdict
-from harness.run.plugin import Planned
+from harness.run.collecting import Planned
 from harness.run.recorder import Recorder
 from harness.run.workers.board_worker import Output
 from harness.run.workers.schedule import LongestFirst
@@ -37,8 +37,6 @@ class Distributor:
         recorder: Recorder,
         share_cpus: bool = True,
     ) -> None:
-        self.stopped_early = False
-        self.internal_error = ""
         self.left_out: dict[str, HarnessError] = {}  # why, by the names of boards whose worker gave up
         self.count = len(setups)
         self._free = deque(setups)
@@ -129,14 +127,6 @@ class Distributor:
         listen, ten seconds."""
         for node in self._setups:
             node.nodemanager.group.terminate(timeout=_END)  # all of them, the first time
-
-    def pytest_internalerror(self, excrepr: object) -> None:
-        """Keep what pytest, here or in a worker, failed over."""
-        self.internal_error = self.internal_error or str(excrepr)  # what follows from it comes later
-
-    def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Whether --maxfail ended it."""
-        self.stopped_early = bool(session.shouldfail)
 
 
 def how_many(wanted: int | None, board: Board) -> int:

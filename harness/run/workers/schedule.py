@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from harness.run.plugin import Planned
+from harness.run.collecting import Planned
 from harness.run.units import is_timed
 
 _LOOKAHEAD = 2  # a worker starts a test when it knows the next one, or that there is none

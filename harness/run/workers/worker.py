@@ -16,16 +16,17 @@ import pytest
 
 from harness.build.make import load_build
 from harness.model.board import Board
-from harness.model.known import KnownOutcome
-from harness.model.progress import NoDisplay
+from harness.model.known import KnownOutcome, KnownOutcomes
+from harness.run.assembly import assemble
 from harness.run.expectations import known_on
 from harness.run.machine import Machine
-from harness.run.plugin import Plugin
 from harness.run.precheck import Findings
 from harness.run.recorder import Recorder
+from harness.run.rig import Rig
+from harness.run.supply import Supply
 from harness.run.units import Isolation
-from harness.run.workers.board_worker import BoardPlugin, Booting
-from harness.target.base import Media, Snapshotting, Target
+from harness.run.workers.board_worker import Booting, OneBoard
+from harness.target.base import Media, Target
 from harness.target.methods.table import boot_method
 
 INPUT = "harness"  # our part of what xdist hands a worker
@@ -72,14 +73,13 @@ class Setup:
         return setup
 
 
-class RestoringPlugin(Plugin):
-    """A worker's plugin, with machines that are restored. Where none can be any more, the worker dies instead of making
-    quick errors of all tests that are left: others run them."""
+class Restored(Supply):
+    """A worker's machines, which are restored. Where none can be any more, the worker dies instead of making quick
+    errors of all tests that are left: others run them."""
 
-    def _finish(self, item: pytest.Item, test: str, started: float) -> None:
-        if self.machine.is_dead:
+    def before_verdict(self) -> None:
+        if self.rig.machine.is_dead:
             os._exit(1)
-        super()._finish(item, test, started)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -90,8 +90,8 @@ def pytest_configure(config: pytest.Config) -> None:
     # the kernel ends us when the run's own process is gone, however it went
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for the run's own process, which then ends us
-    plugin = _plugin(Setup.unpacked(given[INPUT]), name=given["workerid"])
-    config.pluginmanager.register(plugin, "harness-run")
+    for plugin in _plugins(Setup.unpacked(given[INPUT]), name=given["workerid"]):
+        config.pluginmanager.register(plugin)
 
 
 @pytest.hookimpl(trylast=True)
@@ -102,42 +102,55 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         os._exit(0)
 
 
-def _plugin(setup: Setup, *, name: str) -> Plugin:
-    build = load_build(setup.build)
+def _plugins(setup: Setup, *, name: str) -> list[object]:
     # a board's logs are of all its boots, whichever workers had it
     logs = setup.run_dir / f"worker-{name if setup.kept else setup.board.name}"
     logs.mkdir(exist_ok=True)
-    recorder = Recorder.of(setup.run_dir, worker=name, board="" if setup.kept else setup.board.name)
-    booting = Booting(partial(boot_method(setup.board).boot, setup.board, setup.media, logs=logs, say=recorder.problem))
+    return _with_restored(setup, setup.kept, logs, name) if setup.kept else _with_board(setup, logs, name)
+
+
+def _with_restored(setup: Setup, kept: Kept, logs: Path, name: str) -> list[object]:
+    method = boot_method(setup.board)
+    assert method.snapshots
+    recorder = Recorder.of(setup.run_dir, worker=name)
     machine = Machine(
-        _no_boot if setup.kept else booting,
+        _no_boot,
         limits=setup.board.limits,
         recorder=recorder,
         timeout_factor=setup.timeout_factor,
-        snapshots=_snapshots(setup, setup.kept, logs) if setup.kept else None,
+        snapshots=method.snapshots(setup.board, setup.media, kept.snapshot, logs=logs),
     )
-    if setup.kept:
-        machine.factor = setup.kept.factor
-        machine.has_waiting_ftracetest = setup.kept.has_waiting_ftracetest
-        machine.findings = setup.kept.findings
-    make = RestoringPlugin if setup.kept else partial(BoardPlugin, booting=booting, board=setup.board.name)
-    return make(
-        build=build,
+    machine.factor = kept.factor
+    machine.has_waiting_ftracetest = kept.has_waiting_ftracetest
+    machine.findings = kept.findings
+    rig = _rig(setup, machine, recorder)
+    return assemble(rig, Restored(rig), known=_known(setup, rig))
+
+
+def _with_board(setup: Setup, logs: Path, name: str) -> list[object]:
+    board = setup.board
+    recorder = Recorder.of(setup.run_dir, worker=name, board=board.name)
+    booting = Booting(partial(boot_method(board).boot, board, setup.media, logs=logs, say=recorder.problem))
+    machine = Machine(booting, limits=board.limits, recorder=recorder, timeout_factor=setup.timeout_factor)
+    rig = _rig(setup, machine, recorder)
+    supply = OneBoard(rig, booting)
+    return [supply, *assemble(rig, supply, known=_known(setup, rig))]
+
+
+def _rig(setup: Setup, machine: Machine, recorder: Recorder) -> Rig:
+    return Rig(
+        build=load_build(setup.build),
+        board=setup.board,
         machine=machine,
-        suites=setup.suites,
         recorder=recorder,
-        known=known_on(setup.known, build, setup.board, today=setup.today),
-        display=NoDisplay(),
+        suites=setup.suites,
         isolation=setup.isolation,
-        is_worker=True,
         hammer_seconds=setup.hammer_seconds,
     )
 
 
-def _snapshots(setup: Setup, kept: Kept, logs: Path) -> Snapshotting:
-    method = boot_method(setup.board)
-    assert method.snapshots
-    return method.snapshots(setup.board, setup.media, kept.snapshot, logs=logs)
+def _known(setup: Setup, rig: Rig) -> KnownOutcomes:
+    return known_on(setup.known, rig.build, rig.board, today=setup.today)
 
 
 def _no_boot() -> tuple[Target, float]:
