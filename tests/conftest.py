@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,24 @@ from harness.target.line.transport import SocketTransport
 from harness.target.shells.serial import Shell
 
 DATA = Path(__file__).parent / "data"
+_SLOW_FILES = 15
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Where the time goes: seconds of each kind of test, and of the files that take longest, over all workers."""
+    kinds: Counter[str] = Counter()
+    files: Counter[str] = Counter()
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if isinstance(report, pytest.TestReport):
+                file = report.nodeid.partition("::")[0]
+                files[file] += report.duration
+                kinds[file.rpartition("/")[0]] += report.duration
+    if sum(kinds.values()) < 60:
+        return  # somebody runs a few tests
+    terminalreporter.section("where the time goes (seconds of all workers together)")
+    for name, seconds in (*kinds.most_common(), *files.most_common(_SLOW_FILES)):
+        terminalreporter.write_line(f"{seconds:8.1f}  {name}")
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from harness.build.cache import locked
 from harness.build.host import ensure_host
 from tests.twins import system as twin_system
 
@@ -30,6 +31,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.kernel)
+    items.sort(
+        key=lambda item: item.get_closest_marker("kernel") is not None
+    )  # what answers within a second comes first
+
+
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[], Path]) -> Path:
+    """What `make` returns; of the processes that share the tests the first one makes it, and the others wait for it."""
+    shared = factory.getbasetemp()
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        shared = shared.parent
+    answer = shared / f"{name}.made"
+    with locked(shared / f"{name}.lock"):
+        if not answer.exists():
+            answer.write_text(str(make()))
+    return Path(answer.read_text())
 
 
 def harness(*arguments: str | Path, cwd: Path, limit: float = 600.0, **environment: str):
@@ -51,9 +67,13 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The default kernel, built (or found built); its directory. HARNESS_TEST_BUILD names another finished build."""
     if finished := os.environ.get("HARNESS_TEST_BUILD"):
         return Path(finished)
-    done = harness("build", cwd=tmp_path_factory.mktemp("build"), limit=_BUILD_LIMIT)
-    assert done.returncode == 0, done.stderr[-4000:]
-    return Path(done.stdout.strip())
+
+    def make() -> Path:
+        done = harness("build", cwd=tmp_path_factory.mktemp("build"), limit=_BUILD_LIMIT)
+        assert done.returncode == 0, done.stderr[-4000:]
+        return Path(done.stdout.strip())
+
+    return made_once(tmp_path_factory, "build", make)
 
 
 # the harness, with the testcases that lie in the working directory
@@ -122,10 +142,14 @@ def _u_boot() -> None:
 @pytest.fixture(scope="session")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A server's own system, with the key that may log in."""
-    ensure_host(needed_for={"rootfs", "build"})
-    directory = tmp_path_factory.mktemp("system")
-    twin_system.make(directory)
-    return directory
+
+    def make() -> Path:
+        ensure_host(needed_for={"rootfs", "build"})
+        directory = tmp_path_factory.mktemp("system")
+        twin_system.make(directory)
+        return directory
+
+    return made_once(tmp_path_factory, "system", make)
 
 
 @pytest.fixture

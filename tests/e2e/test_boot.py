@@ -53,6 +53,12 @@ def _qemu_of(marker: str) -> list[str]:
     return found
 
 
+def test_process_ids_look_like_nothing_else_in_a_trace(build, tmp_path):
+    done = harness("boot", "--build", build, "--", "sh -c 'echo $$'", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert 2_000_000 < int(done.stdout) < 2_100_000
+
+
 def test_a_command_and_its_exit_code(build, tmp_path):
     done = harness("boot", "--build", build, "--", "uname -m; exit 7", cwd=tmp_path)
     assert (done.stdout, done.returncode) == ("aarch64\n", 7)

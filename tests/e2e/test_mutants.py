@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from tests.e2e.conftest import harness
 
 MUTANT = "parent-ip-is-own"
 
 
+@pytest.mark.xdist_group("builds")
 def test_a_mutant_is_caught_and_what_is_finished_is_not_done_again(build, tmp_path):
     """`build` first: it is the unpatched kernel, and the mutant compiles one file in the same workspace."""
     arguments = ("mutants", "--only", MUTANT, "--named", "--out", tmp_path / "hunt")

@@ -36,6 +36,7 @@ def test_all_testcases_and_a_little_of_the_selftests_pass(build, tmp_path):
         assert (tmp_path / "run" / name).stat().st_size
 
 
+@pytest.mark.xdist_group("builds")  # they compile in one workspace, one after the other
 def test_a_kernel_that_oopses_in_one_tracer(build, tmp_path):
     """`build` first: the mutant then compiles one file in the same workspace."""
     arguments = ("--patches", OOPS, "--suite", "selftests/ftrace", "-k", "wakeup or basic1")
@@ -52,6 +53,7 @@ def test_a_kernel_that_oopses_in_one_tracer(build, tmp_path):
     assert record["patches"][0]["name"] == OOPS.name
 
 
+@pytest.mark.xdist_group("builds")
 def test_a_patch_that_does_not_compile(build, tmp_path):
     bad = tmp_path / "bad.patch"
     bad.write_text(OOPS.read_text().replace("WRITE_ONCE(*(int *)8, 0);", "this is no C;"))

@@ -54,6 +54,7 @@ def restored(snapshots: Snapshots) -> Iterator:
         target.close()
 
 
+@pytest.mark.xdist_group("snapshot")
 def test_memory_and_disks_are_as_they_were_kept_whatever_an_earlier_machine_did(saved):
     with restored(saved) as target:
         assert target.run("cat /run/kept /root/kept").output == "kept\nkept"
@@ -62,12 +63,14 @@ def test_memory_and_disks_are_as_they_were_kept_whatever_an_earlier_machine_did(
         assert target.run("cat /run/kept /root/kept").output == "kept\nkept"
 
 
+@pytest.mark.xdist_group("snapshot")
 def test_bash_can_substitute_processes(saved):
     """The livepatch scripts show what they expected and what came with it."""
     with restored(saved) as target:
         assert target.run("bash -c 'cat <(echo substituted)'").output == "substituted"
 
 
+@pytest.mark.xdist_group("snapshot")
 def test_machines_of_one_snapshot_run_at_the_same_time(saved):
     with restored(saved) as first, restored(saved) as second:
         first.run("echo first > /run/kept")
@@ -76,6 +79,7 @@ def test_machines_of_one_snapshot_run_at_the_same_time(saved):
         assert second.run("cat /run/kept").output == "second"
 
 
+@pytest.mark.xdist_group("snapshot")
 def test_the_clock_is_right(saved):
     time.sleep(2.1)  # a clock that went on where it was kept is seen
     with restored(saved) as target:
@@ -84,6 +88,7 @@ def test_the_clock_is_right(saved):
         assert before - 1.0 < told < time.time() + 1.0
 
 
+@pytest.mark.xdist_group("snapshot")
 def test_no_two_machines_have_the_same_random_numbers(saved):
     command = "dd if=/dev/urandom bs=16 count=1 2>/dev/null | od -An -tx1; cat /proc/sys/kernel/random/uuid"
     answers = set()
@@ -93,6 +98,7 @@ def test_no_two_machines_have_the_same_random_numbers(saved):
     assert len(answers) == 3
 
 
+@pytest.mark.xdist_group("snapshot")
 def test_the_network_works(saved):
     with restored(saved) as target:
         assert target.run("ping -c 1 -W 5 127.0.0.1 >/dev/null").ok
@@ -100,6 +106,7 @@ def test_the_network_works(saved):
         assert target.run("ping -c 1 -W 10 10.0.2.2", timeout=30).ok  # QEMU's own gateway
 
 
+@pytest.mark.xdist_group("snapshot")
 def test_code_that_is_patched_while_another_cpu_executes_it(saved):
     """QEMU before 8.1 loses about every second such change."""
     for _ in range(4):
@@ -111,12 +118,14 @@ def test_code_that_is_patched_while_another_cpu_executes_it(saved):
             target.close()
 
 
+@pytest.mark.xdist_group("snapshot")
 def test_its_console_is_the_kernel_log(saved):
     with restored(saved) as target:
         target.run("echo a word of a restored kernel > /dev/kmsg")
         assert target.console.expect("a word of a restored kernel", timeout=10)
 
 
+@pytest.mark.xdist_group("snapshot")
 def test_a_panic_is_seen_and_ends_the_machine(saved):
     with restored(saved) as target:
         target.start("echo c > /proc/sysrq-trigger")
@@ -125,6 +134,7 @@ def test_a_panic_is_seen_and_ends_the_machine(saved):
         assert target.went_down
 
 
+@pytest.mark.xdist_group("snapshot")
 def test_a_snapshot_is_refused_with_another_kernel(media, tmp_path):
     image = tmp_path / "Image"
     image.write_bytes(media.image.read_bytes())
