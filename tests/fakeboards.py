@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from harness.errors import BootError, InfraError
-from harness.run import worker
+from harness.run.workers import worker
 from harness.target.base import Media, Say
 from harness.target.holding.held import HeldBoard
 from tests.faketarget import FakeTarget, Kmsg

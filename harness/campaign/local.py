@@ -104,7 +104,7 @@ def run_here(checked: Checked, display: Display) -> Finished:
             keeping=kept,
             fleet=_fleet(held, made, display),
             run_dir=run_dir,
-            properties={**method.properties(board), "command": command_line()},
+            command=command_line(),
             display=display,
         )
     return Finished(results=results, run_dir=run_dir, exit_code=code)
@@ -113,6 +113,7 @@ def run_here(checked: Checked, display: Display) -> Finished:
 def _selection(checked: Checked) -> Selection:
     """What is asked of the session; UserError for a suite that there is not."""
     from harness.run import session
+    from harness.run.expectations import load_known
     from harness.run.units import Isolation
 
     request = checked.request
@@ -124,6 +125,7 @@ def _selection(checked: Checked) -> Selection:
         hammer_seconds=request.hammer_seconds,
         isolation=Isolation(request.isolation) if request.isolation else None,
         workers=boot_method(checked.board).capacity(checked.board, request.workers),
+        known=load_known(request.expectations),
     )
 
 

@@ -49,4 +49,5 @@ class RunRequest:
     hammer_seconds: float = 5.0
     workers: int | None = 1
     isolation: str | None = None
+    expectations: tuple[Path, ...] = ()
     out_dir: Path | None = None

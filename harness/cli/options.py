@@ -14,8 +14,9 @@ import click
 from harness.boards.inventory import read_inventory
 from harness.errors import HarnessError
 from harness.model.kernel import DEFAULT_SOURCE
+from harness.model.suite import UPSTREAM
 
-_SUITES = ("selftests/ftrace", "selftests/livepatch", "testcases")  # run/session.py's, told without importing pytest
+_SUITES = (*(suite.name for suite in UPSTREAM), "testcases")
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Request = TypeVar("Request")
@@ -180,6 +181,13 @@ def run_options(function: Function) -> Function:
             type=click.Choice(["test", "file", "crash"]),
             help="How often a test gets a kernel that none has used; default: test where the board has snapshots, else "
             "crash.",
+        ),
+        click.option(
+            "--expectations",
+            type=click.Path(path_type=Path),
+            multiple=True,
+            metavar="FILE",
+            help="Known outcomes, instead of those in testcases/expectations.yaml. Repeatable.",
         ),
         click.option(
             "--out",

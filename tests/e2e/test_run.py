@@ -21,7 +21,7 @@ def _verdicts(run_dir: Path) -> dict[str, dict]:
 
 
 def test_all_testcases_and_a_little_of_the_selftests_pass(build, tmp_path):
-    keyword = "testcases or basic1 or basic3 or (test-state and taking)"
+    keyword = "testcases or basic1 or basic3 or (test-state and taking) or user_events"
     arguments = ("--build", build, "-k", keyword, "-j", "auto", "--out", tmp_path / "run")
     done = harness("run", *arguments, cwd=tmp_path, limit=1800)
     results = _verdicts(tmp_path / "run")
@@ -31,6 +31,7 @@ def test_all_testcases_and_a_little_of_the_selftests_pass(build, tmp_path):
     assert {result["verdict"] for result in results.values()} <= {"PASS", "SKIP", "XFAIL"}
     assert "selftests/ftrace/test.d/00basic/basic3.tc[instance]" in results
     assert "selftests/livepatch/test-state::taking over system state modification" in results
+    assert results["selftests/user_events/abi_test::user.enablement"]["verdict"] == "PASS"
     assert "testcases/livepatch/test_takes_effect.py::test_function_of_the_kernel_proper" in results
     for name in ("console.log", "build.json", "report.html", "junit.xml", "events.jsonl"):
         assert (tmp_path / "run" / name).stat().st_size

@@ -129,6 +129,11 @@ boards:
         (["run", "--board", "rpi4", "-j", "2"], "-j 2: expected a board that has equal ones, rpi4 has no `pool`; give"),
         (["run", "--boards", "{tmp}/pool.yaml", "--board", "a"], "boards.b.kconfigs: expected 'x.config', as boards.a"),
         (["run", "--board", "rpi4", "--isolation", "file"], "--isolation file: expected a board that has snapshots"),
+        (
+            ["run", "--expectations", "{tmp}/nowhere.yaml"],
+            "nowhere.yaml: expected a file of known outcomes",
+        ),
+        (["run", "--expectations", "{tmp}/known.yaml"], "known.yaml: expectations.0.fault: expected a pattern of the"),
         (["boot"], "a console needs a terminal"),
         (["run", "--build", "{tmp}", "--patches", "{tmp}/x.patch"], "can't change it"),
         (["boot", "--board", "rpi4", "--build", "{tmp}", "--toolchain", "gcc-11", "--", "true"], "can't change it"),
@@ -153,6 +158,7 @@ boards:
     ],
 )
 def test_wrong_input_is_exit_2_and_one_clear_line(arguments, told, tmp_path):
+    (tmp_path / "known.yaml").write_text("expectations: [{test: t, verdict: CRASH, reason: r}]")
     (tmp_path / "date.yaml").write_text("boards: 2020-13-45")
     (tmp_path / "boards.yaml").write_text("boards: {}")
     (tmp_path / "pool.yaml").write_text(POOL)

@@ -58,8 +58,9 @@ def test_verbs_and_options_that_are_named_exist(tmp_path):
 def test_the_boards_are_right_also_when_the_example_is_uncommented():
     text = (SKELETON / "boards.yaml").read_text()
     [entry] = parse_boards(text, place="boards.yaml", lookup=str).values()
-    assert entry.board.name == "qemu-virt"
-    assert isinstance(entry.board.boot, QemuBoot)
+    board = entry.board
+    assert board.name == "qemu-virt"
+    assert isinstance(board.boot, QemuBoot)
     example = re.sub(r"^  # (?=  |my-board)", "  ", text, flags=re.MULTILINE)
     board = parse_boards(example, place="boards.yaml", lookup=str)["my-board"].board
     assert isinstance(board.boot, UbootBoot)
