@@ -118,38 +118,24 @@ def run(
     selection = dataclasses.replace(selection, isolation=isolation, workers=workers)
     shutil.copyfile(build.directory / "build.json", run_dir / "build.json")
     recorder = Recorder.of(run_dir)
-    spec = board.spec
     boards = tuple(each.name for each in fleet.boards) if fleet else ()
-    recorder.began(_record(build, spec, selection, boards=boards, command=command))
+    recorder.began(_record(build, board.spec, selection, boards=boards, command=command))
     machine = Machine(
         boot,
-        limits=spec.limits,
+        limits=board.spec.limits,
         recorder=recorder,
         timeout_factor=selection.timeout_factor,
-        snapshots=_snapshots(spec, keeping, run_dir),
+        snapshots=_snapshots(board.spec, keeping, run_dir),
     )
-    rig = Rig(
-        build=build,
-        board=spec,
-        machine=machine,
-        recorder=recorder,
-        suites=selection.suites,
-        isolation=isolation,
-        hammer_seconds=selection.hammer_seconds,
+    local = LocalRun(
+        _rig(build, selection, board=board.spec, machine=machine, recorder=recorder),
+        known=known_on(selection.known, build, board.spec, today=selection.today),
+        pytest=functools.partial(_pytest, selection),
+        display=display,
     )
-    known = known_on(selection.known, build, spec, today=selection.today)
-    local = LocalRun(rig, known=known, pytest=functools.partial(_pytest, selection), display=display)
     end = RunEnd(kind=EndKind.INTERRUPTED)
     try:
-        if fleet:
-            ended = distribute.over_boards(
-                _job(local, selection, fleet.media, board=board, run_dir=run_dir), fleet.boards
-            )
-        elif selection.workers > 1 and keeping:
-            job = _job(local, selection, keeping.media, board=board, run_dir=run_dir)
-            ended = distribute.over_restored(job, keeping.directory, selection.workers)
-        else:
-            ended = local.run()
+        ended = _run_tests(local, selection, board=board, keeping=keeping, fleet=fleet, run_dir=run_dir)
         end = ended.end
     except UserError:
         end = RunEnd(kind=EndKind.COMPLETE)  # of what there was: -k matched nothing
@@ -159,11 +145,42 @@ def run(
         recorder.ended(end)
         recorder.close()
         results = write_documents(run_dir)
-        timings.learn(_timings(spec), results.results)
+        timings.learn(_timings(board.spec), results.results)
     if ended.boot_failure:
         raise ended.boot_failure
     ended.check(suites=selection.suites, keyword=selection.keyword)
     return results, EXIT_INFRA if end.kind is EndKind.INTERRUPTED else results.exit_code
+
+
+def _rig(build: Build, selection: Selection, *, board: BoardSpec, machine: Machine, recorder: Recorder) -> Rig:
+    return Rig(
+        build=build,
+        board=board,
+        machine=machine,
+        recorder=recorder,
+        suites=selection.suites,
+        isolation=selection.isolation or Isolation.CRASH,
+        hammer_seconds=selection.hammer_seconds,
+    )
+
+
+def _run_tests(
+    local: LocalRun,
+    selection: Selection,
+    *,
+    board: HeldBoard,
+    keeping: Keeping | None,
+    fleet: Fleet | None,
+    run_dir: Path,
+) -> Ended:
+    """Run what is selected on the machine that is here, on several that start from what is kept, or on a fleet."""
+    if fleet:
+        job = _job(local, selection, fleet.media, board=board, run_dir=run_dir)
+        return distribute.over_boards(job, fleet.boards)
+    if keeping and selection.workers > 1:
+        job = _job(local, selection, keeping.media, board=board, run_dir=run_dir)
+        return distribute.over_restored(job, keeping.directory, selection.workers)
+    return local.run()
 
 
 def _snapshots(board: BoardSpec, keeping: Keeping | None, logs: Path) -> Snapshotting | None:
@@ -197,14 +214,8 @@ def _job(local: LocalRun, selection: Selection, media: Media, *, board: HeldBoar
 def _planned(build: Build, selection: Selection, *, board: BoardSpec) -> dict[str, Planned]:
     """The tests that a run would plan, by their pytest node ids; UserError where they can't be told."""
     nowhere = Recorder.nowhere()
-    rig = Rig(
-        build=build,
-        board=board,
-        machine=Machine(_no_boot, limits=board.limits, recorder=nowhere),
-        recorder=nowhere,
-        suites=selection.suites,
-        isolation=selection.isolation or Isolation.CRASH,
-    )
+    machine = Machine(_no_boot, limits=board.limits, recorder=nowhere)
+    rig = _rig(build, selection, board=board, machine=machine, recorder=nowhere)
     collection = Collection(rig)
     _pytest(selection, [collection], ("--collect-only",)).check(suites=selection.suites, keyword=selection.keyword)
     return collection.planned
