@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from harness.model.fault import Fault
+
 
 class Verdict(enum.StrEnum):
     """The outcome of one test.
@@ -34,37 +36,6 @@ class Verdict(enum.StrEnum):
     def is_infra_fault(self) -> bool:
         """True for the verdicts that make a run end with exit code 3 when no kernel fault is there."""
         return self in (Verdict.ERROR, Verdict.NOTRUN)
-
-
-class FaultKind(enum.StrEnum):
-    """What kind of kernel report was recognised on the console."""
-
-    PANIC = "panic"
-    OOPS = "oops"
-    BUG = "BUG"
-    WARNING = "WARNING"
-    SOFT_LOCKUP = "soft lockup"
-    HARD_LOCKUP = "hard lockup"
-    RCU_STALL = "RCU stall"
-    HUNG_TASK = "hung task"
-    KASAN = "KASAN"
-    LOCKDEP = "lockdep"
-    SILENCE = "silence"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Fault:
-    """One kernel report: `title` is a line a person searches for, as
-    ``panic: Unable to handle kernel paging request in wake_up_process``; `lines` are its console lines."""
-
-    kind: FaultKind
-    title: str
-    lines: tuple[str, ...] = ()
-
-    @property
-    def is_fatal(self) -> bool:
-        """True where the kernel can't be expected to go on (a panic, an oops in a task is not)."""
-        return self.kind in (FaultKind.PANIC, FaultKind.HARD_LOCKUP, FaultKind.SILENCE)
 
 
 class EventKind(enum.StrEnum):

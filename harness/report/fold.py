@@ -9,7 +9,8 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from harness.model.result import Event, EventKind, Expectation, Fault, FaultKind, Result, RunResults, Verdict
+from harness.model.fault import Fault, FaultKind
+from harness.model.result import Event, EventKind, Expectation, Result, RunResults, Verdict
 
 KILLED = "the run was killed before this test"
 _NOTRUN = {

@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 from harness.errors import HarnessError
 from harness.model.board import Limits
-from harness.model.result import EventKind, Fault, FaultKind, Verdict
+from harness.model.fault import Fault, FaultKind
+from harness.model.result import EventKind, Verdict
 from harness.run import limits as time_limits
 from harness.run.eventlog import EventLog
 from harness.run.monitor import Monitor

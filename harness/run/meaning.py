@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from harness.errors import BootError, CrashError, HarnessError, InfraError
-from harness.model.result import Fault, Verdict
+from harness.model.fault import Fault
+from harness.model.result import Verdict
 from harness.run.lab import Stopped
 from harness.target.base import CommandTimeout
 

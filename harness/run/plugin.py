@@ -13,9 +13,10 @@ import pytest
 from _pytest.runner import runtestprotocol
 
 from harness.errors import CrashError, HarnessError, InfraError
+from harness.model.fault import Fault
 from harness.model.kernel import Build
 from harness.model.progress import RunDisplay
-from harness.model.result import EventKind, Fault, Result, Verdict
+from harness.model.result import EventKind, Result, Verdict
 from harness.parse.expectations import Expectations
 from harness.report.text import clean
 from harness.run import precheck, selftests, warmup

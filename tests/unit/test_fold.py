@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from harness.model.result import Event, EventKind, Expectation, Fault, FaultKind, Result, Verdict
+from harness.model.fault import Fault, FaultKind
+from harness.model.result import Event, EventKind, Expectation, Result, Verdict
 from harness.report.fold import KILLED, fold
 
 

@@ -8,7 +8,8 @@ from collections.abc import Callable
 import pytest
 from lxml import html
 
-from harness.model.result import Expectation, Fault, FaultKind, Result, RunResults, Verdict
+from harness.model.fault import Fault, FaultKind
+from harness.model.result import Expectation, Result, RunResults, Verdict
 from harness.report.html import LOG_LIMIT, PAGE_LIMIT, report_html
 
 HOSTILE = "</script></pre><script>alert(1)</script>\"' onload=x {{ 7*7 }} ]]> \x00\x1b[31mred\x1b[0m \ud800\ufffe é"

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from lxml import etree
 
-from harness.model.result import Expectation, Fault, FaultKind, Result, RunResults, Verdict
+from harness.model.fault import Fault, FaultKind
+from harness.model.result import Expectation, Result, RunResults, Verdict
 from harness.report.junit import LOGS_LIMIT, case_name, junit_xml
 from harness.report.results_json import results_json
 from harness.report.text import LOG_TAIL, clean, flatten, last_lines, one_line, tail

@@ -11,7 +11,8 @@ import pytest
 
 from harness.errors import BootError, InfraError
 from harness.model.board import Limits
-from harness.model.result import FaultKind, Verdict
+from harness.model.fault import FaultKind
+from harness.model.result import Verdict
 from harness.run.eventlog import EventLog
 from harness.run.lab import Lab, Stopped
 from tests.faketarget import HANG, LOST, FakeTarget, Kmsg
@@ -100,6 +101,8 @@ def test_a_machine_that_resets_itself_is_a_crash(make_lab):
     stopped = _stopped(make_lab(FakeTarget(lambda command: [LOST] if command == "test" else [], went_down=True)))
     assert stopped.verdict is Verdict.CRASH
     assert stopped.reason.startswith("reset: ")
+    assert stopped.fault is not None
+    assert str(stopped.fault.signature) == "reset: the machine reset or powered off by itself [panic]"
 
 
 def test_over_its_limit_on_a_living_kernel_is_a_timeout(make_lab):
@@ -130,6 +133,7 @@ def test_over_its_limit_on_a_dead_kernel_is_a_crash(make_lab):
     assert stopped.verdict is Verdict.CRASH
     assert stopped.fault is not None
     assert stopped.fault.kind is FaultKind.SILENCE
+    assert str(stopped.fault.signature) == "hang: the kernel answers no more [silence]"
 
 
 @pytest.mark.parametrize("steps", [[HANG], [OOPS, HANG]], ids=["", "after an oops"])

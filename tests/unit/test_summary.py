@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.model.result import Expectation, Fault, FaultKind, Result, RunResults, Verdict
+from harness.model.fault import Fault, FaultKind
+from harness.model.result import Expectation, Result, RunResults, Verdict
 from harness.report.summary import duration, overall_line, summary_lines
 
 KNOWN = Expectation(verdicts=(Verdict.FAIL,), reason="fixed in 7.4")
