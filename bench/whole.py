@@ -23,13 +23,13 @@ from pathlib import Path
 
 import machine
 
-from harness.boards import board_named
+from harness.boards.inventory import read_inventory
 from harness.build.make import load_build
 from harness.build.rootfs import root_image
 from harness.model.progress import Silent
 from harness.parse import ftracetest, livepatch_log
 from harness.run import limits
-from harness.run.batch import test_id
+from harness.run.suites.ftrace import test_id
 from harness.target.base import Media
 from harness.target.methods.qemu import command_line, own_storage
 
@@ -49,7 +49,7 @@ class Outcome:
 
 def by_hand(build: Path, suite: str, scripts: Path) -> Outcome:
     """One machine, one script; none of the harness's own options for speed."""
-    board = board_named("qemu-virt", None)
+    board = read_inventory(None).board("qemu-virt")
     made = load_build(build)
     media = Media(image=made.image, root=root_image(progress=Silent()), payload=made.payload)
     pairs = {name: socket.socketpair() for name in ("kernel", "cmd", "aux", "tty", "qmp")}
@@ -109,11 +109,11 @@ class Ftrace:
         self._stream = ftracetest.FtracetestStream()
 
     def feed(self, line: str) -> None:
-        mark = self._stream.feed(line)
-        if isinstance(mark, ftracetest.Begun):
-            self.current = test_id(mark.path, instance=mark.instance)
-        elif isinstance(mark, ftracetest.Ended):
-            self._outcome.verdicts[self.current] = str(mark.verdict)
+        for mark in self._stream.feed(line):
+            if isinstance(mark, ftracetest.Begun):
+                self.current = test_id(mark.path, instance=mark.instance)
+            else:
+                self._outcome.verdicts[self.current] = str(mark.verdict)
 
 
 class Livepatch:
@@ -133,8 +133,8 @@ class Livepatch:
             name = line.removeprefix("@@ ")
             self.current = f"selftests/livepatch/{name.removesuffix('.sh')}"
             self._stream = livepatch_log.LivepatchStream(livepatch_log.names_in((self._scripts / name).read_text()))
-        elif mark := self._stream.feed(line):
-            ended = [mark]
+        else:
+            ended = [*self._stream.feed(line)]
         for each in ended:
             self._outcome.verdicts[f"{self.current}::{each.name}"] = str(each.verdict)
 

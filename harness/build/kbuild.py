@@ -37,6 +37,7 @@ class Kbuild:
     def words(self, *targets: str, directory: Path | None = None) -> list[str]:
         """make's arguments, but for how many jobs, to make `targets` in `directory` (default: the kernel's)."""
         return [
+            "-L",  # of a symbolic link that a patch has turned only the link is newer than what was made of it
             *("-C", str(directory or self.workspace.source), f"O={self.workspace.objects}", "ARCH=arm64"),
             *(*with_ccache(self.toolchain).make_args, *_reproducible(), *targets),
         ]
@@ -52,7 +53,7 @@ class Kbuild:
             for what, words in parts.items():
                 self.make(what, words)
             return
-        file = self.workspace.directory / "together.mk"
+        file = self.workspace.state / "together.mk"
         file.write_text(_makefile(parts))
         self._run(", ".join(parts), ["-f", str(file)], failed=lambda lines: ", ".join(_failed(parts, lines) or parts))
 
@@ -105,14 +106,14 @@ def _reproducible() -> list[str]:
 
 def _expected_steps(workspace: Workspace, what: str) -> int | None:
     try:
-        return int(json.loads((workspace.directory / "steps.json").read_text())[what]) or None
+        return int(json.loads((workspace.state / "steps.json").read_text())[what]) or None
     except (OSError, ValueError, KeyError):
         return None
 
 
 def _remember_steps(workspace: Workspace, what: str, made: int) -> None:
     """How many steps a full build took, for the next progress bar; incremental builds tell nothing."""
-    path = workspace.directory / "steps.json"
+    path = workspace.state / "steps.json"
     try:
         steps = json.loads(path.read_text())
     except (OSError, ValueError):

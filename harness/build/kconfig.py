@@ -16,14 +16,14 @@ from harness.build.toolchain import PATCHABLE, require_patchable
 from harness.build.tree import makefile_version
 from harness.errors import BuildError, InfraError, UserError
 from harness.model.kernel import Toolchain
+from harness.model.suite import UPSTREAM
 from harness.parse.kconfig import Fragment, Request, merge, parse_dotconfig, parse_fragment, render, unsatisfied
-from harness.parse.kconfig_deps import Explanation, explainer
+from harness.parse.kconfig_deps import Explainer, Explanation, explainer
 from harness.parse.kconfig_lang import parse_kconfig
 
 MAKE_TIMEOUT = 600
 """Seconds for one ``make *config``: it takes three, and a minute on a loaded machine that builds conf first."""
 
-SELFTESTS = ("ftrace", "livepatch")
 _WITH_REGS = ("DYNAMIC_FTRACE_WITH_", "HAVE_DYNAMIC_FTRACE_WITH_")
 _MEDDLING = frozenset({"ARCH", "CROSS_COMPILE", "LLVM", "LLVM_IAS", "MAKEFLAGS", "MFLAGS", "MAKELEVEL", "O"})
 _TOO_OLD = re.compile(r"Sorry, this .* is not supported")
@@ -34,10 +34,12 @@ _MAX_NAMED = 6
 @dataclass(frozen=True, kw_only=True)
 class Configured:
     """`config`: symbol to value for every symbol set. `without`: symbols wanted that this kernel can't have, each
-    with the reason. `changed`: whether ``.config`` was written."""
+    with the reason. `given_up`: those among them that it could have, if something else were not demanded.
+    `changed`: whether ``.config`` was written."""
 
     config: dict[str, str]
     without: dict[str, str] = field(default_factory=dict)
+    given_up: tuple[str, ...] = ()
     changed: bool = True
 
 
@@ -53,19 +55,19 @@ def configure(
 ) -> Configured:
     """Write ``objdir/.config`` for `tree` and verify it.
 
-    Merged in this order, the later winning: `fragments`, the config files of the tree's ftrace and livepatch
-    selftests (as wishes), `user_fragments`. An unchanged configuration leaves ``.config`` untouched, so that
-    kbuild rebuilds nothing. Raises UserError where a fragment can't be read or a symbol asked for is not in the
-    result; BuildError where the kernel's own Kconfig files are broken.
+    Merged in this order, the later winning: `fragments`, the config files of the tree's selftests (as wishes),
+    `user_fragments`. A wish that a demand rules out is given up. An unchanged configuration leaves ``.config``
+    untouched, so that kbuild rebuilds nothing. Raises UserError where a fragment can't be read or a symbol asked for is
+    not in the result; BuildError where the kernel's own Kconfig files are broken.
     """
     require_patchable(toolchain, allow_plain_ftrace=allow_plain_ftrace)
     requests = _gather(tree, fragments, user_fragments, selftest_configs=selftest_configs)
     objdir.mkdir(parents=True, exist_ok=True)
     text = _final_text(tree=tree, objdir=objdir, request=render(requests), toolchain=toolchain)
     config = parse_dotconfig(text)
-    missing = unsatisfied(requests, config)
-    without = _judge(tree, missing, config, toolchain=toolchain, allow_plain_ftrace=allow_plain_ftrace)
-    return Configured(config=config, without=without, changed=_publish(text, objdir / ".config"))
+    without, given_up = _judge(tree, requests, config, toolchain=toolchain, allow_plain_ftrace=allow_plain_ftrace)
+    changed = _publish(text, objdir / ".config")
+    return Configured(config=config, without=without, given_up=given_up, changed=changed)
 
 
 def _gather(
@@ -73,10 +75,10 @@ def _gather(
 ) -> dict[str, Request]:
     parsed = [_read_fragment(path, name=_shown(path)) for path in fragments]
     if selftest_configs:
-        for suite in SELFTESTS:
-            path = tree / "tools/testing/selftests" / suite / "config"
+        for suite in UPSTREAM:
+            path = tree / "tools/testing" / suite.name / "config"
             if path.exists():
-                wish = f"selftests/{suite} asks for it"
+                wish = f"{suite.name} asks for it"
                 parsed.append(_read_fragment(path, name=str(path.relative_to(tree)), if_available=wish))
     parsed += [_read_fragment(path, name=_shown(path)) for path in user_fragments]
     return merge(parsed, version=_version(tree))
@@ -91,7 +93,7 @@ def _version(tree: Path) -> tuple[int, int] | None:
 
 def _read_fragment(path: Path, *, name: str, if_available: str | None = None) -> Fragment:
     try:
-        text = path.read_text(errors="replace")
+        text = _read(path)
     except OSError as error:
         raise UserError(f"{name}: expected a kconfig fragment, found: {error.strerror}") from error
     return parse_fragment(text, name=name, if_available=if_available)
@@ -117,10 +119,10 @@ def _final_text(*, tree: Path, objdir: Path, request: str, toolchain: Toolchain)
         make = ["make", "-C", str(tree), f"O={objdir.absolute()}", "ARCH=arm64", *toolchain.make_args]
         make.append(f"KCONFIG_CONFIG={draft}")
         _run_make([*make, f"KCONFIG_ALLCONFIG={allconfig}", "allnoconfig"], toolchain=toolchain)
-        text = draft.read_text(errors="replace")
+        text = _read(draft)
         if text != _text_of(objdir / ".config"):
             _run_make([*make, "olddefconfig"], toolchain=toolchain)
-            text = draft.read_text(errors="replace")
+            text = _read(draft)
         return text
 
 
@@ -135,9 +137,14 @@ def _publish(text: str, dotconfig: Path) -> bool:
     return True
 
 
+def _read(path: Path) -> str:
+    """With the line ends that it has: `Path.read_text` takes a lone CR, which a string may hold, for one."""
+    return path.read_bytes().decode(errors="replace")
+
+
 def _text_of(path: Path) -> str | None:
     try:
-        return path.read_text(errors="replace")
+        return _read(path)
     except OSError:
         return None
 
@@ -165,31 +172,50 @@ def _run_make(make: Sequence[str], *, toolchain: Toolchain) -> None:
 
 def _judge(
     tree: Path,
-    missing: Sequence[Request],
+    requests: Mapping[str, Request],
     config: Mapping[str, str],
     *,
     toolchain: Toolchain,
     allow_plain_ftrace: bool,
-) -> dict[str, str]:
-    """The reasons for what may be missing; UserError with all that may not."""
+) -> tuple[dict[str, str], tuple[str, ...]]:
+    """The reasons for what may be missing, and which of that was given up for what is demanded; UserError with all
+    that may not be missing."""
+    missing = unsatisfied(requests, config)
     if not missing:
-        return {}
-    explain = explainer(parse_kconfig(lambda path: _text_of(tree / path)), config).explain
+        return {}, ()
+    explaining = explainer(parse_kconfig(lambda path: _text_of(tree / path)), config)
     without: dict[str, str] = {}
+    given_up: list[str] = []
     refused: list[tuple[Request, str]] = []
     for request in missing:
-        explanation = explain(request.symbol, wanted=request.value)
+        explanation = explaining.explain(request.symbol, wanted=request.value)
         reason = explanation.sentence
+        rivals = [] if explanation.is_impossible else _rivals(request, requests, missing, explaining)
+        reason += "".join(f"; {rival.place} asks for CONFIG_{rival.symbol}={rival.value}" for rival in rivals)
         plain = not toolchain.patchable and _hangs_on_regs(explanation)
         if plain:
             reason += f"; {toolchain.command} {toolchain.version} has no {PATCHABLE}"
-        if (request.if_available and explanation.is_impossible) or (plain and allow_plain_ftrace):
+        if request.if_available and rivals and not any(rival.if_available for rival in rivals):
+            given_up.append(request.symbol)
+            without[request.symbol] = reason
+        elif (request.if_available and explanation.is_impossible) or (plain and allow_plain_ftrace):
             without[request.symbol] = reason
         else:
             refused.append((request, reason))
     if refused:
         raise _refusal(refused, config)
-    return without
+    return without, tuple(given_up)
+
+
+def _rivals(
+    request: Request, requests: Mapping[str, Request], missing: Sequence[Request], explaining: Explainer
+) -> list[Request]:
+    """The requests, met themselves, that do not let this one be met: demands if it takes no more than those."""
+    met = [other for other in requests.values() if other not in missing]
+    for among in ([other.symbol for other in met if not other.if_available], [other.symbol for other in met]):
+        if names := explaining.ruled_out_by(request.symbol, wanted=request.value, among=among):
+            return [requests[name] for name in names]
+    return []
 
 
 def _hangs_on_regs(explanation: Explanation) -> bool:

@@ -1,8 +1,8 @@
 """Kconfig fragments, their merge, and what a final .config holds.
 
 A fragment is a ``.config`` in part: ``CONFIG_X=y`` (or ``m``, ``n``, a number, a quoted string),
-``# CONFIG_X is not set``, comments and blank lines. A comment behind a value may mark a wish rather than a
-demand, with the reason::
+``# CONFIG_X is not set`` (at the start of a line; ``#CONFIG_X is not set`` is a comment, as for kconfig), comments and
+blank lines. A comment behind a value may mark a wish rather than a demand, with the reason::
 
     CONFIG_LIVEPATCH=y  # if-available: arm64 has it from 7.0 on
 
@@ -22,10 +22,11 @@ from dataclasses import dataclass, replace
 
 from harness.errors import UserError
 
-_UNSET = re.compile(r"#\s*CONFIG_(\w+) is not set\s*$")
+_UNSET = re.compile(r"# CONFIG_(\w+) is not set\s*$")
 _SET = re.compile(r"CONFIG_(\w+)=(.*)$")
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"\s*(.*)$')
-_NUMBER = re.compile(r"-?\d+|0[xX][0-9a-fA-F]+")
+_NUMBER = re.compile(r"-?\d+|(?:0[xX])?[0-9a-fA-F]+")  # of a hex symbol also without 0x
+_DECIMAL = re.compile(r"-?\d+")
 _MARK = re.compile(r"#\s*if-available\s*:\s*(.*\S)\s*$")
 _UNTIL = re.compile(r"#\s*until\s+(\d+)\.(\d+)\s*:\s*(.*\S)\s*$")
 _LOOKS_MARKED = re.compile(r"#\s*(if[-_ ]?available|until\b)", re.IGNORECASE)
@@ -75,8 +76,8 @@ def parse_fragment(text: str, *, name: str, if_available: str | None = None) -> 
     know about one another's architectures). Raises UserError with place, expectation and finding.
     """
     requests: dict[str, Request] = {}
-    for number, line in enumerate(text.splitlines(), start=1):
-        request = _parse_line(line.strip(), place=f"{name}:{number}")
+    for number, line in enumerate(lines_of(text), start=1):
+        request = _parse_line(line, place=f"{name}:{number}")
         if request is None:
             continue
         if if_available is not None:
@@ -92,9 +93,10 @@ def parse_fragment(text: str, *, name: str, if_available: str | None = None) -> 
 
 
 def _parse_line(line: str, *, place: str) -> Request | None:
-    """The request of one stripped line; None for a blank line or a comment."""
+    """The request of one line; None for a blank line or a comment."""
     if unset := _UNSET.match(line):
         return Request(symbol=unset[1], value="n", place=place)
+    line = line.strip()
     if not line or line.startswith("#"):
         return None
     assignment = _SET.match(line)
@@ -130,6 +132,12 @@ def _split_value(rest: str, *, place: str, symbol: str) -> tuple[str, bool, str]
     return value, is_string, comment
 
 
+def lines_of(text: str) -> list[str]:
+    """The lines as kconfig's programs read them: they end at LF, or at CR LF, and nowhere else. (`str.splitlines` also
+    cuts at form feeds, which a string may hold.)"""
+    return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
+
+
 def merge(fragments: Iterable[Fragment], *, version: tuple[int, int] | None = None) -> dict[str, Request]:
     """All requests by symbol of a kernel of this version; the later one wins. A wish for the value that is asked for
     already changes nothing: it does not soften a demand, and the first wish has the better reason."""
@@ -152,7 +160,7 @@ def render(requests: Mapping[str, Request]) -> str:
 def parse_dotconfig(text: str) -> dict[str, str]:
     """Symbol to value for every symbol that a ``.config`` sets; strings without quotes and escapes."""
     config: dict[str, str] = {}
-    for line in text.splitlines():
+    for line in lines_of(text):
         assignment = _SET.match(line)
         if assignment is None:
             continue
@@ -188,8 +196,6 @@ def _is_met(request: Request, config: Mapping[str, str]) -> bool:
 def _same_number(one: str, other: str) -> bool:
     if not (_NUMBER.fullmatch(one) and _NUMBER.fullmatch(other)):
         return False
-    return _number(one) == _number(other)
-
-
-def _number(text: str) -> int:
-    return int(text, 16 if text[:2] in ("0x", "0X") else 10)
+    # A symbol is int or hex, and kconfig reads all that a hex one is given in base 16.
+    base = 10 if _DECIMAL.fullmatch(one) and _DECIMAL.fullmatch(other) else 16
+    return int(one, base) == int(other, base)

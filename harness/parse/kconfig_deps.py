@@ -2,34 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from harness.parse.kconfig_expr import (
     MODULE,
-    TRISTATE,
-    And,
-    Compare,
     Expr,
     Literal,
-    Macro,
-    Not,
-    Or,
     Symbol,
     conjunction,
     evaluate,
     false_terms,
-    has_macro,
     macro_terms,
     symbols_in,
 )
 from harness.parse.kconfig_lang import Definition, Kconfig
+from harness.parse.kconfig_reach import Reach
 
 NEVER = "which no arm64 configuration of this kernel can have"
 RULED_OUT = "which is ruled out by this compiler or linker"
 NOT_THERE = "arm64 of this kernel has no such symbol"
-_BUILD_ONLY = "COMPILE_TEST"
-"""Lets code compile that is BROKEN or another machine's; no way to a kernel that boots."""
 _MAX_CHAIN = 8
 _MAX_NAMED = 4
 
@@ -93,6 +85,7 @@ class Explainer:
     reach_with_any_toolchain: Reach
     selectors: Mapping[str, list[tuple[str, Expr]]]
     choices: Mapping[str, list[str]] = field(default_factory=dict)
+    reach_beside: dict[frozenset[str], Reach] = field(default_factory=dict)
 
     def explain(self, symbol: str, *, wanted: str = "y") -> Explanation:
         """Why `symbol` is not `wanted` (``y``, ``m``, ``n`` or another value)."""
@@ -117,6 +110,58 @@ class Explainer:
             chain=tuple(self._chain(symbol, unmet, architectural=architectural)),
             blockers=frozenset(self._blockers(symbol)),
         )
+
+    def ruled_out_by(self, symbol: str, *, wanted: str, among: Collection[str]) -> tuple[str, ...]:
+        """Which symbols of `among`, being what they are, do not let `symbol` be `wanted`: where any of them would do
+        alone, those that would; else all that it takes together. None where `symbol` could be `wanted` beside them."""
+        if wanted == "n":
+            return tuple(name for name in self._setters(symbol) if name in among)
+        unmet = self._unmet(symbol, wanted=wanted)[0]
+        if wanted == "m" and "MODULES" in among and Symbol("MODULES") in unmet:
+            return ("MODULES",)
+        modules = [name for name in among if self.config.get(name) == "m" and Symbol(name) in unmet]
+        if wanted == "y" and modules:  # a tristate can be no more than what it depends on
+            return tuple(modules)
+        concerned = [name for name in self._concerned(symbol) if name in among and name != symbol]
+        if not concerned or self._reaches(symbol, beside=concerned):
+            return ()
+        alone = [name for name in concerned if not self._reaches(symbol, beside=[name])]
+        return tuple(alone or concerned)
+
+    def _reaches(self, symbol: str, *, beside: Iterable[str]) -> bool:
+        """Whether some configuration has `symbol` in which these symbols are what they are in this one."""
+        held = frozenset(beside)
+        if held not in self.reach_beside:
+            self.reach_beside[held] = Reach(self.kconfig, self.config, held=held)
+        return symbol in self.reach_beside[held].possible
+
+    def _concerned(self, symbol: str) -> list[str]:
+        """The symbols whose values play a part in `symbol` not being set: those in unmet dependencies, those that could
+        select what is not set by hand, and the rivals in a choice."""
+        found: dict[str, None] = {}
+        pending = [symbol]
+        while pending:
+            name = pending.pop()
+            near = [inner for term in self._unmet(name)[0] for inner in symbols_in(term)]
+            if self._is_hidden(name):
+                near += [selector for selector, _ in self.selectors.get(name, ())]
+            for definition in self.kconfig.symbols.get(name, ()):
+                near += [rival for rival in self.choices.get(definition.choice or "", ()) if rival in self.config]
+            near += [setter for inner in near if inner in self.config for setter in self._setters(inner)]
+            pending += [inner for inner in near if inner not in found and inner not in self.config]
+            found |= dict.fromkeys(near)
+        return list(found)
+
+    def _setters(self, symbol: str) -> list[str]:
+        """The symbols that are set and select `symbol`, and those that select these."""
+        found: dict[str, None] = {}
+        pending = [symbol]
+        while pending:
+            for name, condition in self.selectors.get(pending.pop(), ()):
+                if name not in found and name in self.config and evaluate(condition, self.config, macro=2):
+                    found[name] = None
+                    pending.append(name)
+        return list(found)
 
     def _unmet(self, symbol: str, *, wanted: str = "y") -> tuple[list[Expr], bool]:
         """(the false terms of the definition that is nearest to being met, whether they are macro calls that
@@ -217,7 +262,7 @@ def explainer(kconfig: Kconfig, config: Mapping[str, str]) -> Explainer:
     """An Explainer for `config`, the final configuration of the tree that `kconfig` was read from."""
     selectors: dict[str, list[tuple[str, Expr]]] = {}
     choices: dict[str, list[str]] = {}
-    for definition in _all(kconfig):
+    for definition in kconfig.definitions:
         for target, condition in definition.selects:
             selectors.setdefault(target, []).append((definition.symbol, condition))
         if definition.choice is not None:
@@ -230,11 +275,6 @@ def explainer(kconfig: Kconfig, config: Mapping[str, str]) -> Explainer:
         selectors=selectors,
         choices=choices,
     )
-
-
-def _all(kconfig: Kconfig) -> Iterator[Definition]:
-    for definitions in kconfig.symbols.values():
-        yield from definitions
 
 
 def _offer(definition: Definition) -> Expr:
@@ -253,106 +293,3 @@ def _selected_only_by(names: list[str]) -> str:
         return " and nothing selects it"
     more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
     return f"; it is selected by {', '.join(names[:_MAX_NAMED])}{more}"
-
-
-class Reach:
-    """Which symbols some configuration of this architecture can set.
-
-    Judged generously, each dependency by itself: a symbol counts as out of reach only where its dependencies, its
-    defaults and all that could select it are out of reach too. What macro calls answer (the compiler's and the
-    linker's abilities) is read off the final configuration where that shows it; with `any_toolchain` it is taken
-    to be yes. `possible`: their names.
-    """
-
-    def __init__(self, kconfig: Kconfig, config: Mapping[str, str], *, any_toolchain: bool = False) -> None:
-        self._any_toolchain = any_toolchain
-        self._kconfig = kconfig
-        self._config = config
-        self.possible: set[str] = set(config)
-        self._always: set[str] = set()
-        self._grow(self._always, self._is_always)
-        self._grow(self.possible, self._is_possible)
-
-    def _grow(self, reached: set[str], test: Callable[[Definition], Iterable[str]]) -> None:
-        """Add to `reached` what `test` tells of each definition, until nothing is added."""
-        before = -1
-        while before != len(reached):
-            before = len(reached)
-            for definition in _all(self._kconfig):
-                reached.update(test(definition))
-
-    def _is_always(self, definition: Definition) -> Iterator[str]:
-        """The symbols that `definition` sets in every configuration."""
-        name = definition.symbol
-        if name in self._always:
-            yield from (target for target, condition in definition.selects if self._must(condition))
-        elif definition.prompt is None and definition.defaults and self._must(definition.depends):
-            first = definition.defaults[0]
-            if self._must(first.condition) and self._must(first.value):
-                yield name
-
-    def _must(self, expr: Expr) -> bool:
-        if isinstance(expr, Symbol):
-            return expr.name in self._always
-        if isinstance(expr, And):
-            return self._must(expr.left) and self._must(expr.right)
-        if isinstance(expr, Or):
-            return self._must(expr.left) or self._must(expr.right)
-        if isinstance(expr, Not):
-            return isinstance(expr.operand, Symbol) and expr.operand.name not in self._kconfig.symbols
-        return isinstance(expr, Literal) and expr.text in ("y", "m")
-
-    def _is_possible(self, definition: Definition) -> Iterator[str]:
-        """The symbols that `definition` can set: its own, and those it selects or implies."""
-        name = definition.symbol
-        if name not in self.possible and self._can_be_set(definition):
-            yield name
-        if name in self.possible:
-            for target, condition in (*definition.selects, *definition.implies):
-                whole = And(Symbol(name), condition)
-                if target not in self.possible and self.can(whole) and not self._refused(target, whole):
-                    yield target
-
-    def _can_be_set(self, definition: Definition) -> bool:
-        if definition.symbol == _BUILD_ONLY or not self.can(definition.depends):
-            return False
-        if definition.visible is not None and self.can(definition.visible):
-            return True
-        for default in definition.defaults:
-            whole = conjunction([definition.depends, default.condition, default.value])
-            if self.can(whole) and not self._refused(definition.symbol, whole):
-                return True
-        return False
-
-    def _refused(self, symbol: str, expr: Expr) -> bool:
-        """Whether the final configuration shows that a macro call in `expr` is false: all else in it holds, and
-        `symbol` is not set all the same."""
-        if self._any_toolchain or symbol in self._config:
-            return False
-        return has_macro(expr) and bool(evaluate(expr, self._config, macro=2))
-
-    def can(self, expr: Expr, *, be: bool = True) -> bool:
-        """Whether some configuration makes `expr` true (or, with `be` False, makes it false)."""
-        if isinstance(expr, Symbol):
-            return expr.name in self.possible if be else expr.name not in self._always
-        if isinstance(expr, And | Or):
-            left, right = self.can(expr.left, be=be), self.can(expr.right, be=be)
-            return (left and right) if isinstance(expr, And) == be else (left or right)
-        if isinstance(expr, Not):
-            return self.can(expr.operand, be=not be)
-        if isinstance(expr, Literal):
-            return (TRISTATE.get(expr.text, 0) > 0) == be
-        return True if isinstance(expr, Macro) else self._can_compare(expr, be=be)
-
-    def _can_compare(self, expr: Compare, *, be: bool) -> bool:
-        """A comparison with something that can be set by hand can go either way; with what the host or the tree
-        gives (a compiler's version), it is what it is."""
-        if isinstance(expr.left, Macro) or isinstance(expr.right, Macro):
-            return True
-        for name in symbols_in(expr):
-            definitions = self._kconfig.symbols.get(name, ())
-            if any(definition.prompt is not None for definition in definitions):
-                return True
-            if any(definition.type in ("bool", "tristate") for definition in definitions):
-                return True
-        return bool(evaluate(expr, self._config)) == be

@@ -16,6 +16,8 @@ TRISTATE = {"n": 0, "m": 1, "y": 2}
 
 _TOKEN = re.compile(r"""\s*(?:(&&|\|\||!=|<=|>=|[!=<>()])|"((?:[^"\\]|\\.)*)"|'([^']*)'|([\w./-]+))""")
 _NUMBER = re.compile(r"-?(?:0[xX][0-9a-fA-F]+|\d+)")
+_DECIMAL = re.compile(r"-?\d+")
+_HEX = re.compile(r"[0-9a-fA-F]+")
 _COMPARISONS = ("=", "!=", "<", "<=", ">", ">=")
 
 
@@ -180,8 +182,11 @@ def _compare(expr: Compare, config: Mapping[str, str], *, macro: int | None) -> 
     # An unset symbol reads as n beside a tristate constant, as an empty string beside any other.
     left = left if left is not None else ("n" if right in TRISTATE else "")
     right = right if right is not None else ("n" if left in TRISTATE else "")
-    numbers = _NUMBER.fullmatch(left) and _NUMBER.fullmatch(right)
-    order = _sign(_number(left) - _number(right)) if numbers else _sign((left > right) - (left < right))
+    one, other = _number(left), _number(right)
+    if one is not None and other is not None and (_NUMBER.fullmatch(left) or _NUMBER.fullmatch(right)):
+        order = _sign(one - other)
+    else:
+        order = (left > right) - (left < right)
     accepted = {"=": (0,), "!=": (-1, 1), "<": (-1,), "<=": (-1, 0), ">": (1,), ">=": (0, 1)}[expr.operator]
     return 2 if order in accepted else 0
 
@@ -194,8 +199,11 @@ def _sign(number: int) -> int:
     return (number > 0) - (number < 0)
 
 
-def _number(text: str) -> int:
-    return int(text, 16 if "x" in text.lower() else 10)
+def _number(text: str) -> int | None:
+    """The value of what may be a number; that of a hex symbol may lack its 0x."""
+    if not (_NUMBER.fullmatch(text) or _HEX.fullmatch(text)):
+        return None
+    return int(text, 10 if _DECIMAL.fullmatch(text) else 16)
 
 
 def _tokenize(text: str) -> list[str | Symbol | Literal | Macro] | None:

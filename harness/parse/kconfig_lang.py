@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from harness.parse.kconfig import lines_of
 from harness.parse.kconfig_expr import YES, Expr, Not, Or, conjunction, parse_expr
 
 Read = Callable[[str], str | None]
@@ -59,6 +60,12 @@ class Kconfig:
     """All definitions of one architecture, by symbol."""
 
     symbols: dict[str, tuple[Definition, ...]]
+
+    @property
+    def definitions(self) -> Iterator[Definition]:
+        """Each of them."""
+        for definitions in self.symbols.values():
+            yield from definitions
 
 
 def parse_kconfig(read: Read, *, srcarch: str = "arm64", root: str = "Kconfig") -> Kconfig:
@@ -227,7 +234,7 @@ def _unquote(text: str) -> str:
 
 def _statements(text: str) -> Iterator[tuple[int, str, str]]:
     """(line number, keyword, the rest) of every statement; comments and help texts are left out."""
-    lines = text.splitlines()
+    lines = lines_of(text)
     at = 0
     while at < len(lines):
         number, line = at + 1, lines[at]

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from harness.model.result import Verdict
 
 _START = re.compile(r'^(?P<indent>[ \t]*)start_test "(?P<name>[^"]+)"', re.MULTILINE)
-_TEST = re.compile(r"^TEST: (?P<name>.*?) \.\.\. ?(?P<rest>.*)$")
+_TEST = re.compile(r"TEST: (?P<name>.{1,200}?) \.\.\. ?(?P<rest>.*)$")
+_SKIP = re.compile(r"(?:SKIP|skip all tests): (?P<words>.*)")
+_ERROR = re.compile(r"ERROR: (?P<words>.*)")
+_SKIPPED = "the script skipped itself (exit code 4)"
 _ASSIGNMENT = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*=")
 
 
 def names_in(script: str) -> list[str]:
-    """The names of a script's TESTs in order; a name used again gets `` (2)`` behind it."""
-    seen: Counter[str] = Counter()
-    names = []
-    for match in _START.finditer(script):
-        seen[match["name"]] += 1
-        names.append(match["name"] + (f" ({seen[match['name']]})" if seen[match["name"]] > 1 else ""))
+    """The names of a script's TESTs in order; a name used again gets `` (2)`` behind it, or the next free number."""
+    printed = [match["name"] for match in _START.finditer(script)]
+    names: list[str] = []
+    for name in printed:
+        key, number = name, 1
+        while key in names or (number > 1 and key in printed):
+            number += 1
+            key = f"{name} ({number})"
+        names.append(key)
     return names
 
 
@@ -32,7 +37,7 @@ def resumed(script: str, first: int, *, alone: bool = False) -> str | None:
     if any(match["indent"] for match in starts) or not 0 <= first < len(starts):
         return None
     skipped = script[starts[0].start() : starts[first].start()]
-    kept = [line for line in skipped.splitlines() if _ASSIGNMENT.match(line)]
+    kept = [line for line in skipped.split("\n") if _ASSIGNMENT.match(line)]
     end = starts[first + 1].start() if alone and first + 1 < len(starts) else len(script)
     return script[: starts[0].start()] + "\n".join([*kept, ""]) + script[starts[first].start() : end]
 
@@ -56,56 +61,91 @@ class LivepatchStream:
         self._failed = ""
         self._words: list[str] = []
 
-    def feed(self, line: str) -> TestEnded | None:
-        """What `line` says of a TEST, or None."""
-        match = _TEST.match(line)
-        if match:
-            return self._begun(match["name"], match["rest"])
-        if line.startswith(("SKIP: ", "skip all tests: ")):
-            self._skip = line.partition(": ")[2]
-        elif line.startswith("ERROR: "):
-            self._failed = line.removeprefix("ERROR: ")
-        if self._open:
-            if line == "ok":  # something was printed between the name and the verdict
-                key = self._open
-                self._settle(key)
-                return TestEnded(key, Verdict.PASS)
-            self._words.append(line)
-        return None
+    def feed(self, line: str) -> tuple[TestEnded, ...]:
+        """The TESTs that have their verdict with `line`: mostly none; several where one had none before the next."""
+        ended: list[TestEnded] = []
+        whole = line
+        # Behind other output only a TEST that is still to come is one.
+        while (match := _TEST.search(line)) and (match[0] == whole or self._key(match["name"]) in self._left):
+            if match.start():
+                ended += self._said(line[: match.start()])
+            if self._open:
+                ended.append(self._overtaken())
+            self._open, self._words = self._key(match["name"]), []
+            line = match["rest"]  # as good as a line of its own: the verdict, or why the script ends
+        return (*ended, *self._said(line))
 
-    def _begun(self, name: str, rest: str) -> TestEnded | None:
-        key = next((left for left in self._left if left == name or left.startswith(f"{name} (")), name)
-        if rest == "ok":
-            self._settle(key)
-            return TestEnded(key, Verdict.PASS)
-        self._open, self._words = key, [rest]
-        return None
+    def _said(self, line: str) -> tuple[TestEnded, ...]:
+        if match := _SKIP.match(line):
+            self._skip = match["words"]
+        elif match := _ERROR.match(line):
+            self._failed = match["words"]
+        if self._open and line == "ok":
+            return (self._settle(Verdict.PASS),)
+        self._words.append(line)
+        return ()
 
     def finish(self, returncode: int) -> list[TestEnded]:
         """The verdicts of the TESTs that `feed` has not told, when the script has ended."""
         ended = []
         if self._open:
-            words = [word for word in self._words if word.strip()]
-            difference = [word for word in words if re.match(r"^[-+](?![-+])", word)]
-            told = "; ".join(difference[:2]) or self._failed or (words[0] if words else "")
-            skipped = returncode == 4
-            verdict = Verdict.SKIP if skipped else Verdict.FAIL
-            ended.append(TestEnded(self._open, verdict, self._skip if skipped else told))
-            self._settle(self._open)
+            ended.append(self._last(returncode))
         for name in list(self._left):
             ended.append(self._never_begun(name, returncode))
-            self._settle(name)
+            self._left.remove(name)
         return ended
+
+    def _last(self, returncode: int) -> TestEnded:
+        """The verdict of the TEST during which the script ended."""
+        if returncode == 4:
+            return self._settle(Verdict.SKIP, self._skip or self._glued(_SKIP) or _SKIPPED)
+        if returncode == 0:
+            return self._overtaken()
+        words = [word for word in self._words if word.strip()]
+        told = "; ".join(_difference(words)) or self._failed or self._glued(_ERROR) or (words[0] if words else "")
+        return self._settle(Verdict.FAIL, told)
+
+    def _overtaken(self) -> TestEnded:
+        """The verdict of a TEST that the script has left behind. It ends at the first "not ok", so all is well where
+        an "ok" stands behind other output; not where that might be the end of a word."""
+        words = [word for word in self._words if word.strip()]
+        if failed := [word for word in words if word.endswith("not ok")]:
+            return self._settle(Verdict.FAIL, "; ".join(_difference(words)) or failed[0])
+        if words and re.search(r"(?<!\w)ok$", words[-1]):
+            return self._settle(Verdict.PASS)
+        return self._settle(Verdict.UNRESOLVED, "the script printed no verdict for it")
+
+    def _glued(self, form: re.Pattern[str]) -> str:
+        """What the script says last of why it ends, behind other output on the same line."""
+        found = [match["words"] for word in self._words if (match := form.search(word))]
+        return found[-1] if found else ""
 
     def _never_begun(self, name: str, returncode: int) -> TestEnded:
         if returncode == 4:
-            return TestEnded(name, Verdict.SKIP, self._skip or "the script skipped itself (exit code 4)")
+            return TestEnded(name, Verdict.SKIP, self._skip or self._glued(_SKIP) or _SKIPPED)
         if returncode == 0:
             return TestEnded(name, Verdict.SKIP, "the script left it out: this kernel lacks what it tests")
-        why = self._failed or f"exit code {returncode}"
+        why = self._failed or self._glued(_ERROR) or f"exit code {returncode}"
         return TestEnded(name, Verdict.NOTRUN, f"the script had ended before it: {why}")
 
-    def _settle(self, name: str) -> None:
+    def _key(self, name: str) -> str:
+        """The name of the TEST that prints `name`: the first one left of that name, as `names_in` tells them apart."""
         if name in self._left:
-            self._left.remove(name)
-        self._open = None
+            return name
+        again = re.compile(rf"{re.escape(name)} \(\d+\)")
+        return next((left for left in self._left if again.fullmatch(left)), name)
+
+    def _settle(self, verdict: Verdict, reason: str = "") -> TestEnded:
+        """The open TEST has its verdict."""
+        assert self._open is not None
+        ended, self._open = TestEnded(self._open, verdict, reason), None
+        if ended.name in self._left:
+            self._left.remove(ended.name)
+        if verdict is Verdict.PASS:
+            self._words = []  # no reason for what comes later
+        return ended
+
+
+def _difference(words: Sequence[str]) -> list[str]:
+    """The first lines in which the kernel's messages differ from those expected."""
+    return [word for word in words if re.match(r"^[-+](?![-+])", word)][:2]

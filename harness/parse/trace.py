@@ -56,7 +56,7 @@ class GraphCall:
 
 def function_calls(text: str) -> Iterator[TraceCall]:
     """Every call in the function tracer's output; lines that are none (comments, lost events) are passed over."""
-    for line in text.splitlines():
+    for line in text.split("\n"):
         match = _CALL.match(line)
         if match:
             yield TraceCall(
@@ -73,7 +73,7 @@ def function_calls(text: str) -> Iterator[TraceCall]:
 def stack_traces(text: str) -> Iterator[list[str]]:
     """Every stack trace, as function names, innermost first."""
     stack: list[str] | None = None
-    for line in text.splitlines():
+    for line in text.split("\n"):
         if "<stack trace>" in line:
             if stack is not None:
                 yield stack
@@ -94,7 +94,7 @@ def graph_calls(text: str) -> list[GraphCall]:
     funcgraph-proc tells them, else each CPU's, which breaks the tree of a task that goes to another CPU meanwhile."""
     tops: list[GraphCall] = []
     stacks: dict[str, list[GraphCall]] = {}
-    for line in text.splitlines():
+    for line in text.split("\n"):
         match = _GRAPH.match(line)
         if not match or line.lstrip().startswith("#"):
             continue

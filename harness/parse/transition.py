@@ -20,5 +20,5 @@ class Held:
 
 def held_tasks(text: str) -> list[Held]:
     """The tasks named in kernel log `text`, in order, once for each try."""
-    matches = (_LINE.search(line.rstrip()) for line in text.splitlines())
+    matches = (_LINE.search(line.rstrip()) for line in text.split("\n"))
     return [Held(match["comm"], int(match["pid"]), match["reason"]) for match in matches if match]

@@ -33,7 +33,7 @@ class Toy:
 
     def fragment(self, name: str, text: str) -> Path:
         path = self.tree.parent / name
-        path.write_text(text)
+        path.write_bytes(text.encode())
         return path
 
     def refuse(self, *symbols: str) -> None:
@@ -210,6 +210,46 @@ def test_a_wish_that_another_request_could_fulfil_is_refused(toy: Toy) -> None:
     assert caught.value.details[0].endswith("needs DEBUG_FS")
 
 
+TRACING = "CONFIG_DEBUG_FS=y\nCONFIG_MODULES=y\nCONFIG_SAMPLE_TRACE=m  # if-available: why\n"
+
+
+def test_a_wish_that_a_demand_rules_out_is_given_up(toy: Toy) -> None:
+    toy.refuse("SAMPLE_TRACE")
+    toy.force("CONFIG_HAVE_FUNCTION_TRACER=y\n")
+    done = toy.configure(f"{TRACING}CONFIG_FUNCTION_TRACER=y\n", user="\nCONFIG_FUNCTION_TRACER=n\n")
+    assert done.without == {"SAMPLE_TRACE": "needs FUNCTION_TRACER; user.config:2 asks for CONFIG_FUNCTION_TRACER=n"}
+    assert done.given_up == ("SAMPLE_TRACE",)
+
+
+def test_a_wish_that_only_a_wish_rules_out_is_refused_with_both_places(toy: Toy) -> None:
+    toy.refuse("SAMPLE_TRACE")
+    toy.force("CONFIG_HAVE_FUNCTION_TRACER=y\n")
+    with pytest.raises(UserError) as caught:
+        toy.configure(f"{TRACING}CONFIG_FUNCTION_TRACER=n  # if-available: why\n")
+    assert caught.value.details == (
+        "ours.config:3: CONFIG_SAMPLE_TRACE: expected m, found not set: needs FUNCTION_TRACER"
+        "; ours.config:4 asks for CONFIG_FUNCTION_TRACER=n",
+    )
+
+
+def test_a_demand_that_a_demand_rules_out_is_refused_with_both_places(toy: Toy) -> None:
+    toy.refuse("FUNCTION_TRACER", "SAMPLE_TRACE")
+    toy.force("CONFIG_HAVE_FUNCTION_TRACER=y\n")
+    with pytest.raises(UserError) as caught:
+        toy.configure("CONFIG_FUNCTION_TRACER=y\nCONFIG_SAMPLE_TRACE=m\n", user="CONFIG_DEBUG_FS=n\n")
+    assert [detail.rpartition("; ")[2] for detail in caught.value.details] == [
+        "user.config:1 asks for CONFIG_DEBUG_FS=n",
+        "user.config:1 asks for CONFIG_DEBUG_FS=n",
+    ]
+
+
+def test_a_demand_that_is_not_met_itself_rules_out_nothing(toy: Toy) -> None:
+    toy.refuse("SAMPLE_TRACE", "DEBUG_FS")
+    toy.force("CONFIG_HAVE_FUNCTION_TRACER=y\n")
+    with pytest.raises(UserError, match="2 requested symbols"):
+        toy.configure(TRACING, user="CONFIG_FUNCTION_TRACER=y\n")
+
+
 SELFTESTED = "CONFIG_DEBUG_FS=y\nCONFIG_MODULES=y\n"
 
 
@@ -301,6 +341,11 @@ def test_missing_host_tools_are_the_hosts_fault(toy: Toy, monkeypatch: pytest.Mo
     monkeypatch.setenv("PATH", str(toy.tree.parent / "bin"))
     with pytest.raises(InfraError, match="needs flex; install Debian's package flex"):
         toy.configure("CONFIG_DEBUG_FS=y\n")
+
+
+def test_a_string_with_a_carriage_return_comes_back_whole(toy: Toy) -> None:
+    assert toy.configure('CONFIG_LOCALVERSION="a\rb"\n').config["LOCALVERSION"] == "a\rb"
+    assert not toy.configure('CONFIG_LOCALVERSION="a\rb"\n').changed
 
 
 def test_an_unreadable_fragment_is_named(toy: Toy) -> None:

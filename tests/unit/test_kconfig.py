@@ -27,9 +27,14 @@ def parse(text: str, *, name: str = "a.config") -> dict[str, Request]:
         ("# CONFIG_X is not set", "n", False),
         ("CONFIG_X=-1", "-1", False),
         ("CONFIG_X=0x1F", "0x1F", False),
+        ("CONFIG_X=dead", "dead", False),
+        ("CONFIG_X=1F  # in hex", "1F", False),
         ('CONFIG_X=""', "", True),
         (r'CONFIG_X="a \"b\" \\c # no comment"', r'a "b" \c # no comment', True),
         ("  CONFIG_X=y   # a remark", "y", False),
+        ("# CONFIG_X is not set  ", "n", False),
+        ("CONFIG_X=y\r", "y", False),
+        ("# CONFIG_X is not set\r", "n", False),
     ],
 )
 def test_forms_of_a_request(line: str, value: str, is_string: bool) -> None:
@@ -38,6 +43,34 @@ def test_forms_of_a_request(line: str, value: str, is_string: bool) -> None:
 
 def test_comments_and_blank_lines_ask_for_nothing() -> None:
     assert parse("\n# a comment\n#CONFIG_X=y\n   \n") == {}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "#CONFIG_X is not set",
+        "#\tCONFIG_X is not set",
+        "#  CONFIG_X is not set",
+        "  # CONFIG_X is not set",
+        "# CONFIG_X  is not set",
+        "# CONFIG_X is not set any more",
+    ],
+)
+def test_what_kconfig_takes_for_a_comment_is_no_demand(line: str) -> None:
+    assert parse(f"CONFIG_Y=y\n{line}\n").keys() == {"Y"}
+
+
+@pytest.mark.parametrize("odd", ["\f", "\v", "\r", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029"])
+def test_only_a_line_feed_ends_a_line(odd: str) -> None:
+    text = f'CONFIG_X="a{odd}b"\nCONFIG_Y=y\n'
+    assert parse_dotconfig(text) == {"X": f"a{odd}b", "Y": "y"}
+    requests = parse(text)
+    assert (requests["X"].value, requests["Y"].place) == (f"a{odd}b", "a.config:2")
+    assert parse_dotconfig(render(requests)) == parse_dotconfig(text)
+
+
+def test_lines_may_end_in_carriage_return_and_line_feed() -> None:
+    assert parse_dotconfig('CONFIG_X="a"\r\nCONFIG_Y=y\r\n') == {"X": "a", "Y": "y"}
 
 
 def test_a_wish_has_its_reason() -> None:
@@ -132,7 +165,12 @@ def test_dotconfig_holds_only_what_is_set() -> None:
         ("CONFIG_X=m # if-available: why", "", False),
         ("CONFIG_X=n", "", True),
         ("CONFIG_X=n", "CONFIG_X=y", False),
-        ("CONFIG_X=16", "CONFIG_X=0x10", True),
+        ("CONFIG_X=10", "CONFIG_X=0x10", True),
+        ("CONFIG_X=16", "CONFIG_X=0x10", False),
+        ("CONFIG_X=dead", "CONFIG_X=dead", True),
+        ("CONFIG_X=DEAD", "CONFIG_X=0xdead", True),
+        ("CONFIG_X=0xdead", "CONFIG_X=beef", False),
+        ("CONFIG_X=dead", "", False),
         ("CONFIG_X=08", "CONFIG_X=8", True),
         ("CONFIG_X=16", "CONFIG_X=17", False),
         ('CONFIG_X=""', 'CONFIG_X=""', True),

@@ -52,6 +52,10 @@ def explain(text: str, config: dict[str, str], symbol: str = "X", *, wanted: str
         ("VERSION >= 122", {"VERSION": "124"}, 2),
         ("VERSION >= 122", {"VERSION": "99"}, 0),
         ("VERSION < 0x10", {"VERSION": "15"}, 2),
+        ("A = 0xdead", {"A": "dead"}, 2),
+        ("A > 16", {"A": "ff"}, 2),
+        ("A = B", {"A": "beef", "B": "BEEF"}, 0),
+        ('A = "dead"', {"A": "dead"}, 2),
         ("A = B", {"A": "y", "B": "m"}, 0),
         ("$(cc-option,-mbranch=(a,b)) && A", {}, 0),
         ("$(cc-option,-mbranch=(a,b)) || A", {"A": "y"}, 2),
@@ -167,6 +171,13 @@ def test_a_help_text_without_indentation_is_empty() -> None:
 def test_a_help_text_ends_where_the_indentation_shrinks() -> None:
     definition = only("config X\n\tbool\n\thelp\n\t  Words.\n\n\t\tdepends on WORDS\n\tdepends on A\n")
     assert str(definition.depends) == "A"
+
+
+@pytest.mark.parametrize("odd", ["\f", "\v", "\x1c", "\x85", "\u2028", "\r"])
+def test_only_a_line_feed_ends_a_line_of_a_kconfig_file(odd: str) -> None:
+    definition = only(f'config X\n\tbool "a{odd}depends on b"\n\tdepends on A\n\thelp\n\t  Words{odd}config Y\n')
+    assert (definition.prompt, str(definition.depends)) == (f"a{odd}depends on b", "A")
+    assert only("config X\r\n\tbool\r\n\tdepends on A\r\n\thelp\r\n\t  words\r\n\r\n\t  more\r\n").type == "bool"
 
 
 def test_files_that_source_themselves_or_are_absent_do_no_harm() -> None:
@@ -332,3 +343,83 @@ def test_circles_end() -> None:
     found = explain(text, {})
     assert found.chain == ("X", "Y")
     assert found.architectural
+
+
+# -- what stands in the way ------------------------------------------------------------------------------------
+
+WAY = """
+config MODULES
+	bool "modules"
+	modules
+config A
+	tristate "a"
+config B
+	bool "b"
+	select HIDDEN
+config C
+	bool "c"
+	select B
+config HIDDEN
+	bool
+config BEHIND
+	bool
+	depends on HIDDEN
+	default y
+config N
+	int "n"
+choice
+	prompt "one of"
+config ONE
+	bool "one"
+config TWO
+	bool "two"
+endchoice
+config X
+	tristate "x"
+	depends on %s
+"""
+
+
+@pytest.mark.parametrize(
+    ("needs", "config", "wanted", "among", "found"),
+    [
+        ("A", {}, "y", ["A"], ["A"]),
+        ("A", {}, "y", [], []),
+        ("A", {}, "y", ["B"], []),
+        ("A || B", {}, "y", ["A"], []),
+        ("A || B", {}, "y", ["A", "B"], ["A", "B"]),
+        ("A && B", {}, "y", ["A", "B"], ["A", "B"]),
+        ("A && B", {}, "y", ["B"], ["B"]),
+        ("A && (A || B)", {}, "y", ["A", "B"], ["A"]),
+        ("HIDDEN", {}, "y", ["B"], []),
+        ("HIDDEN", {}, "y", ["B", "C"], ["B"]),
+        ("BEHIND", {}, "y", ["B"], ["B"]),
+        ("!A", {"A": "y"}, "y", ["A"], ["A"]),
+        ("!HIDDEN", {"B": "y", "HIDDEN": "y"}, "y", ["B"], ["B"]),
+        ("!HIDDEN", {"B": "y", "C": "y", "HIDDEN": "y"}, "y", ["C"], ["C"]),
+        ("A", {"A": "m", "MODULES": "y"}, "y", ["A"], ["A"]),
+        ("A", {"A": "m", "MODULES": "y"}, "m", ["A"], []),
+        ("A = y", {"A": "m", "MODULES": "y"}, "y", ["A"], ["A"]),
+        ("N > 4", {"N": "3"}, "y", ["N"], ["N"]),
+        ("N > 4", {"N": "3"}, "y", ["A"], []),
+        ("TWO", {"ONE": "y"}, "y", ["ONE"], ["ONE"]),
+        ("m", {}, "m", ["MODULES"], ["MODULES"]),
+        ("A", {"A": "y"}, "m", ["MODULES"], ["MODULES"]),
+        ("B && m", {"B": "y"}, "y", ["MODULES"], ["MODULES"]),
+    ],
+)
+def test_what_rules_a_symbol_out(
+    needs: str, config: dict[str, str], wanted: str, among: list[str], found: list[str]
+) -> None:
+    text = WAY % needs
+    if among == ["B"] and needs == "HIDDEN":
+        text = text.replace("select B\n", "select HIDDEN\n")  # C could select it, too
+    assert list(explainer(kconfig(text), config).ruled_out_by("X", wanted=wanted, among=among)) == found
+
+
+def test_what_keeps_a_symbol_set_that_is_to_be_off() -> None:
+    config = {"B": "y", "C": "y", "HIDDEN": "y"}
+    explaining = explainer(kconfig(WAY % "A"), config)
+    assert explaining.ruled_out_by("HIDDEN", wanted="n", among=["C", "A"]) == ("C",)
+    assert explaining.ruled_out_by("HIDDEN", wanted="n", among=["B", "C"]) == ("B", "C")
+    assert explaining.ruled_out_by("A", wanted="n", among=["B"]) == ()

@@ -1,5 +1,7 @@
 """Livepatch scripts: their TESTs, and what their output says of them."""
 
+import re
+
 import pytest
 
 from harness.model.result import Verdict
@@ -30,7 +32,7 @@ exit 0
 
 def _verdicts(lines, names, returncode):
     stream = LivepatchStream(names)
-    ended = [mark for mark in map(stream.feed, lines) if mark] + stream.finish(returncode)
+    ended = [mark for line in lines for mark in stream.feed(line)] + stream.finish(returncode)
     return [(mark.name, mark.verdict, mark.reason) for mark in ended]
 
 
@@ -66,8 +68,7 @@ def test_a_failure_tells_the_difference_and_what_never_ran():
 
 def test_a_test_that_dies_in_the_middle_fails_with_its_words():
     rows = _verdicts(["TEST: first ... ERROR: failed to load module a"], ["first"], 1)
-    assert rows[0][:2] == ("first", Verdict.FAIL)
-    assert "failed to load module a" in rows[0][2]
+    assert rows == [("first", Verdict.FAIL, "failed to load module a")]
 
 
 def test_a_skipped_script_skips_all_with_its_reason():
@@ -120,3 +121,77 @@ def test_a_test_that_is_not_there_can_not_be_alone(first):
 
 def test_a_test_inside_an_if_can_not_be_alone():
     assert resumed('start_test "one"\nif x; then\n\tstart_test "two"\nfi\n', 0, alone=True) is None
+
+
+@pytest.mark.parametrize("before", ["", "insmod: something", "insmod: something\n"])
+def test_words_behind_the_name_tell_why_the_script_ends(before):
+    skipped = f"TEST: a ... {before}SKIP: failed to set kernel.ftrace_enabled = 1".split("\n")
+    why = "failed to set kernel.ftrace_enabled = 1"
+    assert _verdicts(skipped, ["a", "b"], 4) == [(name, Verdict.SKIP, why) for name in "ab"]
+    died = f"TEST: a ... {before}ERROR: failed to load module m".split("\n")
+    assert _verdicts(died, ["a", "b"], 1) == [
+        ("a", Verdict.FAIL, "failed to load module m"),
+        ("b", Verdict.NOTRUN, "the script had ended before it: failed to load module m"),
+    ]
+
+
+def test_a_script_that_skips_itself_without_a_word():
+    why = "the script skipped itself (exit code 4)"
+    assert _verdicts(["TEST: a ... "], ["a", "b"], 4) == [(name, Verdict.SKIP, why) for name in "ab"]
+
+
+def test_what_a_passed_test_printed_is_no_reason_for_the_next():
+    rows = _verdicts(["TEST: a ... xERROR: harmless", "ok"], ["a", "b"], 1)
+    assert rows[1] == ("b", Verdict.NOTRUN, "the script had ended before it: exit code 1")
+
+
+@pytest.mark.parametrize(
+    ("printed", "names"),
+    [
+        (["X"], ["X (b)", "X"]),
+        (["X (b)", "X"], ["X", "X (b)"]),
+        (["X", "X", "X (2)"], ["X", "X (3)", "X (2)"]),
+        (["X (2)"], ["X", "X (2)"]),
+        (["Y", "Y"], ["Y", "Y (2)"]),
+    ],
+)
+def test_a_verdict_goes_to_the_test_of_that_name(printed, names):
+    rows = _verdicts([f"TEST: {name} ... ok" for name in printed], names, 0)
+    passed = [name for name, verdict, _ in rows if verdict is Verdict.PASS]
+    assert [re.sub(r" \([23]\)$", "", name) for name in passed] == [re.sub(r" \([23]\)$", "", n) for n in printed]
+    assert set(passed) <= set(names)
+
+
+def test_a_name_that_looks_like_a_repeated_one_is_told_from_it():
+    script = "".join(f'start_test "{name}"\n' for name in ("X", "X", "X (2)"))
+    assert names_in(script) == ["X", "X (3)", "X (2)"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "first"),
+    [
+        (["TEST: a ... TEST: b ... ok"], (Verdict.UNRESOLVED, "the script printed no verdict for it")),
+        (["TEST: a ... it took", "TEST: b ... ok"], (Verdict.UNRESOLVED, "the script printed no verdict for it")),
+        (["TEST: a ... some words:ok", "TEST: b ... ok"], (Verdict.PASS, "")),
+        (["TEST: a ... not ok", "-x", "+y", "TEST: b ... ok"], (Verdict.FAIL, "-x; +y")),
+        (["TEST: a ... wordsTEST: b ... ok"], (Verdict.UNRESOLVED, "the script printed no verdict for it")),
+        (["TEST: a ... ", "not ok", "wordsTEST: b ... ok"], (Verdict.FAIL, "not ok")),
+    ],
+)
+def test_a_test_without_a_verdict_of_its_own_takes_none_from_the_next(lines, first):
+    assert _verdicts(lines, ["a", "b"], 0) == [("a", *first), ("b", Verdict.PASS, "")]
+
+
+def test_what_only_looks_like_a_beginning_is_none():
+    rows = _verdicts(["TEST: a ... see TEST: z ... ok", "ok"], ["a"], 0)
+    assert rows == [("a", Verdict.PASS, "")]
+
+
+def test_the_last_test_without_a_verdict():
+    assert _verdicts(["TEST: a ... words"], ["a"], 0)[0][1] is Verdict.UNRESOLVED
+    assert _verdicts(["TEST: a ... words:ok"], ["a"], 0)[0][1] is Verdict.PASS
+
+
+def test_a_line_of_nothing_but_beginnings_ends():
+    stream = LivepatchStream(["a"])
+    assert len(stream.feed("TEST: a ... " + "TEST: a ... " * 5000)) == 1

@@ -41,6 +41,11 @@ def test_function_lines():
     assert (fourth.function, fourth.parent) == ("init_leaf", "0xffff800079006018")  # the caller has been freed
 
 
+def test_a_task_may_have_any_character_in_its_name():
+    (call,) = function_calls("   a\fb\x1cc-90      [001] .....     4.000001: init_leaf <-x\n")
+    assert (call.function, call.pid, call.cpu) == ("init_leaf", 90, 1)
+
+
 STACKS = """\
              cat-70      [001] .....     5.1: calls_tree_leaf <-calls_tree_left
              cat-70      [001] .....     5.1: <stack trace>

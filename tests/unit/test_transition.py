@@ -25,3 +25,8 @@ def test_every_task_held_is_named_with_the_reason():
 def test_nothing_is_held_where_nothing_is_said():
     assert held_tasks("") == []
     assert held_tasks("[    1.000000] livepatch: enabling patch 'x'") == []
+
+
+def test_a_task_may_have_any_character_in_its_name():
+    said = "[    1.000000] livepatch: klp_try_switch_task: a\fb\x85c:7 is running\n"
+    assert held_tasks(said) == [Held("a\fb\x85c", 7, "is running")]
