@@ -22,8 +22,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench.machine import describe, peak_rss, spread
 from harness.model.event import Finished, Planned, RunBegun, RunEnded, Started
+from harness.model.fault import Fault, FaultKind
 from harness.model.record import BoardRecord, KernelRecord, RunRecord
-from harness.model.result import EndKind, Fault, FaultKind, Result, RunEnd, Verdict
+from harness.model.result import EndKind, Result, RunEnd, Verdict
 from harness.run.eventlog import EventLog
 
 LOG = "".join(f"\x1b[1mline {n:03}\x1b[0m of what a test prints while it runs, on and on\r\n" for n in range(64))

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 
-from harness.model.result import Expectation, Fault, Result, RunResults, Standing, Verdict
+from harness.model.fault import Fault, FaultSignature
+from harness.model.result import Expectation, Result, RunResults, Standing, Verdict
 
 _ANSWERS = (Verdict.PASS, Verdict.XFAIL, Verdict.FAIL, Verdict.UNRESOLVED, Verdict.CRASH, Verdict.TIMEOUT)
 _NAMED = 3  # known outcomes that a reason quotes
@@ -168,11 +169,24 @@ def _is(expectation: Expectation, verdict: Verdict, reason: str, fault: Fault | 
     match verdict:
         case Verdict.PASS:
             return True
+        case Verdict.CRASH if fault:
+            return not expectation.faults or any(_is_fault(pattern, fault) for pattern in expectation.faults)
         case Verdict.CRASH:
-            patterns, text = expectation.faults, fault.title if fault else reason
+            patterns = expectation.faults
         case _:
-            patterns, text = expectation.messages, reason
-    return not patterns or any(matches(pattern, text) for pattern in patterns)
+            patterns = expectation.messages
+    return not patterns or any(matches(pattern, reason) for pattern in patterns)
+
+
+def _is_fault(pattern: str, fault: Fault) -> bool:
+    """Whether `pattern` speaks of `fault`: of its title or its signature, or it is a signature that matches."""
+    signature = fault.signature
+    if matches(pattern, fault.title) or matches(pattern, str(signature)):
+        return True
+    try:
+        return FaultSignature.parse(pattern).matches(signature)
+    except ValueError:
+        return False
 
 
 def _instead(held: Sequence[Expectation]) -> Iterable[str]:

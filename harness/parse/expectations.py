@@ -41,12 +41,12 @@ def parse_expectations(text: str, *, place: str) -> tuple[KnownOutcome, ...]:
     """The known outcomes of a file, in its order. UserError for what is malformed.
 
     An entry has ``test`` (an id or a pattern), ``verdict`` (one or a list) and ``reason``. What the outcome has to be
-    besides: ``fault`` (a pattern of the kernel's report; required where CRASH is among the verdicts) and ``message``
-    (one of the result's reason, for the other verdicts). Where it holds: ``kernel`` (``7.3``, ``6.1..6.12``, ``..6.6``,
-    ``7.0..``; both ends belong to it), ``board`` (a pattern), ``toolchain`` (a pattern of its name, then versions:
-    ``gcc 12..13``), ``config`` (``CONFIG_X=y``, ``CONFIG_X=n``). ``issue``: a URL. ``until``: the last day
-    (``2026-12-31``) or kernel version for which it counts. A pattern's ``*`` stands for any text. Where patterns are a
-    list one of them has to match; where ``config`` is one, all of it has to hold."""
+    besides: ``fault`` (a pattern of the title of the kernel's report, or its signature; required where CRASH is among
+    the verdicts) and ``message`` (a pattern of the result's reason, for the other verdicts). Where it holds: ``kernel``
+    (``7.3``, ``6.1..6.12``, ``..6.6``, ``7.0..``; both ends belong to it), ``board`` (a pattern), ``toolchain`` (a
+    pattern of its name, then versions: ``gcc 12..13``), ``config`` (``CONFIG_X=y``, ``CONFIG_X=n``). ``issue``: a URL.
+    ``until``: the last day (``2026-12-31``) or kernel version for which it counts. A pattern's ``*`` stands for any
+    text. Where patterns are a list one of them has to match; where ``config`` is one, all of it has to hold."""
     data = document.load(text, place=place, texts_only=True) or {"expectations": []}
     if isinstance(data, dict) and data.get("expectations") == "":
         data = {**data, "expectations": []}

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.model.result import Attempt, Expectation, Fault, FaultKind, Standing, Verdict
+from harness.model.fault import Fault, FaultKind
+from harness.model.result import Attempt, Expectation, Standing, Verdict
 from harness.parse.fields import Fields
 
 _VERDICTS = {verdict.value: verdict for verdict in Verdict}
@@ -54,7 +55,8 @@ def verdict_of(value: object) -> Verdict | None:
 
 
 def fault_to_data(fault: Fault) -> dict[str, object]:
-    return {"kind": fault.kind.value, "title": fault.title, "lines": list(fault.lines)}
+    data: dict[str, object] = {"kind": fault.kind.value, "title": fault.title, "lines": list(fault.lines)}
+    return data if fault.is_whole else data | {"cut_short": True}
 
 
 def _fault(fields: Fields) -> Fault:
@@ -62,6 +64,7 @@ def _fault(fields: Fields) -> Fault:
         kind=_FAULT_KINDS.get(fields.text("kind"), FaultKind.BUG),
         title=fields.text("title"),
         lines=fields.texts("lines"),
+        is_whole=not fields.flag("cut_short"),
     )
 
 

@@ -7,8 +7,9 @@ from datetime import date
 
 import pytest
 
+from harness.model.fault import Fault, FaultKind
 from harness.model.known import Context, KnownOutcomes, expired, matches, unmatched
-from harness.model.result import Fault, FaultKind, Result, RunResults, Standing, Verdict
+from harness.model.result import Result, RunResults, Standing, Verdict
 from harness.parse.expectations import parse_expectations
 
 HERE = Context(
@@ -66,6 +67,18 @@ def test_a_known_crash_is_that_crash_and_no_other() -> None:
     other = _ran(known, "CRASH", ANOTHER.title, ANOTHER)
     assert (other.verdict, other.expected.standing) == (Verdict.CRASH, Standing.OTHER)
     assert other.reason == f"{ANOTHER.title}; expected: CRASH with the fault '{TITLE}'"
+
+
+def test_a_known_crash_may_be_a_signature() -> None:
+    """Which also knows a report that was cut short, as long as that says where it was."""
+    known = _known(f"verdict: CRASH, fault: '{FAULT.signature}'")
+    assert _ran(known, "CRASH", TITLE, FAULT).verdict is Verdict.XFAIL
+    assert _ran(known, "CRASH", TITLE, replace(FAULT, is_whole=False)).verdict is Verdict.XFAIL
+    assert _ran(known, "CRASH", TITLE, replace(FAULT, kind=FaultKind.BUG)).verdict is Verdict.CRASH
+    nowhere = Fault(kind=FaultKind.OOPS, title="Unable to handle kernel write to read-only memory", is_whole=False)
+    assert _ran(known, "CRASH", nowhere.title, nowhere).verdict is Verdict.CRASH
+    assert _ran(_known("verdict: CRASH, fault: '* [oops]'"), "CRASH", TITLE, FAULT).verdict is Verdict.XFAIL
+    assert _ran(_known("verdict: CRASH, fault: '* [panic]'"), "CRASH", TITLE, FAULT).verdict is Verdict.CRASH
 
 
 def test_what_the_reason_says_does_not_make_a_fault_the_known_one() -> None:

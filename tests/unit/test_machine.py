@@ -11,8 +11,9 @@ import pytest
 
 from harness.errors import BootError, InfraError
 from harness.model.board import Limits
+from harness.model.fault import FaultKind
 from harness.model.outcome import Outcome
-from harness.model.result import FaultKind, Verdict
+from harness.model.result import Verdict
 from harness.run.machine import Machine
 from harness.run.recorder import Recorder
 from harness.run.stopped import Stopped
