@@ -29,7 +29,7 @@ _STYLES = {
 
 
 class Display:
-    """Shows the stages of a command (a model.progress.Progress) and the tests of a run (a run.session.RunDisplay).
+    """Shows the stages of a command (a Progress) and the tests of a run (a RunDisplay); both are in model.progress.
 
     Use as a context manager, so that the terminal is itself again at the end. Everything goes to standard error;
     standard output is for answers."""

@@ -53,7 +53,7 @@ class Kbuild:
             for what, words in parts.items():
                 self.make(what, words)
             return
-        file = self.workspace.directory / "together.mk"
+        file = self.workspace.state / "together.mk"
         file.write_text(_makefile(parts))
         self._run(", ".join(parts), ["-f", str(file)], failed=lambda lines: ", ".join(_failed(parts, lines) or parts))
 
@@ -106,14 +106,14 @@ def _reproducible() -> list[str]:
 
 def _expected_steps(workspace: Workspace, what: str) -> int | None:
     try:
-        return int(json.loads((workspace.directory / "steps.json").read_text())[what]) or None
+        return int(json.loads((workspace.state / "steps.json").read_text())[what]) or None
     except (OSError, ValueError, KeyError):
         return None
 
 
 def _remember_steps(workspace: Workspace, what: str, made: int) -> None:
     """How many steps a full build took, for the next progress bar; incremental builds tell nothing."""
-    path = workspace.directory / "steps.json"
+    path = workspace.state / "steps.json"
     try:
         steps = json.loads(path.read_text())
     except (OSError, ValueError):

@@ -16,6 +16,7 @@ from harness.build.toolchain import PATCHABLE, require_patchable
 from harness.build.tree import makefile_version
 from harness.errors import BuildError, InfraError, UserError
 from harness.model.kernel import Toolchain
+from harness.model.suite import UPSTREAM
 from harness.parse.kconfig import Fragment, Request, merge, parse_dotconfig, parse_fragment, render, unsatisfied
 from harness.parse.kconfig_deps import Explainer, Explanation, explainer
 from harness.parse.kconfig_lang import parse_kconfig
@@ -23,7 +24,6 @@ from harness.parse.kconfig_lang import parse_kconfig
 MAKE_TIMEOUT = 600
 """Seconds for one ``make *config``: it takes three, and a minute on a loaded machine that builds conf first."""
 
-SELFTESTS = ("ftrace", "livepatch")
 _WITH_REGS = ("DYNAMIC_FTRACE_WITH_", "HAVE_DYNAMIC_FTRACE_WITH_")
 _MEDDLING = frozenset({"ARCH", "CROSS_COMPILE", "LLVM", "LLVM_IAS", "MAKEFLAGS", "MFLAGS", "MAKELEVEL", "O"})
 _TOO_OLD = re.compile(r"Sorry, this .* is not supported")
@@ -55,10 +55,10 @@ def configure(
 ) -> Configured:
     """Write ``objdir/.config`` for `tree` and verify it.
 
-    Merged in this order, the later winning: `fragments`, the config files of the tree's ftrace and livepatch
-    selftests (as wishes), `user_fragments`. A wish that a demand rules out is given up. An unchanged configuration
-    leaves ``.config`` untouched, so that kbuild rebuilds nothing. Raises UserError where a fragment can't be read or
-    a symbol asked for is not in the result; BuildError where the kernel's own Kconfig files are broken.
+    Merged in this order, the later winning: `fragments`, the config files of the tree's selftests (as wishes),
+    `user_fragments`. A wish that a demand rules out is given up. An unchanged configuration leaves ``.config``
+    untouched, so that kbuild rebuilds nothing. Raises UserError where a fragment can't be read or a symbol asked for is
+    not in the result; BuildError where the kernel's own Kconfig files are broken.
     """
     require_patchable(toolchain, allow_plain_ftrace=allow_plain_ftrace)
     requests = _gather(tree, fragments, user_fragments, selftest_configs=selftest_configs)
@@ -75,10 +75,10 @@ def _gather(
 ) -> dict[str, Request]:
     parsed = [_read_fragment(path, name=_shown(path)) for path in fragments]
     if selftest_configs:
-        for suite in SELFTESTS:
-            path = tree / "tools/testing/selftests" / suite / "config"
+        for suite in UPSTREAM:
+            path = tree / "tools/testing" / suite.name / "config"
             if path.exists():
-                wish = f"selftests/{suite} asks for it"
+                wish = f"{suite.name} asks for it"
                 parsed.append(_read_fragment(path, name=str(path.relative_to(tree)), if_available=wish))
     parsed += [_read_fragment(path, name=_shown(path)) for path in user_fragments]
     return merge(parsed, version=_version(tree))

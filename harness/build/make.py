@@ -23,17 +23,21 @@ from harness.build.collect import collect
 from harness.build.kbuild import Kbuild
 from harness.build.materialize import held_source, materialize
 from harness.build.patches import apply_series, patched_files
+from harness.build.selftests import Selftests
 from harness.build.stages import Stages, tool_stamps
 from harness.build.tree import only_compiled
 from harness.build.workspace import Workspace, workspace_for
 from harness.errors import UserError
 from harness.model.kernel import Build, KernelSpec
 from harness.model.progress import Progress
+from harness.model.record import BuildHost, BuildRecord, KernelRecord, PatchRecord, SourceRecord, ToolchainRecord
+from harness.model.suite import UPSTREAM, Suite
 from harness.parse.kconfig import parse_dotconfig
+from harness.parse.records import build_record_from_json, build_record_to_json
 
+RECORD = "build.json"  # in the directory of a build, and a copy in that of a run
 _RECIPE = 5  # counts changes of what a build directory holds
 _KEEP = 12  # finished builds kept in the cache
-_SELFTESTS = ("ftrace", "livepatch")
 _KERNEL = (
     "arch/arm64/boot/Image",
     "vmlinux",
@@ -51,11 +55,11 @@ def build(spec: KernelSpec, *, testcases: Path, reproduce: str, progress: Progre
     for build.json. Raises UserError (a patch, a fragment), BuildError (the compiler), InfraError (the host)."""
     key = build_key(spec, testcases=testcases)
     final = cache_dir("builds") / key
-    if (final / "build.json").is_file():
+    if (final / RECORD).is_file():
         os.utime(final)
         progress.say(f"build {key}: ready, nothing changed")
         return load_build(final)
-    with workspace_for(spec.source, flavour=_flavour(spec)) as workspace, published(final) as out:
+    with workspace_for(spec.source, configuration=_configuration(spec)) as workspace, published(final) as out:
         _Builder(spec, workspace, out, progress, jobs or available.cpus()).run(key, testcases, reproduce)
     _prune(cache_dir("builds"))
     return load_build(final)
@@ -63,19 +67,33 @@ def build(spec: KernelSpec, *, testcases: Path, reproduce: str, progress: Progre
 
 def load_build(directory: Path) -> Build:
     """The Build that a finished `directory` holds; UserError where it is not one."""
+    record = load_record(directory)
     try:
-        data = json.loads((directory / "build.json").read_text())
-        return Build(
-            directory=directory.absolute(),
-            release=data["release"],
-            key=data["key"],
-            config=parse_dotconfig((directory / ".config").read_bytes().decode(errors="replace")),
-            without=dict(data["without"]),
-            left_out=dict(data["test_modules_left_out"]),
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        told = f"{type(error).__name__}: {error}"
-        raise UserError(f"{directory}: expected a finished build (build.json, .config), found: {told}") from None
+        config = parse_dotconfig((directory / ".config").read_bytes().decode(errors="replace"))
+    except (OSError, ValueError) as error:
+        raise _no_build(directory, error) from None
+    return Build(
+        directory=directory.absolute(),
+        release=record.kernel.release,
+        key=record.key,
+        config=config,
+        without=dict(record.kernel.without),
+        left_out=dict(record.left_out),
+    )
+
+
+def load_record(directory: Path) -> BuildRecord:
+    """What is on record about the build in `directory`, or about that of the run there, which has a copy. UserError
+    where nothing is."""
+    try:
+        return build_record_from_json((directory / RECORD).read_text())
+    except (OSError, ValueError) as error:
+        raise _no_build(directory, error) from None
+
+
+def _no_build(directory: Path, error: Exception) -> UserError:
+    told = f"{type(error).__name__}: {error}"
+    return UserError(f"{directory}: expected a finished build ({RECORD}, .config), found: {told}")
 
 
 def build_key(spec: KernelSpec, *, testcases: Path) -> str:
@@ -84,6 +102,7 @@ def build_key(spec: KernelSpec, *, testcases: Path) -> str:
         {
             "recipe": _RECIPE,
             "kernel": kernel_key(spec),
+            "suites": [suite.directory for suite in UPSTREAM],
             "modules": testmodules.fingerprint(testcases),
             "tools": guesttools.fingerprint(),
         }
@@ -115,9 +134,12 @@ def _digest(inputs: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:16]
 
 
-def _flavour(spec: KernelSpec) -> str:
-    told = f"{spec.toolchain.command} {spec.toolchain.version} {spec.allow_plain_ftrace}"
-    return hashlib.sha256(told.encode()).hexdigest()[:8]
+def _configuration(spec: KernelSpec) -> str:
+    """Names the object tree to build in: compiler and fragments, by their names. A fragment that was edited goes on in
+    the tree of its old text, where kbuild compiles only what uses a symbol that has changed."""
+    fragments = [path.name for path in (*spec.fragments, *spec.user_fragments)]
+    told = [spec.toolchain.command, spec.toolchain.version, spec.allow_plain_ftrace, *fragments]
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:8]
 
 
 class _Builder:
@@ -128,15 +150,14 @@ class _Builder:
         self.workspace = workspace
         self.out = out
         self.progress = progress
-        self.log = workspace.directory / "build.log"
+        self.log = workspace.state / "build.log"
         self.times: dict[str, float] = {}
-        self.payload = workspace.directory / "payload"
+        self.payload = workspace.payload
         self.stages = Stages(workspace.stages)
         self.kbuild = Kbuild(workspace, spec.toolchain, log=self.log, jobs=jobs, progress=progress)
         self.tools = tool_stamps(spec.toolchain)
 
     def run(self, key: str, testcases: Path, reproduce: str) -> None:
-        self.workspace.directory.mkdir(parents=True, exist_ok=True)
         self.log.write_text("")
         self._stage("source", self._prepare_source)
         without = self._stage("configure", self._configure)["without"]
@@ -147,9 +168,8 @@ class _Builder:
         left_out = self._stage("selftests, test modules", lambda: self._tests(kernel, testcases, without))
         guesttools.compile_tools(self.spec.toolchain, self.payload / "bin")
         self._stage("collect", lambda: collect(self.workspace.objects, self.payload, self.out, log=self.log))
-        record = self._record(key, release, reproduce)
-        record |= {"without": without, "test_modules_left_out": left_out}
-        (self.out / "build.json").write_text(json.dumps(record, indent=2) + "\n")
+        record = self._record(key, release, reproduce, without=without, left_out=left_out)
+        (self.out / RECORD).write_text(build_record_to_json(record))
 
     def _stage(self, name: str, work: Any) -> Any:
         started = time.monotonic()
@@ -177,6 +197,7 @@ class _Builder:
             "source": spec.source.setup or spec.source.identity,
             "patched": {path: form for path, form in patched.items() if not only_compiled(path)},
             "fragments": _contents(spec),
+            "suites": [suite.directory for suite in UPSTREAM],
             "toolchain": _toolchain(spec),
             "tools": self.tools,
             "plain": spec.allow_plain_ftrace,
@@ -203,7 +224,6 @@ class _Builder:
     def _kernel(self) -> dict[str, Any]:
         def work() -> dict[str, Any]:
             self.kbuild.make("kernel", self.kbuild.words("Image", "modules", *self._dtbs()))
-            forget_stale_modules(self.workspace)
             return {}
 
         inputs = [_RECIPE, kernel_key(self.spec), self.tools]
@@ -235,16 +255,19 @@ class _Builder:
 
         Each is made for this very kernel. Both makes begin and end with what no second job can help with, so where
         both are needed they run at the same time."""
+        forget_stale_modules(self.workspace)
         prepared = testmodules.prepare(testcases, self.workspace.modules, config=self._config(), without=without)
-        selftests, ours = self.payload / "selftests", self.payload / "testcases"
+        ours = self.payload / "testcases"
+        suites = Selftests(self.kbuild, config=self._config(), goal=self.payload / "selftests")
+        installed = [suites.goal / suite.directory for suite in suites.required()]
         source = testmodules.fingerprint(testcases)
         makes: dict[str, list[str]] = {}
-        if self.stages.standing("selftests", kernel, [selftests]) is None:
+        if self.stages.standing("selftests", kernel, installed) is None:
             self.stages.forget("selftests")
-            shutil.rmtree(selftests, ignore_errors=True)
-            self.progress.say("selftests: building and installing ftrace and livepatch")
-            self.kbuild.make("headers", self.kbuild.words("headers_install"))
-            makes["selftests"] = self._selftests_install(selftests)
+            shutil.rmtree(suites.goal, ignore_errors=True)
+            self.progress.say(f"selftests: building and installing {_listed(suites.required())}")
+            self._install_headers()
+            makes["selftests"] = suites.words()
         if self.stages.standing("test modules", [kernel, source], [ours]) is None:
             self.stages.forget("test modules")
             shutil.rmtree(ours, ignore_errors=True)
@@ -254,36 +277,35 @@ class _Builder:
         if makes:
             self.kbuild.make_together(makes)
         if "selftests" in makes:
-            self._add_unbuilt_suites(selftests)
-            self.stages.finished("selftests", kernel, [selftests], {})
+            self.stages.finished("selftests", kernel, installed, {})
         if "test modules" in makes:
             self._convert(prepared.names, ours)
             self.stages.finished("test modules", [kernel, source], [ours], {})
+        self._optional_suites(suites)
+        suites.add_names()
         return prepared.left_out
 
-    def _suites(self) -> tuple[list[str], list[str]]:
-        """The suites that this kernel's source has, and those of them that can be built for it."""
-        present = [suite for suite in _SELFTESTS if (self._selftests_source / suite / "Makefile").is_file()]
-        built = [suite for suite in present if suite != "livepatch" or self._config().get("LIVEPATCH") == "y"]
-        return present, built
+    def _optional_suites(self, suites: Selftests) -> None:
+        """Suites of programs that need no kernel but its headers, so most patches leave them as they are."""
+        for suite in suites.optional():
+            made = self.workspace.optional_suites / suite.directory
+            inputs = self.stages.identity(
+                "configure"
+            )  # of what is not just compiled into the kernel: headers, selftests
+            stage = f"suite {suite.directory}"
+            if self.stages.standing(stage, inputs, [made]) is None:
+                self.stages.forget(stage)
+                self.progress.say(f"selftests: building and installing {suite.directory}")
+                self._install_headers()
+                if why := suites.build_optional(suite, made):
+                    self.progress.say(f"{suite.name} does not build, so its tests will be skipped: {why}")
+                self.stages.finished(stage, inputs, [made], {})
+            installed = suites.goal / suite.directory
+            shutil.rmtree(installed, ignore_errors=True)
+            shutil.copytree(made, installed, symlinks=True)
 
-    @property
-    def _selftests_source(self) -> Path:
-        return self.workspace.source / "tools/testing/selftests"
-
-    def _selftests_install(self, goal: Path) -> list[str]:
-        suites = " ".join(self._suites()[1])
-        # FORCE_TARGETS: one suite that does not build is an error, though the other does
-        install = (f"TARGETS={suites}", "FORCE_TARGETS=1", f"INSTALL_PATH={goal}", "install")
-        return self.kbuild.words(f"KDIR={self.workspace.objects}", *install, directory=self._selftests_source)
-
-    def _add_unbuilt_suites(self, goal: Path) -> None:
-        """The scripts of suites that can't be built: they tell which tests have to be skipped."""
-        present, built = self._suites()
-        for suite in set(present) - set(built):
-            (goal / suite).mkdir(parents=True)
-            for script in (self._selftests_source / suite).glob("*.sh"):
-                shutil.copy(script, goal / suite)
+    def _install_headers(self) -> None:
+        self.kbuild.make("headers", self.kbuild.words("headers_install"))
 
     def _convert(self, names: Sequence[str], goal: Path) -> None:
         goal.mkdir(parents=True)
@@ -301,31 +323,35 @@ class _Builder:
         compiler = [self.spec.toolchain.command, self.spec.toolchain.version]
         return _digest({"source": self.spec.source.identity, "patches": patches, "with": [config, compiler]})
 
-    def _record(self, key: str, release: str, reproduce: str) -> dict[str, Any]:
-        spec = self.spec
-        return {
-            "key": key,
-            "kernel": kernel_key(spec),
-            "made": self._made(),
-            "release": release,
-            "source": {
-                "spec": spec.source.spec.text,
-                "version": spec.source.version,
-                "checksum": spec.source.checksum,
-                "identity": spec.source.identity,
-            },
-            "patches": [{"name": patch.name, "sha256": patch.sha256} for patch in spec.patches],
-            "fragments": [path.name for path in self._fragments()],
-            "toolchain": {
-                "name": spec.toolchain.name,
-                "command": spec.toolchain.command,
-                "version": spec.toolchain.version,
-                "patchable_function_entry": spec.toolchain.patchable,
-            },
-            "host": {"machine": platform.machine(), "system": _system(), "cpus": os.cpu_count()},
-            "times": self.times,
-            "reproduce": reproduce,
-        }
+    def _record(
+        self, key: str, release: str, reproduce: str, *, without: dict[str, str], left_out: dict[str, str]
+    ) -> BuildRecord:
+        source, toolchain = self.spec.source, self.spec.toolchain
+        kernel = KernelRecord(
+            release=release,
+            key=kernel_key(self.spec),
+            made=self._made(),
+            source=SourceRecord(
+                spec=source.spec.text, version=source.version, checksum=source.checksum, identity=source.identity
+            ),
+            patches=tuple(PatchRecord(name=patch.name, sha256=patch.sha256) for patch in self.spec.patches),
+            fragments=tuple(path.name for path in self._fragments()),
+            toolchain=ToolchainRecord(
+                name=toolchain.name,
+                command=toolchain.command,
+                version=toolchain.version,
+                patchable=toolchain.patchable,
+            ),
+            without=without,
+        )
+        return BuildRecord(
+            key=key,
+            kernel=kernel,
+            left_out=left_out,
+            host=BuildHost(machine=platform.machine(), system=_system(), cpus=os.cpu_count() or 0),
+            times=self.times,
+            reproduce=reproduce,
+        )
 
 
 def forget_stale_modules(workspace: Workspace) -> None:
@@ -333,18 +359,29 @@ def forget_stale_modules(workspace: Workspace) -> None:
 
     kbuild rebuilds its own modules then. For these it can't: from 6.13 on it runs in their directory, where the
     symbols' stamps (include/config/…) that their dependencies name do not exist, and it never saw that their BTF
-    builds upon vmlinux's. The kernel would refuse them: "Invalid module format"."""
-    vmlinux = workspace.objects / "vmlinux"
-    stamp = workspace.directory / "modules-made-for"
-    now = f"{vmlinux.stat().st_mtime_ns} {vmlinux.stat().st_size}"
+    builds upon vmlinux's. The kernel would refuse them: "Invalid module format". The selftests' modules lie in the
+    source tree, so they may also have been made for another configuration."""
+    vmlinux = (workspace.objects / "vmlinux").stat()
+    now = f"{workspace.configuration} {vmlinux.st_mtime_ns} {vmlinux.st_size}"
+    if _is_news(workspace.state / "modules-made-for", now):
+        shutil.rmtree(workspace.modules, ignore_errors=True)
+    if _is_news(workspace.directory / "selftests-made-for", now):
+        selftests = workspace.source / "tools/testing/selftests/livepatch/test_modules"
+        for pattern in ("*.o", "*.ko", "*.mod", "*.mod.c", ".*.cmd", "Module.symvers", "modules.order"):
+            for left in selftests.glob(pattern):
+                left.unlink()
+
+
+def _is_news(stamp: Path, now: str) -> bool:
+    """Whether the file `stamp` says something else than `now`, which it says from now on."""
     if stamp.is_file() and stamp.read_text() == now:
-        return
-    shutil.rmtree(workspace.modules, ignore_errors=True)
-    selftests = workspace.source / "tools/testing/selftests/livepatch/test_modules"
-    for pattern in ("*.o", "*.ko", "*.mod", "*.mod.c", ".*.cmd", "Module.symvers", "modules.order"):
-        for left in selftests.glob(pattern):
-            left.unlink()
+        return False
     stamp.write_text(now)
+    return True
+
+
+def _listed(suites: Sequence[Suite]) -> str:
+    return " and ".join(suite.directory for suite in suites)
 
 
 def _system() -> str:
@@ -359,8 +396,6 @@ def _prune(builds: Path) -> None:
     for partial in builds.glob(".*.partial"):
         if not Path("/proc", partial.name.split(".")[-2]).exists():
             shutil.rmtree(partial, ignore_errors=True)
-    finished = sorted(
-        (path for path in builds.iterdir() if (path / "build.json").is_file()), key=lambda p: p.stat().st_mtime
-    )
+    finished = sorted((path for path in builds.iterdir() if (path / RECORD).is_file()), key=lambda p: p.stat().st_mtime)
     for old in finished[:-_KEEP]:
         shutil.rmtree(old, ignore_errors=True)

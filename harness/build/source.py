@@ -1,6 +1,6 @@
 """Kernel sources: what ``--kernel SPEC`` means, and its pristine form in the cache.
 
-`harness.build.tree.materialize` turns that into a directory to build in.
+`harness.build.materialize` turns that into a directory to build in.
 """
 
 from __future__ import annotations

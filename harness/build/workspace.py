@@ -1,66 +1,131 @@
 """Workspaces: source and object trees that are kept, so that the next build makes only what changed.
 
-Each workspace belongs to one origin of sources (a Debian package, a directory, a git URL) and is used by one build
-at a time. A second build that runs meanwhile gets another workspace; nobody waits and nobody is disturbed.
+A workspace belongs to one origin of sources (a Debian package, a directory, a git URL) and is used by one build at a
+time. A second build that runs meanwhile gets another workspace; nobody waits and nobody is disturbed. It has one source
+tree, and an object tree for each configuration that was built from it. What has not been used for longest makes room.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import re
-from collections.abc import Iterator
+import secrets
+import shutil
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.build.cache import cache_dir, try_locked
 from harness.model.kernel import Source, SourceKind
 
-_MOST = 16
+_MOST = 16  # builds of one origin at once
+_KEEP_CONFIGURATIONS = 4  # of each origin; with debug information an object tree takes 1.8 GB
+_KEEP_WORKSPACES = 6  # a source tree takes 1.8 GB too
+_OBJECTS, _STATE, _GONE = "obj-", "made-", ".gone-"
 
 
 @dataclass(frozen=True)
 class Workspace:
-    """One directory: `source` (the tree), `objects` (make's O=), `series` (which patches are applied)."""
+    """The part of a workspace that builds of one `configuration` see. What they share is right below `directory`."""
 
     directory: Path
+    configuration: str = "default"
 
     @property
     def source(self) -> Path:
         return self.directory / "src"
 
     @property
-    def objects(self) -> Path:
-        return self.directory / "obj"
+    def series(self) -> Path:
+        """Which patches are applied to the source tree."""
+        return self.directory / "series"
 
     @property
-    def series(self) -> Path:
-        return self.directory / "series"
+    def objects(self) -> Path:
+        """make's ``O=``. Its depth is the same for all, so ccache sees the same relative paths in each."""
+        return self.directory / f"{_OBJECTS}{self.configuration}"
+
+    @property
+    def state(self) -> Path:
+        """What else this configuration's builds leave."""
+        return self.directory / f"{_STATE}{self.configuration}"
 
     @property
     def stages(self) -> Path:
         """The records of what stands here, and of what it was made."""
-        return self.directory / "stages"
+        return self.state / "stages"
+
+    @property
+    def payload(self) -> Path:
+        """What is installed for the target."""
+        return self.state / "payload"
+
+    @property
+    def optional_suites(self) -> Path:
+        """Selftests that are made apart from the others, a directory each."""
+        return self.state / "optional-suites"
 
     @property
     def modules(self) -> Path:
         """Copies of the testcases' C sources, and what is made from them."""
-        return self.directory / "testmodules"
+        return self.state / "testmodules"
 
 
 @contextlib.contextmanager
-def workspace_for(source: Source, *, flavour: str) -> Iterator[Workspace]:
-    """A workspace for `source` that nobody else uses for the length of the ``with``.
-
-    `flavour` (toolchain and fragments) is what would force a full rebuild when changed: each has its own."""
-    name = f"{origin_name(source)}-{flavour}"
-    for number in range(_MOST):
-        directory = cache_dir("workspaces", f"{name}-{number}")
-        with try_locked(directory.parent / f"{directory.name}.lock") as mine:
-            if mine:
-                yield Workspace(directory)
+def workspace_for(source: Source, *, configuration: str) -> Iterator[Workspace]:
+    """A workspace for `source` that nobody else uses for the length of the ``with``: one that has objects of this
+    `configuration`, where there is one."""
+    root, name = cache_dir("workspaces"), origin_name(source)
+    candidates = [Workspace(root / f"{name}-{number}", configuration) for number in range(_MOST)]
+    for workspace in sorted(candidates, key=lambda each: not each.objects.is_dir()):
+        with try_locked(_lock_of(workspace.directory)) as is_mine:
+            if is_mine:
+                for used in (workspace.objects, workspace.state, workspace.directory):
+                    used.mkdir(parents=True, exist_ok=True)
+                    os.utime(used)
+                _make_room(root, [each.directory for each in candidates], mine=workspace.directory)
+                yield workspace
                 return
     raise AssertionError(f"more than {_MOST} builds of {name} at once")
+
+
+def _lock_of(directory: Path) -> Path:
+    return directory.with_name(f"{directory.name}.lock")
+
+
+def _make_room(root: Path, same_origin: Iterable[Path], *, mine: Path) -> None:
+    """Remove object trees below the workspaces of the `same_origin`, then whole workspaces of any, that were used
+    longest ago. What a build uses stays: its workspace is locked; `mine` is, by us."""
+    objects = (tree for directory in same_origin for tree in directory.glob(f"{_OBJECTS}*"))
+    for tree in _oldest(objects, beyond=_KEEP_CONFIGURATIONS):
+        with contextlib.nullcontext(True) if tree.parent == mine else try_locked(_lock_of(tree.parent)) as is_free:
+            if is_free:
+                _set_aside(root, tree, tree.with_name(tree.name.replace(_OBJECTS, _STATE, 1)))
+    workspaces = (path for path in root.iterdir() if path.is_dir() and path != mine and path.name[:1] != ".")
+    for directory in _oldest(workspaces, beyond=_KEEP_WORKSPACES - 1):
+        with try_locked(_lock_of(directory)) as is_free:
+            if is_free:
+                _set_aside(root, directory)
+    for gone in root.glob(f"{_GONE}*"):
+        shutil.rmtree(gone, ignore_errors=True)
+
+
+def _oldest(paths: Iterable[Path], *, beyond: int) -> list[Path]:
+    """All but the `beyond` newest. A path that vanishes meanwhile is somebody else's to remove."""
+    times = []
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):
+            times.append((path.stat().st_mtime_ns, path))
+    return [path for _, path in sorted(times, reverse=True)[beyond:]]
+
+
+def _set_aside(root: Path, *paths: Path) -> None:
+    """Take directories out of use in an instant: removing them takes seconds, for which nobody's lock is to be held."""
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):
+            path.rename(root / f"{_GONE}{secrets.token_hex(8)}")
 
 
 def origin_name(source: Source) -> str:

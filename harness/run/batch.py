@@ -6,35 +6,17 @@ can only be run as a whole. So several tests share one process on the target; ea
 
 from __future__ import annotations
 
-import shlex
+import dataclasses
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
+from harness.model.outcome import Outcome
 from harness.model.result import Verdict
-from harness.parse import ftracetest, livepatch_log
-from harness.run import warm_ftracetest
-from harness.run.lab import Lab, Stopped
+from harness.run.machine import Machine
+from harness.run.stopped import Stopped
 from harness.run.transcript import Transcript
 from harness.target.base import RunningCommand
-
-FTRACE_DIRECTORY = "/payload/selftests/ftrace"
-_LIVEPATCH = "/payload/selftests/livepatch"
-_INSTANCE = "[instance]"
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one test of a batch. `log`: what it printed; `started`: seconds since the epoch; `ended`: when
-    its verdict came (time.monotonic)."""
-
-    verdict: Verdict
-    reason: str
-    log: str
-    started: float
-    seconds: float
-    ended: float
 
 
 class Batch(ABC):
@@ -43,30 +25,30 @@ class Batch(ABC):
     def __init__(self) -> None:
         self._chosen: list[str] = []
         self._outcomes: dict[str, Outcome] = {}
-        self._stopped: dict[str, tuple[Stopped, str]] = {}
+        self._stopped: dict[str, Outcome] = {}
         self._process = _Process()
 
     def choose(self, tests: Sequence[str]) -> None:
         """These are the tests, in this order, whose outcomes will be asked for."""
         self._chosen = list(tests)
 
-    def outcome(self, test: str, lab: Lab) -> Outcome:
+    def outcome(self, test: str, machine: Machine) -> Outcome:
         """Run until `test` has its verdict. Raises Stopped; the next call then starts the rest anew."""
         while test not in self._outcomes and test not in self._stopped:
             try:
-                self._advance(test, lab)
+                self._advance(test, machine)
             except Stopped as stopped:
                 current = self._current or test
                 if current == test:
                     raise
                 # another test of the batch ran just then: it is to blame, and this one goes on elsewhere
-                self._stopped[current] = (stopped, self._process.log())
-                lab.discard(f"{stopped.verdict} in {current}")
+                self._stopped[current] = dataclasses.replace(stopped.outcome, log=self._process.log())
+                machine.discard(f"{stopped.outcome.verdict} in {current}")
         if test in self._stopped:
-            raise self._stopped[test][0]
+            raise Stopped(self._stopped[test])
         if test == self._chosen[-1]:
             # the programs put the system back at their end; what goes wrong there belongs to the last test
-            self._process.drain(lab, limit=lab.time_limit(test), what=test)
+            self._process.drain(machine, limit=machine.time_limit(test), what=test)
         return self._outcomes.pop(test)
 
     def start_over(self, test: str) -> None:
@@ -75,7 +57,7 @@ class Batch(ABC):
 
     def log_of_stopped(self, test: str) -> str:
         """What `test`, which was stopped, had printed."""
-        return self._stopped[test][1] if test in self._stopped else self._process.log()
+        return self._stopped[test].log if test in self._stopped else self._process.log()
 
     @property
     @abstractmethod
@@ -83,141 +65,8 @@ class Batch(ABC):
         """The test that runs now, as far as it is known; empty: none that is known."""
 
     @abstractmethod
-    def _advance(self, test: str, lab: Lab) -> None:
+    def _advance(self, test: str, machine: Machine) -> None:
         """Start the process where none runs, and read on until `_outcomes` has `test`."""
-
-
-class FtraceBatch(Batch):
-    """Some .tc files in one ftracetest process, and the re-runs of those that ask for it in a tracing instance."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._begun = ""
-        self._stream = ftracetest.FtracetestStream()
-
-    @property
-    def _current(self) -> str:
-        return self._begun
-
-    def _advance(self, test: str, lab: Lab) -> None:
-        process = self._process
-        fresh = not process.belongs_to(lab)
-        if fresh:
-            self._begun = ""
-            lab.leave_faults_behind()
-            assert lab.target  # booted or restored now: that tells whether an ftracetest waits there
-            plain, again = self._files(test)
-            process.start(lab, self._command(test, plain, again, lab))
-            self._stream = ftracetest.FtracetestStream(_order(plain, again))
-        deadline = time.monotonic() + lab.time_limit(test)
-        while test not in self._outcomes:
-            line = process.next_line(lab, deadline=deadline, what=self._begun or test)
-            if line is None:
-                if ended := self._stream.finish():
-                    self._end(ended)
-                    continue
-                if fresh:
-                    told = f"ftracetest ended without running it (exit code {process.returncode})"
-                    raise Stopped(Verdict.UNRESOLVED, told)
-                return  # it was started for others; the next turn starts one for this test
-            for number, mark in enumerate(self._stream.feed(line)):
-                if isinstance(mark, ftracetest.Begun):
-                    if number:  # the line that begins it told that another one is over, and went into that one's log
-                        process.say_again(line)
-                    self._begun = test_id(mark.path, instance=mark.instance)
-                    deadline = time.monotonic() + lab.time_limit(self._begun)
-                else:
-                    self._end(mark)
-
-    def _end(self, mark: ftracetest.Ended) -> None:
-        """The test that runs has its verdict."""
-        self._outcomes[self._begun] = self._process.outcome(mark.verdict, mark.reason)
-        self._begun = ""
-
-    def _files(self, test: str) -> tuple[list[str], list[str]]:
-        """The files of `test` and of those behind it in the batch that have no outcome yet: to run, and to run again
-        in an instance."""
-        rest = [other for other in self._chosen[self._chosen.index(test) :] if self._is_open(other)]
-        plain = [_path_of(other) for other in rest if not other.endswith(_INSTANCE)]
-        return plain, [_path_of(other) for other in rest if other.endswith(_INSTANCE)]
-
-    def _command(self, test: str, plain: Sequence[str], again: Sequence[str], lab: Lab) -> str:
-        """ftracetest with these files. After a crash, what is left may be re-runs of files whose plain run is over;
-        then only the loop over instances is run."""
-        if lab.take_waiting_ftracetest():
-            return warm_ftracetest.going_command(plain, again)
-        only_again = test.endswith(_INSTANCE)
-        paths = " ".join(map(shlex.quote, again if only_again else plain))
-        program = "ftracetest"
-        prepare = f"cd {FTRACE_DIRECTORY} && k=; grep -q -e --ktap ftracetest && k=-K"
-        if only_again:
-            program = "ftracetest-instances"
-            prepare += f"; sed '/^# Main loop/,/^done/d' ftracetest > {program}; chmod +x {program}"
-        # -l -: logs go to standard output, so they are here before a crash; through cat, because the tests
-        # open standard output a second time, which the command channel does not allow
-        return f"{prepare}; ./{program} $k -l - {paths} 2>&1 | cat"
-
-    def _is_open(self, test: str) -> bool:
-        return test not in self._outcomes and test not in self._stopped
-
-
-class LivepatchBatch(Batch):
-    """One livepatch script, or a part of it; its tests are the TESTs that it prints. `text`: what is run, where that
-    is not the script as it stands on the target."""
-
-    def __init__(self, script: str, text: str, tests: Sequence[str], *, is_part: bool = False) -> None:
-        super().__init__()
-        self._script = script
-        self._text = text
-        self._is_part = is_part
-        self._names = [name_of(test) for test in tests]
-        self._prefix = tests[0].partition("::")[0] if tests else ""
-        self._ended = 0  # how many of the script's TESTs are over
-        self._was_started = False
-
-    def start_over(self, test: str) -> None:
-        super().start_over(test)
-        # a script that can't be resumed is run as a whole again: nothing in it was to blame
-        first = self._names.index(name_of(test))
-        self._was_started = self._was_started and livepatch_log.resumed(self._text, first) is not None
-
-    @property
-    def _current(self) -> str:
-        return f"{self._prefix}::{self._names[self._ended]}" if self._ended < len(self._names) else ""
-
-    def _advance(self, test: str, lab: Lab) -> None:
-        process = self._process
-        if not process.belongs_to(lab):
-            self._start(test, lab)
-        deadline = time.monotonic() + lab.time_limit(test)
-        while test not in self._outcomes:
-            line = process.next_line(lab, deadline=deadline, what=self._current or test)
-            marks: Iterable[livepatch_log.TestEnded]
-            if line is None:
-                marks = self._stream.finish(process.returncode or 0)
-                if process.returncode not in (0, 4):
-                    lab.discard(f"{self._script}: exit code {process.returncode}; it may have left patches loaded")
-            else:
-                marks = self._stream.feed(line)
-            for mark in marks:
-                self._outcomes[f"{self._prefix}::{mark.name}"] = process.outcome(mark.verdict, mark.reason)
-                self._ended = self._names.index(mark.name) + 1 if mark.name in self._names else self._ended
-                deadline = time.monotonic() + lab.time_limit(test)
-
-    def _start(self, test: str, lab: Lab) -> None:
-        """The whole script; on a fresh target, after a crash, what is left of it."""
-        first = self._names.index(name_of(test)) if self._was_started else 0
-        program = self._script
-        self._ended = first  # also where it can't be started: then `test` is the one that is stopped
-        if first or self._is_part:
-            rest = livepatch_log.resumed(self._text, first) if first else self._text
-            if rest is None:
-                raise Stopped(Verdict.NOTRUN, f"{self._script} stopped before it and can't be resumed in the middle")
-            program = f"part-of-{self._script}"
-            lab.target.put(rest.encode(), f"{_LIVEPATCH}/{program}", mode=0o755)
-        self._was_started = True
-        self._stream = livepatch_log.LivepatchStream(self._names[first:])
-        self._process.start(lab, f"cd {_LIVEPATCH} && ./{program}")
 
 
 class _Process:
@@ -229,20 +78,20 @@ class _Process:
         self._began = 0.0
         self._running: RunningCommand | None = None
 
-    def start(self, lab: Lab, command: str) -> None:
-        lab.leave_faults_behind()
-        target = lab.target
+    def start(self, machine: Machine, command: str) -> None:
+        machine.leave_faults_behind()
+        target = machine.target
         self._running = target.start(command)
-        self._epoch = lab.epoch
+        self._epoch = machine.epoch
         self._begin()
 
-    def belongs_to(self, lab: Lab) -> bool:
-        """Whether the process was started on the target that the lab has now, and has not ended."""
-        return self._running is not None and self._epoch == lab.epoch and lab.is_up and not self._running.done
+    def belongs_to(self, machine: Machine) -> bool:
+        """Whether the process was started on the target that is up now, and has not ended."""
+        return self._running is not None and self._epoch == machine.epoch and machine.is_up and not self._running.done
 
-    def next_line(self, lab: Lab, *, deadline: float, what: str) -> str | None:
+    def next_line(self, machine: Machine, *, deadline: float, what: str) -> str | None:
         assert self._running is not None
-        line = lab.next_line(self._running, deadline=deadline, what=what)
+        line = machine.next_line(self._running, deadline=deadline, what=what)
         if line is not None:
             self._printed.add(line)
         return line
@@ -251,10 +100,10 @@ class _Process:
         """`line` belongs to the log of the test that runs now, too."""
         self._printed.add(line)
 
-    def drain(self, lab: Lab, *, limit: float, what: str) -> None:
+    def drain(self, machine: Machine, *, limit: float, what: str) -> None:
         """Wait until the process has ended, so that the next one finds the shell free and the system at rest."""
         deadline = time.monotonic() + limit
-        while self.belongs_to(lab) and self.next_line(lab, deadline=deadline, what=what) is not None:
+        while self.belongs_to(machine) and self.next_line(machine, deadline=deadline, what=what) is not None:
             pass
 
     @property
@@ -268,38 +117,20 @@ class _Process:
     def outcome(self, verdict: Verdict, reason: str) -> Outcome:
         """The outcome of the test that ends now; the next one begins with it."""
         now = time.time()
-        outcome = Outcome(verdict, reason, self.log(), self._began, now - self._began, time.monotonic())
+        began, log = self._began, self.log()
         self._begin()
-        return outcome
+        return Outcome(verdict, reason, log=log, started=began, seconds=now - began, ended=time.monotonic())
 
     def _begin(self) -> None:
         self._printed = Transcript()
         self._began = time.time()
 
 
-def _order(plain: Sequence[str], again: Sequence[str]) -> list[ftracetest.Begun]:
-    """In which order ftracetest runs these files. What else it may run: every file that it is given and that asks for
-    it once more in an instance, whether that was chosen or not."""
-    files = dict.fromkeys((*plain, *again))
-    begun = [ftracetest.Begun(path, instance=False) for path in plain]
-    return [*begun, *(ftracetest.Begun(path, instance=True) for path in files)]
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Found:
+    """Tests of a build that share a process. `tests`: their ids, in the order they run; `tools`: the programs that a
+    test calls besides those that all of its suite call."""
 
-
-def test_id(path: str, *, instance: bool) -> str:
-    """The id of a .tc file's test: ``selftests/ftrace/test.d/…``, with ``[instance]`` for the re-run."""
-    inner = path[path.index("test.d/") :]
-    return f"selftests/ftrace/{inner}{_INSTANCE if instance else ''}"
-
-
-def file_of(test: str) -> str:
-    """The .tc file of a test id, as ``test.d/00basic/basic1.tc``."""
-    return test.removeprefix("selftests/ftrace/").removesuffix(_INSTANCE)
-
-
-def _path_of(test: str) -> str:
-    return f"{FTRACE_DIRECTORY}/{file_of(test)}"
-
-
-def name_of(test: str) -> str:
-    """The TEST's name in a livepatch test id."""
-    return test.partition("::")[2]
+    batch: Batch
+    tests: tuple[str, ...]
+    tools: Mapping[str, frozenset[str]] = dataclasses.field(default_factory=dict)

@@ -6,11 +6,9 @@ from pathlib import Path
 
 from harness.errors import UserError
 from harness.model.result import RunResults
-from harness.report.events import parse_events
+from harness.parse.events import parse_events
 from harness.report.fold import fold
-from harness.report.html import report_html
-from harness.report.junit import junit_xml
-from harness.report.results_json import results_json
+from harness.report.formats import FORMATS
 from harness.run.eventlog import EVENTS
 
 _LONGEST_LOG = 1 << 20  # bytes of a test's log that documents look at, from its end
@@ -26,15 +24,14 @@ def read_results(run_dir: Path) -> RunResults:
 
 
 def write_documents(run_dir: Path) -> RunResults:
-    """Write junit.xml, results.json and report.html into `run_dir`; returns what they tell."""
+    """Write the documents (report.formats) into `run_dir`; returns what they tell."""
     results = read_results(run_dir)
 
     def logs(name: str) -> str:
         return _log(run_dir, name)
 
-    (run_dir / "junit.xml").write_text(junit_xml(results, logs=logs), encoding="utf-8")
-    (run_dir / "results.json").write_text(results_json(results), encoding="utf-8")
-    (run_dir / "report.html").write_text(report_html(results, logs=logs), encoding="utf-8")
+    for document in FORMATS:
+        (run_dir / document.file).write_text(document.render(results, logs), encoding="utf-8")
     return results
 
 

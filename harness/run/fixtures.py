@@ -16,27 +16,25 @@ from harness.run.api.modules import Modules
 from harness.run.api.text import Text
 from harness.run.api.tracefs import Tracefs
 from harness.run.api.watch import Watches
-from harness.run.plugin import Plugin
+from harness.run.rig import RIG, Rig
 
 _PATCHABLE = ("DYNAMIC_FTRACE_WITH_ARGS", "DYNAMIC_FTRACE_WITH_REGS")  # gcc's -fpatchable-function-entry
 
 
-def _plugin(request: pytest.FixtureRequest) -> Plugin:
-    plugin = request.config.pluginmanager.get_plugin("harness-run")
-    assert isinstance(plugin, Plugin)
-    return plugin
+def _rig(request: pytest.FixtureRequest) -> Rig:
+    return request.config.stash[RIG]
 
 
 @pytest.fixture
 def build(request: pytest.FixtureRequest) -> Build:
     """The build under test: its files, its configuration."""
-    return _plugin(request).build
+    return _rig(request).build
 
 
 @pytest.fixture(scope="session")
 def kernel_files(request: pytest.FixtureRequest) -> KernelFiles:
     """The files of the build under test, parsed once. Tests that use only these run before any boot."""
-    return KernelFiles(_plugin(request).build)
+    return KernelFiles(_rig(request).build)
 
 
 @pytest.fixture
@@ -49,19 +47,18 @@ def vmlinux(kernel_files: KernelFiles) -> Instrumentation:
 def guest(request: pytest.FixtureRequest) -> Iterator[Guest]:
     """The booted kernel. A test that leaves something switched on or loaded fails for it, and the next one gets a
     fresh target."""
-    plugin = _plugin(request)
-    lab = plugin.lab
-    assert lab.target
-    lacking = lab.findings.reason_to_skip("testcases", frozenset())
+    machine = _rig(request).machine
+    assert machine.target
+    lacking = machine.findings.reason_to_skip("testcases", frozenset())
     if lacking:
         pytest.skip(lacking)
-    guest = Guest(lab)
+    guest = Guest(machine)
     before = guest.once_at_start(leftovers.state, lambda: leftovers.state(guest))
     yield guest
-    if lab.is_up and not lab.fault():
+    if machine.is_up and not machine.fault():
         told = leftovers.left_behind(before, leftovers.state(guest))
         if told:
-            lab.discard(f"{request.node.name} did not put everything back")
+            machine.discard(f"{request.node.name} did not put everything back")
             pytest.fail(told, pytrace=False)
 
 
@@ -107,7 +104,7 @@ def watches(modules: Modules) -> Iterator[Watches]:
 @pytest.fixture
 def hammer_seconds(request: pytest.FixtureRequest) -> float:
     """For how long a test that hammers shall do so (``--hammer-seconds``), on the clock."""
-    return _plugin(request).hammer_seconds
+    return _rig(request).hammer_seconds
 
 
 @pytest.fixture

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import fnmatch
 import time
 from collections.abc import Callable
 
+from harness.model.suite import UPSTREAM
 from harness.target.base import Completed
 
-# Seconds on hardware that starts a process in 0.4 milliseconds; emulation is measured at about twenty times that.
-# The selftests have no useful limit of their own: kselftest's 45 s are for a whole suite.
-_BUDGETS = (
-    ("selftests/ftrace/test.d/direct/*", 20.0),  # traces everything while it loads and unloads modules
-    ("selftests/ftrace/test.d/remotes/*", 20.0),  # starts thousands of processes
-    ("selftests/livepatch/*", 10.0),  # transitions are retried once a second, up to 60 s
-    ("*", 6.0),
-)
+# Budgets are seconds on hardware that starts a process in 0.4 milliseconds; emulation is measured at about twenty times
+# that. The selftests have no useful limit of their own: kselftest's 45 s are for a whole suite.
+_USUAL = 6.0
 UNSCALED = 30.0  # seconds added to every limit: sleeps and retries take as long on fast hardware
 _PROCESSES = 20
 _REFERENCE = 0.0004  # seconds for one process
@@ -30,4 +25,5 @@ def measure_factor(run: Callable[..., Completed]) -> float:
 
 def budget(test: str) -> float:
     """The seconds that the test with this id may take on reference hardware."""
-    return next(seconds for pattern, seconds in _BUDGETS if fnmatch.fnmatchcase(test, pattern))
+    budgets = ((suite, *budget) for suite in UPSTREAM for budget in suite.budgets)
+    return next((seconds for suite, pattern, seconds in budgets if suite.has(test, (pattern,))), _USUAL)

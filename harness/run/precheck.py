@@ -3,40 +3,26 @@ with that reason, instead of failing as if the kernel were broken."""
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from harness.model.kernel import Build
+from harness.model.suite import UPSTREAM
 from harness.target.base import Completed
 
-# What the suites' own helpers call in every test (ftracetest, test.d/functions; livepatch/functions.sh). Our testcases
-# are few, so that what any of them calls is asked for once for all.
-_ESSENTIAL = {
-    suite: tuple(tools.split())
-    for suite, tools in {
-        "selftests/ftrace": """awk basename cat cut date dirname expr find grep head id ln mkdir mktemp mount mv rm
-            rmdir sed sleep sort stat tail tee tr uname wc which""",
-        "selftests/livepatch": """awk bash cat date diff dirname dmesg getconf grep id insmod modinfo rmmod sed seq
-            sleep /bin/stat sysctl tr uname""",
-        "testcases": """awk bash cat chrt dmesg fallocate grep insmod ls md5sum mkdir mount nproc rmdir rmmod sed sort
-            tail taskset umount wc""",
-    }.items()
-}
+# What our own testcases call. They are few, so it is asked for once for all.
+_TESTCASES = "testcases"
+_OUR_TOOLS = (
+    *("awk", "bash", "cat", "chrt", "dmesg", "fallocate", "grep", "insmod", "ls", "md5sum", "mkdir", "mount", "nproc"),
+    *("rmdir", "rmmod", "sed", "sort", "tail", "taskset", "umount", "wc"),
+)
+_TOOLS = {suite.name: suite.tools for suite in UPSTREAM} | {_TESTCASES: _OUR_TOOLS}
+_OCCASIONAL = {suite.name: suite.occasional_tools for suite in UPSTREAM}
 
 
 def _essential(suite: str) -> tuple[str, ...]:
-    return _ESSENTIAL.get("testcases" if suite.startswith("testcases/") else suite, ())
-
-
-# What single .tc files call.
-OCCASIONAL = (
-    *("bc", "cmp", "chrt", "dd", "getent", "gawk", "ip", "lsmod", "md5sum", "modprobe", "nproc", "ping", "ps"),
-    *("readelf", "rmmod", "seq", "su", "tac", "taskset", "timeout", "umount", "yes", "checkbashisms"),
-)
-_STRTONUM = re.compile(r"\bstrtonum\b")
+    return _TOOLS.get(_TESTCASES if suite.startswith(f"{_TESTCASES}/") else suite, ())
 
 
 @dataclass(frozen=True)
@@ -54,8 +40,7 @@ class Findings:
 
 def check(run: Callable[..., Completed], build: Build, *, suites: frozenset[str]) -> Findings:
     """Ask a target, through `run`, for tools, mounts, loopback, modules and whether it is the kernel of `build`."""
-    occasional = OCCASIONAL if "selftests/ftrace" in suites else ()
-    tools = sorted({tool for suite in suites for tool in _essential(suite)} | set(occasional))
+    tools = sorted({tool for suite in suites for tool in (*_essential(suite), *_OCCASIONAL.get(suite, ()))})
     script = "\n".join(
         [
             f"for t in {' '.join(map(shlex.quote, tools))}; do command -v $t >/dev/null || echo tool $t; done",
@@ -92,14 +77,3 @@ def judge(output: str, *, release: str) -> Findings:
     if missing:
         problems.insert(0, f"the target lacks {', '.join(sorted(missing))}: tests that call them are skipped")
     return Findings(frozenset(missing), tuple(problems))
-
-
-def tools_of(testcase: Path) -> frozenset[str]:
-    """Which of the occasional tools a .tc file calls."""
-    text = "\n".join(
-        line
-        for line in testcase.read_text(errors="replace").splitlines()
-        if not line.lstrip().startswith("# description")
-    )
-    called = {tool for tool in OCCASIONAL if re.search(rf"(?<![\w/.-]){re.escape(tool)}(?![\w.-])", text)}
-    return frozenset(called | ({"gawk"} if _STRTONUM.search(text) else set()))

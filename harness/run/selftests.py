@@ -1,24 +1,22 @@
-"""The upstream selftests as pytest items: every .tc file and its re-run in an instance, every TEST of every livepatch
-script. They are found in the build's directory, so listing them needs no target."""
+"""The upstream selftests as pytest items. They are found in the build's directory, so listing them needs no target."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from harness.model.kernel import Build
+from harness.model.outcome import Outcome
 from harness.model.result import Verdict
-from harness.parse import livepatch_log
-from harness.run import precheck
-from harness.run.batch import Batch, FtraceBatch, LivepatchBatch, Outcome, file_of, test_id
-from harness.run.lab import Lab, Stopped
+from harness.model.suite import NOT_BUILT, UPSTREAM, Suite
+from harness.run.batch import Batch, Found
+from harness.run.machine import Machine
+from harness.run.stopped import Stopped
+from harness.run.suites.table import FINDERS
 from harness.run.units import Isolation
-
-FTRACE = "selftests/ftrace"
-LIVEPATCH = "selftests/livepatch"
-_CHUNK = 16  # .tc files that share a process: fewer cost start-ups, more cost re-runs after a crash
 
 
 class SelftestItem(pytest.Item):
@@ -31,7 +29,7 @@ class SelftestItem(pytest.Item):
         group: str,
         suite: str,
         batch: Batch,
-        lab: Lab,
+        machine: Machine,
         skip: str,
         tools: frozenset[str],
         **kwargs: object,
@@ -42,21 +40,21 @@ class SelftestItem(pytest.Item):
         self.outcome: Outcome | None = None
         self.batch = batch
         self._suite = suite
-        self._lab = lab
+        self._machine = machine
         self._skip = skip
         self._tools = tools
 
     def runtest(self) -> None:
         if self.reason_to_skip:
-            raise Stopped(Verdict.SKIP, self.reason_to_skip)
-        self.outcome = self.batch.outcome(self.test, self._lab)
+            raise Stopped(Outcome(Verdict.SKIP, self.reason_to_skip))
+        self.outcome = self.batch.outcome(self.test, self._machine)
         if self.outcome.verdict is not Verdict.PASS:
-            raise Stopped(self.outcome.verdict, self.outcome.reason)
+            raise Stopped(self.outcome)
 
     @property
     def reason_to_skip(self) -> str:
         """Why it can't tell anything on this kernel or target; empty where it can."""
-        return self._skip or self._lab.findings.reason_to_skip(self._suite, self._tools)
+        return self._skip or self._machine.findings.reason_to_skip(self._suite, self._tools)
 
     @property
     def log(self) -> str:
@@ -87,82 +85,40 @@ class SuiteNode(pytest.Collector):
 
 
 def items(
-    session: pytest.Session, *, suites: frozenset[str], build: Build, lab: Lab, isolation: Isolation
+    session: pytest.Session, *, suites: frozenset[str], build: Build, machine: Machine, isolation: Isolation
 ) -> Iterator[SelftestItem]:
     """Every selftest of the chosen suites, in the order they run."""
-    if FTRACE in suites:
-        parent = SuiteNode.from_parent(session, name=FTRACE, nodeid=FTRACE)
-        for tests in _ftrace_batches(build.selftests / "ftrace", isolation):
-            batch = FtraceBatch()
-            for test in tests:
-                tools = precheck.tools_of(build.selftests / "ftrace" / file_of(test))
-                yield _item(parent, test, FTRACE, group=tests[0], batch=batch, lab=lab, tools=tools)
-    if LIVEPATCH in suites:
-        parent = SuiteNode.from_parent(session, name=LIVEPATCH, nodeid=LIVEPATCH)
-        skip = livepatch_missing(build)
-        for script in sorted((build.selftests / "livepatch").glob("test-*.sh")):
-            for batch_of_script, tests in _livepatch_batches(script, isolation):
-                for test in tests:
-                    yield _item(parent, test, LIVEPATCH, group=tests[0], batch=batch_of_script, lab=lab, skip=skip)
+    for suite in UPSTREAM:
+        if suite.name in suites:
+            parent = SuiteNode.from_parent(session, name=suite.name, nodeid=suite.name)
+            skip = why_not(suite, build)
+            for found in FINDERS[suite](build, isolation):
+                for test in found.tests:
+                    yield _item(parent, test, suite, found=found, machine=machine, skip=skip)
 
 
-def livepatch_missing(build: Build) -> str:
-    """Why this kernel can't be livepatched; empty where it can."""
-    if build.config.get("LIVEPATCH") == "y":
-        return ""
-    reason = build.without.get("LIVEPATCH", "CONFIG_LIVEPATCH is not set")
-    return f"no livepatch in {build.release} on arm64: {reason}"
+def why_not(suite: Suite, build: Build) -> str:
+    """Why a suite can't tell anything of this build's kernel; empty where it can."""
+    for symbol in suite.needs:
+        if build.config.get(symbol) not in ("y", "m"):
+            reason = build.without.get(symbol, f"CONFIG_{symbol} is not set")
+            return f"no {suite.directory} in {build.release} on arm64: {reason}"
+    with contextlib.suppress(FileNotFoundError):
+        told = (build.selftests / suite.directory / NOT_BUILT).read_text(errors="replace").strip()
+        return f"{suite.name} does not build for {build.release}: {told}"
+    return ""
 
 
-def _item(
-    parent: SuiteNode,
-    test: str,
-    suite: str,
-    *,
-    group: str,
-    batch: Batch,
-    lab: Lab,
-    skip: str = "",
-    tools: frozenset[str] = frozenset(),
-) -> SelftestItem:
-    name = test.removeprefix(f"{suite}/")
+def _item(parent: SuiteNode, test: str, suite: Suite, *, found: Found, machine: Machine, skip: str) -> SelftestItem:
     item: SelftestItem = SelftestItem.from_parent(
-        parent, name=name, test=test, group=group, suite=suite, batch=batch, lab=lab, skip=skip, tools=tools
+        parent,
+        name=test.removeprefix(f"{suite.name}/"),
+        test=test,
+        group=found.tests[0],
+        suite=suite.name,
+        batch=found.batch,
+        machine=machine,
+        skip=skip,
+        tools=found.tools.get(test, frozenset()),
     )
     return item
-
-
-def _ftrace_batches(directory: Path, isolation: Isolation) -> Iterator[list[str]]:
-    """Test ids in batches: some files, then the re-runs of those among them that ask for one (as ftracetest does)."""
-    files = sorted(directory.glob("test.d/**/*.tc"))
-    for chunk in _chunks(files, _CHUNK if isolation is Isolation.CRASH else 1):
-        plain = [test_id(str(path), instance=False) for path in chunk]
-        again = [test_id(str(path), instance=True) for path in chunk if _runs_in_instance(path)]
-        if isolation is Isolation.TEST:
-            yield from ([test] for test in (*plain, *again))
-        else:
-            yield plain + again
-
-
-def _livepatch_batches(script: Path, isolation: Isolation) -> Iterator[tuple[Batch, list[str]]]:
-    """A script's TESTs, each one alone where that is asked for and the script can be cut."""
-    text = script.read_text(errors="replace")
-    tests = [f"{LIVEPATCH}/{script.stem}::{name}" for name in livepatch_log.names_in(text)]
-    parts = [livepatch_log.resumed(text, number, alone=True) for number in range(len(tests))]
-    if isolation is Isolation.TEST and len(tests) > 1 and None not in parts:
-        for test, part in zip(tests, parts, strict=True):
-            assert part is not None
-            yield LivepatchBatch(script.name, part, [test], is_part=True), [test]
-    elif tests:
-        yield LivepatchBatch(script.name, text, tests), tests
-
-
-def _runs_in_instance(path: Path) -> bool:
-    """What ftracetest's test_on_instance asks."""
-    lines = path.read_text(errors="replace").splitlines()
-    return any(line.startswith("#") and "instance" in line.partition("flags:")[2] for line in lines)
-
-
-def _chunks(files: list[Path], size: int) -> Iterator[list[Path]]:
-    for start in range(0, len(files), size):
-        yield files[start : start + size]

@@ -5,47 +5,50 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-import json
-import os
 import platform
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any
 
-import pytest
-
-from harness import __version__
 from harness.build.cache import cache_dir
-from harness.errors import EXIT_INFRA, InfraError, UserError
-from harness.layout import EXPECTATIONS, PROJECT, TESTCASES
-from harness.model.board import Board
+from harness.build.make import load_record
+from harness.errors import EXIT_INFRA, UserError
+from harness.layout import PROJECT, TESTCASES
+from harness.model.board import BoardSpec
 from harness.model.kernel import Build
-from harness.model.progress import NoDisplay, RunDisplay
-from harness.model.result import EventKind, RunResults
-from harness.parse.expectations import parse_expectations
-from harness.run import distribute, timings
+from harness.model.known import KnownOutcome
+from harness.model.progress import RunDisplay
+from harness.model.record import BoardRecord, RunRecord
+from harness.model.result import EndKind, RunEnd, RunResults
+from harness.model.suite import UPSTREAM
+from harness.parse.events import VERSION
+from harness.run import timings
+from harness.run.collecting import Collection, Planned
 from harness.run.documents import write_documents
-from harness.run.eventlog import EVENTS, EventLog
-from harness.run.lab import Lab
-from harness.run.plugin import Plugin
-from harness.run.selftests import FTRACE, LIVEPATCH
+from harness.run.expectations import known_on
+from harness.run.identity import new_run_id, this_harness
+from harness.run.inprocess import Ended, run_pytest
+from harness.run.local import LocalRun
+from harness.run.machine import Machine
+from harness.run.recorder import Recorder
+from harness.run.rig import Rig
 from harness.run.units import Isolation
-from harness.run.worker import Setup
-from harness.run.workers import Distributor
+from harness.run.workers import distribute
+from harness.run.workers.worker import Setup
 from harness.target.base import Media, Snapshotting, Target
+from harness.target.holding.held import HeldBoard
 from harness.target.methods.table import boot_method
 
-SUITES = (FTRACE, LIVEPATCH, "testcases")
-NOT_BOOTED = "the target could not be booted"
+SUITES = (*(suite.name for suite in UPSTREAM), "testcases")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
     """Which tests run: suites, pytest's -k expression and --maxfail (0: no limit), a factor on time limits, and for how
     many seconds the tests in hammer/ hammer. And how: when a test gets a target of its own (None: as often as the board
-    can), on how many machines side by side."""
+    can), on how many machines side by side. And what their outcomes are held against: what is known, on which day."""
 
     suites: frozenset[str] = frozenset(SUITES)
     keyword: str = ""
@@ -54,6 +57,8 @@ class Selection:
     hammer_seconds: float = 5.0
     isolation: Isolation | None = None
     workers: int = 1
+    known: tuple[KnownOutcome, ...] = ()
+    today: date = field(default_factory=lambda: datetime.now(UTC).date())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,17 +73,17 @@ class Keeping:
 class Fleet:
     """Equal boards that run the tests side by side, and what they boot. `session.run`'s board is the first of them."""
 
-    boards: tuple[Board, ...]
+    boards: tuple[HeldBoard, ...]
     media: Media
 
 
 def choose_suites(names: tuple[str, ...]) -> frozenset[str]:
-    """The suites that --suite names: all without any; ``selftests`` is both of them; a directory below testcases/
+    """The suites that --suite names: all without any; ``selftests`` is all upstream ones; a directory below testcases/
     is a suite too. UserError for what is none."""
     chosen: set[str] = set()
     for name in (name.strip("/") for name in names):
         if name == "selftests":
-            chosen |= {FTRACE, LIVEPATCH}
+            chosen |= {suite.name for suite in UPSTREAM}
         elif name in SUITES or (name.startswith("testcases/") and (PROJECT / name).exists() and ".." not in name):
             chosen.add(name)
         else:
@@ -87,22 +92,21 @@ def choose_suites(names: tuple[str, ...]) -> frozenset[str]:
     return frozenset(chosen or SUITES)
 
 
-def list_tests(build: Build, selection: Selection, *, board: Board) -> list[str]:
+def list_tests(build: Build, selection: Selection, *, board: BoardSpec) -> list[str]:
     """The ids of the tests that a run would plan; boots nothing."""
-    lister = _lister(build, selection, board=board)
-    return [planned.test for planned in lister.planned.values()]
+    return [planned.test for planned in _planned(build, selection, board=board).values()]
 
 
 def run(
     build: Build,
     selection: Selection,
     *,
-    board: Board,
+    board: HeldBoard,
     boot: Callable[[], tuple[Target, float]],
     keeping: Keeping | None = None,
     fleet: Fleet | None = None,
     run_dir: Path,
-    properties: dict[str, Any],
+    command: str,
     display: RunDisplay,
 ) -> tuple[RunResults, int]:
     """Run the selected tests and write the documents. Returns the results and the exit code. Without `keeping` a target
@@ -113,94 +117,111 @@ def run(
     workers = len(fleet.boards) if fleet else selection.workers
     selection = dataclasses.replace(selection, isolation=isolation, workers=workers)
     shutil.copyfile(build.directory / "build.json", run_dir / "build.json")
-    events = EventLog(run_dir / EVENTS)
-    if fleet:
-        properties = {**properties, "boards": [each.name for each in fleet.boards]}
-    events.write(EventKind.RUN, **_properties(build, board, selection, properties))
-    lab = Lab(
+    recorder = Recorder.of(run_dir)
+    boards = tuple(each.name for each in fleet.boards) if fleet else ()
+    recorder.began(_record(build, board.spec, selection, boards=boards, command=command))
+    machine = Machine(
         boot,
-        limits=board.limits,
-        events=events,
+        limits=board.spec.limits,
+        recorder=recorder,
         timeout_factor=selection.timeout_factor,
-        snapshots=_snapshots(board, keeping, run_dir),
+        snapshots=_snapshots(board.spec, keeping, run_dir),
     )
-    plugin = _plugin(build, selection, board=board, lab=lab, run_dir=run_dir, events=events, display=display)
-    why = "interrupted"
-    code = 0
+    local = LocalRun(
+        _rig(build, selection, board=board.spec, machine=machine, recorder=recorder),
+        known=known_on(selection.known, build, board.spec, today=selection.today),
+        pytest=functools.partial(_pytest, selection),
+        display=display,
+    )
+    end = RunEnd(kind=EndKind.INTERRUPTED)
     try:
-        job = functools.partial(_job, plugin, selection, board=board, events=events, run_dir=run_dir)
-        if fleet:
-            code = distribute.over_boards(job(fleet.media), fleet.boards)
-        elif selection.workers > 1 and keeping:
-            code = distribute.over_restored(job(keeping.media), keeping.directory, selection.workers)
-        else:
-            code = _pytest(plugin, selection)
-        why = _why_ended(code, plugin)
+        ended = _run_tests(local, selection, board=board, keeping=keeping, fleet=fleet, run_dir=run_dir)
+        end = ended.end
     except UserError:
-        why = "complete"  # of what there was: -k matched nothing
+        end = RunEnd(kind=EndKind.COMPLETE)  # of what there was: -k matched nothing
         raise
     finally:
-        lab.close()
-        events.write(EventKind.ENDED, why=why)
-        events.close()
+        machine.close()
+        recorder.ended(end)
+        recorder.close()
         results = write_documents(run_dir)
-        timings.learn(_timings(board), results.results)
-    if plugin.boot_failure:
-        raise plugin.boot_failure
-    _judge_pytest(code, plugin, selection)
-    return results, EXIT_INFRA if why == "interrupted" else results.exit_code
+        timings.learn(_timings(board.spec), results.results)
+    if ended.boot_failure:
+        raise ended.boot_failure
+    ended.check(suites=selection.suites, keyword=selection.keyword)
+    return results, EXIT_INFRA if end.kind is EndKind.INTERRUPTED else results.exit_code
 
 
-def _snapshots(board: Board, keeping: Keeping | None, logs: Path) -> Snapshotting | None:
+def _rig(build: Build, selection: Selection, *, board: BoardSpec, machine: Machine, recorder: Recorder) -> Rig:
+    return Rig(
+        build=build,
+        board=board,
+        machine=machine,
+        recorder=recorder,
+        suites=selection.suites,
+        isolation=selection.isolation or Isolation.CRASH,
+        hammer_seconds=selection.hammer_seconds,
+    )
+
+
+def _run_tests(
+    local: LocalRun,
+    selection: Selection,
+    *,
+    board: HeldBoard,
+    keeping: Keeping | None,
+    fleet: Fleet | None,
+    run_dir: Path,
+) -> Ended:
+    """Run what is selected on the machine that is here, on several that start from what is kept, or on a fleet."""
+    if fleet:
+        job = _job(local, selection, fleet.media, board=board, run_dir=run_dir)
+        return distribute.over_boards(job, fleet.boards)
+    if keeping and selection.workers > 1:
+        job = _job(local, selection, keeping.media, board=board, run_dir=run_dir)
+        return distribute.over_restored(job, keeping.directory, selection.workers)
+    return local.run()
+
+
+def _snapshots(board: BoardSpec, keeping: Keeping | None, logs: Path) -> Snapshotting | None:
     method = boot_method(board)
     if keeping is None or method.snapshots is None:
         return None
     return method.snapshots(board, keeping.media, keeping.directory, logs=logs)
 
 
-def _job(
-    plugin: Plugin, selection: Selection, media: Media, *, board: Board, events: EventLog, run_dir: Path
-) -> distribute.Job:
-    plugin.planned = _lister(plugin.build, selection, board=board).planned
-    plugin.tell_planned()
+def _job(local: LocalRun, selection: Selection, media: Media, *, board: HeldBoard, run_dir: Path) -> distribute.Job:
+    """What workers are to do; UserError where it can't be told which tests there are."""
+    rig = local.rig
+    planned = _planned(rig.build, selection, board=rig.board)
+    local.announce([each.test for each in planned.values()])
     setup = Setup(
         board=board,
         media=media,
-        build=plugin.build.directory,
+        build=rig.build.directory,
         run_dir=run_dir.absolute(),
-        suites=selection.suites,
-        isolation=selection.isolation or Isolation.CRASH,
+        suites=rig.suites,
+        isolation=rig.isolation,
         timeout_factor=selection.timeout_factor,
-        hammer_seconds=selection.hammer_seconds,
+        hammer_seconds=rig.hammer_seconds,
+        known=selection.known,
+        today=selection.today,
     )
-    seconds = functools.partial(timings.expected, timings.load(_timings(board)))
-    return distribute.Job(
-        plugin=plugin,
-        setup=setup,
-        seconds=seconds,
-        events=events,
-        pytest=lambda registered, more: _pytest(registered, selection, more=more),
-    )
+    seconds = functools.partial(timings.expected, timings.load(_timings(rig.board)))
+    return distribute.Job(local=local, planned=planned, setup=setup, seconds=seconds)
 
 
-def _lister(build: Build, selection: Selection, *, board: Board) -> Plugin:
-    """A plugin that knows which tests there are; UserError where they can't be told."""
-    scratch = EventLog(Path(os.devnull))
-    lister = _plugin(
-        build,
-        selection,
-        board=board,
-        lab=Lab(_no_boot, limits=board.limits, events=scratch),
-        run_dir=Path(os.devnull),
-        events=scratch,
-        display=NoDisplay(),
-        list_only=True,
-    )
-    _judge_pytest(_pytest(lister, selection), lister, selection)
-    return lister
+def _planned(build: Build, selection: Selection, *, board: BoardSpec) -> dict[str, Planned]:
+    """The tests that a run would plan, by their pytest node ids; UserError where they can't be told."""
+    nowhere = Recorder.nowhere()
+    machine = Machine(_no_boot, limits=board.limits, recorder=nowhere)
+    rig = _rig(build, selection, board=board, machine=machine, recorder=nowhere)
+    collection = Collection(rig)
+    _pytest(selection, [collection], ("--collect-only",)).check(suites=selection.suites, keyword=selection.keyword)
+    return collection.planned
 
 
-def _timings(board: Board) -> Path:
+def _timings(board: BoardSpec) -> Path:
     return cache_dir("timings") / f"{board.name}.json"
 
 
@@ -208,85 +229,9 @@ def _no_boot() -> tuple[Target, float]:
     raise AssertionError("listing boots nothing")
 
 
-def _plugin(
-    build: Build,
-    selection: Selection,
-    *,
-    board: Board,
-    lab: Lab,
-    run_dir: Path,
-    events: EventLog,
-    display: RunDisplay,
-    list_only: bool = False,
-) -> Plugin:
-    expectations = parse_expectations(
-        EXPECTATIONS.read_text(), place=str(EXPECTATIONS.name), release=build.release, board=board.name
-    )
-    return Plugin(
-        build=build,
-        lab=lab,
-        suites=selection.suites,
-        run_dir=run_dir,
-        events=events,
-        expectations=expectations,
-        list_only=list_only,
-        display=display,
-        isolation=selection.isolation or Isolation.CRASH,
-        hammer_seconds=selection.hammer_seconds,
-    )
-
-
-def _pytest(plugin: Plugin | Distributor, selection: Selection, *, more: Sequence[str] = ()) -> int:
-    """Run pytest in this process, with the plugin, without its own terminal output, cache and configuration."""
-    inner = sorted(suite for suite in selection.suites if suite.startswith("testcases/"))
-    paths = [str(PROJECT / suite) for suite in inner] or [str(TESTCASES)]
-    arguments = [*paths, f"--rootdir={PROJECT}", "-c", os.devnull, "--import-mode=importlib"]
-    for unwanted in ("terminal", "cacheprovider", "junitxml", "tmpdir"):
-        arguments += ["-p", f"no:{unwanted}"]
-    arguments += ["-p", "harness.run.fixtures", *more]
-    if selection.keyword:
-        arguments += ["-k", selection.keyword]
-    for variable in ("PYTEST_ADDOPTS", "PYTEST_PLUGINS"):  # meant for somebody's own tests
-        os.environ.pop(variable, None)
-    # plugins of other packages that are installed here (labgrid has one) are not for our tests
-    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
-    if selection.maxfail:
-        arguments += [f"--maxfail={selection.maxfail}"]
-    return int(pytest.main(arguments, plugins=[_Registrar(plugin)]))
-
-
-def _judge_pytest(code: int, plugin: Plugin, selection: Selection) -> None:
-    """Raise what an end of pytest means that is not about tests."""
-    if plugin.collection_errors:
-        raise UserError("the testcases can't be collected", details=plugin.collection_errors)
-    if code == pytest.ExitCode.USAGE_ERROR:
-        raise UserError(f"-k: expected an expression as `fgraph and not instance`, found {selection.keyword!r}")
-    if code == pytest.ExitCode.NO_TESTS_COLLECTED:
-        raise UserError(f"no test of {', '.join(sorted(selection.suites))} matches -k {selection.keyword!r}")
-    if code == pytest.ExitCode.INTERNAL_ERROR:
-        raise InfraError("pytest failed inside", details=plugin.internal_error.splitlines()[-15:])
-
-
-class _Registrar:
-    """Registers the plugin under the name by which the fixtures find it."""
-
-    def __init__(self, plugin: Plugin | Distributor) -> None:
-        self._plugin = plugin
-
-    def pytest_configure(self, config: pytest.Config) -> None:
-        config.pluginmanager.register(self._plugin, "harness-run")
-
-
-def _why_ended(code: int, plugin: Plugin) -> str:
-    if plugin.boot_failure:
-        return f"{NOT_BOOTED}: {plugin.boot_failure.message}"
-    if plugin.collection_errors:
-        return "collection failed"
-    if plugin.stopped_early:  # asked first: xdist ends its workers by an interrupt then
-        return "maxfail"
-    if code == pytest.ExitCode.INTERRUPTED:
-        return "interrupted"
-    return plugin.lost_workers or "complete"
+def _pytest(selection: Selection, plugins: Sequence[object], more: Sequence[str]) -> Ended:
+    """Run pytest here on what was selected."""
+    return run_pytest(plugins, suites=selection.suites, keyword=selection.keyword, maxfail=selection.maxfail, more=more)
 
 
 def key_of_testcases() -> str:
@@ -299,27 +244,22 @@ def key_of_testcases() -> str:
     return digest.hexdigest()[:16]
 
 
-def _properties(build: Build, board: Board, selection: Selection, more: dict[str, Any]) -> dict[str, Any]:
-    record = json.loads((build.directory / "build.json").read_text())
-    return {
-        "harness": __version__,
-        "kernel": build.release,
-        "version": record["source"].get("version", ""),
-        "source": record["source"],
-        "patches": record["patches"],
-        "compiler": f"{record['toolchain'].get('command', '')} {record['toolchain']['version']}".strip(),
-        "toolchain": record["toolchain"]["name"],
-        "fragments": record["fragments"],
-        "build": build.key,
-        "kernel_key": record.get("kernel", ""),
-        "kernel_made": record.get("made", ""),
-        "testcases": key_of_testcases(),
-        "board": board.name,
-        "suites": sorted(selection.suites),
-        "keyword": selection.keyword,
-        "isolation": str(selection.isolation),
-        "workers": selection.workers,
-        "host": f"{platform.node()} ({platform.machine()})",
-        "without": build.without,
-        **more,
-    }
+def _record(
+    build: Build, board: BoardSpec, selection: Selection, *, boards: tuple[str, ...], command: str
+) -> RunRecord:
+    return RunRecord(
+        id=new_run_id(),
+        schema=VERSION,
+        harness=this_harness(),
+        host=f"{platform.node()} ({platform.machine()})",
+        build=build.key,
+        kernel=load_record(build.directory).kernel,
+        board=BoardRecord(name=board.name, details=boot_method(board).properties(board)),
+        boards=boards,
+        suites=tuple(sorted(selection.suites)),
+        keyword=selection.keyword,
+        isolation=str(selection.isolation),
+        workers=selection.workers,
+        testcases=key_of_testcases(),
+        command=command,
+    )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from harness.errors import HarnessError
 from harness.model.kernel import Build
 from harness.run import warm_ftracetest
-from harness.run.batch import FTRACE_DIRECTORY
-from harness.run.lab import Lab
+from harness.run.machine import Machine
+from harness.run.suites import ftrace
 
 WAITING = "ftracetest-waiting"
 _LIMIT = 12.0  # seconds on reference hardware
@@ -22,18 +22,18 @@ find /payload -type f -size -4096k -exec cat {} + > /dev/null
 true"""
 
 
-def warm_up(lab: Lab, build: Build, *, with_ftracetest: bool) -> str:
+def warm_up(machine: Machine, build: Build, *, with_ftracetest: bool) -> str:
     """Read what tests will read, and `with_ftracetest` have one wait for its files. Returns why that can't be; empty
     where it can."""
-    limit = max(120.0, lab.scaled(_LIMIT))
-    lab.run(_READ, timeout=limit)
+    limit = max(120.0, machine.scaled(_LIMIT))
+    machine.run(_READ, timeout=limit)
     if not with_ftracetest:
         return ""
     try:
         text = warm_ftracetest.warmed((build.selftests / "ftrace/ftracetest").read_text(errors="replace"))
     except (OSError, HarnessError) as error:
         return str(error)
-    lab.target.put(text.encode(), f"{FTRACE_DIRECTORY}/{WAITING}", mode=0o755)
-    done = lab.run(warm_ftracetest.waiting_command(FTRACE_DIRECTORY, WAITING), timeout=limit)
-    lab.has_waiting_ftracetest = done.ok
+    machine.target.put(text.encode(), f"{ftrace.DIRECTORY}/{WAITING}", mode=0o755)
+    done = machine.run(warm_ftracetest.waiting_command(ftrace.DIRECTORY, WAITING), timeout=limit)
+    machine.has_waiting_ftracetest = done.ok
     return "" if done.ok else f"ftracetest does not wait: {done.output.strip()[-300:]}"

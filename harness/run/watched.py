@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
-from harness.errors import CrashError, InfraError
 from harness.model.board import Limits
-from harness.run.eventlog import EventLog
-from harness.run.lab import Lab, Stopped
+from harness.run.machine import Machine
+from harness.run.recorder import Recorder
+from harness.run.stopped import Stopped
 from harness.target.base import LineSink, Target
 
 
 def run_watched(target: Target, line: str, *, limits: Limits, on_line: LineSink) -> int:
     """Run `line` on `target`, which is closed then, and return its exit code. CrashError for a kernel that crashes or
     hangs meanwhile, InfraError for a target that is lost."""
-    nowhere = EventLog(Path(os.devnull))
-    lab = Lab(lambda: (target, target.boot_seconds), limits=limits, events=nowhere, measures_speed=False)
+    nowhere = Recorder.nowhere()
+    machine = Machine(lambda: (target, target.boot_seconds), limits=limits, recorder=nowhere, measures_speed=False)
     try:
-        return lab.run(line, timeout=float("inf"), on_line=on_line).returncode
+        return machine.run(line, timeout=float("inf"), on_line=on_line).returncode
     except Stopped as stopped:
-        kind = CrashError if stopped.verdict.is_kernel_fault else InfraError
-        raise kind(stopped.reason, details=stopped.fault.lines[-40:] if stopped.fault else ()) from None
+        raise stopped.as_error() from None
     finally:
-        lab.close()
+        machine.close()

@@ -21,7 +21,7 @@ def _verdicts(run_dir: Path) -> dict[str, dict]:
 
 
 def test_all_testcases_and_a_little_of_the_selftests_pass(build, tmp_path):
-    keyword = "testcases or basic1 or basic3 or (test-state and taking)"
+    keyword = "testcases or basic1 or basic3 or (test-state and taking) or user_events"
     arguments = ("--build", build, "-k", keyword, "-j", "auto", "--out", tmp_path / "run")
     done = harness("run", *arguments, cwd=tmp_path, limit=1800)
     results = _verdicts(tmp_path / "run")
@@ -31,6 +31,7 @@ def test_all_testcases_and_a_little_of_the_selftests_pass(build, tmp_path):
     assert {result["verdict"] for result in results.values()} <= {"PASS", "SKIP", "XFAIL"}
     assert "selftests/ftrace/test.d/00basic/basic3.tc[instance]" in results
     assert "selftests/livepatch/test-state::taking over system state modification" in results
+    assert results["selftests/user_events/abi_test::user.enablement"]["verdict"] == "PASS"
     assert "testcases/livepatch/test_takes_effect.py::test_function_of_the_kernel_proper" in results
     for name in ("console.log", "build.json", "report.html", "junit.xml", "events.jsonl"):
         assert (tmp_path / "run" / name).stat().st_size
@@ -51,6 +52,27 @@ def test_a_kernel_that_oopses_in_one_tracer(build, tmp_path):
     assert done.returncode == 1
     record = json.loads((tmp_path / "run/build.json").read_text())
     assert record["patches"][0]["name"] == OOPS.name
+
+
+KNOWN = """
+expectations:
+  - test: testcases/livepatch/test_modules.py::test_relocations_beyond_a_branchs_reach
+    verdict: CRASH
+    fault: "panic: something else*"
+    reason: it never was
+    issue: https://bugs.example.org/1
+"""
+
+
+def test_another_crash_than_the_known_one_is_a_crash(build, tmp_path):
+    """The test oopses on this kernel; testcases/expectations.yaml knows of that, this list knows of another crash."""
+    (tmp_path / "known.yaml").write_text(KNOWN)
+    arguments = ("--suite", "testcases/livepatch", "-k", "beyond_a_branchs_reach", "--out", tmp_path / "run")
+    done = harness("run", "--build", build, "--expectations", tmp_path / "known.yaml", *arguments, cwd=tmp_path)
+    (result,) = _verdicts(tmp_path / "run").values()
+    assert (result["verdict"], done.returncode) == ("CRASH", 1), done.stdout
+    assert "module_emit_plt_entry; expected: CRASH with the fault 'panic: something else*'" in result["reason"]
+    assert "no test met this known outcome (it never was, https://bugs.example.org/1)" in done.stdout
 
 
 @pytest.mark.xdist_group("builds")

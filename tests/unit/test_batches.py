@@ -8,10 +8,13 @@ import pytest
 
 from harness.model.board import Limits
 from harness.model.result import Verdict
-from harness.run import selftests
-from harness.run.batch import FtraceBatch, LivepatchBatch
-from harness.run.eventlog import EventLog
-from harness.run.lab import Lab, Stopped
+from harness.run.batch import Found
+from harness.run.machine import Machine
+from harness.run.recorder import Recorder
+from harness.run.stopped import Stopped
+from harness.run.suites import ftrace as ftrace_suite
+from harness.run.suites import livepatch
+from harness.run.suites.livepatch import LivepatchBatch
 from harness.run.units import Isolation, cpus_for, is_timed
 from harness.target.base import Cpus
 from tests.faketarget import HANG, LOST, FakeTarget, Kmsg
@@ -39,7 +42,7 @@ def ftrace(tmp_path: Path) -> Path:
 def _ftrace(directory: Path, isolation: Isolation) -> list[list[str]]:
     return [
         [test.removeprefix(f"{D}/").replace(".tc", "") for test in tests]
-        for tests in selftests._ftrace_batches(directory, isolation)
+        for tests in ftrace_suite._shares(directory, isolation)
     ]
 
 
@@ -68,30 +71,35 @@ def _script(tmp_path: Path, text: str) -> Path:
 
 
 def test_a_livepatch_script_is_cut_where_each_test_is_to_be_alone(tmp_path: Path) -> None:
-    batches = list(selftests._livepatch_batches(_script(tmp_path, PLAIN), Isolation.TEST))
-    assert [tests for _, tests in batches] == [[f"{L}::one"], [f"{L}::two"]]
-    texts = [batch._text for batch, _ in batches]
+    batches = list(livepatch.batches_of(_script(tmp_path, PLAIN), Isolation.TEST))
+    assert [found.tests for found in batches] == [(f"{L}::one",), (f"{L}::two",)]
+    texts = [_livepatch(found)._text for found in batches]
     assert texts[0] == '. functions.sh\nM=mod\nstart_test "one"\ncheck_result "x"\nN=more\n'
     assert texts[1] == '. functions.sh\nM=mod\nN=more\nstart_test "two"\ncheck_result "y"\n'
-    assert all(batch._is_part for batch, _ in batches)
+    assert all(_livepatch(found)._is_part for found in batches)
+
+
+def _livepatch(found: Found) -> LivepatchBatch:
+    assert isinstance(found.batch, LivepatchBatch)
+    return found.batch
 
 
 @pytest.mark.parametrize("isolation", [Isolation.FILE, Isolation.CRASH])
 def test_a_livepatch_script_is_a_file(tmp_path: Path, isolation: Isolation) -> None:
-    [(batch, tests)] = selftests._livepatch_batches(_script(tmp_path, PLAIN), isolation)
-    assert tests == [f"{L}::one", f"{L}::two"]
-    assert not batch._is_part
+    [found] = livepatch.batches_of(_script(tmp_path, PLAIN), isolation)
+    assert found.tests == (f"{L}::one", f"{L}::two")
+    assert not _livepatch(found)._is_part
 
 
 @pytest.mark.parametrize("text", [NESTED, '. functions.sh\nstart_test "one"\n'])
 def test_a_script_that_can_not_be_cut_or_need_not_is_run_as_it_stands(tmp_path: Path, text: str) -> None:
-    [(batch, tests)] = selftests._livepatch_batches(_script(tmp_path, text), Isolation.TEST)
-    assert tests[0] == f"{L}::one"
-    assert not batch._is_part
+    [found] = livepatch.batches_of(_script(tmp_path, text), Isolation.TEST)
+    assert found.tests[0] == f"{L}::one"
+    assert not _livepatch(found)._is_part
 
 
 def test_a_script_without_tests_is_no_batch(tmp_path: Path) -> None:
-    assert list(selftests._livepatch_batches(_script(tmp_path, ". functions.sh\n"), Isolation.TEST)) == []
+    assert list(livepatch.batches_of(_script(tmp_path, ". functions.sh\n"), Isolation.TEST)) == []
 
 
 @pytest.mark.parametrize(
@@ -123,9 +131,9 @@ def test_how_the_cpus_of_its_machine_run(test: str, cpus: Cpus) -> None:
 # -- after a stop ------------------------------------------------------------------------------------------------
 
 
-def _lab(tmp_path: Path, *targets: FakeTarget) -> Lab:
+def _machine(tmp_path: Path, *targets: FakeTarget) -> Machine:
     waiting = list(targets)
-    return Lab(lambda: (waiting.pop(0), 1.0), limits=Limits(silence=30.0), events=EventLog(tmp_path / "events.jsonl"))
+    return Machine(lambda: (waiting.pop(0), 1.0), limits=Limits(silence=30.0), recorder=Recorder.of(tmp_path))
 
 
 def _target(*steps: object) -> FakeTarget:
@@ -140,28 +148,28 @@ def _batch(text: str) -> LivepatchBatch:
 
 
 def test_what_is_behind_a_crash_in_a_script_that_can_not_be_resumed_is_not_run(tmp_path: Path) -> None:
-    lab, batch = _lab(tmp_path, _target(PANIC, HANG), _target()), _batch(NESTED)
+    machine, batch = _machine(tmp_path, _target(PANIC, HANG), _target()), _batch(NESTED)
     with pytest.raises(Stopped) as crashed:
-        batch.outcome(f"{L}::one", lab)
-    lab.discard("crashed")
-    assert crashed.value.verdict is Verdict.CRASH
+        batch.outcome(f"{L}::one", machine)
+    machine.discard("crashed")
+    assert crashed.value.outcome.verdict is Verdict.CRASH
     for name in ("two", "three"):
         with pytest.raises(Stopped, match="can't be resumed in the middle") as stopped:
-            batch.outcome(f"{L}::{name}", lab)
-        assert stopped.value.verdict is Verdict.NOTRUN
+            batch.outcome(f"{L}::{name}", machine)
+        assert stopped.value.outcome.verdict is Verdict.NOTRUN
 
 
 def test_a_script_that_can_not_be_resumed_is_run_as_a_whole_again_when_its_machine_was_lost(tmp_path: Path) -> None:
     said = ("TEST: one ... ok", "TEST: two ... ok", "TEST: three ... ok")
-    lab, batch = _lab(tmp_path, _target(said[0], LOST), _target(*said)), _batch(NESTED)
-    assert batch.outcome(f"{L}::one", lab).verdict is Verdict.PASS
+    machine, batch = _machine(tmp_path, _target(said[0], LOST), _target(*said)), _batch(NESTED)
+    assert batch.outcome(f"{L}::one", machine).verdict is Verdict.PASS
     with pytest.raises(Stopped) as stopped:
-        batch.outcome(f"{L}::two", lab)
-    assert stopped.value.is_lost
-    lab.discard("lost")
+        batch.outcome(f"{L}::two", machine)
+    assert stopped.value.outcome.is_lost
+    machine.discard("lost")
     batch.start_over(f"{L}::two")
-    assert batch.outcome(f"{L}::two", lab).verdict is Verdict.PASS
-    assert batch.outcome(f"{L}::three", lab).verdict is Verdict.PASS
+    assert batch.outcome(f"{L}::two", machine).verdict is Verdict.PASS
+    assert batch.outcome(f"{L}::three", machine).verdict is Verdict.PASS
 
 
 # -- verdicts that do not come as they should --------------------------------------------------------------------
@@ -174,9 +182,9 @@ def test_each_ftrace_test_has_its_own_outcome_where_verdicts_are_missing_or_stan
     said = ("TAP version 13", f"{t}/a.tc", f"{t}/b.tc", "words:not ok 2 second", f"{t}/c.tc", "words:ok 3 third")
     tests = [f"{D}/{name}.tc" for name in "abc"]
     target = FakeTarget(lambda command: list(said) if "ftracetest" in command else [])
-    lab, batch = _lab(tmp_path, target), FtraceBatch()
+    machine, batch = _machine(tmp_path, target), ftrace_suite.FtraceBatch()
     batch.choose(tests)
-    outcomes = [batch.outcome(test, lab) for test in tests]
+    outcomes = [batch.outcome(test, machine) for test in tests]
     assert [outcome.verdict for outcome in outcomes] == [Verdict.UNRESOLVED, Verdict.FAIL, Verdict.PASS]
     assert outcomes[0].reason == "ftracetest printed no verdict for it"
     assert outcomes[2].log == f"{t}/c.tc\nwords:ok 3 third\n"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from harness.build.cache import cache_root, published, scratch_dir, try_locked
-from harness.build.workspace import workspace_for
+from harness.build.workspace import Workspace, workspace_for
 from harness.model.kernel import Source, SourceKind, SourceSpec
 
 
@@ -48,9 +49,9 @@ def test_a_lock_is_free_again_after_its_block(tmp_path):
 
 def test_two_builds_at_once_get_two_workspaces(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    with workspace_for(_source(), flavour="f") as one, workspace_for(_source(), flavour="f") as two:
+    with workspace_for(_source(), configuration="c") as one, workspace_for(_source(), configuration="c") as two:
         assert one.directory != two.directory
-    with workspace_for(_source(), flavour="f") as again:
+    with workspace_for(_source(), configuration="c") as again:
         assert again.directory == one.directory
     assert cache_root().is_relative_to(tmp_path)
 
@@ -59,13 +60,95 @@ def test_versions_of_one_series_share_a_workspace_origins_do_not(monkeypatch, tm
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
 
     def place(source: Source) -> Path:
-        with workspace_for(source, flavour="f") as workspace:
+        with workspace_for(source, configuration="c") as workspace:
             return workspace.directory
 
     assert place(_source("7.3.4-1")) == place(_source("7.3.5-1~bpo13+1"))
     assert place(_source("7.3.4-1")) != place(_source("6.1.192-2"))
     one, other = (_source(kind=SourceKind.DIRECTORY, location=f"/src/{name}/linux") for name in "ab")
     assert place(one) != place(other)
+
+
+def test_a_build_goes_where_its_configuration_was_built_before(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with workspace_for(_source(), configuration="a") as first, workspace_for(_source(), configuration="b") as second:
+        assert first.directory != second.directory
+    with workspace_for(_source(), configuration="b") as again:
+        assert again == second
+        with workspace_for(_source(), configuration="c") as third:
+            assert third.directory == first.directory  # what is there, and free, before a new one
+            assert (third.source, third.series) == (first.source, first.series)
+            assert third.objects != first.objects
+
+
+class Ages:
+    """Builds, each a minute later than the one before."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._now = 1_000_000_000
+
+    def build(self, configuration: str, *, source: Source | None = None) -> Workspace:
+        with workspace_for(source or _source(), configuration=configuration) as workspace:
+            (workspace.objects / "vmlinux").touch()
+            workspace.payload.mkdir(exist_ok=True)
+        self._now += 60
+        for used in (workspace.objects, workspace.directory):
+            os.utime(used, (self._now, self._now))
+        return workspace
+
+    def trees(self) -> list[str]:
+        """The configurations that have objects, and those that have something else; nothing is half removed."""
+        objects = sorted(path.name.removeprefix("obj-") for path in self.root.glob("*/obj-*"))
+        state = sorted(path.name.removeprefix("made-") for path in self.root.glob("*/made-*"))
+        assert objects == state
+        assert not [*self.root.glob(".gone-*")]
+        return objects
+
+
+@pytest.fixture
+def ages(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return Ages(tmp_path / "arm64-ftrace-harness/workspaces")
+
+
+def test_of_an_origin_the_four_configurations_used_last_keep_their_objects(ages):
+    for configuration in "abcd":
+        ages.build(configuration)
+    ages.build("a")
+    assert ages.trees() == ["a", "b", "c", "d"]
+    ages.build("e")
+    assert ages.trees() == ["a", "c", "d", "e"]  # b was used longest ago
+    ages.build("only", source=_source("6.1.192-2"))
+    assert ages.trees() == ["a", "c", "d", "e", "only"]
+
+
+def test_objects_in_use_stay(ages):
+    with workspace_for(_source(), configuration="held") as held:
+        os.utime(held.objects, (1, 1))
+        for configuration in "abcde":
+            ages.build(configuration)
+        assert ages.trees() == ["b", "c", "d", "e", "held"]
+    ages.build("f")
+    assert ages.trees() == ["c", "d", "e", "f"]
+
+
+def test_of_all_origins_the_six_workspaces_used_last_stay_and_those_in_use(ages):
+    sources = [_source(f"7.{number}.1-1") for number in range(8)]
+    with workspace_for(sources[0], configuration="c") as held:
+        os.utime(held.directory, (1, 1))
+        made = [ages.build("c", source=source).directory for source in sources[1:]]
+        assert held.directory.is_dir()
+    assert [path.is_dir() for path in made] == [False, *[True] * 6]
+    last = ages.build("c", source=sources[1])
+    assert last.directory.is_dir()
+    assert not held.directory.exists()
+
+
+def test_what_a_killed_harness_had_set_aside_is_removed(ages):
+    (ages.root / ".gone-1234/obj").mkdir(parents=True)
+    ages.build("a")
+    assert ages.trees() == ["a"]
 
 
 @pytest.fixture

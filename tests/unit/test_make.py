@@ -7,6 +7,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import os
+import re
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,9 +48,9 @@ class Toy:
         (found,) = (path for path in (self.directory / "cache").rglob("workspaces/*") if path.is_dir())
         return found
 
-    def build(self) -> Build:
+    def build(self, config: str = "our.config") -> Build:
         source = resolve_source(parse_source_spec(str(self.tree)))
-        fragment = self.directory / "our.config"
+        fragment = self.directory / config
         patches = (*(self._patch(path, text) for path, text in self.edits.items()), *self.patches)
         spec = KernelSpec(source=source, patches=patches, fragments=(fragment,), toolchain=GCC)
         return build(spec, testcases=self.directory / "testcases", reproduce="", progress=Recorder(), jobs=2)
@@ -61,10 +62,17 @@ class Toy:
 
     def calls(self) -> list[str]:
         """What make was called for since this was asked last, sorted."""
-        log = self.workspace / "obj/calls"
-        said = sorted(log.read_text().splitlines()) if log.exists() else []
-        log.unlink(missing_ok=True)
-        return said
+        said: list[str] = []
+        for log in self.workspace.glob("obj-*/calls"):
+            said += log.read_text().splitlines()
+            log.unlink()
+        return sorted(said)
+
+    @property
+    def objects(self) -> Path:
+        """The object tree, where only one configuration was built."""
+        (found,) = self.workspace.glob("obj-*")
+        return found
 
     def unpublish(self) -> None:
         """Remove the finished builds: the next one has to look at the workspace."""
@@ -175,6 +183,45 @@ def test_another_fragment_configures_and_builds_anew(toy):
     assert made.config["TWO"] == "y"
 
 
+def test_an_edited_fragment_goes_on_in_the_same_object_tree(toy):
+    before = toy.objects
+    for symbol in ("TWO", "THREE", "FOUR"):
+        (toy.directory / "our.config").write_text(f"CONFIG_{symbol}=y\n")
+        assert toy.build().config[symbol] == "y"
+    assert toy.objects == before
+
+
+def test_another_configuration_leaves_the_objects_of_this_one(toy):
+    (toy.directory / "other.config").write_text("CONFIG_TWO=y\n")
+    first = toy.objects / "vmlinux"
+    made = first.stat().st_mtime_ns
+    assert toy.build("other.config").config["TWO"] == "y"
+    assert toy.calls() == EVERYTHING
+    assert len([*toy.workspace.glob("obj-*")]) == 2
+    toy.unpublish()
+    for _ in range(2):  # there and back
+        assert texts(toy.build())["vmlinux"].endswith("CONFIG_ONE=y\nCONFIG_ARM64=y\n")
+        assert texts(toy.build("other.config"))["vmlinux"].endswith("CONFIG_TWO=y\nCONFIG_ARM64=y\n")
+    assert toy.calls() == []
+    assert first.stat().st_mtime_ns == made
+
+
+def test_a_patch_is_made_into_each_configuration(toy):
+    """The source tree is shared, so what one configuration's build has applied is news to the other's objects."""
+    (toy.directory / "other.config").write_text("CONFIG_TWO=y\n")
+    toy.build("other.config")
+    for number in (1, 2):
+        toy.edits["kernel/sched.c"] = f"int sched; /* edit {number} */\n"
+        for config, symbol in (("our.config", "ONE"), ("other.config", "TWO")):
+            made = texts(toy.build(config))
+            assert all(f"edit {number}" in text and f"CONFIG_{symbol}" in text for text in made.values()), made
+    toy.edits.clear()
+    toy.unpublish()
+    assert not any(
+        "edit" in text for config in ("our.config", "other.config") for text in texts(toy.build(config)).values()
+    )
+
+
 def test_an_edited_test_module_makes_the_test_modules_only(toy):
     (toy.directory / "testcases/calls.c").write_text("int calls; /* edited */\n")
     told = texts(toy.build())
@@ -193,21 +240,21 @@ def test_a_test_module_that_is_gone_is_not_published(toy):
 
 @pytest.mark.parametrize("lost", ["vmlinux", "arch/arm64/boot/Image", "System.map", "include/config/kernel.release"])
 def test_what_vanished_from_the_workspace_is_made_again(toy, lost):
-    (toy.workspace / "obj" / lost).unlink()
+    (toy.objects / lost).unlink()
     toy.unpublish()
     assert "int sched" in texts(toy.build())["Image"]
     assert "kernel" in toy.calls()
 
 
 def test_a_config_that_somebody_changed_is_made_again(toy):
-    (toy.workspace / "obj/.config").write_text("CONFIG_STRANGE=y\n")
+    (toy.objects / ".config").write_text("CONFIG_STRANGE=y\n")
     toy.unpublish()
     assert "STRANGE" not in toy.build().config
     assert toy.calls() == EVERYTHING
 
 
 def test_installed_files_that_vanished_are_installed_again(toy):
-    shutil.rmtree(toy.workspace / "payload")
+    shutil.rmtree(next(toy.workspace.glob("made-*/payload")))
     toy.unpublish()
     assert all(texts(toy.build()).values())
     assert toy.calls() == ["headers_install", "modules_install", "selftests", "test modules"]
@@ -256,7 +303,7 @@ def test_of_two_makes_side_by_side_the_one_that_fails_is_named(toy, selftest, mo
         (toy.directory / "testcases/calls.c").write_text("this is no C\n")
     with pytest.raises(BuildError, match=rf"does not build \({named}\)") as caught:
         toy.build()
-    assert sorted(line.removeprefix(f"{toy.workspace}/") for line in caught.value.details) == lines
+    assert sorted(re.sub(r"^.*/made-\w+/", "", line) for line in caught.value.details) == lines
     assert {"selftests", "test modules"} <= set(toy.calls())
 
 
@@ -269,3 +316,50 @@ def test_after_a_failed_test_module_the_kernel_stands(toy):
     (toy.directory / "testcases/calls.c").write_text("int mended;\n")
     assert "mended" in texts(toy.build())["testmodules/calls.ko"]
     assert toy.calls() == ["headers_install", "selftests", "test modules"]
+
+
+# -- suites that need not compile ----------------------------------------------------------------------------------
+
+EVENTS_TEST = "tools/testing/selftests/user_events/abi_test.c"
+EVENTS = "selftests/user_events"
+
+
+@pytest.fixture
+def events(toy: Toy) -> Toy:
+    """Built once with CONFIG_USER_EVENTS."""
+    (toy.directory / "our.config").write_text("CONFIG_ONE=y\nCONFIG_USER_EVENTS=y\n")
+    toy.build()
+    assert "selftests user_events" in toy.calls()
+    return toy
+
+
+def test_a_kernel_without_what_a_suite_needs_has_its_sources_only(toy):
+    assert [path.name for path in (toy.build().directory / EVENTS).iterdir()] == ["abi_test.c"]
+
+
+def test_a_suite_of_programs_is_published_with_its_sources(events):
+    made = events.build().directory / EVENTS
+    assert sorted(path.name for path in made.iterdir()) == ["abi_test", "abi_test.c"]
+
+
+def test_a_suite_of_programs_outlives_a_new_kernel_but_no_new_header(events):
+    events.edits["kernel/sched.c"] = "int sched; /* edited */\n"
+    made = events.build().directory / EVENTS
+    assert events.calls() == FROM_KERNEL
+    assert "SCHED" in (made / "abi_test").read_text()
+    events.edits = {"include/uapi/linux/sched.h": "#define SCHED 2\n"}
+    made = events.build().directory / EVENTS
+    assert "selftests user_events" in events.calls()
+    assert "SCHED 2" in (made / "abi_test").read_text()
+
+
+def test_a_suite_that_does_not_compile_fails_no_build_and_says_why(events):
+    events.edits[EVENTS_TEST] = "this is no C\n"
+    made = events.build().directory / EVENTS
+    assert (made / "not-built").read_text() == "user_events/abi_test.c:1:1: error: no C at all\n"
+    assert sorted(path.name for path in made.iterdir()) == ["abi_test.c", "not-built"]
+    assert (made.parent / "ftrace/test").is_file()
+    events.edits.clear()
+    events.unpublish()
+    assert not (events.build().directory / EVENTS / "not-built").exists()
+    assert (events.build().directory / EVENTS / "abi_test").is_file()

@@ -1,7 +1,8 @@
 """The look at the target before the first test."""
 
 from harness.model.kernel import Build
-from harness.run.precheck import check, judge, tools_of
+from harness.run.precheck import check, judge
+from harness.run.suites.ftrace import tools_of
 from tests.faketarget import FakeTarget
 
 

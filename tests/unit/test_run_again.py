@@ -11,15 +11,17 @@ from typing import Any
 import pytest
 
 from harness.errors import InfraError
-from harness.model.board import Board, QemuBoot
+from harness.model.boot import QemuBoot
 from harness.model.kernel import Build
 from harness.model.progress import NoDisplay
 from harness.model.result import Result, Verdict
-from harness.run import plugin, session
+from harness.run import inprocess, runner, session
 from harness.run.units import Isolation
 from harness.target.base import Media
+from tests.boards import held, spec
 from tests.fakesnapshots import FakeSnapshots
 from tests.faketarget import LOST, FakeTarget, Kmsg
+from tests.records import build_json
 
 PANIC = Kmsg(
     "[    1.000000] Kernel panic - not syncing: tried to kill init\n"
@@ -64,11 +66,9 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runs]:
     sys.modules.pop("testcases.test_it", None)  # pytest would take the one of the test before for ours
     directory = tmp_path / "testcases"
     directory.mkdir()
-    monkeypatch.setattr(session, "PROJECT", tmp_path)
-    monkeypatch.setattr(session, "TESTCASES", directory)
-    (tmp_path / "build").mkdir()
-    record = {"source": {}, "patches": [], "toolchain": {"name": "gcc", "version": "12"}, "fragments": []}
-    (tmp_path / "build/build.json").write_text(json.dumps(record))
+    monkeypatch.setattr(inprocess, "PROJECT", tmp_path)
+    monkeypatch.setattr(inprocess, "TESTCASES", directory)
+    build_json(tmp_path / "build")
     build = Build(directory=tmp_path / "build", release="7.3.4", key="k", config={})
 
     def run(
@@ -103,11 +103,11 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runs]:
             session.Selection(
                 suites=frozenset({"testcases"}), maxfail=maxfail, isolation=Isolation.TEST, workers=workers
             ),
-            board=Board(name="fake", boot=QemuBoot()),
+            board=held(spec("fake", boot=QemuBoot())),
             boot=lambda: (restored(), 1.0) if save_error else pytest.fail("restored, not booted"),
             keeping=session.Keeping(media=Media(image=Path("Image"), root=Path("root")), directory=tmp_path),
             run_dir=run_dir,
-            properties={},
+            command="harness run",
             display=NoDisplay(),
         )
         events = [json.loads(line) for line in (run_dir / "events.jsonl").read_text().splitlines()]
@@ -171,7 +171,7 @@ def test_a_machine_that_is_always_lost_is_an_error_in_the_end(runs: Runs) -> Non
     results, code, events = runs({"one": [LOST], "two": ["fine"]})
     assert results[ONE].verdict is Verdict.ERROR
     assert results[TWO].verdict is Verdict.PASS
-    assert len(_again(events)) == plugin._RERUNS
+    assert len(_again(events)) == runner.RERUNS
     assert code == 3
 
 

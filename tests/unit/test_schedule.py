@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from harness.run.plugin import FILES, Planned
-from harness.run.schedule import LongestFirst
+from harness.run.collecting import FILES, Planned
 from harness.run.units import is_timed
+from harness.run.workers.schedule import LongestFirst
 
 TIMED = "selftests/ftrace/test.d/tracer/wakeup.tc"
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
 from harness.errors import BootError, CrashError, UserError
-from harness.model.board import Board, QemuBoot
+from harness.model.boot import QemuBoot
 from harness.model.kernel import Build
 from harness.model.progress import NoDisplay
 from harness.model.result import Verdict
-from harness.run import session
+from harness.run import inprocess, session
 from harness.run.documents import read_results, write_documents
+from tests.boards import held, spec
 from tests.faketarget import HANG, FakeTarget, Kmsg
+from tests.records import build_json
 
 PANIC = Kmsg(
     "[    1.000000] Kernel panic - not syncing: tried to kill init\n"
@@ -27,7 +28,7 @@ check_result "x"
 start_test "two"
 check_result "y"
 """
-BOARD = Board(name="fake", boot=QemuBoot())
+BOARD = held(spec("fake", boot=QemuBoot()))
 
 
 @pytest.fixture(autouse=True)
@@ -47,15 +48,7 @@ def build(tmp_path: Path) -> Build:
     (tests / "c.tc").write_text("# description: c\n# flags: instance\n")
     (directory / "selftests/livepatch").mkdir()
     (directory / "selftests/livepatch/test-x.sh").write_text(SCRIPT)
-    record = {
-        "key": "k",
-        "release": "7.3.4",
-        "source": {"version": "7.3.4"},
-        "patches": [],
-        "toolchain": {"name": "gcc", "version": "12"},
-        "fragments": [],
-    }
-    (directory / "build.json").write_text(json.dumps(record))
+    build_json(directory)
     return Build(directory=directory, release="7.3.4", key="k", config={"LIVEPATCH": "y"})
 
 
@@ -68,7 +61,7 @@ def ftracetest(command: str, answers: dict[str, list]) -> list:
     for number, (path, instance) in enumerate(turns, start=1):
         steps.append(f"execute{instance}: {path}")
         steps.append(f"+ log of {path}")
-        steps += answers.get(path.rpartition("/")[2] + instance.strip(), [f"ok {number} fine"])
+        steps += answers.get(path.rpartition("/")[2] + instance.strip(), [f"ok {number}{instance.rstrip()} fine"])
     return steps
 
 
@@ -107,7 +100,7 @@ def run(build: Build, *targets, tmp_path: Path, keyword: str = "", maxfail: int 
         board=BOARD,
         boot=boot,
         run_dir=run_dir,
-        properties={},
+        command="harness run",
         display=NoDisplay(),
     )
     return {result.test.removeprefix("selftests/"): result for result in results.results}, code, run_dir
@@ -207,7 +200,7 @@ def test_a_choice_of_nothing_is_wrong_input(build, tmp_path, keyword, told):
     with pytest.raises(UserError, match=told):
         run(build, target(), tmp_path=tmp_path, keyword=keyword)
     with pytest.raises(UserError, match=told):
-        session.list_tests(build, session.Selection(suites=SUITES, keyword=keyword), board=BOARD)
+        session.list_tests(build, session.Selection(suites=SUITES, keyword=keyword), board=BOARD.spec)
 
 
 def test_a_crash_in_a_livepatch_script_resumes_behind_it(build, tmp_path):
@@ -262,7 +255,7 @@ def test_only_what_was_chosen_runs(build, tmp_path):
 
 def test_a_batch_is_over_before_the_next_begins(build, tmp_path):
     """ftracetest puts the system back after its last verdict; a panic there is its last test's."""
-    first = target(answers={"c.tc(instance)": ["ok 5 fine", PANIC, HANG]})
+    first = target(answers={"c.tc(instance)": ["ok 5 (instance) fine", PANIC, HANG]})
     results, _, _ = run(build, first, target(), tmp_path=tmp_path)
     assert results[C_AGAIN].verdict is Verdict.CRASH
     assert results[ONE].verdict is Verdict.PASS
@@ -302,7 +295,7 @@ def test_a_killed_run_can_be_reported(build, tmp_path):
 
 def test_listing_boots_nothing(build):
     tests = session.list_tests(
-        build, session.Selection(suites=SUITES, keyword="(a.tc and instance) or two"), board=BOARD
+        build, session.Selection(suites=SUITES, keyword="(a.tc and instance) or two"), board=BOARD.spec
     )
     assert tests == [f"selftests/{A_AGAIN}", f"selftests/{TWO}"]
 
@@ -311,7 +304,7 @@ def test_listing_boots_nothing(build):
     ("names", "chosen"),
     [
         ((), set(session.SUITES)),
-        (("selftests",), {"selftests/ftrace", "selftests/livepatch"}),
+        (("selftests",), {"selftests/ftrace", "selftests/livepatch", "selftests/user_events"}),
         (("selftests/ftrace/",), {"selftests/ftrace"}),
         (("testcases/function",), {"testcases/function"}),
     ],
@@ -331,8 +324,8 @@ def testcase_file(tmp_path, monkeypatch):
     """Writes a file of testcases, which are all that there are then."""
     directory = tmp_path / "testcases"
     directory.mkdir()
-    monkeypatch.setattr(session, "PROJECT", tmp_path)
-    monkeypatch.setattr(session, "TESTCASES", directory)
+    monkeypatch.setattr(inprocess, "PROJECT", tmp_path)
+    monkeypatch.setattr(inprocess, "TESTCASES", directory)
 
     def write(name: str, text: str) -> None:
         (directory / name).write_text(text)
@@ -405,18 +398,3 @@ def test_an_interrupt_ends_the_run_though_putting_back_fails(build, tmp_path, te
     assert (one.verdict, one.reason) == (Verdict.ERROR, "interrupted while this test was running")
     assert two.verdict is Verdict.NOTRUN
     assert code == 3
-
-
-@pytest.mark.parametrize(
-    ("code", "stopped_early", "why"),
-    [
-        (pytest.ExitCode.INTERRUPTED, True, "maxfail"),  # so xdist ends a run of several workers
-        (pytest.ExitCode.TESTS_FAILED, True, "maxfail"),
-        (pytest.ExitCode.INTERRUPTED, False, "interrupted"),
-        (pytest.ExitCode.TESTS_FAILED, False, "complete"),
-    ],
-)
-def test_why_a_run_ended(build, code, stopped_early, why):
-    lister = session._lister(build, session.Selection(suites=SUITES), board=BOARD)
-    lister.stopped_early = stopped_early
-    assert session._why_ended(code, lister) == why

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -53,3 +54,15 @@ def test_another_vmlinux_drops_what_was_made_and_keeps_the_sources(workspace: Wo
     again = _make(workspace)
     forget_stale_modules(workspace)
     assert all(path.exists() for path in again)
+
+
+def test_selftests_modules_of_another_configuration_are_dropped_and_its_test_modules_are_not(
+    workspace: Workspace,
+) -> None:
+    made = _make(workspace)
+    other = Workspace(workspace.directory, "other")
+    for directory in (other.objects, other.modules):
+        directory.mkdir(parents=True)
+    shutil.copy2(workspace.objects / "vmlinux", other.objects)
+    forget_stale_modules(other)
+    assert [path.name for path in made if path.exists()] == ["klp_version.ko"]

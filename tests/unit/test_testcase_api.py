@@ -15,7 +15,7 @@ from harness.run.api.watch import Watches
 from harness.target.base import Completed
 
 
-class ScriptedLab:
+class ScriptedMachine:
     """Answers commands by the first key they contain; remembers all of them."""
 
     @staticmethod
@@ -36,9 +36,9 @@ class ScriptedLab:
         return Completed(command=command, returncode=0, output="", seconds=0.0)
 
 
-def guest(answers: dict[str, str | int] | None = None) -> tuple[Guest, ScriptedLab]:
-    lab = ScriptedLab(answers)
-    return Guest(lab), lab  # type: ignore[arg-type]
+def guest(answers: dict[str, str | int] | None = None) -> tuple[Guest, ScriptedMachine]:
+    machine = ScriptedMachine(answers)
+    return Guest(machine), machine  # type: ignore[arg-type]
 
 
 def text_of(memory: dict[str, tuple[int, list[int]]]) -> Text:
@@ -124,11 +124,11 @@ KALLSYMS = {
     ],
 )
 def test_a_module_in_the_wrong_place_fails_the_test(tmp_path, name, place, found):
-    there, lab = guest(KALLSYMS)
+    there, machine = guest(KALLSYMS)
     modules = Modules(there, Build(directory=tmp_path, release="7.3.4", key="k"))
     with pytest.raises(AssertionError, match=f"to lie {place}, but lies {found}"), modules.placed(name, place):
         pass
-    assert any(command.endswith(f"rmmod {name}") for command in lab.commands)
+    assert any(command.endswith(f"rmmod {name}") for command in machine.commands)
 
 
 def test_a_kernel_that_scatters_its_modules_has_none_near(tmp_path):
@@ -139,25 +139,25 @@ def test_a_kernel_that_scatters_its_modules_has_none_near(tmp_path):
 
 
 def test_a_module_in_its_place(tmp_path):
-    there, lab = guest(KALLSYMS)
+    there, machine = guest(KALLSYMS)
     modules = Modules(there, Build(directory=tmp_path, release="7.3.4", key="k"))
     with modules.placed("far", "far") as module:
         assert module.name == "far"
-    assert lab.commands[0].startswith("insmod")
-    assert "near_filler" in lab.commands[0]
-    unloaded = [command.rpartition("rmmod ")[2] for command in lab.commands if "rmmod" in command]
+    assert machine.commands[0].startswith("insmod")
+    assert "near_filler" in machine.commands[0]
+    unloaded = [command.rpartition("rmmod ")[2] for command in machine.commands if "rmmod" in command]
     assert unloaded == ["far", "near_filler"]
 
 
 def test_where_a_module_lies_is_looked_up_once_for_each_address():
     answers = dict(KALLSYMS) | {"sections/.text": "0x1000"}
-    there, lab = guest(answers)
+    there, machine = guest(answers)
     module = Module(there, "far")
     assert module.distances() == module.distances() == (144 << 20, 152 << 20)
     answers["sections/.text"] = "0x2000"
-    lab.answers = answers
+    machine.answers = answers
     module.distances()
-    assert sum("kallsyms" in command for command in lab.commands) == 2
+    assert sum("kallsyms" in command for command in machine.commands) == 2
 
 
 def test_a_kernel_with_no_room_above_itself_skips(tmp_path):
@@ -169,21 +169,21 @@ def test_a_kernel_with_no_room_above_itself_skips(tmp_path):
 
 def test_watches_have_slots_of_their_own():
     report = "slot 0 hits 4 ip 10 parent_ip 20 x0 ff\nslot 1 hits a ip 11 parent_ip 21\n"
-    there, lab = guest({"/report": report})
+    there, machine = guest({"/report": report})
     watches = Watches(Module(there, "watch"))
     with watches.attach("f") as first, watches.attach("f", "args") as second:
         assert (first.seen().hits, first.seen().registers) == (4, {"x0": 0xFF})
         assert (second.seen().hits, second.seen().ip) == (10, 0x11)
     with watches.attach("g") as again:
         assert again.slot == 0
-    assert sum("/detach" in command for command in lab.commands) == 3
+    assert sum("/detach" in command for command in machine.commands) == 3
 
 
 def test_probes_are_removed_when_one_is_refused():
-    there, lab = guest({"p:harness/bad": 1})
+    there, machine = guest({"p:harness/bad": 1})
     with pytest.raises(AssertionError), Tracefs(there).probe("p:good f", "p:bad nosuch"):
         pass
-    assert any("-:harness/good" in command for command in lab.commands)
+    assert any("-:harness/good" in command for command in machine.commands)
 
 
 def test_profile_sums_all_cpus():

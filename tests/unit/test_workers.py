@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import date
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,46 +11,54 @@ import pytest
 
 from harness import available
 from harness.errors import BootError
-from harness.model.board import Board, KexecBoot, QemuBoot
-from harness.model.result import EventKind, Verdict
-from harness.report.events import parse_events
-from harness.run.board_worker import Output
-from harness.run.eventlog import EventLog
-from harness.run.plugin import Planned, Plugin
-from harness.run.schedule import LongestFirst
+from harness.model.board import BoardSpec
+from harness.model.boot import KexecBoot, QemuBoot
+from harness.model.event import Finished, Note
+from harness.model.result import Result, Verdict
+from harness.parse.events import parse_events
+from harness.run.collecting import Planned
+from harness.run.recorder import Recorder
 from harness.run.units import Isolation
-from harness.run.worker import INPUT, RestoringPlugin, Setup
-from harness.run.workers import Distributor, how_many
+from harness.run.workers.board_worker import Output
+from harness.run.workers.distributor import Distributor
+from harness.run.workers.schedule import LongestFirst
+from harness.run.workers.worker import INPUT, Restored, Setup
 from harness.target.base import Media
+from harness.target.methods.table import boot_method
+from tests.boards import held, spec
 
-QEMU = Board(name="q", boot=QemuBoot(memory_mib=600))  # 1000 MiB a machine, with what QEMU and a worker need
+QEMU = spec("q", boot=QemuBoot(memory_mib=600))  # 1000 MiB a machine, with what QEMU and a worker need
+
+
+def capacity(board: BoardSpec, wanted: int | None) -> int:
+    return boot_method(board).capacity(board, wanted)
 
 
 @pytest.mark.parametrize(("free", "count"), [(1024 + 3999, 3), (1024 + 4000, 4), (1024 + 99_000, 8), (1024, 1), (0, 1)])
 def test_no_more_machines_than_memory_has_room_for(monkeypatch: pytest.MonkeyPatch, free: int, count: int) -> None:
     monkeypatch.setattr(available, "memory_mib", lambda: free)
-    assert how_many(8, QEMU) == count
+    assert capacity(QEMU, 8) == count
 
 
 @pytest.mark.parametrize(("cpus", "count"), [(1, 2), (2, 3), (4, 6)])
 def test_half_again_as_many_as_cpus(monkeypatch: pytest.MonkeyPatch, cpus: int, count: int) -> None:
     monkeypatch.setattr(available, "cpus", lambda: cpus)
     monkeypatch.setattr(available, "memory_mib", lambda: 100_000)
-    assert how_many(None, QEMU) == count
+    assert capacity(QEMU, None) == count
     monkeypatch.setattr(available, "memory_mib", lambda: 1024 + 1000)
-    assert how_many(None, QEMU) == 1
+    assert capacity(QEMU, None) == 1
 
 
 class Report:
     outcome = "failed"
 
 
-def _distributor(tmp_path: Path) -> tuple[Distributor, LongestFirst, EventLog]:
+def _distributor(tmp_path: Path) -> tuple[Distributor, LongestFirst, Recorder]:
     planned = {"x.py::t": Planned("t", "t")}
-    events = EventLog(tmp_path / "events.jsonl")
+    recorder = Recorder.of(tmp_path)
     schedule = LongestFirst(1, planned, lambda _test: 1.0)
     schedule._ids = ["x.py::t"]
-    return Distributor([], planned=planned, seconds=lambda _test: 1.0, events=events), schedule, events
+    return Distributor([], planned=planned, seconds=lambda _test: 1.0, recorder=recorder), schedule, recorder
 
 
 def _died(distributor: Distributor, schedule: LongestFirst) -> str:
@@ -58,36 +67,36 @@ def _died(distributor: Distributor, schedule: LongestFirst) -> str:
     return report.outcome
 
 
-def _verdicts(events: EventLog) -> list[object]:
-    with events.path.open() as lines:
-        return [event.data["verdict"] for event in parse_events(lines) if event.kind is EventKind.FINISHED]
+def _verdicts(recorder: Recorder) -> list[object]:
+    with recorder.path.open() as lines:
+        return [event.result.verdict for event in parse_events(lines) if isinstance(event, Finished)]
 
 
 def test_a_test_whose_worker_died_is_run_again_but_not_for_ever(tmp_path: Path) -> None:
-    distributor, schedule, events = _distributor(tmp_path)
+    distributor, schedule, recorder = _distributor(tmp_path)
     for _ in range(2):
         assert _died(distributor, schedule) == "rerun"
         assert schedule.has_pending
         schedule._waiting.clear()  # it runs
-        assert _verdicts(events) == []
+        assert _verdicts(recorder) == []
     assert _died(distributor, schedule) == "failed"
     assert not schedule.has_pending
-    assert _verdicts(events) == [Verdict.ERROR]
+    assert _verdicts(recorder) == [Verdict.ERROR]
 
 
 @pytest.mark.parametrize("verdict", [Verdict.PASS, Verdict.CRASH])
 def test_a_verdict_that_is_written_down_is_not_replaced(tmp_path: Path, verdict: Verdict) -> None:
     """The worker died between that and telling the run's own process."""
-    distributor, schedule, events = _distributor(tmp_path)
-    events.write(EventKind.FINISHED, test="t", verdict=str(verdict), seconds=1.0)
+    distributor, schedule, recorder = _distributor(tmp_path)
+    recorder.finished(Result(test="t", verdict=verdict, seconds=1.0))
     assert _died(distributor, schedule) == "rerun"
     assert not schedule.has_pending
-    assert _verdicts(events) == [verdict]
+    assert _verdicts(recorder) == [verdict]
 
 
 def test_a_board_is_one_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(available, "memory_mib", lambda: 100_000)
-    assert how_many(4, Board(name="b", boot=KexecBoot())) == 1
+    assert capacity(spec(boot=KexecBoot()), 4) == 1
 
 
 class Node:
@@ -119,7 +128,7 @@ def boards(tmp_path: Path) -> Distributor:
     """A distributor over the boards a and b, and one test for each."""
     setups = [
         Setup(
-            board=Board(name=name, boot=KexecBoot()),
+            board=held(spec(name, boot=KexecBoot())),
             media=Media(image=tmp_path, root=tmp_path),
             build=tmp_path,
             run_dir=tmp_path,
@@ -127,12 +136,13 @@ def boards(tmp_path: Path) -> Distributor:
             isolation=Isolation.CRASH,
             timeout_factor=1.0,
             hammer_seconds=1.0,
+            known=(),
+            today=date(2026, 12, 1),
         )
         for name in "ab"
     ]
     planned = {"x.py::t": Planned("t", "t"), "y.py::t": Planned("u", "u")}
-    events = EventLog(tmp_path / "events.jsonl")
-    return Distributor(setups, planned=planned, seconds=lambda _test: 1.0, events=events)
+    return Distributor(setups, planned=planned, seconds=lambda _test: 1.0, recorder=Recorder.of(tmp_path))
 
 
 def _started(distributor: Distributor) -> Node:
@@ -182,36 +192,28 @@ def test_a_worker_that_gives_up_is_told_of_and_its_tests_are_given_back(boards: 
     assert (boards.left_out["b"].exit_code, boards.left_out["b"].details) == (1, ("line",))
     with (tmp_path / "events.jsonl").open() as lines:
         [note] = parse_events(lines)
-    assert note.data == {"text": "board b left out: it panicked", "problem": True}
+    assert isinstance(note, Note)
+    assert (note.text, note.is_problem) == ("board b left out: it panicked", True)
     assert schedule.has_pending
     assert list(boards.left_over()) == ["x.py::t", "y.py::t"]
 
 
 def test_what_killed_a_worker_is_said(tmp_path: Path) -> None:
-    distributor, schedule, events = _distributor(tmp_path)
+    distributor, schedule, recorder = _distributor(tmp_path)
     distributor.pytest_testnodedown(Node(), "Traceback\nOSError: it was killed\n")
     _died(distributor, schedule)
-    with events.path.open() as lines:
-        notes = [event.data["text"] for event in parse_events(lines) if event.kind is EventKind.NOTE]
+    with recorder.path.open() as lines:
+        notes = [event.text for event in parse_events(lines) if isinstance(event, Note)]
     assert notes == ["t: run again, because its worker died: OSError: it was killed"]
     assert distributor.last_loss == "OSError: it was killed"
-
-
-def test_the_first_internal_error_is_the_one_that_counts(tmp_path: Path) -> None:
-    distributor, _, _ = _distributor(tmp_path)
-    distributor.pytest_internalerror("No space left on device")
-    distributor.pytest_internalerror("assert not crashitem")  # what xdist makes of it
-    assert distributor.internal_error == "No space left on device"
 
 
 @pytest.mark.parametrize("is_dead", [True, False])
 def test_a_worker_that_gets_no_machine_any_more_ends_instead_of_making_errors(
     monkeypatch: pytest.MonkeyPatch, is_dead: bool
 ) -> None:
-    done: list[object] = []
-    plugin = object.__new__(RestoringPlugin)
-    plugin.lab = SimpleNamespace(is_dead=is_dead)  # type: ignore[assignment]
-    monkeypatch.setattr(os, "_exit", done.append)
-    monkeypatch.setattr(Plugin, "_finish", lambda *_: None if is_dead else done.append("told"))
-    plugin._finish(None, "t", 0.0)  # type: ignore[arg-type]
-    assert done == [1 if is_dead else "told"]
+    ended: list[int] = []
+    monkeypatch.setattr(os, "_exit", ended.append)
+    rig = SimpleNamespace(machine=SimpleNamespace(is_dead=is_dead))
+    Restored(rig).before_verdict()  # type: ignore[arg-type]
+    assert ended == ([1] if is_dead else [])

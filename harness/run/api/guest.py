@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar, cast
 
-from harness.run.lab import Lab
+from harness.run.machine import Machine
 from harness.target.base import Completed
 
 T = TypeVar("T")
@@ -19,15 +19,15 @@ _LAST_STEP = 0.1  # and between later ones
 
 
 class Guest:
-    """Commands on the lab's target. `seconds` everywhere are those of reference hardware; the lab makes them the
+    """Commands on the booted target. `seconds` everywhere are those of reference hardware; the machine makes them the
     target's (and the user's: --timeout-factor)."""
 
-    def __init__(self, lab: Lab) -> None:
-        self._lab = lab
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
 
     def once(self, key: object, find: Callable[[], T]) -> T:
         """What `find` returns, asked once for each booted target: for what stays as it is until the next boot."""
-        known = self._lab.remembered
+        known = self._machine.remembered
         if key not in known:
             known[key] = find()
         return cast(T, known[key])
@@ -35,7 +35,7 @@ class Guest:
     def once_at_start(self, key: object, find: Callable[[], T]) -> T:
         """Like `once`; asked of a target that no earlier test has used, it holds for all that start from the same
         snapshot."""
-        known = self._lab.at_start if self._lab.is_fresh else self._lab.remembered
+        known = self._machine.at_start if self._machine.is_fresh else self._machine.remembered
         if key not in known:
             known[key] = find()
         return cast(T, known[key])
@@ -47,7 +47,7 @@ class Guest:
 
     def run(self, command: str, *, seconds: float = 5.0) -> Completed:
         """Run a shell command line; a non-zero exit is data. Kernel reports and hangs end the test."""
-        return self._lab.run(command, timeout=max(_LEAST, self._lab.scaled(seconds)))
+        return self._machine.run(command, timeout=max(_LEAST, self._machine.scaled(seconds)))
 
     def check(self, command: str, *, seconds: float = 5.0) -> str:
         """Run a command that has to succeed, and return its output."""
@@ -83,7 +83,7 @@ class Guest:
     def wait_until(self, condition: Callable[[], bool], what: str, *, seconds: float = 5.0) -> None:
         """Look until `condition` holds; the test fails when it does not within `seconds`, or ten real ones where that
         is longer: what the kernel does once a second takes as long on fast hardware."""
-        deadline = time.monotonic() + max(_LEAST, self._lab.scaled(seconds))
+        deadline = time.monotonic() + max(_LEAST, self._machine.scaled(seconds))
         step = _FIRST_STEP
         while not condition():
             assert time.monotonic() < deadline, f"waited in vain for: {what}"

@@ -1,0 +1,87 @@
+"""The upstream suites of a kernel: which ones its source has, and building and installing them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import KW_ONLY, dataclass
+from pathlib import Path
+
+from harness.build.kbuild import Kbuild
+from harness.errors import BuildError
+from harness.model.suite import NOT_BUILT, UPSTREAM, Suite
+
+
+@dataclass(frozen=True)
+class Selftests:
+    """The suites of the source tree in `kbuild`'s workspace. `config`: the kernel's; `goal`: the directory below which
+    each is installed in one of its own."""
+
+    kbuild: Kbuild
+    _: KW_ONLY
+    config: Mapping[str, str]
+    goal: Path
+
+    @property
+    def present(self) -> list[Suite]:
+        """The suites that this kernel's source has."""
+        return [suite for suite in UPSTREAM if (self._source / suite.directory / "Makefile").is_file()]
+
+    def required(self) -> list[Suite]:
+        """Those that have to be built for this kernel: it has what they need."""
+        return [suite for suite in self.present if suite.must_build and self._can_have(suite)]
+
+    def optional(self) -> list[Suite]:
+        """Those that are built if they compile."""
+        return [suite for suite in self.present if not suite.must_build and self._can_have(suite)]
+
+    def words(self) -> list[str]:
+        """make's arguments that build and install the required ones."""
+        return self._install(self.required(), self.goal)
+
+    def build_optional(self, suite: Suite, directory: Path) -> str:
+        """Build `suite` and install it as `directory`. Returns the compiler's first error; empty: it was built."""
+        shutil.rmtree(directory, ignore_errors=True)
+        # its programs' Makefile rules do not name the kernel's headers
+        shutil.rmtree(self.kbuild.workspace.objects / "kselftest" / suite.directory, ignore_errors=True)
+        scratch = directory.with_name(f".{directory.name}.installing")
+        shutil.rmtree(scratch, ignore_errors=True)
+        try:
+            self.kbuild.make(suite.name, self._install([suite], scratch))
+            (scratch / suite.directory).rename(directory)
+        except BuildError as error:
+            directory.mkdir(parents=True)
+            why = next(iter(error.details), error.message)
+            (directory / NOT_BUILT).write_text(f"{why}\n")
+            return why
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+        return ""
+
+    def add_names(self) -> None:
+        """Copy the files that name the tests where make's installation does not hold them: those of suites that are not
+        built, whose tests have to be skipped, and the sources of programs."""
+        for suite in self.present:
+            for path in _files(self._source / suite.directory, suite.named_in):
+                copy = self.goal / suite.directory / path
+                if not copy.exists():
+                    copy.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copy(self._source / suite.directory / path, copy)
+
+    def _can_have(self, suite: Suite) -> bool:
+        return all(self.config.get(symbol) in ("y", "m") for symbol in suite.needs)
+
+    def _install(self, suites: list[Suite], goal: Path) -> list[str]:
+        targets = " ".join(suite.directory for suite in suites)
+        # FORCE_TARGETS: one suite that does not build is an error, though the others do
+        install = (f"TARGETS={targets}", "FORCE_TARGETS=1", f"INSTALL_PATH={goal}", "install")
+        return self.kbuild.words(f"KDIR={self.kbuild.workspace.objects}", *install, directory=self._source)
+
+    @property
+    def _source(self) -> Path:
+        return self.kbuild.workspace.source / "tools/testing/selftests"
+
+
+def _files(directory: Path, pattern: str) -> Iterator[Path]:
+    """The files below `directory` that fit, relative to it."""
+    return (path.relative_to(directory) for path in directory.glob(pattern) if path.is_file())

@@ -1,0 +1,146 @@
+"""Test programs made with the kernel's kselftest_harness.h: which tests one holds, and what it prints while it runs.
+Text in, marks out.
+
+A test is called as the program calls it: ``fixture.test``, ``fixture.variant.test``, or ``global.test`` where it has no
+fixture. The program prints ``# RUN <name> ...`` before and a KTAP line (``ok 1 <name>``) behind each test.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from harness.model.result import Verdict
+
+# What is no code, and strings, in which a comment may seem to begin.
+_NO_CODE = re.compile(r""""(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'|//[^\n]*|/\*.*?\*/""", re.DOTALL)
+_MACRO = re.compile(
+    r"^[ \t]*(?P<macro>TEST|TEST_SIGNAL|TEST_F|TEST_F_SIGNAL|TEST_F_TIMEOUT|FIXTURE_VARIANT_ADD)"
+    r"\s*\(\s*(?P<first>\w+)\s*(?:,\s*(?P<second>\w+)\s*)?[,)]",
+    re.MULTILINE,
+)
+_FIXTURE = re.compile(rb"\0_(\w+)_fixture_object(?=\0)")
+_TEST = re.compile(rb"\0wrapper_(\w+)(?=\0)")
+_NO_FIXTURE = "global"
+
+_RUN = re.compile(r"#\s+RUN\s+(?P<name>[\w.]+) \.\.\.$")
+_RESULT = re.compile(r"(?P<ok>not ok|ok) (?P<number>\d+)(?: (?P<name>[\w.]+))?(?: # (?P<told>.*))?$")
+_EXPECTED = re.compile(r"^# [^:\s]+:\d+:\w+:(?P<told>.*)$")
+_ENDED = re.compile(r"^# [\w.]+: (?P<told>Test .*)$")
+
+
+def names_in(source: str, program: bytes = b"") -> list[str]:
+    """The tests of a program in the order of its C `source`. Where the `program` is at hand and has its symbols, it
+    decides: what was not compiled into it is left out, and what only macros of the source's own make is added."""
+    code = _NO_CODE.sub(" ", source)
+    variants: dict[str, list[str]] = {}
+    tests: list[tuple[str, str]] = []
+    for match in _MACRO.finditer(code):
+        first, second = match["first"], match["second"]
+        if match["macro"] == "FIXTURE_VARIANT_ADD":
+            variants.setdefault(first, []).append(second or "")
+        elif match["macro"].startswith("TEST_F"):
+            tests.append((first, second or ""))
+        else:
+            tests.append((_NO_FIXTURE, first))
+    compiled = _compiled(program)
+    if compiled:
+        known = [(fixture, test) for fixture, test in tests if _symbol(fixture, test) in compiled]
+        symbols = {_symbol(*test) for test in known}
+        tests = known + [_split(symbol, _fixtures(program)) for symbol in sorted(compiled - symbols)]
+    return [
+        ".".join([fixture, *([variant] if variant else []), test])
+        for fixture, test in tests
+        for variant in variants.get(fixture, [""])
+    ]
+
+
+def _compiled(program: bytes) -> set[str]:
+    """The tests that a program's symbols tell of, as `_symbol` calls them."""
+    symbols = {match.decode() for match in _TEST.findall(program)}
+    return {symbol for symbol in symbols if symbol.removesuffix("_teardown") not in symbols - {symbol}}
+
+
+def _fixtures(program: bytes) -> list[str]:
+    return [match.decode() for match in _FIXTURE.findall(program)]
+
+
+def _symbol(fixture: str, test: str) -> str:
+    return test if fixture == _NO_FIXTURE else f"{fixture}_{test}"
+
+
+def _split(symbol: str, fixtures: Iterable[str]) -> tuple[str, str]:
+    """The fixture and the name of the test that `symbol` belongs to."""
+    of = [fixture for fixture in fixtures if symbol.startswith(f"{fixture}_")]
+    fixture = max(of, key=len, default="")
+    return (fixture, symbol.removeprefix(f"{fixture}_")) if fixture else (_NO_FIXTURE, symbol)
+
+
+@dataclass(frozen=True)
+class Begun:
+    """The test `name` runs now."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The test that ran has its verdict; `reason` tells why, where something was said."""
+
+    verdict: Verdict
+    reason: str
+
+
+class ProgramStream:
+    """Follows a program's output, fed line by line."""
+
+    def __init__(self) -> None:
+        self._number = 0
+        self._running = ""
+        self._log: list[str] = []
+
+    def feed(self, line: str) -> list[Begun | Ended]:
+        """What `line` says of tests; nothing for a line of the running test's log (or of none)."""
+        line = line.rstrip("\r")
+        if self._running:
+            match = _RESULT.search(line)
+            if match and self._is_of_the_running(match):
+                self._running = ""
+                return [_ended(match, self._log)]
+        match = _RUN.search(line)
+        if match and (not self._running or match.start() == 0):
+            lost = [Ended(Verdict.UNRESOLVED, "the program printed no verdict for it")] if self._running else []
+            self._number += 1
+            self._running = match["name"]
+            self._log = []
+            return [*lost, Begun(self._running)]
+        self._log.append(line)
+        del self._log[:-400]
+        return []
+
+    def _is_of_the_running(self, match: re.Match[str]) -> bool:
+        """Kernels before 6.9 leave the name out where a test was skipped. A test may itself print such lines; and what
+        it printed last may stand before the verdict's."""
+        if int(match["number"]) != self._number:
+            return False
+        return match["name"] == self._running or (match["name"] is None and match.start() == 0)
+
+
+def _ended(match: re.Match[str], log: Sequence[str]) -> Ended:
+    told = match["told"] or ""
+    directive, _, words = told.partition(" ")
+    if match["ok"] == "ok":
+        if directive in ("SKIP", "XFAIL"):
+            return Ended(Verdict(directive), words or "the program gives no reason")
+        return Ended(Verdict.PASS, "")
+    return Ended(Verdict.FAIL, told or _why(log))
+
+
+def _why(log: Sequence[str]) -> str:
+    """The first expectation that was not met; else how the test ended."""
+    for pattern in (_EXPECTED, _ENDED):
+        for line in log:
+            if match := pattern.match(line):
+                return match["told"].strip()[:200]
+    return ""

@@ -1,0 +1,29 @@
+"""The documents of a run: which ones there are, and what makes each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from harness.model.result import RunResults
+from harness.report.html import report_html
+from harness.report.junit import junit_xml
+from harness.report.results_json import results_json
+
+Logs = Callable[[str], str]
+"""The text of a test's log whose path `Result.log` holds; OSError where there is none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Format:
+    """`file`: the document's name in the directory of the run; `render`: makes its text."""
+
+    file: str
+    render: Callable[[RunResults, Logs], str]
+
+
+FORMATS = (
+    Format(file="junit.xml", render=lambda results, logs: junit_xml(results, logs=logs)),
+    Format(file="results.json", render=lambda results, _: results_json(results)),
+    Format(file="report.html", render=lambda results, logs: report_html(results, logs=logs)),
+)

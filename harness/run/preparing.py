@@ -1,0 +1,58 @@
+"""Preparing: what is done with a machine once, before its first test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from harness.errors import HarnessError
+from harness.model.suite import FTRACE
+from harness.run import precheck, warmup
+from harness.run.rig import Rig
+from harness.run.stopped import Stopped
+from harness.run.units import Isolation
+from harness.target.base import TargetLost
+
+
+class Preparation:
+    """Boots a rig's machine, looks at it, and where the board can, keeps it as it is then. `say` is told what people
+    should know. Once that `is_done`, `failure` says what went wrong, None where nothing did."""
+
+    def __init__(self, rig: Rig, *, say: Callable[[str], None]) -> None:
+        self._rig = rig
+        self._say = say
+        self.is_done = False
+        self.failure: HarnessError | None = None
+
+    def prepare(self) -> None:
+        """Do it, or find out that it can't be done."""
+        self.is_done = True
+        rig, machine = self._rig, self._rig.machine
+        try:
+            assert machine.target
+            machine.findings = precheck.check(machine.run, rig.build, suites=rig.suites)
+            if machine.can_keep:
+                self._warm_up()
+                self._keep()
+        except HarnessError as error:
+            self.failure = error
+        except Stopped as stopped:
+            self.failure = stopped.as_error(when="before the first test")
+        for problem in machine.findings.problems:
+            self._say(problem)
+
+    def _warm_up(self) -> None:
+        """Where the kernel fails at what tests would do first, they are to find it out, on a machine that has not."""
+        rig = self._rig
+        try:
+            why_not = warmup.warm_up(rig.machine, rig.build, with_ftracetest=FTRACE.name in rig.suites)
+        except (Stopped, TargetLost) as error:
+            why_not = f"warming up failed, so every test does it itself: {error}"
+            rig.machine.discard(why_not)
+        if why_not:
+            self._say(why_not)
+
+    def _keep(self) -> None:
+        why_not = self._rig.machine.keep()
+        if why_not:
+            self._say(f"no snapshot, so a target is booted anew after a crash only: {why_not}")
+            self._rig.recorder.changed(isolation=str(Isolation.CRASH))  # what it has come to

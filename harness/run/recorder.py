@@ -1,0 +1,155 @@
+"""Writes down a run while it happens: its events, and a log file for each attempt at a test. What is known of a run
+later was written here."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TypeVar
+
+from harness.model.event import (
+    AttemptEnded,
+    Booted,
+    Finished,
+    Note,
+    Planned,
+    RunBegun,
+    RunChanged,
+    RunEnded,
+    Started,
+)
+from harness.model.record import RunRecord
+from harness.model.result import Attempt, Result, RunEnd
+from harness.parse.events import parse_events
+from harness.run.eventlog import EVENTS, EventLog
+
+_LOGS = "logs"  # below the run directory
+_LONGEST_NAME = 200  # characters of a log file's name, without its extension
+_Any = TypeVar("_Any", bound=Attempt)
+
+
+class Recorder:
+    """Writes events to `events` and log files below `run_dir`, where the documents find them by the names in the
+    events. Several processes may record one run, each with a recorder of its own.
+
+    It numbers the machines of its process, so that every attempt says on which one it ran."""
+
+    def __init__(self, events: EventLog, *, run_dir: Path | None) -> None:
+        self._events = events
+        self._run_dir = run_dir
+        self._machines = 0
+        self._machine = ""  # the one that there is, or was last
+        self._is_gone = False
+        self._test = ""  # the last one that began here and uses a machine
+
+    @staticmethod
+    def of(run_dir: Path, *, worker: str = "", board: str = "") -> Recorder:
+        """A recorder for the run in `run_dir`. `worker`: this process, where it is one; `board`: where several are
+        used, the one that this process has."""
+        return Recorder(EventLog(run_dir / EVENTS, worker=worker, board=board), run_dir=run_dir)
+
+    @staticmethod
+    def nowhere() -> Recorder:
+        """A recorder that keeps nothing, for machines that are used outside a run."""
+        return Recorder(EventLog(Path(os.devnull)), run_dir=None)
+
+    @property
+    def path(self) -> Path:
+        """The file of events, which other processes append to as well."""
+        return self._events.path
+
+    # -- the run --------------------------------------------------------------------------------------------------
+
+    def began(self, record: RunRecord) -> None:
+        """The run begins: what is tested, where, and how."""
+        self._events.write(RunBegun(record=record))
+
+    def changed(self, *, isolation: str | None = None, workers: int | None = None) -> None:
+        """Some of what the run began with has become something else."""
+        self._events.write(RunChanged(isolation=isolation, workers=workers))
+
+    def planned(self, tests: Iterable[str]) -> None:
+        """These tests are going to run, in this order."""
+        self._events.write(Planned(tests=tuple(tests)))
+
+    def booted(self, *, seconds: float, factor: float, restored: bool) -> None:
+        """A machine is up, after `seconds`; it is slower than reference hardware by `factor`."""
+        self._machines += 1
+        worker = f"{self._events.worker}/" if self._events.worker else ""
+        self._machine = f"{worker}{'restored' if restored else 'boot'}-{self._machines}"
+        self._is_gone = False
+        self._events.write(
+            Booted(seconds=round(seconds, 3), factor=round(factor, 1), restored=restored, machine=self._machine)
+        )
+
+    def gone(self) -> None:
+        """The machine is not used any more. What has run on it is still to be recorded."""
+        self._is_gone = True
+
+    def ended(self, end: RunEnd) -> None:
+        """The run is over; nothing follows."""
+        self._events.write(RunEnded(end=end))
+
+    def close(self) -> None:
+        self._events.close()
+
+    # -- its tests: each attempt is one `started`, then one `finished` or one `lost` ----------------------------------
+
+    def started(self, test: str, *, uses_machine: bool = True) -> None:
+        """An attempt at a test begins."""
+        if self._is_gone:
+            self._machine, self._is_gone = "", False
+        self._test = test if uses_machine else ""
+        self._events.write(Started(test=test, machine=self._machine if uses_machine else ""))
+
+    def finished(self, result: Result, log: str = "") -> Result:
+        """An attempt is over and `result` is the test's; `log`: what it printed. Returns the result with the name of
+        its log file and its machine."""
+        result = self._completed(result, result.test, log)
+        self._events.write(Finished(result=result))
+        return result
+
+    def lost(self, attempt: Result, log: str = "", *, why: str, where: str = "") -> None:
+        """An attempt is over without a verdict on the test, which is run again, `where` it is not here: its machine or
+        its worker went away, or its board could not be booted. `attempt` and `log`: as far as they are known."""
+        self._events.write(AttemptEnded(test=attempt.test, attempt=self._completed(attempt, attempt.test, log)))
+        self.note(f"{attempt.test}: run again{where and f' {where}'}, because {why}")
+
+    def finished_tests(self) -> set[str]:
+        """The tests that have a result, whichever process wrote it."""
+        with self.path.open(encoding="utf-8", errors="replace") as lines:
+            return {event.result.test for event in parse_events(lines) if isinstance(event, Finished)}
+
+    def _completed(self, attempt: _Any, test: str, log: str) -> _Any:
+        machine = attempt.machine or (self._machine if test == self._test else "")  # else another process ran it
+        return dataclasses.replace(attempt, log=self._write_log(test, log), machine=machine)
+
+    def _write_log(self, test: str, text: str) -> str | None:
+        if not self._run_dir or not text.strip():
+            return None
+        (self._run_dir / _LOGS).mkdir(exist_ok=True)
+        # the name comes from our own ids, never from the target
+        stem = re.sub(r"[^A-Za-z0-9._-]+", "_", test)[-_LONGEST_NAME:].strip("_")
+        for number in itertools.count(1):
+            name = f"{_LOGS}/{stem}{f'.{number}' if number > 1 else ''}.log"
+            try:  # another attempt, maybe another worker's, has one of its own
+                with (self._run_dir / name).open("x", encoding="utf-8", errors="replace") as file:
+                    file.write(text)
+            except FileExistsError:
+                continue
+            return name
+        raise AssertionError("unreachable")
+
+    # -- what people should know ----------------------------------------------------------------------------------
+
+    def note(self, text: str) -> None:
+        """Something that no single verdict tells."""
+        self._events.write(Note(text=text))
+
+    def problem(self, text: str) -> None:
+        """The same, and who follows the run is shown it at once."""
+        self._events.write(Note(text=text, is_problem=True))

@@ -1,0 +1,32 @@
+"""What the tests of one process run on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+from harness.model.board import BoardSpec
+from harness.model.kernel import Build
+from harness.run.machine import Machine
+from harness.run.recorder import Recorder
+from harness.run.units import Isolation
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rig:
+    """The kernel under test, the machine that runs it, and the recorder of what comes of it.
+
+    `suites`: those whose tests are chosen; `isolation`: when a test gets a machine of its own; `hammer_seconds`: for
+    how long the tests that hammer do so."""
+
+    build: Build
+    board: BoardSpec
+    machine: Machine
+    recorder: Recorder
+    suites: frozenset[str]
+    isolation: Isolation = Isolation.CRASH
+    hammer_seconds: float = 5.0
+
+
+RIG = pytest.StashKey[Rig]()  # where fixtures find it, in pytest's config

@@ -1,0 +1,164 @@
+"""selftests/ftrace: every .tc file is a test, and its re-run in a tracing instance another one."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from harness.model.kernel import Build
+from harness.model.outcome import Outcome
+from harness.model.result import Verdict
+from harness.model.suite import FTRACE
+from harness.parse import ftracetest
+from harness.run import warm_ftracetest
+from harness.run.batch import Batch, Found
+from harness.run.machine import Machine
+from harness.run.stopped import Stopped
+from harness.run.units import Isolation
+
+DIRECTORY = f"/payload/{FTRACE.name}"
+_INSTANCE = "[instance]"
+_CHUNK = 16  # .tc files that share a process: fewer cost start-ups, more cost re-runs after a crash
+_STRTONUM = re.compile(r"\bstrtonum\b")
+
+
+def batches(build: Build, isolation: Isolation) -> Iterator[Found]:
+    """Some files, then the re-runs of those among them that ask for one (as ftracetest does), and so on."""
+    directory = build.selftests / FTRACE.directory
+    for tests in _shares(directory, isolation):
+        tools = {test: tools_of(directory / file_of(test)) for test in tests}
+        yield Found(batch=FtraceBatch(), tests=tuple(tests), tools=tools)
+
+
+def _shares(directory: Path, isolation: Isolation) -> Iterator[list[str]]:
+    """The ids of the tests that share a process."""
+    files = sorted(directory.glob(FTRACE.named_in))
+    for chunk in _chunks(files, _CHUNK if isolation is Isolation.CRASH else 1):
+        plain = [test_id(str(path), instance=False) for path in chunk]
+        again = [test_id(str(path), instance=True) for path in chunk if _runs_in_instance(path)]
+        if isolation is Isolation.TEST:
+            yield from ([test] for test in (*plain, *again))
+        else:
+            yield plain + again
+
+
+def _chunks(files: list[Path], size: int) -> Iterator[list[Path]]:
+    for start in range(0, len(files), size):
+        yield files[start : start + size]
+
+
+def _runs_in_instance(path: Path) -> bool:
+    """What ftracetest's test_on_instance asks."""
+    lines = path.read_text(errors="replace").splitlines()
+    return any(line.startswith("#") and "instance" in line.partition("flags:")[2] for line in lines)
+
+
+def tools_of(testcase: Path) -> frozenset[str]:
+    """Which of the occasional tools a .tc file calls."""
+    text = "\n".join(
+        line
+        for line in testcase.read_text(errors="replace").splitlines()
+        if not line.lstrip().startswith("# description")
+    )
+    called = {tool for tool in FTRACE.occasional_tools if re.search(rf"(?<![\w/.-]){re.escape(tool)}(?![\w.-])", text)}
+    return frozenset(called | ({"gawk"} if _STRTONUM.search(text) else set()))
+
+
+class FtraceBatch(Batch):
+    """Some .tc files in one ftracetest process, and the re-runs of those that ask for it in a tracing instance."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._begun = ""
+        self._stream = ftracetest.FtracetestStream()
+
+    @property
+    def _current(self) -> str:
+        return self._begun
+
+    def _advance(self, test: str, machine: Machine) -> None:
+        process = self._process
+        fresh = not process.belongs_to(machine)
+        if fresh:
+            self._begun = ""
+            machine.leave_faults_behind()
+            assert machine.target  # booted or restored now: that tells whether an ftracetest waits there
+            plain, again = self._files(test)
+            process.start(machine, self._command(test, plain, again, machine))
+            self._stream = ftracetest.FtracetestStream(_order(plain, again))
+        deadline = time.monotonic() + machine.time_limit(test)
+        while test not in self._outcomes:
+            line = process.next_line(machine, deadline=deadline, what=self._begun or test)
+            if line is None:
+                if ended := self._stream.finish():
+                    self._end(ended)
+                    continue
+                if fresh:
+                    told = f"ftracetest ended without running it (exit code {process.returncode})"
+                    raise Stopped(Outcome(Verdict.UNRESOLVED, told))
+                return  # it was started for others; the next turn starts one for this test
+            for number, mark in enumerate(self._stream.feed(line)):
+                if isinstance(mark, ftracetest.Begun):
+                    if number:  # the line that begins it told that another one is over, and went into that one's log
+                        process.say_again(line)
+                    self._begun = test_id(mark.path, instance=mark.instance)
+                    deadline = time.monotonic() + machine.time_limit(self._begun)
+                else:
+                    self._end(mark)
+
+    def _end(self, mark: ftracetest.Ended) -> None:
+        """The test that runs has its verdict."""
+        self._outcomes[self._begun] = self._process.outcome(mark.verdict, mark.reason)
+        self._begun = ""
+
+    def _files(self, test: str) -> tuple[list[str], list[str]]:
+        """The files of `test` and of those behind it in the batch that have no outcome yet: to run, and to run again
+        in an instance."""
+        rest = [other for other in self._chosen[self._chosen.index(test) :] if self._is_open(other)]
+        plain = [_path_of(other) for other in rest if not other.endswith(_INSTANCE)]
+        return plain, [_path_of(other) for other in rest if other.endswith(_INSTANCE)]
+
+    def _command(self, test: str, plain: Sequence[str], again: Sequence[str], machine: Machine) -> str:
+        """ftracetest with these files. After a crash, what is left may be re-runs of files whose plain run is over;
+        then only the loop over instances is run."""
+        if machine.take_waiting_ftracetest():
+            return warm_ftracetest.going_command(plain, again)
+        only_again = test.endswith(_INSTANCE)
+        paths = " ".join(map(shlex.quote, again if only_again else plain))
+        program = "ftracetest"
+        prepare = f"cd {DIRECTORY} && k=; grep -q -e --ktap ftracetest && k=-K"
+        if only_again:
+            program = "ftracetest-instances"
+            prepare += f"; sed '/^# Main loop/,/^done/d' ftracetest > {program}; chmod +x {program}"
+        # -l -: logs go to standard output, so they are here before a crash; through cat, because the tests
+        # open standard output a second time, which the command channel does not allow
+        return f"{prepare}; ./{program} $k -l - {paths} 2>&1 | cat"
+
+    def _is_open(self, test: str) -> bool:
+        return test not in self._outcomes and test not in self._stopped
+
+
+def _order(plain: Sequence[str], again: Sequence[str]) -> list[ftracetest.Begun]:
+    """In which order ftracetest runs these files. What else it may run: every file that it is given and that asks for
+    it once more in an instance, whether that was chosen or not."""
+    files = dict.fromkeys((*plain, *again))
+    begun = [ftracetest.Begun(path, instance=False) for path in plain]
+    return [*begun, *(ftracetest.Begun(path, instance=True) for path in files)]
+
+
+def test_id(path: str, *, instance: bool) -> str:
+    """The id of a .tc file's test: ``selftests/ftrace/test.d/…``, with ``[instance]`` for the re-run."""
+    inner = path[path.index("test.d/") :]
+    return f"{FTRACE.name}/{inner}{_INSTANCE if instance else ''}"
+
+
+def file_of(test: str) -> str:
+    """The .tc file of a test id, as ``test.d/00basic/basic1.tc``."""
+    return test.removeprefix(f"{FTRACE.name}/").removesuffix(_INSTANCE)
+
+
+def _path_of(test: str) -> str:
+    return f"{DIRECTORY}/{file_of(test)}"

@@ -1,0 +1,103 @@
+"""selftests/livepatch: every TEST that a script prints is a test."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from harness.model.kernel import Build
+from harness.model.outcome import Outcome
+from harness.model.result import Verdict
+from harness.model.suite import LIVEPATCH
+from harness.parse import livepatch_log
+from harness.run.batch import Batch, Found
+from harness.run.machine import Machine
+from harness.run.stopped import Stopped
+from harness.run.units import Isolation
+
+_DIRECTORY = f"/payload/{LIVEPATCH.name}"
+
+
+def batches(build: Build, isolation: Isolation) -> Iterator[Found]:
+    """The TESTs of each script."""
+    for script in sorted((build.selftests / LIVEPATCH.directory).glob("test-*.sh")):
+        yield from batches_of(script, isolation)
+
+
+def batches_of(script: Path, isolation: Isolation) -> Iterator[Found]:
+    """A script's TESTs, each one alone where that is asked for and the script can be cut."""
+    text = script.read_text(errors="replace")
+    tests = [f"{LIVEPATCH.name}/{script.stem}::{name}" for name in livepatch_log.names_in(text)]
+    parts = [livepatch_log.resumed(text, number, alone=True) for number in range(len(tests))]
+    if isolation is Isolation.TEST and len(tests) > 1 and None not in parts:
+        for test, part in zip(tests, parts, strict=True):
+            assert part is not None
+            yield Found(batch=LivepatchBatch(script.name, part, [test], is_part=True), tests=(test,))
+    elif tests:
+        yield Found(batch=LivepatchBatch(script.name, text, tests), tests=tuple(tests))
+
+
+class LivepatchBatch(Batch):
+    """One livepatch script, or a part of it; its tests are the TESTs that it prints. `text`: what is run, where that
+    is not the script as it stands on the target."""
+
+    def __init__(self, script: str, text: str, tests: Sequence[str], *, is_part: bool = False) -> None:
+        super().__init__()
+        self._script = script
+        self._text = text
+        self._is_part = is_part
+        self._names = [name_of(test) for test in tests]
+        self._prefix = tests[0].partition("::")[0] if tests else ""
+        self._ended = 0  # how many of the script's TESTs are over
+        self._was_started = False
+
+    def start_over(self, test: str) -> None:
+        super().start_over(test)
+        # a script that can't be resumed is run as a whole again: nothing in it was to blame
+        first = self._names.index(name_of(test))
+        self._was_started = self._was_started and livepatch_log.resumed(self._text, first) is not None
+
+    @property
+    def _current(self) -> str:
+        return f"{self._prefix}::{self._names[self._ended]}" if self._ended < len(self._names) else ""
+
+    def _advance(self, test: str, machine: Machine) -> None:
+        process = self._process
+        if not process.belongs_to(machine):
+            self._start(test, machine)
+        deadline = time.monotonic() + machine.time_limit(test)
+        while test not in self._outcomes:
+            line = process.next_line(machine, deadline=deadline, what=self._current or test)
+            marks: Iterable[livepatch_log.TestEnded]
+            if line is None:
+                marks = self._stream.finish(process.returncode or 0)
+                if process.returncode not in (0, 4):
+                    machine.discard(f"{self._script}: exit code {process.returncode}; it may have left patches loaded")
+            else:
+                marks = self._stream.feed(line)
+            for mark in marks:
+                self._outcomes[f"{self._prefix}::{mark.name}"] = process.outcome(mark.verdict, mark.reason)
+                self._ended = self._names.index(mark.name) + 1 if mark.name in self._names else self._ended
+                deadline = time.monotonic() + machine.time_limit(test)
+
+    def _start(self, test: str, machine: Machine) -> None:
+        """The whole script; on a fresh target, after a crash, what is left of it."""
+        first = self._names.index(name_of(test)) if self._was_started else 0
+        program = self._script
+        self._ended = first  # also where it can't be started: then `test` is the one that is stopped
+        if first or self._is_part:
+            rest = livepatch_log.resumed(self._text, first) if first else self._text
+            if rest is None:
+                told = f"{self._script} stopped before it and can't be resumed in the middle"
+                raise Stopped(Outcome(Verdict.NOTRUN, told))
+            program = f"part-of-{self._script}"
+            machine.target.put(rest.encode(), f"{_DIRECTORY}/{program}", mode=0o755)
+        self._was_started = True
+        self._stream = livepatch_log.LivepatchStream(self._names[first:])
+        self._process.start(machine, f"cd {_DIRECTORY} && ./{program}")
+
+
+def name_of(test: str) -> str:
+    """The TEST's name in a livepatch test id."""
+    return test.partition("::")[2]

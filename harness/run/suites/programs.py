@@ -1,0 +1,105 @@
+"""Suites of C programs made with kselftest_harness.h: every test that a program holds is a test."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from harness.model.kernel import Build
+from harness.model.outcome import Outcome
+from harness.model.result import Verdict
+from harness.model.suite import Suite
+from harness.parse import kselftest
+from harness.run.batch import Batch, Found
+from harness.run.machine import Machine
+from harness.run.stopped import Stopped
+from harness.run.units import Isolation
+
+_SELECTS = b"-r name"  # in the usage text of a program that runs a test by its name; older harnesses can't
+
+
+def batches(suite: Suite, build: Build, isolation: Isolation) -> Iterator[Found]:
+    """The tests of each program, each one alone where that is asked for and the program can."""
+    for source in sorted((build.selftests / suite.directory).glob(suite.named_in)):
+        program = _bytes_of(source.with_suffix(""))
+        prefix = f"{suite.name}/{source.stem}::"
+        tests = [f"{prefix}{name}" for name in kselftest.names_in(source.read_text(errors="replace"), program)]
+        selects = _SELECTS in program
+        shares = [[test] for test in tests] if isolation is Isolation.TEST and selects else [tests]
+        for share in filter(None, shares):
+            yield Found(batch=ProgramBatch(suite, source.stem, selects=selects), tests=tuple(share))
+
+
+def _bytes_of(program: Path) -> bytes:
+    """Empty where the suite was not built."""
+    return program.read_bytes() if program.is_file() else b""
+
+
+class ProgramBatch(Batch):
+    """One program. `selects`: whether it can be told which of its tests to run."""
+
+    def __init__(self, suite: Suite, program: str, *, selects: bool) -> None:
+        super().__init__()
+        self._directory = f"/payload/{suite.name}"
+        self._program = program
+        self._prefix = f"{suite.name}/{program}::"
+        self._selects = selects
+        self._was_started = False
+        self._begun = ""
+        self._last_line = ""
+        self._stream = kselftest.ProgramStream()
+
+    def start_over(self, test: str) -> None:
+        super().start_over(test)
+        self._was_started = False  # nothing in it was to blame
+
+    @property
+    def _current(self) -> str:
+        return self._begun
+
+    def _advance(self, test: str, machine: Machine) -> None:
+        process = self._process
+        is_fresh = not process.belongs_to(machine)
+        if is_fresh:
+            self._start(test, machine)
+        deadline = time.monotonic() + machine.time_limit(test)
+        while test not in self._outcomes:
+            line = process.next_line(machine, deadline=deadline, what=self._begun or test)
+            if line is None:
+                if is_fresh or not self._selects:
+                    raise self._stopped_by_its_end(test)
+                return  # it was started for others; the next turn starts one for this test
+            self._last_line = line.strip() or self._last_line
+            for mark in self._stream.feed(line):
+                if isinstance(mark, kselftest.Begun):
+                    self._begun = f"{self._prefix}{mark.name}"
+                    deadline = time.monotonic() + machine.time_limit(self._begun)
+                else:
+                    self._outcomes[self._begun] = process.outcome(mark.verdict, mark.reason)
+                    self._begun = ""
+
+    def _start(self, test: str, machine: Machine) -> None:
+        """The program with `test` and what is left of the batch; all of its tests where it can't choose."""
+        self._begun = self._last_line = ""
+        if self._was_started and not self._selects:
+            told = f"{self._program} stopped before it and can't be resumed in the middle"
+            raise Stopped(Outcome(Verdict.NOTRUN, told))
+        self._was_started = True
+        rest = [other for other in self._chosen[self._chosen.index(test) :] if self._is_open(other)]
+        names = (other.removeprefix(self._prefix) for other in rest)
+        options = " ".join(f"-r {shlex.quote(name)}" for name in names) if self._selects else ""
+        self._stream = kselftest.ProgramStream()
+        self._process.start(machine, f"cd {self._directory} && ./{shlex.quote(self._program)} {options} 2>&1")
+
+    def _is_open(self, test: str) -> bool:
+        return test not in self._outcomes and test not in self._stopped
+
+    def _stopped_by_its_end(self, test: str) -> Stopped:
+        code = self._process.returncode
+        if code in (0, 4) and not self._begun:
+            told = f"{self._program} left it out: {self._last_line or f'exit code {code}'}"
+            return Stopped(Outcome(Verdict.SKIP, told))
+        told = f"{self._program} ended without a verdict on it (exit code {code}): {self._last_line}"
+        return Stopped(Outcome(Verdict.UNRESOLVED, told))

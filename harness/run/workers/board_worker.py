@@ -1,0 +1,111 @@
+"""A worker that has a board: it boots it itself, and gives up where that fails, so that others run what it had."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import pytest
+
+from harness.errors import EXIT_KERNEL, EXIT_USER, BootError, HarnessError, InfraError, UserError
+from harness.model.result import Result
+from harness.run import selftests
+from harness.run.preparing import Preparation
+from harness.run.rig import Rig
+from harness.run.supply import Supply
+from harness.target.base import Target
+
+_OUTPUT = "harness"  # our part of what xdist takes back from a worker that has ended
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """What a worker that has ended by itself tells of its board. `has_booted`: it has, or tried to, and left the board
+    as it should; `failure`: why it gave up, None where it did not."""
+
+    has_booted: bool = False
+    failure: HarnessError | None = None
+
+    def tell(self, config: pytest.Config) -> None:
+        """Hand it to xdist, which takes plain data."""
+        told: dict[str, object] = {"has_booted": self.has_booted}
+        if self.failure:
+            error = self.failure
+            told |= {"exit_code": error.exit_code, "message": error.message, "details": list(error.details)}
+        config.workeroutput[_OUTPUT] = told  # type: ignore[attr-defined]  # xdist's
+
+    @staticmethod
+    def of(workeroutput: Mapping[str, Any]) -> Output:
+        """What `tell` told; of a worker without a board: nothing."""
+        told = workeroutput.get(_OUTPUT, {})
+        if "message" not in told:
+            return Output(has_booted=told.get("has_booted", False))
+        kind = {EXIT_KERNEL: BootError, EXIT_USER: UserError}.get(told["exit_code"], InfraError)
+        return Output(has_booted=True, failure=kind(told["message"], details=told["details"]))
+
+
+class Booting:
+    """Boots the board, as often as it is needed, and knows whether the last time failed: `failure`."""
+
+    def __init__(self, boot: Callable[[], Target]) -> None:
+        self._boot = boot
+        self.failure: HarnessError | None = None
+
+    def __call__(self) -> tuple[Target, float]:
+        try:
+            target = self._boot()
+        except HarnessError as error:
+            self.failure = error
+            raise
+        self.failure = None
+        return target, target.boot_seconds
+
+
+class OneBoard(Supply):
+    """A worker's board, and a pytest plugin. It is booted before the first test that needs it and after each crash;
+    when that fails at first, or twice in a row then, the worker ends, and what it has not told a verdict on is not its
+    any more."""
+
+    def __init__(self, rig: Rig, booting: Booting) -> None:
+        super().__init__(rig)
+        self._booting = booting
+        self._preparation = Preparation(rig, say=lambda problem: rig.recorder.problem(f"{rig.board.name}: {problem}"))
+        self._failure: HarnessError | None = None
+
+    def begin(self, item: pytest.Item) -> None:
+        if not self._preparation.is_done:
+            self._preparation.prepare()
+            selftests.tell_batches(item.session.items)  # what the board lacks is known now
+            failure = self._preparation.failure
+        elif self.rig.machine.is_up or (isinstance(item, selftests.SelftestItem) and item.reason_to_skip):
+            failure = None
+        else:
+            failure = self._boot_again()
+        if failure:
+            self._give_up(failure)
+
+    def _boot_again(self) -> HarnessError | None:
+        try:
+            assert self.rig.machine.target
+        except HarnessError as error:
+            return error
+        return None
+
+    def is_to_run_again(self, error: BaseException) -> bool:
+        """Where booting failed in the middle of a test: not here."""
+        return self._booting.failure is not None and error is self._booting.failure
+
+    def give_up_attempt(self, attempt: Result, log: str) -> None:
+        failure = self._booting.failure
+        assert failure
+        self.rig.recorder.lost(attempt, log, why=failure.message, where="on another board")
+        self._give_up(failure)
+
+    def _give_up(self, failure: HarnessError) -> NoReturn:
+        """End this worker, as one that has done its work."""
+        self._failure = failure
+        pytest.exit(failure.message, returncode=0)
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        Output(has_booted=self._preparation.is_done, failure=self._failure).tell(session.config)

@@ -1,0 +1,57 @@
+"""Shows a run that others write down: what workers append to events.jsonl, as it comes."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from types import TracebackType
+
+from harness.model.event import Finished, Note, Started
+from harness.model.progress import RunDisplay
+from harness.parse.events import event_from_json
+
+_EVERY = 0.1  # seconds; a file has no event that says it grew
+
+
+class Follower:
+    """Tells `display` of every test that starts or ends and of every problem that comes into the file at `path` from
+    now on, until the block's end."""
+
+    def __init__(self, path: Path, display: RunDisplay) -> None:
+        self._file = path.open("rb")
+        self._file.seek(0, 2)
+        self._display = display
+        self._rest = b""
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="follower", daemon=True)
+
+    def __enter__(self) -> Follower:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        self._thread.join(timeout=10.0)
+        self._file.close()
+
+    def _follow(self) -> None:
+        while not self._over.wait(_EVERY):
+            self._show()
+        self._show()
+
+    def _show(self) -> None:
+        *lines, self._rest = (self._rest + self._file.read()).split(b"\n")
+        for line in lines:
+            try:
+                event = event_from_json(line.decode())
+            except ValueError:
+                continue  # the report will tell
+            match event:
+                case Started():
+                    self._display.started(event.test)
+                case Finished():
+                    self._display.result(event.result)
+                case Note(is_problem=True):
+                    self._display.problem(event.text)

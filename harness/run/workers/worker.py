@@ -1,0 +1,158 @@
+"""A worker: the part of a run that has one machine. pytest-xdist starts it as a process and hands it tests."""
+
+from __future__ import annotations
+
+import base64
+import ctypes
+import os
+import pickle
+import signal
+from dataclasses import dataclass
+from datetime import date
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from harness.build.make import load_build
+from harness.model.known import KnownOutcome, KnownOutcomes
+from harness.run.assembly import assemble
+from harness.run.expectations import known_on
+from harness.run.machine import Machine
+from harness.run.precheck import Findings
+from harness.run.recorder import Recorder
+from harness.run.rig import Rig
+from harness.run.supply import Supply
+from harness.run.units import Isolation
+from harness.run.workers.board_worker import Booting, OneBoard
+from harness.target.base import Media, Target
+from harness.target.holding.held import HeldBoard
+from harness.target.methods.table import boot_method
+
+INPUT = "harness"  # our part of what xdist hands a worker
+_PR_SET_PDEATHSIG = 1  # prctl(2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    """What a worker starts from: the directory with the state that every test starts in, and what was found out before
+    that was kept."""
+
+    snapshot: Path
+    findings: Findings
+    factor: float
+    has_waiting_ftracetest: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """What a worker has to know. Without `kept` it boots `board` itself, which nobody else then uses. `today`: the day
+    on which the run began."""
+
+    board: HeldBoard
+    media: Media
+    build: Path
+    run_dir: Path
+    suites: frozenset[str]
+    isolation: Isolation
+    timeout_factor: float
+    hammer_seconds: float
+    known: tuple[KnownOutcome, ...]
+    today: date
+    kept: Kept | None = None
+
+    def packed(self) -> str:
+        """As text, for `unpacked`."""
+        return base64.b64encode(pickle.dumps(self)).decode()
+
+    @staticmethod
+    def unpacked(text: str) -> Setup:
+        """What `packed` made."""
+        setup = pickle.loads(base64.b64decode(text))
+        assert isinstance(setup, Setup)
+        return setup
+
+
+class Restored(Supply):
+    """A worker's machines, which are restored. Where none can be any more, the worker dies instead of making quick
+    errors of all tests that are left: others run them."""
+
+    def before_verdict(self) -> None:
+        if self.rig.machine.is_dead:
+            os._exit(1)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make this pytest process a worker, where it is one."""
+    given = getattr(config, "workerinput", None)
+    if given is None:
+        return
+    # the kernel ends us when the run's own process is gone, however it went
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for the run's own process, which then ends us
+    for plugin in _plugins(Setup.unpacked(given[INPUT]), name=given["workerid"]):
+        config.pluginmanager.register(plugin)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End a worker at once: everything is written, its machine is gone, and Python's own end takes seconds on a busy
+    host, for which the run would wait."""
+    if hasattr(config, "workerinput"):
+        os._exit(0)
+
+
+def _plugins(setup: Setup, *, name: str) -> list[object]:
+    # a board's logs are of all its boots, whichever workers had it
+    logs = setup.run_dir / f"worker-{name if setup.kept else setup.board.name}"
+    logs.mkdir(exist_ok=True)
+    return _with_restored(setup, setup.kept, logs, name) if setup.kept else _with_board(setup, logs, name)
+
+
+def _with_restored(setup: Setup, kept: Kept, logs: Path, name: str) -> list[object]:
+    spec = setup.board.spec
+    method = boot_method(spec)
+    assert method.snapshots
+    recorder = Recorder.of(setup.run_dir, worker=name)
+    machine = Machine(
+        _no_boot,
+        limits=spec.limits,
+        recorder=recorder,
+        timeout_factor=setup.timeout_factor,
+        snapshots=method.snapshots(spec, setup.media, kept.snapshot, logs=logs),
+    )
+    machine.factor = kept.factor
+    machine.has_waiting_ftracetest = kept.has_waiting_ftracetest
+    machine.findings = kept.findings
+    rig = _rig(setup, machine, recorder)
+    return assemble(rig, Restored(rig), known=_known(setup, rig))
+
+
+def _with_board(setup: Setup, logs: Path, name: str) -> list[object]:
+    board = setup.board
+    recorder = Recorder.of(setup.run_dir, worker=name, board=board.name)
+    booting = Booting(partial(boot_method(board.spec).boot, board, setup.media, logs=logs, say=recorder.problem))
+    machine = Machine(booting, limits=board.spec.limits, recorder=recorder, timeout_factor=setup.timeout_factor)
+    rig = _rig(setup, machine, recorder)
+    supply = OneBoard(rig, booting)
+    return [supply, *assemble(rig, supply, known=_known(setup, rig))]
+
+
+def _rig(setup: Setup, machine: Machine, recorder: Recorder) -> Rig:
+    return Rig(
+        build=load_build(setup.build),
+        board=setup.board.spec,
+        machine=machine,
+        recorder=recorder,
+        suites=setup.suites,
+        isolation=setup.isolation,
+        hammer_seconds=setup.hammer_seconds,
+    )
+
+
+def _known(setup: Setup, rig: Rig) -> KnownOutcomes:
+    return known_on(setup.known, rig.build, rig.board, today=setup.today)
+
+
+def _no_boot() -> tuple[Target, float]:
+    raise AssertionError("workers restore what was kept for them")

@@ -1,0 +1,60 @@
+"""How an end of pytest is told."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.errors import BootError, HarnessError, InfraError, UserError
+from harness.model.result import EndKind, RunEnd
+from harness.run.inprocess import Ended, Witness
+
+CODES = pytest.ExitCode
+
+
+def test_the_first_internal_error_is_the_one_that_counts() -> None:
+    witness = Witness()
+    witness.pytest_internalerror("No space left on device")
+    witness.pytest_internalerror("assert not crashitem")  # what xdist makes of it
+    assert witness.internal_error == "No space left on device"
+
+
+@pytest.mark.parametrize(
+    ("ended", "kind", "told"),
+    [
+        (Ended(code=CODES.INTERRUPTED, collection_errors=("a", "b")), UserError, "the testcases can't be collected"),
+        (Ended(code=CODES.USAGE_ERROR), UserError, "-k: expected an expression as .*, found 'word'"),
+        (Ended(code=CODES.NO_TESTS_COLLECTED), UserError, "no test of one, two matches -k 'word'"),
+        (Ended(code=CODES.INTERNAL_ERROR, internal_error="x\ny"), InfraError, "pytest failed inside"),
+    ],
+)
+def test_an_end_that_is_not_about_tests_is_an_error(ended: Ended, kind: type[HarnessError], told: str) -> None:
+    with pytest.raises(kind, match=told) as raised:
+        ended.check(suites=frozenset({"two", "one"}), keyword="word")
+    assert raised.value.details == tuple(ended.collection_errors) + tuple(ended.internal_error.split())
+
+
+@pytest.mark.parametrize("code", [CODES.OK, CODES.TESTS_FAILED, CODES.INTERRUPTED])
+def test_an_end_that_is_about_tests_is_none(code: int) -> None:
+    Ended(code=code).check(suites=frozenset(), keyword="")
+
+
+@pytest.mark.parametrize(
+    ("ended", "kind", "reason"),
+    [
+        (Ended(code=CODES.INTERRUPTED, stopped_early=True), EndKind.MAXFAIL, ""),  # so xdist ends its workers
+        (Ended(code=CODES.TESTS_FAILED, stopped_early=True), EndKind.MAXFAIL, ""),
+        (Ended(code=CODES.INTERRUPTED), EndKind.INTERRUPTED, ""),
+        (Ended(code=CODES.INTERRUPTED, lost_workers="they died"), EndKind.INTERRUPTED, ""),
+        (
+            Ended(code=CODES.INTERNAL_ERROR, internal_error="Traceback\nOSError: full\n"),
+            EndKind.INTERNAL_ERROR,
+            "OSError: full",
+        ),
+        (Ended(code=CODES.TESTS_FAILED), EndKind.COMPLETE, ""),
+        (Ended(code=CODES.OK, lost_workers="they died"), EndKind.WORKERS_LOST, "they died"),
+        (Ended(code=CODES.INTERRUPTED, collection_errors=("x",)), EndKind.COLLECTION_FAILED, ""),
+        (Ended(code=CODES.OK, boot_failure=BootError("it panicked")), EndKind.NOT_BOOTED, "it panicked"),
+    ],
+)
+def test_how_that_ends_the_run(ended: Ended, kind: EndKind, reason: str) -> None:
+    assert ended.end == RunEnd(kind=kind, reason=reason)
