@@ -25,11 +25,7 @@ Files = dict[str, TreeFile | None]
 
 
 class _LeadsOut(Exception):
-    """A symbolic link leads out of the tree."""
-
-
-class _Circle(Exception):
-    """A symbolic link leads to itself."""
+    """A symbolic link leads out of the tree, or nowhere for it leads back to itself."""
 
 
 class Overlay:
@@ -112,7 +108,7 @@ class Overlay:
             raise UserError(f"{who}: expected a prefix such as b/, found the directory {diff.prefix}/: {NO_PREFIX}")
 
     def _check_places(self, change: Files, *, patch: Patch) -> None:
-        """Refuse a file where the tree that comes out has a directory, or has something else for a directory."""
+        """Refuse a new file in place of a directory, and one below what is not a directory, in the resulting tree."""
 
         def after(path: str) -> TreeFile | None:
             return change[path] if path in change else self._look(path)
@@ -154,7 +150,7 @@ class Overlay:
                 )
 
     def _stays_inside(self, path: str, target: str) -> bool:
-        """Whether a link at `path` leads to a place in the tree, or in a circle."""
+        """Whether a link at `path` leads to a place in the tree, be there something or not."""
         odd = any(ord(char) < 32 or ord(char) == 127 for char in target)
         if not target or len(target) > _LONGEST_TARGET or odd:
             return False
@@ -163,8 +159,6 @@ class Overlay:
             self._follow(path.split("/")[:-1], target, (path,))
         except _LeadsOut:
             return False
-        except _Circle:
-            return True
         return True
 
     def _follow(self, at: list[str], target: str, through: tuple[str, ...]) -> list[str]:
@@ -186,7 +180,7 @@ class Overlay:
             found = self._look(place)
             if found and found.is_link:
                 if place in through:
-                    raise _Circle
+                    raise _LeadsOut
                 self._followed += 1
                 at = self._follow(at, found.target, (*through, place))
             else:

@@ -24,9 +24,9 @@ _NOWHERE = re.compile(r"\b(?:1970-01-01|1969-12-31)\b|\bJan +1 .* 1970$|\bDec 31
 
 def split_stamp(side: str) -> tuple[str, str]:
     """``a/k.c<TAB>2024-03-01 …`` as (``a/k.c``, ``2024-03-01 …``), also where blanks stand for the tab."""
+    if match := _STAMP.search(side.rstrip()):
+        return side[: match.start()].rstrip(), match[0].strip()
     name, _, stamp = side.partition("\t")
-    if not stamp and (match := _STAMP.search(side.rstrip())):
-        name, stamp = side[: match.start()], match[0].strip()
     return name.rstrip(), stamp
 
 

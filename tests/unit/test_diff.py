@@ -151,6 +151,10 @@ class TestParseDiff:
             assert (one.old, one.new) == ("no te.txt", "no te.txt")
             strip = 1
 
+    def test_a_name_may_hold_a_tab_where_a_time_ends_it(self) -> None:
+        (one,) = parse_diff("--- a/k\tl\t2024-03-01 20:13:31\n+++ b/k\tl\t2024-03-01\n@@ -1 +1 @@\n-a\n+b\n", name="x")
+        assert one.path == "k\tl"
+
     @pytest.mark.parametrize(
         "stamp", ["1970-01-01 01:00:00.0 +0100", "1969-12-31 19:00:00", "Thu Jan  1 01:00:00 1970", "(nonexistent)"]
     )
