@@ -14,7 +14,7 @@ from pathlib import Path
 
 from harness.build.cache import cache_dir
 from harness.build.make import load_record
-from harness.errors import EXIT_INFRA, UserError
+from harness.errors import EXIT_INFRA, HarnessError, UserError
 from harness.layout import PROJECT, TESTCASES
 from harness.model.board import BoardSpec
 from harness.model.kernel import Build
@@ -139,6 +139,9 @@ def run(
         end = ended.end
     except UserError:
         end = RunEnd(kind=EndKind.COMPLETE)  # of what there was: -k matched nothing
+        raise
+    except HarnessError as error:  # no worker started, say
+        end = RunEnd(kind=EndKind.INTERNAL_ERROR, reason=error.message)
         raise
     finally:
         machine.close()

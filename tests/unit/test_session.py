@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import BootError, CrashError, UserError
+from harness.errors import BootError, CrashError, InfraError, UserError
 from harness.model.boot import QemuBoot
 from harness.model.kernel import Build
 from harness.model.progress import NoDisplay
-from harness.model.result import Verdict
+from harness.model.result import EndKind, RunEnd, Verdict
 from harness.run import inprocess, session
 from harness.run.documents import read_results, write_documents
 from tests.boards import held, spec
@@ -398,3 +398,13 @@ def test_an_interrupt_ends_the_run_though_putting_back_fails(build, tmp_path, te
     assert (one.verdict, one.reason) == (Verdict.ERROR, "interrupted while this test was running")
     assert two.verdict is Verdict.NOTRUN
     assert code == 3
+
+
+def test_a_run_that_the_harness_itself_broke_off_is_no_interrupted_one(build, tmp_path, monkeypatch):
+    def broken(_run: object) -> None:
+        raise InfraError("no worker started")
+
+    monkeypatch.setattr(session.LocalRun, "run", broken)
+    with pytest.raises(InfraError):
+        run(build, tmp_path=tmp_path)
+    assert read_results(tmp_path / "run").ended == RunEnd(kind=EndKind.INTERNAL_ERROR, reason="no worker started")
