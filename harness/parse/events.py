@@ -81,7 +81,9 @@ def _written(event: Event) -> tuple[str, str, dict[str, object]]:
 
 
 def _attempt(attempt: Attempt) -> dict[str, object]:
-    return filled(**attempt_to_data(attempt), machine=attempt.machine)
+    data = attempt_to_data(attempt)
+    del data["board"]  # the event's
+    return filled(**data)
 
 
 # -- reading ------------------------------------------------------------------------------------------------------
@@ -116,7 +118,7 @@ def event_from_json(line: str, *, unknown: Counter[str] | None = None) -> Event 
     fields = Fields(data)
     common: dict[str, Any] = {"time": time}
     if kind != "run":  # its board is the run's
-        common |= {"worker": fields.text("worker"), "board": fields.text("board")}
+        common["worker"], common["board"] = fields.text("worker"), fields.text("board")
     event = reader(test, fields, version, common)
     if version > 1:
         for name in fields.left:
@@ -178,7 +180,9 @@ def _attempt_ended(test: str, fields: Fields, version: int, common: Mapping[str,
 
 
 def _attempt_fields(fields: Fields, common: Mapping[str, Any]) -> dict[str, Any]:
-    return attempt_fields(fields) | {"machine": fields.text("machine"), "board": common["board"]}
+    told = attempt_fields(fields)
+    told["board"] = common["board"]
+    return told
 
 
 def _named(test: str) -> str:

@@ -4,7 +4,8 @@ as it goes, and what nobody asked for is known at the end."""
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+
+_NUMBERS = (int, float)  # a union would be made anew with each call
 
 
 class Fields:
@@ -12,7 +13,7 @@ class Fields:
     there."""
 
     def __init__(self, data: object) -> None:
-        self._left: dict[str, object] = dict(data) if isinstance(data, Mapping) else {}
+        self._left: dict[str, object] = data.copy() if isinstance(data, dict) else {}
 
     @property
     def left(self) -> list[str]:
@@ -28,9 +29,9 @@ class Fields:
 
     def text(self, key: str) -> str:
         value = self._left.pop(key, None)
-        if isinstance(value, str):
-            return value
-        return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else ""
+        if value is None or isinstance(value, str):
+            return value or ""
+        return str(value) if isinstance(value, _NUMBERS) and not isinstance(value, bool) else ""
 
     def texts(self, key: str) -> tuple[str, ...]:
         """A list of strings."""
@@ -40,7 +41,7 @@ class Fields:
     def texts_by_name(self, key: str) -> dict[str, str]:
         """An object whose values are strings."""
         value = self._left.pop(key, None)
-        return {str(name): str(text) for name, text in value.items()} if isinstance(value, Mapping) else {}
+        return {str(name): str(text) for name, text in value.items()} if isinstance(value, dict) else {}
 
     def flag(self, key: str) -> bool:
         return self._left.pop(key, None) is True
@@ -70,7 +71,9 @@ class Fields:
 
 def finite(value: object) -> float | None:
     """`value` as a float where it is a number with a place on the line, else None."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if type(value) is float:
+        return value if math.isfinite(value) else None
+    if isinstance(value, bool) or not isinstance(value, _NUMBERS):
         return None
     try:
         number = float(value)
@@ -81,4 +84,4 @@ def finite(value: object) -> float | None:
 
 def filled(**fields: object) -> dict[str, object]:
     """The fields that say something: no None, no empty text, list or object."""
-    return {name: value for name, value in fields.items() if value not in (None, "", (), [], {})}
+    return {name: value for name, value in fields.items() if value or value == 0}

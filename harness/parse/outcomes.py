@@ -3,15 +3,18 @@ has every name. The one place that knows how faults and expectations are written
 
 from __future__ import annotations
 
+from typing import Any
+
 from harness.model.result import Attempt, Expectation, Fault, FaultKind, Standing, Verdict
 from harness.parse.fields import Fields
 
+_VERDICTS = {verdict.value: verdict for verdict in Verdict}
 _FAULT_KINDS = {kind.value: kind for kind in FaultKind}
 _STANDINGS = {standing.value: standing for standing in Standing}
 
 
 def attempt_to_data(attempt: Attempt) -> dict[str, object]:
-    """Every field of `attempt` but those that say which machine it was."""
+    """Every field of `attempt`."""
     return {
         "verdict": attempt.verdict.value,
         "reason": attempt.reason,
@@ -21,10 +24,12 @@ def attempt_to_data(attempt: Attempt) -> dict[str, object]:
         "fault": fault_to_data(attempt.fault) if attempt.fault else None,
         "expectations": [expectation_to_data(each) for each in attempt.expectations],
         "actual": attempt.actual.value if attempt.actual else None,
+        "machine": attempt.machine,
+        "board": attempt.board,
     }
 
 
-def attempt_fields(fields: Fields) -> dict[str, object]:
+def attempt_fields(fields: Fields) -> dict[str, Any]:
     """What `attempt_to_data` wrote, as the fields of an Attempt. A verdict that nobody knows is an ERROR of ours."""
     told = fields.take("verdict")
     verdict, reason = verdict_of(told), fields.text("reason")
@@ -38,12 +43,14 @@ def attempt_fields(fields: Fields) -> dict[str, object]:
         "fault": _fault(Fields(fault)) if isinstance(fault, dict) else None,
         "expectations": _expectations(fields, actual or verdict),
         "actual": actual,
+        "machine": fields.text("machine"),
+        "board": fields.text("board"),
     }
 
 
 def verdict_of(value: object) -> Verdict | None:
     """The verdict of that name."""
-    return Verdict(value) if isinstance(value, str) and value in Verdict.__members__ else None
+    return _VERDICTS.get(value) if isinstance(value, str) else None
 
 
 def fault_to_data(fault: Fault) -> dict[str, object]:

@@ -4,7 +4,6 @@ results.json. What an older harness did not write reads as empty."""
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 
 from harness.model.record import (
     BoardRecord,
@@ -183,7 +182,7 @@ def _patches(fields: Fields) -> tuple[PatchRecord, ...]:
 
 
 def _times(value: object) -> dict[str, float]:
-    if not isinstance(value, Mapping):
+    if not isinstance(value, dict):
         return {}
     numbers = {str(name): finite(seconds) for name, seconds in value.items()}
     return {name: seconds for name, seconds in numbers.items() if seconds is not None}

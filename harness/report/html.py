@@ -150,11 +150,8 @@ def _row(number: int, result: Result, log: str, longest: float) -> Row:
         href=_href(result.log),
         expected=_known(result.expected) if result.expected else None,
         unexpected_pass=result.is_unexpected_pass,
-        attempts=[
-            Try(verdict=attempt.verdict.value, line=attempt_line(number, attempt), href=_href(attempt.log))
-            for number, attempt in enumerate(result.attempts, 1)
-        ],
-        choice=one_line(result.choice),
+        attempts=_tries(result) if result.attempts else (),
+        choice=one_line(result.choice) if result.choice else "",
     )
 
 
@@ -167,6 +164,13 @@ def _known(expectation: Expectation) -> Known:
         issue=issue if issue.startswith(("https://", "http://")) else "",  # never javascript:
         until=one_line(expectation.until),
     )
+
+
+def _tries(result: Result) -> list[Try]:
+    return [
+        Try(verdict=attempt.verdict.value, line=attempt_line(number, attempt), href=_href(attempt.log))
+        for number, attempt in enumerate(result.attempts, 1)
+    ]
 
 
 def _log(result: Result, logs: Callable[[str], str]) -> str:

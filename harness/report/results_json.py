@@ -87,15 +87,12 @@ def _result(result: Result) -> dict[str, object]:
         "suite": result.suite,
         **_attempt(result),
         "unexpected_pass": result.is_unexpected_pass,
-        "attempts": [_attempt(attempt) for attempt in result.attempts],
+        "attempts": [_attempt(attempt) for attempt in result.attempts] if result.attempts else [],
         "choice": result.choice,
     }
 
 
 def _attempt(attempt: Attempt) -> dict[str, object]:
-    return {
-        **attempt_to_data(attempt),
+    return attempt_to_data(attempt) | {
         "expected": expectation_to_data(attempt.expected) if attempt.expected else None,
-        "machine": attempt.machine,
-        "board": attempt.board,
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import os
 import time
@@ -27,7 +26,7 @@ class EventLog:
 
     def write(self, event: Event) -> None:
         """Write an event of now; OSError where that can't be done whole."""
-        event = dataclasses.replace(event, time=time.time(), worker=self.worker, board=self.board)
+        event = type(event)(**{**vars(event), "time": time.time(), "worker": self.worker, "board": self.board})
         line = f"{event_to_json(event)}\n".encode()
         if self._file.write(line) != len(line):  # what a full disk leaves of it ends here, and spoils no other
             self._file.write(b"\n")

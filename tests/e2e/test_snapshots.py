@@ -17,9 +17,9 @@ import pytest
 
 from harness.boards.inventory import read_inventory
 from harness.build.make import load_build
+from harness.campaign.machine import media_for
 from harness.display import Display
 from harness.errors import InfraError
-from harness.request import media_for
 from harness.target.base import Cpus, Media
 from harness.target.methods.snapshot import Snapshots
 from tests.e2e.conftest import harness

@@ -99,6 +99,10 @@ def test_another_verdict_is_not_known() -> None:
     assert _ran(_known("verdict: FAIL"), "ERROR").reason == "no"  # says nothing of the kernel
 
 
+def test_an_error_of_the_lab_may_be_known_too() -> None:
+    assert _ran(_known("verdict: ERROR, message: 'no'"), "ERROR").verdict is Verdict.XFAIL
+
+
 @pytest.mark.parametrize("verdict", ["PASS", "SKIP", "XFAIL"])
 def test_what_is_no_failure_stays_what_it_is(verdict: str) -> None:
     result = _ran(_known("verdict: FAIL"), verdict)
@@ -123,6 +127,7 @@ def test_a_pass_where_the_outcome_changes_by_chance_is_nothing_to_tell(verdicts:
         ("ab*ba", "aba", False),
         ("a*b*c", "a-b-b-c", True),
         ("a*b*c", "a-c-b", False),
+        ("a*b*a*c", "a-b-c", False),
         ("*b", "abab", True),
         ("**b", "ab", True),
         ("a", "ab", False),

@@ -25,13 +25,8 @@ ALLOWED = {
     "run": {"model", "errors", "parse", "report", "build", "target", "layout", "tied", "available"},
     "display": {"model", "errors"},
     "boards": {"model", "errors", "parse", "build", "target", "layout"},
-    "options": {"model", "errors", "boards"},
-    "request": {"model", "errors", "parse", "build", "target", "run", "layout", "display"},
-    "mutants": {"model", "errors", "parse", "report", "build", "run", "layout", "display", "request"},
-    "cli": {
-        *("mutants", "model", "errors", "parse", "report", "build", "target", "run", "display", "request", "boards"),
-        "options",
-    },
+    "campaign": {"model", "errors", "parse", "report", "build", "target", "run", "layout", "boards"},
+    "cli": {"model", "errors", "report", "build", "target", "run", "campaign", "layout", "display", "boards"},
     "__main__": {"cli"},
     "__init__": set(),
 }
@@ -58,7 +53,7 @@ DOORS = {
     "grpc": {"target/holding/labgridclient.py"},
     "platformdirs": {"build/cache.py"},
     "rich": {"display.py"},
-    "click": {"cli.py", "options.py"},
+    "click": {"cli/"},
 }
 # Who may know one boot method from another: the room that has the methods, and their shapes in boards.yaml.
 KNOWS_METHODS = ("target/methods/", "parse/boot_shapes.py", "model/boot.py")
@@ -98,7 +93,7 @@ def test_imports_go_down_and_through_doors(path: Path) -> None:
         if top == "pytest":
             assert room == "run", f"{place} imports pytest"
         if top in DOORS:
-            assert place in DOORS[top], f"{place} imports {top}; its door is {DOORS[top]}"
+            assert place.startswith(tuple(DOORS[top])), f"{place} imports {top}; its door is {DOORS[top]}"
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 
 from harness.boards import inventory
 from harness.boards.lease import acquire, user_of
-from harness.cli import cli
+from harness.cli.main import cli
 from harness.model.board import BoardEntry, BoardSpec, CommandConsole, CommandSwitch, Login, Power, Ssh
 from harness.model.boot import KexecBoot, QemuBoot
 from harness.parse.boards import Lookup
@@ -40,7 +40,7 @@ def test_a_held_board_is_reached_as_its_entry_says_and_has_the_locks_descriptor(
         [lock] = locks.glob("*.lock")
         assert os.path.samestat(os.fstat(descriptor), lock.stat())
         assert (ours.spec, ours.access, ours.is_guarded) == (board, board.access, False)
-        assert f"process {os.getpid()}: harness " in user_of(BoardEntry(board=board))
+        assert f"process {os.getpid()}: harness" in user_of(BoardEntry(board=board))
     assert user_of(BoardEntry(board=board)) == ""
 
 

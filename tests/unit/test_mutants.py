@@ -9,14 +9,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from harness import mutants
+from harness.campaign import mutants
+from harness.campaign.mutants import Hunt, Hunter, choose, keyword_of
+from harness.campaign.request import BuildOptions
 from harness.errors import BootError, BuildError, InfraError, UserError
 from harness.model.board import BoardSpec
 from harness.model.boot import QemuBoot
 from harness.model.kernel import DEFAULT_SOURCE
 from harness.model.mutant import Fate, Mutant
-from harness.mutants import Hunt, Hunter, choose, keyword_of
-from harness.request import BuildOptions
 from harness.run.documents import read_results
 from harness.run.side_run import Ended, Plan, SideRuns
 from tests.records import build_json

@@ -1,4 +1,4 @@
-"""The options that several verbs share."""
+"""The options that several verbs share, and how they become requests."""
 
 from __future__ import annotations
 
@@ -19,6 +19,12 @@ from harness.model.suite import UPSTREAM
 _SUITES = (*(suite.name for suite in UPSTREAM), "testcases")
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+Request = TypeVar("Request")
+
+
+def taken(kind: type[Request], given: dict[str, Any]) -> Request:
+    """A `kind`, which is a dataclass, made of those options that are its fields; they are taken out of `given`."""
+    return kind(**{name: given.pop(name) for name in list(given) if name in kind.__dataclass_fields__})  # type: ignore[attr-defined]
 
 
 def board_names(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
