@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.run import selftests
 from harness.run.rig import Rig
+from harness.run.suites import selftests
 from harness.run.units import Isolation
 
 TESTCASES = "testcases"

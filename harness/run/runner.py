@@ -17,7 +17,7 @@ from harness.model.progress import RunDisplay
 from harness.run import judging
 from harness.run.collecting import Collection, id_of, needs_target
 from harness.run.rig import RIG, Rig
-from harness.run.selftests import SelftestItem
+from harness.run.suites.selftests import SelftestItem
 from harness.run.supply import Supply
 from harness.run.units import Isolation, cpus_for
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from harness.model.result import Result
-from harness.run import selftests
 from harness.run.collecting import needs_target
 from harness.run.preparing import Preparation
 from harness.run.rig import Rig
+from harness.run.suites import selftests
 
 
 class Supply:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from harness.errors import HarnessError
 from harness.model.kernel import Build
-from harness.run import warm_ftracetest
 from harness.run.machine import Machine
-from harness.run.suites import ftrace
+from harness.run.suites import ftrace, warm_ftracetest
 
 WAITING = "ftracetest-waiting"
 _LIMIT = 12.0  # seconds on reference hardware

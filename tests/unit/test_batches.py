@@ -8,12 +8,12 @@ import pytest
 
 from harness.model.board import Limits
 from harness.model.result import Verdict
-from harness.run.batch import Found
 from harness.run.machine import Machine
 from harness.run.recorder import Recorder
 from harness.run.stopped import Stopped
 from harness.run.suites import ftrace as ftrace_suite
 from harness.run.suites import livepatch
+from harness.run.suites.batch import Found
 from harness.run.suites.livepatch import LivepatchBatch
 from harness.run.units import Isolation, cpus_for, is_timed
 from harness.target.base import Cpus

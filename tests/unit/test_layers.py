@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 from pathlib import Path
 
 import pytest
@@ -107,6 +108,20 @@ def test_the_rooms_of_target_stand_on_each_other(path: Path) -> None:
         if name.startswith("harness.target."):
             imported = name.split(".")[2]
             assert imported in WITHIN_TARGET[inner] | {inner}, f"{path.relative_to(PACKAGE)} imports {name}"
+
+
+def test_the_parts_of_run_stand_on_each_other() -> None:
+    """Modules and rooms of run/, which are more than a table could order: there is no circle, and what judges does
+    nothing else."""
+    parts: dict[str, set[str]] = {}
+    for path in MODULES:
+        if _room(path) == "run" and path != PACKAGE / "run/__init__.py":
+            part = path.relative_to(PACKAGE / "run").parts[0].removesuffix(".py")
+            imported = {name.split(".")[2] for name in _imports(path) if name.startswith("harness.run.")}
+            parts.setdefault(part, set()).update(imported - {part})
+    assert {"machine", "runner", "suites", "workers"} <= parts.keys()
+    list(graphlib.TopologicalSorter(parts).static_order())  # CycleError names the circle
+    assert parts["judging"] == {"stopped"}
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))

@@ -12,10 +12,10 @@ from harness.model.result import Verdict
 from harness.model.suite import NOT_BUILT, USER_EVENTS
 from harness.run.machine import Machine
 from harness.run.recorder import Recorder
-from harness.run.selftests import why_not
 from harness.run.stopped import Stopped
 from harness.run.suites import programs
 from harness.run.suites.programs import ProgramBatch
+from harness.run.suites.selftests import why_not
 from harness.run.units import Isolation
 from tests.faketarget import HANG, LOST, FakeTarget, Kmsg, Step
 

@@ -160,6 +160,30 @@ def test_a_lost_machine_costs_no_result(runs: Runs) -> None:
     assert code == 0
 
 
+PRINTS = """\
+def test_one(guest):
+    print("printed by an attempt")
+    assert guest.run("one").output == "fine"
+
+def test_two(guest):
+    pass
+"""
+
+
+def test_each_attempt_is_started_and_has_its_own_machine_times_and_log(runs: Runs, tmp_path: Path) -> None:
+    results, _, events = runs({"one": [LOST]}, FINE, cases=PRINTS)
+    assert [event["kind"] for event in events if event.get("test") == ONE].count("started") == 2
+    lost, passed = results[ONE].attempts
+    assert (lost.verdict, passed.verdict) == (Verdict.ERROR, Verdict.PASS)
+    assert lost.machine != passed.machine
+    assert lost.started is not None
+    assert passed.started is not None
+    assert passed.started >= lost.started + lost.seconds - 0.001  # as they are rounded
+    for attempt in (lost, passed):
+        assert attempt.log is not None
+        assert (tmp_path / "run" / attempt.log).read_text().count("-- stdout --\nprinted by an attempt\n") == 1
+
+
 def test_what_is_run_again_does_not_count_for_maxfail(runs: Runs) -> None:
     results, code, events = runs({"one": [LOST]}, {"one": [LOST]}, FINE, maxfail=1)
     assert [results[test].verdict for test in (ONE, TWO)] == [Verdict.PASS, Verdict.PASS]

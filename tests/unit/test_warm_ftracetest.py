@@ -7,8 +7,8 @@ import pytest
 
 from harness.errors import InfraError
 from harness.parse.ftracetest import Begun, Ended, FtracetestStream
-from harness.run import warm_ftracetest
-from harness.run.warm_ftracetest import going_command, waiting_command, warmed
+from harness.run.suites import warm_ftracetest
+from harness.run.suites.warm_ftracetest import going_command, waiting_command, warmed
 
 # What the transformation takes hold of, as in 7.3; initialize_system tells each time it is called.
 _UPSTREAM = """\
@@ -35,7 +35,8 @@ prlog() { echo "$*"; }
 __run_test() { # testfile
   (cd $TRACING_DIR; set -e;
    checkreq $1; initialize_system; . $1)
-  [ $? -eq 0 ] && echo "ok $CASENO a test" || echo "not ok $CASENO a test"
+  [ $? -eq 0 ] && result=ok || result="not ok"
+  echo $result $CASENO $INSTANCE a test  # unquoted, as there
 }
 run_test() { # testfile
   CASENO=$((CASENO+1))
@@ -130,7 +131,7 @@ def _went(place, plain, again):
 
 def _marks(lines):
     stream = FtracetestStream()
-    marks = [mark for mark in map(stream.feed, lines) if mark]
+    marks = [mark for line in lines for mark in stream.feed(line)]
     begun = [(mark.path.rpartition("/")[2], mark.instance) for mark in marks if isinstance(mark, Begun)]
     return begun, [mark.verdict.name for mark in marks if isinstance(mark, Ended)]
 

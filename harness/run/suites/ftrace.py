@@ -13,10 +13,10 @@ from harness.model.outcome import Outcome
 from harness.model.result import Verdict
 from harness.model.suite import FTRACE
 from harness.parse import ftracetest
-from harness.run import warm_ftracetest
-from harness.run.batch import Batch, Found
 from harness.run.machine import Machine
 from harness.run.stopped import Stopped
+from harness.run.suites import warm_ftracetest
+from harness.run.suites.batch import Batch, Found
 from harness.run.units import Isolation
 
 DIRECTORY = f"/payload/{FTRACE.name}"

@@ -11,9 +11,9 @@ from harness.model.outcome import Outcome
 from harness.model.result import Verdict
 from harness.model.suite import LIVEPATCH
 from harness.parse import livepatch_log
-from harness.run.batch import Batch, Found
 from harness.run.machine import Machine
 from harness.run.stopped import Stopped
+from harness.run.suites.batch import Batch, Found
 from harness.run.units import Isolation
 
 _DIRECTORY = f"/payload/{LIVEPATCH.name}"

@@ -12,9 +12,9 @@ from harness.model.outcome import Outcome
 from harness.model.result import Verdict
 from harness.model.suite import Suite
 from harness.parse import kselftest
-from harness.run.batch import Batch, Found
 from harness.run.machine import Machine
 from harness.run.stopped import Stopped
+from harness.run.suites.batch import Batch, Found
 from harness.run.units import Isolation
 
 _SELECTS = b"-r name"  # in the usage text of a program that runs a test by its name; older harnesses can't

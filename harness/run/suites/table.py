@@ -7,8 +7,8 @@ from functools import partial
 
 from harness.model.kernel import Build
 from harness.model.suite import FTRACE, LIVEPATCH, USER_EVENTS, Suite
-from harness.run.batch import Found
 from harness.run.suites import ftrace, livepatch, programs
+from harness.run.suites.batch import Found
 from harness.run.units import Isolation
 
 Finder = Callable[[Build, Isolation], Iterator[Found]]

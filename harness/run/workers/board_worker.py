@@ -10,9 +10,9 @@ import pytest
 
 from harness.errors import EXIT_KERNEL, EXIT_USER, BootError, HarnessError, InfraError, UserError
 from harness.model.result import Result
-from harness.run import selftests
 from harness.run.preparing import Preparation
 from harness.run.rig import Rig
+from harness.run.suites import selftests
 from harness.run.supply import Supply
 from harness.target.base import Target
 

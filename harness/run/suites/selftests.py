@@ -12,9 +12,9 @@ from harness.model.kernel import Build
 from harness.model.outcome import Outcome
 from harness.model.result import Verdict
 from harness.model.suite import NOT_BUILT, UPSTREAM, Suite
-from harness.run.batch import Batch, Found
 from harness.run.machine import Machine
 from harness.run.stopped import Stopped
+from harness.run.suites.batch import Batch, Found
 from harness.run.suites.table import FINDERS
 from harness.run.units import Isolation
 
