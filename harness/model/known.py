@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 
-from harness.model.result import Expectation, Fault, Result, RunResults, Standing, Verdict
+from harness.model.fault import Fault, FaultSignature
+from harness.model.result import Expectation, Result, RunResults, Standing, Verdict
 
 _ANSWERS = (Verdict.PASS, Verdict.XFAIL, Verdict.FAIL, Verdict.UNRESOLVED, Verdict.CRASH, Verdict.TIMEOUT)
 _NAMED = 3  # known outcomes that a reason quotes
@@ -165,14 +166,24 @@ class KnownOutcomes:
 def _is(expectation: Expectation, verdict: Verdict, reason: str, fault: Fault | None) -> bool:
     if verdict not in expectation.verdicts:
         return False
-    match verdict:
-        case Verdict.PASS:
-            return True
-        case Verdict.CRASH:
-            patterns, text = expectation.faults, fault.title if fault else reason
-        case _:
-            patterns, text = expectation.messages, reason
-    return not patterns or any(matches(pattern, text) for pattern in patterns)
+    if verdict is Verdict.PASS:
+        return True
+    if verdict is Verdict.CRASH and fault:
+        return any(_is_fault(pattern, fault) for pattern in expectation.faults)
+    patterns = expectation.faults if verdict is Verdict.CRASH else expectation.messages
+    return not patterns or any(matches(pattern, reason) for pattern in patterns)
+
+
+def _is_fault(pattern: str, fault: Fault) -> bool:
+    """Whether `pattern` is of this fault's signature or title, or is the signature of the same bug: one of the two
+    reports may have been cut short."""
+    signature = fault.signature
+    if matches(pattern, str(signature)) or matches(pattern, fault.title):
+        return True
+    try:
+        return FaultSignature.parse(pattern).matches(signature)
+    except ValueError:
+        return False
 
 
 def _instead(held: Sequence[Expectation]) -> Iterable[str]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
 
-from harness.model.result import Fault, Verdict
+from harness.model.fault import Fault
+from harness.model.result import Verdict
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
+from harness.model.fault import Fault
 from harness.model.record import RunRecord
 
 
@@ -34,37 +35,6 @@ class Verdict(enum.StrEnum):
     def is_infra_fault(self) -> bool:
         """True for the verdicts that make a run end with exit code 3 when no kernel fault is there."""
         return self in (Verdict.ERROR, Verdict.NOTRUN)
-
-
-class FaultKind(enum.StrEnum):
-    """What kind of kernel report was recognised on the console."""
-
-    PANIC = "panic"
-    OOPS = "oops"
-    BUG = "BUG"
-    WARNING = "WARNING"
-    SOFT_LOCKUP = "soft lockup"
-    HARD_LOCKUP = "hard lockup"
-    RCU_STALL = "RCU stall"
-    HUNG_TASK = "hung task"
-    KASAN = "KASAN"
-    LOCKDEP = "lockdep"
-    SILENCE = "silence"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Fault:
-    """One kernel report: `title` is a line a person searches for, as
-    ``panic: Unable to handle kernel paging request in wake_up_process``; `lines` are its console lines."""
-
-    kind: FaultKind
-    title: str
-    lines: tuple[str, ...] = ()
-
-    @property
-    def is_fatal(self) -> bool:
-        """True where the kernel can't be expected to go on (a panic, an oops in a task is not)."""
-        return self.kind in (FaultKind.PANIC, FaultKind.HARD_LOCKUP, FaultKind.SILENCE)
 
 
 class Standing(enum.StrEnum):

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from harness.model.result import Attempt, Expectation, Fault, FaultKind, Standing, Verdict
+from harness.model.fault import Fault, FaultKind
+from harness.model.result import Attempt, Expectation, Standing, Verdict
 from harness.parse.fields import Fields
 
 _VERDICTS = {verdict.value: verdict for verdict in Verdict}
@@ -54,7 +55,14 @@ def verdict_of(value: object) -> Verdict | None:
 
 
 def fault_to_data(fault: Fault) -> dict[str, object]:
-    return {"kind": fault.kind.value, "title": fault.title, "lines": list(fault.lines)}
+    """The signature follows from the rest: it is for who reads the JSON, to paste into an expectations file, say."""
+    return {
+        "kind": fault.kind.value,
+        "title": fault.title,
+        "signature": str(fault.signature),
+        "whole": fault.is_whole,
+        "lines": list(fault.lines),
+    }
 
 
 def _fault(fields: Fields) -> Fault:
@@ -62,6 +70,7 @@ def _fault(fields: Fields) -> Fault:
         kind=_FAULT_KINDS.get(fields.text("kind"), FaultKind.BUG),
         title=fields.text("title"),
         lines=fields.texts("lines"),
+        is_whole=fields.take("whole") is not False,  # not on record in the first format
     )
 
 

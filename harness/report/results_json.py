@@ -17,7 +17,8 @@
      "results": [
        {"test": "…", "suite": "…", "verdict": "PASS", "reason": "", "seconds": 1.5, "started": 1.0 | null,
         "log": "logs/…" | null,                  below the run directory
-        "fault": {"kind": "panic", "title": "…", "lines": ["…"]} | null,
+        "fault": {"kind": "panic", "title": "…", "lines": ["…"], "whole": true,
+                  "signature": "…"} | null,      equal for equal bugs
         "expected": {…} | null,                  the known outcome that it met, else the first that has not expired:
                      {"place": "expectations.yaml: expectations.0", "test": "…", "verdicts": ["FAIL"], "reason": "…",
                       "faults": ["…"], "messages": ["…"], "issue": "https://…", "until": "…",

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from harness.errors import BootError, CrashError, HarnessError, InfraError
+from harness.model.fault import Fault
 from harness.model.known import KnownOutcomes
 from harness.model.outcome import Outcome
-from harness.model.result import Fault, Result, Verdict
+from harness.model.result import Result, Verdict
 from harness.report.text import clean
 from harness.run.stopped import Stopped
 from harness.target.base import CommandTimeout

@@ -7,8 +7,9 @@ from collections.abc import Callable
 
 from harness.errors import HarnessError
 from harness.model.board import Limits
+from harness.model.fault import Fault, FaultKind
 from harness.model.outcome import Outcome
-from harness.model.result import Fault, FaultKind, Verdict
+from harness.model.result import Verdict
 from harness.run import limits as time_limits
 from harness.run.monitor import Monitor
 from harness.run.precheck import Findings

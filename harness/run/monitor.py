@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
-from harness.model.result import Fault
+from harness.model.fault import Fault
 from harness.parse.oops import FaultScanner
 from harness.target.line.console import Console
 

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from _pytest.runner import runtestprotocol
 
+from harness.model.fault import Fault
 from harness.model.known import KnownOutcomes
 from harness.model.outcome import Outcome
 from harness.model.progress import RunDisplay
-from harness.model.result import Fault
 from harness.run import judging
 from harness.run.collecting import Collection, id_of, needs_target
 from harness.run.rig import RIG, Rig

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from harness.model.result import Attempt, Fault, FaultKind, Verdict
+from harness.model.fault import Fault, FaultKind
+from harness.model.result import Attempt, Verdict
 from harness.report.attempts import attempt_line, result_of
 
 

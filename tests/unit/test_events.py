@@ -20,6 +20,7 @@ from harness.model.event import (
     RunEnded,
     Started,
 )
+from harness.model.fault import Fault, FaultKind
 from harness.model.record import (
     BoardRecord,
     HarnessRecord,
@@ -29,7 +30,7 @@ from harness.model.record import (
     SourceRecord,
     ToolchainRecord,
 )
-from harness.model.result import Attempt, EndKind, Expectation, Fault, FaultKind, Result, RunEnd, Standing, Verdict
+from harness.model.result import Attempt, EndKind, Expectation, Result, RunEnd, Standing, Verdict
 from harness.parse.events import VERSION, event_from_json, event_to_json, parse_events
 
 RECORD = RunRecord(
@@ -66,7 +67,7 @@ CRASH = Attempt(
     log="logs/a.log",
     machine="gw0/boot-1",
     board="one",
-    fault=Fault(kind=FaultKind.OOPS, title="oops in x", lines=("a", "b")),
+    fault=Fault(kind=FaultKind.OOPS, title="oops in x", lines=("a", "b"), is_whole=False),
     expectations=(
         Expectation(verdicts=(Verdict.FAIL,), reason="no more", until="7.2", standing=Standing.EXPIRED),
         Expectation(

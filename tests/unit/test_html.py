@@ -9,8 +9,9 @@ from dataclasses import replace
 import pytest
 from lxml import html
 
+from harness.model.fault import Fault, FaultKind
 from harness.model.record import BoardRecord, KernelRecord, PatchRecord, RunRecord
-from harness.model.result import EndKind, Expectation, Fault, FaultKind, Result, RunEnd, RunResults, Standing, Verdict
+from harness.model.result import EndKind, Expectation, Result, RunEnd, RunResults, Standing, Verdict
 from harness.report.html import LOG_LIMIT, PAGE_LIMIT, report_html
 
 HOSTILE = "</script></pre><script>alert(1)</script>\"' onload=x {{ 7*7 }} ]]> \x00\x1b[31mred\x1b[0m \ud800\ufffe é"

@@ -9,9 +9,10 @@ from datetime import date
 import pytest
 
 from harness.errors import BootError, CrashError, InfraError, UserError
+from harness.model.fault import Fault, FaultKind
 from harness.model.known import Context, KnownOutcome, KnownOutcomes
 from harness.model.outcome import Outcome
-from harness.model.result import Expectation, Fault, FaultKind, Verdict
+from harness.model.result import Expectation, Verdict
 from harness.run.judging import Phases, attempt_of, first_of, is_failure, outcome_of, result_of, with_fault
 from harness.run.stopped import Stopped
 from harness.target.base import CommandTimeout, TargetLost

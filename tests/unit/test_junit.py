@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from lxml import etree
 
+from harness.model.fault import Fault, FaultKind
 from harness.model.record import HarnessRecord, KernelRecord, PatchRecord, RunRecord
-from harness.model.result import EndKind, Expectation, Fault, FaultKind, Result, RunEnd, RunResults, Standing, Verdict
+from harness.model.result import EndKind, Expectation, Result, RunEnd, RunResults, Standing, Verdict
 from harness.report.junit import LOGS_LIMIT, case_name, junit_xml
 from harness.report.results_json import results_json
 from harness.report.text import LOG_TAIL, clean, flatten, last_lines, one_line, tail
@@ -287,7 +288,8 @@ def test_results_json() -> None:
     assert first == {
         "test": "testcases/a.py::t", "suite": "testcases", "verdict": "CRASH", "reason": "", "seconds": 1.235,
         "started": None, "log": "logs/1", "expected": None, "actual": None, "unexpected_pass": False,
-        "fault": {"kind": "panic", "title": PANIC.title, "lines": list(PANIC.lines)},
+        "fault": {"kind": "panic", "title": PANIC.title, "lines": list(PANIC.lines), "whole": True,
+                  "signature": f"{PANIC.title} [panic]"},
         "machine": "", "board": "", "attempts": [], "choice": "", "expectations": [],
     }  # fmt: skip
     assert second["unexpected_pass"] is True

@@ -11,8 +11,9 @@ import pytest
 
 from harness.errors import BootError, InfraError
 from harness.model.board import Limits
+from harness.model.fault import FaultKind
 from harness.model.outcome import Outcome
-from harness.model.result import FaultKind, Verdict
+from harness.model.result import Verdict
 from harness.run.machine import Machine
 from harness.run.recorder import Recorder
 from harness.run.stopped import Stopped
@@ -102,6 +103,8 @@ def test_a_machine_that_resets_itself_is_a_crash(make_machine):
     stopped = _stopped(make_machine(FakeTarget(lambda command: [LOST] if command == "test" else [], went_down=True)))
     assert stopped.verdict is Verdict.CRASH
     assert stopped.reason.startswith("reset: ")
+    assert stopped.fault is not None
+    assert str(stopped.fault.signature) == "reset: the machine reset or powered off by itself [panic]"
 
 
 def test_over_its_limit_on_a_living_kernel_is_a_timeout(make_machine):
@@ -132,6 +135,7 @@ def test_over_its_limit_on_a_dead_kernel_is_a_crash(make_machine):
     assert stopped.verdict is Verdict.CRASH
     assert stopped.fault is not None
     assert stopped.fault.kind is FaultKind.SILENCE
+    assert str(stopped.fault.signature) == "hang: the kernel answers no more [silence]"
 
 
 @pytest.mark.parametrize("steps", [[HANG], [OOPS, HANG]], ids=["", "after an oops"])

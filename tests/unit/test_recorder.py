@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from harness.model.event import AttemptEnded, Booted, Event, Finished, Note, Started
+from harness.model.fault import Fault, FaultKind
 from harness.model.record import KernelRecord, RunRecord
-from harness.model.result import EndKind, Expectation, Fault, FaultKind, Result, RunEnd, Verdict
+from harness.model.result import EndKind, Expectation, Result, RunEnd, Verdict
 from harness.parse.events import parse_events
 from harness.run.documents import read_results
 from harness.run.recorder import Recorder

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.model.result import EndKind, Expectation, Fault, FaultKind, Result, RunEnd, RunResults, Standing, Verdict
+from harness.model.fault import Fault, FaultKind
+from harness.model.result import EndKind, Expectation, Result, RunEnd, RunResults, Standing, Verdict
 from harness.report.summary import duration, overall_line, summary_lines
 
 KNOWN = Expectation(
