@@ -9,7 +9,7 @@ from pathlib import Path
 from harness.build.make import load_record
 from harness.errors import UserError
 from harness.layout import EXPECTATIONS, PROJECT
-from harness.model.board import Board
+from harness.model.board import BoardSpec
 from harness.model.kernel import Build
 from harness.model.known import Context, KnownOutcome, KnownOutcomes
 from harness.parse.expectations import parse_expectations
@@ -33,7 +33,7 @@ def _read(path: Path) -> str:
         raise UserError(f"{path}: expected a file of known outcomes, found that it can't be read: {why}") from None
 
 
-def known_on(known: Iterable[KnownOutcome], build: Build, board: Board, *, today: date) -> KnownOutcomes:
+def known_on(known: Iterable[KnownOutcome], build: Build, board: BoardSpec, *, today: date) -> KnownOutcomes:
     """The known outcomes that hold for `build` on `board`."""
     toolchain = load_record(build.directory).kernel.toolchain
     command = toolchain.command.rpartition("/")[2]

@@ -16,7 +16,7 @@ from harness.build.cache import cache_dir
 from harness.build.make import load_record
 from harness.errors import EXIT_INFRA, UserError
 from harness.layout import PROJECT, TESTCASES
-from harness.model.board import Board
+from harness.model.board import BoardSpec
 from harness.model.kernel import Build
 from harness.model.known import KnownOutcome
 from harness.model.progress import RunDisplay
@@ -38,6 +38,7 @@ from harness.run.units import Isolation
 from harness.run.workers import distribute
 from harness.run.workers.worker import Setup
 from harness.target.base import Media, Snapshotting, Target
+from harness.target.holding.held import HeldBoard
 from harness.target.methods.table import boot_method
 
 SUITES = (*(suite.name for suite in UPSTREAM), "testcases")
@@ -72,7 +73,7 @@ class Keeping:
 class Fleet:
     """Equal boards that run the tests side by side, and what they boot. `session.run`'s board is the first of them."""
 
-    boards: tuple[Board, ...]
+    boards: tuple[HeldBoard, ...]
     media: Media
 
 
@@ -91,7 +92,7 @@ def choose_suites(names: tuple[str, ...]) -> frozenset[str]:
     return frozenset(chosen or SUITES)
 
 
-def list_tests(build: Build, selection: Selection, *, board: Board) -> list[str]:
+def list_tests(build: Build, selection: Selection, *, board: BoardSpec) -> list[str]:
     """The ids of the tests that a run would plan; boots nothing."""
     return [planned.test for planned in _planned(build, selection, board=board).values()]
 
@@ -100,7 +101,7 @@ def run(
     build: Build,
     selection: Selection,
     *,
-    board: Board,
+    board: HeldBoard,
     boot: Callable[[], tuple[Target, float]],
     keeping: Keeping | None = None,
     fleet: Fleet | None = None,
@@ -118,34 +119,23 @@ def run(
     shutil.copyfile(build.directory / "build.json", run_dir / "build.json")
     recorder = Recorder.of(run_dir)
     boards = tuple(each.name for each in fleet.boards) if fleet else ()
-    recorder.began(_record(build, board, selection, boards=boards, command=command))
+    recorder.began(_record(build, board.spec, selection, boards=boards, command=command))
     machine = Machine(
         boot,
-        limits=board.limits,
+        limits=board.spec.limits,
         recorder=recorder,
         timeout_factor=selection.timeout_factor,
-        snapshots=_snapshots(board, keeping, run_dir),
+        snapshots=_snapshots(board.spec, keeping, run_dir),
     )
-    rig = Rig(
-        build=build,
-        board=board,
-        machine=machine,
-        recorder=recorder,
-        suites=selection.suites,
-        isolation=isolation,
-        hammer_seconds=selection.hammer_seconds,
+    local = LocalRun(
+        _rig(build, selection, board=board.spec, machine=machine, recorder=recorder),
+        known=known_on(selection.known, build, board.spec, today=selection.today),
+        pytest=functools.partial(_pytest, selection),
+        display=display,
     )
-    known = known_on(selection.known, build, board, today=selection.today)
-    local = LocalRun(rig, known=known, pytest=functools.partial(_pytest, selection), display=display)
     end = RunEnd(kind=EndKind.INTERRUPTED)
     try:
-        if fleet:
-            ended = distribute.over_boards(_job(local, selection, fleet.media, run_dir), fleet.boards)
-        elif selection.workers > 1 and keeping:
-            job = _job(local, selection, keeping.media, run_dir)
-            ended = distribute.over_restored(job, keeping.directory, selection.workers)
-        else:
-            ended = local.run()
+        ended = _run_tests(local, selection, board=board, keeping=keeping, fleet=fleet, run_dir=run_dir)
         end = ended.end
     except UserError:
         end = RunEnd(kind=EndKind.COMPLETE)  # of what there was: -k matched nothing
@@ -155,27 +145,58 @@ def run(
         recorder.ended(end)
         recorder.close()
         results = write_documents(run_dir)
-        timings.learn(_timings(board), results.results)
+        timings.learn(_timings(board.spec), results.results)
     if ended.boot_failure:
         raise ended.boot_failure
     ended.check(suites=selection.suites, keyword=selection.keyword)
     return results, EXIT_INFRA if end.kind is EndKind.INTERRUPTED else results.exit_code
 
 
-def _snapshots(board: Board, keeping: Keeping | None, logs: Path) -> Snapshotting | None:
+def _rig(build: Build, selection: Selection, *, board: BoardSpec, machine: Machine, recorder: Recorder) -> Rig:
+    return Rig(
+        build=build,
+        board=board,
+        machine=machine,
+        recorder=recorder,
+        suites=selection.suites,
+        isolation=selection.isolation or Isolation.CRASH,
+        hammer_seconds=selection.hammer_seconds,
+    )
+
+
+def _run_tests(
+    local: LocalRun,
+    selection: Selection,
+    *,
+    board: HeldBoard,
+    keeping: Keeping | None,
+    fleet: Fleet | None,
+    run_dir: Path,
+) -> Ended:
+    """Run what is selected on the machine that is here, on several that start from what is kept, or on a fleet."""
+    if fleet:
+        job = _job(local, selection, fleet.media, board=board, run_dir=run_dir)
+        return distribute.over_boards(job, fleet.boards)
+    if keeping and selection.workers > 1:
+        job = _job(local, selection, keeping.media, board=board, run_dir=run_dir)
+        return distribute.over_restored(job, keeping.directory, selection.workers)
+    return local.run()
+
+
+def _snapshots(board: BoardSpec, keeping: Keeping | None, logs: Path) -> Snapshotting | None:
     method = boot_method(board)
     if keeping is None or method.snapshots is None:
         return None
     return method.snapshots(board, keeping.media, keeping.directory, logs=logs)
 
 
-def _job(local: LocalRun, selection: Selection, media: Media, run_dir: Path) -> distribute.Job:
+def _job(local: LocalRun, selection: Selection, media: Media, *, board: HeldBoard, run_dir: Path) -> distribute.Job:
     """What workers are to do; UserError where it can't be told which tests there are."""
     rig = local.rig
     planned = _planned(rig.build, selection, board=rig.board)
     local.announce([each.test for each in planned.values()])
     setup = Setup(
-        board=rig.board,
+        board=board,
         media=media,
         build=rig.build.directory,
         run_dir=run_dir.absolute(),
@@ -190,23 +211,17 @@ def _job(local: LocalRun, selection: Selection, media: Media, run_dir: Path) -> 
     return distribute.Job(local=local, planned=planned, setup=setup, seconds=seconds)
 
 
-def _planned(build: Build, selection: Selection, *, board: Board) -> dict[str, Planned]:
+def _planned(build: Build, selection: Selection, *, board: BoardSpec) -> dict[str, Planned]:
     """The tests that a run would plan, by their pytest node ids; UserError where they can't be told."""
     nowhere = Recorder.nowhere()
-    rig = Rig(
-        build=build,
-        board=board,
-        machine=Machine(_no_boot, limits=board.limits, recorder=nowhere),
-        recorder=nowhere,
-        suites=selection.suites,
-        isolation=selection.isolation or Isolation.CRASH,
-    )
+    machine = Machine(_no_boot, limits=board.limits, recorder=nowhere)
+    rig = _rig(build, selection, board=board, machine=machine, recorder=nowhere)
     collection = Collection(rig)
     _pytest(selection, [collection], ("--collect-only",)).check(suites=selection.suites, keyword=selection.keyword)
     return collection.planned
 
 
-def _timings(board: Board) -> Path:
+def _timings(board: BoardSpec) -> Path:
     return cache_dir("timings") / f"{board.name}.json"
 
 
@@ -229,7 +244,9 @@ def key_of_testcases() -> str:
     return digest.hexdigest()[:16]
 
 
-def _record(build: Build, board: Board, selection: Selection, *, boards: tuple[str, ...], command: str) -> RunRecord:
+def _record(
+    build: Build, board: BoardSpec, selection: Selection, *, boards: tuple[str, ...], command: str
+) -> RunRecord:
     return RunRecord(
         id=new_run_id(),
         schema=VERSION,

@@ -8,16 +8,17 @@ from pathlib import Path
 import pytest
 
 from harness.errors import BootError
-from harness.model.board import Board, QemuBoot
+from harness.model.boot import QemuBoot
 from harness.model.kernel import Build
 from harness.model.progress import NoDisplay
 from harness.model.result import Verdict
 from harness.run import inprocess, session
 from harness.run.documents import read_results
+from tests.boards import held, spec
 from tests.faketarget import FakeTarget
 from tests.records import build_json
 
-BOARD = Board(name="fake", boot=QemuBoot())
+BOARD = held(spec("fake", boot=QemuBoot()))
 TESTS = """
 def test_guest(guest):
     guest.check("true")

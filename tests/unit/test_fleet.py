@@ -15,7 +15,7 @@ from xdist.workermanage import NodeManager
 
 from harness.errors import HarnessError, InfraError, KernelError
 from harness.model import known
-from harness.model.board import Board, CommandSwitch, Power, UbootBoot
+from harness.model.board import CommandSwitch, Power
 from harness.model.event import Booted, Event, Finished, Started
 from harness.model.kernel import Build
 from harness.model.known import KnownOutcome
@@ -27,6 +27,8 @@ from harness.run import inprocess, session
 from harness.run.documents import read_results
 from harness.run.workers import distribute
 from harness.target.base import Media
+from harness.target.holding.held import HeldBoard
+from tests.boards import held, spec
 from tests.records import build_json
 
 GOOD = "def test_one(guest):\n    guest.run('true')\n\ndef test_two(guest):\n    pass\n"
@@ -118,9 +120,9 @@ class Fleet:
             self.failure = error
         return read_results(self.path / "run")
 
-    def _board(self, name: str, kind: str) -> Board:
+    def _board(self, name: str, kind: str) -> HeldBoard:
         switch = CommandSwitch(on=("false",), off=("sh", "-c", f"echo {name} >> {self.path}/switched-off"))
-        return Board(name=name, boot=UbootBoot(tftp_root="/t"), power=Power(switch=switch), cmdline=kind)
+        return held(spec(name, power=Power(switch=switch), cmdline=kind))
 
     @property
     def switched_off(self) -> str:

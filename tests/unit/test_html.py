@@ -11,7 +11,7 @@ from lxml import html
 
 from harness.model.fault import Fault, FaultKind
 from harness.model.record import BoardRecord, KernelRecord, PatchRecord, RunRecord
-from harness.model.result import EndKind, Expectation, Result, RunEnd, RunResults, Standing, Verdict
+from harness.model.result import Attempt, EndKind, Expectation, Result, RunEnd, RunResults, Standing, Verdict
 from harness.report.html import LOG_LIMIT, PAGE_LIMIT, report_html
 
 HOSTILE = "</script></pre><script>alert(1)</script>\"' onload=x {{ 7*7 }} ]]> \x00\x1b[31mred\x1b[0m \ud800\ufffe é"
@@ -215,3 +215,19 @@ def test_self_contained_and_readable_without_scripts() -> None:
 
 def test_an_empty_run() -> None:
     assert "no tests" in said(page(run()))
+
+
+def test_every_attempt_is_shown_with_its_log() -> None:
+    attempts = (
+        Attempt(verdict=Verdict.ERROR, reason=HOSTILE, board="b1", log="logs/0"),
+        Attempt(verdict=Verdict.FAIL, reason="no", board="b2", log="javascript:alert(1)"),
+    )
+    failed = one(verdict=Verdict.FAIL, reason="no", attempts=attempts, choice="attempt 2 of 2 counts")
+    root = page(run(failed, one("b")))
+    card, table = root.xpath("//ol[@class='attempts']")
+    for shown in (card, table):
+        first, second = shown.xpath("./li")
+        assert said(first).startswith("ERROR attempt 1: ERROR of board b1 after 0.0 s: </script>")
+        assert said(second).startswith("FAIL attempt 2: FAIL of board b2 after 0.0 s: no")
+        assert [link.get("href") for link in shown.xpath(".//a")] == ["logs/0", "javascript%3Aalert%281%29"]
+        assert said(shown.getnext()) == "attempt 2 of 2 counts"

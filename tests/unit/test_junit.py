@@ -14,7 +14,7 @@ from lxml import etree
 
 from harness.model.fault import Fault, FaultKind
 from harness.model.record import HarnessRecord, KernelRecord, PatchRecord, RunRecord
-from harness.model.result import EndKind, Expectation, Result, RunEnd, RunResults, Standing, Verdict
+from harness.model.result import Attempt, EndKind, Expectation, Result, RunEnd, RunResults, Standing, Verdict
 from harness.report.junit import LOGS_LIMIT, case_name, junit_xml
 from harness.report.results_json import results_json
 from harness.report.text import LOG_TAIL, clean, flatten, last_lines, one_line, tail
@@ -299,3 +299,53 @@ def test_results_json() -> None:
     }  # fmt: skip
     assert [(each["verdicts"], each["until"]) for each in document["expired_expectations"]] == [(["CRASH"], "6.4")]
     assert document["unmatched_expectations"] == []  # that it passed is told already
+
+
+TWICE = one(
+    "testcases/a.py::t",
+    Verdict.FAIL,
+    reason="no",
+    log="logs/1",
+    attempts=(
+        Attempt(verdict=Verdict.ERROR, reason=HOSTILE, seconds=1.5, machine="gw0/boot-1", board="b1", log="logs/0"),
+        Attempt(verdict=Verdict.FAIL, reason="no", board="b2", fault=PANIC, log="logs/1"),
+    ),
+    choice="attempt 2 of 2 counts: no other says anything about the kernel",
+)
+
+
+def test_attempts_stand_before_the_log() -> None:
+    (out,) = parse(run(TWICE), lambda path: f"text of {path}").findall(".//system-out")
+    assert out.text is not None
+    first, *_, choice, log = out.text.splitlines()
+    assert first.startswith("attempt 1: ERROR on gw0/boot-1 of board b1 after 1.5 s: </script><b>&amp;")
+    assert (choice, log) == (TWICE.choice, "text of logs/1")
+
+
+def test_attempts_at_a_test_that_passed() -> None:
+    passed = one(attempts=TWICE.attempts, choice="attempt 2 of 2 counts")
+    assert parse(run(passed)).findtext(".//system-out", "").endswith("attempt 2 of 2 counts")
+
+
+def test_attempts_in_results_json() -> None:
+    (told,) = json.loads(results_json(run(TWICE)))["results"]
+    assert told["choice"] == TWICE.choice
+    assert [(each["verdict"], each["board"], each["log"]) for each in told["attempts"]] == [
+        ("ERROR", "b1", "logs/0"),
+        ("FAIL", "b2", "logs/1"),
+    ]
+    assert told["attempts"][1]["fault"]["title"] == PANIC.title
+
+
+def test_results_json_says_which_run_it_was_and_how_it_ended() -> None:
+    harness = HarnessRecord(version="1", commit="c0ffee", is_dirty=True)
+    record = RunRecord(id="x", schema=2, harness=harness, host="labhost", boards=("b1", "b2"))
+    ended = RunEnd(kind=EndKind.NOT_BOOTED, reason="it panicked")
+    document = json.loads(results_json(run(record=record, ended=ended, seconds=2.5)))
+    assert document["run"] == {
+        "id": "x", "schema": 2, "harness": {"version": "1", "commit": "c0ffee", "modified": True}, "host": "labhost",
+        "board": "", "boards": ["b1", "b2"], "started": 1_700_000_000.0, "ended": 1_700_000_002.5,
+    }  # fmt: skip
+    assert document["end"] == {"kind": "not booted", "reason": "it panicked"}
+    assert document["ended"] == "the target could not be booted: it panicked"
+    assert json.loads(results_json(run(ended=None)))["end"] is None

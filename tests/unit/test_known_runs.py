@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 
-from harness.model.board import Board, QemuBoot
+from harness.model.boot import QemuBoot
 from harness.model.kernel import Build
 from harness.model.progress import NoDisplay
 from harness.model.result import RunResults, Verdict
 from harness.parse.expectations import parse_expectations
 from harness.run import inprocess, session
 from harness.run.documents import read_results, write_documents
+from tests.boards import held, spec
 from tests.faketarget import FakeTarget, Kmsg
 from tests.records import build_json
 
@@ -63,7 +64,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Runs:
                 today=date(2026, 12, 1),
                 **selection,
             ),
-            board=Board(name="fake", boot=QemuBoot()),
+            board=held(spec("fake", boot=QemuBoot())),
             boot=lambda: (FakeTarget(lambda command: [panic(why)] if command == "crash" else ["release 7.3.4"]), 1.0),
             run_dir=tmp_path / "run",
             command="harness run",

@@ -9,13 +9,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from harness import mutants
+from harness.campaign import mutants
+from harness.campaign.mutants import Hunt, Hunter, choose, keyword_of
+from harness.campaign.request import BuildOptions
 from harness.errors import BootError, BuildError, InfraError, UserError
-from harness.model.board import Board, QemuBoot
+from harness.model.board import BoardSpec
+from harness.model.boot import QemuBoot
 from harness.model.kernel import DEFAULT_SOURCE
 from harness.model.mutant import Fate, Mutant
-from harness.mutants import Hunt, Hunter, choose, keyword_of
-from harness.request import BuildOptions
 from harness.run.documents import read_results
 from harness.run.side_run import Ended, Plan, SideRuns
 from tests.records import build_json
@@ -105,7 +106,7 @@ def lab(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactor
 
 
 def hunt(lab: Lab, out: Path, *chosen: Mutant, **wish: object):
-    board = Board(name="qemu-virt", boot=QemuBoot())
+    board = BoardSpec(name="qemu-virt", boot=QemuBoot())
     lab.built.clear()
     lab.ran.clear()
     hunter = Hunter(Hunt(out=out, **wish), OPTIONS, board=board, side_runs=lab, display=Quiet())  # type: ignore[arg-type]

@@ -81,3 +81,27 @@ def test_an_attempt_that_version_1_knew_only_the_beginning_of(name: str, test: s
     assert [each.board for each in result.attempts] == boards
     assert [each.verdict for each in result.attempts] == [Verdict.ERROR, Verdict.PASS]
     assert (result.verdict, result.reason) == (Verdict.PASS, "")
+
+
+@pytest.mark.parametrize(
+    ("name", "test", "lost"),
+    [
+        ("v2/worker-died", "test_dies.py::test_dies", ("b0", "gw0/boot-1", "its worker died: Not properly terminated")),
+        (
+            "v2/board-lost",
+            "test_reboots.py::test_reboots",
+            ("b0", "gw0/boot-1", "b0.power: the switch does not answer"),
+        ),
+        ("v2/machine-lost", "test_it.py::test_one", ("fake", "restored-2", "fake: the channel closed")),
+    ],
+)
+def test_an_attempt_of_version_2_says_where_it_was_made_and_why_it_was_lost(
+    name: str, test: str, lost: tuple[str, str, str]
+) -> None:
+    result = results(name)[test]
+    first, second = result.attempts
+    assert (first.board, first.machine, first.reason) == lost
+    assert first.verdict is Verdict.ERROR
+    assert first.seconds > 0
+    assert (result.verdict, result.machine, result.log) == (Verdict.PASS, second.machine, second.log)
+    assert second.machine != first.machine

@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 
 from harness.errors import InfraError
-from harness.model.board import Board, QemuBoot
+from harness.model.boot import QemuBoot
 from harness.model.kernel import Build
 from harness.model.progress import NoDisplay
 from harness.model.result import Result, Verdict
 from harness.run import inprocess, runner, session
 from harness.run.units import Isolation
 from harness.target.base import Media
+from tests.boards import held, spec
 from tests.fakesnapshots import FakeSnapshots
 from tests.faketarget import LOST, FakeTarget, Kmsg
 from tests.records import build_json
@@ -102,7 +103,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runs]:
             session.Selection(
                 suites=frozenset({"testcases"}), maxfail=maxfail, isolation=Isolation.TEST, workers=workers
             ),
-            board=Board(name="fake", boot=QemuBoot()),
+            board=held(spec("fake", boot=QemuBoot())),
             boot=lambda: (restored(), 1.0) if save_error else pytest.fail("restored, not booted"),
             keeping=session.Keeping(media=Media(image=Path("Image"), root=Path("root")), directory=tmp_path),
             run_dir=run_dir,

@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 from harness.errors import BootError, CrashError, UserError
-from harness.model.board import Board, QemuBoot
+from harness.model.boot import QemuBoot
 from harness.model.kernel import Build
 from harness.model.progress import NoDisplay
 from harness.model.result import Verdict
 from harness.run import inprocess, session
 from harness.run.documents import read_results, write_documents
+from tests.boards import held, spec
 from tests.faketarget import HANG, FakeTarget, Kmsg
 from tests.records import build_json
 
@@ -27,7 +28,7 @@ check_result "x"
 start_test "two"
 check_result "y"
 """
-BOARD = Board(name="fake", boot=QemuBoot())
+BOARD = held(spec("fake", boot=QemuBoot()))
 
 
 @pytest.fixture(autouse=True)
@@ -199,7 +200,7 @@ def test_a_choice_of_nothing_is_wrong_input(build, tmp_path, keyword, told):
     with pytest.raises(UserError, match=told):
         run(build, target(), tmp_path=tmp_path, keyword=keyword)
     with pytest.raises(UserError, match=told):
-        session.list_tests(build, session.Selection(suites=SUITES, keyword=keyword), board=BOARD)
+        session.list_tests(build, session.Selection(suites=SUITES, keyword=keyword), board=BOARD.spec)
 
 
 def test_a_crash_in_a_livepatch_script_resumes_behind_it(build, tmp_path):
@@ -294,7 +295,7 @@ def test_a_killed_run_can_be_reported(build, tmp_path):
 
 def test_listing_boots_nothing(build):
     tests = session.list_tests(
-        build, session.Selection(suites=SUITES, keyword="(a.tc and instance) or two"), board=BOARD
+        build, session.Selection(suites=SUITES, keyword="(a.tc and instance) or two"), board=BOARD.spec
     )
     assert tests == [f"selftests/{A_AGAIN}", f"selftests/{TWO}"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.model.fault import Fault, FaultKind
-from harness.model.result import EndKind, Expectation, Result, RunEnd, RunResults, Standing, Verdict
+from harness.model.result import Attempt, EndKind, Expectation, Result, RunEnd, RunResults, Standing, Verdict
 from harness.report.summary import duration, overall_line, summary_lines
 
 KNOWN = Expectation(
@@ -108,3 +108,15 @@ def test_hostile_text_stays_on_its_line() -> None:
 )  # fmt: skip
 def test_duration(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+def test_a_fault_is_followed_by_the_attempts_at_its_test() -> None:
+    attempts = (Attempt(verdict=Verdict.FAIL, reason="no", board="b1"), Attempt(verdict=Verdict.PASS, board="b2"))
+    failed = Result(test="a", verdict=Verdict.FAIL, reason="no [...]", log="logs/a", attempts=attempts, choice="why")
+    assert summary_lines(run(failed), run_dir=Path("out"))[1:6] == [
+        "FAIL       a",
+        "             no [...]",
+        "             attempt 1: FAIL of board b1 after 0.0 s: no",
+        "             attempt 2: PASS of board b2 after 0.0 s",
+        "             out/logs/a",
+    ]

@@ -11,7 +11,8 @@ import pytest
 
 from harness import available
 from harness.errors import BootError
-from harness.model.board import Board, KexecBoot, QemuBoot
+from harness.model.board import BoardSpec
+from harness.model.boot import KexecBoot, QemuBoot
 from harness.model.event import Finished, Note
 from harness.model.result import Result, Verdict
 from harness.parse.events import parse_events
@@ -19,27 +20,33 @@ from harness.run.collecting import Planned
 from harness.run.recorder import Recorder
 from harness.run.units import Isolation
 from harness.run.workers.board_worker import Output
-from harness.run.workers.distributor import Distributor, how_many
+from harness.run.workers.distributor import Distributor
 from harness.run.workers.schedule import LongestFirst
 from harness.run.workers.worker import INPUT, Restored, Setup
 from harness.target.base import Media
+from harness.target.methods.table import boot_method
+from tests.boards import held, spec
 
-QEMU = Board(name="q", boot=QemuBoot(memory_mib=600))  # 1000 MiB a machine, with what QEMU and a worker need
+QEMU = spec("q", boot=QemuBoot(memory_mib=600))  # 1000 MiB a machine, with what QEMU and a worker need
+
+
+def capacity(board: BoardSpec, wanted: int | None) -> int:
+    return boot_method(board).capacity(board, wanted)
 
 
 @pytest.mark.parametrize(("free", "count"), [(1024 + 3999, 3), (1024 + 4000, 4), (1024 + 99_000, 8), (1024, 1), (0, 1)])
 def test_no_more_machines_than_memory_has_room_for(monkeypatch: pytest.MonkeyPatch, free: int, count: int) -> None:
     monkeypatch.setattr(available, "memory_mib", lambda: free)
-    assert how_many(8, QEMU) == count
+    assert capacity(QEMU, 8) == count
 
 
 @pytest.mark.parametrize(("cpus", "count"), [(1, 2), (2, 3), (4, 6)])
 def test_half_again_as_many_as_cpus(monkeypatch: pytest.MonkeyPatch, cpus: int, count: int) -> None:
     monkeypatch.setattr(available, "cpus", lambda: cpus)
     monkeypatch.setattr(available, "memory_mib", lambda: 100_000)
-    assert how_many(None, QEMU) == count
+    assert capacity(QEMU, None) == count
     monkeypatch.setattr(available, "memory_mib", lambda: 1024 + 1000)
-    assert how_many(None, QEMU) == 1
+    assert capacity(QEMU, None) == 1
 
 
 class Report:
@@ -89,7 +96,7 @@ def test_a_verdict_that_is_written_down_is_not_replaced(tmp_path: Path, verdict:
 
 def test_a_board_is_one_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(available, "memory_mib", lambda: 100_000)
-    assert how_many(4, Board(name="b", boot=KexecBoot())) == 1
+    assert capacity(spec(boot=KexecBoot()), 4) == 1
 
 
 class Node:
@@ -121,7 +128,7 @@ def boards(tmp_path: Path) -> Distributor:
     """A distributor over the boards a and b, and one test for each."""
     setups = [
         Setup(
-            board=Board(name=name, boot=KexecBoot()),
+            board=held(spec(name, boot=KexecBoot())),
             media=Media(image=tmp_path, root=tmp_path),
             build=tmp_path,
             run_dir=tmp_path,

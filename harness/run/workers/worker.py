@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 
 from harness.build.make import load_build
-from harness.model.board import Board
 from harness.model.known import KnownOutcome, KnownOutcomes
 from harness.run.assembly import assemble
 from harness.run.expectations import known_on
@@ -27,6 +26,7 @@ from harness.run.supply import Supply
 from harness.run.units import Isolation
 from harness.run.workers.board_worker import Booting, OneBoard
 from harness.target.base import Media, Target
+from harness.target.holding.held import HeldBoard
 from harness.target.methods.table import boot_method
 
 INPUT = "harness"  # our part of what xdist hands a worker
@@ -49,7 +49,7 @@ class Setup:
     """What a worker has to know. Without `kept` it boots `board` itself, which nobody else then uses. `today`: the day
     on which the run began."""
 
-    board: Board
+    board: HeldBoard
     media: Media
     build: Path
     run_dir: Path
@@ -110,15 +110,16 @@ def _plugins(setup: Setup, *, name: str) -> list[object]:
 
 
 def _with_restored(setup: Setup, kept: Kept, logs: Path, name: str) -> list[object]:
-    method = boot_method(setup.board)
+    spec = setup.board.spec
+    method = boot_method(spec)
     assert method.snapshots
     recorder = Recorder.of(setup.run_dir, worker=name)
     machine = Machine(
         _no_boot,
-        limits=setup.board.limits,
+        limits=spec.limits,
         recorder=recorder,
         timeout_factor=setup.timeout_factor,
-        snapshots=method.snapshots(setup.board, setup.media, kept.snapshot, logs=logs),
+        snapshots=method.snapshots(spec, setup.media, kept.snapshot, logs=logs),
     )
     machine.factor = kept.factor
     machine.has_waiting_ftracetest = kept.has_waiting_ftracetest
@@ -130,8 +131,8 @@ def _with_restored(setup: Setup, kept: Kept, logs: Path, name: str) -> list[obje
 def _with_board(setup: Setup, logs: Path, name: str) -> list[object]:
     board = setup.board
     recorder = Recorder.of(setup.run_dir, worker=name, board=board.name)
-    booting = Booting(partial(boot_method(board).boot, board, setup.media, logs=logs, say=recorder.problem))
-    machine = Machine(booting, limits=board.limits, recorder=recorder, timeout_factor=setup.timeout_factor)
+    booting = Booting(partial(boot_method(board.spec).boot, board, setup.media, logs=logs, say=recorder.problem))
+    machine = Machine(booting, limits=board.spec.limits, recorder=recorder, timeout_factor=setup.timeout_factor)
     rig = _rig(setup, machine, recorder)
     supply = OneBoard(rig, booting)
     return [supply, *assemble(rig, supply, known=_known(setup, rig))]
@@ -140,7 +141,7 @@ def _with_board(setup: Setup, logs: Path, name: str) -> list[object]:
 def _rig(setup: Setup, machine: Machine, recorder: Recorder) -> Rig:
     return Rig(
         build=load_build(setup.build),
-        board=setup.board,
+        board=setup.board.spec,
         machine=machine,
         recorder=recorder,
         suites=setup.suites,

@@ -16,18 +16,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.build.make import kernel_key, load_record
-from harness.display import Display
+from harness.campaign.kernel import build_kernel, kernel_for
+from harness.campaign.request import BuildOptions
 from harness.errors import BootError, BuildError, InfraError, UserError
 from harness.layout import KCONFIGS, MUTANTS
-from harness.model.board import Board
+from harness.model.board import BoardSpec
 from harness.model.kernel import DEFAULT_SOURCE, Build, KernelSpec
 from harness.model.mutant import Fate, Mutant, Row, Trial
+from harness.model.progress import Progress
 from harness.model.result import RunResults, Verdict
 from harness.model.suite import FTRACE, LIVEPATCH
 from harness.parse.mutant import parse_mutant
 from harness.report import kill_table
 from harness.report.kill_table import KillTable
-from harness.request import BuildOptions, build_kernel, kernel_for
 from harness.run.side_run import Plan, SideRuns, finished
 
 OURS = "testcases"
@@ -96,7 +97,7 @@ class Hunter:
     """One hunt: `table` does it all."""
 
     def __init__(
-        self, wish: Hunt, options: BuildOptions, *, board: Board, side_runs: SideRuns, display: Display
+        self, wish: Hunt, options: BuildOptions, *, board: BoardSpec, side_runs: SideRuns, display: Progress
     ) -> None:
         self._wish = wish
         self._options = options
