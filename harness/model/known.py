@@ -166,22 +166,19 @@ class KnownOutcomes:
 def _is(expectation: Expectation, verdict: Verdict, reason: str, fault: Fault | None) -> bool:
     if verdict not in expectation.verdicts:
         return False
-    match verdict:
-        case Verdict.PASS:
-            return True
-        case Verdict.CRASH if fault:
-            return not expectation.faults or any(_is_fault(pattern, fault) for pattern in expectation.faults)
-        case Verdict.CRASH:
-            patterns = expectation.faults
-        case _:
-            patterns = expectation.messages
+    if verdict is Verdict.PASS:
+        return True
+    if verdict is Verdict.CRASH and fault:
+        return any(_is_fault(pattern, fault) for pattern in expectation.faults)
+    patterns = expectation.faults if verdict is Verdict.CRASH else expectation.messages
     return not patterns or any(matches(pattern, reason) for pattern in patterns)
 
 
 def _is_fault(pattern: str, fault: Fault) -> bool:
-    """Whether `pattern` speaks of `fault`: of its title or its signature, or it is a signature that matches."""
+    """Whether `pattern` is of this fault's signature or title, or is the signature of the same bug: one of the two
+    reports may have been cut short."""
     signature = fault.signature
-    if matches(pattern, fault.title) or matches(pattern, str(signature)):
+    if matches(pattern, str(signature)) or matches(pattern, fault.title):
         return True
     try:
         return FaultSignature.parse(pattern).matches(signature)

@@ -55,8 +55,14 @@ def verdict_of(value: object) -> Verdict | None:
 
 
 def fault_to_data(fault: Fault) -> dict[str, object]:
-    data: dict[str, object] = {"kind": fault.kind.value, "title": fault.title, "lines": list(fault.lines)}
-    return data if fault.is_whole else data | {"cut_short": True}
+    """The signature follows from the rest: it is for who reads the JSON, to paste into an expectations file, say."""
+    return {
+        "kind": fault.kind.value,
+        "title": fault.title,
+        "signature": str(fault.signature),
+        "whole": fault.is_whole,
+        "lines": list(fault.lines),
+    }
 
 
 def _fault(fields: Fields) -> Fault:
@@ -64,7 +70,7 @@ def _fault(fields: Fields) -> Fault:
         kind=_FAULT_KINDS.get(fields.text("kind"), FaultKind.BUG),
         title=fields.text("title"),
         lines=fields.texts("lines"),
-        is_whole=not fields.flag("cut_short"),
+        is_whole=fields.take("whole") is not False,  # not on record in the first format
     )
 
 

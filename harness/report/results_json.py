@@ -17,9 +17,8 @@
      "results": [
        {"test": "…", "suite": "…", "verdict": "PASS", "reason": "", "seconds": 1.5, "started": 1.0 | null,
         "log": "logs/…" | null,                  below the run directory
-        "fault": {"kind": "panic", "title": "…", "lines": ["…"]} | null,
-                                                 and "cut_short": true where the report broke off
-        "signature": "… [panic]" | null,         of the fault: equal for reports of the same bug
+        "fault": {"kind": "panic", "title": "…", "lines": ["…"], "whole": true,
+                  "signature": "…"} | null,      equal for equal bugs
         "expected": {…} | null,                  the known outcome that it met, else the first that has not expired:
                      {"place": "expectations.yaml: expectations.0", "test": "…", "verdicts": ["FAIL"], "reason": "…",
                       "faults": ["…"], "messages": ["…"], "issue": "https://…", "until": "…",
@@ -88,7 +87,6 @@ def _result(result: Result) -> dict[str, object]:
         "test": result.test,
         "suite": result.suite,
         **_attempt(result),
-        "signature": str(result.fault.signature) if result.fault else None,
         "unexpected_pass": result.is_unexpected_pass,
         "attempts": [_attempt(attempt) for attempt in result.attempts] if result.attempts else [],
         "choice": result.choice,

@@ -288,8 +288,8 @@ def test_results_json() -> None:
     assert first == {
         "test": "testcases/a.py::t", "suite": "testcases", "verdict": "CRASH", "reason": "", "seconds": 1.235,
         "started": None, "log": "logs/1", "expected": None, "actual": None, "unexpected_pass": False,
-        "fault": {"kind": "panic", "title": PANIC.title, "lines": list(PANIC.lines)},
-        "signature": f"{PANIC.title} [panic]",
+        "fault": {"kind": "panic", "title": PANIC.title, "lines": list(PANIC.lines), "whole": True,
+                  "signature": f"{PANIC.title} [panic]"},
         "machine": "", "board": "", "attempts": [], "choice": "", "expectations": [],
     }  # fmt: skip
     assert second["unexpected_pass"] is True

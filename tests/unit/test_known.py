@@ -85,6 +85,28 @@ def test_what_the_reason_says_does_not_make_a_fault_the_known_one() -> None:
     assert _ran(_known(f"verdict: CRASH, fault: '{TITLE}'"), "CRASH", TITLE, ANOTHER).verdict is Verdict.CRASH
 
 
+def test_a_signature_as_results_json_has_it_is_the_crash() -> None:
+    warning = Fault(kind=FaultKind.WARNING, title="WARNING in f (kernel/x.c:12)")
+    known = _known(f"verdict: CRASH, fault: '{warning.signature}'")
+    moved = replace(warning, title="WARNING in f (kernel/x.c:13)")  # by a patch to that file
+    for fault in (warning, moved):
+        assert _ran(known, "CRASH", fault.title, fault).verdict is Verdict.XFAIL
+    for other in (
+        replace(warning, title="WARNING in g (kernel/x.c:12)"),
+        replace(warning, title="WARNING in f (kernel/y.c:12)"),
+        replace(warning, kind=FaultKind.OOPS),
+    ):
+        assert _ran(known, "CRASH", other.title, other).verdict is Verdict.CRASH
+
+
+def test_a_report_that_was_cut_short_may_be_the_known_one() -> None:
+    known = _known(f"verdict: CRASH, fault: '{FAULT.signature}'")
+    short = replace(FAULT, is_whole=False)
+    assert _ran(known, "CRASH", TITLE, short).verdict is Verdict.XFAIL
+    nowhere = replace(short, title=TITLE.partition(" in ")[0])  # it does not say where, so it may be anything
+    assert _ran(known, "CRASH", nowhere.title, nowhere).verdict is Verdict.CRASH
+
+
 def test_a_crash_without_a_report_is_known_by_its_reason() -> None:
     assert _ran(_known("verdict: CRASH, fault: 'lost*'"), "CRASH", "lost in thought").verdict is Verdict.XFAIL
     assert _ran(_known("verdict: CRASH, fault: 'lost*'"), "CRASH", "died").verdict is Verdict.CRASH
