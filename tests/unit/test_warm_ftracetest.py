@@ -35,7 +35,7 @@ prlog() { echo "$*"; }
 __run_test() { # testfile
   (cd $TRACING_DIR; set -e;
    checkreq $1; initialize_system; . $1)
-  [ $? -eq 0 ] && echo "ok $CASENO a test" || echo "not ok $CASENO a test"
+  [ $? -eq 0 ] && echo ok $CASENO $INSTANCE a test || echo not ok $CASENO $INSTANCE a test
 }
 run_test() { # testfile
   CASENO=$((CASENO+1))
@@ -130,7 +130,7 @@ def _went(place, plain, again):
 
 def _marks(lines):
     stream = FtracetestStream()
-    marks = [mark for mark in map(stream.feed, lines) if mark]
+    marks = [mark for line in lines for mark in stream.feed(line)]
     begun = [(mark.path.rpartition("/")[2], mark.instance) for mark in marks if isinstance(mark, Begun)]
     return begun, [mark.verdict.name for mark in marks if isinstance(mark, Ended)]
 
