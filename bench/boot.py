@@ -30,16 +30,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench import peers
 from bench.machine import describe, spread
-from harness.boards import board_named
+from harness.boards.inventory import read_inventory
 from harness.build.make import load_build
 from harness.build.rootfs import root_image
-from harness.model.board import Board
+from harness.model.board import BoardSpec
 from harness.model.kernel import Build
 from harness.model.progress import Silent
 from harness.run.machine import Machine
 from harness.run.recorder import Recorder
 from harness.run.stopped import Stopped
 from harness.target.base import Media
+from harness.target.holding.held import HeldBoard
 from harness.target.methods.qemu import QemuTarget, boot_qemu, command_line, own_storage, pick_accel, qemu_boot
 from harness.target.methods.snapshot import Snapshots
 
@@ -71,7 +72,7 @@ def _cpu() -> float:
 # -- exec to first command answered ---------------------------------------------------------------------------------
 
 
-def raw(board: Board, media: Media) -> float:
+def raw(board: BoardSpec, media: Media) -> float:
     """The same QEMU arguments, two sockets, and nothing else: one is read away, on the other a command is answered."""
     pairs = {channel: socket.socketpair() for channel in ("kernel", "cmd", "aux", "tty", "qmp")}
     fds = {channel: theirs.fileno() for channel, (_, theirs) in pairs.items()}
@@ -103,10 +104,10 @@ def raw(board: Board, media: Media) -> float:
                 end.close()
 
 
-def ours(board: Board, media: Media, logs: Path) -> float:
+def ours(board: BoardSpec, media: Media, logs: Path) -> float:
     """`boot_qemu`, from the call to the first command's answer."""
     begun = time.monotonic()
-    target = boot_qemu(board, media, logs=logs)
+    target = boot_qemu(HeldBoard(spec=board, access=board.access), media, logs=logs)
     try:
         target.run("true")
         return time.monotonic() - begun
@@ -134,7 +135,7 @@ def verb(build: Path, directory: Path) -> float:
             ended.cancel()
 
 
-def boots(build: Build, board: Board, media: Media, *, runs: int, chosen: Sequence[str], directory: Path) -> None:
+def boots(build: Build, board: BoardSpec, media: Media, *, runs: int, chosen: Sequence[str], directory: Path) -> None:
     """Take turns, `runs` of each way."""
     ways: dict[str, Callable[[], float]] = {
         RAW: lambda: raw(board, media),
@@ -182,7 +183,7 @@ def _ratio(name: str, above: Sequence[Took], below: Sequence[Took]) -> None:
 # -- a pristine kernel for the next test ----------------------------------------------------------------------------
 
 
-def pristine(board: Board, media: Media, *, runs: int, directory: Path) -> None:
+def pristine(board: BoardSpec, media: Media, *, runs: int, directory: Path) -> None:
     """Restore a snapshot, and boot afresh, in turns; each until a command is answered."""
     snapshots = Snapshots(board, media, directory, logs=directory)
     target = snapshots.boot()
@@ -229,7 +230,7 @@ class Parts:
     answered: float
 
 
-def panics(board: Board, media: Media, *, runs: int, directory: Path) -> None:
+def panics(board: BoardSpec, media: Media, *, runs: int, directory: Path) -> None:
     """Panic, again and again, on a machine with a snapshot, as a run does it between two tests."""
     print("\nfrom a panic's last line to the next test's start", flush=True)
     for what, more in (("the machine ends itself", ""), ("it stays (panic=0)", "panic=0")):
@@ -238,7 +239,7 @@ def panics(board: Board, media: Media, *, runs: int, directory: Path) -> None:
         _panics(replace(board, cmdline=f"{board.cmdline} {more}".strip()), media, what, runs=runs, directory=here)
 
 
-def _panics(board: Board, media: Media, what: str, *, runs: int, directory: Path) -> None:
+def _panics(board: BoardSpec, media: Media, what: str, *, runs: int, directory: Path) -> None:
     snapshots = Snapshots(board, media, directory, logs=directory)
     machine = Machine(
         lambda: (snapshots.boot(), 0.0), limits=board.limits, recorder=Recorder.nowhere(), snapshots=snapshots
@@ -285,7 +286,7 @@ def main() -> None:
     parser.add_argument("--peers", default=",".join(peers.PEERS), help="which ones, by commas; may be empty")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that all is cleaned up
-    build, board = load_build(options.build), board_named(options.board, None)
+    build, board = load_build(options.build), read_inventory(None).board(options.board)
     media = Media(image=build.image.absolute(), root=root_image(progress=Silent()), payload=build.payload.absolute())
     print(f"{describe()}; kernel {build.release}, {options.runs} runs of each, median (min–max)", flush=True)
     parts, chosen = options.parts.split(","), [name for name in options.peers.split(",") if name]

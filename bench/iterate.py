@@ -27,6 +27,7 @@ from typing import Any, TypeVar
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench.machine import describe, spread
+from harness.build.make import load_record
 
 ROOT = Path(__file__).resolve().parents[1]
 HARNESS = ROOT / "bin/harness"
@@ -171,11 +172,11 @@ def edited(edits: Edits, count: int, keyword: str, keep: Path) -> None:
 def _one_edit(edits: Edits, keyword: str, out: Path) -> tuple[Verdict, Took, Took]:
     run, verdict = measured(lambda: edits.first_verdict(keyword, out))
     built = edits.build()
-    stages = json.loads((built / "build.json").read_text())["times"]
+    stages = load_record(built).times
     by_hand = ByHand(built)
     number = edits.another()
     hand, _ = measured(lambda: by_hand.make(number))
-    return replace(verdict, stages=stages), run, hand
+    return replace(verdict, stages=dict(stages)), run, hand
 
 
 def _tell(number: int, verdict: Verdict, run: Took, hand: Took) -> None:

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from harness.build.cache import cache_dir
-from harness.model.board import Board
+from harness.model.board import BoardSpec
 from harness.target.base import Media
 from harness.target.methods.qemu import QEMU, command_line, own_storage, pick_accel, qemu_boot
 
@@ -110,7 +110,7 @@ print("seconds", time.monotonic() - begun)
 qemu.off()
 """
 
-    def __init__(self, board: Board, media: Media, directory: Path) -> None:
+    def __init__(self, board: BoardSpec, media: Media, directory: Path) -> None:
         self._bin = _installed("labgrid")
         self.version = _version("labgrid", self._bin)
         self._directory = directory
@@ -159,7 +159,7 @@ qemu.off()
 class Virtme:
     """`vng` with the root image as its disk. It needs a kernel with 9p or virtiofs, for its guest tools come so."""
 
-    def __init__(self, board: Board, media: Media, directory: Path) -> None:
+    def __init__(self, board: BoardSpec, media: Media, directory: Path) -> None:
         self._bin = _installed("virtme-ng")
         self.version = _version("virtme-ng", self._bin)
         self._directory = directory
@@ -182,7 +182,7 @@ class Virtme:
 class Tuxrun:
     """`tuxrun --runtime null`, which runs LAVA on this host; its containers are left out."""
 
-    def __init__(self, board: Board, media: Media, directory: Path) -> None:
+    def __init__(self, board: BoardSpec, media: Media, directory: Path) -> None:
         self._bin = _installed("tuxrun")
         self.version = _version("tuxrun", self._bin)
         self._directory = directory

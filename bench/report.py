@@ -21,37 +21,48 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench.machine import describe, peak_rss, spread
+from harness.model.event import Finished, Planned, RunBegun, RunEnded, Started
+from harness.model.record import BoardRecord, KernelRecord, RunRecord
+from harness.model.result import EndKind, Fault, FaultKind, Result, RunEnd, Verdict
+from harness.run.eventlog import EventLog
 
 LOG = "".join(f"\x1b[1mline {n:03}\x1b[0m of what a test prints while it runs, on and on\r\n" for n in range(64))
 
 
-def _fault(number: int) -> dict[str, object]:
+def _fault(number: int) -> Fault:
     title = f"panic: Unable to handle kernel paging request in function_{number // 10 % 50}"
     frames = [f"[  12.{n:06}]  frame_{n}+0x{n:x}/0x{n + 64:x}" for n in range(39)]
-    return {"kind": "panic", "title": title, "lines": [f"[  12.000000] {title}", *frames]}
+    return Fault(kind=FaultKind.PANIC, title=title, lines=(f"[  12.000000] {title}", *frames))
+
+
+def _result(number: int, test: str) -> Result:
+    kinds = {0: Verdict.CRASH, 1: Verdict.FAIL, 2: Verdict.SKIP}
+    verdict = kinds.get(number % 10, Verdict.PASS)
+    return Result(
+        test=test,
+        verdict=verdict,
+        seconds=0.5,
+        reason="" if verdict is Verdict.PASS else "expected 1, found 2",
+        log=f"logs/{number}.log",
+        fault=_fault(number) if verdict is Verdict.CRASH else None,
+    )
 
 
 def make_run(run_dir: Path, tests: int) -> float:
     """Write what a run of so many tests leaves; returns the seconds that its events.jsonl alone took."""
-    from harness.model.result import EventKind
-    from harness.run.eventlog import EventLog
-
     names = [f"selftests/ftrace/test.d/dir{n % 40}/test_{n}.tc" for n in range(tests)]
     (run_dir / "logs").mkdir()
     for number in range(tests):
         (run_dir / "logs" / f"{number}.log").write_text(LOG)
     begun = time.monotonic()
     events = EventLog(run_dir / "events.jsonl")
-    events.write(EventKind.RUN, kernel={"version": "7.3.4"}, board="bench")
-    events.write(EventKind.PLANNED, tests=names)
+    kernel = KernelRecord(release="7.3.4")
+    events.write(RunBegun(record=RunRecord(kernel=kernel, board=BoardRecord(name="bench"))))
+    events.write(Planned(tests=tuple(names)))
     for number, name in enumerate(names):
-        events.write(EventKind.STARTED, test=name)
-        crashed = number % 10 == 0
-        verdict = "CRASH" if crashed else "FAIL" if number % 10 == 1 else "SKIP" if number % 10 == 2 else "PASS"
-        fault = {"fault": _fault(number)} if crashed else {}
-        events.write(EventKind.FINISHED, test=name, verdict=verdict, seconds=0.5, reason="" if verdict == "PASS" else
-                     "expected 1, found 2", log=f"logs/{number}.log", **fault)  # fmt: skip
-    events.write(EventKind.ENDED, why="complete")
+        events.write(Started(test=name))
+        events.write(Finished(result=_result(number, name)))
+    events.write(RunEnded(end=RunEnd(kind=EndKind.COMPLETE)))
     events.close()
     return time.monotonic() - begun
 

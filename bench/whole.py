@@ -23,7 +23,7 @@ from pathlib import Path
 
 import machine
 
-from harness.boards import board_named
+from harness.boards.inventory import read_inventory
 from harness.build.make import load_build
 from harness.build.rootfs import root_image
 from harness.model.progress import Silent
@@ -49,7 +49,7 @@ class Outcome:
 
 def by_hand(build: Path, suite: str, scripts: Path) -> Outcome:
     """One machine, one script; none of the harness's own options for speed."""
-    board = board_named("qemu-virt", None)
+    board = read_inventory(None).board("qemu-virt")
     made = load_build(build)
     media = Media(image=made.image, root=root_image(progress=Silent()), payload=made.payload)
     pairs = {name: socket.socketpair() for name in ("kernel", "cmd", "aux", "tty", "qmp")}

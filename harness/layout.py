@@ -1,11 +1,17 @@
-"""Where the project keeps its data files: beside the package, in the checkout that it runs from."""
+"""Where the data files are that testcases, kernels and boards are described in.
+
+In a checkout they stand beside the package, where people edit them; in an installed package (see the `sources` of the
+wheel in pyproject.toml) they are inside it, with the same paths below `PROJECT`. Nothing writes there."""
 
 from pathlib import Path
 
-PROJECT = Path(__file__).resolve().parents[1]
+_PACKAGE = Path(__file__).resolve().parent
+_INSTALLED = _PACKAGE / "data"
+PROJECT = _INSTALLED if _INSTALLED.is_dir() else _PACKAGE.parent
 KCONFIGS = PROJECT / "kconfigs"
 TESTCASES = PROJECT / "testcases"
 BOARDS = PROJECT / "boards.yaml"
 BOARDS_DOCS = PROJECT / "docs/boards.md"
 EXPECTATIONS = TESTCASES / "expectations.yaml"
 MUTANTS = PROJECT / "tests/mutants"
+SKELETON = _PACKAGE / "skeleton"  # what `harness init` lays out

@@ -9,9 +9,9 @@ from types import SimpleNamespace
 import pytest
 
 from harness.errors import BootError, InfraError
-from harness.model.board import Board
 from harness.run.workers import worker
 from harness.target.base import Media, Say
+from harness.target.holding.held import HeldBoard
 from tests.faketarget import FakeTarget, Kmsg
 
 PANIC = Kmsg(
@@ -25,12 +25,12 @@ def pytest_configure(config: pytest.Config) -> None:
         worker.boot_method = lambda _board: SimpleNamespace(boot=_boot)  # type: ignore[assignment]
 
 
-def _boot(board: Board, _media: Media, *, logs: Path, say: Say) -> FakeTarget:
+def _boot(board: HeldBoard, _media: Media, *, logs: Path, say: Say) -> FakeTarget:
     boots = logs / "boots"
     boots.write_text(f"{boots.read_text() if boots.exists() else ''}x")
-    if board.cmdline == "panics":
+    if board.spec.cmdline == "panics":
         raise BootError(f"{board.name}: the kernel panicked at boot")
-    if board.cmdline == "dead" or (board.cmdline == "once" and boots.read_text() != "x"):
+    if board.spec.cmdline == "dead" or (board.spec.cmdline == "once" and boots.read_text() != "x"):
         raise InfraError(f"{board.name}.power: the switch does not answer", details=("its last words",))
     say(f"{board.name}: up")
     return FakeTarget(lambda command: [PANIC] if command == "crash" else ["release 7.3.4"])

@@ -37,6 +37,7 @@ class Kbuild:
     def words(self, *targets: str, directory: Path | None = None) -> list[str]:
         """make's arguments, but for how many jobs, to make `targets` in `directory` (default: the kernel's)."""
         return [
+            "-L",  # of a symbolic link that a patch has turned only the link is newer than what was made of it
             *("-C", str(directory or self.workspace.source), f"O={self.workspace.objects}", "ARCH=arm64"),
             *(*with_ccache(self.toolchain).make_args, *_reproducible(), *targets),
         ]

@@ -30,9 +30,12 @@ from harness.build.workspace import Workspace, workspace_for
 from harness.errors import UserError
 from harness.model.kernel import Build, KernelSpec
 from harness.model.progress import Progress
+from harness.model.record import BuildHost, BuildRecord, KernelRecord, PatchRecord, SourceRecord, ToolchainRecord
 from harness.model.suite import UPSTREAM, Suite
 from harness.parse.kconfig import parse_dotconfig
+from harness.parse.records import build_record_from_json, build_record_to_json
 
+RECORD = "build.json"  # in the directory of a build, and a copy in that of a run
 _RECIPE = 5  # counts changes of what a build directory holds
 _KEEP = 12  # finished builds kept in the cache
 _KERNEL = (
@@ -52,7 +55,7 @@ def build(spec: KernelSpec, *, testcases: Path, reproduce: str, progress: Progre
     for build.json. Raises UserError (a patch, a fragment), BuildError (the compiler), InfraError (the host)."""
     key = build_key(spec, testcases=testcases)
     final = cache_dir("builds") / key
-    if (final / "build.json").is_file():
+    if (final / RECORD).is_file():
         os.utime(final)
         progress.say(f"build {key}: ready, nothing changed")
         return load_build(final)
@@ -64,19 +67,33 @@ def build(spec: KernelSpec, *, testcases: Path, reproduce: str, progress: Progre
 
 def load_build(directory: Path) -> Build:
     """The Build that a finished `directory` holds; UserError where it is not one."""
+    record = load_record(directory)
     try:
-        data = json.loads((directory / "build.json").read_text())
-        return Build(
-            directory=directory.absolute(),
-            release=data["release"],
-            key=data["key"],
-            config=parse_dotconfig((directory / ".config").read_bytes().decode(errors="replace")),
-            without=dict(data["without"]),
-            left_out=dict(data["test_modules_left_out"]),
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        told = f"{type(error).__name__}: {error}"
-        raise UserError(f"{directory}: expected a finished build (build.json, .config), found: {told}") from None
+        config = parse_dotconfig((directory / ".config").read_bytes().decode(errors="replace"))
+    except (OSError, ValueError) as error:
+        raise _no_build(directory, error) from None
+    return Build(
+        directory=directory.absolute(),
+        release=record.kernel.release,
+        key=record.key,
+        config=config,
+        without=dict(record.kernel.without),
+        left_out=dict(record.left_out),
+    )
+
+
+def load_record(directory: Path) -> BuildRecord:
+    """What is on record about the build in `directory`, or about that of the run there, which has a copy. UserError
+    where nothing is."""
+    try:
+        return build_record_from_json((directory / RECORD).read_text())
+    except (OSError, ValueError) as error:
+        raise _no_build(directory, error) from None
+
+
+def _no_build(directory: Path, error: Exception) -> UserError:
+    told = f"{type(error).__name__}: {error}"
+    return UserError(f"{directory}: expected a finished build ({RECORD}, .config), found: {told}")
 
 
 def build_key(spec: KernelSpec, *, testcases: Path) -> str:
@@ -151,9 +168,8 @@ class _Builder:
         left_out = self._stage("selftests, test modules", lambda: self._tests(kernel, testcases, without))
         guesttools.compile_tools(self.spec.toolchain, self.payload / "bin")
         self._stage("collect", lambda: collect(self.workspace.objects, self.payload, self.out, log=self.log))
-        record = self._record(key, release, reproduce)
-        record |= {"without": without, "test_modules_left_out": left_out}
-        (self.out / "build.json").write_text(json.dumps(record, indent=2) + "\n")
+        record = self._record(key, release, reproduce, without=without, left_out=left_out)
+        (self.out / RECORD).write_text(build_record_to_json(record))
 
     def _stage(self, name: str, work: Any) -> Any:
         started = time.monotonic()
@@ -307,31 +323,35 @@ class _Builder:
         compiler = [self.spec.toolchain.command, self.spec.toolchain.version]
         return _digest({"source": self.spec.source.identity, "patches": patches, "with": [config, compiler]})
 
-    def _record(self, key: str, release: str, reproduce: str) -> dict[str, Any]:
-        spec = self.spec
-        return {
-            "key": key,
-            "kernel": kernel_key(spec),
-            "made": self._made(),
-            "release": release,
-            "source": {
-                "spec": spec.source.spec.text,
-                "version": spec.source.version,
-                "checksum": spec.source.checksum,
-                "identity": spec.source.identity,
-            },
-            "patches": [{"name": patch.name, "sha256": patch.sha256} for patch in spec.patches],
-            "fragments": [path.name for path in self._fragments()],
-            "toolchain": {
-                "name": spec.toolchain.name,
-                "command": spec.toolchain.command,
-                "version": spec.toolchain.version,
-                "patchable_function_entry": spec.toolchain.patchable,
-            },
-            "host": {"machine": platform.machine(), "system": _system(), "cpus": os.cpu_count()},
-            "times": self.times,
-            "reproduce": reproduce,
-        }
+    def _record(
+        self, key: str, release: str, reproduce: str, *, without: dict[str, str], left_out: dict[str, str]
+    ) -> BuildRecord:
+        source, toolchain = self.spec.source, self.spec.toolchain
+        kernel = KernelRecord(
+            release=release,
+            key=kernel_key(self.spec),
+            made=self._made(),
+            source=SourceRecord(
+                spec=source.spec.text, version=source.version, checksum=source.checksum, identity=source.identity
+            ),
+            patches=tuple(PatchRecord(name=patch.name, sha256=patch.sha256) for patch in self.spec.patches),
+            fragments=tuple(path.name for path in self._fragments()),
+            toolchain=ToolchainRecord(
+                name=toolchain.name,
+                command=toolchain.command,
+                version=toolchain.version,
+                patchable=toolchain.patchable,
+            ),
+            without=without,
+        )
+        return BuildRecord(
+            key=key,
+            kernel=kernel,
+            left_out=left_out,
+            host=BuildHost(machine=platform.machine(), system=_system(), cpus=os.cpu_count() or 0),
+            times=self.times,
+            reproduce=reproduce,
+        )
 
 
 def forget_stale_modules(workspace: Workspace) -> None:
@@ -376,8 +396,6 @@ def _prune(builds: Path) -> None:
     for partial in builds.glob(".*.partial"):
         if not Path("/proc", partial.name.split(".")[-2]).exists():
             shutil.rmtree(partial, ignore_errors=True)
-    finished = sorted(
-        (path for path in builds.iterdir() if (path / "build.json").is_file()), key=lambda p: p.stat().st_mtime
-    )
+    finished = sorted((path for path in builds.iterdir() if (path / RECORD).is_file()), key=lambda p: p.stat().st_mtime)
     for old in finished[:-_KEEP]:
         shutil.rmtree(old, ignore_errors=True)

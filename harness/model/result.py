@@ -1,11 +1,11 @@
-"""Verdicts, events and results: what a run writes down and what a report is folded from."""
+"""Verdicts and results: what a run finds out, and what documents are made of."""
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+
+from harness.model.record import RunRecord
 
 
 class Verdict(enum.StrEnum):
@@ -67,60 +67,82 @@ class Fault:
         return self.kind in (FaultKind.PANIC, FaultKind.HARD_LOCKUP, FaultKind.SILENCE)
 
 
-class EventKind(enum.StrEnum):
-    """The kinds of line in events.jsonl, in the order a run writes them."""
+class Standing(enum.StrEnum):
+    """How a known outcome compares with what a test did."""
 
-    RUN = "run"  # first: data = properties of the run (kernel, patches, compiler, board …); later: what has changed
-    PLANNED = "planned"  # once a collection: data["tests"] = list of test ids, in order
-    STARTED = "started"
-    FINISHED = "finished"  # data: verdict, reason, seconds, log, fault_title …
-    BOOTED = "booted"  # data: seconds, attempt
-    NOTE = "note"  # data["text"]: for people (a reboot, leaked state, a missing tool)
-    ENDED = "ended"  # once, last: data["why"] = "complete" | "interrupted" | "maxfail" | …
-
-
-@dataclass(frozen=True, kw_only=True)
-class Event:
-    """One line of events.jsonl.
-
-    `time` is seconds since the epoch; `test` is the test's id where the event is about one.
-    """
-
-    kind: EventKind
-    time: float
-    test: str | None = None
-    data: Mapping[str, Any] = field(default_factory=dict)
+    MET = "met"
+    OTHER = "other"  # the test did something else
+    EXPIRED = "expired"  # whatever the test did, this counts no more
 
 
 @dataclass(frozen=True, kw_only=True)
 class Expectation:
-    """A known outcome from testcases/expectations.yaml: any of `verdicts`, because of `reason`."""
+    """A known outcome, as an expectations file has it, held against one test.
+
+    Known is any of `verdicts`, because of `reason`. `faults`, for a CRASH, and `messages`, for all other verdicts but
+    PASS, are patterns of the kernel's report and of the result's reason, one of which has to match; empty: any.
+    `issue`: a URL or empty. `until`: the last day or kernel version for which it counts, as written there, or empty.
+    `place`: where it stands (``expectations.yaml: expectations.3``), by which results share it; `test`: the id or
+    pattern there.
+    """
 
     verdicts: tuple[Verdict, ...]
     reason: str
+    test: str = ""
+    faults: tuple[str, ...] = ()
+    messages: tuple[str, ...] = ()
+    issue: str = ""
+    until: str = ""
+    place: str = ""
+    standing: Standing = Standing.MET
 
 
 @dataclass(frozen=True, kw_only=True)
-class Result:
-    """The outcome of one test.
+class Attempt:
+    """The outcome of a test on one machine.
 
-    `test`: the id, as ``selftests/ftrace/test.d/00basic/basic1.tc`` or, for the re-run in an instance, the
-    same with ``[instance]`` behind it; ``selftests/livepatch/test-state.sh::system state modification``;
-    ``testcases/function/test_calls.py::test_caller``.
-    `reason`: one line, empty for most passes. `log`: path of the test's log below the run directory.
-    `fault`: the kernel report that made it a CRASH. `expected`: the known outcome that it was held against.
+    `reason`: one line, empty for most passes. `log`: path of its log below the run directory. `machine`: which of the
+    run's machines, as ``boot-1`` or ``gw0/restored-7`` (worker, kind of start, number); empty where it met none.
+    `fault`: the kernel report that made it a CRASH. `expectations`: the known outcomes that speak of this test on this
+    kernel and board, in the order of their files.
     `actual`: the verdict before expectations were applied (a known FAIL has verdict XFAIL, actual FAIL).
     """
 
-    test: str
     verdict: Verdict
     reason: str = ""
     seconds: float = 0.0
     started: float | None = None
     log: str | None = None
+    machine: str = ""
+    board: str = ""
     fault: Fault | None = None
-    expected: Expectation | None = None
+    expectations: tuple[Expectation, ...] = ()
     actual: Verdict | None = None
+
+    @property
+    def expected(self) -> Expectation | None:
+        """The known outcome that counts: the first one that the test met, else the first that has not expired."""
+        for standing in (Standing.MET, Standing.OTHER):
+            for expectation in self.expectations:
+                if expectation.standing is standing:
+                    return expectation
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result(Attempt):
+    """The outcome of one test: the attempt that counts.
+
+    `test`: the id, as ``selftests/ftrace/test.d/00basic/basic1.tc`` or, for the re-run in an instance, the
+    same with ``[instance]`` behind it; ``selftests/livepatch/test-state.sh::system state modification``;
+    ``testcases/function/test_calls.py::test_caller``.
+    `attempts`: all of them, in the order they began, where there were several; `choice` then says which of them counts,
+    and why.
+    """
+
+    test: str
+    attempts: tuple[Attempt, ...] = ()
+    choice: str = ""
 
     @property
     def suite(self) -> str:
@@ -131,20 +153,60 @@ class Result:
     @property
     def is_unexpected_pass(self) -> bool:
         """A known failure that passed this time: worth telling, no reason to fail."""
-        return self.verdict is Verdict.PASS and self.expected is not None and Verdict.PASS not in self.expected.verdicts
+        expected = self.expected
+        return self.verdict is Verdict.PASS and expected is not None and expected.standing is not Standing.MET
+
+
+class EndKind(enum.StrEnum):
+    """How a run ended. OTHER: in a way that this harness has no word for."""
+
+    COMPLETE = "complete"
+    INTERRUPTED = "interrupted"
+    MAXFAIL = "maxfail"
+    NOT_BOOTED = "not booted"
+    COLLECTION_FAILED = "collection failed"
+    WORKERS_LOST = "workers lost"
+    INTERNAL_ERROR = "internal error"
+    OTHER = "other"
+
+
+_SENTENCES = {
+    EndKind.NOT_BOOTED: "the target could not be booted",
+    EndKind.WORKERS_LOST: "workers kept dying, at last",
+    EndKind.INTERNAL_ERROR: "the harness failed",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunEnd:
+    """How a run ended, and why, where there is more to say. Its text is for people only."""
+
+    kind: EndKind
+    reason: str = ""
+
+    def __str__(self) -> str:
+        if self.kind is EndKind.OTHER:
+            return self.reason or self.kind
+        sentence = _SENTENCES.get(self.kind, self.kind.value)
+        return f"{sentence}: {self.reason}" if self.reason else sentence
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunResults:
-    """A whole run, folded from its events: `properties` (kernel, patches, compiler, board …), every result in
-    the order planned, `notes` for people, and how it `ended` (None: it was killed)."""
+    """A whole run, folded from its events: its `record`, every result in the order planned, `notes` for people, and how
+    it `ended` (None: it was killed). `started`: seconds since the epoch."""
 
-    properties: Mapping[str, Any]
+    record: RunRecord = field(default_factory=RunRecord)
     results: tuple[Result, ...]
     notes: tuple[str, ...] = ()
     started: float = 0.0
     seconds: float = 0.0
-    ended: str | None = None
+    ended: RunEnd | None = None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every planned test had its turn."""
+        return self.ended is not None and self.ended.kind is EndKind.COMPLETE
 
     def count(self) -> dict[Verdict, int]:
         """How many results of each verdict; every verdict has an entry."""

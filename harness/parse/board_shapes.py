@@ -10,10 +10,9 @@ import pydantic
 
 from harness.model import board as model
 from harness.parse import document
+from harness.parse.boot_shapes import Boot, Port, Seconds
 
-Seconds = pydantic.PositiveFloat | pydantic.PositiveInt
 Milliseconds = pydantic.NonNegativeFloat | pydantic.NonNegativeInt
-Port = Annotated[int, pydantic.Field(ge=1, le=65535)]
 Words = Annotated[list[str], pydantic.Field(min_length=1)]
 Command = str | Words
 
@@ -171,145 +170,6 @@ class Labgrid(document.Strict):
         return model.LabgridPlace(**{**self.model_dump(), **seconds})
 
 
-class QemuBoot(document.Strict):
-    method: Literal["qemu"]
-    machine: str = model.QemuBoot.machine
-    cpu: str = model.QemuBoot.cpu
-    cpus: int = pydantic.Field(model.QemuBoot.cpus, ge=1, le=512)
-    memory_mib: int = pydantic.Field(model.QemuBoot.memory_mib, ge=128)
-    accel: Literal["auto", "kvm", "tcg"] = "auto"
-    threads: Literal["multi", "single"] = "multi"
-    extra_args: list[str] = pydantic.Field(default_factory=list)
-
-    def made(self) -> model.QemuBoot:
-        fields = self.model_dump(exclude={"method"})
-        return model.QemuBoot(**{**fields, "extra_args": tuple(self.extra_args)})
-
-
-IPv4 = Annotated[str, pydantic.Field(pattern=r"^\d+\.\d+\.\d+\.\d+$")]
-
-
-Range = Annotated[list[IPv4], pydantic.Field(min_length=2, max_length=2)]
-
-
-class TftpServe(document.Strict):
-    address: IPv4
-    dhcp: Range | None = None
-
-    def made(self) -> model.TftpServe:
-        return model.TftpServe(address=self.address, dhcp=tuple(self.dhcp or ()))
-
-
-class HttpServe(document.Strict):
-    address: IPv4
-    port: Port = model.HttpServe.port
-    dhcp: Range | None = None
-
-    def made(self) -> model.HttpServe:
-        return model.HttpServe(address=self.address, port=self.port, dhcp=tuple(self.dhcp or ()))
-
-
-# U-Boot knows no names without a DNS server, and its shell has a meaning for many a character
-HttpUrl = Annotated[str, pydantic.Field(pattern=r"^http://\d+\.\d+\.\d+\.\d+(:\d+)?(/[\w.~%+/-]*)?$")]
-
-
-def _where_load_is(load: str) -> dict[str, Any]:
-    return {"properties": {"load": {"const": load}}}
-
-
-class Uboot(document.Strict):
-    """What is to be known of U-Boot, whatever it loads from."""
-
-    dtb: str = ""
-    fdt: str = model.UbootBoot.fdt
-    kernel_at: str = model.UbootBoot.kernel_at
-    ramdisk_at: str = model.UbootBoot.ramdisk_at
-    dtb_at: str = model.UbootBoot.dtb_at
-    before: list[str] = pydantic.Field(default_factory=list)
-    stop_text: str = model.UbootBoot.stop_text
-    stop_keys: str = model.UbootBoot.stop_keys
-    uboot_seconds: Seconds = model.UbootBoot.uboot_seconds
-    load_seconds: Seconds = model.UbootBoot.load_seconds
-
-
-class UbootBoot(Uboot):
-    model_config = pydantic.ConfigDict(
-        json_schema_extra={
-            "allOf": [
-                {"if": _where_load_is("tftp"), "then": {"required": ["tftp_root"]}},
-                {
-                    "if": {**_where_load_is("http"), "required": ["load"]},
-                    "then": {"anyOf": [{"required": ["http_serve"]}, {"required": ["http_root", "http_url"]}]},
-                },
-            ]
-        }
-    )
-
-    method: Literal["uboot"]
-    load: Literal["tftp", "http"] = "tftp"
-    tftp_root: str = ""
-    tftp_serve: TftpServe | None = None
-    http_root: str = ""
-    http_url: HttpUrl | None = None
-    http_serve: HttpServe | None = None
-    server: str = ""
-    address: str = pydantic.Field("dhcp", pattern=r"^(dhcp|\d+\.\d+\.\d+\.\d+/\d+)$")
-    gateway: str = ""
-
-    def made(self) -> model.UbootBoot:
-        fields = self.model_dump(exclude={"method"})
-        fields |= {"before": tuple(self.before), "tftp_serve": None, "http_serve": None}
-        fields["http_url"] = (self.http_url or "").rstrip("/")
-        if self.tftp_serve:
-            fields |= {"tftp_serve": self.tftp_serve.made(), "server": self.server or self.tftp_serve.address}
-        if self.http_serve:
-            ours = self.http_serve.made()
-            fields |= {"http_serve": ours, "http_url": f"http://{ours.address}:{ours.port}"}
-        return model.UbootBoot(**fields)
-
-    @property
-    def missing(self) -> str:
-        """The key without which `load` has nothing to load from; empty where none is missing."""
-        if self.load == "tftp":
-            needed = {"tftp_root": self.tftp_root}
-        else:
-            needed = {} if self.http_serve else {"http_root": self.http_root, "http_url": self.http_url or ""}
-        return next((key for key, value in needed.items() if not value), "")
-
-
-class KexecBoot(document.Strict):
-    method: Literal["kexec"]
-    directory: str = pydantic.Field(model.KexecBoot.directory, pattern="^/")
-    dtb: str = ""
-    system_seconds: Seconds = model.KexecBoot.system_seconds
-    load_seconds: Seconds = model.KexecBoot.load_seconds
-
-    def made(self) -> model.KexecBoot:
-        return model.KexecBoot(**self.model_dump(exclude={"method"}))
-
-
-class GrubBoot(document.Strict):
-    method: Literal["grub"]
-    directory: str = pydantic.Field(model.GrubBoot.directory, pattern="^(/.*)?$")
-    dtb: str = ""
-    system_seconds: Seconds = model.GrubBoot.system_seconds
-
-    def made(self) -> model.GrubBoot:
-        return model.GrubBoot(**self.model_dump(exclude={"method"}))
-
-
-class UbootDiskBoot(Uboot):
-    method: Literal["uboot-disk"]
-    partition: str = pydantic.Field(pattern=r"^\S+ [0-9a-f]+(:[0-9a-f]+)?$")
-    directory: str = pydantic.Field(model.UbootDiskBoot.directory, pattern="^/")
-    system_seconds: Seconds = model.UbootDiskBoot.system_seconds
-
-    def made(self) -> model.UbootDiskBoot:
-        own = ("partition", "directory", "dtb", "system_seconds", "load_seconds")
-        uboot = {**self.model_dump(exclude={"method", *own}), "before": tuple(self.before), "tftp_root": ""}
-        return model.UbootDiskBoot(**self.model_dump(include=set(own)), uboot=model.UbootBoot(**uboot))
-
-
 class Ssh(document.Strict):
     host: str = ""
     port: Port = model.Ssh.port
@@ -328,7 +188,6 @@ class Ssh(document.Strict):
 
 Console = Annotated[Serial | Network | CommandConsole, pydantic.Field(discriminator="kind")]
 Power = Annotated[CommandPower | HttpPower | Tasmota | Shelly | Pdudaemon, pydantic.Field(discriminator="kind")]
-Boot = Annotated[QemuBoot | UbootBoot | KexecBoot | GrubBoot | UbootDiskBoot, pydantic.Field(discriminator="method")]
 
 
 class Board(document.Strict):
@@ -342,6 +201,23 @@ class Board(document.Strict):
     cmdline: str = ""
     kconfigs: list[str] | None = None
     limits: Limits = Limits()
+
+    @property
+    def fragments(self) -> tuple[str, ...]:
+        """The kconfig fragments that its kernel needs."""
+        return self.boot.default_kconfigs if self.kconfigs is None else tuple(self.kconfigs)
+
+    def has(self, key: str) -> bool:
+        """Whether `key` has a value; ``ssh.host`` is the key `host` of `ssh`."""
+        outer, _, inner = key.partition(".")
+        part = getattr(self, outer)
+        return bool(getattr(part, inner) if part and inner else part)
+
+    def was_given(self, key: str) -> bool:
+        """The same, but an inner key counts whatever its value, and not for its default."""
+        outer, _, inner = key.partition(".")
+        part = getattr(self, outer)
+        return inner in part.model_fields_set if part and inner else bool(part)
 
 
 class Boards(document.Strict):

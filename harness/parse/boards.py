@@ -1,14 +1,15 @@
-"""boards.yaml: which machines there are. Text in, Boards out."""
+"""boards.yaml: which machines there are. Text in, values out."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote
 
 from harness.errors import UserError
 from harness.model import board as model
+from harness.model.boot import BootSpec
 from harness.parse import board_shapes as shapes
 from harness.parse import document
 
@@ -19,9 +20,9 @@ _PLAIN = {"device", "host", "user", "pdu", "outlet", "key", "host_key", "address
 _FROM_OUTSIDE = re.compile(r"\$\{([^{}]+)\}")
 
 
-def parse_boards(text: str, *, place: str, lookup: Lookup | None = None) -> dict[str, model.Board]:
-    """Every board in `text`, by name. `place` is what messages call it (the file's name). `lookup` gives the value of a
-    ``${NAME}`` or ``${file:PATH}``, or raises LookupError with the reason why there is none.
+def parse_boards(text: str, *, place: str, lookup: Lookup | None = None) -> dict[str, model.BoardEntry]:
+    """Every board's entry in `text`, by name. `place` is what messages call it (the file's name). `lookup` gives the
+    value of a ``${NAME}`` or ``${file:PATH}``, or raises LookupError with the reason why there is none.
 
     Raises UserError: one line for each wrong key or value."""
     data = document.load(text, place=place)
@@ -32,9 +33,9 @@ def parse_boards(text: str, *, place: str, lookup: Lookup | None = None) -> dict
     outside = {name: _Outside(lookup or _nothing) for name in entries}
     filled = {name: outside[name].fill(entry) for name, entry in entries.items()}
     shaped = document.shaped({"boards": filled}, shapes.Boards, place=place)
-    boards = {name: _board(name, entry, outside[name], place=place) for name, entry in shaped.boards.items()}
-    _check_pools(boards.values(), place=place)
-    return boards
+    made = {name: _entry(name, entry, outside[name], place=place) for name, entry in shaped.boards.items()}
+    _check_pools(shaped.boards, made, place=place)
+    return made
 
 
 def raw_schema() -> dict[str, Any]:
@@ -110,96 +111,77 @@ def _nothing(name: str) -> str:
     raise LookupError(f"${{{name}}} has no value")
 
 
-def _board(name: str, entry: shapes.Board, outside: _Outside, *, place: str) -> model.Board:
+def _entry(name: str, entry: shapes.Board, outside: _Outside, *, place: str) -> model.BoardEntry:
+    _check_keys(name, entry, place=place)
+    if not outside.unset and (lacking := entry.boot.lacks()):
+        key, expected = lacking
+        raise UserError(f"{place}: boards.{name}.boot.{key}: {expected}")
     boot = entry.boot.made()
-    _check_keys(name, entry, boot, place=place)
-    if isinstance(entry.boot, shapes.UbootBoot) and not outside.unset:
-        _check_load(entry.boot, where=f"{place}: boards.{name}.boot")
-    kconfigs = entry.kconfigs
-    if kconfigs is None:
-        kconfigs = ["qemu-virt.config"] if isinstance(boot, model.QemuBoot) else []
-    return model.Board(
+    access = model.Access(
+        console=entry.console.made() if entry.console else None,
+        power=entry.power.made() if entry.power else None,
+        ssh=_ssh(entry, boot),
+        secrets=tuple(dict.fromkeys([*outside.secrets, *_passwords(entry)])),
+    )
+    board = model.BoardSpec(
         name=name,
         description=entry.description,
         cmdline=entry.cmdline,
         pool=entry.pool,
-        kconfigs=tuple(kconfigs),
+        kconfigs=entry.fragments,
         limits=model.Limits(boot=float(entry.limits.boot), silence=float(entry.limits.silence)),
         boot=boot,
-        console=entry.console.made() if entry.console else None,
-        power=entry.power.made() if entry.power else None,
-        ssh=_ssh(entry, boot),
+        access=access,
         labgrid=entry.labgrid.made() if entry.labgrid else None,
-        unset=tuple(outside.unset),
-        secrets=tuple(dict.fromkeys([*outside.secrets, *_passwords(entry)])),
     )
+    return model.BoardEntry(board=board, unset=tuple(outside.unset))
 
 
-def _ssh(entry: shapes.Board, boot: object) -> model.Ssh | None:
+def _ssh(entry: shapes.Board, boot: BootSpec) -> model.Ssh | None:
     """A board that is started by its own system needs one; all of it may be its place's to tell."""
-    if entry.ssh is None and entry.labgrid and isinstance(boot, model.OwnSystem):
+    if entry.ssh is None and entry.labgrid and boot.has_own_system:
         return shapes.Ssh.model_validate({}).made()
     return entry.ssh.made() if entry.ssh else None
 
 
-def _check_keys(name: str, entry: shapes.Board, boot: object, *, place: str) -> None:
-    """Which of console, power and ssh an entry has to have depends on how it boots."""
-    where = f"{place}: boards.{name}"
-    if entry.pool and isinstance(boot, model.QemuBoot):
-        raise UserError(f"{where}.pool: belongs to boards; of QEMU's machines there are as many as -j says, remove it")
-    keys = {"console": entry.console, "power": entry.power, "ssh": entry.ssh, "labgrid": entry.labgrid}
-    for key, given in keys.items():
-        if isinstance(boot, model.QemuBoot) and given:
-            raise UserError(f"{where}.{key}: belongs to a board; QEMU has its own, remove it")
-        of_place = key in ("console", "power", "ssh") and bool(entry.labgrid)
-        if of_place and given and key != "ssh":
-            raise UserError(f"{where}.{key}: the place that `labgrid` names has it; remove one of them")
-        needed = (isinstance(boot, model.OwnSystem) if key == "ssh" else key != "labgrid") and not of_place
-        if not isinstance(boot, model.QemuBoot) and needed and not given:
-            raise UserError(f"{where}.{key}: expected this key, because boot.method is {entry.boot.method}; found none")
-    if isinstance(boot, model.OwnSystem) and entry.ssh and not entry.ssh.host and not entry.labgrid:
-        raise UserError(f"{where}.ssh.host: expected the address of the board's own system, found none")
-    if isinstance(boot, model.UbootBoot) and entry.ssh:
-        for key in ("user", "key", "password", "host_key"):
-            if key in entry.ssh.model_fields_set:
-                raise UserError(f"{where}.ssh.{key}: belongs to a board with a system of its own (boot.method: kexec, "
-                                "grub or uboot-disk); remove it, the harness makes a key for every boot")  # fmt: skip
+def _check_keys(name: str, entry: shapes.Board, *, place: str) -> None:
+    """Which keys an entry has to have beside `boot`, and which it must not have, its boot method says."""
+    where, boot = f"{place}: boards.{name}", entry.boot
+    for key, why in boot.refuses.items():
+        if entry.was_given(key):
+            raise UserError(f"{where}.{key}: {why}")
+    if entry.labgrid:
+        for key in ("console", "power"):
+            if entry.has(key):
+                raise UserError(f"{where}.{key}: the place that `labgrid` names has it; remove one of them")
+        return
+    for key, expected in boot.requires.items():
+        if not entry.has(key):
+            told = expected or f"expected this key, because boot.method is {boot.method}; found none"
+            raise UserError(f"{where}.{key}: {told}")
 
 
-def _check_load(boot: shapes.UbootBoot, *, where: str) -> None:
-    """What U-Boot loads has to lie somewhere."""
-    if boot.missing:
-        instead = ", or http_serve instead" if boot.load == "http" else ""
-        raise UserError(
-            f"{where}.{boot.missing}: expected this key{instead}, because boot.load is {boot.load}; found none"
-        )
-
-
-def _check_pools(boards: Iterable[model.Board], *, place: str) -> None:
+def _check_pools(shaped: Mapping[str, shapes.Board], entries: Mapping[str, model.BoardEntry], *, place: str) -> None:
     """Boards of a pool run the same kernel: what decides on that is equal. One whose values are missing here is not
     used, and not looked at."""
-    first: dict[str, model.Board] = {}
-    for board in boards:
-        if not board.pool or board.unset:
+    first: dict[str, str] = {}
+    for name, entry in shaped.items():
+        if not entry.pool or entries[name].unset:
             continue
-        other = first.setdefault(board.pool, board)
-        has, expected = _deciding(board), _deciding(other)
+        other = first.setdefault(entry.pool, name)
+        has, expected = _deciding(entry), _deciding(shaped[other])
         for key in expected:
             if has.get(key, "") != expected[key]:
                 raise UserError(
-                    f"{place}: boards.{board.name}.{key}: expected {expected[key]!r}, as boards.{other.name} of the "
-                    f"same pool {board.pool!r} has it, found {has.get(key, '')!r}; make them equal, or leave one out"
+                    f"{place}: boards.{name}.{key}: expected {expected[key]!r}, as boards.{other} of the "
+                    f"same pool {entry.pool!r} has it, found {has.get(key, '')!r}; make them equal, or leave one out"
                 )
 
 
-def _deciding(board: model.Board) -> dict[str, str]:
+def _deciding(entry: shapes.Board) -> dict[str, str]:
     """What decides which kernel a board runs, by key."""
-    return {
-        "boot.method": board.boot.method,
-        "boot.dtb": getattr(board.boot, "dtb", ""),
-        "kconfigs": ", ".join(board.kconfigs),
-        "cmdline": board.cmdline,
-    }
+    boot = {f"boot.{key}": getattr(entry.boot, key) for key in entry.boot.same_in_pool}
+    return {**boot, "kconfigs": ", ".join(entry.fragments), "cmdline": entry.cmdline}
 
 
 def _passwords(entry: shapes.Board) -> list[str]:

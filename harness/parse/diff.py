@@ -1,5 +1,6 @@
 """Unified diffs, git's and plain ones: found in other text, brought to ``-p1``, taken apart. No I/O.
 
+Of git's binary changes only their form is looked at here; decoding them is left to git.
 Text is as in `harness.parse.series`: lines end at LF only, bytes that are no UTF-8 are surrogate escapes.
 """
 
@@ -10,16 +11,30 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from harness.errors import UserError
+from harness.parse.diff_names import (
+    NO_PREFIX,
+    is_nowhere,
+    leads_outside,
+    split_git_names,
+    split_stamp,
+    stripped,
+    unquoted,
+)
 
 _EXTENDED = re.compile(
     r"(old mode|new mode|deleted file mode|new file mode|copy from|copy to|rename from|rename to"
     r"|similarity index|dissimilarity index|index) (.+)"
 )
+_MOVES = ("copy from", "copy to", "rename from", "rename to")
 _HUNK = re.compile(r"@@ -(\d+)(?:,(\d+))? \+(\d+)(?:,(\d+))? @@")
-_BINARY = re.compile(r"GIT binary patch$|Binary files .* differ$")
-# `diff -N` marks the side that does not exist by the epoch, in whatever time zone.
-_EPOCH = re.compile(r"\t(1970-01-01|1969-12-31) ")
-_ESCAPES = {"n": 10, "t": 9, "r": 13, "a": 7, "b": 8, "v": 11, "f": 12, '"': 34, "\\": 92}
+_MODE = re.compile(r"[0-7]{6}")
+_INDEX = re.compile(r"([0-9a-f]{40})\.\.([0-9a-f]{40})(?: [0-7]{6})?")
+_GIT_BINARY = "GIT binary patch"
+_BINARY_DIFFER = re.compile(r"Binary files .* differ$")
+_BINARY_BODY = re.compile(r"(?:literal|delta) (\d+)")
+_BASE_85 = re.compile(r"[A-Za-z](?:[0-9A-Za-z!#$%&()*+;<=>?@^_`{|}~-]{5}){1,13}")
+_MOST_BINARY = 64 << 20
+_ASK_FOR_BINARY = "make the patch with git format-patch, or git diff --binary"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,18 +53,33 @@ class Hunk:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Binary:
+    """What ``GIT binary patch`` makes of a file: the object names (SHA-1) of both its forms; `lines`: the encoded new
+    one, or what it differs in, with the ``literal`` or ``delta`` line before and the blank one behind it."""
+
+    old: str
+    new: str
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class FileDiff:
     """What a patch does to one file.
 
     `old`/`new`: paths below the tree, None for a file that is created or deleted; two different ones are a
-    rename, or a copy where `copy` is set. `mode`: git's new mode (``0o100755``) where the patch sets one.
+    rename, or a copy where `copy` is set. `mode`: git's new mode (``0o100755``) where the patch sets one;
+    `old_mode`: the one before, where it tells that. `binary`: instead of `hunks`. `prefix`: what was stripped from the
+    name, where the patch is not git's.
     """
 
     old: str | None
     new: str | None
     copy: bool = False
     mode: int | None = None
+    old_mode: int | None = None
     hunks: tuple[Hunk, ...] = ()
+    binary: Binary | None = None
+    prefix: str = ""
 
     @property
     def path(self) -> str:
@@ -95,6 +125,7 @@ class _DiffReader:
     at: int = 0
     first: int = -1
     end: int = 0
+    index: str = ""
     lines: list[str] = field(default_factory=list)
 
     def sections(self) -> Iterator[FileDiff]:
@@ -110,58 +141,128 @@ class _DiffReader:
             line = self.lines[self.at]
             if self.end and _HUNK.match(line):
                 raise self._error("expected a '--- a/file' and '+++ b/file' line before a hunk", line)
-            if self.end and _BINARY.match(line):
-                raise self._error("expected lines of text, since binary changes are not supported", line)
+            if self.end and (line == _GIT_BINARY or _BINARY_DIFFER.match(line)):
+                raise self._error("expected a 'diff --git' line with the file's name before a binary change", line)
             self.at += 1
 
     def _section(self) -> FileDiff:
-        git = self.lines[self.at].startswith("diff --git ")
+        git = self._line().startswith("diff --git ")
         head = self._git_header() if git else FileDiff(old=None, new=None)
-        stamps = ""
+        gone = False
+        if not git and _BINARY_DIFFER.match(self._line(1)):
+            raise self._error(f"expected the content of a binary file: {_ASK_FOR_BINARY}", self._line(1))
         if self._line().startswith("--- ") and self._line(1).startswith("+++ "):
-            old, new = self._line()[4:], self._line(1)[4:]
-            stamps = "old" * bool(_EPOCH.search(old)) + "new" * bool(_EPOCH.search(new))
-            for ahead, (mark, side) in enumerate((("--- a/", old), ("+++ b/", new))):
-                self._rewrite(self.at + ahead, mark, side)
-            head = replace(head, old=self._path(old), new=self._path(new))
+            head, gone = (self._git_sides(head), False) if git else self._plain_sides()
             self.at += 2
-        if _BINARY.match(self._line()):
-            raise self._error(f"{head.path}: expected lines of text: binary changes are not supported", self._line())
+        if _BINARY_DIFFER.match(self._line()):
+            raise self._error(f"{head.path}: expected its binary content: {_ASK_FOR_BINARY}", self._line())
+        if git and self._line() == _GIT_BINARY:
+            return replace(head, binary=self._binary(head.path))
         head = replace(head, hunks=tuple(self._hunks(head.path)))
         if head.old is None and head.new is None:
             raise self._error("expected the name of a file", self._line())
-        return head if git else _plain(head, stamps)
+        return head if git else _plain(head, gone=gone)
 
     def _git_header(self) -> FileDiff:
         names, length = self._line()[len("diff --git ") :], 1
         found: dict[str, str] = {}
         while match := _EXTENDED.fullmatch(self._line(length)):
             found[match[1]] = match[2]
+            if self.strip > 1 and (key := match[1]) in _MOVES:
+                self.lines[self.at + length] = f"{key} {self._moved(match[2])}"
             length += 1
-        old, new = self._git_names(names) if "rename from" not in found and "copy from" not in found else ("", "")
-        old = _unquoted(found.get("rename from", found.get("copy from", old)))
-        new = _unquoted(found.get("rename to", found.get("copy to", new)))
-        mode = found.get("new file mode", found.get("new mode"))
-        self._checked(old)
-        self._checked(new)
+        old, new = (found.get(f"rename {end}", found.get(f"copy {end}")) for end in ("from", "to"))
+        if old is not None and new is not None:
+            old, new = self._moved(old), self._moved(new)
+        else:
+            old, new = self._git_names(names)
         if self.strip != 1:
             self.lines[self.at] = f"diff --git a/{old} b/{new}"
+        self.index = found.get("index", "")
         self.at += length
+        old_mode = found.get("old mode", found.get("deleted file mode", self.index.partition(" ")[2]))
         return FileDiff(
             old=None if "new file mode" in found else old,
             new=None if "deleted file mode" in found else new,
             copy="copy from" in found,
-            mode=int(mode, 8) if mode and re.fullmatch("[0-7]{6}", mode) else None,
+            mode=_mode(found.get("new file mode", found.get("new mode", ""))),
+            old_mode=_mode(old_mode),
         )
 
     def _git_names(self, names: str) -> tuple[str, str]:
-        """Both paths of ``a/x b/x``. Unquoted names may hold spaces, but are then the same on both sides."""
-        quoted = re.fullmatch(r'("(?:[^"\\]|\\.)*"|\S+) ("(?:[^"\\]|\\.)*"|\S+)', names)
-        pair = quoted.groups() if quoted else (names[: len(names) // 2], names[len(names) // 2 + 1 :])
-        old, new = (self._path(side) for side in pair)
-        if old is None or new is None or (quoted is None and old != new):
-            raise self._error("expected 'diff --git a/file b/file'", self._line())
+        """Both paths of ``a/x b/x``."""
+        sides = split_git_names(names)
+        if self.strip == 1 and sides[0] == sides[1]:
+            raise self._error("expected 'diff --git a/FILE b/FILE'", self._line(), hint=NO_PREFIX)
+        old, new = (self._path(side) for side in sides)
+        blanks = any(" " in side for side in sides) and '"' not in names
+        if old is None or new is None or (blanks and old != new):
+            raise self._error("expected 'diff --git a/FILE b/FILE'", self._line())
         return old, new
+
+    def _moved(self, name: str) -> str:
+        """A name of a ``rename`` or ``copy`` line, which never has a/ or b/ before it."""
+        path = stripped(unquoted(name), max(self.strip - 1, 0))[1]
+        return self._checked(path)
+
+    def _git_sides(self, head: FileDiff) -> FileDiff:
+        """The ``---`` and ``+++`` lines of a git section say once more what its header says."""
+        sides = self._sides(git=True)
+        for (path, name, _), known in zip(sides, (head.old, head.new), strict=True):
+            if path is not None and known is not None and path != known:
+                hint = NO_PREFIX if self.strip == 1 and name == known else ""
+                raise self._error(f"expected the name of the lines before, {known!r}", name, hint=hint)
+        return replace(head, old=sides[0][0], new=sides[1][0])
+
+    def _plain_sides(self) -> tuple[FileDiff, bool]:
+        """The names in a section that is not git's, and whether the new file is said not to exist."""
+        (old, _, _), (new, name, stamp) = self._sides(git=False)
+        head = FileDiff(old=old, new=new, prefix=stripped(name, self.strip)[0])
+        return head, new is None or is_nowhere(stamp)
+
+    def _sides(self, *, git: bool) -> list[tuple[str | None, str, str]]:
+        """Of the ``---`` and the ``+++`` line: path below the tree (None: /dev/null), name as it stands there, time."""
+        sides = []
+        for ahead, mark in enumerate(("--- a/", "+++ b/")):
+            side = self._line(ahead)[4:]
+            name, stamp = side.split("\t")[0].rstrip(), side.partition("\t")[2]
+            if not git:
+                name, stamp = split_stamp(side)
+            path = self._path(name := unquoted(name))
+            if self.strip != 1 and path is not None:
+                self.lines[self.at + ahead] = mark + path + (f"\t{stamp}" if stamp else "")
+            sides.append((path, name, stamp))
+        return sides
+
+    def _binary(self, path: str) -> Binary:
+        """``GIT binary patch``: the file's new form or what it differs in; then, mostly, the same for going back."""
+        index = _INDEX.fullmatch(self.index)
+        if index is None:
+            expected = f"{path}: expected an 'index' line with both forms' whole names (40 digits): {_ASK_FOR_BINARY}"
+            raise self._error(expected, self.index)
+        self.at += 1
+        forth = self._binary_body(path)
+        if _BINARY_BODY.fullmatch(self._line()):
+            self._binary_body(path)
+        return Binary(old=index[1], new=index[2], lines=forth)
+
+    def _binary_body(self, path: str) -> tuple[str, ...]:
+        head = _BINARY_BODY.fullmatch(self._line())
+        if head is None:
+            raise self._error(f"{path}: expected 'literal SIZE' or 'delta SIZE'", self._line())
+        if len(head[1]) > len(str(_MOST_BINARY)) or int(head[1]) > _MOST_BINARY:
+            raise self._error(f"{path}: expected a binary change of at most {_MOST_BINARY} bytes", self._line())
+        lines = [self._line()]
+        self.at += 1
+        while self.at < len(self.lines) and (line := self._line()):
+            if not _BASE_85.fullmatch(line) or (len(line) - 1) // 5 != (_length(line[0]) + 3) // 4:
+                raise self._error(f"{path}: its binary change is damaged: expected base 85", line)
+            lines.append(line)
+            self.at += 1
+        if len(lines) == 1:
+            raise self._error(f"{path}: its binary change is cut off: expected base 85", self._line())
+        self.at += 1  # the blank line; a mailer may have cut it off at the end
+        return (*lines, "")
 
     def _hunks(self, path: str) -> Iterator[Hunk]:
         number = 0
@@ -193,29 +294,25 @@ class _DiffReader:
     def _line(self, ahead: int = 0) -> str:
         return self.lines[self.at + ahead] if self.at + ahead < len(self.lines) else ""
 
-    def _path(self, side: str) -> str | None:
-        """A path as the header gives it → below the tree; None for /dev/null."""
-        path = _unquoted(side.split("\t")[0].rstrip())
-        if path == "/dev/null":
+    def _path(self, name: str) -> str | None:
+        """A name as the header gives it → below the tree; None for /dev/null."""
+        if name == "/dev/null":
             return None
-        parts = path.split("/")
-        if path.startswith("/") or len(parts) <= self.strip:
-            raise self._error(f"expected a path below the tree with {self.strip} leading parts to strip (-p)", path)
-        return self._checked("/".join(parts[self.strip :]))
+        path = stripped(name, self.strip)[1]
+        if name.startswith("/") or not path:
+            hint = NO_PREFIX if self.strip == 1 and "/" not in name else ""
+            expected = f"expected a path below the tree with {self.strip} leading parts to strip (-p)"
+            raise self._error(expected, name, hint=hint)
+        return self._checked(path)
 
     def _checked(self, path: str) -> str:
-        parts = path.split("/")
-        if {"", ".", "..", ".git"} & {part.lower() for part in parts} or "\0" in path:
+        if leads_outside(path):
             raise self._error("expected a path inside the tree (not '..', absolute or below .git)", path)
         return path
 
-    def _rewrite(self, at: int, mark: str, side: str) -> None:
-        """Make a header line read as ``-p1``, where it was another -p."""
-        if self.strip != 1 and (path := self._path(side)) is not None:
-            self.lines[at] = mark + path + side[len(side.split("\t")[0]) :]
-
-    def _error(self, expectation: str, finding: str) -> UserError:
-        return UserError(f"{self.name}: line {self.at + 1} of the diff: {expectation}, found {finding[:100]!r}")
+    def _error(self, expectation: str, finding: str, *, hint: str = "") -> UserError:
+        told = f"{self.name}: line {self.at + 1} of the diff: {expectation}, found {finding[:100]!r}"
+        return UserError(f"{told}: {hint}" if hint else told)
 
 
 def _starts_section(lines: Sequence[str], at: int) -> bool:
@@ -223,27 +320,26 @@ def _starts_section(lines: Sequence[str], at: int) -> bool:
     line, ahead = lines[at], [*lines[at + 1 : at + 3], "", ""]
     if line.startswith("diff --git "):
         return bool(_EXTENDED.match(ahead[0])) or (bool(ahead[0]) and _starts_section(lines, at + 1))
+    if line.startswith("diff -"):
+        return bool(_BINARY_DIFFER.match(ahead[0]))
     return line.startswith("--- ") and ahead[0].startswith("+++ ") and bool(_HUNK.match(ahead[1]))
 
 
-def _plain(head: FileDiff, stamps: str) -> FileDiff:
+def _plain(head: FileDiff, *, gone: bool) -> FileDiff:
     """A diff not made by git tells of creation and deletion by /dev/null, or by an old time and an empty range."""
     only = head.hunks[0] if len(head.hunks) == 1 else None
     if only and only.header.startswith("@@ -0,0 "):
         return replace(head, old=None)
-    if only and "+0,0 " in only.header and (head.new is None or "new" in stamps):
+    if only and "+0,0 " in only.header and gone:
         return replace(head, new=None)
     # Of two names (`foo.c.orig` and `foo.c`), the second is the file's.
     return replace(head, old=head.new or head.old)
 
 
-def _unquoted(path: str) -> str:
-    """Undo git's C quoting of unusual names: ``"a/f\\303\\266"``."""
-    if not (path.startswith('"') and path.endswith('"') and len(path) > 1):
-        return path
-    raw = re.sub(
-        rb"\\([0-7]{3}|.)",
-        lambda m: bytes([int(m[1], 8) & 255 if len(m[1]) == 3 else _ESCAPES.get(m[1].decode("latin-1"), m[1][0])]),
-        path[1:-1].encode("utf-8", "surrogateescape"),
-    )
-    return raw.decode("utf-8", "surrogateescape")
+def _mode(text: str) -> int | None:
+    return int(text, 8) if _MODE.fullmatch(text) else None
+
+
+def _length(letter: str) -> int:
+    """How many bytes a line of base 85 holds, by its first letter: A to Z are 1 to 26, a to z the next ones."""
+    return ord(letter) - ord("A") + 1 if letter <= "Z" else ord(letter) - ord("a") + 27

@@ -62,10 +62,27 @@ _Loader.yaml_implicit_resolvers = {
 _Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("^(?:true|True|false|False)$"), list("tTfF"))
 
 
-def load(text: str, *, place: str) -> Any:
-    """The document in `text`; UserError with line and column where it is not YAML."""
+class _TextLoader(yaml.SafeLoader):
+    """Every value is the text that stands there: 6.10 no number, 2026-12-31 no date. A key that comes twice is refused:
+    it would hide the first one."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"a second {key.value!r}", key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+_TextLoader.yaml_implicit_resolvers = {}
+
+
+def load(text: str, *, place: str, texts_only: bool = False) -> Any:
+    """The document in `text`; UserError with line and column where it is not YAML. `texts_only`: every value is a
+    text."""
     try:
-        return yaml.load(text, _Loader)
+        return yaml.load(text, _TextLoader if texts_only else _Loader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{place}:{mark.line + 1}:{mark.column + 1}" if mark else place

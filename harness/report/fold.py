@@ -5,17 +5,30 @@ Works on any prefix of a run's events: a run that was killed has results too.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping
-from typing import Any
+import dataclasses
+from collections.abc import Iterable
 
-from harness.model.result import Event, EventKind, Expectation, Fault, FaultKind, Result, RunResults, Verdict
+from harness.model.event import (
+    AttemptEnded,
+    Event,
+    Finished,
+    Note,
+    Planned,
+    RunBegun,
+    RunChanged,
+    RunEnded,
+    Started,
+)
+from harness.model.record import RunRecord
+from harness.model.result import Attempt, EndKind, Result, RunEnd, RunResults, Verdict
+from harness.report.attempts import result_of
 
 KILLED = "the run was killed before this test"
+_CUT_OFF = "this attempt ended without a verdict"
 _NOTRUN = {
-    "complete": "the run ended without starting this test",
-    "interrupted": "the run was interrupted before this test",
-    "maxfail": "the run reached its limit of failures before this test",
+    EndKind.COMPLETE: "the run ended without starting this test",
+    EndKind.INTERRUPTED: "the run was interrupted before this test",
+    EndKind.MAXFAIL: "the run reached its limit of failures before this test",
 }
 
 
@@ -23,130 +36,106 @@ class _Fold:
     """What is known after some events."""
 
     def __init__(self) -> None:
-        self.properties: dict[str, Any] = {}
+        self.record = RunRecord()
         self.planned: dict[str, None] = {}  # two ordered sets
         self.seen: dict[str, None] = {}
-        self.started: dict[str, float] = {}
-        self.running: set[str] = set()
-        self.results: dict[str, Result] = {}
+        self.running: dict[str, Started] = {}
+        self.attempts: dict[str, list[Attempt]] = {}
         self.notes: list[str] = []
         self.begin: float | None = None
         self.end = 0.0
-        self.ended: str | None = None
-        self.ended_reason = ""
+        self.ended: RunEnd | None = None
 
     def add(self, event: Event) -> None:
         """Take one event into account."""
-        self.begin = event.time if self.begin is None else min(self.begin, event.time)
-        self.end = max(self.end, event.time)
-        match event.kind:
-            case EventKind.RUN:
-                self.properties |= event.data
-            case EventKind.PLANNED:
-                planned = event.data.get("tests")
-                self.planned |= dict.fromkeys(map(str, planned if isinstance(planned, list | tuple) else ()))
-            case EventKind.STARTED if event.test is not None:
+        time = event.time
+        if self.begin is None or time < self.begin:
+            self.begin = time
+        self.end = max(self.end, time)
+        match event:
+            case Started():
                 self.seen.setdefault(event.test)
-                self.started[event.test] = event.time
-                self.running.add(event.test)
-            case EventKind.FINISHED if event.test is not None:
+                if event.test in self.running:  # whoever ran it is gone
+                    self._is_over(event.test, self._cut_off(event.test, _CUT_OFF, time))
+                self.running[event.test] = event
+            case Finished():
+                self.seen.setdefault(event.result.test)
+                self._is_over(event.result.test, event.result)
+            case AttemptEnded():
                 self.seen.setdefault(event.test)
-                self.running.discard(event.test)
-                self.results[event.test] = result_of(event, started=self.started.get(event.test))
-            case EventKind.NOTE:
-                text = str(event.data.get("text", ""))
-                self.notes.append(f"{event.test}: {text}" if event.test else text)
-            case EventKind.ENDED:
-                self.ended = str(event.data.get("why", "complete"))
-                self.ended_reason = str(event.data.get("reason", ""))
+                self._is_over(event.test, self._timed(event))
+            case Note():
+                self.notes.append(f"{event.test}: {event.text}" if event.test else event.text)
+            case Planned():
+                self.planned |= dict.fromkeys(event.tests)
+            case RunBegun():
+                self.record = event.record
+            case RunChanged():
+                self.record = dataclasses.replace(
+                    self.record,
+                    isolation=event.isolation or self.record.isolation,
+                    workers=event.workers or self.record.workers,
+                )
+            case RunEnded():
+                self.ended = event.end
             case _:
-                pass  # BOOTED and the like tell a person following the run
+                pass  # Booted and the like tell a person following the run
+
+    def _is_over(self, test: str, attempt: Attempt) -> None:
+        """The beginning, the machine and the board are those of its start, where that is on record."""
+        start = self.running.pop(test, None)
+        told = dict(vars(attempt))
+        told["board"] = attempt.board or (start and start.board) or self.record.board.name
+        if start:
+            told["started"] = start.time
+            told["machine"] = attempt.machine or start.machine
+        attempts = self.attempts.get(test)
+        if attempts is None:
+            self.attempts[test] = attempts = []
+        attempts.append(type(attempt)(**told))  # dataclasses.replace takes thrice as long, for thousands of tests
+
+    def _timed(self, event: AttemptEnded) -> Attempt:
+        """The attempt of a worker that died was written down by another process, which knows less of it."""
+        start = self.running.get(event.test)
+        if start is None or event.attempt.seconds:
+            return event.attempt
+        return dataclasses.replace(event.attempt, seconds=max(0.0, event.time - start.time))
+
+    def _cut_off(self, test: str, why: str, end: float) -> Attempt:
+        """An attempt that has begun, and of whose end nothing is known."""
+        start = self.running[test].time
+        return Attempt(verdict=Verdict.ERROR, reason=why, seconds=max(0.0, end - start), started=start)
 
     def result(self, test: str) -> Result:
         """The verdict on a test, whatever became of it."""
         if test in self.running:
-            before = self.results.get(test)
-            again = f" again (before: {before.verdict})" if before else ""
-            return Result(
-                test=test,
-                verdict=Verdict.ERROR,
-                reason=f"the run ended while this test was running{again}",
-                seconds=max(0.0, self.end - self.started[test]),
-                started=self.started[test],
-            )
-        found = self.results.get(test)
-        return found or Result(test=test, verdict=Verdict.NOTRUN, reason=self._why_not())
+            self._is_over(test, self._cut_off(test, "the run ended while this test was running", self.end))
+        attempts = self.attempts.get(test)
+        return result_of(test, attempts) if attempts else self._not_run(test)
+
+    def _not_run(self, test: str) -> Result:
+        return Result(test=test, verdict=Verdict.NOTRUN, reason=self._why_not())
 
     def _why_not(self) -> str:
         if self.ended is None:
             return KILLED
-        reason = _NOTRUN.get(self.ended, f"not run: {self.ended}")
-        return f"{reason}: {self.ended_reason}" if self.ended_reason else reason
+        reason = _NOTRUN.get(self.ended.kind)
+        if reason is None:
+            return f"not run: {self.ended}"
+        return f"{reason}: {self.ended.reason}" if self.ended.reason else reason
 
 
 def fold(events: Iterable[Event]) -> RunResults:
-    """Every test's result, in the order planned; finished tests that nobody planned come last.
-
-    Of a test that ran twice the last run counts. ENDED's data: `why`, and `reason` where there is more to say.
-    """
+    """Every test's result, in the order planned; finished tests that nobody planned come last."""
     state = _Fold()
     for event in events:
         state.add(event)
     begin = state.begin or 0.0
     return RunResults(
-        properties=state.properties,
+        record=state.record,
         results=tuple(state.result(test) for test in state.planned | state.seen),
         notes=tuple(state.notes),
         started=begin,
         seconds=max(0.0, state.end - begin),
         ended=state.ended,
-    )
-
-
-def result_of(finished: Event, *, started: float | None = None) -> Result:
-    """What an event of kind FINISHED says."""
-    data = finished.data
-    verdict = _verdict(data.get("verdict"))
-    reason = str(data.get("reason") or "")
-    log = data.get("log")
-    return Result(
-        test=str(finished.test),
-        verdict=verdict or Verdict.ERROR,
-        reason=reason if verdict else f"events: unknown verdict {data.get('verdict')!r} {reason}".rstrip(),
-        seconds=_seconds(data.get("seconds")),
-        started=started,
-        log=str(log) if log else None,
-        fault=_fault(data.get("fault")),
-        expected=_expectation(data.get("expected")),
-        actual=_verdict(data.get("actual")),
-    )
-
-
-def _verdict(value: object) -> Verdict | None:
-    return Verdict(value) if isinstance(value, str) and value in Verdict.__members__ else None
-
-
-def _seconds(value: object) -> float:
-    if isinstance(value, int | float) and math.isfinite(value) and value > 0:
-        return float(value)
-    return 0.0
-
-
-def _fault(value: object) -> Fault | None:
-    if not isinstance(value, Mapping):
-        return None
-    kinds = {kind.value: kind for kind in FaultKind}
-    return Fault(
-        kind=kinds.get(str(value.get("kind")), FaultKind.BUG),
-        title=str(value.get("title", "")),
-        lines=tuple(str(line) for line in value.get("lines") or ()),
-    )
-
-
-def _expectation(value: object) -> Expectation | None:
-    if not isinstance(value, Mapping):
-        return None
-    verdicts = (_verdict(verdict) for verdict in value.get("verdicts") or ())
-    return Expectation(
-        verdicts=tuple(verdict for verdict in verdicts if verdict is not None), reason=str(value.get("reason") or "")
     )

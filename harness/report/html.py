@@ -12,7 +12,10 @@ from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from harness.model.result import Result, RunResults, Verdict
+from harness.model import known
+from harness.model.result import Expectation, Result, RunResults, Verdict
+from harness.parse.records import run_record_to_data
+from harness.report.attempts import attempt_line
 from harness.report.summary import duration, overall_line
 from harness.report.text import clean, flatten, last_lines, one_line, tail
 
@@ -23,6 +26,26 @@ _HEADLINES = ("kernel", "version", "patches", "series", "compiler", "toolchain",
 _LAST_SECOND = 253402300799.0
 _TABLE_ORDER = (Verdict.CRASH, Verdict.TIMEOUT, Verdict.FAIL, Verdict.UNRESOLVED, Verdict.ERROR, Verdict.NOTRUN,
                 Verdict.XFAIL, Verdict.SKIP, Verdict.PASS)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """A known outcome. `issue`: a URL that is safe to follow, or empty."""
+
+    test: str
+    outcome: str
+    reason: str
+    issue: str
+    until: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Try:
+    """One of several attempts at a test."""
+
+    verdict: str
+    line: str
+    href: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +61,10 @@ class Row:
     log: str
     last: str
     href: str | None
-    expected: str
+    expected: Known | None
     unexpected_pass: bool
+    attempts: Sequence[Try]
+    choice: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +97,7 @@ def report_html(results: RunResults, *, logs: Callable[[str], str]) -> str:
         word=overall_line(results).partition(":")[0],
         started=_date(results.started) if results.started else "",
         took=duration(results.seconds),
-        ended=one_line(results.ended) if results.ended is not None else None,
+        is_killed=results.ended is None,
         headline=headline,
         properties=other,
         counts=dict(_counts(results.results)),
@@ -83,6 +108,8 @@ def report_html(results: RunResults, *, logs: Callable[[str], str]) -> str:
         notrun=_by_reason(row for result, row in paired if result.verdict is Verdict.NOTRUN),
         known=[row for result, row in paired if result.verdict is Verdict.XFAIL],
         unexpected=[row for row in rows if row.unexpected_pass],
+        expired=[_known(each) for each in known.expired(results)],
+        unmatched=[_known(each) for each in known.unmatched(results)],
         notes=[one_line(note) for note in results.notes],
         suites=_suites(paired),
     )  # fmt: skip
@@ -111,7 +138,6 @@ def _rows(results: Sequence[Result], logs: Callable[[str], str]) -> list[Row]:
 
 def _row(number: int, result: Result, log: str, longest: float) -> Row:
     title = result.fault.title if result.fault else ""
-    expected = result.expected
     return Row(
         key=f"t{number}",
         test=one_line(result.test),
@@ -122,9 +148,29 @@ def _row(number: int, result: Result, log: str, longest: float) -> Row:
         log=log,
         last=last_lines(log, LAST_LINES),
         href=_href(result.log),
-        expected=f"{'/'.join(expected.verdicts)}: {one_line(expected.reason)}" if expected else "",
+        expected=_known(result.expected) if result.expected else None,
         unexpected_pass=result.is_unexpected_pass,
+        attempts=_tries(result) if result.attempts else (),
+        choice=one_line(result.choice) if result.choice else "",
     )
+
+
+def _known(expectation: Expectation) -> Known:
+    issue = clean(expectation.issue)
+    return Known(
+        test=one_line(expectation.test),
+        outcome=one_line(known.described(expectation)),
+        reason=one_line(expectation.reason),
+        issue=issue if issue.startswith(("https://", "http://")) else "",  # never javascript:
+        until=one_line(expectation.until),
+    )
+
+
+def _tries(result: Result) -> list[Try]:
+    return [
+        Try(verdict=attempt.verdict.value, line=attempt_line(number, attempt), href=_href(attempt.log))
+        for number, attempt in enumerate(result.attempts, 1)
+    ]
 
 
 def _log(result: Result, logs: Callable[[str], str]) -> str:
@@ -191,7 +237,7 @@ def _properties(results: RunResults) -> tuple[list[tuple[str, list[str]]], dict[
     """What stands at the top (each value as lines), and all the rest."""
     headline: list[tuple[str, list[str]]] = []
     other: dict[str, str] = {}
-    for key, value in results.properties.items():
+    for key, value in run_record_to_data(results.record).items():
         if key in _HEADLINES:
             items = value if isinstance(value, list | tuple) else [value]
             headline.append((key, [_headline(item) for item in items]))

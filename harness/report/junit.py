@@ -13,6 +13,8 @@ from datetime import UTC, datetime
 from junit_xml import TestCase, TestSuite
 
 from harness.model.result import Result, RunResults, Verdict
+from harness.parse.records import run_record_to_data
+from harness.report.attempts import attempt_line
 from harness.report.text import clean, flatten, one_line, tail
 
 LOGS_LIMIT = 64 << 20  # characters of all logs: whoever reads the document holds it in memory
@@ -31,7 +33,7 @@ _ALLOWED = {
 def junit_xml(results: RunResults, *, logs: Callable[[str], str]) -> str:
     """The whole document. `logs` gives the text of a log whose path `Result.log` holds; OSError means none."""
     texts = _Texts(logs)
-    properties = {clean(key): value for key, value in flatten(results.properties).items()}
+    properties = {clean(key): value for key, value in flatten(run_record_to_data(results.record)).items()}
     root = ET.Element("testsuites", {"name": "harness"})
     for suite, members in _suites(results.results).items():
         root.append(_suite_element(suite, members, results, properties, texts))
@@ -87,8 +89,12 @@ def _case(result: Result, classname: str, name: str, texts: _Texts) -> TestCase:
         case.add_failure_info(message=message, output=lines, failure_type=result.verdict.value)
     elif result.verdict is not Verdict.PASS:
         case.add_error_info(message=message, output=lines, error_type=result.verdict.value)
+    told = [attempt_line(number, attempt) for number, attempt in enumerate(result.attempts, 1)]
+    told += [one_line(result.choice)] if result.choice else []
     if result.verdict is not Verdict.PASS and result.log:
-        case.stdout = texts.log(result.log)
+        told.append(texts.log(result.log))
+    if told:
+        case.stdout = "\n".join(told)
     return case
 
 
@@ -113,7 +119,9 @@ class _Texts:
 def _message(result: Result) -> str:
     title = result.fault.title if result.fault else ""
     expected = f"known: {result.expected.reason}" if result.verdict is Verdict.XFAIL and result.expected else ""
-    return one_line(result.reason or title or expected or result.verdict.value)
+    message = one_line(result.reason or title or expected or result.verdict.value)
+    issue = one_line(result.expected.issue) if result.verdict is Verdict.XFAIL and result.expected else ""
+    return message if issue in message else f"{message}, {issue}"  # a long reason is cut before it
 
 
 def _names(members: Iterable[Result]) -> Iterator[tuple[str, str]]:

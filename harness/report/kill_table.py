@@ -31,7 +31,7 @@ def trial(mutant: RunResults, *, baselines: Sequence[RunResults]) -> Trial:
         if result.verdict.is_kernel_fault and result.test in passed
     )
     told = all(not result.verdict.is_infra_fault for result in mutant.results if result.test in passed)
-    return Trial(catches=catches, complete=told and mutant.ended == "complete", seconds=mutant.seconds)
+    return Trial(catches=catches, complete=told and mutant.is_complete, seconds=mutant.seconds)
 
 
 def joined(trials: Sequence[Trial]) -> Trial:

@@ -3,27 +3,45 @@
 ::
 
     {"version": 1,
+     "run": {"id": "…", "schema": 2,             id: unique, sorts by time; schema: version of events.jsonl
+             "harness": {"version": "0.1.0", "commit": "…", "modified": false},
+             "host": "…", "board": "…", "boards": [],
+             "started": 1700000000.0, "ended": 1700000012.5},
      "started": 1700000000.0, "seconds": 12.5,   Unix time; wall-clock
-     "ended": "complete" | … | null,             null: the run was killed
+     "ended": "complete" | … | null,             for people; null: the run was killed
+     "end": {"kind": "complete", "reason": ""} | null,    kind: see EndKind
      "exit_code": 0 | 1 | 3,
-     "properties": {…},                          as the run wrote them
+     "properties": {…},                          of the run: kernel, patches, compiler, board …
      "notes": ["…"],
      "counts": {"PASS": 3, …},                   every verdict has an entry
      "results": [
        {"test": "…", "suite": "…", "verdict": "PASS", "reason": "", "seconds": 1.5, "started": 1.0 | null,
         "log": "logs/…" | null,                  below the run directory
         "fault": {"kind": "panic", "title": "…", "lines": ["…"]} | null,
-        "expected": {"verdicts": ["FAIL"], "reason": "…"} | null,
+        "expected": {…} | null,                  the known outcome that it met, else the first that has not expired:
+                     {"place": "expectations.yaml: expectations.0", "test": "…", "verdicts": ["FAIL"], "reason": "…",
+                      "faults": ["…"], "messages": ["…"], "issue": "https://…", "until": "…",
+                      "standing": "met" | "other" | "expired"}
+        "expectations": [{…}],                   all known outcomes that speak of this test on this kernel and board
         "actual": "FAIL" | null,                 before expectations were applied
-        "unexpected_pass": false}]}
+        "unexpected_pass": false,
+        "machine": "gw0/restored-7",             which of the run's machines; empty: the test met none
+        "board": "…",
+        "attempts": [                            all, where there were several, as they began
+          {"verdict": "ERROR", …, "machine": "…", "board": "…"}],    the fields of a result
+        "choice": ""}],                          which attempt is the result, and why
+     "expired_expectations": [{…}],              known outcomes that count no more, of tests of this run
+     "unmatched_expectations": [{…}]}            those that no test met, though tests of theirs gave an answer
 """
 
 from __future__ import annotations
 
 import json
-from typing import Any
 
-from harness.model.result import Result, RunResults
+from harness.model import known
+from harness.model.result import Attempt, Result, RunResults
+from harness.parse.outcomes import attempt_to_data, expectation_to_data
+from harness.parse.records import run_record_to_data
 
 VERSION = 1
 
@@ -34,30 +52,47 @@ def results_json(results: RunResults) -> str:
         "version": VERSION,
         "started": results.started,
         "seconds": results.seconds,
-        "ended": results.ended,
+        "run": _run(results),
+        "ended": str(results.ended) if results.ended else None,
+        "end": {"kind": results.ended.kind.value, "reason": results.ended.reason} if results.ended else None,
         "exit_code": results.exit_code,
-        "properties": dict(results.properties),
+        "properties": run_record_to_data(results.record),
         "notes": list(results.notes),
         "counts": {verdict.value: count for verdict, count in results.count().items()},
         "results": [_result(result) for result in results.results],
+        "expired_expectations": [expectation_to_data(each) for each in known.expired(results)],
+        "unmatched_expectations": [expectation_to_data(each) for each in known.unmatched(results)],
     }
-    return json.dumps(document, indent=1, default=str) + "\n"
+    return json.dumps(document, indent=1) + "\n"
 
 
-def _result(result: Result) -> dict[str, Any]:
-    fault, expected = result.fault, result.expected
+def _run(results: RunResults) -> dict[str, object]:
+    record = results.record
+    harness = record.harness
+    return {
+        "id": record.id,
+        "schema": record.schema,
+        "harness": {"version": harness.version, "commit": harness.commit, "modified": harness.is_dirty},
+        "host": record.host,
+        "board": record.board.name,
+        "boards": list(record.boards),
+        "started": results.started,
+        "ended": results.started + results.seconds,
+    }
+
+
+def _result(result: Result) -> dict[str, object]:
     return {
         "test": result.test,
         "suite": result.suite,
-        "verdict": result.verdict.value,
-        "reason": result.reason,
-        "seconds": round(result.seconds, 3),
-        "started": result.started,
-        "log": result.log,
-        "fault": {"kind": fault.kind.value, "title": fault.title, "lines": list(fault.lines)} if fault else None,
-        "expected": {"verdicts": [verdict.value for verdict in expected.verdicts], "reason": expected.reason}
-        if expected
-        else None,
-        "actual": result.actual.value if result.actual else None,
+        **_attempt(result),
         "unexpected_pass": result.is_unexpected_pass,
+        "attempts": [_attempt(attempt) for attempt in result.attempts] if result.attempts else [],
+        "choice": result.choice,
+    }
+
+
+def _attempt(attempt: Attempt) -> dict[str, object]:
+    return attempt_to_data(attempt) | {
+        "expected": expectation_to_data(attempt.expected) if attempt.expected else None,
     }

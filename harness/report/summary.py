@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from harness.model.result import Result, RunResults, Verdict
+from harness.model import known
+from harness.model.result import Expectation, Result, RunResults, Verdict
+from harness.report.attempts import attempt_line
 from harness.report.text import one_line
 
 
 def summary_lines(results: RunResults, *, run_dir: Path) -> list[str]:
-    """Counts of each suite; what needs a look, with the path of its log; unexpected passes; the overall line."""
+    """Counts of each suite; what needs a look, with the path of its log; unexpected passes; known outcomes that have
+    expired or that no test met; the overall line."""
     lines = _suite_lines(results)
     for result in results.results:
         if result.verdict.is_kernel_fault or result.verdict is Verdict.ERROR:
@@ -18,16 +21,30 @@ def summary_lines(results: RunResults, *, run_dir: Path) -> list[str]:
     lines += _not_run_lines(results)
     for result in results.results:
         if result.is_unexpected_pass and result.expected is not None:
-            known = one_line(result.expected.reason) or "known to fail"
-            lines.append(f"{'PASS':10} {one_line(result.test)}: passed unexpectedly ({known})")
+            lines.append(f"{'PASS':10} {one_line(result.test)}: passed unexpectedly ({_why(result.expected)})")
+    for each in known.expired(results):
+        lines.append(f"{'expired':10} {_named(each)}: counted until {one_line(each.until)} ({_why(each)})")
+    for each in known.unmatched(results):
+        lines.append(f"{'unmatched':10} {_named(each)}: no test met this known outcome ({_why(each)})")
     lines += [f"{'note':10} {one_line(note)}" for note in results.notes]
     return [*lines, overall_line(results)]
+
+
+def _named(expectation: Expectation) -> str:
+    return f"{one_line(expectation.test)}: {one_line(known.described(expectation))}"
+
+
+def _why(expectation: Expectation) -> str:
+    reason = one_line(expectation.reason) or "known to fail"
+    return f"{reason}, {one_line(expectation.issue)}" if expectation.issue else reason
 
 
 def overall_line(results: RunResults) -> str:
     """``FAILED: 2 CRASH, 1 FAIL, 174 PASS in 11m23s``; OK, FAILED (the kernel) or BROKEN (the harness or the lab)."""
     word = {0: "OK", 1: "FAILED"}.get(results.exit_code, "BROKEN")
-    ended = {"complete": "", None: " (killed)"}.get(results.ended, f" ({one_line(results.ended or '')})")
+    ended = (
+        " (killed)" if results.ended is None else "" if results.is_complete else f" ({one_line(str(results.ended))})"
+    )
     return f"{word}: {_counts(results.results)} in {duration(results.seconds)}{ended}"
 
 
@@ -62,7 +79,8 @@ def _counts(members: list[Result] | tuple[Result, ...]) -> str:
 def _result_lines(result: Result, run_dir: Path) -> list[str]:
     title = one_line(result.fault.title) if result.fault else ""
     reason = one_line(result.reason)
-    said = [text for text in (title, reason if reason != title else "") if text]
+    said = [text for text in ("" if reason.startswith(title) else title, reason) if text]
+    said += [attempt_line(number, attempt) for number, attempt in enumerate(result.attempts, 1)]
     lines = [f"{result.verdict:10} {one_line(result.test)}", *(f"{'':10}   {text}" for text in said)]
     if result.log:
         lines.append(f"{'':10}   {run_dir / one_line(result.log)}")

@@ -17,6 +17,8 @@ _ILLEGAL = re.compile("[^\t\n\x20-\x7e\u00a0-\ud7ff\ue000-\ufdcf\ufdf0-\ufffd\U0
 _LAST_OF_PLANE = re.compile("[" + "".join(f"{chr(plane + 0xFFFE)}-{chr(plane + 0xFFFF)}" for plane in
                                           range(0x10000, 0x110000, 0x10000)) + "]")  # fmt: skip
 
+_ILLEGAL_ASCII = dict.fromkeys(code for code in range(128) if _ILLEGAL.match(chr(code)))
+
 
 def clean(text: str) -> str:
     """`text` with line ends as ``\\n`` and without anything but printable characters, tabs and line ends."""
@@ -25,8 +27,9 @@ def clean(text: str) -> str:
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     if "\x1b" in text:
         text = _ANSI.sub("", text)
-    text = _ILLEGAL.sub("", text)
-    return text if text.isascii() else _LAST_OF_PLANE.sub("", text)
+    if text.isascii():
+        return text.translate(_ILLEGAL_ASCII)  # several times as fast, and nearly every log
+    return _LAST_OF_PLANE.sub("", _ILLEGAL.sub("", text))
 
 
 def one_line(text: str, limit: int = 500) -> str:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from harness.layout import EXPECTATIONS
+from harness.model.known import KnownOutcomes
 from harness.model.progress import NoDisplay, RunDisplay
-from harness.parse.expectations import parse_expectations
 from harness.run.collecting import Collection
 from harness.run.rig import Rig
 from harness.run.runner import Runner
@@ -17,16 +16,12 @@ def assemble(
     rig: Rig,
     supply: Supply,
     *,
+    known: KnownOutcomes,
     display: RunDisplay | None = None,
     announce: Callable[[Sequence[str]], None] | None = None,
     only: frozenset[str] | None = None,
 ) -> list[object]:
-    """The pytest plugins. `announce`, `only`: see Collection."""
-    expectations = parse_expectations(
-        EXPECTATIONS.read_text(), place=EXPECTATIONS.name, release=rig.build.release, board=rig.board.name
-    )
+    """The pytest plugins. `known`: what outcomes are held against; `announce`, `only`: see Collection."""
     collection = Collection(rig, announce=announce, only=only)
-    runner = Runner(
-        rig, collection=collection, supply=supply, expectations=expectations, display=display or NoDisplay()
-    )
+    runner = Runner(rig, collection=collection, supply=supply, known=known, display=display or NoDisplay())
     return [collection, runner]

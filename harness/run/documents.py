@@ -6,7 +6,7 @@ from pathlib import Path
 
 from harness.errors import UserError
 from harness.model.result import RunResults
-from harness.report.events import parse_events
+from harness.parse.events import parse_events
 from harness.report.fold import fold
 from harness.report.formats import FORMATS
 from harness.run.eventlog import EVENTS

@@ -10,6 +10,7 @@ import pytest
 
 from harness.errors import HarnessError, InfraError, UserError
 from harness.layout import PROJECT, TESTCASES
+from harness.model.result import EndKind, RunEnd
 
 _LINES = 15  # of an internal error, its last ones, in a message
 
@@ -28,6 +29,23 @@ class Ended:
     collection_errors: tuple[str, ...] = ()
     boot_failure: HarnessError | None = None
     lost_workers: str = ""
+
+    @property
+    def end(self) -> RunEnd:
+        """How that ends the run."""
+        if self.boot_failure:
+            return RunEnd(kind=EndKind.NOT_BOOTED, reason=self.boot_failure.message)
+        if self.collection_errors:
+            return RunEnd(kind=EndKind.COLLECTION_FAILED)
+        if self.stopped_early:  # asked first: xdist ends its workers by an interrupt then
+            return RunEnd(kind=EndKind.MAXFAIL)
+        if self.code == pytest.ExitCode.INTERRUPTED:
+            return RunEnd(kind=EndKind.INTERRUPTED)
+        if self.code == pytest.ExitCode.INTERNAL_ERROR:
+            return RunEnd(kind=EndKind.INTERNAL_ERROR, reason=self.internal_error.strip().rpartition("\n")[2])
+        if self.lost_workers:
+            return RunEnd(kind=EndKind.WORKERS_LOST, reason=self.lost_workers)
+        return RunEnd(kind=EndKind.COMPLETE)
 
     def check(self, *, suites: frozenset[str], keyword: str) -> None:
         """Raise what this end means where it is not about tests. `suites`, `keyword`: what had been asked for."""

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from harness.errors import BootError, CrashError, HarnessError, InfraError
+from harness.model.known import KnownOutcomes
 from harness.model.outcome import Outcome
 from harness.model.result import Fault, Result, Verdict
-from harness.parse.expectations import Expectations
 from harness.report.text import clean
 from harness.run.stopped import Stopped
 from harness.target.base import CommandTimeout
@@ -103,13 +103,11 @@ def with_fault(outcome: Outcome, fault: Fault | None) -> Outcome:
     return dataclasses.replace(outcome, verdict=Verdict.CRASH, reason=fault.title, fault=fault)
 
 
-def result_of(test: str, outcome: Outcome, expectations: Expectations) -> Result:
+def result_of(test: str, outcome: Outcome, known: KnownOutcomes) -> Result:
     """The result of `test`: the one place where an outcome is held against those that are known."""
-    result, known = attempt_of(test, outcome), expectations.of(test)
-    if known and outcome.verdict in known.verdicts and is_failure(outcome.verdict):
-        reason = f"known {outcome.verdict}: {known.reason} ({result.reason})"
-        return dataclasses.replace(result, verdict=Verdict.XFAIL, reason=reason, expected=known)
-    return dataclasses.replace(result, expected=known)
+    attempt = attempt_of(test, outcome)
+    judged = known.judge(test, attempt.verdict, attempt.reason, attempt.fault)
+    return dataclasses.replace(attempt, verdict=judged.verdict, reason=judged.reason, expectations=judged.expectations)
 
 
 def attempt_of(test: str, outcome: Outcome) -> Result:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 
+from harness.model.known import KnownOutcomes
 from harness.model.progress import RunDisplay
 from harness.run.assembly import assemble
 from harness.run.inprocess import Ended
@@ -16,11 +17,12 @@ Pytest = Callable[[Sequence[object], Sequence[str]], Ended]
 
 
 class LocalRun:
-    """Runs tests of `rig` here. `pytest`: runs pytest with plugins and further arguments; `display`: shows how it
-    goes."""
+    """Runs tests of `rig` here. `known`: what outcomes are held against; `pytest`: runs pytest with plugins and further
+    arguments; `display`: shows how it goes."""
 
-    def __init__(self, rig: Rig, *, pytest: Pytest, display: RunDisplay) -> None:
+    def __init__(self, rig: Rig, *, known: KnownOutcomes, pytest: Pytest, display: RunDisplay) -> None:
         self.rig = rig
+        self._known = known
         self.pytest = pytest
         self.display = display
         self.preparation = Preparation(rig, say=self.say)
@@ -31,6 +33,7 @@ class LocalRun:
         plugins = assemble(
             self.rig,
             OneMachine(self.rig, self.preparation),
+            known=self._known,
             display=self.display,
             announce=None if is_announced else self.announce,
             only=only,

@@ -173,6 +173,7 @@ class Machine:
         if self._monitor:
             self._monitor.close()
         self._target = self._monitor = None
+        self._recorder.gone()
 
     @property
     def is_up(self) -> bool:

@@ -1,35 +1,56 @@
-"""Writes down a run while it happens: its events, and a log file for each test. Everything that is known of a run later
-was written here."""
+"""Writes down a run while it happens: its events, and a log file for each attempt at a test. What is known of a run
+later was written here."""
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
-from harness.model.result import EventKind, Result
-from harness.report.events import parse_events
+from harness.model.event import (
+    AttemptEnded,
+    Booted,
+    Finished,
+    Note,
+    Planned,
+    RunBegun,
+    RunChanged,
+    RunEnded,
+    Started,
+)
+from harness.model.record import RunRecord
+from harness.model.result import Attempt, Result, RunEnd
+from harness.parse.events import parse_events
 from harness.run.eventlog import EVENTS, EventLog
 
 _LOGS = "logs"  # below the run directory
 _LONGEST_NAME = 200  # characters of a log file's name, without its extension
+_Any = TypeVar("_Any", bound=Attempt)
 
 
 class Recorder:
     """Writes events to `events` and log files below `run_dir`, where the documents find them by the names in the
-    events. Several processes may record one run, each with a recorder of its own."""
+    events. Several processes may record one run, each with a recorder of its own.
+
+    It numbers the machines of its process, so that every attempt says on which one it ran."""
 
     def __init__(self, events: EventLog, *, run_dir: Path | None) -> None:
         self._events = events
         self._run_dir = run_dir
+        self._machines = 0
+        self._machine = ""  # the one that there is, or was last
+        self._is_gone = False
+        self._test = ""  # the last one that began here and uses a machine
 
     @staticmethod
-    def of(run_dir: Path, *, board: str = "") -> Recorder:
-        """A recorder for the run in `run_dir`. `board`: where several are used, the one that this process has."""
-        return Recorder(EventLog(run_dir / EVENTS, **({"board": board} if board else {})), run_dir=run_dir)
+    def of(run_dir: Path, *, worker: str = "", board: str = "") -> Recorder:
+        """A recorder for the run in `run_dir`. `worker`: this process, where it is one; `board`: where several are
+        used, the one that this process has."""
+        return Recorder(EventLog(run_dir / EVENTS, worker=worker, board=board), run_dir=run_dir)
 
     @staticmethod
     def nowhere() -> Recorder:
@@ -43,80 +64,92 @@ class Recorder:
 
     # -- the run --------------------------------------------------------------------------------------------------
 
-    def began(self, properties: dict[str, Any]) -> None:
+    def began(self, record: RunRecord) -> None:
         """The run begins: what is tested, where, and how."""
-        self._events.write(EventKind.RUN, **properties)
+        self._events.write(RunBegun(record=record))
 
-    def changed(self, **properties: Any) -> None:
-        """Some of the properties that the run began with have become other ones."""
-        self._events.write(EventKind.RUN, **properties)
+    def changed(self, *, isolation: str | None = None, workers: int | None = None) -> None:
+        """Some of what the run began with has become something else."""
+        self._events.write(RunChanged(isolation=isolation, workers=workers))
 
     def planned(self, tests: Iterable[str]) -> None:
         """These tests are going to run, in this order."""
-        self._events.write(EventKind.PLANNED, tests=list(tests))
+        self._events.write(Planned(tests=tuple(tests)))
 
     def booted(self, *, seconds: float, factor: float, restored: bool) -> None:
         """A machine is up, after `seconds`; it is slower than reference hardware by `factor`."""
-        self._events.write(EventKind.BOOTED, seconds=round(seconds, 3), factor=round(factor, 1), restored=restored)
+        self._machines += 1
+        worker = f"{self._events.worker}/" if self._events.worker else ""
+        self._machine = f"{worker}{'restored' if restored else 'boot'}-{self._machines}"
+        self._is_gone = False
+        self._events.write(
+            Booted(seconds=round(seconds, 3), factor=round(factor, 1), restored=restored, machine=self._machine)
+        )
 
-    def ended(self, why: str) -> None:
+    def gone(self) -> None:
+        """The machine is not used any more. What has run on it is still to be recorded."""
+        self._is_gone = True
+
+    def ended(self, end: RunEnd) -> None:
         """The run is over; nothing follows."""
-        self._events.write(EventKind.ENDED, why=why)
+        self._events.write(RunEnded(end=end))
 
     def close(self) -> None:
         self._events.close()
 
     # -- its tests: each attempt is one `started`, then one `finished` or one `lost` ----------------------------------
 
-    def started(self, test: str) -> None:
+    def started(self, test: str, *, uses_machine: bool = True) -> None:
         """An attempt at a test begins."""
-        self._events.write(EventKind.STARTED, test=test)
+        if self._is_gone:
+            self._machine, self._is_gone = "", False
+        self._test = test if uses_machine else ""
+        self._events.write(Started(test=test, machine=self._machine if uses_machine else ""))
 
     def finished(self, result: Result, log: str = "") -> Result:
         """An attempt is over and `result` is the test's; `log`: what it printed. Returns the result with the name of
-        its log file."""
-        result = dataclasses.replace(result, log=self._write_log(result.test, log))
-        fault, known = result.fault, result.expected
-        self._events.write(
-            EventKind.FINISHED,
-            test=result.test,
-            verdict=str(result.verdict),
-            actual=str(result.actual) if result.actual else None,
-            reason=result.reason,
-            started=result.started,
-            seconds=result.seconds,
-            log=result.log,
-            fault={"kind": str(fault.kind), "title": fault.title, "lines": list(fault.lines)} if fault else None,
-            expected={"verdicts": [str(v) for v in known.verdicts], "reason": known.reason} if known else None,
-        )
+        its log file and its machine."""
+        result = self._completed(result, result.test, log)
+        self._events.write(Finished(result=result))
         return result
 
     def lost(self, attempt: Result, log: str = "", *, why: str, where: str = "") -> None:
         """An attempt is over without a verdict on the test, which is run again, `where` it is not here: its machine or
         its worker went away, or its board could not be booted. `attempt` and `log`: as far as they are known."""
-        self._events.note(f"{attempt.test}: run again{where and f' {where}'}, because {why}")
+        self._events.write(AttemptEnded(test=attempt.test, attempt=self._completed(attempt, attempt.test, log)))
+        self.note(f"{attempt.test}: run again{where and f' {where}'}, because {why}")
 
     def finished_tests(self) -> set[str]:
         """The tests that have a result, whichever process wrote it."""
         with self.path.open(encoding="utf-8", errors="replace") as lines:
-            return {str(event.test) for event in parse_events(lines) if event.kind is EventKind.FINISHED}
+            return {event.result.test for event in parse_events(lines) if isinstance(event, Finished)}
+
+    def _completed(self, attempt: _Any, test: str, log: str) -> _Any:
+        machine = attempt.machine or (self._machine if test == self._test else "")  # else another process ran it
+        return dataclasses.replace(attempt, log=self._write_log(test, log), machine=machine)
 
     def _write_log(self, test: str, text: str) -> str | None:
         if not self._run_dir or not text.strip():
             return None
+        (self._run_dir / _LOGS).mkdir(exist_ok=True)
         # the name comes from our own ids, never from the target
-        name = re.sub(r"[^A-Za-z0-9._-]+", "_", test)[-_LONGEST_NAME:].strip("_") + ".log"
-        path = self._run_dir / _LOGS / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(text, encoding="utf-8", errors="replace")
-        return f"{_LOGS}/{name}"
+        stem = re.sub(r"[^A-Za-z0-9._-]+", "_", test)[-_LONGEST_NAME:].strip("_")
+        for number in itertools.count(1):
+            name = f"{_LOGS}/{stem}{f'.{number}' if number > 1 else ''}.log"
+            try:  # another attempt, maybe another worker's, has one of its own
+                with (self._run_dir / name).open("x", encoding="utf-8", errors="replace") as file:
+                    file.write(text)
+            except FileExistsError:
+                continue
+            return name
+        raise AssertionError("unreachable")
 
     # -- what people should know ----------------------------------------------------------------------------------
 
     def note(self, text: str) -> None:
         """Something that no single verdict tells."""
-        self._events.note(text)
+        self._events.write(Note(text=text))
 
     def problem(self, text: str) -> None:
         """The same, and who follows the run is shown it at once."""
-        self._events.problem(text)
+        self._events.write(Note(text=text, is_problem=True))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from harness.model.board import Board
+from harness.model.board import BoardSpec
 from harness.model.kernel import Build
 from harness.run.machine import Machine
 from harness.run.recorder import Recorder
@@ -21,7 +21,7 @@ class Rig:
     how long the tests that hammer do so."""
 
     build: Build
-    board: Board
+    board: BoardSpec
     machine: Machine
     recorder: Recorder
     suites: frozenset[str]

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from _pytest.runner import runtestprotocol
 
+from harness.model.known import KnownOutcomes
 from harness.model.outcome import Outcome
 from harness.model.progress import RunDisplay
 from harness.model.result import Fault
-from harness.parse.expectations import Expectations
 from harness.run import judging
 from harness.run.collecting import Collection, id_of, needs_target
 from harness.run.rig import RIG, Rig
@@ -43,12 +43,12 @@ class Runner:
     """A pytest plugin: runs the tests of `collection` on a rig, whose machines come from `supply`."""
 
     def __init__(
-        self, rig: Rig, *, collection: Collection, supply: Supply, expectations: Expectations, display: RunDisplay
+        self, rig: Rig, *, collection: Collection, supply: Supply, known: KnownOutcomes, display: RunDisplay
     ) -> None:
         self._rig = rig
         self._collection = collection
         self._supply = supply
-        self._expectations = expectations
+        self._known = known
         self._display = display
         self._group = ""  # of the test before
         self._reruns_left = 0
@@ -90,7 +90,7 @@ class Runner:
 
     def _start_attempt(self, item: pytest.Item) -> None:
         self._attempt = _Attempt()
-        self._rig.recorder.started(id_of(item))
+        self._rig.recorder.started(id_of(item), uses_machine=needs_target(item))
 
     def _run_again(self, item: pytest.Item, nextitem: pytest.Item | None) -> None:
         """The attempt has told nothing of the test: the machine went away, by no doing of its kernel."""
@@ -108,22 +108,20 @@ class Runner:
         self, item: pytest.Item, call: pytest.CallInfo[None]
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         report = yield
-        phases, fault = self._attempt.phases, None
+        phases = self._attempt.phases
         if call.excinfo:
             self._failed(item, judging.first_of(call.excinfo.value), text=report.longreprtext)
         elif report.when == "call" and isinstance(item, SelftestItem) and item.outcome:
             phases.succeed(item.outcome)
         if hasattr(report, "wasxfail"):
             phases.end_as_marked(str(report.wasxfail), failed=report.skipped)
-        if report.when == "call" and not call.excinfo:
-            fault = self._fault_of(item)
-            if fault:
-                phases.crash()
-                report.outcome = "failed"
+        if report.when == "call" and not call.excinfo and self._fault_of(item):
+            phases.crash()
+            report.outcome = "failed"
         if report.outcome != "passed":
             # what --maxfail counts are unexpected failures
-            outcome = judging.with_fault(phases.outcome, fault)
-            verdict = judging.result_of(id_of(item), outcome, self._expectations).verdict
+            outcome = judging.with_fault(phases.outcome, self._fault_of(item))
+            verdict = judging.result_of(id_of(item), outcome, self._known).verdict
             report.outcome = "failed" if judging.is_failure(verdict) and not self._attempt.is_lost else "skipped"
             if report.outcome == "skipped":
                 report.longrepr = (str(item.path), 0, phases.outcome.reason)
@@ -146,7 +144,7 @@ class Runner:
         if outcome.verdict in judging.SPENT or fault:
             self._rig.machine.discard(f"{outcome.verdict} in {test}")
         outcome = self._attempt.timed(outcome)
-        result = judging.result_of(test, outcome, self._expectations)
+        result = judging.result_of(test, outcome, self._known)
         self._display.result(self._rig.recorder.finished(result, _log(item, outcome)))
 
     def _fault_of(self, item: pytest.Item) -> Fault | None:

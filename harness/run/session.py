@@ -5,28 +5,30 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-import json
 import platform
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any
 
-import pytest
-
-from harness import __version__
 from harness.build.cache import cache_dir
+from harness.build.make import load_record
 from harness.errors import EXIT_INFRA, UserError
 from harness.layout import PROJECT, TESTCASES
-from harness.model.board import Board
+from harness.model.board import BoardSpec
 from harness.model.kernel import Build
+from harness.model.known import KnownOutcome
 from harness.model.progress import RunDisplay
-from harness.model.result import RunResults
+from harness.model.record import BoardRecord, RunRecord
+from harness.model.result import EndKind, RunEnd, RunResults
 from harness.model.suite import UPSTREAM
+from harness.parse.events import VERSION
 from harness.run import timings
 from harness.run.collecting import Collection, Planned
 from harness.run.documents import write_documents
+from harness.run.expectations import known_on
+from harness.run.identity import new_run_id, this_harness
 from harness.run.inprocess import Ended, run_pytest
 from harness.run.local import LocalRun
 from harness.run.machine import Machine
@@ -36,17 +38,17 @@ from harness.run.units import Isolation
 from harness.run.workers import distribute
 from harness.run.workers.worker import Setup
 from harness.target.base import Media, Snapshotting, Target
+from harness.target.holding.held import HeldBoard
 from harness.target.methods.table import boot_method
 
 SUITES = (*(suite.name for suite in UPSTREAM), "testcases")
-NOT_BOOTED = "the target could not be booted"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
     """Which tests run: suites, pytest's -k expression and --maxfail (0: no limit), a factor on time limits, and for how
     many seconds the tests in hammer/ hammer. And how: when a test gets a target of its own (None: as often as the board
-    can), on how many machines side by side."""
+    can), on how many machines side by side. And what their outcomes are held against: what is known, on which day."""
 
     suites: frozenset[str] = frozenset(SUITES)
     keyword: str = ""
@@ -55,6 +57,8 @@ class Selection:
     hammer_seconds: float = 5.0
     isolation: Isolation | None = None
     workers: int = 1
+    known: tuple[KnownOutcome, ...] = ()
+    today: date = field(default_factory=lambda: datetime.now(UTC).date())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +73,7 @@ class Keeping:
 class Fleet:
     """Equal boards that run the tests side by side, and what they boot. `session.run`'s board is the first of them."""
 
-    boards: tuple[Board, ...]
+    boards: tuple[HeldBoard, ...]
     media: Media
 
 
@@ -88,7 +92,7 @@ def choose_suites(names: tuple[str, ...]) -> frozenset[str]:
     return frozenset(chosen or SUITES)
 
 
-def list_tests(build: Build, selection: Selection, *, board: Board) -> list[str]:
+def list_tests(build: Build, selection: Selection, *, board: BoardSpec) -> list[str]:
     """The ids of the tests that a run would plan; boots nothing."""
     return [planned.test for planned in _planned(build, selection, board=board).values()]
 
@@ -97,12 +101,12 @@ def run(
     build: Build,
     selection: Selection,
     *,
-    board: Board,
+    board: HeldBoard,
     boot: Callable[[], tuple[Target, float]],
     keeping: Keeping | None = None,
     fleet: Fleet | None = None,
     run_dir: Path,
-    properties: dict[str, Any],
+    command: str,
     display: RunDisplay,
 ) -> tuple[RunResults, int]:
     """Run the selected tests and write the documents. Returns the results and the exit code. Without `keeping` a target
@@ -114,65 +118,85 @@ def run(
     selection = dataclasses.replace(selection, isolation=isolation, workers=workers)
     shutil.copyfile(build.directory / "build.json", run_dir / "build.json")
     recorder = Recorder.of(run_dir)
-    if fleet:
-        properties = {**properties, "boards": [each.name for each in fleet.boards]}
-    recorder.began(_properties(build, board, selection, properties))
+    boards = tuple(each.name for each in fleet.boards) if fleet else ()
+    recorder.began(_record(build, board.spec, selection, boards=boards, command=command))
     machine = Machine(
         boot,
-        limits=board.limits,
+        limits=board.spec.limits,
         recorder=recorder,
         timeout_factor=selection.timeout_factor,
-        snapshots=_snapshots(board, keeping, run_dir),
+        snapshots=_snapshots(board.spec, keeping, run_dir),
     )
-    rig = Rig(
+    local = LocalRun(
+        _rig(build, selection, board=board.spec, machine=machine, recorder=recorder),
+        known=known_on(selection.known, build, board.spec, today=selection.today),
+        pytest=functools.partial(_pytest, selection),
+        display=display,
+    )
+    end = RunEnd(kind=EndKind.INTERRUPTED)
+    try:
+        ended = _run_tests(local, selection, board=board, keeping=keeping, fleet=fleet, run_dir=run_dir)
+        end = ended.end
+    except UserError:
+        end = RunEnd(kind=EndKind.COMPLETE)  # of what there was: -k matched nothing
+        raise
+    finally:
+        machine.close()
+        recorder.ended(end)
+        recorder.close()
+        results = write_documents(run_dir)
+        timings.learn(_timings(board.spec), results.results)
+    if ended.boot_failure:
+        raise ended.boot_failure
+    ended.check(suites=selection.suites, keyword=selection.keyword)
+    return results, EXIT_INFRA if end.kind is EndKind.INTERRUPTED else results.exit_code
+
+
+def _rig(build: Build, selection: Selection, *, board: BoardSpec, machine: Machine, recorder: Recorder) -> Rig:
+    return Rig(
         build=build,
         board=board,
         machine=machine,
         recorder=recorder,
         suites=selection.suites,
-        isolation=isolation,
+        isolation=selection.isolation or Isolation.CRASH,
         hammer_seconds=selection.hammer_seconds,
     )
-    local = LocalRun(rig, pytest=functools.partial(_pytest, selection), display=display)
-    why = "interrupted"
-    try:
-        if fleet:
-            ended = distribute.over_boards(_job(local, selection, fleet.media, run_dir), fleet.boards)
-        elif selection.workers > 1 and keeping:
-            job = _job(local, selection, keeping.media, run_dir)
-            ended = distribute.over_restored(job, keeping.directory, selection.workers)
-        else:
-            ended = local.run()
-        why = _why_ended(ended)
-    except UserError:
-        why = "complete"  # of what there was: -k matched nothing
-        raise
-    finally:
-        machine.close()
-        recorder.ended(why)
-        recorder.close()
-        results = write_documents(run_dir)
-        timings.learn(_timings(board), results.results)
-    if ended.boot_failure:
-        raise ended.boot_failure
-    ended.check(suites=selection.suites, keyword=selection.keyword)
-    return results, EXIT_INFRA if why == "interrupted" else results.exit_code
 
 
-def _snapshots(board: Board, keeping: Keeping | None, logs: Path) -> Snapshotting | None:
+def _run_tests(
+    local: LocalRun,
+    selection: Selection,
+    *,
+    board: HeldBoard,
+    keeping: Keeping | None,
+    fleet: Fleet | None,
+    run_dir: Path,
+) -> Ended:
+    """Run what is selected on the machine that is here, on several that start from what is kept, or on a fleet."""
+    if fleet:
+        job = _job(local, selection, fleet.media, board=board, run_dir=run_dir)
+        return distribute.over_boards(job, fleet.boards)
+    if keeping and selection.workers > 1:
+        job = _job(local, selection, keeping.media, board=board, run_dir=run_dir)
+        return distribute.over_restored(job, keeping.directory, selection.workers)
+    return local.run()
+
+
+def _snapshots(board: BoardSpec, keeping: Keeping | None, logs: Path) -> Snapshotting | None:
     method = boot_method(board)
     if keeping is None or method.snapshots is None:
         return None
     return method.snapshots(board, keeping.media, keeping.directory, logs=logs)
 
 
-def _job(local: LocalRun, selection: Selection, media: Media, run_dir: Path) -> distribute.Job:
+def _job(local: LocalRun, selection: Selection, media: Media, *, board: HeldBoard, run_dir: Path) -> distribute.Job:
     """What workers are to do; UserError where it can't be told which tests there are."""
     rig = local.rig
     planned = _planned(rig.build, selection, board=rig.board)
     local.announce([each.test for each in planned.values()])
     setup = Setup(
-        board=rig.board,
+        board=board,
         media=media,
         build=rig.build.directory,
         run_dir=run_dir.absolute(),
@@ -180,28 +204,24 @@ def _job(local: LocalRun, selection: Selection, media: Media, run_dir: Path) -> 
         isolation=rig.isolation,
         timeout_factor=selection.timeout_factor,
         hammer_seconds=rig.hammer_seconds,
+        known=selection.known,
+        today=selection.today,
     )
     seconds = functools.partial(timings.expected, timings.load(_timings(rig.board)))
     return distribute.Job(local=local, planned=planned, setup=setup, seconds=seconds)
 
 
-def _planned(build: Build, selection: Selection, *, board: Board) -> dict[str, Planned]:
+def _planned(build: Build, selection: Selection, *, board: BoardSpec) -> dict[str, Planned]:
     """The tests that a run would plan, by their pytest node ids; UserError where they can't be told."""
     nowhere = Recorder.nowhere()
-    rig = Rig(
-        build=build,
-        board=board,
-        machine=Machine(_no_boot, limits=board.limits, recorder=nowhere),
-        recorder=nowhere,
-        suites=selection.suites,
-        isolation=selection.isolation or Isolation.CRASH,
-    )
+    machine = Machine(_no_boot, limits=board.limits, recorder=nowhere)
+    rig = _rig(build, selection, board=board, machine=machine, recorder=nowhere)
     collection = Collection(rig)
     _pytest(selection, [collection], ("--collect-only",)).check(suites=selection.suites, keyword=selection.keyword)
     return collection.planned
 
 
-def _timings(board: Board) -> Path:
+def _timings(board: BoardSpec) -> Path:
     return cache_dir("timings") / f"{board.name}.json"
 
 
@@ -214,18 +234,6 @@ def _pytest(selection: Selection, plugins: Sequence[object], more: Sequence[str]
     return run_pytest(plugins, suites=selection.suites, keyword=selection.keyword, maxfail=selection.maxfail, more=more)
 
 
-def _why_ended(ended: Ended) -> str:
-    if ended.boot_failure:
-        return f"{NOT_BOOTED}: {ended.boot_failure.message}"
-    if ended.collection_errors:
-        return "collection failed"
-    if ended.stopped_early:  # asked first: xdist ends its workers by an interrupt then
-        return "maxfail"
-    if ended.code == pytest.ExitCode.INTERRUPTED:
-        return "interrupted"
-    return ended.lost_workers or "complete"
-
-
 def key_of_testcases() -> str:
     """A hash of what the testcases are: their files, and the API they are written in."""
     digest = hashlib.sha256()
@@ -236,27 +244,22 @@ def key_of_testcases() -> str:
     return digest.hexdigest()[:16]
 
 
-def _properties(build: Build, board: Board, selection: Selection, more: dict[str, Any]) -> dict[str, Any]:
-    record = json.loads((build.directory / "build.json").read_text())
-    return {
-        "harness": __version__,
-        "kernel": build.release,
-        "version": record["source"].get("version", ""),
-        "source": record["source"],
-        "patches": record["patches"],
-        "compiler": f"{record['toolchain'].get('command', '')} {record['toolchain']['version']}".strip(),
-        "toolchain": record["toolchain"]["name"],
-        "fragments": record["fragments"],
-        "build": build.key,
-        "kernel_key": record.get("kernel", ""),
-        "kernel_made": record.get("made", ""),
-        "testcases": key_of_testcases(),
-        "board": board.name,
-        "suites": sorted(selection.suites),
-        "keyword": selection.keyword,
-        "isolation": str(selection.isolation),
-        "workers": selection.workers,
-        "host": f"{platform.node()} ({platform.machine()})",
-        "without": build.without,
-        **more,
-    }
+def _record(
+    build: Build, board: BoardSpec, selection: Selection, *, boards: tuple[str, ...], command: str
+) -> RunRecord:
+    return RunRecord(
+        id=new_run_id(),
+        schema=VERSION,
+        harness=this_harness(),
+        host=f"{platform.node()} ({platform.machine()})",
+        build=build.key,
+        kernel=load_record(build.directory).kernel,
+        board=BoardRecord(name=board.name, details=boot_method(board).properties(board)),
+        boards=boards,
+        suites=tuple(sorted(selection.suites)),
+        keyword=selection.keyword,
+        isolation=str(selection.isolation),
+        workers=selection.workers,
+        testcases=key_of_testcases(),
+        command=command,
+    )

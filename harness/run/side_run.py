@@ -13,12 +13,12 @@ from pathlib import Path
 from types import TracebackType
 
 from harness.errors import EXIT_INFRA, UserError
-from harness.model.result import RunResults
+from harness.model.result import EndKind, RunResults
 from harness.run.documents import read_results
-from harness.run.session import NOT_BOOTED, key_of_testcases
+from harness.run.session import key_of_testcases
 from harness.tied import tied
 
-_OVER = ("complete", "maxfail")
+_OVER = (EndKind.COMPLETE, EndKind.MAXFAIL)
 _GRACE = 30.0  # seconds for a run to write down what it has
 
 
@@ -40,15 +40,16 @@ def finished(run_dir: Path, plan: Plan, *, any_keyword: bool = False) -> RunResu
         results = read_results(run_dir)
     except UserError:
         return None
-    told = results.properties
+    record = results.record
     fits = bool(
-        results.ended in _OVER
-        and bool(results.results)  # else nothing was collected: a mistake in the tests
-        and (told.get("kernel_key") == plan.kernel or (plan.made and told.get("kernel_made") == plan.made))
-        and told.get("board") == plan.board
-        and told.get("suites") == [plan.suite]
-        and (any_keyword or told.get("keyword") in ("", plan.keyword))
-        and (not plan.suite.startswith("testcases") or told.get("testcases") == key_of_testcases())
+        results.ended is not None
+        and results.ended.kind in _OVER
+        and results.results  # else nothing was collected: a mistake in the tests
+        and (record.kernel.key == plan.kernel or (plan.made and record.kernel.made == plan.made))
+        and record.board.name == plan.board
+        and record.suites == (plan.suite,)
+        and (any_keyword or record.keyword in ("", plan.keyword))
+        and (not plan.suite.startswith("testcases") or record.testcases == key_of_testcases())
     )
     return results if fits else None
 
@@ -64,8 +65,10 @@ class Ended:
     @property
     def not_booted(self) -> str:
         """Why the kernel could not be booted, by its own fault; empty where it could."""
-        ended = (self.results.ended if self.results else "") or ""
-        return ended.partition(": ")[2] or ended if ended.startswith(NOT_BOOTED) and self.code != EXIT_INFRA else ""
+        end = self.results.ended if self.results else None
+        if end is None or end.kind is not EndKind.NOT_BOOTED or self.code == EXIT_INFRA:
+            return ""
+        return end.reason or str(end)
 
 
 class SideRuns:

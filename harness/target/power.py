@@ -11,11 +11,12 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
+from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import quote, urlsplit
 
 from harness.errors import InfraError
-from harness.model.board import Board, CommandSwitch, HttpRequest, HttpSwitch, OwnSystem, PduSwitch
+from harness.model.board import CommandSwitch, HttpRequest, HttpSwitch, PduSwitch, Power
 from harness.target.line.console import Console
 from harness.tied import run_tied
 
@@ -144,11 +145,20 @@ class PduPower(HttpPower):
         super().__init__(HttpSwitch(on=on, off=off), place=place)
 
 
-def switch_of(board: Board) -> Switch:
+@dataclass(frozen=True, kw_only=True)
+class BoardPower:
+    """The power of the board `name`. `restarts`: it is switched on again when it is left, because it comes up with a
+    system of its own, which its users expect."""
+
+    name: str
+    spec: Power
+    restarts: bool
+
+
+def switch_of(power: BoardPower) -> Switch:
     """The driver for the board's switch."""
-    assert board.power
-    place = f"{board.name}.power"
-    spec = board.power.switch
+    place = f"{power.name}.power"
+    spec = power.spec.switch
     match spec:
         case CommandSwitch():
             return CommandPower(spec, place=place)
@@ -158,35 +168,33 @@ def switch_of(board: Board) -> Switch:
             return PduPower(spec, place=place)
 
 
-def leave(board: Board, switch: Switch) -> None:
+def leave(power: BoardPower, switch: Switch) -> None:
     """How a board is left: off; one with a system of its own comes back with that."""
-    assert board.power
     switch.off()
-    if isinstance(board.boot, OwnSystem):
-        time.sleep(board.power.off_seconds)
+    if power.restarts:
+        time.sleep(power.spec.off_seconds)
         switch.on()
 
 
-def power_off(board: Board, switch: Switch, line: Console) -> None:
+def power_off(power: BoardPower, switch: Switch, line: Console) -> None:
     """Switch off, and see that it is: nothing comes any more, and nothing answers a line end.
 
     Raises InfraError where the board goes on talking."""
-    assert board.power
     switch.off()
     switched = time.monotonic()
-    if board.power.check_silence:
+    if power.spec.check_silence:
         while line.expect(r"[\s\S]+", timeout=_QUIET):
             if time.monotonic() > switched + _SETTLE:
-                raise _still_on(board, "its console goes on talking")
+                raise _still_on(power.name, "its console goes on talking")
         line.send(b"\r")
         if line.expect(r"\S", timeout=_QUIET):
-            raise _still_on(board, "it still answers on its console")
-    left = switched + board.power.off_seconds - time.monotonic()
+            raise _still_on(power.name, "it still answers on its console")
+    left = switched + power.spec.off_seconds - time.monotonic()
     time.sleep(max(0.0, left))  # capacitors have no event to wait for
 
 
-def _still_on(board: Board, finding: str) -> InfraError:
+def _still_on(board: str, finding: str) -> InfraError:
     return InfraError(
-        f"{board.name}.power: expected the board to be silent after it was switched off, but {finding}; see whether "
+        f"{board}.power: expected the board to be silent after it was switched off, but {finding}; see whether "
         "the switch is the board's, or set power.check_silence: false where another machine talks on that line"
     )

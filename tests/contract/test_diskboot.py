@@ -12,10 +12,12 @@ from pathlib import Path
 import pytest
 
 from harness.errors import InfraError
-from harness.model.board import Board, CommandSwitch, Login, Power, Ssh, UbootBoot, UbootDiskBoot
+from harness.model.board import BoardSpec, CommandSwitch, Login, Power, Ssh
+from harness.model.boot import UbootBoot, UbootDiskBoot
 from harness.target.base import Media, silent
 from harness.target.methods import diskboot
 from harness.target.methods.start import Start
+from tests.boards import held, spec
 from tests.contract import sshd
 from tests.contract.conftest import write_tool
 from tests.unit.scripted_uboot import AUTOBOOT, BANNER, ScriptedUboot
@@ -35,12 +37,12 @@ class Switch:
 
 
 @pytest.fixture
-def board(tmp_path: Path, tools: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Board]:
+def board(tmp_path: Path, tools: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[BoardSpec]:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     write_tool(tools, "df", f"echo x; echo /dev/mmcblk0p1 9000000 1 8000000 1% {tmp_path}/disk")
     write_tool(tools, "reboot", f"echo x > {tmp_path}/rebooted")
     with sshd.running(tmp_path, path=str(tools)) as server:
-        yield Board(
+        yield spec(
             name="b",
             boot=UbootDiskBoot(
                 directory=f"{tmp_path}/disk/harness",
@@ -62,7 +64,7 @@ def sized(media: Media) -> Media:
     return media
 
 
-def started(board: Board, media: Media, tmp_path: Path, answers: dict[str, str]) -> list[str]:
+def started(board: BoardSpec, media: Media, tmp_path: Path, answers: dict[str, str]) -> list[str]:
     """`diskboot.start`; the commands that U-Boot got."""
     told = {f"printenv {name}": f"{name}={value}\r\n" for name, value in VARIABLES.items()}
     far = ScriptedUboot({**told, **answers}, banner="")
@@ -77,7 +79,7 @@ def started(board: Board, media: Media, tmp_path: Path, answers: dict[str, str])
     try:
         diskboot.start(
             Start(
-                board=board,
+                board=held(board),
                 media=media,
                 line=far.console,
                 switch=Switch(),

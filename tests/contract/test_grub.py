@@ -15,13 +15,15 @@ from pathlib import Path
 import pytest
 
 from harness.errors import InfraError
-from harness.model.board import Board, CommandSwitch, GrubBoot, Login, Power, Ssh
+from harness.model.board import BoardSpec, CommandSwitch, Login, Power, Ssh
+from harness.model.boot import GrubBoot
 from harness.target.base import Media, silent
 from harness.target.line.console import Console
 from harness.target.line.transport import SocketTransport
 from harness.target.methods import grub, grubcfg, ownsystem
 from harness.target.methods.grub import Grub
 from harness.target.methods.start import Start
+from tests.boards import held, spec
 from tests.contract import sshd
 from tests.contract.conftest import write_tool
 
@@ -46,11 +48,11 @@ def there(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def board(tmp_path: Path, tools: Path, there: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Board]:
+def board(tmp_path: Path, tools: Path, there: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[BoardSpec]:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     write_tool(tools, "reboot", f"echo rebooted > {tmp_path}/rebooted")
     with sshd.running(tmp_path, path=str(tools)) as server:
-        yield Board(
+        yield spec(
             name="b",
             boot=GrubBoot(directory=str(there), system_seconds=20.0),
             power=Power(switch=CommandSwitch(on=("true",), off=("true",)), check_silence=False),
@@ -64,14 +66,14 @@ def media(media: Media) -> Media:
     return media
 
 
-def prepared(board: Board, media: Media, token: str = "abc") -> Grub:
-    system = ownsystem.own_system(board)
+def prepared(board: BoardSpec, media: Media, token: str = "abc") -> Grub:
+    system = ownsystem.own_system(board, board.access)
     made = Grub.found(board, system)
     made.prepare(media, token, "rdinit=/x quiet")
     return made
 
 
-def started(board: Board, media: Media, tmp_path: Path, *says: bytes) -> None:
+def started(board: BoardSpec, media: Media, tmp_path: Path, *says: bytes) -> None:
     """`grub.start`, with a console that says something when the own system has been told to reboot."""
     ours, theirs = socket.socketpair()
     line = Console(SocketTransport(ours), log=None, name="b's serial line")
@@ -88,7 +90,13 @@ def started(board: Board, media: Media, tmp_path: Path, *says: bytes) -> None:
     try:
         grub.start(
             Start(
-                board=board, media=media, line=line, switch=Switch(), arguments="rdinit=/x", logs=tmp_path, say=silent
+                board=held(board),
+                media=media,
+                line=line,
+                switch=Switch(),
+                arguments="rdinit=/x",
+                logs=tmp_path,
+                say=silent,
             )
         )
     finally:
@@ -184,20 +192,20 @@ def test_a_system_that_neither_goes_nor_comes(board, media, tmp_path, tools):
 
 def test_what_is_seen_without_booting(board, there, tools, tmp_path):
     write_tool(tools, "uname", "echo b 6.1")
-    assert grub.look(board) == f"answers as b 6.1; GRUB reads {there}/custom.cfg, and can write beside it"
+    assert grub.look(board, board.access) == f"answers as b 6.1; GRUB reads {there}/custom.cfg, and can write beside it"
     assert [path.name for path in there.iterdir()] == ["grub.cfg"]
     write_tool(tools, "od", "echo '   1'")
     with pytest.raises(InfraError, match="Secure Boot is on"):
-        grub.look(board)
+        grub.look(board, board.access)
     write_tool(tools, "grub2-probe", 'case "$2" in fs) echo xfs ;; *) echo diskfilter; echo lvm ;; esac')
     with pytest.raises(InfraError, match=r"can't write to .*, which is on diskfilter and lvm"):
-        grub.look(board)
+        grub.look(board, board.access)
     (there / "grub.cfg").write_text("set default=0\n")
     with pytest.raises(InfraError, match=r"to read custom\.cfg, it does not; see that /etc/grub\.d/41_custom"):
-        grub.look(board)
+        grub.look(board, board.access)
     (there / "grub.cfg").unlink()
     with pytest.raises(InfraError, match=r"expected grub\.cfg in .*/grub on the board's own system, found none"):
-        grub.look(board)
+        grub.look(board, board.access)
 
 
 def test_a_kernel_that_grub_can_not_start(board, media, tmp_path):

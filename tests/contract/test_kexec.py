@@ -15,10 +15,12 @@ from pathlib import Path
 import pytest
 
 from harness.errors import InfraError
-from harness.model.board import Board, CommandSwitch, KexecBoot, Login, Power, Ssh
+from harness.model.board import BoardSpec, CommandSwitch, Login, Power, Ssh
+from harness.model.boot import KexecBoot
 from harness.target.base import silent
 from harness.target.methods import kexec, ownsystem
 from harness.target.shells.ssh import HostKeyChanged, LoginRefused, SshHost
+from tests.boards import held, spec
 from tests.contract import sshd
 from tests.contract.sshd import Sshd
 
@@ -37,8 +39,8 @@ def write_kexec(tools: Path, *, refuses: str = "") -> Path:
     return told
 
 
-def board_at(server: Sshd, tmp_path: Path, **boot: object) -> Board:
-    return Board(
+def board_at(server: Sshd, tmp_path: Path, **boot: object) -> BoardSpec:
+    return spec(
         name="b",
         boot=KexecBoot(directory=str(tmp_path / "there"), **boot),  # type: ignore[arg-type]
         power=Power(switch=CommandSwitch(on=("true",), off=("true",)), off_seconds=0.01, check_silence=False),
@@ -47,11 +49,11 @@ def board_at(server: Sshd, tmp_path: Path, **boot: object) -> Board:
 
 
 @pytest.fixture
-def system(tmp_path: Path, tools: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Board, SshHost]]:
+def system(tmp_path: Path, tools: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[BoardSpec, SshHost]]:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     with sshd.running(tmp_path, path=str(tools)) as server:
         board = board_at(server, tmp_path)
-        host = ownsystem.own_system(board)
+        host = ownsystem.own_system(board, board.access)
         yield board, host
         host.close()
 
@@ -148,20 +150,20 @@ def test_a_system_that_does_not_answer_is_switched_off_and_on(tmp_path, line, mo
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     with sshd.running(tmp_path) as server:
         board = board_at(server, tmp_path)
-        ownsystem.own_system(board).connect()
-    ownsystem.check(board)  # it may come back
+        ownsystem.own_system(board, board.access).connect()
+    ownsystem.check(board, board.access)  # it may come back
     said: list[str] = []
     with contextlib.ExitStack() as stack:
         switch = Switch(tmp_path, stack, server.port, name)
-        host = stack.enter_context(contextlib.closing(ownsystem.own_system(board)))
+        host = stack.enter_context(contextlib.closing(ownsystem.own_system(board, board.access)))
         if name == "host":
-            ownsystem.reach(board, host, line, switch, said.append)
+            ownsystem.reach(held(board), host, line, switch, said.append)
             assert host.connected
         else:
             with pytest.raises(HostKeyChanged, match="expected the host key"):
-                ownsystem.reach(board, host, line, switch, said.append)
+                ownsystem.reach(held(board), host, line, switch, said.append)
             with pytest.raises(HostKeyChanged):
-                ownsystem.check(board)
+                ownsystem.check(board, board.access)
     assert switch.told == ["off", "on"]
     assert "switching the board off and on" in said[0]
 
@@ -172,11 +174,11 @@ def test_a_login_that_is_refused_switches_nothing(tmp_path, line, monkeypatch):
     with sshd.running(tmp_path) as server, sshd.running(tmp_path / "another") as other, contextlib.ExitStack() as stack:
         board = board_at(Sshd(port=server.port, key=other.key, host_key=""), tmp_path)
         switch = Switch(tmp_path, stack, 0, "host")
-        host = stack.enter_context(contextlib.closing(ownsystem.own_system(board)))
+        host = stack.enter_context(contextlib.closing(ownsystem.own_system(board, board.access)))
         with pytest.raises(LoginRefused, match=r"see b\.ssh\.user and b\.ssh\.key"):
-            ownsystem.reach(board, host, line, switch, silent)
+            ownsystem.reach(held(board), host, line, switch, silent)
         with pytest.raises(LoginRefused):
-            ownsystem.check(board)
+            ownsystem.check(board, board.access)
     assert switch.told == []
 
 
@@ -195,15 +197,15 @@ def test_a_system_that_stays_away(tmp_path, line, monkeypatch):
         board = board_at(server, tmp_path, system_seconds=0.2)
     with contextlib.ExitStack() as stack:
         switch = Switch(tmp_path, stack, 0, "host")  # somewhere else
-        host = stack.enter_context(contextlib.closing(ownsystem.own_system(board)))
+        host = stack.enter_context(contextlib.closing(ownsystem.own_system(board, board.access)))
         with pytest.raises(InfraError, match=r"did not come up within 0 s \(boot\.system_seconds\)"):
-            ownsystem.reach(board, host, line, switch, silent)
+            ownsystem.reach(held(board), host, line, switch, silent)
 
 
 def test_what_is_seen_without_booting(system, tools):
     board, _ = system
     with pytest.raises(InfraError, match="install kexec-tools there"):
-        kexec.look(board)
+        kexec.look(board, board.access)
     write_kexec(tools)
     (tools / "uname").symlink_to(shutil.which("uname") or "uname")
-    assert kexec.look(board) == f"answers as {os.uname().nodename} {os.uname().release}, and has kexec"
+    assert kexec.look(board, board.access) == f"answers as {os.uname().nodename} {os.uname().release}, and has kexec"

@@ -21,11 +21,13 @@ import pytest
 
 from harness.build.host import ensure_host
 from harness.errors import InfraError, UserError
-from harness.model.board import Board, KexecBoot, LabgridPlace, Login, NetworkConsole, Ssh, UbootBoot
-from harness.target.holding.place import look, resolved
+from harness.model.board import Access, BoardSpec, LabgridPlace, Login, NetworkConsole, Ssh
+from harness.model.boot import KexecBoot
+from harness.target.holding.place import acquired, look_up
+from harness.target.holding.resources import access_to
 from harness.target.line.open import open_line, open_when_there
-from harness.target.methods import table as boot
-from harness.target.power import switch_of
+from harness.target.power import BoardPower, Switch, switch_of
+from tests.boards import spec
 from tests.labgridlab import Lab
 
 pytest.importorskip("labgrid", reason="the extra is not installed: pip install '.[labgrid]'")
@@ -76,36 +78,41 @@ def hold(lab, tmp_path):
     """Holds a place as a board."""
 
     def held(name: str, *, say=lambda _text: None):
-        return boot.held(board(lab, name), records=tmp_path, say=say)
+        return acquired(board(lab, name), records=tmp_path, say=say)
 
     return held
 
 
-def board(lab, place: str) -> Board:
+def switch(access: Access) -> Switch:
+    assert access.power
+    return switch_of(BoardPower(name="b", spec=access.power, restarts=False))
+
+
+def board(lab, place: str) -> BoardSpec:
     labgrid = LabgridPlace(coordinator=lab.coordinator, place=place, off_seconds=5.0)
-    return Board(name="b", boot=UbootBoot(tftp_root="/t"), labgrid=labgrid)
+    return spec(labgrid=labgrid)
 
 
 def test_a_place_is_ours_while_we_use_it_and_is_a_board(lab, hold, tmp_path, switched):
-    boot.check(board(lab, "plain"), records=tmp_path)
+    look_up(board(lab, "plain"), records=tmp_path)
     assert lab.owner("plain") == ""
     with hold("plain") as ready:
         assert lab.owner("plain") == US
-        assert ready.console == NetworkConsole(host="127.0.0.1", port=7, telnet=True, baud=9600)
-        assert (ready.labgrid, ready.power.off_seconds) == (None, 5.0)
-        switch_of(ready).on()
-        switch_of(ready).off()
+        assert ready.access.console == NetworkConsole(host="127.0.0.1", port=7, telnet=True, baud=9600)
+        assert ready.access.power.off_seconds == 5.0
+        switch(ready.access).on()
+        switch(ready.access).off()
     assert switched[1] == ["/3/1", "/3/0"]
     assert lab.owner("plain") == ""
 
 
 def test_a_places_network_service_is_where_the_board_is_reached_before_it_is_acquired_and_after(lab, tmp_path):
     labgrid = LabgridPlace(coordinator=lab.coordinator, place="plain")
-    server = Board(name="b", boot=KexecBoot(), labgrid=labgrid, ssh=Ssh())
+    server = spec(boot=KexecBoot(), labgrid=labgrid, ssh=Ssh())
     expected = Ssh(host="10.0.0.3", login=Login(user="lab", password="swordfish"), of_place=True)
-    assert look(server, records=tmp_path).ssh == expected
-    with boot.held(server, records=tmp_path, say=lambda _text: None) as ready:
-        assert ready.ssh == expected
+    assert look_up(server, records=tmp_path).ssh == expected
+    with acquired(server, records=tmp_path, say=lambda _text: None) as ready:
+        assert ready.access.ssh == expected
 
 
 @pytest.mark.parametrize(
@@ -121,19 +128,19 @@ def test_a_switch_that_fails_is_told_by_labgrids_driver(model, told):
         {"name": "uart", "cls": "NetworkSerialPort", "params": {"host": "h", "port": 7}, "extra": {}, "avail": True},
         {"name": "plug", "cls": "NetworkPowerPort", "params": plug, "extra": {}, "avail": True},
     ]
-    ready = resolved(Board(name="b", boot=UbootBoot(tftp_root="/t"), labgrid=labgrid), resources)
+    access = access_to(spec(labgrid=labgrid), resources)
     with pytest.raises(InfraError, match=rf"^b\.power\.off: .* ended with exit code 1: labgrid's power driver {told}"):
-        switch_of(ready).off()
+        switch(access).off()
 
 
 def test_a_place_that_somebody_else_has_is_told_with_the_holder_and_used_where_they_allow_it(lab, hold, tmp_path):
     lab.client("taken", "acquire", user="alice")
-    for attempt in (lambda: boot.check(board(lab, "taken"), records=tmp_path), lambda: hold("taken").__enter__()):
+    for attempt in (lambda: look_up(board(lab, "taken"), records=tmp_path), lambda: hold("taken").__enter__()):
         with pytest.raises(InfraError, match=r"^b: labgrid place taken: expected it to be free, elsewhere/alice has"):
             attempt()
     lab.client("taken", "allow", US, user="alice")
     with hold("taken") as ready:
-        assert ready.console
+        assert ready.access.console
     assert lab.owner("taken") == "elsewhere/alice"
 
 
@@ -157,17 +164,18 @@ HARNESS = """
 import sys
 from pathlib import Path
 from harness.model.board import *
-from harness.target.methods import table as boot
-from harness.target.holding import guard
+from harness.model.boot import UbootBoot
+from harness.target.holding import guard, place as places
+from harness.target.holding.held import HeldBoard
 coordinator, place, records, log, let = sys.argv[1:]
 labgrid = LabgridPlace(coordinator=coordinator, place=place)
-board = Board(name="b", boot=UbootBoot(tftp_root="/t"), labgrid=labgrid)
-with boot.held(board, records=Path(records), say=lambda text: None) as ready:
-    import dataclasses
+board = BoardSpec(name="b", boot=UbootBoot(tftp_root="/t"), labgrid=labgrid)
+with places.acquired(board, records=Path(records), say=lambda text: None) as ready:
     # `off` takes until the test lets it
     off = ("sh", "-c", f"echo begun > {log}; read x < {let}; echo off > {log}")
     switch = CommandSwitch(on=("true",), off=off)
-    watching = guard.Guard(dataclasses.replace(ready, power=Power(switch=switch)))
+    access = Access(power=Power(switch=switch))
+    watching = guard.Guard(HeldBoard(spec=board, access=access, descriptors=(ready.descriptor,)))
     print("held", flush=True)
     input()
     watching.release()
@@ -262,9 +270,9 @@ def test_no_coordinator_is_told(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     labgrid = LabgridPlace(coordinator=f"127.0.0.1:{port}", place="p")
-    missing = Board(name="b", boot=UbootBoot(tftp_root="/t"), labgrid=labgrid)
+    missing = spec(labgrid=labgrid)
     with pytest.raises(InfraError, match=rf"b.labgrid.coordinator: expected .* at 127.0.0.1:{port}, can't connect"):
-        boot.check(missing, records=tmp_path)
+        look_up(missing, records=tmp_path)
 
 
 def test_labgrid_is_optional(tmp_path, monkeypatch):
@@ -272,7 +280,7 @@ def test_labgrid_is_optional(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     labgrid = LabgridPlace(coordinator="127.0.0.1:1", place="p")
     with pytest.raises(InfraError, match=r"b.labgrid: expected the Python package labgrid.*'\.\[labgrid\]'"):
-        boot.check(Board(name="b", boot=UbootBoot(tftp_root="/t"), labgrid=labgrid), records=tmp_path)
+        look_up(spec(labgrid=labgrid), records=tmp_path)
 
 
 @pytest.fixture
@@ -327,14 +335,14 @@ def test_a_serial_line_of_the_exporters_own_is_where_it_is_started_again(tmp_pat
     lab = Lab(tmp_path / "lab", places={"usb": "usb"}, groups={"usb": {"uart": uart, "plug": power}})
     said: queue.SimpleQueue[str] = queue.SimpleQueue()
     try:
-        with boot.held(board(lab, "usb"), records=tmp_path, say=said.put) as ready:
+        with acquired(board(lab, "usb"), records=tmp_path, say=said.put) as ready:
             lab.end_coordinator()
             while "went away" not in said.get(timeout=60):
                 pass
             with pytest.raises(InfraError, match=r"b\.console: "):
-                open_line(ready)
+                open_line(ready.access.console, board="b")
             with ThreadPoolExecutor() as waiting:
-                opened = waiting.submit(open_when_there, ready)
+                opened = waiting.submit(open_when_there, ready.access.console, board="b")
                 lab.start_coordinator()
                 lab.start_exporter()
                 line = opened.result(timeout=120)

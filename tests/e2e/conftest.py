@@ -83,7 +83,7 @@ from pathlib import Path
 import harness.layout
 harness.layout.PROJECT = Path.cwd()
 harness.layout.TESTCASES = Path.cwd() / "testcases"
-from harness.cli import main
+from harness.cli.main import main
 try:
     main()
 finally:

@@ -54,6 +54,27 @@ def test_a_kernel_that_oopses_in_one_tracer(build, tmp_path):
     assert record["patches"][0]["name"] == OOPS.name
 
 
+KNOWN = """
+expectations:
+  - test: testcases/livepatch/test_modules.py::test_relocations_beyond_a_branchs_reach
+    verdict: CRASH
+    fault: "panic: something else*"
+    reason: it never was
+    issue: https://bugs.example.org/1
+"""
+
+
+def test_another_crash_than_the_known_one_is_a_crash(build, tmp_path):
+    """The test oopses on this kernel; testcases/expectations.yaml knows of that, this list knows of another crash."""
+    (tmp_path / "known.yaml").write_text(KNOWN)
+    arguments = ("--suite", "testcases/livepatch", "-k", "beyond_a_branchs_reach", "--out", tmp_path / "run")
+    done = harness("run", "--build", build, "--expectations", tmp_path / "known.yaml", *arguments, cwd=tmp_path)
+    (result,) = _verdicts(tmp_path / "run").values()
+    assert (result["verdict"], done.returncode) == ("CRASH", 1), done.stdout
+    assert "module_emit_plt_entry; expected: CRASH with the fault 'panic: something else*'" in result["reason"]
+    assert "no test met this known outcome (it never was, https://bugs.example.org/1)" in done.stdout
+
+
 @pytest.mark.xdist_group("builds")
 def test_a_patch_that_does_not_compile(build, tmp_path):
     bad = tmp_path / "bad.patch"

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.boards import board_named
+from harness.boards.inventory import read_inventory
 from harness.build.make import load_build
+from harness.campaign.machine import media_for
 from harness.display import Display
 from harness.errors import InfraError
-from harness.request import media_for
 from harness.target.base import Cpus, Media
 from harness.target.methods.snapshot import Snapshots
 from tests.e2e.conftest import harness
@@ -30,14 +30,14 @@ QUICK = "test_text or basic1 or basic3 or (test-state and taking)"
 @pytest.fixture(scope="module")
 def media(build) -> Media:
     with Display() as display:
-        return media_for(board_named("qemu-virt", None), load_build(build), display)
+        return media_for(read_inventory(None).board("qemu-virt"), load_build(build), display)
 
 
 @pytest.fixture(scope="module")
 def saved(media, tmp_path_factory) -> Snapshots:
     """A snapshot of a machine with a file in /run and a shell variable's worth of history."""
     directory, logs = tmp_path_factory.mktemp("snapshot, with comma"), tmp_path_factory.mktemp("logs")
-    snapshots = Snapshots(board_named("qemu-virt", None), media, directory, logs=logs)
+    snapshots = Snapshots(read_inventory(None).board("qemu-virt"), media, directory, logs=logs)
     target = snapshots.boot()
     assert target.run("echo kept > /run/kept; echo kept > /root/kept; sync").ok
     snapshots.save(target)
@@ -140,7 +140,7 @@ def test_a_snapshot_is_refused_with_another_kernel(media, tmp_path):
     image.write_bytes(media.image.read_bytes())
     mine = Media(image=image, root=media.root, payload=media.payload)
     (tmp_path / "kept").mkdir()
-    snapshots = Snapshots(board_named("qemu-virt", None), mine, tmp_path / "kept", logs=tmp_path)
+    snapshots = Snapshots(read_inventory(None).board("qemu-virt"), mine, tmp_path / "kept", logs=tmp_path)
     snapshots.save(snapshots.boot())
     os.utime(image, (1, 1))
     with pytest.raises(InfraError, match="another kernel"):

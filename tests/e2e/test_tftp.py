@@ -66,7 +66,7 @@ def test_a_port_that_is_taken_is_told_before_anything_is_booted(boot, inside):
 SERVER = """
 import sys, time
 from pathlib import Path
-from harness.model.board import TftpServe
+from harness.model.boot import TftpServe
 from harness.target.serving.tftp import Dnsmasq
 root = Path(sys.argv[1])
 server = Dnsmasq(TftpServe(address="10.77.0.1"), root, place="b", log=root / "log")

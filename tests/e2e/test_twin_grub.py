@@ -46,9 +46,11 @@ def own_system(machine: Twin, monkeypatch: pytest.MonkeyPatch) -> Iterator[grub.
     for name, value in machine.environment.items():
         monkeypatch.setenv(name, value)
     text = Path(machine.environment["HARNESS_BOARDS"]).read_text()
-    board = parse_boards(text, place="boards.yaml", lookup=lambda name: os.environ.get(name, "unset"))["twin-grub"]
+    board = parse_boards(text, place="boards.yaml", lookup=lambda name: os.environ.get(name, "unset"))[
+        "twin-grub"
+    ].board
     deadline = time.monotonic() + OWN_SYSTEM_LIMIT
-    with contextlib.closing(ownsystem.own_system(board)) as system:
+    with contextlib.closing(ownsystem.own_system(board, board.access)) as system:
         while not system.connected:
             try:
                 system.connect()

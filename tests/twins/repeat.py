@@ -29,7 +29,7 @@ AS_EXPECTED = {"PASS", "SKIP", "XFAIL"}
 # The harness, on a board whose kernel begins to log as soon as it is booted.
 LOGGING = """
 import dataclasses
-from harness.model.board import UbootBoot
+from harness.model.boot import UbootBoot
 from harness.target.methods import table as boot
 
 def boots(board, media, **more):
@@ -40,7 +40,7 @@ def boots(board, media, **more):
 
 method = boot._METHODS[UbootBoot]
 boot._METHODS[UbootBoot] = dataclasses.replace(method, boot=boots)
-from harness.cli import main
+from harness.cli.main import main
 main()
 """
 
@@ -61,7 +61,7 @@ def one_run(arguments: argparse.Namespace, number: int, environment: dict[str, s
     out = arguments.out / str(number)
     words = ["run", "--build", arguments.build, "--board", BOARD, "--out", out, "-k", arguments.keyword or keyword()]
     words += [word for suite in SUITES for word in ("--suite", suite)]
-    driver = "from harness.cli import main; main()" if arguments.quiet_log else LOGGING
+    driver = "from harness.cli.main import main; main()" if arguments.quiet_log else LOGGING
     with (arguments.out / f"{number}.log").open("w") as log:
         subprocess.run([sys.executable, "-c", driver, *map(str, words)], env=environment, stdout=log, stderr=log)
     results = json.loads((out / "results.json").read_text())["results"]

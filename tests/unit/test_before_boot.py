@@ -8,15 +8,17 @@ from pathlib import Path
 import pytest
 
 from harness.errors import BootError
-from harness.model.board import Board, QemuBoot
+from harness.model.boot import QemuBoot
 from harness.model.kernel import Build
 from harness.model.progress import NoDisplay
 from harness.model.result import Verdict
 from harness.run import inprocess, session
 from harness.run.documents import read_results
+from tests.boards import held, spec
 from tests.faketarget import FakeTarget
+from tests.records import build_json
 
-BOARD = Board(name="fake", boot=QemuBoot())
+BOARD = held(spec("fake", boot=QemuBoot()))
 TESTS = """
 def test_guest(guest):
     guest.check("true")
@@ -40,9 +42,7 @@ def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Build:
     monkeypatch.setattr(inprocess, "PROJECT", project)
     monkeypatch.setattr(inprocess, "TESTCASES", project / "testcases")
     directory = tmp_path / "build"
-    directory.mkdir()
-    record = {"source": {}, "patches": [], "toolchain": {"name": "gcc", "version": "12"}, "fragments": []}
-    (directory / "build.json").write_text(json.dumps(record))
+    build_json(directory)
     return Build(directory=directory, release="7.3.4", key="k")
 
 
@@ -68,7 +68,7 @@ def run(build: Build, machine: Machine, run_dir: Path, *, keyword: str = "", max
         board=BOARD,
         boot=machine.boot,
         run_dir=run_dir,
-        properties={},
+        command="harness run",
         display=NoDisplay(),
     )
     return code

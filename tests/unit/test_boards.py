@@ -1,26 +1,16 @@
-"""boards.yaml: what is right becomes Boards, what is wrong one line each."""
+"""boards.yaml: what is right becomes values, what is wrong one line each."""
 
 import pytest
 
 from harness.errors import UserError
 from harness.layout import BOARDS, KCONFIGS
-from harness.model.board import (
-    CommandSwitch,
-    GrubBoot,
-    HttpServe,
-    LabgridPlace,
-    NetworkConsole,
-    SerialConsole,
-    Ssh,
-    TftpServe,
-    UbootBoot,
-    UbootDiskBoot,
-)
+from harness.model.board import CommandSwitch, LabgridPlace, NetworkConsole, SerialConsole, Ssh
+from harness.model.boot import GrubBoot, HttpServe, TftpServe, UbootBoot, UbootDiskBoot
 from harness.parse.boards import parse_boards
 
 
 def test_the_projects_own_file():
-    board = parse_boards(BOARDS.read_text(), place="boards.yaml")["qemu-virt"]
+    board = parse_boards(BOARDS.read_text(), place="boards.yaml")["qemu-virt"].board
     assert board.boot.cpus >= 2
     assert board.boot.memory_mib <= 1024
 
@@ -36,7 +26,7 @@ boards:
     boot: {method: qemu, machine: virt, cpu: max, cpus: 4, memory_mib: 512, accel: tcg, threads: single,
       extra_args: [-s]}
 """
-    board = parse_boards(text, place="f")["b"]
+    board = parse_boards(text, place="f")["b"].board
     assert (board.name, board.description, board.cmdline, board.kconfigs) == ("b", "d", "quiet", ("x.config",))
     assert (board.limits.boot, board.limits.silence) == (7.0, 2.5)
     boot = board.boot
@@ -77,7 +67,7 @@ def test_what_is_wrong_is_told_with_its_place(text, lines):
 
 
 def test_a_qemu_board_that_says_nothing_gets_the_drivers_it_needs():
-    board = parse_boards("boards: {b: {boot: {method: qemu}}}", place="f")["b"]
+    board = parse_boards("boards: {b: {boot: {method: qemu}}}", place="f")["b"].board
     assert board.kconfigs == ("qemu-virt.config",)
 
 
@@ -94,32 +84,32 @@ boards:
 
 
 def test_equal_boards_are_short_entries():
-    boards = parse_boards(UBOOT, place="f", lookup=lambda name: "s3cret")
-    assert boards["a"].console == SerialConsole(device="/dev/ttyUSB3", slow_send_ms=1.0)
-    assert boards["b"].console == SerialConsole(device="/dev/null", slow_send_ms=1.0)
-    assert boards["b"].power.off_seconds == 5.0
-    assert "cmnd=Power2%20Off" in boards["b"].power.switch.off.url
-    assert boards["a"].kconfigs == ()
+    entries = parse_boards(UBOOT, place="f", lookup=lambda name: "s3cret")
+    a, b = entries["a"].board, entries["b"].board
+    assert a.access.console == SerialConsole(device="/dev/ttyUSB3", slow_send_ms=1.0)
+    assert b.access.console == SerialConsole(device="/dev/null", slow_send_ms=1.0)
+    assert b.access.power.off_seconds == 5.0
+    assert "cmnd=Power2%20Off" in b.access.power.switch.off.url
+    assert a.kconfigs == ()
 
 
 def test_secrets_are_used_but_not_told():
-    board = parse_boards(UBOOT, place="f", lookup=lambda name: {"PASSWORD": "s3 cret"}[name])["a"]
-    assert "password=s3%20cret" in board.power.switch.on.url
-    assert board.redacted(f"GET {board.power.switch.on.url}") == (
+    board = parse_boards(UBOOT, place="f", lookup=lambda name: {"PASSWORD": "s3 cret"}[name])["a"].board
+    assert "password=s3%20cret" in board.access.power.switch.on.url
+    assert board.access.redacted(f"GET {board.access.power.switch.on.url}") == (
         "GET http://switch/cm?user=admin&password=***&cmnd=Power1%20On"
     )
 
 
 def test_what_messages_have_to_name_is_no_secret():
     text = UBOOT.replace("/dev/null", '"${DEVICE}"').replace("/srv/tftp", '"${file:x}"')
-    board = parse_boards(text, place="f", lookup=lambda name: f"/value-of-{name}")["b"]
-    assert board.redacted(board.console.device) == "/value-of-DEVICE"
-    assert board.redacted(board.boot.tftp_root) == "***"
+    board = parse_boards(text, place="f", lookup=lambda name: f"/value-of-{name}")["b"].board
+    assert board.access.redacted(board.access.console.device) == "/value-of-DEVICE"
+    assert board.access.redacted(board.boot.tftp_root) == "***"
 
 
 def test_a_missing_secret_is_told_when_the_board_is_used():
-    board = parse_boards(UBOOT, place="f")["a"]
-    assert board.unset == ("power.password: ${PASSWORD} has no value",)
+    assert parse_boards(UBOOT, place="f")["a"].unset == ("power.password: ${PASSWORD} has no value",)
 
 
 def test_on_and_off_are_keys_not_booleans():
@@ -130,10 +120,10 @@ boards:
     power: {kind: command, on: switch 3 on, off: [switch, "3", off], check_silence: false}
     boot: {method: uboot, tftp_root: /t, address: 10.0.0.2/24, before: [usb start]}
 """
-    board = parse_boards(text, place="f")["b"]
-    assert board.console == NetworkConsole(host="h", port=7, telnet=True)
-    assert board.power.switch == CommandSwitch(on=("sh", "-c", "switch 3 on"), off=("switch", "3", "off"))
-    assert not board.power.check_silence
+    board = parse_boards(text, place="f")["b"].board
+    assert board.access.console == NetworkConsole(host="h", port=7, telnet=True)
+    assert board.access.power.switch == CommandSwitch(on=("sh", "-c", "switch 3 on"), off=("switch", "3", "off"))
+    assert not board.access.power.check_silence
     assert (board.boot.address, board.boot.before) == ("10.0.0.2/24", ("usb start",))
 
 
@@ -183,18 +173,23 @@ boards:
 
 def test_a_server_with_a_system_of_its_own():
     text = KEXEC.format(ssh="{host: s, port: 2222, user: lab, key: ~/k, host_key: 'SHA256:x', address: 10.0.0.7/24}")
-    board = parse_boards(text, place="f")["server"]
+    board = parse_boards(text, place="f")["server"].board
     assert (board.boot.directory, board.boot.system_seconds) == ("/srv/x", 60)
-    assert (board.ssh.host, board.ssh.port, board.ssh.address) == ("s", 2222, "10.0.0.7/24")
-    assert (board.ssh.login.user, board.ssh.login.key, board.ssh.login.host_key) == ("lab", "~/k", "SHA256:x")
+    ssh = board.access.ssh
+    assert (ssh.host, ssh.port, ssh.address) == ("s", 2222, "10.0.0.7/24")
+    assert (ssh.login.user, ssh.login.key, ssh.login.host_key) == (
+        "lab",
+        "~/k",
+        "SHA256:x",
+    )
 
 
 def test_other_ways_to_start_from_an_own_system():
     text = KEXEC.format(ssh="{host: s}").replace("method: kexec, directory: /srv/x", "method: grub")
-    board = parse_boards(text, place="f")["server"]
+    board = parse_boards(text, place="f")["server"].board
     assert board.boot == GrubBoot(directory="", dtb="", system_seconds=60)
     words = "method: uboot-disk, partition: 'mmc 0:1', fdt: fdt_addr, uboot_seconds: 9, before: [usb start]"
-    board = parse_boards(text.replace("method: grub", words), place="f")["server"]
+    board = parse_boards(text.replace("method: grub", words), place="f")["server"].board
     uboot = UbootBoot(tftp_root="", fdt="fdt_addr", uboot_seconds=9, before=("usb start",))
     assert board.boot == UbootDiskBoot(partition="mmc 0:1", uboot=uboot, system_seconds=60)
     with pytest.raises(UserError, match=r"server\.boot\.partition: expected a text that matches"):
@@ -202,8 +197,8 @@ def test_other_ways_to_start_from_an_own_system():
 
 
 def test_the_password_of_a_server_is_a_secret():
-    board = parse_boards(KEXEC.format(ssh="{host: s, password: swordfish}"), place="f")["server"]
-    assert board.redacted("swordfish is it") == "*** is it"
+    board = parse_boards(KEXEC.format(ssh="{host: s, password: swordfish}"), place="f")["server"].board
+    assert board.access.redacted("swordfish is it") == "*** is it"
 
 
 @pytest.mark.parametrize(
@@ -231,29 +226,30 @@ def test_ssh_that_does_not_fit_the_boot_method(text, complaint):
 def test_a_labgrid_place_instead_of_console_and_power():
     entry = f"{LABGRID}, serial: uart, off_seconds: 4}}, console: null, power: null, {TFTP}}}"
     text = f"{UBOOT}  c: {{like: lab, {entry}}}"
-    board = parse_boards(text, place="f")["c"]
+    board = parse_boards(text, place="f")["c"].board
     assert board.labgrid == LabgridPlace(coordinator="lab:20408", place="p", serial="uart", off_seconds=4.0)
-    assert (board.console, board.power) == (None, None)
+    assert (board.access.console, board.access.power) == (None, None)
 
 
 def test_a_labgrid_place_may_tell_where_a_server_is():
     text = f"boards: {{b: {{{LABGRID}}}, boot: {{method: kexec}}}}}}"
-    assert parse_boards(text, place="f")["b"].ssh == Ssh()
-    keyed = parse_boards(text.replace("boot:", "ssh: {key: k, user: root}, boot:"), place="f")["b"]
-    assert keyed.ssh.given == {"key", "user"}
+    assert parse_boards(text, place="f")["b"].board.access.ssh == Ssh()
+    keyed = parse_boards(text.replace("boot:", "ssh: {key: k, user: root}, boot:"), place="f")["b"].board
+    assert keyed.access.ssh.given == {"key", "user"}
 
 
 def test_a_default_stands_for_what_the_environment_does_not_have():
     text = UBOOT.replace("/dev/null", '"${DEVICE:-/dev/ttyUSB7}"').replace('"${PASSWORD}"', '"${PASSWORD:-}"')
-    board = parse_boards(text, place="f")["b"]
-    assert (board.unset, board.secrets, board.console.device) == ((), (), "/dev/ttyUSB7")
-    board = parse_boards(text, place="f", lookup=lambda name: f"value-of-{name}")["b"]
-    assert (board.secrets, board.console.device) == (("value-of-PASSWORD",), "value-of-DEVICE")
+    entry = parse_boards(text, place="f")["b"]
+    assert entry.unset == ()
+    assert (entry.board.access.secrets, entry.board.access.console.device) == ((), "/dev/ttyUSB7")
+    board = parse_boards(text, place="f", lookup=lambda name: f"value-of-{name}")["b"].board
+    assert (board.access.secrets, board.access.console.device) == (("value-of-PASSWORD",), "value-of-DEVICE")
 
 
 def test_a_tftp_server_of_ours():
     text = UBOOT.replace("/srv/tftp}", "/srv/tftp, tftp_serve: {address: 10.0.0.1, dhcp: [10.0.0.5, 10.0.0.9]}}")
-    boot = parse_boards(text, place="f", lookup=lambda name: name)["b"].boot
+    boot = parse_boards(text, place="f", lookup=lambda name: name)["b"].board.boot
     assert boot.tftp_serve == TftpServe(address="10.0.0.1", dhcp=("10.0.0.5", "10.0.0.9"))
     assert boot.server == "10.0.0.1"  # not the one that DHCP tells
 
@@ -263,10 +259,10 @@ HTTP = "/srv/tftp, load: http"
 
 def test_a_web_server_of_ours_or_the_labs():
     text = UBOOT.replace("/srv/tftp", f"{HTTP}, http_serve: {{address: 10.0.0.1, port: 8080}}")
-    boot = parse_boards(text, place="f", lookup=lambda name: name)["b"].boot
+    boot = parse_boards(text, place="f", lookup=lambda name: name)["b"].board.boot
     assert (boot.http_serve, boot.http_url) == (HttpServe(address="10.0.0.1", port=8080), "http://10.0.0.1:8080")
     text = UBOOT.replace("/srv/tftp", f"{HTTP}, http_root: /srv/www, http_url: http://10.0.0.1/boot/")
-    boot = parse_boards(text, place="f", lookup=lambda name: name)["b"].boot
+    boot = parse_boards(text, place="f", lookup=lambda name: name)["b"].board.boot
     assert (boot.http_serve, boot.http_root, boot.http_url) == (None, "/srv/www", "http://10.0.0.1/boot")
 
 
@@ -289,18 +285,18 @@ def test_what_is_wrong_with_a_load_over_http(keys, told):
 
 
 def test_where_a_load_comes_from_may_be_told_later():
-    board = parse_boards(UBOOT.replace("/srv/tftp", f"{HTTP}, http_root: /w, http_url: '${{URL}}'"), place="f")["a"]
-    assert "boot.http_url: ${URL} has no value" in board.unset
+    entry = parse_boards(UBOOT.replace("/srv/tftp", f"{HTTP}, http_root: /w, http_url: '${{URL}}'"), place="f")["a"]
+    assert "boot.http_url: ${URL} has no value" in entry.unset
 
 
 def test_the_boards_that_come_with_it_are_listed_and_usable_with_an_empty_environment():
     boards = parse_boards(BOARDS.read_text(), place="boards.yaml")
     assert {"qemu-virt", "rpi4", "rpi3", "uboot-board"} <= set(boards)
     for name in ("rpi4", "rpi3", "uboot-board"):
-        board = boards[name]
-        assert not board.unset
-        assert isinstance(board.console, SerialConsole)
-        assert board.console.device.startswith("/dev/")
+        assert not boards[name].unset
+        board = boards[name].board
+        assert isinstance(board.access.console, SerialConsole)
+        assert board.access.console.device.startswith("/dev/")
         assert all((KCONFIGS / fragment).is_file() for fragment in board.kconfigs)
 
 
@@ -320,7 +316,7 @@ boards:
 
 def test_boards_of_a_pool():
     boards = parse_boards(POOL, place="f")
-    assert {name: board.pool for name, board in boards.items()} == {"a": "equal", "b": "equal", "other": ""}
+    assert {name: entry.board.pool for name, entry in boards.items()} == {"a": "equal", "b": "equal", "other": ""}
 
 
 @pytest.mark.parametrize(

@@ -67,9 +67,9 @@ def test_equal_boards_and_values_from_outside_fit(validator):
     assert complaints(validator, LAB) == []
     boards = parse_boards(LAB.replace(", power: {kind: http, on: {url: \"http://h\"}, off: {url: \"http://h\"}}", ""),
                           place="f", lookup=VALUES.__getitem__)  # fmt: skip
-    assert (boards["b"].console.port, boards["b"].console.slow_send_ms) == (4002, 2.5)
-    assert "password=7&" in boards["b"].power.switch.on.url
-    assert (boards["c"].boot.cpus, boards["c"].boot.accel) == (3, "tcg")
+    assert (boards["b"].board.access.console.port, boards["b"].board.access.console.slow_send_ms) == (4002, 2.5)
+    assert "password=7&" in boards["b"].board.access.power.switch.on.url
+    assert (boards["c"].board.boot.cpus, boards["c"].board.boot.accel) == (3, "tcg")
 
 
 @pytest.mark.parametrize(

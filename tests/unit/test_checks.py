@@ -19,38 +19,41 @@ from test_power import SwitchServer
 
 from harness.errors import InfraError
 from harness.model.board import (
-    Board,
+    BoardEntry,
     CommandConsole,
     CommandSwitch,
     HttpRequest,
-    HttpServe,
     HttpSwitch,
     NetworkConsole,
     PduSwitch,
     Power,
     SerialConsole,
-    TftpServe,
-    UbootBoot,
 )
+from harness.model.boot import HttpServe, TftpServe, UbootBoot
 from harness.parse.boards import parse_boards
-from harness.target.methods import checks
-from harness.target.methods.checks import Check, Outcome, Unseen, findings
+from harness.target.methods import netboot_checks
+from harness.target.methods.checks import Check, Finding, Outcome, Unseen, findings
 from harness.target.methods.table import boot_method
 from harness.target.serving import tftp, tftpclient
+from tests.boards import spec
 
 OK, FAILED, UNSEEN = Outcome.OK, Outcome.FAILED, Outcome.UNSEEN
 
 
-def board(tmp_path: Path, switch=None, console=None, **more) -> Board:
+def board(tmp_path: Path, switch=None, console=None, **more) -> BoardEntry:
     power = Power(switch=switch or CommandSwitch(on=("true",), off=("sh", "-c", "A=1 cd x; y")))
     console = console or CommandConsole(argv=("cat",))
-    return Board(name="b", boot=UbootBoot(**{"tftp_root": str(tmp_path), **more}), power=power, console=console)
+    boot = UbootBoot(**{"tftp_root": str(tmp_path), **more})
+    return BoardEntry(board=spec(boot=boot, power=power, console=console))
 
 
-def seen(board: Board, **more) -> dict[str, tuple[Outcome, str]]:
-    return {
-        found.name: (found.outcome, found.told) for found in findings(board, boot_method(board).checks(board), **more)
-    }
+def look(entry: BoardEntry) -> list[Finding]:
+    board = entry.board
+    return list(findings(entry, boot_method(board).checks(board, board.access)))
+
+
+def seen(entry: BoardEntry) -> dict[str, tuple[Outcome, str]]:
+    return {found.name: (found.outcome, found.told) for found in look(entry)}
 
 
 def test_a_board_that_is_as_it_should_be(tmp_path):
@@ -136,7 +139,7 @@ def test_where_values_are_missing_the_rest_is_looked_at(tmp_path):
     unset = replace(
         board(tmp_path), unset=("power.password: expected the environment variable X to be set, found none",)
     )
-    listed = list(findings(unset, boot_method(unset).checks(unset)))
+    listed = look(unset)
     assert [(found.name, found.outcome) for found in listed] == [
         ("values", FAILED),
         ("console", OK),
@@ -209,7 +212,7 @@ def tftp_server(root: Path, *, mute: int = 0, answer: bytes = b"") -> Iterator[i
 
 def test_the_tftp_server_is_asked_for_a_file_of_ours(tmp_path, monkeypatch):
     with tftp_server(tmp_path) as port:
-        monkeypatch.setattr(checks, "_TFTP_PORT", port)
+        monkeypatch.setattr(netboot_checks, "_TFTP_PORT", port)
         here = board(tmp_path, server="127.0.0.1")
         assert seen(here)["tftp server"] == (OK, f"127.0.0.1 serves {tmp_path}")
         (tmp_path / "other").mkdir()

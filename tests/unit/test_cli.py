@@ -13,10 +13,13 @@ import click.testing
 import pytest
 
 from harness import __version__
-from harness.cli import cli
-from harness.model.board import Board, CommandConsole, UbootBoot
+from harness.cli import main
+from harness.cli.main import cli
+from harness.model.board import CommandConsole
 from harness.run import session
 from harness.target.holding import lock
+from harness.target.holding.held import machine_of
+from tests.boards import spec
 
 VERBS = sorted(cli.commands)
 
@@ -50,11 +53,21 @@ def test_help_names_the_suites_that_there_are():
     assert f"One of {', '.join(session.SUITES)} or a directory" in told
 
 
-HEAVY = ("pytest", "jinja2", "rich", "junit_xml", "elftools", "paramiko", "harness.mutants", "harness.build.make")
+HEAVY = (
+    "pytest",
+    "jinja2",
+    "rich",
+    "junit_xml",
+    "elftools",
+    "paramiko",
+    "harness.campaign.mutants",
+    "harness.build.make",
+)
 
 
 @pytest.mark.parametrize(
-    "arguments", [["boards"], ["boot", "--board", "b", "--", "true"], ["run", "--board", "b"], ["--version"]]
+    "arguments",
+    [["boards"], ["boot", "--board", "b", "--", "true"], ["run", "--board", "b"], ["--version"], ["--help"]],
 )
 def test_what_ends_at_once_imports_nothing_heavy(arguments, tmp_path):
     """A board that is not there has to be told quickly, also where importing is slow."""
@@ -62,7 +75,7 @@ def test_what_ends_at_once_imports_nothing_heavy(arguments, tmp_path):
     program = (
         f"import sys, atexit; sys.argv = ['harness', *{arguments!r}]\n"
         f"atexit.register(lambda: print(sorted(set({HEAVY!r}) & set(sys.modules)), file=sys.stderr))\n"
-        "from harness.cli import main; main()"
+        "from harness.cli.main import main; main()"
     )
     environment = {**os.environ, "HARNESS_BOARDS": str(tmp_path / "b.yaml"), "HARNESS_LOCKS": str(tmp_path)}
     command = [sys.executable, "-c", program]
@@ -74,7 +87,7 @@ def test_what_ends_at_once_imports_nothing_heavy(arguments, tmp_path):
 
 def test_a_directory_for_logs_is_made_without_what_reports_need(tmp_path):
     program = (
-        "import sys; from pathlib import Path; from harness.request import new_directory\n"
+        "import sys; from pathlib import Path; from harness.run.directory import new_directory\n"
         f"new_directory(Path({str(tmp_path)!r}), ''); print(sorted({{'jinja2', 'junit_xml'}} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "[]\n"
@@ -116,8 +129,17 @@ boards:
         (["run", "--board", "rpi4", "-j", "2"], "-j 2: expected a board that has equal ones, rpi4 has no `pool`; give"),
         (["run", "--boards", "{tmp}/pool.yaml", "--board", "a"], "boards.b.kconfigs: expected 'x.config', as boards.a"),
         (["run", "--board", "rpi4", "--isolation", "file"], "--isolation file: expected a board that has snapshots"),
+        (
+            ["run", "--expectations", "{tmp}/nowhere.yaml"],
+            "nowhere.yaml: expected a file of known outcomes",
+        ),
+        (["run", "--expectations", "{tmp}/known.yaml"], "known.yaml: expectations.0.fault: expected a pattern of the"),
         (["boot"], "a console needs a terminal"),
         (["run", "--build", "{tmp}", "--patches", "{tmp}/x.patch"], "can't change it"),
+        (["boot", "--board", "rpi4", "--build", "{tmp}", "--toolchain", "gcc-11", "--", "true"], "can't change it"),
+        (["run", "--board", "rpi4", "--build", "{tmp}", "--kernel", "7.3.4"], "can't change it"),
+        (["init"], "Missing argument 'DIR'"),
+        (["init", "{tmp}"], "boards.yaml: exists already"),
         (["boards", "--boards", "{tmp}/date.yaml"], "expected a YAML document"),
         (["build", "--boards", "{tmp}/typo.yaml", "--board", "b"], "boards.yaml: b.kconfigs: expected a file"),
         (["mutants", "--only", "no-such-bug"], "--only: expected one of exception-boundary-reliable, "),
@@ -136,13 +158,29 @@ boards:
     ],
 )
 def test_wrong_input_is_exit_2_and_one_clear_line(arguments, told, tmp_path):
+    (tmp_path / "known.yaml").write_text("expectations: [{test: t, verdict: CRASH, reason: r}]")
     (tmp_path / "date.yaml").write_text("boards: 2020-13-45")
+    (tmp_path / "boards.yaml").write_text("boards: {}")
     (tmp_path / "pool.yaml").write_text(POOL)
     (tmp_path / "typo.yaml").write_text("boards: {b: {boot: {method: qemu}, kconfigs: [typo.config]}}")
     done = harness(*(word.format(tmp=tmp_path) for word in arguments), cwd=tmp_path)
     assert done.returncode == 2
     assert told in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_tests_of_a_finished_build_are_listed_without_any_host_tool(tmp_path):
+    record = {"key": "k", "release": "7.3.4", "without": {}, "test_modules_left_out": {}}
+    (tmp_path / "build.json").write_text(json.dumps(record))
+    (tmp_path / ".config").write_text("")
+    done = harness("run", "--build", str(tmp_path), "--list", "-k", "test_ops", cwd=tmp_path, PATH="/nowhere")
+    assert done.returncode == 0, done.stderr
+    assert "testcases/regs/test_ops.py::" in done.stdout
+
+
+def test_each_verb_has_a_file_of_its_own():
+    files = {path.stem for path in Path(main.__file__).parent.glob("[a-z]*.py")}
+    assert files - set(VERBS) == {"main", "options"}
 
 
 def test_boards_are_listed_with_their_pool(tmp_path):
@@ -174,8 +212,8 @@ def shared(tmp_path, monkeypatch):
     """Two boards, of which another file's `mine`, which we have, is the first."""
     monkeypatch.setenv("HARNESS_LOCKS", str(tmp_path / "locks"))
     (tmp_path / "b.yaml").write_text(SHARED)
-    mine = Board(name="mine", boot=UbootBoot(tftp_root="/"), console=CommandConsole(argv=("cat", "-u")))
-    with lock.held(mine, lock.console_of(mine), purpose="harness run --board mine"):
+    mine = machine_of(spec("mine", console=CommandConsole(argv=("cat", "-u"))))
+    with lock.acquired("mine", mine, purpose="harness run --board mine"):
         yield {"cwd": tmp_path, "HARNESS_BOARDS": "b.yaml"}
 
 
@@ -226,6 +264,13 @@ def test_a_board_is_looked_at_though_values_are_missing(tmp_path):
     assert re.search("FAILED  kconfigs    b.kconfigs: expected files below .*, found no no-such.config", done.stdout)
 
 
+def test_a_board_may_have_a_fragment_of_ones_own(tmp_path):
+    (tmp_path / "mine.config").write_text("CONFIG_X=y\n")
+    (tmp_path / "b.yaml").write_text(f"boards: {{b: {{boot: {{method: qemu}}, kconfigs: [{tmp_path}/mine.config]}}}}")
+    done = harness("boards", "check", "b", "--boards", "b.yaml", cwd=tmp_path)
+    assert f"ok      kconfigs    {tmp_path}/mine.config" in done.stdout
+
+
 def test_the_schema_is_printed(tmp_path):
     assert json.loads(harness("boards", "--schema", cwd=tmp_path).stdout)["title"] == "boards.yaml"
 
@@ -239,7 +284,7 @@ def test_completion_code(shell, tmp_path):
 
 def test_boards_are_completed(tmp_path):
     words = {"_HARNESS_COMPLETE": "bash_complete", "COMP_WORDS": "harness boot --board q", "COMP_CWORD": "3"}
-    program = "import sys; sys.argv = ['harness']; from harness.cli import main; main()"
+    program = "import sys; sys.argv = ['harness']; from harness.cli.main import main; main()"
     done = subprocess.run(
         [sys.executable, "-c", program],
         env={**os.environ, **words},
@@ -253,7 +298,8 @@ def test_boards_are_completed(tmp_path):
 
 def test_a_mistake_of_ours_is_one_line_and_a_file_to_report(tmp_path):
     program = (
-        "import sys, harness.cli as c; sys.argv = ['harness', 'boards'];c.boards_in = lambda *a, **k: 1 / 0; c.main()"
+        "import sys, harness.cli.boards as b; from harness.cli.main import main; sys.argv = ['harness', 'boards'];"
+        "b.read_inventory = lambda *a, **k: 1 / 0; main()"
     )
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
     command = [sys.executable, "-c", program]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.errors import UserError
-from harness.parse.diff import parse_diff
+from harness.parse.diff import find_diff, normalize_diff, parse_diff
 
 DIFF = "--- a/k.c\n+++ b/k.c\n@@ -1,3 +1,3 @@\n a\n-b\n+c\n d\n"
 GIT = "diff --git a/k.c b/k.c\nindex 1..2 100644\n" + DIFF
@@ -78,15 +78,104 @@ class TestParseDiff:
             (DIFF.replace("+c\n", "+c\n+e\n"), r"line 8: hunk 1 .* do not add up to its header, found ' d'"),
             (DIFF + "+e\n", r"line 8: hunk 1 .* has more lines than its header says"),
             (DIFF + "prose\n@@ -1 +1 @@\n-a\n+b\n", r"line 9: expected a '--- a/file'"),
-            (DIFF + "Binary files a/x and b/x differ\n", r"line 8: .* binary changes are not supported"),
-            ("diff --git a/x b/x\nindex 1..2\nGIT binary patch\nliteral 1\n", r"line 3: x: .* binary changes"),
-            ("diff --git a/x b/x\nindex 1..2\nBinary files a/x and b/x differ\n", r"line 3: x: .* binary changes"),
-            ("diff --git x y\nold mode 100644\nnew mode 100755\n", r"line 1: expected a path below the tree"),
+            (DIFF + "Binary files a/x and b/x differ\n", r"line 8: expected a 'diff --git' line .* binary change"),
+            (DIFF + "prose\nGIT binary patch\nliteral 1\n", r"line 9: expected a 'diff --git' line .* binary change"),
+            ("diff -r a/x b/x\nBinary files a/x and b/x differ\n" + DIFF, r"line 1: .* binary file: .* format-patch"),
+            ("diff --git a/x b/x\nindex 1..2\nGIT binary patch\nliteral 1\n", r"line 3: x: expected an 'index' line"),
+            ("diff --git a/x b/x\nindex 1..2\nBinary files a/x and b/x differ\n", r"line 3: x: expected its binary"),
+            ("diff --git x y\nold mode 100644\nnew mode 100755\n", r"line 1: .* found 'x': its paths seem .* -p0$"),
         ],
     )
     def test_damage_is_told_with_its_line(self, text: str, message: str) -> None:
         with pytest.raises(UserError, match="^x: " + message.replace(":", " of the diff:", 1)):
             parse_diff(text, name="x")
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "diff --git drivers/n.h drivers/n.h\nnew file mode 100644\nindex 0..1\n",
+            "diff --git n.h n.h\nnew file mode 100644\nindex 0..1\n",
+            "diff --git sp ace/n.h sp ace/n.h\nold mode 100644\nnew mode 100755\n",
+            r'diff --git "d/\303\266" "d/\303\266"' + "\ndeleted file mode 100644\nindex 0..1\n",
+            "diff --git d/a e/b\nrename from d/a\nrename to e/b\n--- d/a\n+++ e/b\n@@ -1 +1 @@\n-a\n+b\n",
+            "--- note.txt.orig\t2024-03-01 20:13:31 +0100\n+++ note.txt\n@@ -1 +1 @@\n-a\n+b\n",
+            "--- /dev/null\n+++ note.txt\n@@ -0,0 +1 @@\n+b\n",
+        ],
+    )
+    def test_paths_without_prefixes(self, text: str) -> None:
+        with pytest.raises(
+            UserError, match=r"its paths seem to lack the prefixes .* quilt series with the option -p0$"
+        ):
+            parse_diff(text, name="x")
+        assert parse_diff(normalize_diff(text, name="x", strip=0), name="x")
+
+    def test_names_of_a_git_section_agree(self) -> None:
+        text = GIT.replace("+++ b/k.c", "+++ b/other.c")
+        with pytest.raises(
+            UserError, match=r"line 3 of the diff: expected the name of the lines before, 'k\.c', found"
+        ):
+            parse_diff(text, name="x")
+
+    def test_moved_names_are_stripped_as_the_others_are(self) -> None:
+        text = (
+            "diff --git a/l/d/a b/l/e/b\n{0} from l/d/a\n{0} to l/e/b\n--- a/l/d/a\n+++ b/l/e/b\n@@ -1 +1 @@\n-a\n+b\n"
+        )
+        for kind in ("rename", "copy"):
+            (one,) = parse_diff(normalize_diff(text.format(kind), name="x", strip=2), name="x")
+            assert (one.old, one.new, one.copy) == ("d/a", "e/b", kind == "copy")
+
+    @pytest.mark.parametrize(
+        "stamp",
+        [
+            "\t2024-03-01 20:13:31.484002255 +0100",
+            "     2024-03-01 20:13:31.484002255 +0100",
+            " 2024-03-01 20:13:31 +0100",
+            "  2024-03-01 20:13:31 +01:00",
+            "  2024-03-01 20:13:31",
+            " 2024-03-01",
+            " 24-03-01",
+            "   Fri Mar  1 20:13:31 2024",
+            "   Fri Mar 01 20:13:31 CET 2024",
+            " (revision 12)",
+            "\t(working copy)",
+            "\t",
+            "  ",
+        ],
+    )
+    @pytest.mark.parametrize("strip", [0, 1, 2])
+    def test_what_stands_behind_a_name_is_no_part_of_it(self, stamp: str, strip: int) -> None:
+        before = ["", "a/", "a/b/"][strip]
+        text = f"--- {before}no te.txt{stamp}\n+++ {before}no te.txt{stamp}\n@@ -1 +1 @@\n-a\n+b\n"
+        for _ in range(2):
+            (one,) = parse_diff(text := normalize_diff(text, name="x", strip=strip), name="x")
+            assert (one.old, one.new) == ("no te.txt", "no te.txt")
+            strip = 1
+
+    @pytest.mark.parametrize(
+        "stamp", ["1970-01-01 01:00:00.0 +0100", "1969-12-31 19:00:00", "Thu Jan  1 01:00:00 1970", "(nonexistent)"]
+    )
+    @pytest.mark.parametrize("blank", ["\t", "   "])
+    def test_a_file_that_is_nowhere(self, stamp: str, blank: str) -> None:
+        (one,) = parse_diff(f"--- a/k\n+++ b/k{blank}{stamp}\n@@ -1 +0,0 @@\n-a\n", name="x")
+        assert (one.old, one.new) == ("k", None)
+
+    @pytest.mark.parametrize("name", ["k 2024", "k 1.2", "k 12:00:00", "2024-03-01", "k2024-03-01"])
+    def test_a_name_that_only_looks_like_one_with_a_time(self, name: str) -> None:
+        (one,) = parse_diff(f"--- a/{name}\n+++ b/{name}\n@@ -1 +1 @@\n-a\n+b\n", name="x")
+        assert one.path == name
+
+    @pytest.mark.parametrize(
+        ("lines", "old_mode"),
+        [
+            (["index 1..2 100755", "--- a/k", "+++ b/k", *HUNK], 0o100755),
+            (["old mode 100644", "new mode 100755"], 0o100644),
+            (["deleted file mode 120000", "index 1..0"], 0o120000),
+            (["new file mode 120000", "index 0..1"], None),
+        ],
+    )
+    def test_mode_before(self, lines: list[str], old_mode: int | None) -> None:
+        (one,) = parse_diff("\n".join(["diff --git a/k b/k", *lines, ""]), name="x")
+        assert one.old_mode == old_mode
 
     @pytest.mark.parametrize("path", ["../x", "k/../../x", "/etc/x", ".git/hooks/x", "k/.GIT/x", "k//x", "./x"])
     def test_path_that_leaves_the_tree(self, path: str) -> None:
@@ -96,3 +185,46 @@ class TestParseDiff:
         for text in [plain, moved] + [bare] * path.startswith("/"):
             with pytest.raises(UserError, match=r"^x: line .*expected a path"):
                 parse_diff(text, name="x")
+
+
+NAMES = ("0" * 40, "d7e83e0d5e3a0ad1a2fd85dd9ce5b0ae7cc11a8e")
+LITERAL = "literal 3\nKcmZQzU}9tfVE_OC\n"  # no matter what: git reads it, not we
+BINARY = f"diff --git a/x.png b/x.png\nnew file mode 100644\nindex {NAMES[0]}..{NAMES[1]}\nGIT binary patch\n"
+
+
+class TestBinary:
+    def test_forth_and_back(self) -> None:
+        text = BINARY + LITERAL + "\n" + "literal 0\nHcmV?d00001\n\n" + GIT
+        binary, other = parse_diff(text, name="x")
+        assert binary.binary is not None
+        assert (binary.binary.old, binary.binary.new, binary.new) == (*NAMES, "x.png")
+        assert binary.binary.lines == (*LITERAL.split("\n")[:2], "")
+        assert other.path == "k.c"
+
+    @pytest.mark.parametrize("end", ["", "\n", "\n\n-- \n2.43.0\n", "\n-- \n2.43.0\n", "\nprose\n"])
+    def test_end_in_a_mail(self, end: str) -> None:
+        found = find_diff("words\n---\n x.png | Bin\n\n" + BINARY + LITERAL + end)
+        assert found is not None
+        text = normalize_diff(found, name="x")
+        assert "2.43" not in text
+        assert "prose" not in text
+        assert parse_diff(text, name="x") == parse_diff(BINARY + LITERAL + "\n", name="x")
+        assert normalize_diff(text, name="x") == text
+
+    @pytest.mark.parametrize(
+        ("body", "message"),
+        [
+            ("", r"line 5: x\.png: expected 'literal SIZE' or 'delta SIZE', found ''"),
+            ("literal x\n", r"line 5: x\.png: expected 'literal SIZE'"),
+            ("literal 3\n", r"line 6: x\.png: its binary change is cut off"),
+            ("literal 3\nBcmZQzU}9tf\n\n", r"line 6: x\.png: its binary change is damaged"),
+            ("literal 3\nKcmZQ U}9tfVE_OC\n\n", r"line 6: x\.png: its binary change is damaged"),
+            ("literal 3\nKcmZQ\n\n", r"line 6: x\.png: its binary change is damaged"),
+            (LITERAL + " \n", r"line 7: x\.png: its binary change is damaged"),
+            (LITERAL + "+more\n", r"line 7: x\.png: its binary change is damaged"),
+            ("literal 99999999999\n", r"line 5: x\.png: expected a binary change of at most 67108864 bytes"),
+        ],
+    )
+    def test_damage(self, body: str, message: str) -> None:
+        with pytest.raises(UserError, match=message.replace(":", " of the diff:", 1)):
+            parse_diff(BINARY + body, name="x")

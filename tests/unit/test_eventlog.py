@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.model.result import EventKind
+from harness.model.event import Note
 from harness.run.eventlog import EventLog
 
 _LINES = 200
@@ -18,7 +18,7 @@ _LINES = 200
 def _write(path: Path, name: str) -> None:
     log = EventLog(path)
     for number in range(_LINES):
-        log.write(EventKind.FINISHED, test=f"{name}-{number}", text=name * 20_000)
+        log.write(Note(test=f"{name}-{number}", text=name * 20_000))
 
 
 def test_long_events_of_several_processes_do_not_mix(tmp_path):
@@ -57,7 +57,7 @@ def test_an_event_that_a_full_disk_does_not_take_is_an_error(tmp_path, room):
     log.close()
     log._file = Nearly(room)
     with pytest.raises(OSError, match="No space left on device"):
-        log.note("a word")
+        log.write(Note(text="a word"))
 
 
 def test_the_event_behind_one_that_was_cut_off_is_whole(tmp_path):
@@ -71,6 +71,6 @@ def test_the_event_behind_one_that_was_cut_off_is_whole(tmp_path):
         return Nearly.write(disk, data)
 
     with pytest.raises(OSError, match="No space left on device"):
-        log.note("cut off")
-    log.note("whole")
+        log.write(Note(text="cut off"))
+    log.write(Note(text="whole"))
     assert [json.loads(line)["data"]["text"] for line in disk.text.splitlines()[1:]] == ["whole"]

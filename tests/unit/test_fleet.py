@@ -3,26 +3,33 @@
 
 from __future__ import annotations
 
-import json
 import os
 import select
 import signal
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 
 import pytest
 from xdist.workermanage import NodeManager
 
 from harness.errors import HarnessError, InfraError, KernelError
-from harness.model.board import Board, CommandSwitch, Power, UbootBoot
+from harness.model import known
+from harness.model.board import CommandSwitch, Power
+from harness.model.event import Booted, Event, Finished, Started
 from harness.model.kernel import Build
+from harness.model.known import KnownOutcome
 from harness.model.progress import NoDisplay
-from harness.model.result import Event, EventKind, RunResults, Verdict
-from harness.report.events import parse_events
+from harness.model.result import RunResults, Verdict
+from harness.parse.events import parse_events
+from harness.parse.expectations import parse_expectations
 from harness.run import inprocess, session
 from harness.run.documents import read_results
 from harness.run.workers import distribute
 from harness.target.base import Media
+from harness.target.holding.held import HeldBoard
+from tests.boards import held, spec
+from tests.records import build_json
 
 GOOD = "def test_one(guest):\n    guest.run('true')\n\ndef test_two(guest):\n    pass\n"
 CRASHES = "def test_one(guest):\n    guest.run('crash')\n\ndef test_two(guest):\n    pass\n"
@@ -90,6 +97,7 @@ class Fleet:
         self.display = Told()
         self.failure: HarnessError | None = None
         self.code: int | None = None
+        self.known: tuple[KnownOutcome, ...] = ()
 
     def run(self, *kinds: str, **files: str) -> RunResults:
         for name, text in files.items():
@@ -100,21 +108,21 @@ class Fleet:
         try:
             _, self.code = session.run(
                 Build(directory=self.path / "build", release="7.3.4", key="k"),
-                session.Selection(suites=frozenset({"testcases"})),
+                session.Selection(suites=frozenset({"testcases"}), known=self.known, today=date(2026, 12, 1)),
                 board=boards[0],
                 boot=_never,
                 fleet=session.Fleet(boards=boards, media=media),
                 run_dir=self.path / "run",
-                properties={},
+                command="harness run",
                 display=self.display,
             )
         except HarnessError as error:
             self.failure = error
         return read_results(self.path / "run")
 
-    def _board(self, name: str, kind: str) -> Board:
+    def _board(self, name: str, kind: str) -> HeldBoard:
         switch = CommandSwitch(on=("false",), off=("sh", "-c", f"echo {name} >> {self.path}/switched-off"))
-        return Board(name=name, boot=UbootBoot(tftp_root="/t"), power=Power(switch=switch), cmdline=kind)
+        return held(spec(name, power=Power(switch=switch), cmdline=kind))
 
     @property
     def switched_off(self) -> str:
@@ -127,8 +135,12 @@ class Fleet:
         with (self.path / "run/events.jsonl").open() as lines:
             return list(parse_events(lines))
 
-    def boards_of(self, kind: EventKind, test: str) -> list[object]:
-        return [event.data["board"] for event in self.events if event.kind is kind and str(event.test).endswith(test)]
+    def started_on(self, test: str) -> list[str]:
+        """The boards that attempts at a test began on."""
+        return [event.board for event in self.events if isinstance(event, Started) and event.test.endswith(test)]
+
+    def finished_on(self, test: str) -> list[str]:
+        return [each.board for each in self.events if isinstance(each, Finished) and each.result.test.endswith(test)]
 
 
 def _never() -> object:
@@ -143,17 +155,7 @@ def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fleet:
     monkeypatch.setattr(distribute, "ARGUMENTS", (*distribute.ARGUMENTS, "-p", "tests.fakeboards"))
     (tmp_path / "testcases").mkdir()
     (tmp_path / "build/selftests").mkdir(parents=True)
-    record = {
-        "key": "k",
-        "release": "7.3.4",
-        "source": {"version": "7.3.4"},
-        "patches": [],
-        "toolchain": {"name": "gcc", "version": "12"},
-        "fragments": [],
-        "without": {},
-        "test_modules_left_out": {},
-    }
-    (tmp_path / "build/build.json").write_text(json.dumps(record))
+    build_json(tmp_path / "build")
     (tmp_path / "build/.config").write_text("CONFIG_FTRACE=y\n")
     return Fleet(tmp_path)
 
@@ -170,13 +172,33 @@ def test_every_board_runs_a_part_and_a_crash_is_followed_by_a_boot_of_the_same(f
         == {f"{name}.py::test_{test}": Verdict.PASS for name in "abcd" for test in ("one", "two")} | crashed
     )
     assert (fleet.code, fleet.failure) == (1, None)
-    assert results.properties["boards"] == ["b0", "b1"]
-    ran = [event.data["board"] for event in fleet.events if event.kind is EventKind.FINISHED]
+    assert results.record.boards == ("b0", "b1")
+    ran = [event.board for event in fleet.events if isinstance(event, Finished)]
     assert set(ran) == {"b0", "b1"}
-    booted = sorted(str(event.data["board"]) for event in fleet.events if event.kind is EventKind.BOOTED)
-    [crashing] = fleet.boards_of(EventKind.FINISHED, "c.py::test_one")
+    booted = sorted(event.board for event in fleet.events if isinstance(event, Booted))
+    [crashing] = fleet.finished_on("c.py::test_one")
     assert booted == sorted(["b0", "b1", str(crashing)])
     assert sorted(fleet.display.problems) == sorted(f"{name}: up" for name in booted)
+
+
+KNOWN = """
+expectations:
+  - {test: '*test_one', verdict: CRASH, fault: 'panic: on purpose', reason: here, board: b*}
+  - {test: '*test_one', verdict: CRASH, fault: '*', reason: elsewhere, board: lab-*}
+  - {test: '*test_one', verdict: FAIL, reason: no more, until: 2026-11-30}
+  - {test: '*test_one', verdict: FAIL, reason: never}
+"""
+
+
+@pytest.mark.parametrize(("fault", "verdict"), [("on purpose", Verdict.XFAIL), ("by accident", Verdict.CRASH)])
+def test_workers_hold_outcomes_against_what_is_known_of_their_board(fleet: Fleet, fault: str, verdict: Verdict) -> None:
+    fleet.known = parse_expectations(KNOWN.replace("on purpose", fault), place="mine.yaml")
+    results = fleet.run("ok", "ok", a=CRASHES, b=CRASHES)
+    assert {each.verdict for each in results.results if each.test.endswith("one")} == {verdict}
+    assert fleet.code == (0 if verdict is Verdict.XFAIL else 1)
+    assert [each.reason for each in known.expired(results)] == ["no more"]
+    missed = ["never"] if verdict is Verdict.XFAIL else ["here", "never"]
+    assert [each.reason for each in known.unmatched(results)] == missed
 
 
 def test_a_board_that_can_not_be_booted_is_left_out_and_nothing_is_lost(fleet: Fleet) -> None:
@@ -208,7 +230,7 @@ def test_a_test_in_whose_middle_the_board_does_not_come_back_has_its_verdict_fro
     assert set(_verdicts(results).values()) == {Verdict.PASS}
     assert len(results.results) == 4
     assert (fleet.code, fleet.failure) == (0, None)
-    finished = [event.data["board"] for event in fleet.events if event.kind is EventKind.FINISHED]
+    finished = [event.board for event in fleet.events if isinstance(event, Finished)]
     assert finished == ["b1"] * 4
     assert "board b0 left out: b0.power: the switch does not answer" in results.notes
 
@@ -233,9 +255,9 @@ def test_a_worker_that_died_is_replaced_by_one_with_the_same_board(fleet: Fleet)
     # one test for each: no worker takes a second one, so it is the new one that runs what the dead one had
     results = fleet.run("ok", "ok", dies=DIES_ONCE, other=ONE)
     assert set(_verdicts(results).values()) == {Verdict.PASS}
-    started = fleet.boards_of(EventKind.STARTED, "dies.py::test_dies")
+    started = fleet.started_on("dies.py::test_dies")
     assert len(started) == 2
-    booted = [event.data["board"] for event in fleet.events if event.kind is EventKind.BOOTED]
+    booted = [event.board for event in fleet.events if isinstance(event, Booted)]
     assert started[0] == started[1]
     assert sorted(map(str, booted)) == sorted(["b0", "b1", str(started[0])])
     assert fleet.switched_off == ""  # each was left off by its last worker
@@ -246,7 +268,7 @@ def test_a_board_whose_worker_died_at_last_is_switched_off(fleet: Fleet) -> None
     assert _verdicts(results)["always.py::test_dies"] is Verdict.ERROR
     [result] = [result for result in results.results if result.verdict is Verdict.ERROR]
     assert result.reason == "its worker died 3 times while it ran: Not properly terminated"
-    assert fleet.boards_of(EventKind.STARTED, "always.py::test_dies") == ["b0"] * 3
+    assert fleet.started_on("always.py::test_dies") == ["b0"] * 3
     assert fleet.switched_off == "b0\n"
 
 

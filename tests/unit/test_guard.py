@@ -14,11 +14,14 @@ import pytest
 
 SCRIPT = """
 import sys
-from harness.model.board import Board, CommandSwitch, Power, UbootBoot
+from harness.model.board import Access, BoardSpec, CommandSwitch, Power
+from harness.model.boot import UbootBoot
 from harness.target.holding.guard import Guard, guarded
+from harness.target.holding.held import HeldBoard
 off = ("sh", "-c", f"echo off > {sys.argv[1]}")
 switch = CommandSwitch(on=("true",), off=off)
-board = Board(name="b", boot=UbootBoot(tftp_root="/t"), power=Power(switch=switch))
+access = Access(power=Power(switch=switch))
+board = HeldBoard(spec=BoardSpec(name="b", boot=UbootBoot(tftp_root="/t")), access=access)
 if sys.argv[2] == "for others":
     with guarded(board) as theirs:
         assert theirs.is_guarded

@@ -7,19 +7,20 @@ import time
 import pytest
 
 from harness.errors import BootError, InfraError
-from harness.model.board import Board, CommandConsole, CommandSwitch, Power, SerialConsole, UbootBoot
-from harness.target.methods import hardware
+from harness.model.board import BoardSpec, CommandConsole, CommandSwitch, Power, SerialConsole
+from harness.target.methods.bootfailure import boot_failure
 from harness.target.methods.table import boot_method
+from tests.boards import spec
 
 POWER = Power(switch=CommandSwitch(on=("true",), off=("true",)))
 
 
-def board(console: CommandConsole | SerialConsole, *secrets: str) -> Board:
-    return Board(name="b", boot=UbootBoot(tftp_root="/t"), console=console, power=POWER, secrets=secrets)
+def board(console: CommandConsole | SerialConsole, *secrets: str) -> BoardSpec:
+    return spec(console=console, power=POWER, secrets=secrets)
 
 
-def check(board: Board) -> None:
-    boot_method(board).check(board)
+def check(board: BoardSpec) -> None:
+    boot_method(board).check(board, board.access)
 
 
 def test_a_console_command_that_works():
@@ -61,8 +62,7 @@ class Said:
 
 def failure(text: str, *, since: float = 0.1, cmdline: str = ""):
     said = Said(text, since=since)
-    mine = Board(name="b", boot=UbootBoot(tftp_root="/t"), cmdline=cmdline)
-    return hardware._boot_failure(mine, said, started=said.started)
+    return boot_failure(spec(cmdline=cmdline), said, started=said.started)
 
 
 @pytest.mark.parametrize(

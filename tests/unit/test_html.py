@@ -4,20 +4,38 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from lxml import html
 
-from harness.model.result import Expectation, Fault, FaultKind, Result, RunResults, Verdict
+from harness.model.record import BoardRecord, KernelRecord, PatchRecord, RunRecord
+from harness.model.result import (
+    Attempt,
+    EndKind,
+    Expectation,
+    Fault,
+    FaultKind,
+    Result,
+    RunEnd,
+    RunResults,
+    Standing,
+    Verdict,
+)
 from harness.report.html import LOG_LIMIT, PAGE_LIMIT, report_html
 
 HOSTILE = "</script></pre><script>alert(1)</script>\"' onload=x {{ 7*7 }} ]]> \x00\x1b[31mred\x1b[0m \ud800\ufffe é"
 PANIC = Fault(kind=FaultKind.PANIC, title="panic: boom in f", lines=("Unable to handle kernel boom", "pc : f+0x1/0x2"))
-KNOWN = Expectation(verdicts=(Verdict.FAIL,), reason="fixed in 7.4")
+KNOWN = Expectation(
+    verdicts=(Verdict.FAIL,), reason="fixed in 7.4", test="t*", issue="https://bugs.example.org/1", place="e: 0"
+)
+OTHER = replace(KNOWN, standing=Standing.OTHER)
+OLD = replace(KNOWN, standing=Standing.EXPIRED, until="7.2", place="e: 1")
+WRONG = replace(OTHER, messages=("*no*",), issue="", place="e: 2")
 
 
 def run(*results: Result, **changes: object) -> RunResults:
-    fields: dict[str, object] = {"properties": {}, "started": 1_700_000_000.0, "ended": "complete"} | changes
+    fields: dict[str, object] = {"started": 1_700_000_000.0, "ended": RunEnd(kind=EndKind.COMPLETE)} | changes
     return RunResults(results=results, **fields)  # type: ignore[arg-type]
 
 
@@ -42,16 +60,22 @@ def said(element: html.HtmlElement) -> str:
 def test_header() -> None:
     results = run(
         one(),
-        properties={"board": "qemu-virt", "kernel": {"version": "7.3.4", "suite": "x"},
-                    "patches": ["1.patch", "2.patch"], "config": {"sha256": "abc"}},
+        record=RunRecord(
+            kernel=KernelRecord(
+                release="7.3.4",
+                patches=(PatchRecord(name="1.patch", sha256="a"), PatchRecord(name="2.patch", sha256="b")),
+            ),
+            board=BoardRecord(name="qemu-virt", details={"accelerator": "tcg"}),
+        ),
         seconds=683.0,
-    )  # fmt: skip
+    )
     (header,) = page(results).xpath("//header")
     names = [said(item) for item in header.xpath("./dl/dt")]
     values = [said(item) for item in header.xpath("./dl/dd")]
-    assert names == ["kernel", "patches", "board"]
-    assert values == ["version: 7.3.4, suite: x", "1.patch2.patch", "qemu-virt"]
-    assert said(header.xpath("./details")[0]) == "all other properties config.sha256abc"
+    told = dict(zip(names, values, strict=True))
+    assert (told["kernel"], told["board"]) == ("7.3.4", "qemu-virt")
+    assert told["patches"] == "name: 1.patch, sha256: aname: 2.patch, sha256: b"
+    assert "acceleratortcg" in said(header.xpath("./details")[0])
     assert "OK: 1 PASS in 11m23s · started 2023-11-14 22:13:20 UTC" in said(header)
 
 
@@ -69,11 +93,11 @@ def test_a_killed_run_says_so() -> None:
 def test_sections_and_their_order() -> None:
     results = run(
         one("t/pass"),
-        one("t/surprise", expected=KNOWN),
-        one("t/known", Verdict.XFAIL, expected=KNOWN),
+        one("t/surprise", expectations=(OTHER,)),
+        one("t/known", Verdict.XFAIL, expectations=(KNOWN,)),
         one("t/error", Verdict.ERROR, reason="lab"),
         one("t/never", Verdict.NOTRUN, reason="interrupted"),
-        one("t/fail", Verdict.FAIL, reason="expected 1, found 2", log="logs/f"),
+        one("t/fail", Verdict.FAIL, reason="expected 1, found 2", log="logs/f", expectations=(OLD, WRONG)),
         one("t/crash", Verdict.CRASH, fault=PANIC),
         one("t/crash2", Verdict.CRASH, fault=PANIC),
         notes=("rebooted",),
@@ -83,6 +107,8 @@ def test_sections_and_their_order() -> None:
         "The kernel failed",
         "The harness or the lab failed",
         "Passed unexpectedly",
+        "Known outcomes that have expired",
+        "Known outcomes that no test met",
         "Known failures",
         "Notes",
         "All tests",
@@ -97,10 +123,13 @@ def test_sections_and_their_order() -> None:
     assert said(error) == "ERROR t/error lab"
     assert said(never) == "NOTRUN 1 test: interrupted which t/never"
     assert [said(item) for item in root.xpath("//main/ul/li")] == [
-        "t/surprise FAIL: fixed in 7.4",
-        "t/known FAIL: fixed in 7.4",
+        "t/surprise FAIL: fixed in 7.4 https://bugs.example.org/1",
+        "t*, until 7.2 FAIL: fixed in 7.4 https://bugs.example.org/1",
+        "t* FAIL with the message '*no*': fixed in 7.4",
+        "t/known FAIL: fixed in 7.4 https://bugs.example.org/1",
         "rebooted",
     ]
+    assert set(root.xpath("//main/ul/li/a[starts-with(@href, 'http')]/@href")) == {"https://bugs.example.org/1"}
     tiles = [said(item) for item in root.xpath("//button")]
     assert tiles == ["2CRASH", "1FAIL", "1ERROR", "1NOTRUN", "1XFAIL", "2PASS"]
 
@@ -120,13 +149,23 @@ def test_all_tests_are_in_the_tables_and_every_link_leads_somewhere() -> None:
 
 def test_nothing_from_the_target_is_markup() -> None:
     fault = Fault(kind=FaultKind.PANIC, title=HOSTILE, lines=(HOSTILE,))
-    expected = Expectation(verdicts=(Verdict.FAIL,), reason=HOSTILE)
+    expected = Expectation(
+        verdicts=(Verdict.FAIL,), reason=HOSTILE, test=HOSTILE, messages=(HOSTILE,), issue=HOSTILE, until=HOSTILE
+    )
+    old = replace(expected, standing=Standing.EXPIRED)
+    wrong = replace(expected, standing=Standing.OTHER, issue="javascript:alert(1)", place="e: 1")
     results = run(
-        *(one(HOSTILE + verdict, verdict, reason=HOSTILE, log=HOSTILE, expected=expected) for verdict in Verdict),
+        one(HOSTILE, Verdict.FAIL, expectations=(old, wrong)),
+        *(
+            one(HOSTILE + verdict, verdict, reason=HOSTILE, log=HOSTILE, expectations=(expected,))
+            for verdict in Verdict
+        ),
         one(HOSTILE, Verdict.CRASH, fault=fault),
-        properties={HOSTILE: HOSTILE, "kernel": HOSTILE, "patches": [HOSTILE]},
+        record=RunRecord(
+            kernel=KernelRecord(release=HOSTILE, patches=(PatchRecord(name=HOSTILE),), without={HOSTILE: HOSTILE})
+        ),
         notes=(HOSTILE,),
-        ended=HOSTILE,
+        ended=RunEnd(kind=EndKind.OTHER, reason=HOSTILE),
     )
     text = report_html(results, logs=lambda _path: HOSTILE)
     assert not re.search(r"[\x00\x1b\ud800\ufffe]", text)
@@ -186,3 +225,19 @@ def test_self_contained_and_readable_without_scripts() -> None:
 
 def test_an_empty_run() -> None:
     assert "no tests" in said(page(run()))
+
+
+def test_every_attempt_is_shown_with_its_log() -> None:
+    attempts = (
+        Attempt(verdict=Verdict.ERROR, reason=HOSTILE, board="b1", log="logs/0"),
+        Attempt(verdict=Verdict.FAIL, reason="no", board="b2", log="javascript:alert(1)"),
+    )
+    failed = one(verdict=Verdict.FAIL, reason="no", attempts=attempts, choice="attempt 2 of 2 counts")
+    root = page(run(failed, one("b")))
+    card, table = root.xpath("//ol[@class='attempts']")
+    for shown in (card, table):
+        first, second = shown.xpath("./li")
+        assert said(first).startswith("ERROR attempt 1: ERROR of board b1 after 0.0 s: </script>")
+        assert said(second).startswith("FAIL attempt 2: FAIL of board b2 after 0.0 s: no")
+        assert [link.get("href") for link in shown.xpath(".//a")] == ["logs/0", "javascript%3Aalert%281%29"]
+        assert said(shown.getnext()) == "attempt 2 of 2 counts"

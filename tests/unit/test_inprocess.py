@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from harness.errors import HarnessError, InfraError, UserError
+from harness.errors import BootError, HarnessError, InfraError, UserError
+from harness.model.result import EndKind, RunEnd
 from harness.run.inprocess import Ended, Witness
 
 CODES = pytest.ExitCode
@@ -35,3 +36,25 @@ def test_an_end_that_is_not_about_tests_is_an_error(ended: Ended, kind: type[Har
 @pytest.mark.parametrize("code", [CODES.OK, CODES.TESTS_FAILED, CODES.INTERRUPTED])
 def test_an_end_that_is_about_tests_is_none(code: int) -> None:
     Ended(code=code).check(suites=frozenset(), keyword="")
+
+
+@pytest.mark.parametrize(
+    ("ended", "kind", "reason"),
+    [
+        (Ended(code=CODES.INTERRUPTED, stopped_early=True), EndKind.MAXFAIL, ""),  # so xdist ends its workers
+        (Ended(code=CODES.TESTS_FAILED, stopped_early=True), EndKind.MAXFAIL, ""),
+        (Ended(code=CODES.INTERRUPTED), EndKind.INTERRUPTED, ""),
+        (Ended(code=CODES.INTERRUPTED, lost_workers="they died"), EndKind.INTERRUPTED, ""),
+        (
+            Ended(code=CODES.INTERNAL_ERROR, internal_error="Traceback\nOSError: full\n"),
+            EndKind.INTERNAL_ERROR,
+            "OSError: full",
+        ),
+        (Ended(code=CODES.TESTS_FAILED), EndKind.COMPLETE, ""),
+        (Ended(code=CODES.OK, lost_workers="they died"), EndKind.WORKERS_LOST, "they died"),
+        (Ended(code=CODES.INTERRUPTED, collection_errors=("x",)), EndKind.COLLECTION_FAILED, ""),
+        (Ended(code=CODES.OK, boot_failure=BootError("it panicked")), EndKind.NOT_BOOTED, "it panicked"),
+    ],
+)
+def test_how_that_ends_the_run(ended: Ended, kind: EndKind, reason: str) -> None:
+    assert ended.end == RunEnd(kind=kind, reason=reason)

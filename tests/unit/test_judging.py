@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from datetime import date
 
 import pytest
 
 from harness.errors import BootError, CrashError, InfraError, UserError
+from harness.model.known import Context, KnownOutcome, KnownOutcomes
 from harness.model.outcome import Outcome
-from harness.model.result import Fault, FaultKind, Verdict
-from harness.parse.expectations import Expectations, parse_expectations
+from harness.model.result import Expectation, Fault, FaultKind, Verdict
 from harness.run.judging import Phases, attempt_of, first_of, is_failure, outcome_of, result_of, with_fault
 from harness.run.stopped import Stopped
 from harness.target.base import CommandTimeout, TargetLost
@@ -166,12 +167,13 @@ def test_a_fault_that_is_booked_stays() -> None:
 # -- known outcomes ----------------------------------------------------------------------------------------------------
 
 
-def _known(*verdicts: Verdict) -> Expectations:
-    text = f"expectations:\n  - {{test: t, verdict: [{', '.join(verdicts)}], reason: upstream knows}}\n"
-    return parse_expectations(text, place="here", release="7.3.4", board="b")
+def _known(*verdicts: Verdict) -> KnownOutcomes:
+    expectation = Expectation(test="t", verdicts=verdicts, reason="upstream knows")
+    context = Context(release="7.3.4", board="b", today=date(2026, 1, 1))
+    return KnownOutcomes([KnownOutcome(expectation=expectation)] if verdicts else [], context)
 
 
-NOTHING = parse_expectations("", place="here", release="7.3.4", board="b")
+NOTHING = _known()
 
 
 def test_an_outcome_becomes_a_result() -> None:
@@ -200,7 +202,7 @@ def test_what_is_no_failure_stays_what_it_is_though_it_is_known(verdict: Verdict
 
 def test_another_outcome_than_the_known_one_is_told_with_that() -> None:
     crash = result_of("t", Outcome(Verdict.CRASH, "oops"), _known(Verdict.FAIL))
-    assert (crash.verdict, crash.reason) == (Verdict.CRASH, "oops")
+    assert (crash.verdict, crash.reason) == (Verdict.CRASH, "oops; expected: FAIL")
     assert crash.expected is not None
     assert result_of("t", Outcome(), _known(Verdict.FAIL)).is_unexpected_pass
 

@@ -12,7 +12,19 @@ from pathlib import Path
 import pytest
 from lxml import etree
 
-from harness.model.result import Expectation, Fault, FaultKind, Result, RunResults, Verdict
+from harness.model.record import HarnessRecord, KernelRecord, PatchRecord, RunRecord
+from harness.model.result import (
+    Attempt,
+    EndKind,
+    Expectation,
+    Fault,
+    FaultKind,
+    Result,
+    RunEnd,
+    RunResults,
+    Standing,
+    Verdict,
+)
 from harness.report.junit import LOGS_LIMIT, case_name, junit_xml
 from harness.report.results_json import results_json
 from harness.report.text import LOG_TAIL, clean, flatten, last_lines, one_line, tail
@@ -26,7 +38,7 @@ PANIC = Fault(kind=FaultKind.PANIC, title="panic: boom in f", lines=("Unable to 
 
 
 def run(*results: Result, **changes: object) -> RunResults:
-    fields: dict[str, object] = {"properties": {}, "started": 1_700_000_000.0, "ended": "complete"} | changes
+    fields: dict[str, object] = {"started": 1_700_000_000.0, "ended": RunEnd(kind=EndKind.COMPLETE)} | changes
     return RunResults(results=results, **fields)  # type: ignore[arg-type]
 
 
@@ -108,8 +120,16 @@ def test_fault_and_log() -> None:
 
 def test_known_failure_says_why_it_is_known() -> None:
     expected = Expectation(verdicts=(Verdict.FAIL,), reason="fixed in 7.4")
-    (skipped,) = parse(run(one(verdict=Verdict.XFAIL, expected=expected))).iter("skipped")
+    (skipped,) = parse(run(one(verdict=Verdict.XFAIL, expectations=(expected,)))).iter("skipped")
     assert skipped.get("message") == "known: fixed in 7.4"
+
+
+@pytest.mark.parametrize("reason", ["", "known FAIL: fixed in 7.4 (no)", "x" * 600])
+def test_a_known_failure_names_its_issue(reason: str) -> None:
+    issue = "https://bugs.example.org/1"
+    expected = Expectation(verdicts=(Verdict.FAIL,), reason="fixed in 7.4", issue=issue)
+    (skipped,) = parse(run(one(verdict=Verdict.XFAIL, reason=reason, expectations=(expected,)))).iter("skipped")
+    assert skipped.get("message").endswith(f", {issue}")
 
 
 def test_a_pass_has_no_log_and_a_missing_log_is_told() -> None:
@@ -126,18 +146,23 @@ def test_suites_properties_and_timestamps() -> None:
         one("testcases/a.py::t", started=1_700_000_100.0),
         one("selftests/ftrace/test.d/a.tc", seconds=1.5),
         one("testcases/b.py::t", started=1_700_000_050.0),
-        properties={"kernel": {"version": "7.3.4"}, "patches": ["1.patch", "2.patch"], "dirty": False, "board": None,
-                    "hosts": [{"cpu": 2}]},
-    )  # fmt: skip
+        record=RunRecord(
+            harness=HarnessRecord(version="1", commit="abc", is_dirty=True),
+            kernel=KernelRecord(release="7.3.4", patches=(PatchRecord(name="1.patch", sha256="a"),)),
+            suites=("testcases", "selftests/ftrace"),
+        ),
+    )
     root = parse(results)
     assert [suite.get("name") for suite in root] == ["testcases", "selftests/ftrace"]
     assert [suite.get("tests") for suite in root] == ["2", "1"]
     assert [suite.get("timestamp") for suite in root] == ["2023-11-14T22:14:10", "2023-11-14T22:13:20"]
     assert [suite.get("time") for suite in root] == ["0.000", "1.500"]
     for suite in root:
-        assert {item.get("name"): item.get("value") for item in suite.iter("property")} == {
-            "kernel.version": "7.3.4", "patches": "1.patch, 2.patch", "dirty": "no", "board": "", "hosts.0.cpu": "2",
-        }  # fmt: skip
+        told = {item.get("name"): item.get("value") for item in suite.iter("property")}
+        assert told.items() >= {
+            "kernel": "7.3.4", "patches.0.name": "1.patch", "harness_modified": "yes", "board": "", "workers": "1",
+            "suites": "testcases, selftests/ftrace",
+        }.items()  # fmt: skip
 
 
 def test_absurd_times() -> None:
@@ -175,7 +200,10 @@ def test_names_are_unique_across_the_document() -> None:
 def test_hostile_text_everywhere() -> None:
     fault = Fault(kind=FaultKind.PANIC, title=HOSTILE, lines=(HOSTILE, HOSTILE))
     hostile = one(f"testcases/{HOSTILE}.py::{HOSTILE}", Verdict.CRASH, reason=HOSTILE, fault=fault, log=HOSTILE)
-    root = parse(run(hostile, properties={HOSTILE: HOSTILE}), lambda path: path * 3)
+    root = parse(
+        run(hostile, record=RunRecord(kernel=KernelRecord(release=HOSTILE, without={HOSTILE: HOSTILE}))),
+        lambda path: path * 3,
+    )
     text = root.findtext(".//system-out")
     assert text is not None
     assert text.startswith("</script><b>&amp; ]]> red")
@@ -256,19 +284,77 @@ def test_flatten() -> None:
 
 
 def test_results_json() -> None:
-    expected = Expectation(verdicts=(Verdict.FAIL,), reason=HOSTILE)
+    expected = Expectation(verdicts=(Verdict.FAIL,), reason=HOSTILE, standing=Standing.OTHER, place="e: 1")
+    old = Expectation(verdicts=(Verdict.CRASH,), reason="r", faults=("f",), standing=Standing.EXPIRED, until="6.4")
     crash = one("testcases/a.py::t", Verdict.CRASH, fault=PANIC, log="logs/1", seconds=1.23456)
-    text = results_json(run(crash, one("b", expected=expected, actual=Verdict.PASS), properties={"p": Path("x")}))
+    passed = one("b", expectations=(expected, old), actual=Verdict.PASS)
+    text = results_json(run(crash, passed))
     assert text.isascii()
     document = json.loads(text)
     assert document["version"] == 1
-    assert (document["exit_code"], document["ended"], document["properties"]) == (1, "complete", {"p": "x"})
+    assert (document["exit_code"], document["ended"], document["properties"]) == (1, "complete", {})
     assert document["counts"] == {verdict.value: int(verdict in ("CRASH", "PASS")) for verdict in Verdict}
     first, second = document["results"]
     assert first == {
         "test": "testcases/a.py::t", "suite": "testcases", "verdict": "CRASH", "reason": "", "seconds": 1.235,
         "started": None, "log": "logs/1", "expected": None, "actual": None, "unexpected_pass": False,
         "fault": {"kind": "panic", "title": PANIC.title, "lines": list(PANIC.lines)},
+        "machine": "", "board": "", "attempts": [], "choice": "", "expectations": [],
     }  # fmt: skip
     assert second["unexpected_pass"] is True
-    assert second["expected"] == {"verdicts": ["FAIL"], "reason": HOSTILE}
+    assert second["expected"] == {
+        "verdicts": ["FAIL"], "reason": HOSTILE, "test": "", "faults": [], "messages": [], "issue": "", "until": "",
+        "place": "e: 1", "standing": "other",
+    }  # fmt: skip
+    assert [(each["verdicts"], each["until"]) for each in document["expired_expectations"]] == [(["CRASH"], "6.4")]
+    assert document["unmatched_expectations"] == []  # that it passed is told already
+
+
+TWICE = one(
+    "testcases/a.py::t",
+    Verdict.FAIL,
+    reason="no",
+    log="logs/1",
+    attempts=(
+        Attempt(verdict=Verdict.ERROR, reason=HOSTILE, seconds=1.5, machine="gw0/boot-1", board="b1", log="logs/0"),
+        Attempt(verdict=Verdict.FAIL, reason="no", board="b2", fault=PANIC, log="logs/1"),
+    ),
+    choice="attempt 2 of 2 counts: no other says anything about the kernel",
+)
+
+
+def test_attempts_stand_before_the_log() -> None:
+    (out,) = parse(run(TWICE), lambda path: f"text of {path}").findall(".//system-out")
+    assert out.text is not None
+    first, *_, choice, log = out.text.splitlines()
+    assert first.startswith("attempt 1: ERROR on gw0/boot-1 of board b1 after 1.5 s: </script><b>&amp;")
+    assert (choice, log) == (TWICE.choice, "text of logs/1")
+
+
+def test_attempts_at_a_test_that_passed() -> None:
+    passed = one(attempts=TWICE.attempts, choice="attempt 2 of 2 counts")
+    assert parse(run(passed)).findtext(".//system-out", "").endswith("attempt 2 of 2 counts")
+
+
+def test_attempts_in_results_json() -> None:
+    (told,) = json.loads(results_json(run(TWICE)))["results"]
+    assert told["choice"] == TWICE.choice
+    assert [(each["verdict"], each["board"], each["log"]) for each in told["attempts"]] == [
+        ("ERROR", "b1", "logs/0"),
+        ("FAIL", "b2", "logs/1"),
+    ]
+    assert told["attempts"][1]["fault"]["title"] == PANIC.title
+
+
+def test_results_json_says_which_run_it_was_and_how_it_ended() -> None:
+    harness = HarnessRecord(version="1", commit="c0ffee", is_dirty=True)
+    record = RunRecord(id="x", schema=2, harness=harness, host="labhost", boards=("b1", "b2"))
+    ended = RunEnd(kind=EndKind.NOT_BOOTED, reason="it panicked")
+    document = json.loads(results_json(run(record=record, ended=ended, seconds=2.5)))
+    assert document["run"] == {
+        "id": "x", "schema": 2, "harness": {"version": "1", "commit": "c0ffee", "modified": True}, "host": "labhost",
+        "board": "", "boards": ["b1", "b2"], "started": 1_700_000_000.0, "ended": 1_700_000_002.5,
+    }  # fmt: skip
+    assert document["end"] == {"kind": "not booted", "reason": "it panicked"}
+    assert document["ended"] == "the target could not be booted: it panicked"
+    assert json.loads(results_json(run(ended=None)))["end"] is None

@@ -7,18 +7,18 @@ import json
 import pytest
 
 from harness.model.mutant import Catch, Fate, Mutant, Row, Trial
-from harness.model.result import Result, RunResults, Verdict
+from harness.model.result import EndKind, Result, RunEnd, RunResults, Verdict
 from harness.report import kill_table
 from harness.report.kill_table import KillTable, joined, row, trial
 
 A, B, C = (f"testcases/t/test_{name}.py::test_{name}" for name in "abc")
 
 
-def run(ended: str | None = "complete", **verdicts: str) -> RunResults:
+def run(ended: EndKind | None = EndKind.COMPLETE, **verdicts: str) -> RunResults:
     """``run(A="PASS")`` of the tests above; other names stand for themselves."""
     tests = {"A": A, "B": B, "C": C}
     results = tuple(Result(test=tests.get(name, name), verdict=Verdict(told)) for name, told in verdicts.items())
-    return RunResults(properties={}, results=results, ended=ended, seconds=60.0)
+    return RunResults(results=results, ended=RunEnd(kind=ended) if ended else None, seconds=60.0)
 
 
 def caught(told: Trial) -> dict[str, str]:
@@ -64,7 +64,7 @@ def test_a_test_that_the_unpatched_kernel_never_had_catches_nothing() -> None:
         (run(A="ERROR"), False),
         (run(A="PASS", C="ERROR"), True),  # C tells nothing anyway
         (run(ended=None, A="PASS"), False),
-        (run(ended="maxfail", A="PASS", B="NOTRUN"), False),
+        (run(ended=EndKind.MAXFAIL, A="PASS", B="NOTRUN"), False),
     ],
 )
 def test_only_a_whole_run_can_miss_a_mutant(results: RunResults, complete: bool) -> None:

@@ -15,16 +15,22 @@ from dataclasses import replace
 
 import pytest
 
+from harness.boards import lease
 from harness.errors import InfraError
-from harness.model.board import Board, CommandConsole, CommandSwitch, NetworkConsole, Power, SerialConsole, UbootBoot
+from harness.model.board import CommandConsole, CommandSwitch, NetworkConsole, Power, SerialConsole
+from harness.model.boot import QemuBoot
+from harness.target.holding import held as holding
 from harness.target.holding import lock
 from harness.target.holding.guard import Guard
+from harness.target.holding.held import machine_of
+from tests import boards
+from tests.boards import spec
 
 MACHINE = "port rack1:4001"
 
 
-def board(console=None, name: str = "b") -> Board:
-    return Board(name=name, boot=UbootBoot(tftp_root="/t"), console=console)
+def machine(console=None, name: str = "b") -> str:
+    return machine_of(spec(name, console=console))
 
 
 @pytest.fixture(autouse=True)
@@ -37,15 +43,17 @@ def directory(tmp_path, monkeypatch):
 # Holds the lock with a guard, as the harness does, until a line comes; the board takes a while to switch off.
 HARNESS = """
 import signal, sys
-from harness.model.board import Board, CommandSwitch, Power, UbootBoot
+from harness.model.board import Access, BoardSpec, CommandSwitch, Power
+from harness.model.boot import UbootBoot
 from harness.target.holding import lock
 from harness.target.holding.guard import Guard
+from harness.target.holding.held import HeldBoard
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job inherits that it is ignored
 wait = f"touch {sys.argv[1]}.asked; until [ -e {sys.argv[1]} ]; do sleep 0.05; done"
 off = CommandSwitch(on=("true",), off=("sh", "-c", wait))
-board = Board(name="b", boot=UbootBoot(tftp_root="/t"), power=Power(switch=off))
-with lock.held(board, sys.argv[2], purpose="harness run", wait=float(sys.argv[3])):
-    guard = Guard(board)
+board = BoardSpec(name="b", boot=UbootBoot(tftp_root="/t"), access=Access(power=Power(switch=off)))
+with lock.acquired("b", sys.argv[2], purpose="harness run", wait=float(sys.argv[3])) as descriptor:
+    guard = Guard(HeldBoard(spec=board, access=board.access, descriptors=(descriptor,)))
     print("mine", flush=True)
     input()
     guard.release()
@@ -76,8 +84,8 @@ def said(process: subprocess.Popen[str]) -> str:
 
 @contextlib.contextmanager
 def held(**more):
-    with lock.held(board(), MACHINE, purpose="me", **more):
-        yield
+    with lock.acquired("b", MACHINE, purpose="me", **more) as descriptor:
+        yield descriptor
 
 
 def test_who_has_it_is_told_at_once(harness):
@@ -95,9 +103,7 @@ def test_who_has_it_is_told_at_once(harness):
 def test_it_is_free_when_the_with_is_over(directory):
     with held():
         assert lock.holder_of(MACHINE).purpose == "me"
-        assert lock.descriptor(board()) is not None
     assert lock.holder_of(MACHINE) is None
-    assert lock.descriptor(board()) is None
     with held():
         pass
     assert [path.read_text() for path in directory.iterdir()] == [""]  # and no ticket
@@ -119,11 +125,11 @@ def test_after_a_kill_it_is_held_until_the_guard_has_switched_the_board_off(harn
 
 
 def test_it_outlives_the_guards_of_each_boot():
-    switch = CommandSwitch(on=("true",), off=("true",))
-    switched = replace(board(), power=Power(switch=switch))
-    with held():
+    power = Power(switch=CommandSwitch(on=("true",), off=("true",)))
+    with held() as descriptor:
+        board = replace(boards.held(spec(power=power)), descriptors=(descriptor,))
         for _ in range(2):
-            Guard(switched).release()
+            Guard(board).release()
             assert lock.holder_of(MACHINE).process == os.getpid()
 
 
@@ -189,35 +195,36 @@ def test_an_interrupt_ends_the_wait(harness, directory):
 
 
 def test_a_machine_of_ones_own_needs_no_lock(directory):
-    with lock.held(board(), "", purpose="me"):
+    with lease.locked(spec(boot=QemuBoot())) as descriptors:
+        assert descriptors == ()
         assert not directory.exists()
 
 
 def test_a_device_is_told_by_the_name_that_it_keeps(tmp_path, monkeypatch):
-    monkeypatch.setattr(lock, "_BY_ID", tmp_path / "by-id")
+    monkeypatch.setattr(holding, "_BY_ID", tmp_path / "by-id")
     (tmp_path / "by-id").mkdir()
     (tmp_path / "ttyUSB0").touch()
     by_id = tmp_path / "by-id/usb-A"
     by_id.symlink_to(tmp_path / "ttyUSB0")
-    boards = [board(SerialConsole(device=str(path)), path.name) for path in (tmp_path / "ttyUSB0", by_id)]
-    assert [lock.console_of(one) for one in boards] == [f"device {by_id}"] * 2
+    consoles = [SerialConsole(device=str(path)) for path in (tmp_path / "ttyUSB0", by_id)]
+    assert [machine(console) for console in consoles] == [f"device {by_id}"] * 2
     by_id.unlink()  # unplugged, and plugged in anew
     by_id.symlink_to((tmp_path / "ttyUSB0").rename(tmp_path / "ttyUSB1"))
-    assert lock.console_of(boards[1]) == f"device {by_id}"
+    assert machine(consoles[1]) == f"device {by_id}"
     by_id.unlink()
-    assert lock.console_of(board(SerialConsole(device=str(tmp_path / "ttyUSB1")))) == f"device {tmp_path / 'ttyUSB1'}"
+    assert machine(SerialConsole(device=str(tmp_path / "ttyUSB1"))) == f"device {tmp_path / 'ttyUSB1'}"
 
 
 def test_a_board_is_told_by_its_console():
-    rack = board(NetworkConsole(host="Rack1", port=4001))
-    assert lock.console_of(rack) == lock.console_of(board(NetworkConsole(host="rack1", port=4001, telnet=True), "x"))
-    assert lock.console_of(rack) != lock.console_of(board(NetworkConsole(host="rack1", port=4002)))
-    assert lock.console_of(board(name="a")) != lock.console_of(board(name="b"))
+    rack = machine(NetworkConsole(host="Rack1", port=4001))
+    assert rack == machine(NetworkConsole(host="rack1", port=4001, telnet=True), "x")
+    assert rack != machine(NetworkConsole(host="rack1", port=4002))
+    assert machine(name="a") != machine(name="b")
 
 
 def test_a_commands_words_are_not_in_the_locks_name(directory):
-    sol = board(CommandConsole(argv=("ipmitool", "-P", "s3cret", "sol", "activate")))
-    with lock.held(sol, lock.console_of(sol), purpose="me"):
+    sol = machine(CommandConsole(argv=("ipmitool", "-P", "s3cret", "sol", "activate")))
+    with lock.acquired("b", sol, purpose="me"):
         assert re.fullmatch(r"command-[0-9a-f]{12}\.lock", next(directory.iterdir()).name)
 
 

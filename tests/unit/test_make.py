@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from numbered import link, patch
 from toytree import Recorder
 
 from harness.build import klp_relocations
@@ -35,6 +36,8 @@ class Toy:
     directory: Path
     edits: dict[str, str] = field(default_factory=dict)
     """path → the text that a patch gives the file"""
+    patches: list[Patch] = field(default_factory=list)
+    """further ones, behind those"""
 
     @property
     def tree(self) -> Path:
@@ -48,7 +51,7 @@ class Toy:
     def build(self, config: str = "our.config") -> Build:
         source = resolve_source(parse_source_spec(str(self.tree)))
         fragment = self.directory / config
-        patches = tuple(self._patch(path, text) for path, text in self.edits.items())
+        patches = (*(self._patch(path, text) for path, text in self.edits.items()), *self.patches)
         spec = KernelSpec(source=source, patches=patches, fragments=(fragment,), toolchain=GCC)
         return build(spec, testcases=self.directory / "testcases", reproduce="", progress=Recorder(), jobs=2)
 
@@ -141,6 +144,25 @@ def test_a_patched_patch_is_in_all_that_is_made_of_it(toy):
     toy.edits.clear()
     toy.unpublish()
     assert not any("edit" in text for text in texts(toy.build()).values())
+
+
+def test_a_file_that_a_patch_makes_a_link_to_an_older_one_is_in_all_that_is_made_of_it(toy):
+    (toy.tree / "kernel/other.c").write_text("int other;\n")
+    (toy.tree / "kernel/sched.c").write_text("int sched, one;\n")  # so what is made of it is younger than the other
+    assert "int sched" in texts(toy.build())["vmlinux"]
+    lines = (toy.tree / "kernel/sched.c").read_text().splitlines()
+    gone = "".join(f"-{line}\n" for line in lines)
+    head = "diff --git a/kernel/sched.c b/kernel/sched.c\n"
+    toy.patches = [
+        patch(
+            f"{head}deleted file mode 100644\n--- a/kernel/sched.c\n+++ /dev/null\n@@ -1,{len(lines)} +0,0 @@\n{gone}"
+            + link("kernel/sched.c", "other.c").text
+        )
+    ]
+    assert all("int other" in text for text in texts(toy.build()).values())
+    toy.patches.clear()
+    toy.unpublish()
+    assert "int sched" in texts(toy.build())["vmlinux"]
 
 
 def test_a_patched_selftest_and_uapi_header_are_installed(toy):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from harness.build.load_patches import load_patches
+from harness.campaign.mutants import all_mutants
 from harness.errors import UserError
 from harness.layout import MUTANTS, PROJECT
 from harness.model.mutant import covers
-from harness.mutants import all_mutants
 from harness.parse.mutant import parse_mutant
 
 PATCH = "--- a/x.c\n+++ b/x.c\n@@ -1 +1 @@\n-a\n+b\n"

@@ -9,15 +9,17 @@ from types import SimpleNamespace
 
 import pytest
 
-from harness import mutants
+from harness.campaign import mutants
+from harness.campaign.mutants import Hunt, Hunter, choose, keyword_of
+from harness.campaign.request import BuildOptions
 from harness.errors import BootError, BuildError, InfraError, UserError
-from harness.model.board import Board, QemuBoot
+from harness.model.board import BoardSpec
+from harness.model.boot import QemuBoot
 from harness.model.kernel import DEFAULT_SOURCE
 from harness.model.mutant import Fate, Mutant
-from harness.mutants import Hunt, Hunter, choose, keyword_of
-from harness.request import BuildOptions
 from harness.run.documents import read_results
 from harness.run.side_run import Ended, Plan, SideRuns
+from tests.records import build_json
 from tests.unit.test_side_run import recorded
 
 SIX = "debian:linux-source-6.1@bookworm-security"
@@ -61,8 +63,7 @@ class Lab(SideRuns):
         if spec.key in self.broken:
             raise self.broken[spec.key]
         directory = self.builds / spec.key
-        directory.mkdir(parents=True, exist_ok=True)
-        (directory / "build.json").write_text(json.dumps({"made": f"made of {spec.key}"}))
+        build_json(directory, made=f"made of {spec.key}")
         return SimpleNamespace(directory=directory, release=spec.key)
 
     def run(self, build: Path, plan: Plan, run_dir: Path, *, maxfail: int = 0) -> Ended:
@@ -82,7 +83,7 @@ class Lab(SideRuns):
             for test, verdict in {} if isinstance(says, str) else says.items():
                 record = {"kind": "finished", "time": 1.5, "test": test, "data": {"verdict": verdict}}
                 events.write(f"{json.dumps(record)}\n")
-        (directory / "build.json").write_text(json.dumps({"times": {"kernel": 30.0, "collect": 2.0}}))
+        build_json(directory, kernel=30.0, collect=2.0)
         code = 0 if ended == "complete" else 1
         return Ended(code=code, results=read_results(run_dir), last_line="the last line")
 
@@ -105,7 +106,7 @@ def lab(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactor
 
 
 def hunt(lab: Lab, out: Path, *chosen: Mutant, **wish: object):
-    board = Board(name="qemu-virt", boot=QemuBoot())
+    board = BoardSpec(name="qemu-virt", boot=QemuBoot())
     lab.built.clear()
     lab.ran.clear()
     hunter = Hunter(Hunt(out=out, **wish), OPTIONS, board=board, side_runs=lab, display=Quiet())  # type: ignore[arg-type]

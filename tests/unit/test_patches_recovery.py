@@ -7,11 +7,12 @@ import shutil
 from pathlib import Path
 
 import pytest
-from numbered import LINES, change, create, files, make_numbered, patch
+from numbered import LINES, change, create, files, link, make_numbered, patch, turn, unlink
 
-from harness.build import patches as module
+from harness.build import overlay
 from harness.build.patches import apply_series
 from harness.errors import InfraError
+from harness.model.kernel import Patch
 
 
 @pytest.fixture
@@ -67,8 +68,6 @@ class TestRecovery:
     def test_killed_at_every_single_step(
         self, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, then: str
     ) -> None:
-        """Whatever the last act on the disk was, the next call makes the tree exactly what it is asked for."""
-        pristine = files(tree)
         body = "".join(f"-{line}\n" for line in LINES)
         series = {
             "former": [change("run.sh", 5, "former"), change("kernel/a.c", 5, "a"), create("old/o", "o")],
@@ -80,30 +79,58 @@ class TestRecovery:
             "none": [],
             "other": [change("kernel/b.c", 9, "b"), create("n/n", "m")],
         }
-        monkeypatch.setattr(module, "_patched", functools.cache(module._patched))
-        apply_series(tree, series[then], state=tmp_path / "reference")
-        expected = files(tree)
-        apply_series(tree, [], state=tmp_path / "reference")
-        steps = 0
-        for steps in range(200):
-            work, state = tmp_path / f"work{steps}", tmp_path / f"state{steps}"
-            shutil.copytree(tree, work)
-            apply_series(work, series["former"], state=state)
-            with monkeypatch.context() as patched:
-                die_after(steps, patched)
-                try:
-                    apply_series(work, series["new"], state=state)
-                except Killed:
-                    done = False
-                else:
-                    done = True
-            apply_series(work, series[then], state=state)
-            assert files(work) == expected, f"killed at step {steps}"
-            apply_series(work, [], state=state)
-            assert files(work) == pristine, f"killed at step {steps}"
-            if done:
-                break
-        assert steps > 15
+        killed_everywhere(tree, series, then, tmp_path=tmp_path, monkeypatch=monkeypatch)
+
+    @pytest.mark.parametrize("then", ["new", "former", "none", "other"])
+    def test_killed_at_every_single_step_with_symbolic_links(
+        self, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, then: str
+    ) -> None:
+        (tree / "dir").symlink_to("kernel")
+        (tree / "lib").symlink_to("run.sh")
+        series = {
+            "former": [link("own", "kernel"), create("n/x", "x"), turn("lib", "run.sh", "kernel/a.c")],
+            "new": [
+                create("own/x", "x"),
+                link("n", "kernel"),
+                turn("lib", "run.sh", "dir/b.c"),
+                unlink("dir", "kernel"),
+            ],
+            "none": [],
+            "other": [unlink("dir", "kernel"), create("dir/a.c", "a"), link("n", "dir"), create("own", "kernel")],
+        }
+        killed_everywhere(tree, series, then, tmp_path=tmp_path, monkeypatch=monkeypatch)
+
+
+def killed_everywhere(
+    tree: Path, series: dict[str, list[Patch]], then: str, *, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the last act on the disk was on the way from the former series to the new one, the next call makes the
+    tree exactly what it is asked for."""
+    pristine = files(tree)
+    monkeypatch.setattr(overlay, "patched", functools.cache(overlay.patched))
+    apply_series(tree, series[then], state=tmp_path / "reference")
+    expected = files(tree)
+    apply_series(tree, [], state=tmp_path / "reference")
+    steps = 0
+    for steps in range(200):
+        work, state = tmp_path / f"work{steps}", tmp_path / f"state{steps}"
+        shutil.copytree(tree, work, symlinks=True)
+        apply_series(work, series["former"], state=state)
+        with monkeypatch.context() as patched:
+            die_after(steps, patched)
+            try:
+                apply_series(work, series["new"], state=state)
+            except Killed:
+                done = False
+            else:
+                done = True
+        apply_series(work, series[then], state=state)
+        assert files(work) == expected, f"killed at step {steps}"
+        apply_series(work, [], state=state)
+        assert files(work) == pristine, f"killed at step {steps}"
+        if done:
+            break
+    assert steps > 15
 
 
 class Killed(BaseException):
@@ -127,5 +154,5 @@ def die_after(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
         monkeypatch.setattr(Path, name, act)
 
-    for name in ("open", "chmod", "replace", "unlink", "rmdir", "mkdir"):
+    for name in ("open", "chmod", "replace", "unlink", "rmdir", "mkdir", "symlink_to"):
         guard(name)

@@ -7,23 +7,15 @@ import sys
 import pytest
 
 from harness.errors import InfraError
-from harness.model.board import (
-    Board,
-    CommandSwitch,
-    KexecBoot,
-    LabgridPlace,
-    Login,
-    NetworkConsole,
-    PduSwitch,
-    Ssh,
-    UbootBoot,
-)
-from harness.target.holding.place import resolved
+from harness.model.board import BoardSpec, CommandSwitch, LabgridPlace, Login, NetworkConsole, PduSwitch, Ssh
+from harness.model.boot import KexecBoot
+from harness.target.holding.resources import access_to
+from tests.boards import spec
 
 
-def board(**more) -> Board:
+def board(**more) -> BoardSpec:
     place = LabgridPlace(coordinator="lab:20408", place="p", **more)
-    return Board(name="b", boot=UbootBoot(tftp_root="/t"), labgrid=place)
+    return spec(labgrid=place)
 
 
 def resource(cls: str, name: str = "", *, avail: bool = True, proxy_required: bool = False, **params):
@@ -36,11 +28,11 @@ PLUG = resource("NetworkPowerPort", model="apc", host="pdu", index=3)
 
 
 def test_a_serial_port_keeps_its_protocol_and_its_speed():
-    assert resolved(board(slow_send_ms=2.0), [UART, PLUG]).console == NetworkConsole(
+    assert access_to(board(slow_send_ms=2.0), [UART, PLUG]).console == NetworkConsole(
         host="h", port=4001, telnet=True, baud=1500000, slow_send_ms=2.0
     )
     raw = resource("NetworkSerialPort", host="h", port=4002, speed=9600, protocol="raw")
-    assert resolved(board(), [raw, PLUG]).console == NetworkConsole(host="h", port=4002)
+    assert access_to(board(), [raw, PLUG]).console == NetworkConsole(host="h", port=4002)
 
 
 @pytest.mark.parametrize(
@@ -68,20 +60,20 @@ def test_a_serial_port_keeps_its_protocol_and_its_speed():
     ids=lambda value: value["cls"] if isinstance(value, dict) else "",
 )
 def test_each_kind_of_power_resource_has_its_switch(power, switch):
-    ready = resolved(board(check_silence=False, off_seconds=7.0), [power, UART])
+    ready = access_to(board(check_silence=False, off_seconds=7.0), [power, UART])
     assert (ready.power.switch, ready.power.check_silence, ready.power.off_seconds) == (switch, False, 7.0)
 
 
 SERVICE = resource("NetworkService", address="10.0.0.3", username="lab", password="sw0rdfish", port=2222)
 
 
-def server(*, given: Ssh, **more) -> Board:
+def server(*, given: Ssh, **more) -> BoardSpec:
     place = LabgridPlace(coordinator="lab:20408", place="p", **more)
-    return Board(name="b", boot=KexecBoot(), labgrid=place, ssh=given)
+    return spec(boot=KexecBoot(), labgrid=place, ssh=given)
 
 
 def test_a_server_is_where_its_place_says():
-    ready = resolved(server(given=Ssh()), [UART, PLUG, SERVICE])
+    ready = access_to(server(given=Ssh()), [UART, PLUG, SERVICE])
     login = Login(user="lab", password="sw0rdfish")
     assert ready.ssh == Ssh(host="10.0.0.3", port=2222, login=login, of_place=True)
     assert ready.redacted("it is sw0rdfish") == "it is ***"
@@ -89,35 +81,35 @@ def test_a_server_is_where_its_place_says():
 
 def test_what_the_entry_says_of_ssh_goes_before_what_its_place_says():
     own = Ssh(login=Login(user="root", key="~/k"), given=frozenset({"user", "key"}))
-    ready = resolved(server(given=own), [UART, PLUG, SERVICE])
+    ready = access_to(server(given=own), [UART, PLUG, SERVICE])
     assert (ready.ssh.host, ready.ssh.port, ready.ssh.login) == ("10.0.0.3", 2222, own.login)
     elsewhere = Ssh(host="s", given=frozenset({"host"}))
-    assert resolved(server(given=elsewhere), [UART, PLUG, SERVICE]).ssh == elsewhere
+    assert access_to(server(given=elsewhere), [UART, PLUG, SERVICE]).ssh == elsewhere
 
 
 def test_of_several_systems_one_is_chosen_by_its_name_and_one_is_needed():
     second = resource("NetworkService", "second", address="10.0.0.4", username="root", password=None)
-    ready = resolved(server(given=Ssh(), ssh="second"), [UART, PLUG, SERVICE, second])
+    ready = access_to(server(given=Ssh(), ssh="second"), [UART, PLUG, SERVICE, second])
     assert (ready.ssh.host, ready.ssh.port, ready.ssh.login) == ("10.0.0.4", 22, Login())
     with pytest.raises(InfraError, match=r"it has NetworkService, second; choose with labgrid\.ssh: NAME"):
-        resolved(server(given=Ssh()), [UART, PLUG, SERVICE, second])
+        access_to(server(given=Ssh()), [UART, PLUG, SERVICE, second])
     with pytest.raises(InfraError, match=r"^b: labgrid place p: expected one of NetworkService, it has: "):
-        resolved(server(given=Ssh()), [UART, PLUG])
+        access_to(server(given=Ssh()), [UART, PLUG])
 
 
 def test_a_board_without_a_system_of_its_own_needs_no_such_resource():
     place = LabgridPlace(coordinator="lab:20408", place="p")
-    with_network = Board(name="b", boot=UbootBoot(tftp_root="/t"), labgrid=place, ssh=Ssh())
-    assert resolved(with_network, [UART, PLUG]).ssh == Ssh()
-    assert resolved(with_network, [UART, PLUG, SERVICE]).ssh.host == "10.0.0.3"
-    assert resolved(board(), [UART, PLUG, SERVICE]).ssh is None
+    with_network = spec(labgrid=place, ssh=Ssh())
+    assert access_to(with_network, [UART, PLUG]).ssh == Ssh()
+    assert access_to(with_network, [UART, PLUG, SERVICE]).ssh.host == "10.0.0.3"
+    assert access_to(board(), [UART, PLUG, SERVICE]).ssh is None
 
 
 def test_one_of_several_is_chosen_by_its_name():
     second = resource("NetworkSerialPort", "second", host="h", port=4002)
-    assert resolved(board(serial="second"), [UART, second, PLUG]).console.port == 4002
+    assert access_to(board(serial="second"), [UART, second, PLUG]).console.port == 4002
     other = resource("NetworkUSBPowerPort", "hub")
-    assert "--name" in resolved(board(power="hub"), [UART, PLUG, other]).power.switch.on
+    assert "--name" in access_to(board(power="hub"), [UART, PLUG, other]).power.switch.on
 
 
 @pytest.mark.parametrize(
@@ -136,10 +128,10 @@ def test_one_of_several_is_chosen_by_its_name():
 )
 def test_what_is_of_no_use_is_told(resources, more, told):
     with pytest.raises(InfraError, match=rf"^b: labgrid place p: .*{told}"):
-        resolved(board(**more), resources)
+        access_to(board(**more), resources)
 
 
 def test_a_password_in_a_switchs_address_is_not_told():
     power = resource("NetworkPowerPort", model="rest", host="http://me:s3cr%40t@switch/{index}", index=1)
-    ready = resolved(board(), [UART, power])
+    ready = access_to(board(), [UART, power])
     assert ready.redacted(" ".join(ready.power.switch.on)).endswith("http://me:***@switch/{index} 1 on")

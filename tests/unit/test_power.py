@@ -11,14 +11,14 @@ import threading
 import pytest
 
 from harness.errors import InfraError
-from harness.model.board import Board, CommandSwitch, HttpRequest, HttpSwitch, PduSwitch, Power, UbootBoot
+from harness.model.board import CommandSwitch, HttpRequest, HttpSwitch, PduSwitch, Power
 from harness.target.line.console import Console
 from harness.target.line.transport import SocketTransport
-from harness.target.power import CommandPower, digest_authorization, power_off, switch_of
+from harness.target.power import BoardPower, CommandPower, digest_authorization, power_off, switch_of
 
 
-def board(switch, **more) -> Board:
-    return Board(name="b", boot=UbootBoot(tftp_root="/t"), power=Power(switch=switch, off_seconds=0.01, **more))
+def power(switch, **more) -> BoardPower:
+    return BoardPower(name="b", spec=Power(switch=switch, off_seconds=0.01, **more), restarts=False)
 
 
 def command(on: str = "true", off: str = "true") -> CommandSwitch:
@@ -27,7 +27,7 @@ def command(on: str = "true", off: str = "true") -> CommandSwitch:
 
 def test_commands(tmp_path):
     log = tmp_path / "log"
-    switch = switch_of(board(command(f"echo on >> {log}", f"echo off >> {log}")))
+    switch = switch_of(power(command(f"echo on >> {log}", f"echo off >> {log}")))
     switch.off()
     switch.on()
     assert log.read_text() == "off\non\n"
@@ -35,7 +35,7 @@ def test_commands(tmp_path):
 
 def test_a_command_that_fails_is_told_with_its_last_words():
     with pytest.raises(InfraError, match=r"b\.power\.on: `.*` ended with exit code 3: no outlet 9"):
-        switch_of(board(command("echo no outlet 9; exit 3"))).on()
+        switch_of(power(command("echo no outlet 9; exit 3"))).on()
 
 
 def test_a_command_that_hangs_is_ended_with_all_that_it_has_started(tmp_path):
@@ -53,7 +53,7 @@ def test_a_command_that_hangs_is_ended_with_all_that_it_has_started(tmp_path):
 def test_a_command_that_is_not_there():
     missing = CommandSwitch(on=("no-such-program",), off=("true",))
     with pytest.raises(InfraError, match=r"b\.power\.on: .*no-such-program"):
-        switch_of(board(missing)).on()
+        switch_of(power(missing)).on()
 
 
 class SwitchServer:
@@ -99,7 +99,7 @@ def http_switch(url: str, **more) -> HttpSwitch:
 
 def test_http():
     with SwitchServer((200, {}, '{"POWER": "ON"}')) as server:
-        switch_of(board(http_switch(server.url, method="POST", body="x", expect='"POWER":"ON"'))).on()
+        switch_of(power(http_switch(server.url, method="POST", body="x", expect='"POWER":"ON"'))).on()
         assert server.asked == [("POST", "/on?outlet=1", "", "x")]
 
 
@@ -108,17 +108,17 @@ def test_an_answer_that_is_not_the_expected_one():
         SwitchServer((200, {}, '{"POWER":"OFF"}')) as server,
         pytest.raises(InfraError, match=r"""expected an answer with '"ON"', found"""),
     ):
-        switch_of(board(http_switch(server.url, expect='"ON"'))).on()
+        switch_of(power(http_switch(server.url, expect='"ON"'))).on()
 
 
 def test_the_login_is_given_when_it_is_asked_for():
     challenge = {"WWW-Authenticate": 'Digest qop="auth", realm="shelly", nonce="60b1", algorithm=SHA-256'}
     with SwitchServer((401, challenge, ""), (200, {}, "ok")) as server:
-        switch_of(board(http_switch(server.url))).on()
+        switch_of(power(http_switch(server.url))).on()
         assert [asked[2][:22] for asked in server.asked] == ["", 'Digest username="admin']
     with SwitchServer((401, {"WWW-Authenticate": "Basic realm=x"}, ""), (401, {}, "")) as server:
         with pytest.raises(InfraError, match="refuses the login") as caught:
-            switch_of(board(http_switch(server.url))).on()
+            switch_of(power(http_switch(server.url))).on()
         assert server.asked[1][2] == "Basic YWRtaW46czNjcmV0"
         assert "s3cret" not in caught.value.message
 
@@ -141,7 +141,7 @@ def test_the_digest_is_rfc_7616s_example():
 def test_pdudaemon():
     with SwitchServer((200, {}, "OK - accepted request")) as server:
         switch = PduSwitch(host="127.0.0.1", port=server.port, pdu="rack 1", outlet="3")
-        switch_of(board(switch)).off()
+        switch_of(power(switch)).off()
         assert server.asked[0][1] == "/power/control/off?hostname=rack%201&port=3"
 
 
@@ -149,7 +149,7 @@ def test_a_switch_that_does_not_answer():
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     with pytest.raises(InfraError, match="the switch does not answer"):
-        switch_of(board(http_switch(f"http://127.0.0.1:{port}"))).on()
+        switch_of(power(http_switch(f"http://127.0.0.1:{port}"))).on()
 
 
 @pytest.fixture
@@ -165,7 +165,7 @@ def test_a_board_that_is_silent_is_off(line):
     console, theirs = line
     theirs.sendall(b"its last words")
     assert console.expect("its last", timeout=5.0)
-    power_off(board(command()), switch_of(board(command())), console)
+    power_off(power(command()), switch_of(power(command())), console)
 
 
 def test_a_board_that_answers_is_on(line):
@@ -177,12 +177,12 @@ def test_a_board_that_answers_is_on(line):
 
     threading.Thread(target=answer, daemon=True).start()
     with pytest.raises(InfraError, match=r"b\.power: expected the board to be silent .* still answers on its console"):
-        power_off(board(command()), switch_of(board(command())), console)
+        power_off(power(command()), switch_of(power(command())), console)
 
 
 def test_a_board_whose_line_is_another_machines_is_not_asked(line):
     console, theirs = line
-    power_off(board(command(), check_silence=False), switch_of(board(command())), console)
+    power_off(power(command(), check_silence=False), switch_of(power(command())), console)
     theirs.setblocking(False)
     with pytest.raises(BlockingIOError):
         theirs.recv(10)

@@ -4,13 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from harness.model.board import Board, QemuBoot
+from harness.model.board import BoardSpec
+from harness.model.boot import QemuBoot
 from harness.target.base import Media
 from harness.target.methods.qemu import command_line, loses_changed_code, own_storage
 
 
 def _kernel_arguments(accel):
-    board = Board(name="b", boot=QemuBoot(), cmdline="loglevel=8")
+    board = BoardSpec(name="b", boot=QemuBoot(), cmdline="loglevel=8")
     media = Media(image=Path("Image"), root=Path("root"))
     args = command_line(board, media, own_storage(media), fds={}, accel=accel)
     return args[args.index("-append") + 1].split()
@@ -33,7 +34,7 @@ def test_programs_lie_at_fixed_addresses_only_where_code_is_translated(accel, fi
     ],
 )
 def test_emulated_cpus_run_side_by_side_or_in_turns(accel, threads, in_turns, argument):
-    board = Board(name="b", boot=QemuBoot(threads=threads))
+    board = BoardSpec(name="b", boot=QemuBoot(threads=threads))
     media = Media(image=Path("Image"), root=Path("root"))
     args = command_line(board, media, own_storage(media), fds={}, accel=accel, in_turns=in_turns)
     assert args[args.index("-accel") + 1] == argument

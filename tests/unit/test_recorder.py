@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from harness.model.result import EventKind, Expectation, Fault, FaultKind, Result, Verdict
-from harness.report.events import parse_events
+from harness.model.event import AttemptEnded, Booted, Event, Finished, Note, Started
+from harness.model.record import KernelRecord, RunRecord
+from harness.model.result import EndKind, Expectation, Fault, FaultKind, Result, RunEnd, Verdict
+from harness.parse.events import parse_events
 from harness.run.documents import read_results
 from harness.run.recorder import Recorder
 
 TEST = "selftests/livepatch/test-x::one / two"
 
 
-def _events(recorder: Recorder) -> list[tuple[EventKind, str | None, dict[str, Any]]]:
+def _events(recorder: Recorder) -> list[Event]:
     with recorder.path.open() as lines:
-        return [(event.kind, event.test, dict(event.data)) for event in parse_events(lines)]
+        return list(parse_events(lines))
 
 
 def test_what_is_recorded_comes_back_as_results(tmp_path: Path) -> None:
@@ -28,26 +29,26 @@ def test_what_is_recorded_comes_back_as_results(tmp_path: Path) -> None:
         reason="known",
         seconds=1.5,
         fault=Fault(kind=FaultKind.OOPS, title="oops in x", lines=("a", "b")),
-        expected=Expectation(verdicts=(Verdict.CRASH,), reason="because"),
+        expectations=(Expectation(verdicts=(Verdict.CRASH,), reason="because"),),
     )
     recorder = Recorder.of(tmp_path)
-    recorder.began({"kernel": "7.3.4", "isolation": "test"})
+    recorder.began(RunRecord(kernel=KernelRecord(release="7.3.4"), isolation="test"))
     recorder.planned([TEST, "t"])
     recorder.changed(isolation="crash")
     recorder.started(TEST)
     recorded = recorder.finished(crash, "printed\n")
     recorder.note("by the way")
-    recorder.ended("complete")
+    recorder.ended(RunEnd(kind=EndKind.MAXFAIL))
     results = read_results(tmp_path)
-    assert results.properties == {"kernel": "7.3.4", "isolation": "crash"}
+    assert (results.record.kernel.release, results.record.isolation) == ("7.3.4", "crash")
     first, second = results.results
     assert first.started is not None
     assert (first.test, first.verdict, first.actual, first.reason) == (TEST, Verdict.XFAIL, Verdict.CRASH, "known")
-    assert (first.fault, first.expected, first.seconds) == (crash.fault, crash.expected, 1.5)
+    assert (first.fault, first.expectations, first.seconds) == (crash.fault, crash.expectations, 1.5)
     assert first.log == recorded.log == "logs/selftests_livepatch_test-x_one_two.log"
     assert (tmp_path / first.log).read_text() == "printed\n"
     assert (second.test, second.verdict) == ("t", Verdict.NOTRUN)
-    assert (results.notes, results.ended) == (("by the way",), "complete")
+    assert (results.notes, results.ended) == (("by the way",), RunEnd(kind=EndKind.MAXFAIL))
 
 
 @pytest.mark.parametrize("log", ["", " \n"])
@@ -71,9 +72,48 @@ def test_several_processes_record_one_run_and_say_which_board_they_had(tmp_path:
     two.finished(Result(test="b", verdict=Verdict.PASS))
     two.problem("look here")
     assert one.finished_tests() == two.finished_tests() == {"a", "b"}
-    (_, _, first), (_, _, second), (kind, _, third) = _events(two)
-    assert (first["board"], "board" in second) == ("b1", False)
-    assert (kind, third) == (EventKind.NOTE, {"text": "look here", "problem": True})
+    first, second, note = _events(two)
+    assert (first.board, second.board) == ("b1", "")
+    assert isinstance(note, Note)
+    assert (note.text, note.is_problem) == ("look here", True)
+
+
+def test_every_attempt_keeps_its_log_and_says_on_which_machine_it_ran(tmp_path: Path) -> None:
+    recorder = Recorder.of(tmp_path, worker="gw0", board="b1")
+    recorder.booted(seconds=1.0, factor=1.0, restored=False)
+    recorder.started("t")
+    recorder.lost(Result(test="t", verdict=Verdict.ERROR, reason="gone"), "first", why="gone")
+    recorder.gone()
+    recorder.started("t")
+    recorder.booted(seconds=1.0, factor=1.0, restored=True)
+    recorder.gone()  # before the verdict is written down, as after a crash
+    recorder.finished(Result(test="t", verdict=Verdict.FAIL), "second")
+    recorder.started("none", uses_machine=False)
+    recorder.finished(Result(test="none", verdict=Verdict.PASS))
+    recorder.started("skipped")  # before another machine is there
+    recorder.finished(Result(test="skipped", verdict=Verdict.SKIP))
+    one, none, skipped = read_results(tmp_path).results
+    machines = ["gw0/boot-1", "gw0/restored-2"]
+    assert [each.machine for each in one.attempts] == machines
+    assert [(tmp_path / str(each.log)).read_text() for each in one.attempts] == ["first", "second"]
+    assert (one.verdict, one.machine, one.board, one.log) == (Verdict.FAIL, machines[1], "b1", "logs/t.2.log")
+    assert (none.machine, skipped.machine) == ("", "")
+    events = _events(recorder)
+    assert [event.machine for event in events if isinstance(event, Booted | Started)] == [
+        machines[0], machines[0], "", machines[1], "", "",
+    ]  # fmt: skip
+    assert next(type(event) for event in events if isinstance(event, AttemptEnded | Finished)) is AttemptEnded
+
+
+def test_what_another_process_ran_was_not_on_a_machine_of_this_one(tmp_path: Path) -> None:
+    worker, own = Recorder.of(tmp_path, worker="gw1"), Recorder.of(tmp_path)
+    own.booted(seconds=1.0, factor=1.0, restored=False)
+    worker.booted(seconds=1.0, factor=1.0, restored=True)
+    worker.started("t")
+    own.lost(Result(test="t", verdict=Verdict.ERROR, reason="its worker died"), why="its worker died")
+    (result,) = read_results(tmp_path).results
+    assert (result.machine, result.reason) == ("gw1/restored-1", "its worker died")
+    assert result.seconds > 0
 
 
 def test_outside_a_run_nothing_is_kept() -> None:

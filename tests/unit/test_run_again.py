@@ -11,15 +11,17 @@ from typing import Any
 import pytest
 
 from harness.errors import InfraError
-from harness.model.board import Board, QemuBoot
+from harness.model.boot import QemuBoot
 from harness.model.kernel import Build
 from harness.model.progress import NoDisplay
 from harness.model.result import Result, Verdict
 from harness.run import inprocess, runner, session
 from harness.run.units import Isolation
 from harness.target.base import Media
+from tests.boards import held, spec
 from tests.fakesnapshots import FakeSnapshots
 from tests.faketarget import LOST, FakeTarget, Kmsg
+from tests.records import build_json
 
 PANIC = Kmsg(
     "[    1.000000] Kernel panic - not syncing: tried to kill init\n"
@@ -66,9 +68,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runs]:
     directory.mkdir()
     monkeypatch.setattr(inprocess, "PROJECT", tmp_path)
     monkeypatch.setattr(inprocess, "TESTCASES", directory)
-    (tmp_path / "build").mkdir()
-    record = {"source": {}, "patches": [], "toolchain": {"name": "gcc", "version": "12"}, "fragments": []}
-    (tmp_path / "build/build.json").write_text(json.dumps(record))
+    build_json(tmp_path / "build")
     build = Build(directory=tmp_path / "build", release="7.3.4", key="k", config={})
 
     def run(
@@ -103,11 +103,11 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runs]:
             session.Selection(
                 suites=frozenset({"testcases"}), maxfail=maxfail, isolation=Isolation.TEST, workers=workers
             ),
-            board=Board(name="fake", boot=QemuBoot()),
+            board=held(spec("fake", boot=QemuBoot())),
             boot=lambda: (restored(), 1.0) if save_error else pytest.fail("restored, not booted"),
             keeping=session.Keeping(media=Media(image=Path("Image"), root=Path("root")), directory=tmp_path),
             run_dir=run_dir,
-            properties={},
+            command="harness run",
             display=NoDisplay(),
         )
         events = [json.loads(line) for line in (run_dir / "events.jsonl").read_text().splitlines()]

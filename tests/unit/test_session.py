@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
 from harness.errors import BootError, CrashError, UserError
-from harness.model.board import Board, QemuBoot
+from harness.model.boot import QemuBoot
 from harness.model.kernel import Build
 from harness.model.progress import NoDisplay
 from harness.model.result import Verdict
 from harness.run import inprocess, session
 from harness.run.documents import read_results, write_documents
-from harness.run.inprocess import Ended
+from tests.boards import held, spec
 from tests.faketarget import HANG, FakeTarget, Kmsg
+from tests.records import build_json
 
 PANIC = Kmsg(
     "[    1.000000] Kernel panic - not syncing: tried to kill init\n"
@@ -28,7 +28,7 @@ check_result "x"
 start_test "two"
 check_result "y"
 """
-BOARD = Board(name="fake", boot=QemuBoot())
+BOARD = held(spec("fake", boot=QemuBoot()))
 
 
 @pytest.fixture(autouse=True)
@@ -48,15 +48,7 @@ def build(tmp_path: Path) -> Build:
     (tests / "c.tc").write_text("# description: c\n# flags: instance\n")
     (directory / "selftests/livepatch").mkdir()
     (directory / "selftests/livepatch/test-x.sh").write_text(SCRIPT)
-    record = {
-        "key": "k",
-        "release": "7.3.4",
-        "source": {"version": "7.3.4"},
-        "patches": [],
-        "toolchain": {"name": "gcc", "version": "12"},
-        "fragments": [],
-    }
-    (directory / "build.json").write_text(json.dumps(record))
+    build_json(directory)
     return Build(directory=directory, release="7.3.4", key="k", config={"LIVEPATCH": "y"})
 
 
@@ -108,7 +100,7 @@ def run(build: Build, *targets, tmp_path: Path, keyword: str = "", maxfail: int 
         board=BOARD,
         boot=boot,
         run_dir=run_dir,
-        properties={},
+        command="harness run",
         display=NoDisplay(),
     )
     return {result.test.removeprefix("selftests/"): result for result in results.results}, code, run_dir
@@ -208,7 +200,7 @@ def test_a_choice_of_nothing_is_wrong_input(build, tmp_path, keyword, told):
     with pytest.raises(UserError, match=told):
         run(build, target(), tmp_path=tmp_path, keyword=keyword)
     with pytest.raises(UserError, match=told):
-        session.list_tests(build, session.Selection(suites=SUITES, keyword=keyword), board=BOARD)
+        session.list_tests(build, session.Selection(suites=SUITES, keyword=keyword), board=BOARD.spec)
 
 
 def test_a_crash_in_a_livepatch_script_resumes_behind_it(build, tmp_path):
@@ -303,7 +295,7 @@ def test_a_killed_run_can_be_reported(build, tmp_path):
 
 def test_listing_boots_nothing(build):
     tests = session.list_tests(
-        build, session.Selection(suites=SUITES, keyword="(a.tc and instance) or two"), board=BOARD
+        build, session.Selection(suites=SUITES, keyword="(a.tc and instance) or two"), board=BOARD.spec
     )
     assert tests == [f"selftests/{A_AGAIN}", f"selftests/{TWO}"]
 
@@ -406,20 +398,3 @@ def test_an_interrupt_ends_the_run_though_putting_back_fails(build, tmp_path, te
     assert (one.verdict, one.reason) == (Verdict.ERROR, "interrupted while this test was running")
     assert two.verdict is Verdict.NOTRUN
     assert code == 3
-
-
-@pytest.mark.parametrize(
-    ("ended", "why"),
-    [
-        (Ended(code=pytest.ExitCode.INTERRUPTED, stopped_early=True), "maxfail"),  # so xdist ends its workers
-        (Ended(code=pytest.ExitCode.TESTS_FAILED, stopped_early=True), "maxfail"),
-        (Ended(code=pytest.ExitCode.INTERRUPTED), "interrupted"),
-        (Ended(code=pytest.ExitCode.INTERRUPTED, lost_workers="they died"), "interrupted"),
-        (Ended(code=pytest.ExitCode.TESTS_FAILED), "complete"),
-        (Ended(code=pytest.ExitCode.OK, lost_workers="they died"), "they died"),
-        (Ended(code=pytest.ExitCode.INTERRUPTED, collection_errors=("x",)), "collection failed"),
-        (Ended(code=0, boot_failure=BootError("it panicked")), "the target could not be booted: it panicked"),
-    ],
-)
-def test_why_a_run_ended(ended, why):
-    assert session._why_ended(ended) == why

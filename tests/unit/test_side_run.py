@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from harness.run.documents import read_results
-from harness.run.session import NOT_BOOTED, key_of_testcases
+from harness.run.session import key_of_testcases
 from harness.run.side_run import Ended, Plan, SideRuns, finished
 
 PLAN = Plan(kernel="k1", board="qemu-virt", suite="testcases", keyword="(test_a.py and test_a)")
@@ -53,7 +53,7 @@ def test_a_run_of_the_whole_suite_stands_for_some_of_it(tmp_path):
         {"keyword": "other"},
         {"testcases": "changed since"},
         {"ended": "interrupted"},
-        {"ended": f"{NOT_BOOTED}: the kernel panicked"},
+        {"ended": "the target could not be booted: the kernel panicked"},
         {"ended": None},
         {"planned": ()},
     ],
@@ -84,8 +84,8 @@ def test_in_tree_tests_do_not_change_with_ours(tmp_path):
 @pytest.mark.parametrize(
     ("ended", "code", "told"),
     [
-        (f"{NOT_BOOTED}: the kernel panicked", 1, "the kernel panicked"),
-        (f"{NOT_BOOTED}: no QEMU", 3, ""),  # the lab's fault
+        ("the target could not be booted: the kernel panicked", 1, "the kernel panicked"),
+        ("the target could not be booted: no QEMU", 3, ""),  # the lab's fault
         ("complete", 1, ""),
     ],
 )

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from harness.errors import InfraError
-from harness.model.board import Board, QemuBoot
+from harness.model.board import BoardSpec
+from harness.model.boot import QemuBoot
 from harness.target.base import Media, TargetLost
 from harness.target.line.console import Console
 from harness.target.line.transport import SocketTransport
@@ -60,7 +61,7 @@ def snapshots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Snapshots:
     media = Media(image=tmp_path / "Image", root=tmp_path / "root")
     directory = tmp_path / "a 'directory', odd"
     directory.mkdir()
-    return Snapshots(Board(name="b", boot=QemuBoot()), media, directory, logs=tmp_path)
+    return Snapshots(BoardSpec(name="b", boot=QemuBoot()), media, directory, logs=tmp_path)
 
 
 def test_a_snapshot_is_there_when_its_state_is_on_the_disk(machine: Machine, snapshots: Snapshots) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import InfraError
-from harness.model.board import TftpServe
+from harness.model.boot import TftpServe
 from harness.target.holding import lock
 from harness.target.serving import tftp
 
@@ -81,7 +81,7 @@ def test_a_harness_that_serves_there_now_is_no_hindrance(
     monkeypatch.setenv("HARNESS_LOCKS", str(tmp_path))
     monkeypatch.setattr("socket.socket.bind", refuse)
     spec = TftpServe(address="127.0.0.1")
-    with lock.turn("b1", "tftp 127.0.0.1", purpose="a board loads"):
+    with lock.acquired("b1", "tftp 127.0.0.1", purpose="a board loads"):
         tftp.check(spec, place="b2")
     with pytest.raises(InfraError, match="is taken"):
         tftp.check(spec, place="b2")

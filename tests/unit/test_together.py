@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from harness.boards import board_named, had_together, mates_of
+from harness.boards.inventory import Inventory, read_inventory
+from harness.boards.lease import acquire_pool
 from harness.errors import InfraError, UserError
-from harness.model.board import Board
+from harness.model.board import BoardSpec
 from harness.target.holding import lock
+from harness.target.holding.held import HeldBoard, machine_of
 
 ENTRY = """
   {name}:
@@ -44,17 +46,21 @@ class Lab:
         """Nobody listens at this console any more."""
         self._listeners[name].close()
 
-    def board(self, name: str) -> Board:
-        return board_named(name, self.file)
+    def board(self, name: str) -> BoardSpec:
+        return self.inventory.board(name)
 
-    def together(self, wanted: int | None) -> list[Board]:
+    @property
+    def inventory(self) -> Inventory:
+        return read_inventory(self.file)
+
+    def together(self, wanted: int | None) -> list[HeldBoard]:
         """The boards that `-j wanted` gets with a, which then are given back."""
         board = self.board("a")
-        mates = mates_of(board, self.file, wanted)
-        with had_together(board, mates, wanted=wanted, wait=None, say=self.said.append) as ready:
-            assert all(lock.holder_of(lock.console_of(each)) for each in ready)
-        assert not any(lock.holder_of(lock.console_of(each)) for each in ready)
-        return list(ready)
+        peers = self.inventory.peers_of(board, wanted)
+        with acquire_pool(board, peers, wanted=wanted, wait=None, say=self.said.append) as held:
+            assert all(lock.holder_of(machine_of(each.spec)) for each in held)
+        assert not any(lock.holder_of(machine_of(each.spec)) for each in held)
+        return list(held)
 
     @property
     def switched(self) -> str:
@@ -69,8 +75,12 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
         yield Lab(tmp_path, until_over)
 
 
-def _names(boards: list[Board]) -> list[str]:
+def _names(boards: list[HeldBoard]) -> list[str]:
     return [board.name for board in boards]
+
+
+def _peers(lab: Lab, name: str, wanted: int | None) -> list[str]:
+    return [entry.board.name for entry in lab.inventory.peers_of(lab.board(name), wanted)]
 
 
 @pytest.mark.parametrize(("wanted", "names"), [(2, ["a", "b"]), (3, ["a", "b", "c"]), (None, ["a", "b", "c", "d"])])
@@ -82,7 +92,7 @@ def test_as_many_as_are_wanted(lab: Lab, wanted: int | None, names: list[str]) -
 
 
 def test_the_one_that_is_named_comes_first(lab: Lab) -> None:
-    assert _names(mates_of(lab.board("c"), lab.file, 2)) == ["a", "b", "d"]
+    assert _peers(lab, "c", 2) == ["a", "b", "d"]
 
 
 def test_one_board_is_had_as_ever(lab: Lab) -> None:
@@ -98,7 +108,7 @@ def test_more_than_there_are_is_said(lab: Lab) -> None:
 def test_what_is_in_use_or_not_to_be_reached_is_left_out_and_another_takes_its_place(lab: Lab) -> None:
     lab.close("c")
     taken = lab.board("b")
-    with lock.held(taken, lock.console_of(taken), purpose="somebody's test"):
+    with lock.acquired(taken.name, machine_of(taken), purpose="somebody's test"):
         assert _names(lab.together(2)) == ["a", "d"]
     in_use, unreachable = lab.said
     assert in_use.startswith("board b left out: b: in use by ")
@@ -116,7 +126,7 @@ def test_where_all_others_are_left_out_the_one_that_is_named_is_alone(lab: Lab) 
 
 def test_the_one_that_is_named_has_to_be_had(lab: Lab) -> None:
     taken = lab.board("a")
-    with lock.held(taken, lock.console_of(taken), purpose="somebody's test"), pytest.raises(lock.InUse):
+    with lock.acquired(taken.name, machine_of(taken), purpose="somebody's test"), pytest.raises(lock.InUse):
         lab.together(2)
 
 
@@ -130,8 +140,8 @@ def test_a_run_that_breaks_off_leaves_all_of_them_off(lab: Lab) -> None:
     board = lab.board("a")
 
     def broken(error: type[BaseException]) -> None:
-        mates = mates_of(board, lab.file, 2)
-        with pytest.raises(error), had_together(board, mates, wanted=2, wait=None, say=lab.said.append):
+        peers = lab.inventory.peers_of(board, 2)
+        with pytest.raises(error), acquire_pool(board, peers, wanted=2, wait=None, say=lab.said.append):
             raise error("over")
 
     broken(InfraError)
@@ -140,13 +150,13 @@ def test_a_run_that_breaks_off_leaves_all_of_them_off(lab: Lab) -> None:
     assert sorted(lab.switched.split()) == ["a", "b"]
 
 
-def test_a_board_without_a_pool_has_no_mates(lab: Lab) -> None:
-    assert mates_of(lab.board("single"), lab.file, None) == mates_of(lab.board("single"), lab.file, 1) == []
+def test_a_board_without_a_pool_has_no_peers(lab: Lab) -> None:
+    assert _peers(lab, "single", None) == _peers(lab, "single", 1) == []
     with pytest.raises(
         UserError, match=r"-j 2: expected a board that has equal ones, single has no `pool`; give equal"
     ):
-        mates_of(lab.board("single"), lab.file, 2)
+        _peers(lab, "single", 2)
 
 
 def test_qemus_machines_are_made_not_found(lab: Lab) -> None:
-    assert mates_of(lab.board("virtual"), lab.file, 3) == []
+    assert _peers(lab, "virtual", 3) == []

@@ -14,14 +14,14 @@ import tty
 import pytest
 
 from harness.errors import InfraError
-from harness.model.board import Board, CommandConsole, NetworkConsole, SerialConsole, UbootBoot
+from harness.model.board import CommandConsole, NetworkConsole, SerialConsole
 from harness.target.line.console import Console
 from harness.target.line.open import open_line
-from harness.target.line.transport import TelnetDecoder, TelnetTransport
+from harness.target.line.transport import TelnetDecoder, TelnetTransport, Transport
 
 
-def board(console) -> Board:
-    return Board(name="b", boot=UbootBoot(tftp_root="/t"), console=console)
+def opened(console) -> Transport:
+    return open_line(console, board="b")
 
 
 TELNET = b"\xff\xfb\x01\xff\xfd\x18a\xff\xffb\xff\xfa\x2cxx\xff\xff\xf0\xff\xf0c\xff\xf1d"
@@ -92,11 +92,11 @@ def test_a_console_server_that_is_not_there():
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     with pytest.raises(InfraError, match=rf"b\.console: expected a console server at 127\.0\.0\.1:{port}, .* refused"):
-        open_line(board(NetworkConsole(host="127.0.0.1", port=port)))
+        opened(NetworkConsole(host="127.0.0.1", port=port))
 
 
 def test_a_program_is_a_line():
-    line = Console(open_line(board(CommandConsole(argv=("sh", "-c", "echo hello; cat")))), log=None, name="c")
+    line = Console(opened(CommandConsole(argv=("sh", "-c", "echo hello; cat"))), log=None, name="c")
     assert line.expect("hello\n", timeout=5.0)
     line.send(b"echoed\n")
     assert line.expect("echoed\n", timeout=5.0)
@@ -105,13 +105,13 @@ def test_a_program_is_a_line():
 
 
 def test_a_program_that_ends_ends_the_line():
-    line = Console(open_line(board(CommandConsole(argv=("true",)))), log=None, name="c")
+    line = Console(opened(CommandConsole(argv=("true",))), log=None, name="c")
     assert line.wait_closed(5.0)
     line.close()
 
 
 def test_slow_sending_loses_nothing():
-    line = Console(open_line(board(CommandConsole(argv=("cat",), slow_send_ms=1.0))), log=None, name="c")
+    line = Console(opened(CommandConsole(argv=("cat",), slow_send_ms=1.0)), log=None, name="c")
     line.send(b"one by one\n")
     assert line.expect("one by one\n", timeout=5.0)
     line.close()
@@ -130,7 +130,7 @@ def device():
 def test_a_serial_device(device):
     far, path, near = device
     os.close(near)
-    line = Console(open_line(board(SerialConsole(device=path))), log=None, name="s")
+    line = Console(opened(SerialConsole(device=path)), log=None, name="s")
     os.write(far, b"U-Boot\r\n")
     assert line.expect("U-Boot\r\n", timeout=5.0)
     line.send(b"\r")
@@ -146,7 +146,7 @@ def test_no_such_device_is_told_at_once_with_its_name():
     with pytest.raises(
         InfraError, match=r"b\.console: expected a serial device at /dev/no-such-thing, found none; plug"
     ):
-        open_line(board(SerialConsole(device="/dev/no-such-thing")))
+        opened(SerialConsole(device="/dev/no-such-thing"))
     assert time.monotonic() - started < 2.0
 
 
@@ -154,7 +154,7 @@ def test_what_is_no_serial_device_is_told(tmp_path):
     (tmp_path / "file").touch()
     for path in ("/dev/null", str(tmp_path / "file")):
         with pytest.raises(InfraError, match=rf"expected a serial device at {path}, found something else; correct"):
-            open_line(board(SerialConsole(device=path)))
+            opened(SerialConsole(device=path))
 
 
 def test_a_second_reader_is_refused_with_the_holders_name(device):
@@ -169,7 +169,7 @@ def test_a_second_reader_is_refused_with_the_holders_name(device):
         with pytest.raises(
             InfraError, match=rf"is in use by `.*python.*` \(process {holder.pid}, \w+\); end that first"
         ):
-            open_line(board(SerialConsole(device=path)))
+            opened(SerialConsole(device=path))
     finally:
         holder.kill()
         holder.wait()

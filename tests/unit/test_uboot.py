@@ -10,7 +10,7 @@ import pytest
 from scripted_uboot import AUTOBOOT, BANNER, LOADED, ScriptedUboot
 
 from harness.errors import InfraError
-from harness.model.board import UbootBoot
+from harness.model.boot import UbootBoot
 from harness.target.methods.uboot import Load, NotStopped, Uboot
 
 FILE = Load(name="harness/Image", size=1234, address="kernel_addr_r", key="boot.kernel_at")

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import InfraError
-from harness.model.board import HttpServe
+from harness.model.boot import HttpServe
 from harness.target.holding import lock
 from harness.target.serving import http as web
 from harness.target.serving import httpclient as webclient
@@ -125,7 +125,7 @@ def test_a_harness_that_serves_there_now_is_no_hindrance(
     spec: HttpServe, server: web.WebServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HARNESS_LOCKS", str(tmp_path))
-    with lock.turn("b1", f"http {spec.address}:{spec.port}", purpose="a board loads"):
+    with lock.acquired("b1", f"http {spec.address}:{spec.port}", purpose="a board loads"):
         web.check(spec, place="b2")
     with pytest.raises(InfraError, match="is taken"):
         web.check(spec, place="b2")

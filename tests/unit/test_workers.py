@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import date
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,34 +11,42 @@ import pytest
 
 from harness import available
 from harness.errors import BootError
-from harness.model.board import Board, KexecBoot, QemuBoot
-from harness.model.result import EventKind, Result, Verdict
-from harness.report.events import parse_events
+from harness.model.board import BoardSpec
+from harness.model.boot import KexecBoot, QemuBoot
+from harness.model.event import Finished, Note
+from harness.model.result import Result, Verdict
+from harness.parse.events import parse_events
 from harness.run.collecting import Planned
 from harness.run.recorder import Recorder
 from harness.run.units import Isolation
 from harness.run.workers.board_worker import Output
-from harness.run.workers.distributor import Distributor, how_many
+from harness.run.workers.distributor import Distributor
 from harness.run.workers.schedule import LongestFirst
 from harness.run.workers.worker import INPUT, Restored, Setup
 from harness.target.base import Media
+from harness.target.methods.table import boot_method
+from tests.boards import held, spec
 
-QEMU = Board(name="q", boot=QemuBoot(memory_mib=600))  # 1000 MiB a machine, with what QEMU and a worker need
+QEMU = spec("q", boot=QemuBoot(memory_mib=600))  # 1000 MiB a machine, with what QEMU and a worker need
+
+
+def capacity(board: BoardSpec, wanted: int | None) -> int:
+    return boot_method(board).capacity(board, wanted)
 
 
 @pytest.mark.parametrize(("free", "count"), [(1024 + 3999, 3), (1024 + 4000, 4), (1024 + 99_000, 8), (1024, 1), (0, 1)])
 def test_no_more_machines_than_memory_has_room_for(monkeypatch: pytest.MonkeyPatch, free: int, count: int) -> None:
     monkeypatch.setattr(available, "memory_mib", lambda: free)
-    assert how_many(8, QEMU) == count
+    assert capacity(QEMU, 8) == count
 
 
 @pytest.mark.parametrize(("cpus", "count"), [(1, 2), (2, 3), (4, 6)])
 def test_half_again_as_many_as_cpus(monkeypatch: pytest.MonkeyPatch, cpus: int, count: int) -> None:
     monkeypatch.setattr(available, "cpus", lambda: cpus)
     monkeypatch.setattr(available, "memory_mib", lambda: 100_000)
-    assert how_many(None, QEMU) == count
+    assert capacity(QEMU, None) == count
     monkeypatch.setattr(available, "memory_mib", lambda: 1024 + 1000)
-    assert how_many(None, QEMU) == 1
+    assert capacity(QEMU, None) == 1
 
 
 class Report:
@@ -60,7 +69,7 @@ def _died(distributor: Distributor, schedule: LongestFirst) -> str:
 
 def _verdicts(recorder: Recorder) -> list[object]:
     with recorder.path.open() as lines:
-        return [event.data["verdict"] for event in parse_events(lines) if event.kind is EventKind.FINISHED]
+        return [event.result.verdict for event in parse_events(lines) if isinstance(event, Finished)]
 
 
 def test_a_test_whose_worker_died_is_run_again_but_not_for_ever(tmp_path: Path) -> None:
@@ -87,7 +96,7 @@ def test_a_verdict_that_is_written_down_is_not_replaced(tmp_path: Path, verdict:
 
 def test_a_board_is_one_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(available, "memory_mib", lambda: 100_000)
-    assert how_many(4, Board(name="b", boot=KexecBoot())) == 1
+    assert capacity(spec(boot=KexecBoot()), 4) == 1
 
 
 class Node:
@@ -119,7 +128,7 @@ def boards(tmp_path: Path) -> Distributor:
     """A distributor over the boards a and b, and one test for each."""
     setups = [
         Setup(
-            board=Board(name=name, boot=KexecBoot()),
+            board=held(spec(name, boot=KexecBoot())),
             media=Media(image=tmp_path, root=tmp_path),
             build=tmp_path,
             run_dir=tmp_path,
@@ -127,6 +136,8 @@ def boards(tmp_path: Path) -> Distributor:
             isolation=Isolation.CRASH,
             timeout_factor=1.0,
             hammer_seconds=1.0,
+            known=(),
+            today=date(2026, 12, 1),
         )
         for name in "ab"
     ]
@@ -181,7 +192,8 @@ def test_a_worker_that_gives_up_is_told_of_and_its_tests_are_given_back(boards: 
     assert (boards.left_out["b"].exit_code, boards.left_out["b"].details) == (1, ("line",))
     with (tmp_path / "events.jsonl").open() as lines:
         [note] = parse_events(lines)
-    assert note.data == {"text": "board b left out: it panicked", "problem": True}
+    assert isinstance(note, Note)
+    assert (note.text, note.is_problem) == ("board b left out: it panicked", True)
     assert schedule.has_pending
     assert list(boards.left_over()) == ["x.py::t", "y.py::t"]
 
@@ -191,7 +203,7 @@ def test_what_killed_a_worker_is_said(tmp_path: Path) -> None:
     distributor.pytest_testnodedown(Node(), "Traceback\nOSError: it was killed\n")
     _died(distributor, schedule)
     with recorder.path.open() as lines:
-        notes = [event.data["text"] for event in parse_events(lines) if event.kind is EventKind.NOTE]
+        notes = [event.text for event in parse_events(lines) if isinstance(event, Note)]
     assert notes == ["t: run again, because its worker died: OSError: it was killed"]
     assert distributor.last_loss == "OSError: it was killed"
 

@@ -11,7 +11,6 @@ import pytest
 
 from harness import available
 from harness.errors import HarnessError, KernelError
-from harness.model.board import Board
 from harness.run.collecting import Planned
 from harness.run.inprocess import Ended
 from harness.run.local import LocalRun
@@ -19,6 +18,7 @@ from harness.run.workers.distributor import ARGUMENTS, Distributor
 from harness.run.workers.follow import Follower
 from harness.run.workers.worker import Kept, Setup
 from harness.target.holding.guard import put_back
+from harness.target.holding.held import HeldBoard
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ def over_restored(job: Job, snapshot: Path, workers: int) -> Ended:
     return _distributed(job, Distributor(setups, planned=job.planned, seconds=job.seconds, recorder=recorder))
 
 
-def over_boards(job: Job, boards: Sequence[Board]) -> Ended:
+def over_boards(job: Job, boards: Sequence[HeldBoard]) -> Ended:
     """Run the tests in workers that boot one of `boards` each.
 
     A board that can't be booted is left out. What it gives back when the other workers have ended already is run in
@@ -99,5 +99,5 @@ def _distributed(job: Job, distributor: Distributor) -> Ended:
     if ended.code != pytest.ExitCode.INTERRUPTED:
         distributor.check()
     if distributor.last_loss and distributor.left_over():
-        return dataclasses.replace(ended, lost_workers=f"workers kept dying, at last: {distributor.last_loss}")
+        return dataclasses.replace(ended, lost_workers=distributor.last_loss)
     return ended

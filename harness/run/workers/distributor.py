@@ -8,21 +8,18 @@ from typing import Any
 
 import pytest
 
-from harness import available
 from harness.errors import HarnessError, InfraError
-from harness.model.board import Board, QemuBoot
 from harness.model.result import Result, Verdict
 from harness.run.collecting import Planned
 from harness.run.recorder import Recorder
 from harness.run.workers.board_worker import Output
 from harness.run.workers.schedule import LongestFirst
 from harness.run.workers.worker import INPUT, Setup
+from harness.target.holding.held import HeldBoard
 
 ARGUMENTS = ("-p", "xdist.plugin", "-p", "harness.run.workers.worker", "--max-worker-restart=20")
 _TRIES = 3  # of a test whose worker died
 _END = 0.2  # seconds that a worker has to end by itself when the run is interrupted
-_OVERHEAD_MIB = 400  # QEMU's own memory, and a worker's
-_SPARE_MIB = 1024  # what stays the host's
 
 
 class Distributor:
@@ -41,7 +38,7 @@ class Distributor:
         self.count = len(setups)
         self._free = deque(setups)
         self._setups: dict[Any, Setup] = {}  # of the workers that have not ended
-        self._died_on: dict[str, Board] = {}  # boards that a worker died with and no other has booted since
+        self._died_on: dict[str, HeldBoard] = {}  # boards that a worker died with and no other has booted since
         self._planned = planned
         self._recorder = recorder
         self._schedule = LongestFirst(self.count, planned, seconds, share_cpus=share_cpus)
@@ -75,7 +72,7 @@ class Distributor:
             self._free.append(setup)
             self._take_back(setup.board, node, Output.of(node.workeroutput))
 
-    def _take_back(self, board: Board, node: Any, output: Output) -> None:
+    def _take_back(self, board: HeldBoard, node: Any, output: Output) -> None:
         """What a worker that has ended by itself says of its board."""
         if output.has_booted:
             self._died_on.pop(board.name, None)
@@ -86,7 +83,7 @@ class Distributor:
             self._schedule.give_up(node)
 
     @property
-    def left_on(self) -> list[Board]:
+    def left_on(self) -> list[HeldBoard]:
         """After the run: the boards that nobody has switched off since their worker died or was ended."""
         ended = {setup.board.name: setup.board for setup in self._setups.values()}
         return list((self._died_on | ended).values())
@@ -127,13 +124,3 @@ class Distributor:
         listen, ten seconds."""
         for node in self._setups:
             node.nodemanager.group.terminate(timeout=_END)  # all of them, the first time
-
-
-def how_many(wanted: int | None, board: Board) -> int:
-    """How many machines to run side by side: as many as `wanted` (None: what suits this host and `board`), but no more
-    than the free memory has room for. One on boards that are not QEMU's, whose pool decides."""
-    if not isinstance(board.boot, QemuBoot):
-        return 1
-    room = (available.memory_mib() - _SPARE_MIB) // (board.boot.memory_mib + _OVERHEAD_MIB)
-    # half again as many as CPUs: a test often waits
-    return max(1, min(room, wanted or (3 * available.cpus() + 1) // 2))

@@ -6,10 +6,9 @@ import threading
 from pathlib import Path
 from types import TracebackType
 
+from harness.model.event import Finished, Note, Started
 from harness.model.progress import RunDisplay
-from harness.model.result import EventKind
-from harness.report.events import event_from_json
-from harness.report.fold import result_of
+from harness.parse.events import event_from_json
 
 _EVERY = 0.1  # seconds; a file has no event that says it grew
 
@@ -49,9 +48,10 @@ class Follower:
                 event = event_from_json(line.decode())
             except ValueError:
                 continue  # the report will tell
-            if event.test and event.kind is EventKind.STARTED:
-                self._display.started(event.test)
-            elif event.test and event.kind is EventKind.FINISHED:
-                self._display.result(result_of(event))
-            elif event.kind is EventKind.NOTE and event.data.get("problem"):
-                self._display.problem(str(event.data.get("text", "")))
+            match event:
+                case Started():
+                    self._display.started(event.test)
+                case Finished():
+                    self._display.result(event.result)
+                case Note(is_problem=True):
+                    self._display.problem(event.text)

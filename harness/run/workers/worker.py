@@ -8,14 +8,16 @@ import os
 import pickle
 import signal
 from dataclasses import dataclass
+from datetime import date
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from harness.build.make import load_build
-from harness.model.board import Board
+from harness.model.known import KnownOutcome, KnownOutcomes
 from harness.run.assembly import assemble
+from harness.run.expectations import known_on
 from harness.run.machine import Machine
 from harness.run.precheck import Findings
 from harness.run.recorder import Recorder
@@ -24,6 +26,7 @@ from harness.run.supply import Supply
 from harness.run.units import Isolation
 from harness.run.workers.board_worker import Booting, OneBoard
 from harness.target.base import Media, Target
+from harness.target.holding.held import HeldBoard
 from harness.target.methods.table import boot_method
 
 INPUT = "harness"  # our part of what xdist hands a worker
@@ -43,9 +46,10 @@ class Kept:
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
-    """What a worker has to know. Without `kept` it boots `board` itself, which nobody else then uses."""
+    """What a worker has to know. Without `kept` it boots `board` itself, which nobody else then uses. `today`: the day
+    on which the run began."""
 
-    board: Board
+    board: HeldBoard
     media: Media
     build: Path
     run_dir: Path
@@ -53,6 +57,8 @@ class Setup:
     isolation: Isolation
     timeout_factor: float
     hammer_seconds: float
+    known: tuple[KnownOutcome, ...]
+    today: date
     kept: Kept | None = None
 
     def packed(self) -> str:
@@ -100,47 +106,52 @@ def _plugins(setup: Setup, *, name: str) -> list[object]:
     # a board's logs are of all its boots, whichever workers had it
     logs = setup.run_dir / f"worker-{name if setup.kept else setup.board.name}"
     logs.mkdir(exist_ok=True)
-    return _with_restored(setup, setup.kept, logs) if setup.kept else _with_board(setup, logs)
+    return _with_restored(setup, setup.kept, logs, name) if setup.kept else _with_board(setup, logs, name)
 
 
-def _with_restored(setup: Setup, kept: Kept, logs: Path) -> list[object]:
-    method = boot_method(setup.board)
+def _with_restored(setup: Setup, kept: Kept, logs: Path, name: str) -> list[object]:
+    spec = setup.board.spec
+    method = boot_method(spec)
     assert method.snapshots
-    recorder = Recorder.of(setup.run_dir)
+    recorder = Recorder.of(setup.run_dir, worker=name)
     machine = Machine(
         _no_boot,
-        limits=setup.board.limits,
+        limits=spec.limits,
         recorder=recorder,
         timeout_factor=setup.timeout_factor,
-        snapshots=method.snapshots(setup.board, setup.media, kept.snapshot, logs=logs),
+        snapshots=method.snapshots(spec, setup.media, kept.snapshot, logs=logs),
     )
     machine.factor = kept.factor
     machine.has_waiting_ftracetest = kept.has_waiting_ftracetest
     machine.findings = kept.findings
     rig = _rig(setup, machine, recorder)
-    return assemble(rig, Restored(rig))
+    return assemble(rig, Restored(rig), known=_known(setup, rig))
 
 
-def _with_board(setup: Setup, logs: Path) -> list[object]:
+def _with_board(setup: Setup, logs: Path, name: str) -> list[object]:
     board = setup.board
-    recorder = Recorder.of(setup.run_dir, board=board.name)
-    booting = Booting(partial(boot_method(board).boot, board, setup.media, logs=logs, say=recorder.problem))
-    machine = Machine(booting, limits=board.limits, recorder=recorder, timeout_factor=setup.timeout_factor)
+    recorder = Recorder.of(setup.run_dir, worker=name, board=board.name)
+    booting = Booting(partial(boot_method(board.spec).boot, board, setup.media, logs=logs, say=recorder.problem))
+    machine = Machine(booting, limits=board.spec.limits, recorder=recorder, timeout_factor=setup.timeout_factor)
     rig = _rig(setup, machine, recorder)
     supply = OneBoard(rig, booting)
-    return [supply, *assemble(rig, supply)]
+    return [supply, *assemble(rig, supply, known=_known(setup, rig))]
 
 
 def _rig(setup: Setup, machine: Machine, recorder: Recorder) -> Rig:
     return Rig(
         build=load_build(setup.build),
-        board=setup.board,
+        board=setup.board.spec,
         machine=machine,
         recorder=recorder,
         suites=setup.suites,
         isolation=setup.isolation,
         hammer_seconds=setup.hammer_seconds,
     )
+
+
+def _known(setup: Setup, rig: Rig) -> KnownOutcomes:
+    return known_on(setup.known, rig.build, rig.board, today=setup.today)
 
 
 def _no_boot() -> tuple[Target, float]:

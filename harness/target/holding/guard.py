@@ -14,9 +14,8 @@ import sys
 from collections.abc import Iterator
 
 from harness.errors import HarnessError, InfraError
-from harness.model.board import Board
-from harness.target.holding import lock
-from harness.target.power import leave, switch_of
+from harness.target.holding.held import HeldBoard
+from harness.target.power import BoardPower, leave, switch_of
 
 _RELEASED = b"."
 _LIMIT = 5.0
@@ -31,8 +30,7 @@ def outliving() -> dict[str, str]:
 class Guard:
     """Watches over `board` until it is released."""
 
-    def __init__(self, board: Board) -> None:
-        locked = lock.descriptor(board)
+    def __init__(self, board: HeldBoard) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-m", __name__],
             stdin=subprocess.PIPE,
@@ -41,10 +39,10 @@ class Guard:
             start_new_session=True,  # a Ctrl-C is for the harness
             env=outliving(),
             # so that the board is nobody else's before it is off
-            pass_fds=(*board.holds, *(() if locked is None else (locked,))),
+            pass_fds=board.descriptors,
         )
         # over the pipe, because it may hold a password
-        self._tell(pickle.dumps(board))
+        self._tell(pickle.dumps(board.power))
 
     def release(self) -> None:
         """The board is off, or whoever is here will see to it; the guard ends."""
@@ -63,12 +61,12 @@ class Guard:
 
 
 @contextlib.contextmanager
-def guarded(board: Board) -> Iterator[Board]:
+def guarded(board: HeldBoard) -> Iterator[HeldBoard]:
     """`board` as other processes of ours boot it, which may come and go: one guard, which is this process's, sees to it
     after our end, and holds what makes it ours."""
     guard = Guard(board)
     try:
-        yield dataclasses.replace(board, holds=(), is_guarded=True)
+        yield dataclasses.replace(board, descriptors=(), is_guarded=True)
     except HarnessError:  # whoever had it has left it
         raise
     except BaseException:
@@ -78,16 +76,16 @@ def guarded(board: Board) -> Iterator[Board]:
         guard.release()
 
 
-def put_back(board: Board) -> None:
+def put_back(board: HeldBoard) -> None:
     """Leave a board whose process died; that it can't be switched is told by the next boot."""
     with contextlib.suppress(InfraError):
-        leave(board, switch_of(board))
+        leave(board.power, switch_of(board.power))
 
 
 def main() -> None:
-    board = pickle.load(sys.stdin.buffer)
+    power: BoardPower = pickle.load(sys.stdin.buffer)
     if sys.stdin.buffer.read(1) != _RELEASED:
-        leave(board, switch_of(board))
+        leave(power, switch_of(power))
 
 
 if __name__ == "__main__":

@@ -177,7 +177,7 @@ async def acquire_free(session: Any, place: Any, wanted: Wanted) -> None:
 
 
 async def until_ready(session: Any, place: Any, wanted: Wanted) -> None:
-    """Wait for serial ports, whose exporter starts a server for them only now. place.py tells of a missing one."""
+    """Wait for serial ports, whose exporter starts a server for them only now. resources.py tells of a missing one."""
     deadline = time.monotonic() + _READY
     while time.monotonic() < deadline:
         serial = [entry for name, entry in _resources(session, place) if entry.cls == "NetworkSerialPort"

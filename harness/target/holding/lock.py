@@ -24,17 +24,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from harness.errors import InfraError
-from harness.model.board import Board, CommandConsole, NetworkConsole, SerialConsole
 from harness.report.text import one_line
 from harness.target.base import Say, silent
 
 _PLACE = "arm64-ftrace-harness"
-_BY_ID = Path("/dev/serial/by-id")
 _LARGEST = 4096  # bytes of a lock file that are read
 _INTERVAL = 0.2
 _GRACE = 0.5  # seconds that it may be held before it counts as held: `harness boards check` and others only look
-
-_HELD: dict[str, int] = {}  # the descriptors of this process's locks by board, for `descriptor`
 
 
 class InUse(InfraError):
@@ -74,58 +70,17 @@ class Holder:
         return f"{who}, process {self.process}: {self.purpose}"
 
 
-def console_of(board: Board) -> str:
-    """What tells a board from every other one of this host, whatever boards.yaml calls it: where its console is."""
-    if board.labgrid:
-        return f"place {board.labgrid.coordinator.casefold()} {board.labgrid.place}"
-    match board.console:
-        case SerialConsole(device=device):
-            return f"device {_lasting_name(device)}"
-        case NetworkConsole(host=host, port=port):
-            return f"port {host.casefold()}:{port}"
-        case CommandConsole(argv=argv):
-            return f"command {' '.join(argv)}"
-        case _:
-            return f"board {board.name}"
-
-
-def _lasting_name(device: str) -> str:
-    """Of all the names of a serial device the one that it has again when it was plugged in anew."""
-    real = os.path.realpath(device)
-    links = sorted(_BY_ID.glob("*"))
-    return next((str(link) for link in links if os.path.realpath(link) == real), real)
-
-
-def descriptor(board: Board) -> int | None:
-    """The descriptor of this process's lock on `board`, for a child that is to hold it too."""
-    return _HELD.get(board.name)
-
-
 def holder_of(machine: str) -> Holder | None:
     """Who has `machine` now; None where nobody does."""
     return _looked_at(_path(machine)) if machine else None
 
 
 @contextlib.contextmanager
-def held(board: Board, machine: str, *, purpose: str, wait: float | None = None, say: Say = silent) -> Iterator[None]:
-    """Have `board`, which is `machine` (empty: one that nobody else can have), for the length of the ``with``.
+def acquired(name: str, machine: str, *, purpose: str, wait: float | None = None, say: Say = silent) -> Iterator[int]:
+    """Hold the lock of `machine`, which messages call `name`, for the length of the ``with``; its descriptor, for a
+    child that is to hold it too.
 
     `wait`: seconds to wait for whoever has it, which `say` is told. Raises InUse, without `wait` at once."""
-    if not machine:
-        yield
-        return
-    with turn(board.name, machine, purpose=purpose, wait=wait, say=say) as lock:
-        _HELD[board.name] = lock
-        try:
-            yield
-        finally:
-            _HELD.pop(board.name, None)
-
-
-@contextlib.contextmanager
-def turn(name: str, machine: str, *, purpose: str, wait: float | None = None, say: Say = silent) -> Iterator[int]:
-    """The same for anything that one process of this host uses at a time, which messages call `name`; the lock's
-    descriptor."""
     path = _path(machine)
     mine = Holder(user=_user(), host=socket.gethostname(), process=os.getpid(), purpose=purpose, since=time.time())
     with _ticket(path, mine) as ticket:
@@ -158,7 +113,8 @@ def _taken(path: Path, ticket: Path, name: str, *, wait: float | None, say: Say)
             if time.monotonic() >= deadline:
                 waited = "" if wait is None else f"; waited {wait:.0f} s"
                 raise InUse(
-                    f"{name}: in use by {who}{waited}; `--wait` waits until it is free, `--wait SECONDS` so long"
+                    f"{name}: in use by {who}{waited}; `--wait` waits until it is free, `--wait SECONDS` at most that "
+                    "long"
                 )
             if wait is not None and who != told:
                 say(f"{name}: waiting for {who}")

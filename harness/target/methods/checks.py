@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import enum
 import functools
-import os
-import secrets
 import shlex
 import socket
 import subprocess
@@ -14,31 +11,27 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from harness.errors import HarnessError, InfraError
 from harness.model.board import (
-    Board,
+    Access,
+    BoardEntry,
+    BoardSpec,
     CommandSwitch,
+    ConsoleSpec,
     HttpRequest,
-    HttpServe,
     HttpSwitch,
     PduSwitch,
-    TftpServe,
-    UbootBoot,
+    SwitchSpec,
 )
 from harness.report.text import one_line
 from harness.target.line.open import open_line, where
-from harness.target.methods import netboot
 from harness.target.power import HttpPower
-from harness.target.serving import httpclient as webclient
-from harness.target.serving import tftpclient
 
 _LIMIT = 8.0  # seconds for all checks together
 _CONNECT_LIMIT = 5.0
 _STAYS = 1.0  # seconds after which a line that was opened counts as one that stays open
-_TFTP_PORT = tftpclient.PORT
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -70,16 +63,18 @@ class Finding:
     told: str
 
 
-def findings(board: Board, checks: Sequence[Check], *, limit: float = _LIMIT) -> Iterator[Finding]:
-    """What the checks find, in their order. They run side by side, within `limit` seconds together."""
+def findings(entry: BoardEntry, checks: Sequence[Check], *, limit: float = _LIMIT) -> Iterator[Finding]:
+    """What the checks of an entry find, in their order. They run side by side, within `limit` seconds together."""
     deadline = time.monotonic() + limit
-    missing = {reason.partition(":")[0].partition(".")[0] for reason in board.unset}
-    for reason in board.unset:
+    missing = {reason.partition(":")[0].partition(".")[0] for reason in entry.unset}
+    for reason in entry.unset:
         yield Finding(name="values", outcome=Outcome.FAILED, told=reason)
     # daemons: one that hangs must not keep the process
     found: dict[int, Finding] = {}
     threads = [
-        threading.Thread(target=lambda n=number, c=check: found.update({n: _looked(c, board)}), daemon=True)
+        threading.Thread(
+            target=lambda n=number, c=check: found.update({n: _looked(c, entry.board.access)}), daemon=True
+        )
         for number, check in enumerate(checks)
     ]
     for thread, check in zip(threads, checks, strict=True):
@@ -94,7 +89,7 @@ def findings(board: Board, checks: Sequence[Check], *, limit: float = _LIMIT) ->
         yield found.get(number, late)
 
 
-def _looked(check: Check, board: Board) -> Finding:
+def _looked(check: Check, access: Access) -> Finding:
     try:
         outcome, told = Outcome.OK, check.look()
     except HarnessError as error:
@@ -103,42 +98,31 @@ def _looked(check: Check, board: Board) -> Finding:
         outcome, told = Outcome.UNSEEN, str(reason)
     except Exception as error:  # the others are still worth to be seen
         outcome, told = Outcome.FAILED, f"internal error: {type(error).__name__}: {error}"
-    return Finding(name=check.name, outcome=outcome, told=one_line(board.redacted(told)))
+    return Finding(name=check.name, outcome=outcome, told=one_line(access.redacted(told)))
 
 
-def common(board: Board) -> list[Check]:
+def common(board: BoardSpec, access: Access) -> list[Check]:
     """What any board with a console and a power switch has to look at."""
     checks = []
-    if board.console:
-        checks.append(Check(name="console", key="console", look=lambda: stays_open(board)))
-    if board.power:
-        checks.append(Check(name="power", key="power", look=lambda: _power(board)))
+    if access.console:
+        checks.append(
+            Check(name="console", key="console", look=functools.partial(stays_open, access.console, board=board.name))
+        )
+    if access.power:
+        switch = access.power.switch
+        checks.append(Check(name="power", key="power", look=lambda: _power(switch, place=f"{board.name}.power")))
     return checks
 
 
-def uboot(board: Board) -> list[Check]:
-    """`common`, and where it loads from."""
-    spec = board.boot
-    assert isinstance(spec, UbootBoot)
-    is_tftp = spec.load == "tftp"
-    key, root = ("tftp_root", spec.tftp_root) if is_tftp else ("http_root", spec.http_root)
-    ours = spec.tftp_serve if is_tftp else spec.http_serve
-    server, ask = ("tftp server", _tftp_server) if is_tftp else ("web server", _web_server)
-    checks = common(board)
-    if is_tftp or not ours:
-        checks.append(Check(name=key, key="boot", look=lambda: _root(board, root, key)))
-    look = functools.partial(_ours, board, ours) if ours else functools.partial(ask, board, spec)
-    return [*checks, Check(name=server, key="boot", look=look)]
-
-
-def own_system(board: Board, look: Callable[[Board], str]) -> list[Check]:
+def own_system(board: BoardSpec, access: Access, look: Callable[[BoardSpec, Access], str]) -> list[Check]:
     """`common`, and what `look` sees of the board's own system."""
-    return [*common(board), Check(name="own system", key="ssh", look=lambda: look(board))]
+    return [*common(board, access), Check(name="own system", key="ssh", look=lambda: look(board, access))]
 
 
-def stays_open(board: Board) -> str:
-    """Open the board's line and see that it stays open for a moment, as a command that can't start does not."""
-    line = open_line(board)
+def stays_open(console: ConsoleSpec, *, board: str) -> str:
+    """Open the line of the board of that name and see that it stays open for a moment, as a command that can't start
+    does not."""
+    line = open_line(console, board=board)
     said, ended = bytearray(), threading.Event()
 
     def read() -> None:
@@ -157,21 +141,19 @@ def stays_open(board: Board) -> str:
     if over:
         last = f", after it said: {said[-200:].decode(errors='replace').strip()}" if said else ""
         raise InfraError(
-            f"{board.name}.console: {where(board)}: expected it to stay open, it ended at once{last}; see whether "
+            f"{board}.console: {where(console)}: expected it to stay open, it ended at once{last}; see whether "
             "somebody else has it"
         )
-    return f"{where(board)} can be opened"
+    return f"{where(console)} can be opened"
 
 
-def _power(board: Board) -> str:
-    assert board.power
-    place = f"{board.name}.power"
-    match board.power.switch:
+def _power(switch: SwitchSpec, *, place: str) -> str:
+    match switch:
         case CommandSwitch(on=on, off=off):
             return ", ".join(
                 f"{_program(argv, f'{place}.{what}')} is there" for what, argv in (("off", off), ("on", on))
             )
-        case HttpSwitch(query=HttpRequest()) as switch:
+        case HttpSwitch(query=HttpRequest()):
             return f"the switch answers {HttpPower(switch, place=place, limit=_CONNECT_LIMIT).state()[:80]}"
         case HttpSwitch(on=on_request, off=off_request):
             ends = [urlsplit(request.url) for request in (on_request, off_request)]
@@ -208,76 +190,3 @@ def _answers(host: str, port: int, place: str) -> str:
             "on the network"
         ) from None
     return f"{host}:{port} takes connections (not asked what it switches)"
-
-
-def _root(board: Board, root: str, key: str) -> str:
-    with _probe_file(board, root, key):
-        return f"{root} can be written to"
-
-
-def _ours(board: Board, serve: TftpServe | HttpServe) -> str:
-    netboot.check(board)
-    return f"the harness can serve at {serve.address}"
-
-
-def _tftp_server(board: Board, spec: UbootBoot) -> str:
-    if not spec.server:
-        raise Unseen("boot.server is empty, only DHCP knows which one it is")
-    place, told = f"{board.name}.boot.server", f"from a TFTP server at {spec.server}"
-    with _probe_file_to_ask_for(board, spec.tftp_root, "tftp_root") as file:
-        _same(file, lambda name: tftpclient.fetch(spec.server, name, port=_TFTP_PORT), place=place, told=told)
-    return f"{spec.server} serves {spec.tftp_root}"
-
-
-def _web_server(board: Board, spec: UbootBoot) -> str:
-    place, told = f"{board.name}.boot.http_url", "from a web server"
-    with _probe_file_to_ask_for(board, spec.http_root, "http_root") as file:
-        _same(file, lambda name: webclient.fetch(f"{spec.http_url}/{name}"), place=place, told=told)
-    return f"{spec.http_url} is {spec.http_root}"
-
-
-def _same(file: Path, fetch: Callable[[str], bytes], *, place: str, told: str) -> None:
-    """See that what a server gives away is `file`."""
-    try:
-        content = fetch(f"{file.parent.name}/{file.name}")
-    except InfraError as error:
-        raise InfraError(
-            f"{place}: expected a file below {file.parents[1]} {told}: {error.message}; see whether it runs and serves "
-            "that directory"
-        ) from None
-    if content != file.read_bytes():
-        raise InfraError(f"{place}: expected {file} as it is, found another content; see what the server serves")
-
-
-@contextlib.contextmanager
-def _probe_file_to_ask_for(board: Board, root: str, key: str) -> Iterator[Path]:
-    with contextlib.ExitStack() as until_asked:
-        try:
-            file = until_asked.enter_context(_probe_file(board, root, key))
-        except InfraError:
-            raise Unseen(f"not asked: there is nothing to ask for without boot.{key}") from None
-        yield file
-
-
-@contextlib.contextmanager
-def _probe_file(board: Board, root: str, key: str) -> Iterator[Path]:
-    """A file as booting puts them there, for the length of the ``with``."""
-    directory = Path(root, "harness")
-    file = directory / f"check-{os.getpid()}-{secrets.token_hex(4)}"
-    try:
-        directory.mkdir(exist_ok=True)
-        file.write_text(f"{secrets.token_hex(16)}\n")
-        file.chmod(0o644)
-    except OSError as error:
-        raise InfraError(
-            f"{board.name}.boot.{key}: expected a directory to write to at {root}, can't write "
-            f"{file.relative_to(root)}: {error.strerror}; make it and give it to {_me()}"
-        ) from None
-    try:
-        yield file
-    finally:
-        file.unlink(missing_ok=True)
-
-
-def _me() -> str:
-    return f"user id {os.getuid()}"

@@ -10,7 +10,8 @@ import time
 from dataclasses import dataclass, replace
 
 from harness.errors import InfraError
-from harness.model.board import Board, UbootDiskBoot
+from harness.model.board import Access, BoardSpec
+from harness.model.boot import UbootDiskBoot
 from harness.target.base import Media
 from harness.target.line.console import Console
 from harness.target.methods.ownsystem import RETURNS, Files, name_of, own_system, reach, run
@@ -22,9 +23,9 @@ from harness.target.shells.ssh import SshHost
 _PIECES = 100
 
 
-def look(board: Board) -> str:
+def look(board: BoardSpec, access: Access) -> str:
     """What is seen of the own system without changing anything; InfraError where it does not answer."""
-    system = own_system(board)
+    system = own_system(board, access)
     try:
         system.connect()
         return f"answers as {name_of(system)}"
@@ -37,12 +38,12 @@ def start(job: Start) -> float:
 
     Raises InfraError where the own system can't be reached, or U-Boot not be stopped or does not find the files."""
     started = time.monotonic()
-    spec = job.board.boot
+    spec = job.board.spec.boot
     assert isinstance(spec, UbootDiskBoot)
-    system = own_system(job.board)
+    system = own_system(job.board.spec, job.board.access)
     try:
         reach(job.board, system, job.line, job.switch, job.say)
-        files = _laid_down(job.board, spec, job.media, system)
+        files = _laid_down(job.board.spec, spec, job.media, system)
         _drop_printed(job.line)
         run(system, "command -v reboot && { setsid sh -c 'sleep 1; reboot' < /dev/null > /dev/null 2>&1 & }",
             f"{job.board.name}: uboot-disk: the board's own system can't be told to reboot")  # fmt: skip
@@ -68,7 +69,7 @@ class _File:
     size: int
 
 
-def _laid_down(board: Board, spec: UbootDiskBoot, media: Media, system: SshHost) -> dict[str, _File]:
+def _laid_down(board: BoardSpec, spec: UbootDiskBoot, media: Media, system: SshHost) -> dict[str, _File]:
     """Bring everything there; kernel, root, payload and dtb, as far as there are such."""
     where = f"{board.name}: uboot-disk"
     files = Files(system, spec.directory, place=where)
@@ -95,7 +96,7 @@ def _stopped(job: Start, spec: UbootDiskBoot) -> Uboot:
         return uboot
     except NotStopped as error:
         job.say(f"{error.message}; switching the board off and on once more")
-    power_off(job.board, job.switch, job.line)
+    power_off(job.board.power, job.switch, job.line)
     job.switch.on()
     uboot = Uboot(job.line, spec.uboot, place=job.board.name)
     uboot.stop()

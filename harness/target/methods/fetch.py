@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from harness.model.board import UbootBoot
+from harness.model.boot import UbootBoot
 
 Complaints = tuple[tuple[str, str], ...]
 """What U-Boot says (a regular expression), and what it means; checked in this order."""

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from harness.errors import HarnessError, InfraError
-from harness.model.board import Board, GrubBoot
+from harness.model.board import Access, BoardSpec
+from harness.model.boot import GrubBoot
 from harness.target.base import Media
 from harness.target.line.console import Console
 from harness.target.methods import grubcfg
@@ -30,10 +31,10 @@ _SECURE_BOOT = "/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e
 _BOOT_ID = "cat /proc/sys/kernel/random/boot_id"
 
 
-def look(board: Board) -> str:
+def look(board: BoardSpec, access: Access) -> str:
     """What is seen of the own system without changing anything; InfraError where it does not answer, or its GRUB could
     not boot a kernel of ours once."""
-    system = own_system(board)
+    system = own_system(board, access)
     try:
         system.connect()
         grub = Grub.found(board, system)
@@ -47,10 +48,10 @@ def start(job: Start) -> float:
 
     Raises InfraError where the own system can't be reached, or where GRUB can't or does not start the kernel."""
     started = time.monotonic()
-    system = own_system(job.board)
+    system = own_system(job.board.spec, job.board.access)
     try:
         reach(job.board, system, job.line, job.switch, job.say)
-        grub = Grub.found(job.board, system)
+        grub = Grub.found(job.board.spec, system)
         token = secrets.token_hex(4)
         try:
             grub.prepare(job.media, token, f"{RETURNS} {job.arguments}")
@@ -68,12 +69,12 @@ def start(job: Start) -> float:
 class Grub:
     """GRUB on a board. `directory`: where its grub.cfg is."""
 
-    board: Board
+    board: BoardSpec
     system: SshHost
     directory: str
 
     @classmethod
-    def found(cls, board: Board, system: SshHost) -> Grub:
+    def found(cls, board: BoardSpec, system: SshHost) -> Grub:
         """GRUB as the own system has it. Raises InfraError where it could not boot a kernel of ours once."""
         spec = board.boot
         assert isinstance(spec, GrubBoot)
@@ -192,7 +193,7 @@ def _await_kernel(job: Start, grub: Grub, token: str, boot_id: str) -> None:
     """Wait until GRUB says that it starts the kernel, or the kernel shows by its command line. Raises InfraError where
     the own system comes back instead, or nothing comes."""
     where, line = f"{job.board.name}: grub", job.line
-    spec = job.board.boot
+    spec = job.board.spec.boot
     assert isinstance(spec, GrubBoot)
     shows = re.escape(job.arguments.split()[0])
     deadline = time.monotonic() + spec.system_seconds

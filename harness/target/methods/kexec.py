@@ -6,7 +6,8 @@ import shlex
 import time
 
 from harness.errors import InfraError
-from harness.model.board import Board, KexecBoot
+from harness.model.board import Access, BoardSpec
+from harness.model.boot import KexecBoot
 from harness.target.base import Media
 from harness.target.line.console import Console
 from harness.target.methods.ownsystem import RETURNS, Files, name_of, own_system, reach, run
@@ -16,9 +17,9 @@ from harness.target.shells.ssh import SshHost
 _HANDED_OVER = 60.0
 
 
-def look(board: Board) -> str:
+def look(board: BoardSpec, access: Access) -> str:
     """What is seen of the own system without changing anything; InfraError where it does not answer or lacks kexec."""
-    system = own_system(board)
+    system = own_system(board, access)
     try:
         system.connect()
         _has_kexec(board, system)
@@ -27,7 +28,7 @@ def look(board: Board) -> str:
         system.close()
 
 
-def _has_kexec(board: Board, system: SshHost) -> None:
+def _has_kexec(board: BoardSpec, system: SshHost) -> None:
     run(system, "command -v kexec", f"{board.name}: kexec: expected `kexec` on the board's own system, found none; "
         "install kexec-tools there")  # fmt: skip
 
@@ -37,17 +38,17 @@ def start(job: Start) -> float:
 
     Raises InfraError where the own system can't be reached, lacks kexec or can't load the kernel."""
     started = time.monotonic()
-    system = own_system(job.board)
+    system = own_system(job.board.spec, job.board.access)
     try:
         reach(job.board, system, job.line, job.switch, job.say)
-        load(job.board, job.media, system, f"{RETURNS} {job.arguments}")
-        execute(job.board, system, job.line)
+        load(job.board.spec, job.media, system, f"{RETURNS} {job.arguments}")
+        execute(job.board.spec, system, job.line)
     finally:
         system.close()
     return started
 
 
-def load(board: Board, media: Media, system: SshHost, arguments: str) -> None:
+def load(board: BoardSpec, media: Media, system: SshHost, arguments: str) -> None:
     spec = board.boot
     assert isinstance(spec, KexecBoot)
     where = f"{board.name}: kexec"
@@ -64,7 +65,7 @@ def load(board: Board, media: Media, system: SshHost, arguments: str) -> None:
         "whether it was built with KEXEC and is not locked down (secure boot)", limit=spec.load_seconds)  # fmt: skip
 
 
-def execute(board: Board, system: SshHost, line: Console) -> None:
+def execute(board: BoardSpec, system: SshHost, line: Console) -> None:
     """Leave the own system. Its disks are synced and made read-only first, because nobody shuts it down."""
     quiet = "echo s > /proc/sysrq-trigger; echo u > /proc/sysrq-trigger"
     run(system, quiet, f"{board.name}: kexec: the board's own system can't sync its disks")

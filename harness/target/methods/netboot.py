@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harness.model.board import Board, UbootBoot
+from harness.model.board import Access, BoardSpec
+from harness.model.boot import UbootBoot
 from harness.target.base import Media
 from harness.target.methods.start import Start, device_tree
 from harness.target.methods.uboot import Load, NotStopped, Uboot
@@ -21,7 +22,7 @@ from harness.target.serving.shelf import Directory, Shelf
 _TRIES = 2  # power-ons until autoboot is caught
 
 
-def check(board: Board) -> None:
+def check(board: BoardSpec, _access: Access) -> None:
     """See that the server that is ours to start could start: before an hour of building, not after."""
     spec, place = board.boot, f"{board.name}.boot"
     assert isinstance(spec, UbootBoot)
@@ -37,7 +38,7 @@ def start(job: Start) -> float:
     """Start the kernel; since when (monotonic) the board is on.
 
     Raises InfraError where power, U-Boot, network or server fail."""
-    board, spec = job.board, job.board.boot
+    board, spec = job.board.spec, job.board.spec.boot
     assert isinstance(spec, UbootBoot)
     with _shelf(job, spec) as shelf:
         files = _offered(board, spec, job.media, shelf)
@@ -72,7 +73,7 @@ def _power_up(job: Start, spec: UbootBoot) -> tuple[Uboot, float]:
 
     It is tried once more, and said, where autoboot was faster than we."""
     for attempt in range(1, _TRIES + 1):
-        power_off(job.board, job.switch, job.line)
+        power_off(job.board.power, job.switch, job.line)
         started = time.monotonic()
         job.switch.on()
         uboot = Uboot(job.line, spec, place=job.board.name)
@@ -95,7 +96,7 @@ class _Files:
     dtb: Load | None
 
 
-def _offered(board: Board, spec: UbootBoot, media: Media, shelf: Shelf) -> _Files:
+def _offered(board: BoardSpec, spec: UbootBoot, media: Media, shelf: Shelf) -> _Files:
     """Have the board find what it loads."""
 
     def load(path: Path, address: str, key: str) -> Load:

@@ -8,8 +8,10 @@ import time
 from pathlib import Path
 
 from harness.errors import InfraError, UserError
-from harness.model.board import Board, OwnSystem
+from harness.model.board import Access, BoardSpec
+from harness.model.boot import OwnSystem
 from harness.target.base import CommandTimeout, Completed, Media, Say
+from harness.target.holding.held import HeldBoard
 from harness.target.line.console import Console
 from harness.target.methods.start import device_tree
 from harness.target.power import Switch, power_off
@@ -24,21 +26,21 @@ _ROOM_LEFT = 32 << 20  # bytes that stay free for the own system's sake
 RETURNS = "panic=60 harness.alone=300"
 
 
-def own_system(board: Board) -> SshHost:
+def own_system(board: BoardSpec, access: Access) -> SshHost:
     """The system that the board has by itself; not yet connected."""
-    assert board.ssh
-    return SshHost(board.ssh, pins=pins_of(board.name), place=f"{board.name}.ssh")
+    assert access.ssh
+    return SshHost(access.ssh, pins=pins_of(board.name), place=f"{board.name}.ssh")
 
 
-def spec_of(board: Board) -> OwnSystem:
+def spec_of(board: BoardSpec) -> OwnSystem:
     assert isinstance(board.boot, OwnSystem)
     return board.boot
 
 
-def check(board: Board) -> None:
+def check(board: BoardSpec, access: Access) -> None:
     """See that nobody else has the own system's address, and that we can log in; one that does not answer may come back
     with a power cycle."""
-    system = own_system(board)
+    system = own_system(board, access)
     try:
         system.connect()
     except (HostKeyChanged, LoginRefused):
@@ -54,10 +56,10 @@ def name_of(system: SshHost) -> str:
     return run(system, "uname -nr", "uname -nr: expected the system's name").output.strip()
 
 
-def reach(board: Board, system: SshHost, line: Console, switch: Switch, say: Say) -> None:
+def reach(board: HeldBoard, system: SshHost, line: Console, switch: Switch, say: Say) -> None:
     """Log in to the own system; where it does not answer (another kernel runs, the board is off, it hangs), after a
     power cycle."""
-    spec = spec_of(board)
+    spec = spec_of(board.spec)
     try:
         system.connect()
         return
@@ -65,7 +67,7 @@ def reach(board: Board, system: SshHost, line: Console, switch: Switch, say: Say
         raise
     except InfraError as error:
         say(f"{error.message}; switching the board off and on")
-    power_off(board, switch, line)
+    power_off(board.power, switch, line)
     switch.on()
     deadline = time.monotonic() + spec.system_seconds
     while True:
@@ -98,7 +100,7 @@ class Files:
         run(system, f"mkdir -p {quoted} && find {quoted} -type f -name '*-harness' -mtime +{_KEPT_DAYS} -delete",
             f"{place}: {directory}: expected a directory to write to (boot.directory)")  # fmt: skip
 
-    def drop_all_but(self, board: Board, media: Media) -> None:
+    def drop_all_but(self, board: BoardSpec, media: Media) -> None:
         """Remove what another boot brought and this one does not need: where room is scarce."""
         needed = [path for path in (media.image, media.root, media.payload) if path]
         if tree := spec_of(board).dtb:
@@ -151,7 +153,7 @@ class Files:
         run(self._system, f"cat {shlex.join(parts)} > {shlex.quote(whole)}", complaint)
         return whole
 
-    def bring_device_tree(self, board: Board, media: Media) -> str:
+    def bring_device_tree(self, board: BoardSpec, media: Media) -> str:
         """The device tree that boot.dtb names; empty where it names none."""
         name = spec_of(board).dtb
         return self.bring(device_tree(media, name, board=board.name)) if name else ""

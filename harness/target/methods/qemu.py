@@ -18,8 +18,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from harness import available
 from harness.errors import BootError, InfraError, KernelError
-from harness.model.board import Board, QemuBoot
+from harness.model.board import BoardSpec
+from harness.model.boot import QemuBoot
 from harness.target.base import (
     CommandTimeout,
     Completed,
@@ -31,6 +33,7 @@ from harness.target.base import (
     Terminal,
     silent,
 )
+from harness.target.holding.held import HeldBoard
 from harness.target.line.console import Console
 from harness.target.line.transport import SocketTransport
 from harness.target.methods.panic import panic_reason
@@ -40,6 +43,8 @@ from harness.tied import tied
 QEMU = "qemu-system-aarch64"
 _SEES_CHANGED_CODE = (8, 1)  # the first version of QEMU
 _LAST_LINES = 40
+_OVERHEAD_MIB = 400  # QEMU's own memory, and a worker's
+_SPARE_MIB = 1024  # what stays the host's
 _CHANNELS = ("kernel", "cmd", "aux", "tty", "qmp")
 
 
@@ -56,25 +61,33 @@ def pick_accel(wanted: str = "auto") -> tuple[str, str]:
     return "kvm", "this arm64 host's /dev/kvm"
 
 
-def describe(board: Board) -> str:
+def describe(board: BoardSpec) -> str:
     """One line about the machine, for `harness boards`."""
     boot = qemu_boot(board)
     return f"qemu {boot.machine}, {pick_accel(boot.accel)[0]}, {boot.cpus} CPUs, {boot.memory_mib} MiB"
 
 
-def announce(board: Board) -> str:
+def announce(board: BoardSpec) -> str:
     """How it is going to be booted, for a person who waits."""
     return "QEMU with {} ({})".format(*pick_accel(qemu_boot(board).accel))
 
 
-def properties(board: Board) -> dict[str, str]:
+def properties(board: BoardSpec) -> dict[str, str]:
     """What a run's record says of the machine."""
     boot = qemu_boot(board)
     accel, _ = pick_accel(boot.accel)
     return {"accelerator": accel} | ({"threads": boot.threads} if accel == "tcg" else {})
 
 
-def qemu_boot(board: Board) -> QemuBoot:
+def capacity(board: BoardSpec, wanted: int | None) -> int:
+    """How many of these machines this host can run side by side: as many as `wanted` (None: what suits it), but no more
+    than its free memory has room for; at least one."""
+    room = (available.memory_mib() - _SPARE_MIB) // (qemu_boot(board).memory_mib + _OVERHEAD_MIB)
+    # half again as many as CPUs: a test often waits
+    return max(1, min(room, wanted or (3 * available.cpus() + 1) // 2))
+
+
+def qemu_boot(board: BoardSpec) -> QemuBoot:
     """The board's boot entry, which is one of ours."""
     assert isinstance(board.boot, QemuBoot)
     return board.boot
@@ -99,7 +112,7 @@ def own_storage(media: Media) -> Storage:
 
 
 def command_line(
-    board: Board, media: Media, storage: Storage, *, fds: dict[str, int], accel: str, in_turns: bool = False
+    board: BoardSpec, media: Media, storage: Storage, *, fds: dict[str, int], accel: str, in_turns: bool = False
 ) -> list[str]:
     """QEMU's arguments; `fds` maps the channels to inherited sockets. `in_turns`: emulated CPUs run one at a time,
     whatever the board's entry says."""
@@ -241,15 +254,15 @@ class QemuTarget:
         return answer if "error" in answer else dict(answer["return"])
 
 
-def boot_qemu(board: Board, media: Media, *, logs: Path, say: Say = silent) -> QemuTarget:
+def boot_qemu(board: HeldBoard, media: Media, *, logs: Path, say: Say = silent) -> QemuTarget:
     """Start `board` and wait until its shell answers. `logs` gets console.log (appended) and qemu.log.
 
     Raises InfraError where QEMU itself fails, BootError where the kernel panics, hangs or never answers.
     Call it from the main thread: the kernel ends QEMU when the thread that started it ends."""
-    return boot_with(own_storage(media), board, media, logs=logs)
+    return boot_with(own_storage(media), board.spec, media, logs=logs)
 
 
-def boot_with(storage: Storage, board: Board, media: Media, *, logs: Path) -> QemuTarget:
+def boot_with(storage: Storage, board: BoardSpec, media: Media, *, logs: Path) -> QemuTarget:
     """`boot_qemu` on this `storage`."""
     started = time.monotonic()
     target = start(board, media, storage, logs=logs)
@@ -263,7 +276,7 @@ def boot_with(storage: Storage, board: Board, media: Media, *, logs: Path) -> Qe
 
 
 def start(
-    board: Board, media: Media, storage: Storage, *, logs: Path, more: Sequence[str] = (), in_turns: bool = False
+    board: BoardSpec, media: Media, storage: Storage, *, logs: Path, more: Sequence[str] = (), in_turns: bool = False
 ) -> QemuTarget:
     """Start QEMU with `more` arguments; nothing is awaited but its monitor. `in_turns`: see `command_line`."""
     assert threading.current_thread() is threading.main_thread()
@@ -301,7 +314,7 @@ def start(
     return target
 
 
-def _wait_until_up(target: QemuTarget, board: Board, *, logs: Path) -> None:
+def _wait_until_up(target: QemuTarget, board: BoardSpec, *, logs: Path) -> None:
     panicked = threading.Event()
 
     def watch(_time: float, line: str) -> None:

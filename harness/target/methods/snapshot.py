@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import InfraError
-from harness.model.board import Board
+from harness.model.board import BoardSpec
 from harness.target.base import CommandTimeout, Cpus, Media, Target, TargetLost
 from harness.target.methods.qemu import (
     QEMU,
@@ -40,7 +40,7 @@ _MAPPED = [{"capability": "x-ignore-shared", "state": True}]
 class Snapshots:
     """One snapshot in `directory`: `boot`, then `save`, then `restore` as often as wanted, by any process."""
 
-    def __init__(self, board: Board, media: Media, directory: Path, *, logs: Path) -> None:
+    def __init__(self, board: BoardSpec, media: Media, directory: Path, *, logs: Path) -> None:
         self._board = board
         self._media = media
         self._directory = directory

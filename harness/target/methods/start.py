@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import InfraError
-from harness.model.board import Board
 from harness.target.base import Media, Say
+from harness.target.holding.held import HeldBoard
 from harness.target.line.console import Console
 from harness.target.power import Switch
 
@@ -17,7 +17,7 @@ from harness.target.power import Switch
 class Start:
     """`line`: the board's serial line; `arguments`: the kernel command line; `logs`: where more logs go."""
 
-    board: Board
+    board: HeldBoard
     media: Media
     line: Console
     switch: Switch

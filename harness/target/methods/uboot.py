@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from harness.errors import InfraError
-from harness.model.board import UbootBoot
+from harness.model.boot import UbootBoot
 from harness.target.line.console import Console
 from harness.target.methods.fetch import Complaints, fetch_of
 

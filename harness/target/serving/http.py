@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from harness.errors import InfraError
-from harness.model.board import HttpServe
+from harness.model.boot import HttpServe
 from harness.target.base import Say
 from harness.target.holding import lock
 from harness.target.serving import tftp
@@ -48,7 +48,7 @@ def served(spec: HttpServe, *, place: str, log: Path, say: Say) -> Iterator[WebS
     time serves on an address and port: the others wait for their turn, which `say` is told."""
     with contextlib.ExitStack() as until_loaded:
         purpose = f"{place}: a board loads"
-        until_loaded.enter_context(lock.turn(place, _machine(spec), purpose=purpose, wait=tftp.TURN, say=say))
+        until_loaded.enter_context(lock.acquired(place, _machine(spec), purpose=purpose, wait=tftp.TURN, say=say))
         if spec.dhcp:
             addresses = log.with_name("dhcp.log")
             until_loaded.enter_context(tftp.served(spec, None, place=place, log=addresses, say=say))

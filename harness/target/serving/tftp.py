@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from harness.errors import InfraError
-from harness.model.board import HttpServe, TftpServe
+from harness.model.boot import HttpServe, TftpServe
 from harness.target.base import Say
 from harness.target.holding import lock
 from harness.target.serving.ports import check_udp
@@ -61,7 +61,7 @@ def served(spec: TftpServe | HttpServe, root: Path | None, *, place: str, log: P
     """For the length of the ``with`` what `spec` asks of dnsmasq: TFTP where there is a `root`, and DHCP.
 
     Of this host's harnesses one at a time serves on an address: the others wait for their turn, which `say` is told."""
-    turn = lock.turn(place, _machine(spec), purpose=f"{place}: a board loads", wait=TURN, say=say)
+    turn = lock.acquired(place, _machine(spec), purpose=f"{place}: a board loads", wait=TURN, say=say)
     with turn, contextlib.closing(Dnsmasq(spec, root, place=place, log=log)):
         yield
 

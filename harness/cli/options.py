@@ -1,4 +1,4 @@
-"""The options that several verbs share."""
+"""The options that several verbs share, and how they become requests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
-from harness.boards import boards_in
+from harness.boards.inventory import read_inventory
 from harness.errors import HarnessError
 from harness.model.kernel import DEFAULT_SOURCE
 from harness.model.suite import UPSTREAM
@@ -19,12 +19,18 @@ from harness.model.suite import UPSTREAM
 _SUITES = (*(suite.name for suite in UPSTREAM), "testcases")
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+Request = TypeVar("Request")
+
+
+def taken(kind: type[Request], given: dict[str, Any]) -> Request:
+    """A `kind`, which is a dataclass, made of those options that are its fields; they are taken out of `given`."""
+    return kind(**{name: given.pop(name) for name in list(given) if name in kind.__dataclass_fields__})  # type: ignore[attr-defined]
 
 
 def board_names(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
     """Completes the name of a board."""
     try:
-        return [name for name in boards_in(None) if name.startswith(incomplete)]
+        return [name for name in read_inventory(None).entries if name.startswith(incomplete)]
     except HarnessError:
         return []
 
@@ -175,6 +181,13 @@ def run_options(function: Function) -> Function:
             type=click.Choice(["test", "file", "crash"]),
             help="How often a test gets a kernel that none has used; default: test where the board has snapshots, else "
             "crash.",
+        ),
+        click.option(
+            "--expectations",
+            type=click.Path(path_type=Path),
+            multiple=True,
+            metavar="FILE",
+            help="Known outcomes, instead of those in testcases/expectations.yaml. Repeatable.",
         ),
         click.option(
             "--out",

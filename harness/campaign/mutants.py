@@ -8,28 +8,27 @@ hunt that was interrupted goes on where it stood.
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from harness.build.make import kernel_key
-from harness.display import Display
+from harness.build.make import kernel_key, load_record
+from harness.campaign.kernel import build_kernel, kernel_for
+from harness.campaign.request import BuildOptions
 from harness.errors import BootError, BuildError, InfraError, UserError
 from harness.layout import KCONFIGS, MUTANTS
-from harness.model.board import Board
+from harness.model.board import BoardSpec
 from harness.model.kernel import DEFAULT_SOURCE, Build, KernelSpec
 from harness.model.mutant import Fate, Mutant, Row, Trial
+from harness.model.progress import Progress
 from harness.model.result import RunResults, Verdict
 from harness.model.suite import FTRACE, LIVEPATCH
 from harness.parse.mutant import parse_mutant
 from harness.report import kill_table
 from harness.report.kill_table import KillTable
-from harness.request import BuildOptions, build_kernel, kernel_for
 from harness.run.side_run import Plan, SideRuns, finished
 
 OURS = "testcases"
@@ -98,7 +97,7 @@ class Hunter:
     """One hunt: `table` does it all."""
 
     def __init__(
-        self, wish: Hunt, options: BuildOptions, *, board: Board, side_runs: SideRuns, display: Display
+        self, wish: Hunt, options: BuildOptions, *, board: BoardSpec, side_runs: SideRuns, display: Progress
     ) -> None:
         self._wish = wish
         self._options = options
@@ -146,7 +145,7 @@ class Hunter:
         )
 
     def _plan(self, kernel: _Kernel, suite: str, keyword: str, build: Build | None = None) -> Plan:
-        made = str(_record(build.directory).get("made", "")) if build else ""
+        made = load_record(build.directory).kernel.made if build else ""
         return Plan(kernel=kernel.key, made=made, board=self._board.name, suite=suite, keyword=keyword)
 
     # -- the unpatched kernel -----------------------------------------------------------------------------------
@@ -260,10 +259,10 @@ class Hunter:
     def _caption(self, ground: _Ground) -> str:
         """``7.3.4: 120 of our tests and 118 in-tree ones pass unpatched (in-tree only: -k fgraph)``."""
         ours, in_tree = ([run for suite in suites for run in ground.runs[suite]] for suites in ((OURS,), IN_TREE))
-        told = f"{ours[0].properties.get('kernel')}: {_passing(ours)} of our tests pass on the unpatched kernel"
+        told = f"{ours[0].record.kernel.release}: {_passing(ours)} of our tests pass on the unpatched kernel"
         if in_tree:
             told += f", and {_passing(in_tree)} of the in-tree ones"
-            keywords = {str(run.properties.get("keyword")) for run in in_tree} - {""}
+            keywords = {run.record.keyword for run in in_tree} - {""}
             told += f" (not all were run: -k {' / '.join(repr(word) for word in sorted(keywords))})" if keywords else ""
         return told
 
@@ -293,16 +292,10 @@ def _kept(place: Path, plan: Plan) -> RunResults | None:
 
 def _seconds(place: Path) -> float | None:
     """How long the build took, as its record tells, which every run has a copy of."""
-    times = _record(place).get("times")
-    return float(sum(times.values())) if times else None
-
-
-def _record(directory: Path) -> dict[str, Any]:
-    """build.json of a build, or of a run; nothing where there is none."""
     try:
-        return dict(json.loads((directory / "build.json").read_text()))
-    except (OSError, ValueError):
-        return {}
+        return load_record(place).seconds
+    except UserError:  # the run did not come so far
+        return None
 
 
 def _failing(runs: Sequence[RunResults]) -> int:

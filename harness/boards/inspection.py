@@ -1,0 +1,76 @@
+"""What can be seen of a board without booting it: `harness boards check`."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
+from typing import NoReturn
+
+from harness.boards.lease import access_before, locked_entry
+from harness.errors import InfraError, UserError
+from harness.layout import KCONFIGS
+from harness.model.board import Access, BoardEntry, BoardSpec
+from harness.target.methods.checks import Check, Finding, findings
+from harness.target.methods.table import boot_method
+
+
+def inspect(entry: BoardEntry) -> Iterator[Finding]:
+    """Look at all that the board needs, which may not be fit for use."""
+    board = entry.board
+    method = boot_method(board)
+    checks = [
+        *method.checks(board, board.access),
+        Check(name="kconfigs", key="kconfigs", look=partial(_kconfigs, board)),
+    ]
+    if board.labgrid:
+        on_place = _OnPlace(board)
+        checks = [replace(c, look=partial(on_place.look, c.name)) if c.key == "ssh" else c for c in checks]
+        checks.append(Check(name="labgrid", key="labgrid", look=on_place.describe))
+    with ExitStack() as until_seen:
+        try:
+            until_seen.enter_context(locked_entry(entry))
+        except InfraError as error:  # its line is not ours to open
+            busy = partial(_fail, error)
+            checks = [replace(check, look=busy) if check.key == "console" else check for check in checks]
+        yield from findings(entry, checks)
+
+
+class _OnPlace:
+    """A board as its labgrid place describes it, which is asked by one at a time: two would be in each other's way."""
+
+    def __init__(self, board: BoardSpec) -> None:
+        self._board = board
+        self._asking = threading.Lock()
+        self._access: Access | None = None
+
+    def _asked(self) -> Access:
+        with self._asking:
+            self._access = self._access or access_before(self._board)
+            return self._access
+
+    def describe(self) -> str:
+        """What is said of the place itself."""
+        self._asked()
+        named = self._board.labgrid
+        assert named
+        return f"{named.coordinator} has the place {named.place}, free or ours, with console and power"
+
+    def look(self, name: str) -> str:
+        """What the check `name` finds where the place says that the board is."""
+        checks = boot_method(self._board).checks(self._board, self._asked())
+        [check] = [check for check in checks if check.name == name]
+        return check.look()
+
+
+def _fail(error: InfraError) -> NoReturn:
+    raise error
+
+
+def _kconfigs(board: BoardSpec) -> str:
+    missing = [name for name in board.kconfigs if not (KCONFIGS / name).is_file()]
+    if missing:
+        raise UserError(f"{board.name}.kconfigs: expected files below {KCONFIGS}, found no {', '.join(missing)}")
+    return ", ".join(board.kconfigs) or "none"

@@ -1,0 +1,82 @@
+"""boards.yaml and what it takes from its surroundings, read once for a command."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from harness.errors import UserError
+from harness.layout import BOARDS, BOARDS_DOCS
+from harness.model.board import BoardEntry, BoardSpec
+from harness.parse.boards import parse_boards
+from harness.parse.boards_schema import schema
+from harness.target.methods.table import boot_method
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inventory:
+    """The entries of one file, by name and in its order."""
+
+    entries: Mapping[str, BoardEntry]
+
+    def entry(self, name: str) -> BoardEntry:
+        """The entry of the board `name`, which may not be fit for use."""
+        if name not in self.entries:
+            raise UserError(f"--board: expected one of {', '.join(sorted(self.entries))}, found {name!r}")
+        return self.entries[name]
+
+    def board(self, name: str) -> BoardSpec:
+        """The board `name`, for use. UserError where values of its entry are missing here."""
+        entry = self.entry(name)
+        if entry.unset:
+            first, *more = (f"boards.yaml: {name}.{reason}" for reason in entry.unset)
+            raise UserError(first, details=more)
+        return entry.board
+
+    def peers_of(self, board: BoardSpec, wanted: int | None) -> list[BoardEntry]:
+        """The boards that may run tests beside `board`, where ``-j`` asks for `wanted` (None: all there are): the
+        others of its pool. UserError where it has no pool and `wanted` can't be had."""
+        if wanted == 1 or boot_method(board).snapshots:
+            return []
+        if board.pool:
+            others = (entry for name, entry in self.entries.items() if name != board.name)
+            return [entry for entry in others if entry.board.pool == board.pool]
+        if wanted is None:
+            return []
+        raise UserError(
+            f"-j {wanted}: expected a board that has equal ones, {board.name} has no `pool`; give equal boards the "
+            "same `pool: NAME` in boards.yaml, or leave -j out"
+        )
+
+
+def read_inventory(file: Path | None) -> Inventory:
+    """The boards of `file`; without one, of $HARNESS_BOARDS or the project's own boards.yaml."""
+    path = file or Path(os.environ.get("HARNESS_BOARDS") or BOARDS)
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: expected a file that describes boards, can't read it: {error}") from None
+    return Inventory(entries=parse_boards(text, place=path.name, lookup=partial(_from_outside, beside=path.parent)))
+
+
+def boards_schema() -> str:
+    """The JSON schema of boards.yaml, as docs/boards.schema.json has it."""
+    return json.dumps(schema(BOARDS_DOCS.read_text()), indent=1, ensure_ascii=False)
+
+
+def _from_outside(name: str, *, beside: Path) -> str:
+    """What boards.yaml means by ``${NAME}`` (environment) or ``${file:PATH}`` (relative to the directory `beside`)."""
+    kind, _, path = name.partition(":")
+    if kind == "file":
+        try:
+            return (beside / Path(path).expanduser()).read_text().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not text"
+            raise LookupError(f"expected a file {path}, can't read it: {reason}") from None
+    if name not in os.environ:
+        raise LookupError(f"expected the environment variable {name} to be set, found none")
+    return os.environ[name]

@@ -1,0 +1,243 @@
+"""A source tree as a patch series makes it, held in memory beside the tree on disk, which is only read."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from harness.build.applydiff import patched
+from harness.build.treefiles import SCRATCH, TreeFile, is_directory, link_before, read
+from harness.errors import UserError
+from harness.model.kernel import Patch
+from harness.parse.diff import FileDiff, parse_diff
+from harness.parse.diff_names import NO_PREFIX, leads_outside
+
+_MOST_NESTED = 40  # as in the kernel
+_MOST_FOLLOWED = 1000
+
+_LONGEST_TARGET = 4000
+
+Files = dict[str, TreeFile | None]
+
+
+class _LeadsOut(Exception):
+    """A symbolic link leads out of the tree."""
+
+
+class _Circle(Exception):
+    """A symbolic link leads to itself."""
+
+
+class Overlay:
+    """`base` are pristine files, `files` what patches made of them; None is a file that is not there.
+
+    A patch writes to plain paths only: nothing on the way may be a symbolic link, whether the tree has it or the
+    series makes it, and no link that the series makes may lead out of the tree.
+    """
+
+    def __init__(self, tree: Path, base: Files) -> None:
+        self.tree = tree
+        self.base = base
+        self.files: Files = {}
+        self._followed = 0  # how many links, to find out where one leads
+
+    def apply(self, patch: Patch) -> None:
+        """Apply all of one patch. As git means it: renames and copies take files as they were before the patch."""
+        diffs = parse_diff(patch.text, name=patch.name)
+        gone = {diff.old for diff in diffs if diff.old and diff.old != diff.new and not diff.copy}
+        made: Files = {}
+        for diff in diffs:
+            who = f"{patch.name}: {diff.path}"
+            source = self._source(diff, made, patch=patch)
+            _check_kind(source, diff, who=who)
+            content = patched(source.content if source else b"", diff, who=who)
+            if diff.new is not None:
+                file = made[diff.new] = _result(diff, source, content, who=who)
+                target = self._touch(diff.new) if diff.new != diff.old else None
+                if target and target.content and diff.new not in gone:
+                    raise _exists(who, target, file)
+                self._check_prefix(diff, who=who)
+            elif content:
+                raise UserError(
+                    f"{who}: expected the whole file in the patch that deletes it, found other lines in the file: "
+                    "rebase the patch onto this source",
+                    details=content.decode("utf-8", "replace").split("\n")[:10],
+                )
+        change = dict.fromkeys(gone - made.keys()) | made
+        self._check_places(change, patch=patch)
+        self.files |= change
+        self._check_links(patch)
+
+    def _look(self, path: str) -> TreeFile | None:
+        """The file at `path` as the patches so far make it."""
+        for files in (self.files, self.base):
+            if path in files:
+                return files[path]
+        return read(self.tree, path)
+
+    def _touch(self, path: str) -> TreeFile | None:
+        """The same, of a file that a patch works on."""
+        if path not in self.files and path not in self.base:
+            self.base[path] = read(self.tree, path)
+        return self._look(path)
+
+    def _source(self, diff: FileDiff, made: Mapping[str, TreeFile | None], *, patch: Patch) -> TreeFile | None:
+        """What the diff starts from; None for a new file."""
+        if diff.old is None:
+            return None
+        source = made.get(diff.old) if diff.old == diff.new else None
+        source = source or self._touch(diff.old)
+        if source is not None:
+            return source
+        for directory in _parents(diff.old):
+            if (found := self._look(directory)) and found.is_link:
+                raise _through_link(f"{patch.name}: {diff.old}", directory)
+        hint = "is this patch for another version?"
+        if diff.new is None or (diff.new != diff.old and self._touch(diff.new)):
+            hint = "the patch seems to be already applied"
+        elif any(
+            (self.tree / top / diff.old).is_file() for top in re.findall(r"^--- (\w+)/", patch.text, re.MULTILINE)
+        ):
+            hint = NO_PREFIX
+        raise UserError(f"{patch.name}: {diff.old}: expected this file in the source, found no such file: {hint}")
+
+    def _check_prefix(self, diff: FileDiff, *, who: str) -> None:
+        """A new file lands one directory up where a patch lacks prefixes. git says so in its headers; of others the
+        first part of the name tells, where it is a directory of the tree's."""
+        if diff.old is None and diff.prefix not in ("", "a", "b") and is_directory(self.tree / diff.prefix):
+            raise UserError(f"{who}: expected a prefix such as b/, found the directory {diff.prefix}/: {NO_PREFIX}")
+
+    def _check_places(self, change: Files, *, patch: Patch) -> None:
+        """Refuse a file where the tree that comes out has a directory, or has something else for a directory."""
+
+        def after(path: str) -> TreeFile | None:
+            return change[path] if path in change else self._look(path)
+
+        created = [path for path, file in change.items() if file is not None and self._look(path) is None]
+        for path in created:
+            who = f"{patch.name}: {path}"
+            if path.endswith(SCRATCH):
+                raise UserError(f"{who}: expected another name, since files of that kind are the harness's own")
+            for directory in _parents(path):
+                if (found := after(directory)) is None:
+                    continue
+                if found.is_link:
+                    raise _through_link(who, directory)
+                raise UserError(f"{who}: expected the directory {directory}, found a file of that name")
+        known = {*change, *self.files, *self.base} if created else set()
+        directories = {directory for other in known if after(other) for directory in _parents(other)}
+        for path in created:
+            if path in directories or any(other not in known for other in self._on_disk(path)):
+                raise UserError(f"{patch.name}: {path}: expected a file, found a directory in the source tree")
+
+    def _on_disk(self, directory: str) -> Iterator[str]:
+        """The files and links below `directory` on disk, where that is one; not what a `write` that was killed left."""
+        top = self.tree / directory
+        if link_before(top, top=self.tree) or not is_directory(top):
+            return
+        for place, directories, names in os.walk(top):
+            here = Path(place).relative_to(self.tree).as_posix()
+            yield from (f"{here}/{name}" for name in names if not name.endswith(SCRATCH))
+            yield from (f"{here}/{name}" for name in directories if (Path(place) / name).is_symlink())
+
+    def _check_links(self, patch: Patch) -> None:
+        """Refuse a link that leads out of the tree, also one that does so only since another one is there."""
+        for path, file in self.files.items():
+            if file is not None and file.is_link and not self._stays_inside(path, file.target):
+                raise UserError(
+                    f"{patch.name}: {path}: expected a symbolic link to a place in the tree, found one to "
+                    f"{file.target[:200]!r}"
+                )
+
+    def _stays_inside(self, path: str, target: str) -> bool:
+        """Whether a link at `path` leads to a place in the tree, or in a circle."""
+        odd = any(ord(char) < 32 or ord(char) == 127 for char in target)
+        if not target or len(target) > _LONGEST_TARGET or odd:
+            return False
+        self._followed = 0
+        try:
+            self._follow(path.split("/")[:-1], target, (path,))
+        except _LeadsOut:
+            return False
+        except _Circle:
+            return True
+        return True
+
+    def _follow(self, at: list[str], target: str, through: tuple[str, ...]) -> list[str]:
+        """Where `target` leads from the directory `at`, both in parts, as the kernel follows it; `through`: the links
+        that have led here."""
+        if target.startswith("/") or len(through) > _MOST_NESTED or self._followed > _MOST_FOLLOWED:
+            raise _LeadsOut
+        for part in target.split("/"):
+            if part in ("", "."):
+                continue
+            if part == "..":
+                if not at:
+                    raise _LeadsOut
+                at = at[:-1]
+                continue
+            place = "/".join((*at, part))
+            if leads_outside(place):
+                raise _LeadsOut
+            found = self._look(place)
+            if found and found.is_link:
+                if place in through:
+                    raise _Circle
+                self._followed += 1
+                at = self._follow(at, found.target, (*through, place))
+            else:
+                at = [*at, part]
+        return at
+
+
+def _parents(path: str) -> Iterator[str]:
+    """The directories on the way to `path`, from the top."""
+    parts = path.split("/")
+    return ("/".join(parts[:end]) for end in range(1, len(parts)))
+
+
+def _check_kind(source: TreeFile | None, diff: FileDiff, *, who: str) -> None:
+    """A change of a file is none of a link: git writes such a change as a deletion and a new file."""
+    if source is None:
+        return
+    means_link = _is_link(diff.old_mode)
+    if source.is_link and (diff.hunks or diff.binary) and not means_link:
+        raise UserError(f"{who}: expected a regular file, found a symbolic link to {source.target!r}")
+    if means_link and not source.is_link:
+        raise UserError(f"{who}: expected a symbolic link, found a regular file")
+    if diff.mode is not None and _is_link(diff.mode) != source.is_link:
+        raise UserError(f"{who}: expected a mode of the same kind of file, found {diff.mode:o}")
+
+
+def _is_link(mode: int | None) -> bool:
+    return mode is not None and stat.S_IFMT(mode) == stat.S_IFLNK
+
+
+def _result(diff: FileDiff, source: TreeFile | None, content: bytes, *, who: str) -> TreeFile:
+    """The file with its permission bits after the patch. Git knows only executable or not; the others stay."""
+    if diff.mode is None:
+        return replace(source, content=content) if source else TreeFile(content=content, mode=0o644)
+    if _is_link(diff.mode):
+        return TreeFile(content=content, is_link=True)
+    if stat.S_IFMT(diff.mode) != stat.S_IFREG:
+        raise UserError(f"{who}: expected a file or a symbolic link, found mode {diff.mode:o} (a submodule)")
+    if source is None:
+        return TreeFile(content=content, mode=0o755 if diff.mode & 0o111 else 0o644)
+    return TreeFile(content=content, mode=source.mode | 0o111 if diff.mode & 0o111 else source.mode & ~0o111)
+
+
+def _through_link(who: str, link: str) -> UserError:
+    return UserError(f"{who}: expected a path of plain directories, found the symbolic link {link}")
+
+
+def _exists(who: str, there: TreeFile, made: TreeFile) -> UserError:
+    found = "one with other content"
+    if there.is_link != made.is_link:
+        found = "a symbolic link" if there.is_link else "a regular file"
+    elif there.content == made.content:
+        found = "one with the same content: the patch seems to be already applied"
+    return UserError(f"{who}: expected no such file yet, since the patch creates it, found {found}")

@@ -1,0 +1,75 @@
+"""The kernel that a request names: input is checked first, then host tools are installed, then it is built."""
+
+from __future__ import annotations
+
+import shlex
+
+from harness.build import host
+from harness.build.load_patches import load_patches
+from harness.build.make import build as make_build
+from harness.build.make import load_build
+from harness.build.source import parse_source_spec, resolve_source
+from harness.build.toolchain import find_toolchain, require_patchable
+from harness.campaign.request import BuildOptions
+from harness.errors import UserError
+from harness.layout import KCONFIGS, TESTCASES
+from harness.model.board import BoardSpec
+from harness.model.kernel import Build, KernelSpec
+from harness.model.progress import Progress
+from harness.target.methods.table import boot_method
+
+_FRAGMENTS = ("base", "ftrace", "livepatch", "testing", "debug")
+
+
+def build_for(options: BuildOptions, board: BoardSpec, progress: Progress, *, boots: bool = True) -> Build:
+    """The build that the options mean, made where it is not there yet. With `boots` the host has what `board` needs to
+    be booted, too."""
+    options.checked()
+    if options.build_dir:
+        found = load_build(options.build_dir)
+        if boots:
+            host.ensure_host(progress=progress, needed_for=set(boot_method(board).needs))
+        return found
+    return build_kernel(kernel_for(options, board, progress), options, progress)
+
+
+def kernel_for(options: BuildOptions, board: BoardSpec, progress: Progress) -> KernelSpec:
+    """The kernel that the options mean, its source resolved; nothing is built yet."""
+    patches = load_patches(options.patches)
+    spec = parse_source_spec(options.kernel)
+    ours = [*(KCONFIGS / f"{name}.config" for name in _FRAGMENTS), *(KCONFIGS / name for name in board.kconfigs)]
+    for option, paths in ((f"boards.yaml: {board.name}.kconfigs", ours), ("--kconfig", options.kconfigs)):
+        for path in paths:
+            if not path.is_file():
+                raise UserError(f"{option}: expected a file, found none at {path}")
+    host.ensure_host(progress=progress)
+    toolchain = find_toolchain(options.toolchain)
+    require_patchable(toolchain, allow_plain_ftrace=options.allow_plain_ftrace)
+    return KernelSpec(
+        source=resolve_source(spec, progress=progress),
+        patches=patches,
+        fragments=tuple(ours),
+        user_fragments=options.kconfigs,
+        toolchain=toolchain,
+        allow_plain_ftrace=options.allow_plain_ftrace,
+    )
+
+
+def build_kernel(kernel: KernelSpec, options: BuildOptions, progress: Progress) -> Build:
+    """Build `kernel`, which `options` asked for, or find it built."""
+    progress.say(f"kernel {kernel.source.version}, {kernel.toolchain.command} {kernel.toolchain.version}")
+    return make_build(
+        kernel, testcases=TESTCASES, reproduce=_reproduce(options, kernel), progress=progress, jobs=options.jobs
+    )
+
+
+def _reproduce(options: BuildOptions, kernel: KernelSpec) -> str:
+    words = ["harness", "build", "--kernel", kernel.source.spec.text]
+    for name, paths in (("--patches", options.patches), ("--kconfig", options.kconfigs)):
+        for path in paths:
+            words += [name, str(path)]
+    if options.toolchain:
+        words += ["--toolchain", options.toolchain]
+    if options.allow_plain_ftrace:
+        words += ["--allow-plain-ftrace"]
+    return shlex.join(words)

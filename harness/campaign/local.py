@@ -1,0 +1,164 @@
+"""A run on this host: checked as far as that takes no time, then a kernel, boards, tests and documents."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from harness.boards.inventory import read_inventory
+from harness.boards.lease import acquire_pool, command_line, ensure_reachable
+from harness.campaign.request import RunRequest
+from harness.errors import UserError
+from harness.model.board import BoardEntry, BoardSpec
+from harness.model.kernel import Build
+from harness.model.progress import Progress, RunDisplay
+from harness.model.result import RunResults
+from harness.target.holding.held import HeldBoard
+from harness.target.methods.table import boot_method
+
+if TYPE_CHECKING:
+    from harness.run.session import Fleet, Keeping, Selection
+
+
+class Display(Progress, RunDisplay, Protocol):
+    """Who is told how the build goes, and then the tests."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """A request that can be met as far as is known without work: its board, and the equal ones that may run tests
+    beside it. `needs_snapshots`: the option that can't do without; empty where the run can."""
+
+    request: RunRequest
+    board: BoardSpec
+    peers: tuple[BoardEntry, ...]
+    needs_snapshots: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """A run that has come to its end, and the exit code that says how."""
+
+    results: RunResults
+    run_dir: Path
+    exit_code: int
+
+
+def check(request: RunRequest, *, boots: bool = True) -> Checked:
+    """`request` with its boards. UserError for what can't be had; where it `boots`, InfraError at once for a board that
+    can't be reached, or that somebody has and the request does not wait for."""
+    request.kernel.checked()
+    inventory = read_inventory(request.boards_file)
+    board = inventory.board(request.board_name)
+    has_snapshots = boot_method(board).snapshots is not None
+    needs_snapshots = "-j" if has_snapshots and (request.workers or 1) > 1 else ""
+    if request.isolation in ("test", "file"):
+        needs_snapshots = f"--isolation {request.isolation}"
+        if not has_snapshots:
+            wanted = f"{needs_snapshots}: expected a board that has snapshots (method qemu)"
+            raise UserError(f"{wanted}, found {board.name}; leave it out")
+    peers = inventory.peers_of(board, request.workers)
+    if boots:
+        ensure_reachable(board, wait=request.wait)
+    return Checked(request=request, board=board, peers=tuple(peers), needs_snapshots=needs_snapshots)
+
+
+def list_tests(checked: Checked, display: Display) -> list[str]:
+    """The ids of the tests that a run would plan. Builds the kernel where it is not there, boots nothing."""
+    from harness.campaign.kernel import build_for
+    from harness.run import session
+
+    selection = _selection(checked)
+    made = build_for(checked.request.kernel, checked.board, display, boots=False)
+    return session.list_tests(made, selection, board=checked.board)
+
+
+def run_here(checked: Checked, display: Display) -> Finished:
+    """Build where that is needed, have the boards, run the tests, write the documents."""
+    from harness.campaign.kernel import build_for
+    from harness.campaign.machine import booter
+    from harness.run import session
+
+    request, board = checked.request, checked.board
+    selection = _selection(checked)
+    made = build_for(request.kernel, board, display)
+    with (
+        acquire_pool(board, checked.peers, wanted=request.workers, wait=request.wait, say=display.say) as held,
+        _keeping(checked, made, display) as kept,
+    ):
+        run_dir = _run_directory(request)
+        method = boot_method(board)
+        names = ", ".join(each.name for each in held)
+        display.say(f"{names}: {method.announce(board)}; the run's files: {run_dir}")
+        if kept and request.workers and selection.workers < request.workers:
+            few = f"-j: {selection.workers} machines, not {request.workers}"
+            display.say(f"{few}: this host has no free memory for more")
+        results, code = session.run(
+            made,
+            selection,
+            board=held[0],
+            boot=booter(held[0], made, run_dir, display),
+            keeping=kept,
+            fleet=_fleet(held, made, display),
+            run_dir=run_dir,
+            command=command_line(),
+            display=display,
+        )
+    return Finished(results=results, run_dir=run_dir, exit_code=code)
+
+
+def _selection(checked: Checked) -> Selection:
+    """What is asked of the session; UserError for a suite that there is not."""
+    from harness.run import session
+    from harness.run.expectations import load_known
+    from harness.run.units import Isolation
+
+    request = checked.request
+    return session.Selection(
+        suites=session.choose_suites(request.suites),
+        keyword=request.keyword,
+        maxfail=request.maxfail,
+        timeout_factor=request.timeout_factor,
+        hammer_seconds=request.hammer_seconds,
+        isolation=Isolation(request.isolation) if request.isolation else None,
+        workers=boot_method(checked.board).capacity(checked.board, request.workers),
+        known=load_known(request.expectations),
+    )
+
+
+def _run_directory(request: RunRequest) -> Path:
+    from harness.run.directory import new_directory, point_latest
+
+    run_dir = new_directory(request.out_dir, "")
+    if request.out_dir is None:
+        point_latest(run_dir)
+    return run_dir
+
+
+@contextlib.contextmanager
+def _keeping(checked: Checked, made: Build, display: Display) -> Iterator[Keeping | None]:
+    """Where this run may keep targets, until its end; None where board or build have no snapshots. UserError where the
+    request can't do without them."""
+    from harness.build.cache import scratch_dir
+    from harness.campaign.machine import media_for
+    from harness.run.session import Keeping
+
+    if boot_method(checked.board).snapshots is None or not made.has_thaw:
+        if checked.needs_snapshots:
+            why_not = "was made by an older harness, which had no snapshots; build it again"
+            raise UserError(f"{checked.needs_snapshots}: {made.directory} {why_not}")
+        yield None
+        return
+    with scratch_dir("snapshots") as directory:
+        yield Keeping(media=media_for(checked.board, made, display), directory=directory)
+
+
+def _fleet(boards: Sequence[HeldBoard], made: Build, display: Display) -> Fleet | None:
+    """The boards that run the tests side by side; None for a single one."""
+    from harness.campaign.machine import media_for
+    from harness.run.session import Fleet
+
+    return Fleet(boards=tuple(boards), media=media_for(boards[0].spec, made, display)) if len(boards) > 1 else None

@@ -1,0 +1,16 @@
+"""`harness completion`."""
+
+from __future__ import annotations
+
+import click
+from click.shell_completion import get_completion_class
+
+
+@click.command(epilog='Example: eval "$(harness completion bash)"')
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.pass_context
+def completion(context: click.Context, shell: str) -> None:
+    """Print the code that makes SHELL complete harness's verbs, options and boards."""
+    completer = get_completion_class(shell)
+    assert completer is not None
+    click.echo(completer(context.find_root().command, {}, "harness", "_HARNESS_COMPLETE").source())

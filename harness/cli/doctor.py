@@ -1,0 +1,25 @@
+"""`harness doctor`."""
+
+from __future__ import annotations
+
+import click
+
+from harness.errors import InfraError
+
+
+@click.command(epilog="Example: harness doctor")
+def doctor() -> None:
+    """Show which host tools are there, which version, and what each is needed for."""
+    from harness.build import host
+    from harness.target.methods.qemu import pick_accel
+
+    rows = host.doctor_rows()
+    width = max(len(row.name) for row in rows)
+    found = max(len(row.found) for row in rows)
+    for row in rows:
+        mark = "ok     " if row.ok else "MISSING"
+        click.echo(f"{mark} {row.name:<{width}}  {row.found:<{found}}  {row.needed_for}  {row.remedy}".rstrip())
+    accel, why = pick_accel()
+    click.echo(f"ok      {'QEMU accelerator':<{width}}  {accel} ({why})")
+    if not all(row.ok for row in rows):
+        raise InfraError("some things are missing; `harness run` installs them where it may")

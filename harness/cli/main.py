@@ -1,0 +1,98 @@
+"""The `harness` command: its verbs, and what becomes of errors.
+
+A verb's file is imported when that verb is called, and imports late what it needs late: an unreachable board is
+reported in less time than it takes to load pytest, rich and Jinja."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import shlex
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Mapping, MutableMapping
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn, cast
+
+import click
+
+from harness import __version__
+from harness.build.command import SYSTEM_PATH
+from harness.errors import HarnessError, InfraError
+
+VERBS = ("boards", "boot", "build", "completion", "doctor", "fetch", "init", "mutants", "report", "run")
+
+
+class _Verbs(Mapping[str, click.Command]):
+    """The verbs by name, each imported when it is looked up."""
+
+    def __getitem__(self, name: str) -> click.Command:
+        if name not in VERBS:
+            raise KeyError(name)
+        return cast(click.Command, getattr(importlib.import_module(f"harness.cli.{name}"), name))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(VERBS)
+
+    def __len__(self) -> int:
+        return len(VERBS)
+
+
+@click.group(
+    commands=cast(MutableMapping[str, click.Command], _Verbs()),
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+@click.version_option(__version__, prog_name="harness")
+def cli() -> None:
+    """Build, boot and test arm64 kernels: ftrace, function_graph, livepatch.
+
+    \b
+    harness run                            build the newest kernel, boot it in QEMU, test it
+    harness run --patches series.mbox      the same with a mailed series applied
+    harness boot -- uname -a               one command on the booted kernel
+    """
+
+
+def main() -> NoReturn:
+    """The `harness` command. Errors that are expected end in their own exit code, without a traceback."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGHUP, _interrupt)
+    os.environ["PATH"] = os.pathsep.join((os.environ.get("PATH", os.defpath), SYSTEM_PATH))
+    try:
+        code = cli(standalone_mode=False, prog_name="harness")
+    except HarnessError as error:
+        code = _complain(error)
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("harness: interrupted", err=True)
+        code = 130
+    except Exception as error:  # a mistake of ours: no riddle for the user, everything for who mends it
+        path = _keep_traceback()
+        code = _complain(InfraError(f"internal error: {type(error).__name__}: {error}; please report {path}"))
+    sys.exit(code or 0)
+
+
+def _keep_traceback() -> Path:
+    from harness.build.cache import cache_dir
+
+    path = cache_dir("logs") / time.strftime("internal-error-%Y%m%d-%H%M%S.log")
+    path.write_text(f"{shlex.join(sys.argv)}\n{traceback.format_exc()}")
+    return path
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
+    """A polite kill is an interrupt: every ``finally`` runs, the results that are there get reported."""
+    raise KeyboardInterrupt
+
+
+def _complain(error: HarnessError) -> int:
+    from harness.report.text import clean
+
+    for line in (f"harness: {error.message}", *(f"  {line}" for line in error.details)):
+        click.echo(clean(line), err=True)  # a console's last lines may hold escape sequences
+    return error.exit_code

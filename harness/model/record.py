@@ -1,0 +1,131 @@
+"""What is on record about a build, a board and a run: enough to tell years later what ran where, and to run it again.
+
+Every field has a default, because records are read from files that older harnesses wrote.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceRecord:
+    """Which kernel source: the spec as given, the version and checksum it was resolved to, and what tells its content
+    from any other."""
+
+    spec: str = ""
+    version: str = ""
+    checksum: str = ""
+    identity: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PatchRecord:
+    """A patch of the series, by the name that messages use."""
+
+    name: str = ""
+    sha256: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToolchainRecord:
+    """The compiler. `patchable`: whether it knows ``-fpatchable-function-entry``; None: not on record."""
+
+    name: str = ""
+    command: str = ""
+    version: str = ""
+    patchable: bool | None = None
+
+    @property
+    def compiler(self) -> str:
+        """Command and version, as ``aarch64-linux-gnu-gcc 12.2.0``."""
+        return f"{self.command} {self.version}".strip()
+
+
+@dataclass(frozen=True, kw_only=True)
+class KernelRecord:
+    """A kernel. `release`: ``uname -r``; `key`: the hash of what it was asked to be made of (make.kernel_key);
+    `made`: the hash of what that came to; `without`: wanted symbols it can't have, each with the reason."""
+
+    release: str = ""
+    key: str = ""
+    made: str = ""
+    source: SourceRecord = SourceRecord()
+    patches: tuple[PatchRecord, ...] = ()
+    fragments: tuple[str, ...] = ()
+    toolchain: ToolchainRecord = ToolchainRecord()
+    without: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildHost:
+    """The machine that a kernel was built on."""
+
+    machine: str = ""
+    system: str = ""
+    cpus: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildRecord:
+    """build.json. `key`: the name of the build's directory; `left_out`: test modules that could not be built for this
+    kernel, each with the reason; `times`: seconds by stage; `reproduce`: a command line that repeats the build."""
+
+    key: str = ""
+    kernel: KernelRecord = KernelRecord()
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    host: BuildHost = BuildHost()
+    times: Mapping[str, float] = field(default_factory=dict)
+    reproduce: str = ""
+
+    @property
+    def seconds(self) -> float | None:
+        """How long the build took; None where that is not on record."""
+        return sum(self.times.values()) if self.times else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class HarnessRecord:
+    """The harness itself. `commit`: of the checkout it ran from, or that it was packaged from; empty: unknown.
+    `is_dirty`: whether that checkout had changes that are in no commit."""
+
+    version: str = ""
+    commit: str = ""
+    is_dirty: bool = False
+
+    def __str__(self) -> str:
+        commit = f" ({self.commit[:12]}{', modified' if self.is_dirty else ''})" if self.commit else ""
+        return f"{self.version}{commit}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoardRecord:
+    """The board of a run. `details`: what its boot method adds, as QEMU's accelerator."""
+
+    name: str = ""
+    details: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """A run: who ran what on which board.
+
+    `id`: unique, and sorts by the time of the beginning; empty for runs of harnesses that gave none. `schema`: the
+    version of its events.jsonl. `host`: name and architecture. `build`: the key of the build. `boards`: all of them,
+    where there are several. `suites`, `keyword`: which tests were asked for; `testcases`: a hash of ours."""
+
+    id: str = ""
+    schema: int = 1
+    harness: HarnessRecord = HarnessRecord()
+    host: str = ""
+    build: str = ""
+    kernel: KernelRecord = KernelRecord()
+    board: BoardRecord = BoardRecord()
+    boards: tuple[str, ...] = ()
+    suites: tuple[str, ...] = ()
+    keyword: str = ""
+    isolation: str = ""
+    workers: int = 1
+    testcases: str = ""
+    command: str = ""

@@ -1,0 +1,205 @@
+"""The shape of `boot` in boards.yaml, and by boot method what else an entry has to have or must not have."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+import pydantic
+
+from harness.model import boot
+from harness.parse import document
+
+Seconds = pydantic.PositiveFloat | pydantic.PositiveInt
+Port = Annotated[int, pydantic.Field(ge=1, le=65535)]
+
+
+class BootShape(document.Strict, abc.ABC):
+    """A boot method's keys. Of the entry's other keys, `requires` has those that it needs, each with what a message
+    says is expected (empty: the key), unless the place that `labgrid` names has them, and `refuses` those that it must
+    not have, each with the reason; ``ssh.host`` is the key `host` of `ssh`. `same_in_pool`: which of the method's own
+    keys decide on the kernel that a board runs; `default_kconfigs`: the fragments where the entry names none."""
+
+    requires: ClassVar[Mapping[str, str]] = {}
+    refuses: ClassVar[Mapping[str, str]] = {}
+    same_in_pool: ClassVar[tuple[str, ...]] = ("method",)
+    default_kconfigs: ClassVar[tuple[str, ...]] = ()
+
+    @abc.abstractmethod
+    def made(self) -> boot.BootSpec:
+        """What these keys say."""
+
+    def lacks(self) -> tuple[str, str] | None:
+        """A key that these keys together need and do not have, and the complaint; None where all are there."""
+        return None
+
+
+class HardwareShape(BootShape, abc.ABC):
+    """A board: its console and power switch are somewhere."""
+
+    requires: ClassVar[Mapping[str, str]] = {"console": "", "power": ""}
+    same_in_pool: ClassVar[tuple[str, ...]] = ("method", "dtb")
+
+
+class OwnSystemShape(HardwareShape, abc.ABC):
+    """A board with a system of its own."""
+
+    requires: ClassVar[Mapping[str, str]] = {
+        **HardwareShape.requires,
+        "ssh": "",
+        "ssh.host": "expected the address of the board's own system, found none",
+    }
+
+
+class QemuBoot(BootShape):
+    refuses: ClassVar[Mapping[str, str]] = {
+        "pool": "belongs to boards; of QEMU's machines there are as many as -j says, remove it",
+        **dict.fromkeys(("console", "power", "ssh", "labgrid"), "belongs to a board; QEMU has its own, remove it"),
+    }
+    default_kconfigs: ClassVar[tuple[str, ...]] = ("qemu-virt.config",)
+
+    method: Literal["qemu"]
+    machine: str = boot.QemuBoot.machine
+    cpu: str = boot.QemuBoot.cpu
+    cpus: int = pydantic.Field(boot.QemuBoot.cpus, ge=1, le=512)
+    memory_mib: int = pydantic.Field(boot.QemuBoot.memory_mib, ge=128)
+    accel: Literal["auto", "kvm", "tcg"] = "auto"
+    threads: Literal["multi", "single"] = "multi"
+    extra_args: list[str] = pydantic.Field(default_factory=list)
+
+    def made(self) -> boot.QemuBoot:
+        fields = self.model_dump(exclude={"method"})
+        return boot.QemuBoot(**{**fields, "extra_args": tuple(self.extra_args)})
+
+
+IPv4 = Annotated[str, pydantic.Field(pattern=r"^\d+\.\d+\.\d+\.\d+$")]
+
+
+Range = Annotated[list[IPv4], pydantic.Field(min_length=2, max_length=2)]
+
+
+class TftpServe(document.Strict):
+    address: IPv4
+    dhcp: Range | None = None
+
+    def made(self) -> boot.TftpServe:
+        return boot.TftpServe(address=self.address, dhcp=tuple(self.dhcp or ()))
+
+
+class HttpServe(document.Strict):
+    address: IPv4
+    port: Port = boot.HttpServe.port
+    dhcp: Range | None = None
+
+    def made(self) -> boot.HttpServe:
+        return boot.HttpServe(address=self.address, port=self.port, dhcp=tuple(self.dhcp or ()))
+
+
+# U-Boot knows no names without a DNS server, and its shell has a meaning for many a character
+HttpUrl = Annotated[str, pydantic.Field(pattern=r"^http://\d+\.\d+\.\d+\.\d+(:\d+)?(/[\w.~%+/-]*)?$")]
+
+
+def _where_load_is(load: str) -> dict[str, Any]:
+    return {"properties": {"load": {"const": load}}}
+
+
+class Uboot(document.Strict):
+    """What is to be known of U-Boot, whatever it loads from."""
+
+    dtb: str = ""
+    fdt: str = boot.UbootBoot.fdt
+    kernel_at: str = boot.UbootBoot.kernel_at
+    ramdisk_at: str = boot.UbootBoot.ramdisk_at
+    dtb_at: str = boot.UbootBoot.dtb_at
+    before: list[str] = pydantic.Field(default_factory=list)
+    stop_text: str = boot.UbootBoot.stop_text
+    stop_keys: str = boot.UbootBoot.stop_keys
+    uboot_seconds: Seconds = boot.UbootBoot.uboot_seconds
+    load_seconds: Seconds = boot.UbootBoot.load_seconds
+
+
+class UbootBoot(Uboot, HardwareShape):
+    model_config = pydantic.ConfigDict(
+        json_schema_extra={
+            "allOf": [
+                {"if": _where_load_is("tftp"), "then": {"required": ["tftp_root"]}},
+                {
+                    "if": {**_where_load_is("http"), "required": ["load"]},
+                    "then": {"anyOf": [{"required": ["http_serve"]}, {"required": ["http_root", "http_url"]}]},
+                },
+            ]
+        }
+    )
+    refuses: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        ("ssh.user", "ssh.key", "ssh.password", "ssh.host_key"),
+        "belongs to a board with a system of its own (boot.method: kexec, grub or uboot-disk); remove it, the harness "
+        "makes a key for every boot",
+    )
+
+    method: Literal["uboot"]
+    load: Literal["tftp", "http"] = "tftp"
+    tftp_root: str = ""
+    tftp_serve: TftpServe | None = None
+    http_root: str = ""
+    http_url: HttpUrl | None = None
+    http_serve: HttpServe | None = None
+    server: str = ""
+    address: str = pydantic.Field("dhcp", pattern=r"^(dhcp|\d+\.\d+\.\d+\.\d+/\d+)$")
+    gateway: str = ""
+
+    def made(self) -> boot.UbootBoot:
+        fields = self.model_dump(exclude={"method"})
+        fields |= {"before": tuple(self.before), "tftp_serve": None, "http_serve": None}
+        fields["http_url"] = (self.http_url or "").rstrip("/")
+        if self.tftp_serve:
+            fields |= {"tftp_serve": self.tftp_serve.made(), "server": self.server or self.tftp_serve.address}
+        if self.http_serve:
+            ours = self.http_serve.made()
+            fields |= {"http_serve": ours, "http_url": f"http://{ours.address}:{ours.port}"}
+        return boot.UbootBoot(**fields)
+
+    def lacks(self) -> tuple[str, str] | None:
+        if self.load == "tftp":
+            needed = {"tftp_root": self.tftp_root}
+        else:
+            needed = {} if self.http_serve else {"http_root": self.http_root, "http_url": self.http_url or ""}
+        instead = ", or http_serve instead" if self.load == "http" else ""
+        expected = f"expected this key{instead}, because boot.load is {self.load}; found none"
+        return next(((key, expected) for key, value in needed.items() if not value), None)
+
+
+class KexecBoot(OwnSystemShape):
+    method: Literal["kexec"]
+    directory: str = pydantic.Field(boot.KexecBoot.directory, pattern="^/")
+    dtb: str = ""
+    system_seconds: Seconds = boot.KexecBoot.system_seconds
+    load_seconds: Seconds = boot.KexecBoot.load_seconds
+
+    def made(self) -> boot.KexecBoot:
+        return boot.KexecBoot(**self.model_dump(exclude={"method"}))
+
+
+class GrubBoot(OwnSystemShape):
+    method: Literal["grub"]
+    directory: str = pydantic.Field(boot.GrubBoot.directory, pattern="^(/.*)?$")
+    dtb: str = ""
+    system_seconds: Seconds = boot.GrubBoot.system_seconds
+
+    def made(self) -> boot.GrubBoot:
+        return boot.GrubBoot(**self.model_dump(exclude={"method"}))
+
+
+class UbootDiskBoot(Uboot, OwnSystemShape):
+    method: Literal["uboot-disk"]
+    partition: str = pydantic.Field(pattern=r"^\S+ [0-9a-f]+(:[0-9a-f]+)?$")
+    directory: str = pydantic.Field(boot.UbootDiskBoot.directory, pattern="^/")
+    system_seconds: Seconds = boot.UbootDiskBoot.system_seconds
+
+    def made(self) -> boot.UbootDiskBoot:
+        own = ("partition", "directory", "dtb", "system_seconds", "load_seconds")
+        uboot = {**self.model_dump(exclude={"method", *own}), "before": tuple(self.before), "tftp_root": ""}
+        return boot.UbootDiskBoot(**self.model_dump(include=set(own)), uboot=boot.UbootBoot(**uboot))
+
+
+Boot = Annotated[QemuBoot | UbootBoot | KexecBoot | GrubBoot | UbootDiskBoot, pydantic.Field(discriminator="method")]

@@ -1,0 +1,102 @@
+"""Attempts at tests as JSON, both ways: for events.jsonl, which leaves out what is empty, and for results.json, which
+has every name. The one place that knows how faults and expectations are written."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from harness.model.result import Attempt, Expectation, Fault, FaultKind, Standing, Verdict
+from harness.parse.fields import Fields
+
+_VERDICTS = {verdict.value: verdict for verdict in Verdict}
+_FAULT_KINDS = {kind.value: kind for kind in FaultKind}
+_STANDINGS = {standing.value: standing for standing in Standing}
+
+
+def attempt_to_data(attempt: Attempt) -> dict[str, object]:
+    """Every field of `attempt`."""
+    return {
+        "verdict": attempt.verdict.value,
+        "reason": attempt.reason,
+        "seconds": round(attempt.seconds, 3),
+        "started": attempt.started,
+        "log": attempt.log,
+        "fault": fault_to_data(attempt.fault) if attempt.fault else None,
+        "expectations": [expectation_to_data(each) for each in attempt.expectations],
+        "actual": attempt.actual.value if attempt.actual else None,
+        "machine": attempt.machine,
+        "board": attempt.board,
+    }
+
+
+def attempt_fields(fields: Fields) -> dict[str, Any]:
+    """What `attempt_to_data` wrote, as the fields of an Attempt. A verdict that nobody knows is an ERROR of ours."""
+    told = fields.take("verdict")
+    verdict, reason = verdict_of(told), fields.text("reason")
+    fault, actual = fields.take("fault"), verdict_of(fields.take("actual"))
+    return {
+        "verdict": verdict or Verdict.ERROR,
+        "reason": reason if verdict else f"events: unknown verdict {told!r} {reason}".rstrip(),
+        "seconds": fields.seconds("seconds"),
+        "started": fields.number("started"),
+        "log": fields.text("log") or None,
+        "fault": _fault(Fields(fault)) if isinstance(fault, dict) else None,
+        "expectations": _expectations(fields, actual or verdict),
+        "actual": actual,
+        "machine": fields.text("machine"),
+        "board": fields.text("board"),
+    }
+
+
+def verdict_of(value: object) -> Verdict | None:
+    """The verdict of that name."""
+    return _VERDICTS.get(value) if isinstance(value, str) else None
+
+
+def fault_to_data(fault: Fault) -> dict[str, object]:
+    return {"kind": fault.kind.value, "title": fault.title, "lines": list(fault.lines)}
+
+
+def _fault(fields: Fields) -> Fault:
+    return Fault(
+        kind=_FAULT_KINDS.get(fields.text("kind"), FaultKind.BUG),
+        title=fields.text("title"),
+        lines=fields.texts("lines"),
+    )
+
+
+def expectation_to_data(expected: Expectation) -> dict[str, object]:
+    return {
+        "verdicts": [verdict.value for verdict in expected.verdicts],
+        "reason": expected.reason,
+        "test": expected.test,
+        "faults": list(expected.faults),
+        "messages": list(expected.messages),
+        "issue": expected.issue,
+        "until": expected.until,
+        "place": expected.place,
+        "standing": expected.standing.value,
+    }
+
+
+def _expectations(fields: Fields, actual: Verdict | None) -> tuple[Expectation, ...]:
+    """What a test was held against. The first format has at most one known outcome, which is of verdicts alone."""
+    before, listed = fields.take("expected"), fields.take("expectations")
+    values = listed if isinstance(listed, list | tuple) else [before]
+    return tuple(_expectation(Fields(value), actual) for value in values if isinstance(value, dict))
+
+
+def _expectation(fields: Fields, actual: Verdict | None) -> Expectation:
+    verdicts = tuple(verdict for verdict in map(verdict_of, fields.texts("verdicts")) if verdict is not None)
+    standing = _STANDINGS.get(fields.text("standing"), Standing.MET if actual in verdicts else Standing.OTHER)
+    return Expectation(
+        verdicts=verdicts,
+        reason=fields.text("reason"),
+        test=fields.text("test"),
+        faults=fields.texts("faults"),
+        messages=fields.texts("messages"),
+        issue=fields.text("issue"),
+        until=fields.text("until"),
+        place=fields.text("place"),
+        standing=standing,
+    )

@@ -1,0 +1,31 @@
+"""The directories that runs leave their files in."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from harness.errors import UserError
+from harness.run.eventlog import EVENTS
+
+
+def new_directory(wanted: Path | None, prefix: str) -> Path:
+    """`wanted`, or a new directory below out/ named by the time; two that start in one second get two."""
+    path = wanted or Path("out") / time.strftime(f"{prefix}%Y%m%d-%H%M%S")
+    try:
+        path.mkdir(parents=True, exist_ok=wanted is not None)
+    except FileExistsError:
+        return new_directory(path.with_name(f"{path.name}-{os.getpid()}"), prefix)
+    except OSError as error:
+        raise UserError(f"{path}: expected a directory to write to, can't make it: {error.strerror}") from None
+    if (path / EVENTS).exists():
+        raise UserError(f"{path}: holds a run already; give another directory with --out")
+    return path
+
+
+def point_latest(run_dir: Path) -> None:
+    """out/latest is replaced in one step, so that there always is one."""
+    fresh = run_dir.with_name(f".latest.{os.getpid()}")
+    fresh.symlink_to(run_dir.name)
+    fresh.replace(run_dir.with_name("latest"))

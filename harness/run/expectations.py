@@ -1,0 +1,49 @@
+"""Known outcomes: read from their files, and held against one build on one board."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import date
+from pathlib import Path
+
+from harness.build.make import load_record
+from harness.errors import UserError
+from harness.layout import EXPECTATIONS, PROJECT
+from harness.model.board import BoardSpec
+from harness.model.kernel import Build
+from harness.model.known import Context, KnownOutcome, KnownOutcomes
+from harness.parse.expectations import parse_expectations
+
+
+def load_known(paths: Sequence[Path]) -> tuple[KnownOutcome, ...]:
+    """What these files know, the first one's first; without any, what the project's own does. UserError for what can't
+    be read or is malformed."""
+    known: list[KnownOutcome] = []
+    for path in paths or (EXPECTATIONS,):
+        place = path.relative_to(PROJECT) if path.is_relative_to(PROJECT) else path
+        known += parse_expectations(_read(path), place=str(place))
+    return tuple(known)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise UserError(f"{path}: expected a file of known outcomes, found that it can't be read: {why}") from None
+
+
+def known_on(known: Iterable[KnownOutcome], build: Build, board: BoardSpec, *, today: date) -> KnownOutcomes:
+    """The known outcomes that hold for `build` on `board`."""
+    toolchain = load_record(build.directory).kernel.toolchain
+    command = toolchain.command.rpartition("/")[2]
+    family = "clang" if "clang" in f"{command} {toolchain.name}" else "gcc"
+    context = Context(
+        release=build.release,
+        board=board.name,
+        today=today,
+        toolchain=frozenset({toolchain.name, command, family} - {""}),
+        compiler_version=toolchain.version,
+        config=build.config,
+    )
+    return KnownOutcomes(known, context)

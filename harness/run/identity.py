@@ -1,0 +1,77 @@
+"""Who runs: the id of a run, and which harness this is."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import secrets
+import subprocess
+import time
+from pathlib import Path
+
+from harness import __version__
+from harness.model.record import HarnessRecord
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+_COMMIT = _PACKAGE / "commit"  # what a package was made from (hatch_build.py); a checkout has none
+_DISTRIBUTION = "arm64-ftrace-harness"
+_GIT_S = 10.0
+
+
+def new_run_id() -> str:
+    """An id that no other run has, and that sorts by the time: ``20260131T235959.123Z-5f2c1a9e``."""
+    now = time.time()
+    moment = time.strftime("%Y%m%dT%H%M%S", time.gmtime(now))
+    return f"{moment}.{int(now * 1000) % 1000:03}Z-{secrets.token_hex(4)}"
+
+
+def this_harness(package: Path = _PACKAGE) -> HarnessRecord:
+    """The harness that is running: of its checkout, as it was packaged, or as pip got it from a repository."""
+    record = _of_checkout(package.parent) or _as_packaged(package / _COMMIT.name) or _as_installed()
+    return record or HarnessRecord(version=__version__)
+
+
+def _of_checkout(directory: Path) -> HarnessRecord | None:
+    if not (directory / ".git").exists():  # else git would find a repository that holds this one's files by chance
+        return None
+    commit = _git(directory, "rev-parse", "HEAD")
+    if not commit:
+        return None
+    return HarnessRecord(
+        version=__version__, commit=commit, is_dirty=bool(_git(directory, "status", "--porcelain", "-uno"))
+    )
+
+
+def _git(directory: Path, *words: str) -> str:
+    """What git says; nothing where it can't."""
+    try:
+        done = subprocess.run(
+            ["git", "--no-optional-locks", "-C", str(directory), *words],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            stdin=subprocess.DEVNULL,
+            timeout=_GIT_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def _as_packaged(file: Path) -> HarnessRecord | None:
+    try:
+        commit, _, modified = file.read_text().strip().partition(" ")
+    except OSError:
+        return None
+    return HarnessRecord(version=__version__, commit=commit, is_dirty=bool(modified))
+
+
+def _as_installed() -> HarnessRecord | None:
+    """What pip notes where it installs from a repository (PEP 610)."""
+    try:
+        text = importlib.metadata.distribution(_DISTRIBUTION).read_text("direct_url.json")
+        commit = json.loads(text or "{}").get("vcs_info", {}).get("commit_id")
+    except (importlib.metadata.PackageNotFoundError, OSError, ValueError, AttributeError):
+        return None
+    return HarnessRecord(version=__version__, commit=str(commit)) if commit else None

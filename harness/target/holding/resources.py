@@ -1,0 +1,163 @@
+"""What the resources of a labgrid place are to us: a console, a power switch, and where the board is on the network."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from harness.errors import InfraError
+from harness.model.board import Access, BoardSpec, CommandSwitch, LabgridPlace, NetworkConsole, PduSwitch, Power, Ssh
+
+PROGRAM = (sys.executable, "-m", "harness.target.holding.labgrid")
+_PDUDAEMON = 16421
+_SERVICE = "NetworkService"
+_PROTOCOLS = {"rfc2217": True, "raw": False}  # → telnet?
+
+Resource = dict[str, Any]
+
+
+def place_of(board: BoardSpec) -> LabgridPlace:
+    """The board's place."""
+    assert board.labgrid
+    return board.labgrid
+
+
+def access_before(board: BoardSpec, resources: list[Resource]) -> Access:
+    """How `board` is reached as far as its place's resources tell before it is acquired: over the network. Raises
+    InfraError where something is missing that is needed then."""
+    _console(board, resources, acquired=False)
+    _switch(board, resources)
+    return _on_the_network(board, resources)
+
+
+def access_to(board: BoardSpec, resources: list[Resource], *, record: Path | None = None) -> Access:
+    """How `board` is reached once its place is acquired: by the console, the power and the network that the resources
+    are. `record`: the file that says where the console is, should it move."""
+    place = place_of(board)
+    console = _console(board, resources, acquired=True)
+    assert console
+    return dataclasses.replace(
+        _on_the_network(board, resources),
+        console=dataclasses.replace(console, moves=str(record or "")),
+        power=Power(switch=_switch(board, resources), off_seconds=place.off_seconds, check_silence=place.check_silence),
+    )
+
+
+def _on_the_network(board: BoardSpec, resources: list[Resource]) -> Access:
+    """Where the board is on the network, as its entry says or else its place; with the secrets of both."""
+    secrets = tuple(dict.fromkeys([*board.access.secrets, *_passwords(resources)]))
+    return Access(ssh=_ssh(board, resources), secrets=secrets)
+
+
+def _ssh(board: BoardSpec, resources: list[Resource]) -> Ssh | None:
+    spec = board.access.ssh
+    if not spec or spec.host:
+        return spec
+    has_service = any(resource["cls"] == _SERVICE for resource in resources)
+    if not board.boot.has_own_system and not has_service:  # the kernel that it boots tells its address itself
+        return spec
+    service = _chosen(board, resources, {_SERVICE}, key="ssh")["params"]
+    login = spec.login
+    if "user" not in spec.given:
+        login = dataclasses.replace(login, user=service["username"])
+    if not spec.given & {"key", "password"}:
+        login = dataclasses.replace(login, password=str(service.get("password") or ""))
+    port = spec.port if "port" in spec.given else int(service.get("port") or Ssh.port)
+    return dataclasses.replace(spec, host=service["address"], port=port, login=login, of_place=True)
+
+
+def _passwords(resources: list[Resource]) -> Iterator[str]:
+    """Of systems, and of switches whose host is an address with a login in it."""
+    for resource in resources:
+        if resource["cls"] == _SERVICE and resource["params"].get("password"):
+            yield str(resource["params"]["password"])
+        with contextlib.suppress(ValueError):
+            password = urlsplit(str(resource["params"].get("host", ""))).password
+            if password:
+                yield from (password, unquote(password))
+
+
+def _chosen(board: BoardSpec, resources: list[Resource], classes: Collection[str], *, key: str) -> Resource:
+    """The one resource of `classes`; `key` is the key of the entry `labgrid` that names one of several."""
+    wanted = getattr(place_of(board), key)
+    place = f"{board.name}: labgrid place {place_of(board).place}"
+    known = [resource for resource in resources if resource["cls"] in classes]
+    chosen = [resource for resource in known if wanted in ("", resource["name"])]
+    if not chosen:
+        named = f" named {wanted}" if wanted else ""
+        has = ", ".join(f"{each['cls']} {each['name']}" for each in resources) or "nothing"
+        raise InfraError(f"{place}: expected one of {', '.join(sorted(classes))}{named}, it has: {has}")
+    if len(chosen) > 1:
+        names = ", ".join(resource["name"] for resource in chosen)
+        raise InfraError(f"{place}: expected one {key} resource, it has {names}; choose with labgrid.{key}: NAME")
+    [resource] = chosen
+    told = f"{place}: {resource['cls']} {resource['name']}"
+    if not resource["avail"]:
+        raise InfraError(f"{told}: its exporter says that it is not available; see its cable")
+    if resource["extra"].get("proxy_required"):
+        raise InfraError(
+            f"{told}: its exporter ({resource['extra'].get('proxy')}) wants SSH to be gone through (--isolated), which "
+            "is not supported; run the harness where it can reach the exporter's ports, and the exporter without it"
+        )
+    return resource
+
+
+def _console(board: BoardSpec, resources: list[Resource], *, acquired: bool) -> NetworkConsole | None:
+    """The place's serial port; None for one whose port is not known before it is acquired."""
+    place = place_of(board)
+    resource = _chosen(board, resources, {"NetworkSerialPort"}, key="serial")
+    parameters = resource["params"]
+    protocol = parameters.get("protocol") or "rfc2217"
+    told = f"{board.name}: labgrid place {place.place}: NetworkSerialPort {resource['name']}"
+    if protocol not in _PROTOCOLS:
+        raise InfraError(f"{told}: expected protocol {' or '.join(_PROTOCOLS)}, found {protocol}")
+    if not parameters.get("port"):
+        if acquired:
+            raise InfraError(f"{told}: expected its exporter to start a server for it, it has none; see its log")
+        return None
+    telnet = _PROTOCOLS[protocol]
+    return NetworkConsole(
+        host=parameters["host"],
+        port=int(parameters["port"]),
+        telnet=telnet,
+        baud=int(parameters.get("speed") or 0) if telnet else 0,
+        slow_send_ms=place.slow_send_ms,
+    )
+
+
+def _switch(board: BoardSpec, resources: list[Resource]) -> CommandSwitch | PduSwitch:
+    resource = _chosen(board, resources, _SWITCHES, key="power")
+    return _SWITCHES[resource["cls"]](place_of(board), resource["params"])
+
+
+def _network_switch(_place: LabgridPlace, parameters: Mapping[str, Any]) -> CommandSwitch:
+    """By labgrid's own driver for that model; the coordinator has no part in it."""
+    words = (*PROGRAM, "switch", parameters["model"], parameters["host"], str(parameters["index"]))
+    return CommandSwitch(on=(*words, "on"), off=(*words, "off"))
+
+
+def _pdudaemon(_place: LabgridPlace, parameters: Mapping[str, Any]) -> PduSwitch:
+    host, _, port = str(parameters["host"]).partition(":")
+    outlet = str(parameters["index"])
+    return PduSwitch(host=host, port=int(port or _PDUDAEMON), pdu=parameters["pdu"], outlet=outlet)
+
+
+def _by_client(place: LabgridPlace, _parameters: Mapping[str, Any]) -> CommandSwitch:
+    """What labgrid's client switches on the exporter, over SSH."""
+    words = (sys.executable, "-m", "labgrid.remote.client", "-x", place.coordinator, "-p", place.place, "power")
+    name = ("--name", place.power) if place.power else ()
+    return CommandSwitch(on=(*words, *name, "on"), off=(*words, *name, "off"))
+
+
+_SWITCHES: dict[str, Callable[[LabgridPlace, Mapping[str, Any]], CommandSwitch | PduSwitch]] = {
+    "NetworkPowerPort": _network_switch,
+    "PDUDaemonPort": _pdudaemon,
+    **dict.fromkeys(
+        ("NetworkUSBPowerPort", "NetworkSiSPMPowerPort", "NetworkYKUSHPowerPort", "TasmotaPowerPort"), _by_client
+    ),
+}
