@@ -43,11 +43,11 @@ def test_a_suite_is_called_as_its_directory() -> None:
     assert Suite(directory="timers", named_in="*.c").name == "selftests/timers"
 
 
-@pytest.mark.parametrize("what", ["an upstream suite", "a report format"])
+@pytest.mark.parametrize("what", ["An upstream suite", "A report format"])
 def test_the_files_that_adding_something_touches_are_named_and_few(what: str) -> None:
-    """docs/architecture.md lists them; each one exists but those it calls new."""
-    text = (PROJECT / "docs/architecture.md").read_text()
-    section = re.search(rf"^### Adding {what}\n(?P<list>.*?)(?=^#|\Z)", text, re.MULTILINE | re.DOTALL)
+    """CONTRIBUTING.md lists them; each one exists but those it calls new."""
+    text = (PROJECT / "CONTRIBUTING.md").read_text()
+    section = re.search(rf"^### {what}\n(?P<list>.*?)(?=^#|\Z)", text, re.MULTILINE | re.DOTALL)
     assert section
     rows = re.findall(r"^\d\. `(?P<file>[^`]+)`(?P<new> \(new\))?", section["list"], re.MULTILINE)
     assert 2 <= len(rows) <= 4
