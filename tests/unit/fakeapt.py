@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from toytree import write_script
+from tests.unit.toytree import write_script
 
 SITE = "http://mirror.example/debian"
 SECURITY_SITE = "http://mirror.example/debian-security"

@@ -9,14 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fakeapt import SECURITY_SITE, SITE, FakeApt
-from loopback import Server, serving
-from toytree import Recorder
 
 from harness.build import apt
 from harness.build.apt import AptPackage, PrivateApt, mirror_for, sources_for
 from harness.build.cache import cache_dir
 from harness.errors import InfraError, UserError
+from tests.unit.fakeapt import SECURITY_SITE, SITE, FakeApt
+from tests.unit.loopback import Server, serving
+from tests.unit.toytree import Recorder
 
 SUITE = "trixie-backports"
 APT_CONFIG = shutil.which("apt-config") or ""

@@ -10,11 +10,11 @@ import time
 from pathlib import Path
 
 import pytest
-from toytree import write_script
 
 from harness.build import command
 from harness.build.command import run, started
 from harness.errors import InfraError
+from tests.unit.toytree import write_script
 
 
 def alive(pid: int) -> bool:

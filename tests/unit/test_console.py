@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pexpect
 import pytest
-from pieces import Pieces
 
 from harness.target.line.console import Console, _Feed
 from harness.target.line.transport import SocketTransport
+from tests.unit.pieces import Pieces
 
 
 @pytest.fixture

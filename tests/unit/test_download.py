@@ -9,14 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from loopback import Server, serving
-from toytree import Recorder, write_script
 
 from harness.build import download
 from harness.build.download import NotThere, fetch_file, fetch_text
 from harness.build.kernelorg import fetch_tarball
 from harness.errors import InfraError, UserError
 from harness.model.progress import Silent
+from tests.unit.loopback import Server, serving
+from tests.unit.toytree import Recorder, write_script
 
 CONTENT = bytes(range(256)) * 20_000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

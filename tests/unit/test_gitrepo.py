@@ -8,12 +8,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from toytree import Recorder, make_tree
 
 from harness.build.materialize import forget, materialize
 from harness.build.source import parse_source_spec, resolve_source
 from harness.errors import InfraError, UserError
 from harness.model.kernel import Source
+from tests.unit.toytree import Recorder, make_tree
 
 
 class Upstream:

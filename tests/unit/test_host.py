@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from toytree import Recorder, write_script
 
 from harness.build import host
 from harness.build.command import Finished
 from harness.build.host import STAGES, Tool, check_host, disk_row, doctor_rows, ensure_host, host_tools
 from harness.errors import InfraError
+from tests.unit.toytree import Recorder, write_script
 
 APT_GET = """
 echo "$DEBIAN_FRONTEND $*" >> "$FAKE/calls"

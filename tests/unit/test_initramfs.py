@@ -9,10 +9,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from toytree import Recorder
 
 from harness.build.initramfs import payload_archive, root_archive
 from harness.errors import InfraError
+from tests.unit.toytree import Recorder
 
 
 @pytest.fixture

@@ -13,8 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from numbered import link, patch
-from toytree import Recorder
 
 from harness.build import klp_relocations
 from harness.build.command import SYSTEM_PATH
@@ -22,6 +20,8 @@ from harness.build.make import build
 from harness.build.source import parse_source_spec, resolve_source
 from harness.errors import BuildError
 from harness.model.kernel import Build, KernelSpec, Patch, Toolchain
+from tests.unit.numbered import link, patch
+from tests.unit.toytree import Recorder
 
 TREE = Path(__file__).parents[1] / "data/toykernel"
 GCC = Toolchain(name="gcc", command="toy-gcc", version="12.2.0", make_args=(), patchable=True)

@@ -11,13 +11,13 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from toytree import TOY_TIME, Recorder, make_tree, pack
 
 from harness.build import materialize as module
 from harness.build.materialize import forget, held_source, materialize
 from harness.build.source import parse_source_spec, resolve_source
 from harness.errors import InfraError, UserError
 from harness.model.kernel import Source
+from tests.unit.toytree import TOY_TIME, Recorder, make_tree, pack
 
 
 @pytest.fixture(autouse=True)

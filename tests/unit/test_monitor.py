@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import pytest
-from pieces import Pieces
 
 from harness.parse.oops import MAX_FAULTS
 from harness.run.monitor import Monitor
 from harness.target.line.console import Console
+from tests.unit.pieces import Pieces
 
 REPORT = (
     b"[    1.000000] usb 1-1: \xff\xfe new\r\n"

@@ -7,7 +7,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-from numbered import LINES, OLD, change, create, files, git, make_numbered, patch, times
 
 from harness.build import applydiff
 from harness.build import patches as module
@@ -15,6 +14,7 @@ from harness.build.load_patches import load_patches
 from harness.build.patches import apply_series
 from harness.errors import InfraError, UserError
 from harness.model.kernel import Patch
+from tests.unit.numbered import LINES, OLD, change, create, files, git, make_numbered, patch, times
 
 DATA = Path(__file__).parents[1] / "data" / "series"
 

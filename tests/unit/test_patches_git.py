@@ -10,12 +10,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from numbered import files, make_numbered, patch, times
 
 from harness.build import applydiff
 from harness.build.load_patches import load_patches
 from harness.build.patches import apply_series
 from harness.errors import InfraError, UserError
+from tests.unit.numbered import files, make_numbered, patch, times
 
 PICTURE = bytes(range(256)) * 40
 OTHER = PICTURE[:3000] + b"\0other\0" + PICTURE[3100:]

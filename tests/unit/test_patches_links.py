@@ -7,12 +7,12 @@ import stat
 from pathlib import Path
 
 import pytest
-from numbered import OLD, change, create, files, git, link, make_numbered, patch, times, turn, unlink
 
 from harness.build.patches import apply_series, patched_files
 from harness.build.tree import scan
 from harness.errors import InfraError, UserError
 from harness.model.kernel import Patch
+from tests.unit.numbered import OLD, change, create, files, git, link, make_numbered, patch, times, turn, unlink
 
 
 @pytest.fixture

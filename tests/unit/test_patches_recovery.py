@@ -7,12 +7,12 @@ import shutil
 from pathlib import Path
 
 import pytest
-from numbered import LINES, change, create, files, link, make_numbered, patch, turn, unlink
 
 from harness.build import overlay
 from harness.build.patches import apply_series
 from harness.errors import InfraError
 from harness.model.kernel import Patch
+from tests.unit.numbered import LINES, change, create, files, link, make_numbered, patch, turn, unlink
 
 
 @pytest.fixture

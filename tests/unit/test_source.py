@@ -10,8 +10,6 @@ import time
 from pathlib import Path
 
 import pytest
-from fakeapt import FakeApt
-from toytree import Recorder, make_tree, pack
 
 from harness.build import apt, checksum
 from harness.build.cache import cache_dir
@@ -21,6 +19,8 @@ from harness.build.source import parse_source_spec, resolve_source
 from harness.build.tree import fingerprint, kernel_version, makefile_version, scan
 from harness.errors import InfraError, UserError
 from harness.model.kernel import DEFAULT_SOURCE, SourceKind
+from tests.unit.fakeapt import FakeApt
+from tests.unit.toytree import Recorder, make_tree, pack
 
 
 @pytest.fixture(autouse=True)

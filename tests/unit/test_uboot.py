@@ -7,11 +7,11 @@ import time
 from dataclasses import replace
 
 import pytest
-from scripted_uboot import AUTOBOOT, BANNER, LOADED, ScriptedUboot
 
 from harness.errors import InfraError
 from harness.model.boot import UbootBoot
 from harness.target.methods.uboot import Load, NotStopped, Uboot
+from tests.unit.scripted_uboot import AUTOBOOT, BANNER, LOADED, ScriptedUboot
 
 FILE = Load(name="harness/Image", size=1234, address="kernel_addr_r", key="boot.kernel_at")
 GOOD = {
