@@ -91,6 +91,8 @@ def expectation_to_data(expected: Expectation) -> dict[str, object]:
 def _expectations(fields: Fields, actual: Verdict | None) -> tuple[Expectation, ...]:
     """What a test was held against. The first format has at most one known outcome, which is of verdicts alone."""
     before, listed = fields.take("expected"), fields.take("expectations")
+    if before is None and listed is None:
+        return ()
     values = listed if isinstance(listed, list | tuple) else [before]
     return tuple(_expectation(Fields(value), actual) for value in values if isinstance(value, dict))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from harness.errors import UserError
@@ -27,18 +28,20 @@ def write_documents(run_dir: Path) -> RunResults:
     """Write the documents (report.formats) into `run_dir`; returns what they tell."""
     results = read_results(run_dir)
 
+    root = run_dir.resolve()
+
     def logs(name: str) -> str:
-        return _log(run_dir, name)
+        return _log(root, name)
 
     for document in FORMATS:
         (run_dir / document.file).write_text(document.render(results, logs), encoding="utf-8")
     return results
 
 
-def _log(run_dir: Path, name: str) -> str:
-    path = (run_dir / name).resolve()
-    if not path.is_relative_to(run_dir.resolve()) or not path.is_file():
+def _log(root: Path, name: str) -> str:
+    path = (root / name).resolve()
+    if not path.is_relative_to(root) or not path.is_file():
         return ""
     with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - _LONGEST_LOG))
+        file.seek(max(0, os.fstat(file.fileno()).st_size - _LONGEST_LOG))
         return file.read().decode("utf-8", "replace")
