@@ -25,7 +25,7 @@ from bench.machine import describe
 
 ROOT = Path(__file__).resolve().parents[1]
 LIMIT_S = 4 * 3600.0
-MARK = "-repeat-"
+MARK = "_repeat_"
 
 
 def copied(build: Path, place: Path, files: list[str], runs: int) -> None:
@@ -72,7 +72,9 @@ def main() -> None:
         copied(options.build, place / "build", options.files, options.runs)
         words = [options.harness, "run", "--build", place / "build", "--suite", "selftests/ftrace", "-k", MARK]
         words += ["--out", place / "out", "-j", options.j]
-        subprocess.run(words, timeout=LIMIT_S, check=False, stdout=subprocess.DEVNULL)
+        done = subprocess.run(words, timeout=LIMIT_S, check=False, stdout=subprocess.DEVNULL)
+        if done.returncode not in (0, 1):
+            sys.exit(f"harness run ended with exit code {done.returncode}")
         results = json.loads((place / "out/results.json").read_text())["results"]
     verdicts, reasons = defaultdict(Counter), defaultdict(Counter)
     for result in results:
