@@ -50,6 +50,8 @@ class Overlay:
             who = f"{patch.name}: {diff.path}"
             source = self._source(diff, made, patch=patch)
             _check_kind(source, diff, who=who)
+            if diff.old == diff.new and not (diff.hunks or diff.binary or diff.mode):
+                raise UserError(f"{who}: expected a change of the file (as '@@ -1,2 +1,3 @@' and lines), found none")
             content = patched(source.content if source else b"", diff, who=who)
             if diff.new is not None:
                 file = made[diff.new] = _result(diff, source, content, who=who)

@@ -26,12 +26,13 @@ _EXTENDED = re.compile(
     r"|similarity index|dissimilarity index|index) (.+)"
 )
 _MOVES = ("copy from", "copy to", "rename from", "rename to")
-_HUNK = re.compile(r"@@ -(\d+)(?:,(\d+))? \+(\d+)(?:,(\d+))? @@")
+_HUNK = re.compile(r"@@ -(\d{1,10})(?:,(\d{1,10}))? \+(\d{1,10})(?:,(\d{1,10}))? @@")
 _MODE = re.compile(r"[0-7]{6}")
 _INDEX = re.compile(r"([0-9a-f]{40})\.\.([0-9a-f]{40})(?: [0-7]{6})?")
+_HUNK_MARK = "@@ -"
 _GIT_BINARY = "GIT binary patch"
 _BINARY_DIFFER = re.compile(r"Binary files .* differ$")
-_BINARY_BODY = re.compile(r"(?:literal|delta) (\d+)")
+_BINARY_BODY = re.compile(r"(?:literal|delta) (\d{1,40})")
 _BASE_85 = re.compile(r"[A-Za-z](?:[0-9A-Za-z!#$%&()*+;<=>?@^_`{|}~-]{5}){1,13}")
 _MOST_BINARY = 64 << 20
 _ASK_FOR_BINARY = "make the patch with git format-patch, or git diff --binary"
@@ -139,7 +140,7 @@ class _DiffReader:
                 yield section
                 continue
             line = self.lines[self.at]
-            if self.end and _HUNK.match(line):
+            if self.end and line.startswith(_HUNK_MARK):
                 raise self._error("expected a '--- a/file' and '+++ b/file' line before a hunk", line)
             if self.end and (line == _GIT_BINARY or _BINARY_DIFFER.match(line)):
                 raise self._error("expected a 'diff --git' line with the file's name before a binary change", line)
@@ -250,7 +251,7 @@ class _DiffReader:
         head = _BINARY_BODY.fullmatch(self._line())
         if head is None:
             raise self._error(f"{path}: expected 'literal SIZE' or 'delta SIZE'", self._line())
-        if len(head[1]) > len(str(_MOST_BINARY)) or int(head[1]) > _MOST_BINARY:
+        if int(head[1]) > _MOST_BINARY:
             raise self._error(f"{path}: expected a binary change of at most {_MOST_BINARY} bytes", self._line())
         lines = [self._line()]
         self.at += 1
@@ -266,7 +267,10 @@ class _DiffReader:
 
     def _hunks(self, path: str) -> Iterator[Hunk]:
         number = 0
-        while match := _HUNK.match(self._line()):
+        while self._line().startswith(_HUNK_MARK):
+            match = _HUNK.match(self._line())
+            if match is None:
+                raise self._error(f"{path}: expected a hunk, as '@@ -1,2 +1,3 @@'", self._line())
             number += 1
             place = f"hunk {number} ({match[0]}) of {path}"
             self.at += 1
@@ -322,7 +326,7 @@ def _starts_section(lines: Sequence[str], at: int) -> bool:
         return bool(_EXTENDED.match(ahead[0])) or (bool(ahead[0]) and _starts_section(lines, at + 1))
     if line.startswith("diff -"):
         return bool(_BINARY_DIFFER.match(ahead[0]))
-    return line.startswith("--- ") and ahead[0].startswith("+++ ") and bool(_HUNK.match(ahead[1]))
+    return line.startswith("--- ") and ahead[0].startswith("+++ ") and ahead[1].startswith(_HUNK_MARK)
 
 
 def _plain(head: FileDiff, *, gone: bool) -> FileDiff:

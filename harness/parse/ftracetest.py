@@ -19,8 +19,8 @@ from harness.model.result import Verdict
 
 _HEADER = re.compile(r"TAP version \d+")
 _EXECUTE = re.compile(r"execute(?P<instance> \(instance\) ?)?: (?P<path>/\S+\.tc)$")
-_KTAP = re.compile(r"(?P<ok>not ok|ok) (?P<number>\d+)(?P<rest>(?: .*)?)$")
-_GLUED = re.compile(r"(?P<ok>not ok|ok) (?P<number>\d+)(?= |$)")
+_KTAP = re.compile(r"(?P<ok>not ok|ok) (?P<number>\d{1,9})(?P<rest>(?: .*)?)$")
+_GLUED = re.compile(r"(?P<ok>not ok|ok) (?P<number>\d{1,9})(?= |$)")
 _TRACED = re.compile(r"\++ ")
 _PLAIN = re.compile(r"\t\[(?P<word>PASS|FAIL|UNRESOLVED|UNTESTED|UNSUPPORTED|XFAIL|UNDEFINED)\]$")
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")

@@ -25,10 +25,10 @@ from harness.errors import UserError
 _UNSET = re.compile(r"# CONFIG_(\w+) is not set\s*$")
 _SET = re.compile(r"CONFIG_(\w+)=(.*)$")
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"\s*(.*)$')
-_NUMBER = re.compile(r"-?\d+|(?:0[xX])?[0-9a-fA-F]+")  # of a hex symbol also without 0x
+_NUMBER = re.compile(r"-?\d{1,40}|(?:0[xX])?[0-9a-fA-F]{1,40}")  # of a hex symbol also without 0x
 _DECIMAL = re.compile(r"-?\d+")
 _MARK = re.compile(r"#\s*if-available\s*:\s*(.*\S)\s*$")
-_UNTIL = re.compile(r"#\s*until\s+(\d+)\.(\d+)\s*:\s*(.*\S)\s*$")
+_UNTIL = re.compile(r"#\s*until\s+(\d{1,4})\.(\d{1,4})\s*:\s*(.*\S)\s*$")
 _LOOKS_MARKED = re.compile(r"#\s*(if[-_ ]?available|until\b)", re.IGNORECASE)
 _ESCAPE = re.compile(r"\\(.)")
 

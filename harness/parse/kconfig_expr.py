@@ -15,9 +15,9 @@ from functools import lru_cache
 TRISTATE = {"n": 0, "m": 1, "y": 2}
 
 _TOKEN = re.compile(r"""\s*(?:(&&|\|\||!=|<=|>=|[!=<>()])|"((?:[^"\\]|\\.)*)"|'([^']*)'|([\w./-]+))""")
-_NUMBER = re.compile(r"-?(?:0[xX][0-9a-fA-F]+|\d+)")
+_NUMBER = re.compile(r"-?(?:0[xX][0-9a-fA-F]{1,40}|\d{1,40})")
 _DECIMAL = re.compile(r"-?\d+")
-_HEX = re.compile(r"[0-9a-fA-F]+")
+_HEX = re.compile(r"[0-9a-fA-F]{1,40}")
 _COMPARISONS = ("=", "!=", "<", "<=", ">", ">=")
 
 

@@ -27,8 +27,8 @@ _MAIL = re.compile(rb"(?:%b.*\n(?:[ \t].*\n)*)*?(?:From|Subject|Message-Id|MIME-
 _REPLY = re.compile(r"(?:re|aw|sv|antw|回复|答复)\s*(?:\[\d+\])?\s*[::]\s*", re.IGNORECASE)
 _FORWARD = re.compile(r"(?:fwd?|wg)\s*:\s*", re.IGNORECASE)
 _TAG = re.compile(r"\[([^\]]*)\]\s*")
-_NUMBER = re.compile(r"(?<![\d.])(\d+)/(\d+)(?![\d.])")
-_VERSION = re.compile(r"(?:\b|PATCH|RFC)v(\d+)(?:\.(\d+))?\b", re.IGNORECASE)
+_NUMBER = re.compile(r"(?<![\d.])(\d{1,4})/(\d{1,4})(?![\d.])")
+_VERSION = re.compile(r"(?:\b|PATCH|RFC)v(\d{1,4})(?:\.(\d{1,4}))?\b", re.IGNORECASE)
 # Charsets in which bytes that happen to be valid UTF-8 mean something else.
 _NOT_ASCII = ("utf-16", "utf-32", "utf-7", "iso-2022", "hz", "gb", "big5", "euc", "shift", "cp9")
 _DIFF_TYPES = ("text/x-patch", "text/x-diff", "application/octet-stream", "application/x-patch", "text/plain")
@@ -263,7 +263,7 @@ def parse_series(text: str, *, place: str) -> tuple[SeriesEntry, ...]:
         if not words:
             continue
         options = " ".join(words[1:])
-        match = re.fullmatch(r"(?:-p ?(\d+|ab))?", options)
+        match = re.fullmatch(r"(?:-p ?(\d{1,3}|ab))?", options)
         if match is None:
             raise UserError(f"{place}: line {number}: expected 'FILE [-pN]', found the option {options!r}")
         level = match[1] or "1"

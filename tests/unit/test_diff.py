@@ -90,6 +90,15 @@ class TestParseDiff:
         with pytest.raises(UserError, match="^x: " + message.replace(":", " of the diff:", 1)):
             parse_diff(text, name="x")
 
+    @pytest.mark.parametrize("ranges", ["-1,3 +1,x", "-1,3", "-1,3 1,3", "-" + "1" * 5000 + ",3 +1,3"])
+    def test_a_damaged_hunk_header_is_no_prose(self, ranges: str) -> None:
+        damaged = DIFF.replace("-1,3 +1,3", ranges)
+        for text in (damaged, damaged + DIFF, DIFF + damaged, DIFF + damaged.partition("+++ b/k.c\n")[2]):
+            found = find_diff(f"words\n\n{text}")
+            assert found == text
+            with pytest.raises(UserError, match=r"k\.c: expected a hunk, as '@@ -1,2 \+1,3 @@', found '@@ -1"):
+                parse_diff(found, name="x")
+
     @pytest.mark.parametrize(
         "text",
         [

@@ -137,7 +137,9 @@ def test_a_verdict_behind_output_without_a_line_end(glued, verdict):
     assert marks[1].verdict is verdict
 
 
-@pytest.mark.parametrize("last", ["it took 3 s", "+ echo look: ok 1 to see", "ok 2 is another's number"])
+@pytest.mark.parametrize(
+    "last", ["it took 3 s", f"ok {'1' * 5000}", "+ echo look: ok 1 to see", "ok 2 is another's number"]
+)
 def test_words_that_are_no_verdict_are_none(last):
     marks, stream = _in_order("execute: /t/test.d/a.tc", "a lookok 1 of its own", "+ [ 1 -eq 1 ]", last)
     assert (marks, stream.finish()) == ([A], None)

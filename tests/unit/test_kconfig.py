@@ -103,7 +103,18 @@ def test_a_mark_that_is_not_quite_one_is_refused(mark: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["CONFIG_X", "X=y", "CONFIG_X=", "CONFIG_X=yes", "CONFIG_X=y z", 'CONFIG_X="open', "CONFIG_X = y", "<html>"]
+    "line",
+    [
+        "CONFIG_X",
+        "X=y",
+        "CONFIG_X=",
+        "CONFIG_X=yes",
+        "CONFIG_X=y z",
+        'CONFIG_X="open',
+        "CONFIG_X = y",
+        "<html>",
+        f"CONFIG_X={'9' * 5000}",
+    ],
 )
 def test_what_is_no_request_is_refused_with_its_place(line: str) -> None:
     with pytest.raises(UserError, match=r"^a\.config:2: .*expected .*, found ") as caught:

@@ -311,6 +311,13 @@ class TestRefusals:
         assert "run.sh: expected the whole file in the patch that deletes it" in error.message
         assert error.details[0] == "line 3"
 
+    def test_section_that_changes_nothing(self, tree: Path, state: Path) -> None:
+        nothing = git("run.sh", "index 1..2 100755", "--- a/run.sh", "+++ b/run.sh", "@@@ -1 -1 +1 @@@", "--line 1")
+        message = refusal(tree, [nothing], state).message
+        assert message.startswith(
+            "0001-x.patch: run.sh: expected a change of the file (as '@@ -1,2 +1,3 @@' and lines)"
+        )
+
     def test_submodule(self, tree: Path, state: Path) -> None:
         message = refusal(tree, [create("module", "Subproject commit 1", mode="160000")], state).message
         assert "module: expected a file or a symbolic link, found mode 160000 (a submodule)" in message
