@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from harness.model.event import (
     AttemptEnded,
+    Booted,
     Event,
     Finished,
     Note,
@@ -78,8 +79,16 @@ class _Fold:
                 )
             case RunEnded():
                 self.ended = event.end
+            case Booted() if event.machine:
+                self._is_up(event)
             case _:
-                pass  # Booted and the like tell a person following the run
+                pass  # what only people who follow a run look at
+
+    def _is_up(self, event: Booted) -> None:
+        """The test that runs there has begun before its machine was up."""
+        for test, start in self.running.items():
+            if start.worker == event.worker:
+                self.running[test] = dataclasses.replace(start, machine=event.machine)
 
     def _is_over(self, test: str, attempt: Attempt) -> None:
         """The beginning, the machine and the board are those of its start, where that is on record."""
