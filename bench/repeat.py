@@ -74,7 +74,8 @@ def main() -> None:
         words += ["--out", place / "out", "-j", options.j]
         subprocess.run(words, timeout=LIMIT_S, check=False, stdout=subprocess.DEVNULL)
         results = json.loads((place / "out/results.json").read_text())["results"]
-    verdicts, reasons = defaultdict(Counter), defaultdict(Counter)
+    verdicts: dict[str, Counter[str]] = defaultdict(Counter)
+    reasons: dict[str, Counter[str]] = defaultdict(Counter)
     for result in results:
         name, _, rest = result["test"].partition(MARK)
         test = f"{name}.tc{rest.partition('.tc')[2]}"
