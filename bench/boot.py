@@ -117,7 +117,7 @@ def ours(board: BoardSpec, media: Media, logs: Path) -> float:
 
 def verb(build: Path, directory: Path) -> float:
     """The command as a user types it, from exec to the answer on its standard output."""
-    words = [ROOT / "bin/harness", "boot", "--build", build, "--", "echo answered"]
+    words: list[str | Path] = [ROOT / "bin/harness", "boot", "--build", build, "--", "echo answered"]
     begun = time.monotonic()
     with (
         (directory / "verb.log").open("w") as log,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,7 +47,7 @@ def make_machine(tmp_path: Path) -> Iterator[MakeMachine]:
         machine.close()
 
 
-def _kept(make_machine: MakeMachine, **more: object) -> tuple[Machine, FakeSnapshots]:
+def _kept(make_machine: MakeMachine, **more: Any) -> tuple[Machine, FakeSnapshots]:
     snapshots = FakeSnapshots(**more)
     machine = make_machine(snapshots)
     assert machine.can_keep

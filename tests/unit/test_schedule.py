@@ -146,7 +146,7 @@ def test_what_measures_time_is_alone_also_after_a_worker_died() -> None:
 
 def test_a_worker_that_has_died_unnoticed_ends_no_run() -> None:
     run = Run({f"t{number}": float(number + 1) for number in range(6)}, workers=2)
-    asked = []
+    asked: list[int] = []
 
     def gone(indices: Sequence[int]) -> None:
         asked.extend(indices)
