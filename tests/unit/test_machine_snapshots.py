@@ -69,6 +69,20 @@ def test_every_target_after_keep_starts_from_what_was_kept(make_machine: MakeMac
     assert [event["data"]["restored"] for event in told if event["kind"] == "booted"] == [False, True]
 
 
+def test_a_host_that_has_become_busy_gives_tests_more_time(make_machine: MakeMachine) -> None:
+    """A machine that takes three times as long to restore runs the test at a third of the speed, too."""
+    machine, snapshots = _kept(make_machine)
+    machine.factor = 10.0
+    scaled, limits = [], []
+    for snapshots.seconds in (0.5, 1.5, 500.0, 0.5):
+        machine.begin("t", fresh=True)
+        assert machine.target is snapshots.restored[-1]
+        scaled.append(machine.scaled(1.0))
+        limits.append(machine.time_limit("t"))
+    assert scaled == [10.0, 30.0, 80.0, 10.0]
+    assert limits == [60.0 + 30.0, 180.0 + 30.0, 480.0 + 30.0, 60.0 + 30.0]
+
+
 def test_only_who_asks_for_it_gets_a_target_that_nobody_used(make_machine: MakeMachine) -> None:
     machine, snapshots = _kept(make_machine)
     machine.begin("a", fresh=True)
