@@ -23,7 +23,7 @@ Boot = Callable[[], tuple[Target, float]]
 _BOOT_TRIES = 2
 _RESTORE_TRIES = 5  # they cost a fraction of a second each
 _MOST_STRAIN = 8.0  # a hang is to be found on a busy host, too
-_POLL = 0.05  # seconds until what the console told meanwhile is seen
+_POLL_S = 0.05  # between two looks at the console while a command runs
 
 
 class Machine:
@@ -191,7 +191,7 @@ class Machine:
 
     def time_limit(self, test: str) -> float:
         """Seconds that the test with this id may take on this target."""
-        return (time_limits.budget(test) * self.factor * self._strain + time_limits.UNSCALED) * self._user_factor
+        return (time_limits.budget(test) * self.factor * self._strain + time_limits.UNSCALED_S) * self._user_factor
 
     def scaled(self, seconds: float) -> float:
         """Seconds that what takes `seconds` on reference hardware takes on this target."""
@@ -239,7 +239,7 @@ class Machine:
         (monotonic) passes and the kernel still lives, ERROR when the target is lost and its console tells nothing."""
         while not running.done:
             try:
-                line = running.next_line(_POLL)
+                line = running.next_line(_POLL_S)
             except TargetLost as lost:
                 raise self._stopped_by_loss(lost) from None
             # also while it prints on and on

@@ -8,7 +8,7 @@ from harness.run.machine import Machine
 from harness.run.suites import ftrace, warm_ftracetest
 
 WAITING = "ftracetest-waiting"
-_LIMIT = 12.0  # seconds on reference hardware
+_LIMIT_S = 12.0  # on reference hardware
 # Reading them brings them into the page cache: programs, libraries, and what belongs to the build.
 _READ = """\
 cat /usr/lib/aarch64-linux-gnu/lib*.so.* > /dev/null 2>&1
@@ -24,7 +24,7 @@ true"""
 def warm_up(machine: Machine, build: Build, *, with_ftracetest: bool) -> str:
     """Read what tests will read, and `with_ftracetest` have one wait for its files. Returns why that can't be; empty
     where it can."""
-    limit = max(120.0, machine.scaled(_LIMIT))
+    limit = max(120.0, machine.scaled(_LIMIT_S))
     machine.run(_READ, timeout=limit)
     if not with_ftracetest:
         return ""

@@ -20,9 +20,9 @@ from harness.model.board import CommandSwitch, HttpRequest, HttpSwitch, PduSwitc
 from harness.target.line.console import Console
 from harness.tied import run_tied
 
-_LIMIT = 30.0
-_QUIET = 0.7  # seconds without a byte that count as silence
-_SETTLE = 5.0  # seconds that a board which was switched off may take to fall silent
+_LIMIT_S = 30.0
+_QUIET_S = 0.7  # without a byte that count as silence
+_SETTLE_S = 5.0  # for a board that was switched off to fall silent
 
 
 class Switch(Protocol):
@@ -34,7 +34,7 @@ class Switch(Protocol):
 
 
 class CommandPower:
-    def __init__(self, spec: CommandSwitch, *, place: str, limit: float = _LIMIT) -> None:
+    def __init__(self, spec: CommandSwitch, *, place: str, limit: float = _LIMIT_S) -> None:
         self._spec = spec
         self._place = place
         self._limit = limit
@@ -60,7 +60,7 @@ class CommandPower:
 
 
 class HttpPower:
-    def __init__(self, spec: HttpSwitch, *, place: str, limit: float = _LIMIT) -> None:
+    def __init__(self, spec: HttpSwitch, *, place: str, limit: float = _LIMIT_S) -> None:
         self._spec = spec
         self._place = place
         self._limit = limit
@@ -183,11 +183,11 @@ def power_off(power: BoardPower, switch: Switch, line: Console) -> None:
     switch.off()
     switched = time.monotonic()
     if power.spec.check_silence:
-        while line.expect(r"[\s\S]+", timeout=_QUIET):
-            if time.monotonic() > switched + _SETTLE:
+        while line.expect(r"[\s\S]+", timeout=_QUIET_S):
+            if time.monotonic() > switched + _SETTLE_S:
                 raise _still_on(power.name, "its console goes on talking")
         line.send(b"\r")
-        if line.expect(r"\S", timeout=_QUIET):
+        if line.expect(r"\S", timeout=_QUIET_S):
             raise _still_on(power.name, "it still answers on its console")
     left = switched + power.spec.off_seconds - time.monotonic()
     time.sleep(max(0.0, left))  # capacitors have no event to wait for

@@ -18,7 +18,7 @@ from harness.target.holding.held import HeldBoard
 from harness.target.power import BoardPower, leave, switch_of
 
 _RELEASED = b"."
-_LIMIT = 5.0
+_LIMIT_S = 5.0
 
 
 def outliving() -> dict[str, str]:
@@ -51,7 +51,7 @@ class Guard:
         with contextlib.suppress(OSError):
             self._process.stdin.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(timeout=_LIMIT)
+            self._process.wait(timeout=_LIMIT_S)
 
     def _tell(self, data: bytes) -> None:
         assert self._process.stdin

@@ -38,9 +38,9 @@ from harness.target.holding.labgridclient import (
 )
 from harness.target.line.placerecord import PlaceRecord, when
 
-_GLANCE = 0.5  # seconds between two looks at what the coordinator has told
-_BACK_AGAIN = 1.0  # seconds between two tries to reach one that went away
-_RELEASE_AGAIN = 5.0  # seconds between two tries
+_GLANCE_S = 0.5  # between two checks of what the coordinator has reported
+_RECONNECT_S = 1.0  # between two attempts to reach a coordinator that went away
+_RELEASE_AGAIN_S = 5.0  # between two attempts to release
 _RELEASE_TRIES = 60
 FREE, ACQUIRED, OURS = "free", "acquired", "ours"
 
@@ -120,7 +120,7 @@ async def _watch(wanted: Wanted, record: PlaceRecord, held: str) -> str:
             _news(f"{wanted.told}: the coordinator {wanted.coordinator} went away; the run goes on without it, as long "
                   "as the exporter keeps the serial line up")  # fmt: skip
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(told.wait(), _BACK_AGAIN)
+            await asyncio.wait_for(told.wait(), _RECONNECT_S)
     loop.remove_reader(sys.stdin.fileno())
     return held
 
@@ -135,7 +135,7 @@ async def _stays_ours(session: Any, wanted: Wanted, held: str, told: asyncio.Eve
                   "goes on")  # fmt: skip
             held = ""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(told.wait(), _GLANCE)
+            await asyncio.wait_for(told.wait(), _GLANCE_S)
     return held
 
 
@@ -217,7 +217,7 @@ def _give_back(wanted: Wanted) -> None:
                 _answer(_told(error))
             if attempt == _RELEASE_TRIES - 1:
                 raise
-            time.sleep(_RELEASE_AGAIN)
+            time.sleep(_RELEASE_AGAIN_S)
         else:
             return
 

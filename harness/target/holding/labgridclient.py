@@ -15,10 +15,10 @@ from urllib.parse import urlsplit
 from harness.errors import InfraError, UserError
 from harness.target.line.placerecord import when
 
-_CONNECT = 3.0  # seconds for a TCP connection to the coordinator
-_ANSWER = 8.0  # seconds for what it answers from memory
-_ACQUIRE = 30.0  # seconds; the coordinator gives each exporter ten
-_READY = 10.0  # seconds until an exporter has started its ser2net
+_CONNECT_S = 3.0  # for a TCP connection to the coordinator
+_ANSWER_S = 8.0  # for requests that the coordinator answers from memory
+_ACQUIRE_S = 30.0  # the coordinator allows each exporter ten
+_READY_S = 10.0  # for an exporter to start its ser2net
 _PORT = 20408  # labgrid's own default
 
 
@@ -47,7 +47,7 @@ async def connected(wanted: Wanted) -> AsyncIterator[Any]:
     session = client.ClientSession(address, asyncio.get_running_loop())
     try:
         try:
-            await asyncio.wait_for(session.start(), _ANSWER)
+            await asyncio.wait_for(session.start(), _ANSWER_S)
         except (TimeoutError, client.ServerError):
             raise InfraError(
                 f"{wanted.board}.labgrid.coordinator: expected a labgrid coordinator at {address}, what answers there "
@@ -77,7 +77,7 @@ def _reached(wanted: Wanted) -> str:
     parts = urlsplit(f"//{wanted.coordinator}")
     host, port = parts.hostname or "", parts.port or _PORT
     try:
-        socket.create_connection((host, port), timeout=_CONNECT).close()
+        socket.create_connection((host, port), timeout=_CONNECT_S).close()
     except OSError as error:
         raise InfraError(
             f"{wanted.board}.labgrid.coordinator: expected a labgrid coordinator at {host}:{port}, can't connect: "
@@ -118,7 +118,7 @@ async def held_by_us(session: Any, place: Any, wanted: Wanted) -> bool:
 async def _reserved_for_us(session: Any, place: Any, wanted: Wanted) -> None:
     from labgrid.remote.generated.labgrid_coordinator_pb2 import GetReservationsRequest
 
-    answer = await asyncio.wait_for(session.stub.GetReservations(GetReservationsRequest()), _ANSWER)
+    answer = await asyncio.wait_for(session.stub.GetReservations(GetReservationsRequest()), _ANSWER_S)
     for each in answer.reservations:
         if each.token == place.reservation and each.owner != myself(session):
             raise InfraError(
@@ -157,7 +157,7 @@ async def acquire_free(session: Any, place: Any, wanted: Wanted) -> None:
             f"{wanted.told}: expected all that it is made of, {error.args[0]}; see whether labgrid-exporter runs there"
         ) from None
     try:
-        await asyncio.wait_for(session.stub.AcquirePlace(AcquirePlaceRequest(placename=place.name)), _ACQUIRE)
+        await asyncio.wait_for(session.stub.AcquirePlace(AcquirePlaceRequest(placename=place.name)), _ACQUIRE_S)
     except AioRpcError as error:
         used = [
             f"{name} ({entry.cls}) is acquired by {entry.acquired}"
@@ -171,14 +171,14 @@ async def acquire_free(session: Any, place: Any, wanted: Wanted) -> None:
     except TimeoutError:
         await release_now(session, wanted)  # it may come to have it yet
         raise InfraError(
-            f"{wanted.told}: expected it to be acquired within {_ACQUIRE:.0f} s, it was not; see its exporter"
+            f"{wanted.told}: expected it to be acquired within {_ACQUIRE_S:.0f} s, it was not; see its exporter"
         ) from None
-    await asyncio.wait_for(session.sync_with_coordinator(), _ANSWER)
+    await asyncio.wait_for(session.sync_with_coordinator(), _ANSWER_S)
 
 
 async def until_ready(session: Any, place: Any, wanted: Wanted) -> None:
     """Wait for serial ports, whose exporter starts a server for them only now. resources.py tells of a missing one."""
-    deadline = time.monotonic() + _READY
+    deadline = time.monotonic() + _READY_S
     while time.monotonic() < deadline:
         serial = [entry for name, entry in _resources(session, place) if entry.cls == "NetworkSerialPort"
                   and wanted.serial in ("", name)]  # fmt: skip
@@ -200,7 +200,7 @@ async def release_now(session: Any, wanted: Wanted) -> None:
     from labgrid.remote.generated.labgrid_coordinator_pb2 import ReleasePlaceRequest
 
     request = ReleasePlaceRequest(placename=wanted.place, fromuser=myself(session))
-    await asyncio.wait_for(session.stub.ReleasePlace(request), _ACQUIRE)
+    await asyncio.wait_for(session.stub.ReleasePlace(request), _ACQUIRE_S)
 
 
 def switch(model: str, host: str, index: str, state: str) -> None:

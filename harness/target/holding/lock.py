@@ -28,9 +28,9 @@ from harness.report.text import one_line
 from harness.target.base import Say, silent
 
 _PLACE = "arm64-ftrace-harness"
-_LARGEST = 4096  # bytes of a lock file that are read
-_INTERVAL = 0.2
-_GRACE = 0.5  # seconds that it may be held before it counts as held: `harness boards check` and others only look
+_LARGEST_BYTES = 4096  # read no more of a lock file
+_INTERVAL_S = 0.2
+_GRACE_S = 0.5  # a lock held for less does not count as held: `harness boards check` and others hold it only to look
 
 
 class InUse(InfraError):
@@ -102,7 +102,7 @@ def _user() -> str:
 
 def _taken(path: Path, ticket: Path, name: str, *, wait: float | None, say: Say) -> int:
     """The descriptor of the locked file `path`."""
-    deadline = time.monotonic() + (_GRACE if wait is None else wait)
+    deadline = time.monotonic() + (_GRACE_S if wait is None else wait)
     lock, told = _opened(path), ""
     try:
         while True:
@@ -119,7 +119,7 @@ def _taken(path: Path, ticket: Path, name: str, *, wait: float | None, say: Say)
             if wait is not None and who != told:
                 say(f"{name}: waiting for {who}")
                 told = who
-            time.sleep(_INTERVAL)  # a flock tells nobody when it ends
+            time.sleep(_INTERVAL_S)  # a flock tells nobody when it ends
     except BaseException:
         os.close(lock)
         raise
@@ -251,7 +251,7 @@ def _looked_at(path: Path) -> Holder | None:
 def _read(file: int) -> Holder:
     """What the file says, which any user may have written."""
     try:
-        told = json.loads(os.pread(file, _LARGEST, 0))
+        told = json.loads(os.pread(file, _LARGEST_BYTES, 0))
         return Holder(
             user=one_line(str(told["user"]), 60),
             host=one_line(str(told["host"]), 60),

@@ -25,9 +25,9 @@ from harness.target.base import Say
 from harness.target.holding.guard import outliving
 from harness.target.holding.resources import PROGRAM, access_before, access_to, place_of
 
-_LOOK = 25.0  # seconds; each step in there has its own limit
-_ACQUIRE = 75.0
-_RELEASE = 20.0
+_LOOK_S = 25.0  # for a whole look at a place; each of its steps has its own limit
+_ACQUIRE_S = 75.0
+_RELEASE_S = 20.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,11 +48,11 @@ def look_up(board: BoardSpec, *, records: Path) -> Access:
             input=_request(board, records, purpose=""),
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            timeout=_LOOK,
+            timeout=_LOOK_S,
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise _silent(board, _LOOK) from None
+        raise _silent(board, _LOOK_S) from None
     found = _understood(done.stdout, board)
     return access_before(board, found["resources"])
 
@@ -163,7 +163,7 @@ class _Keeper:
 
     def acquired(self) -> dict[str, Any]:
         """What it has acquired."""
-        answer = self._answer(_ACQUIRE)
+        answer = self._answer(_ACQUIRE_S)
         self._has_place = True
         return answer
 
@@ -179,7 +179,7 @@ class _Keeper:
         if self._has_place:
             self._tell(b"release\n")
             try:
-                self._answer(_RELEASE)
+                self._answer(_RELEASE_S)
             except HarnessError as error:
                 trouble = f"{error.message}; its release is tried for five minutes more"
         if self._process.stdin:
@@ -187,5 +187,5 @@ class _Keeper:
                 self._process.stdin.close()
         if not trouble:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(timeout=_RELEASE)
+                self._process.wait(timeout=_RELEASE_S)
         return trouble

@@ -24,8 +24,8 @@ from harness.target.line.transport import Transport
 
 LineListener = Callable[[float, str], None]
 
-_CHUNK = 1 << 16
-_EXPECT_WINDOW = 1 << 20  # bytes kept at least, and twice that at most, for an `expect` that comes late
+_CHUNK_BYTES = 1 << 16
+_EXPECT_WINDOW_BYTES = 1 << 20  # kept for an `expect` that comes late: at least this much, at most twice as much
 _LONGEST_MATCH = 1 << 17  # characters; more than a chunk
 _TAIL = 1000  # lines
 
@@ -39,7 +39,7 @@ class _Feed(SpawnBase):  # type: ignore[misc]  # pexpect ships no types
         # without a search window it would look through all that came since the last match, with every new chunk
         super().__init__(
             timeout=None,
-            maxread=_CHUNK,
+            maxread=_CHUNK_BYTES,
             searchwindowsize=_LONGEST_MATCH,
             encoding="utf-8",
             codec_errors="replace",
@@ -51,8 +51,8 @@ class _Feed(SpawnBase):  # type: ignore[misc]  # pexpect ships no types
     def push(self, data: bytes) -> None:
         with self._ready:
             self._bytes += data
-            if len(self._bytes) > 2 * _EXPECT_WINDOW:
-                del self._bytes[:-_EXPECT_WINDOW]
+            if len(self._bytes) > 2 * _EXPECT_WINDOW_BYTES:
+                del self._bytes[:-_EXPECT_WINDOW_BYTES]
             self._ready.notify_all()
 
     def end(self) -> None:

@@ -11,8 +11,8 @@ from harness.target.line.placerecord import Whereabouts, whereabouts
 from harness.target.line.serialport import SerialTransport
 from harness.target.line.transport import CommandTransport, SocketTransport, TelnetTransport, Transport, connect, slowed
 
-_AWAY = 90.0  # seconds that a place's line may be away; labgrid's exporter is started again after thirty
-_AGAIN = 0.5
+_AWAY_S = 90.0  # for the line of a place to come back; labgrid's exporter restarts after thirty
+_AGAIN_S = 0.5
 
 
 def where(console: ConsoleSpec | None) -> str:
@@ -50,7 +50,7 @@ def _moved(console: NetworkConsole) -> Whereabouts | None:
 
 def open_when_there(console: ConsoleSpec, *, board: str) -> Transport:
     """As `open_line`; a line of which nobody knows where it is, though somebody is about to find out, is waited for."""
-    deadline = time.monotonic() + _AWAY
+    deadline = time.monotonic() + _AWAY_S
     while True:
         try:
             return open_line(console, board=board)
@@ -58,4 +58,4 @@ def open_when_there(console: ConsoleSpec, *, board: str) -> Transport:
             moved = _moved(console) if isinstance(console, NetworkConsole) else None
             if not (moved and moved.is_away) or time.monotonic() > deadline:
                 raise
-        time.sleep(_AGAIN)
+        time.sleep(_AGAIN_S)

@@ -14,7 +14,7 @@ from typing import IO, Any
 from harness.errors import InfraError
 
 _READ_TRIES = 5  # of a file that may just be written
-_WRITTEN = 0.02  # seconds
+_WRITTEN_S = 0.02
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ def whereabouts(path: Path) -> Whereabouts | None:
             content = json.loads(path.read_text())
             host, port = content["line"] or ("", 0)
             return Whereabouts(host=host, port=port, is_away=content["away"])
-        time.sleep(_WRITTEN)
+        time.sleep(_WRITTEN_S)
     return None
 
 

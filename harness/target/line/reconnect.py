@@ -11,9 +11,9 @@ from collections.abc import Callable
 from harness.errors import InfraError
 from harness.target.line.transport import Transport
 
-_PATIENCE = 20.0  # seconds until a line that stays away is given up
-_INTERVAL = 0.3
-_STEADY = 2.0  # seconds after which a connection counts as one that works
+_PATIENCE_S = 20.0  # after which a line that stays away is given up
+_INTERVAL_S = 0.3
+_STEADY_S = 2.0  # after which a connection counts as working
 
 
 class ReconnectingTransport:
@@ -25,7 +25,7 @@ class ReconnectingTransport:
         opener: Callable[[], Transport],
         *,
         first: Callable[[], Transport] | None = None,
-        patience: float = _PATIENCE,
+        patience: float = _PATIENCE_S,
     ) -> None:
         self._opener = opener
         self._patience = patience
@@ -47,9 +47,9 @@ class ReconnectingTransport:
 
     def _reopen(self) -> bool:
         now = time.monotonic()
-        if self._lost_since is None or now - self._opened > _STEADY:
+        if self._lost_since is None or now - self._opened > _STEADY_S:
             self._lost_since = now
-        while not self._shut.wait(_INTERVAL) and time.monotonic() < self._lost_since + self._patience:
+        while not self._shut.wait(_INTERVAL_S) and time.monotonic() < self._lost_since + self._patience:
             self._inner.shut()
             self._inner.close()
             with contextlib.suppress(InfraError):  # not yet

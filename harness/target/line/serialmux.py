@@ -34,17 +34,19 @@ from harness.target.line.frames import (
 
 __all__ = ["AUX", "COMMANDS", "KERNEL", "SerialMux"]
 
-_LARGEST = 500  # bytes in a frame to the target, so that its tty (4096) never overflows
-_ANSWER_LIMIT = 5.0
+_LARGEST_BYTES = 500  # in a frame to the target, so that its tty's buffer (4096) never overflows
+_ANSWER_LIMIT_S = 5.0
 _WAITING = 10_000  # chunks that a channel's reader has not taken
-_CHUNK = 1 << 16  # bytes
-_FIRST_QUIET = 2.0  # seconds of silence after which the target is asked how far it has come; then twice that, and so on
-_LONGEST_QUIET = 60.0
-_ASK_AGAIN = 2.0  # seconds for which an answer may have to wait behind other frames
+_CHUNK_BYTES = 1 << 16
+_FIRST_QUIET_S = (  # of silence before the target is asked for its position; each further wait is twice as long
+    2.0  # seconds of silence after which the target is asked how far it has come; then twice that, and so on
+)
+_LONGEST_QUIET_S = 60.0
+_ASK_AGAIN_S = 2.0  # an answer may wait this long behind other frames
 _TRIES = 30
-_SPACE = 0.5  # seconds between two questions how far the target is, whatever happens
+_ASK_INTERVAL_S = 0.5  # the shortest time between two questions for the target's position
 _TOLD = re.compile(rb"!(at|gone) (\d{1,15})")  # how far the target is, and what it has no longer
-_BACK_LIMIT = 15.0  # seconds for which a target may be silent after the line was lost and is back
+_BACK_LIMIT_S = 15.0  # the longest silence of a target after its line was lost and came back
 
 
 class Channel:
@@ -76,7 +78,7 @@ class Channel:
         """`first` and what waits behind it: one long chunk costs its reader less than many short ones."""
         chunks, size = [first], len(first)
         with contextlib.suppress(queue.Empty):
-            while chunks[-1] and size < _CHUNK:
+            while chunks[-1] and size < _CHUNK_BYTES:
                 chunks.append(self._arrived.get_nowait())
                 size += len(chunks[-1])
         return b"".join(chunks)
@@ -144,13 +146,13 @@ class SerialMux:
         self._answers.put(b"")
         for channel in self.channels.values():
             channel.shut()
-        self._threads[0].join(timeout=_ANSWER_LIMIT)
+        self._threads[0].join(timeout=_ANSWER_LIMIT_S)
 
     def gap(self) -> None:
         """The line was lost and is back."""
         self._partial.clear()
         if self.ready.is_set():
-            self._asker.look(within=_BACK_LIMIT)
+            self._asker.look(within=_BACK_LIMIT_S)
 
     def _lose(self, finding: str) -> None:
         self.lost = (
@@ -235,7 +237,7 @@ class SerialMux:
     def _queue(self, channel: str, data: bytes) -> None:
         for line in data.splitlines(keepends=True):
             body = line.removesuffix(b"\n")
-            pieces = [body[start : start + _LARGEST] for start in range(0, len(body), _LARGEST)] or [b""]
+            pieces = [body[start : start + _LARGEST_BYTES] for start in range(0, len(body), _LARGEST_BYTES)] or [b""]
             for index, piece in enumerate(pieces):
                 last = index == len(pieces) - 1 and line.endswith(b"\n")
                 self._number += 1
@@ -253,7 +255,7 @@ class SerialMux:
     def _answered(self, number: bytes) -> bool:
         """Whether the target has taken the frame; False: send it again."""
         with contextlib.suppress(queue.Empty):
-            while answer := self._answers.get(timeout=_ANSWER_LIMIT):
+            while answer := self._answers.get(timeout=_ANSWER_LIMIT_S):
                 if answer[:1] == b"-":
                     return False
                 if answer[1:] == number:
@@ -273,14 +275,14 @@ class _Asker:
         self._asked = 0  # times, for the first of the missing ones
         self._next = float("inf")  # when to ask (monotonic)
         self._last = 0.0  # when it was asked last
-        self._quiet = _FIRST_QUIET
+        self._quiet = _FIRST_QUIET_S
         self._limit = float("inf")
         self._over = False
 
     def begin(self) -> None:
         """The target is there."""
         with self._changed:
-            self._next = min(self._next, time.monotonic() + _FIRST_QUIET)
+            self._next = min(self._next, time.monotonic() + _FIRST_QUIET_S)
             self._changed.notify_all()
 
     def look(self, *, within: float = float("inf")) -> None:
@@ -288,7 +290,7 @@ class _Asker:
         now = time.monotonic()
         with self._changed:
             self._limit = min(self._limit, now + within)
-            self._next = min(self._next, max(now, self._last + _SPACE))
+            self._next = min(self._next, max(now, self._last + _ASK_INTERVAL_S))
             self._changed.notify_all()
 
     def answered(self, numbers: list[int]) -> None:
@@ -300,7 +302,7 @@ class _Asker:
     def came(self, missing: list[int]) -> None:
         """A frame came; these, before it, did not."""
         with self._changed:
-            self._quiet = _FIRST_QUIET
+            self._quiet = _FIRST_QUIET_S
             if not (missing or self._missing):
                 self._next = time.monotonic() + self._quiet
                 return
@@ -345,10 +347,10 @@ class _Asker:
         now = self._last = time.monotonic()
         if self._missing:
             self._asked += 1
-            self._next = now + _ASK_AGAIN
+            self._next = now + _ASK_AGAIN_S
             return self._missing
         self._next = now + self._quiet
-        self._quiet = min(2 * self._quiet, _LONGEST_QUIET)
+        self._quiet = min(2 * self._quiet, _LONGEST_QUIET_S)
         return (0,)
 
 

@@ -11,7 +11,7 @@ import serial
 from harness.errors import InfraError
 from harness.model.board import SerialConsole
 
-_SEND_LIMIT = 30.0
+_SEND_LIMIT_S = 30.0
 _MEMORY_DEVICES = 1  # the major number of /dev/null, /dev/zero and the like (Documentation/admin-guide/devices.txt)
 
 
@@ -36,7 +36,7 @@ class SerialTransport:
                 exclusive=True,
                 rtscts=spec.flow == "rtscts",
                 xonxoff=spec.flow == "xonxoff",
-                write_timeout=_SEND_LIMIT,
+                write_timeout=_SEND_LIMIT_S,
             )
         except (serial.SerialException, ValueError, OSError) as error:
             raise InfraError(f"{place}: {device}: can't open it: {_reason(device, error)}") from None

@@ -15,9 +15,9 @@ from typing import Protocol
 from harness.errors import InfraError
 from harness.tied import tied
 
-_CHUNK = 1 << 16
-_CONNECT_LIMIT = 5.0
-_SEND_LIMIT = 30.0  # a far end that takes nothing for so long is as good as gone
+_CHUNK_BYTES = 1 << 16
+_CONNECT_LIMIT_S = 5.0
+_SEND_LIMIT_S = 30.0  # a far end that accepts nothing for this long counts as gone
 
 
 class Transport(Protocol):
@@ -47,7 +47,7 @@ class SocketTransport:
 
     def receive(self) -> bytes:
         try:
-            return self._connection.recv(_CHUNK)
+            return self._connection.recv(_CHUNK_BYTES)
         except OSError:
             return b""
 
@@ -68,14 +68,14 @@ class SocketTransport:
 def connect(host: str, port: int, *, place: str) -> socket.socket:
     """A connection to `host`:`port`. `place` is what the message calls it."""
     try:
-        connection = socket.create_connection((host, port), timeout=_CONNECT_LIMIT)
+        connection = socket.create_connection((host, port), timeout=_CONNECT_LIMIT_S)
     except OSError as error:
         reason = error.strerror or str(error)
         raise InfraError(
             f"{place}: expected a console server at {host}:{port}, can't connect: {reason}; see whether it runs there"
         ) from None
     connection.settimeout(None)
-    seconds = int(_SEND_LIMIT).to_bytes(8, "little")
+    seconds = int(_SEND_LIMIT_S).to_bytes(8, "little")
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, seconds + bytes(8))
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     return connection
@@ -215,7 +215,7 @@ class CommandTransport:
 
     def receive(self) -> bytes:
         try:
-            return os.read(self._out, _CHUNK)
+            return os.read(self._out, _CHUNK_BYTES)
         except OSError:
             return b""
 

@@ -14,7 +14,7 @@ from harness.target.methods.panic import panic_reason
 
 _LAST_LINES = 40
 _WHOLE_TAIL = 1000  # lines
-_HANDED_OVER = 0.5  # seconds for the last words of what starts the kernel, where it is not known what they are
+_HANDED_OVER_S = 0.5  # for the last words of the boot loader where nobody knows what they are
 # they are U-Boot's; an own system's kernel's; GRUB's; an EFI stub's, which speaks through the firmware
 _LAST_WORDS = re.compile(rf"Starting kernel|Starting new kernel|\bBye!$|harness \w+: {grubcfg.STARTING}$|EFI stub: ")
 RESET = "U-Boot "
@@ -44,7 +44,7 @@ def boot_failure(board: BoardSpec, console: Console, *, started: float) -> Infra
     quiet = time.monotonic() - console.last_activity
     said = _said_since_start(console.tail(_WHOLE_TAIL))
     by_kernel = itertools.takewhile(lambda line: not line.startswith(RESET), said or ())
-    spoke = console.last_activity > started + _HANDED_OVER if said is None else any(by_kernel)
+    spoke = console.last_activity > started + _HANDED_OVER_S if said is None else any(by_kernel)
     if not spoke:
         return _said_nothing(board, time.monotonic() - started, tail)
     if any(line.startswith(RESET) for line in said or tail):

@@ -29,9 +29,9 @@ from harness.report.text import one_line
 from harness.target.line.open import open_line, where
 from harness.target.power import HttpPower
 
-_LIMIT = 8.0  # seconds for all checks together
-_CONNECT_LIMIT = 5.0
-_STAYS = 1.0  # seconds after which a line that was opened counts as one that stays open
+_LIMIT_S = 8.0  # for all checks together
+_CONNECT_LIMIT_S = 5.0
+_STAYS_S = 1.0  # after which an open line counts as one that stays open
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -63,7 +63,7 @@ class Finding:
     told: str
 
 
-def findings(entry: BoardEntry, checks: Sequence[Check], *, limit: float = _LIMIT) -> Iterator[Finding]:
+def findings(entry: BoardEntry, checks: Sequence[Check], *, limit: float = _LIMIT_S) -> Iterator[Finding]:
     """What the checks of an entry find, in their order. They run side by side, within `limit` seconds together."""
     deadline = time.monotonic() + limit
     missing = {reason.partition(":")[0].partition(".")[0] for reason in entry.unset}
@@ -133,10 +133,10 @@ def stays_open(console: ConsoleSpec, *, board: str) -> str:
     reader = threading.Thread(target=read, daemon=True)
     reader.start()
     try:
-        over = ended.wait(_STAYS) and len(said) < 1 << 16
+        over = ended.wait(_STAYS_S) and len(said) < 1 << 16
     finally:
         line.shut()
-        reader.join(_STAYS)
+        reader.join(_STAYS_S)
         line.close()
     if over:
         last = f", after it said: {said[-200:].decode(errors='replace').strip()}" if said else ""
@@ -154,7 +154,7 @@ def _power(switch: SwitchSpec, *, place: str) -> str:
                 f"{_program(argv, f'{place}.{what}')} is there" for what, argv in (("off", off), ("on", on))
             )
         case HttpSwitch(query=HttpRequest()):
-            return f"the switch answers {HttpPower(switch, place=place, limit=_CONNECT_LIMIT).state()[:80]}"
+            return f"the switch answers {HttpPower(switch, place=place, limit=_CONNECT_LIMIT_S).state()[:80]}"
         case HttpSwitch(on=on_request, off=off_request):
             ends = [urlsplit(request.url) for request in (on_request, off_request)]
             hosts = dict.fromkeys((url.hostname or "", url.port or _PORTS[url.scheme]) for url in ends)
@@ -174,7 +174,7 @@ def _program(argv: tuple[str, ...], place: str) -> str:
         except (ValueError, StopIteration):
             raise Unseen(f"{place}: a shell line that only a shell can tell") from None
     told = subprocess.run(
-        ["sh", "-c", 'command -v -- "$1"', "sh", word], capture_output=True, timeout=_CONNECT_LIMIT, check=False
+        ["sh", "-c", 'command -v -- "$1"', "sh", word], capture_output=True, timeout=_CONNECT_LIMIT_S, check=False
     )
     if told.returncode:
         raise InfraError(f"{place}: expected a program {word}, found none; install it or correct {place}")
@@ -183,7 +183,7 @@ def _program(argv: tuple[str, ...], place: str) -> str:
 
 def _answers(host: str, port: int, place: str) -> str:
     try:
-        socket.create_connection((host, port), timeout=_CONNECT_LIMIT).close()
+        socket.create_connection((host, port), timeout=_CONNECT_LIMIT_S).close()
     except OSError as error:
         raise InfraError(
             f"{place}: expected a switch at {host}:{port}, can't connect: {error.strerror or error}; see whether it is "

@@ -23,7 +23,7 @@ from harness.target.methods.uboot import LOGIN
 from harness.target.shells.ssh import SshHost
 
 _USUAL = ("/boot/grub", "/boot/grub2")
-_LOOK_AGAIN = 20.0  # seconds between two looks whether the own system is back
+_LOOK_AGAIN_S = 20.0  # between two checks whether the board's own system is back
 # where save_env fails, as the 00_header of Debian and Ubuntu has it
 _NOT_WRITTEN = {"btrfs", "cpiofs", "newc", "odc", "romfs", "squash4", "tarfs", "zfs", "diskfilter", "lvm"}
 _HAVE_ANOTHER = "have a /boot on plain ext4 or FAT, or use boot.method: kexec"
@@ -201,7 +201,7 @@ def _await_kernel(job: Start, grub: Grub, token: str, boot_id: str) -> None:
         found = line.expect(
             rf"harness {token}: (?P<said>{grubcfg.STARTING}|{grubcfg.NOT_STARTED}|{grubcfg.NOT_DISARMED})|"
             rf"Kernel command line: [^\r\n]*(?P<kernel>{shows})|{LOGIN.pattern}",
-            timeout=min(_LOOK_AGAIN, max(0.1, deadline - time.monotonic())),
+            timeout=min(_LOOK_AGAIN_S, max(0.1, deadline - time.monotonic())),
         )
         if found and (found["kernel"] or found["said"] == grubcfg.STARTING):
             return

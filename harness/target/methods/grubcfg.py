@@ -43,7 +43,7 @@ if [ "${{{variable}}}" = "{token}" ]; then
   fi
 fi
 """
-_ENVIRONMENT_SIZE = 1024
+_ENVIRONMENT_BYTES = 1024
 _ENVIRONMENT_HEAD = "# GRUB Environment Block\n"
 
 
@@ -78,7 +78,7 @@ def config(token: str, *, kernel: str, roots: Sequence[str], tree: str, argument
 
 def environment(value: str) -> bytes:
     """The environment block, as grub-editenv makes it."""
-    return f"{_ENVIRONMENT_HEAD}{_VARIABLE}={value}\n".encode().ljust(_ENVIRONMENT_SIZE, b"#")
+    return f"{_ENVIRONMENT_HEAD}{_VARIABLE}={value}\n".encode().ljust(_ENVIRONMENT_BYTES, b"#")
 
 
 def value_of(block: bytes) -> str:

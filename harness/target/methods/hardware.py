@@ -40,7 +40,7 @@ from harness.target.shells.serial import Shell
 if TYPE_CHECKING:
     from harness.target.shells.ssh import SshHost
 
-_CATCH_UP = 5.0
+_CATCH_UP_S = 5.0
 _INIT = "rdinit=/harness/board-init"
 
 
@@ -138,8 +138,8 @@ class BoardTarget:
         token, arrived = secrets.token_hex(6), threading.Event()
         stop = self.console.listen(lambda _time, text: arrived.set() if token in text else None)
         try:
-            self._shells[AUX].run(f"echo 'harness: {token}' > /dev/kmsg", timeout=_CATCH_UP)
-            arrived.wait(_CATCH_UP)
+            self._shells[AUX].run(f"echo 'harness: {token}' > /dev/kmsg", timeout=_CATCH_UP_S)
+            arrived.wait(_CATCH_UP_S)
         except (TargetLost, CommandTimeout):
             pass  # whoever asks next is told
         finally:

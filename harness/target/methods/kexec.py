@@ -14,7 +14,7 @@ from harness.target.methods.ownsystem import RETURNS, Files, name_of, own_system
 from harness.target.methods.start import Start
 from harness.target.shells.ssh import SshHost
 
-_HANDED_OVER = 60.0
+_HANDED_OVER_S = 60.0
 
 
 def look(board: BoardSpec, access: Access) -> str:
@@ -70,7 +70,7 @@ def execute(board: BoardSpec, system: SshHost, line: Console) -> None:
     quiet = "echo s > /proc/sysrq-trigger; echo u > /proc/sysrq-trigger"
     run(system, quiet, f"{board.name}: kexec: the board's own system can't sync its disks")
     system.start("sleep 1; kexec -e 2>&1")  # the connection goes with the system
-    if line.expect(r"Booting Linux on physical CPU|EFI stub: Booting", timeout=_HANDED_OVER):
+    if line.expect(r"Booting Linux on physical CPU|EFI stub: Booting", timeout=_HANDED_OVER_S):
         return
     if system.still_there(timeout=10.0):
         raise InfraError(f"{board.name}: kexec -e: the board's own system goes on running; see its console's last "

@@ -17,10 +17,10 @@ from harness.target.methods.start import device_tree
 from harness.target.power import Switch, power_off
 from harness.target.shells.ssh import HostKeyChanged, LoginRefused, SshHost, pins_of
 
-_INTERVAL = 1.0  # seconds between two attempts to log in; a machine that boots has no event for us
-_STEP_LIMIT = 60.0
+_INTERVAL_S = 1.0  # between two attempts to log in; a machine that is booting sends us no event
+_STEP_LIMIT_S = 60.0
 _KEPT_DAYS = 7
-_ROOM_LEFT = 32 << 20  # bytes that stay free for the own system's sake
+_SPARE_BYTES = 32 << 20  # left free for the board's own system
 # A kernel that panics, or to which nobody talks because the harness was killed meanwhile, gives the board back to its
 # own system by itself. The harness sees a panic at once, and harness/build/overlay/board-init the second.
 RETURNS = "panic=60 harness.alone=300"
@@ -83,7 +83,7 @@ def reach(board: HeldBoard, system: SshHost, line: Console, switch: Switch, say:
                     "(boot.system_seconds) after a power cycle; the last console lines follow",
                     details=line.tail(12),
                 ) from None
-        time.sleep(_INTERVAL)
+        time.sleep(_INTERVAL_S)
 
 
 class Files:
@@ -131,8 +131,8 @@ class Files:
         asked = f"df -Pk {shlex.quote(self._directory)}"
         told = run(self._system, asked, f"{self._place}: {self._directory}: expected `df` to tell its room").output
         free = int(told.splitlines()[-1].split()[3]) << 10
-        if free < size + _ROOM_LEFT:
-            raise InfraError(f"{self._place}: {self._directory}: expected {(size + _ROOM_LEFT) >> 20} MB free, found "
+        if free < size + _SPARE_BYTES:
+            raise InfraError(f"{self._place}: {self._directory}: expected {(size + _SPARE_BYTES) >> 20} MB free, found "
                              f"{free >> 20} MB; make room there (boot.directory)")  # fmt: skip
 
     def write(self, content: bytes, name: str) -> None:
@@ -163,7 +163,7 @@ def _name_of(content: bytes) -> str:
     return f"{hashlib.sha256(content).hexdigest()[:12]}-harness"
 
 
-def run(system: SshHost, command: str, complaint: str, *, limit: float = _STEP_LIMIT) -> Completed:
+def run(system: SshHost, command: str, complaint: str, *, limit: float = _STEP_LIMIT_S) -> Completed:
     """Run a command that has to succeed within `limit` seconds; InfraError with `complaint` where it does not."""
     try:
         done = system.run(command, timeout=limit)

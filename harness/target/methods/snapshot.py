@@ -31,8 +31,8 @@ from harness.target.methods.qemu import (
 )
 
 THAW = "/payload/bin/thaw"  # sets the clock, reseeds the random number generator: build/overlay/thaw.c
-_SAVE_LIMIT = 120.0
-_POLL = 0.005  # what is waited for has no event that 7.0 tells without being asked to
+_SAVE_LIMIT_S = 120.0
+_POLL_S = 0.005  # QEMU 7.0 sends no event for this unless it is asked to
 _RECORD = "snapshot.json"
 _MAPPED = [{"capability": "x-ignore-shared", "state": True}]
 
@@ -69,15 +69,15 @@ class Snapshots:
             partial.touch()
             written, state = shlex.quote(str(partial)), shlex.quote(str(self._directory / "state"))
             _told(target.monitor("migrate", uri=f"exec:cat > {written} && mv {written} {state} || rm -f {written}"))
-            deadline = time.monotonic() + _SAVE_LIMIT
+            deadline = time.monotonic() + _SAVE_LIMIT_S
             while (answer := _told(target.monitor("query-migrate"))).get("status") != "completed":
                 if answer.get("status") in ("failed", "cancelled") or time.monotonic() > deadline:
                     raise InfraError(f"snapshot: QEMU can't save the machine: {answer.get('error-desc', answer)}")
-                time.sleep(_POLL)
+                time.sleep(_POLL_S)
             while partial.exists():  # what QEMU has sent may still be on its way to the disk
                 if time.monotonic() > deadline:
-                    raise InfraError(f"snapshot: {partial}: not written within {_SAVE_LIMIT:.0f} s")
-                time.sleep(_POLL)
+                    raise InfraError(f"snapshot: {partial}: not written within {_SAVE_LIMIT_S:.0f} s")
+                time.sleep(_POLL_S)
             if not (self._directory / "state").exists():
                 raise InfraError(
                     f"snapshot: {self._directory}: the machine's state could not be written; qemu.log tells"
@@ -129,7 +129,7 @@ class Snapshots:
                 raise InfraError(
                     f"snapshot: QEMU does not read the state within {self._board.limits.boot:.0f} s: {status}"
                 )
-            time.sleep(_POLL)
+            time.sleep(_POLL_S)
         _told(target.monitor("cont"))
         now, seed = f"{time.time():.6f}", secrets.token_hex(32)
         done = target.run(f"{THAW} {now} {seed}", timeout=self._board.limits.boot)

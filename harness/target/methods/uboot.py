@@ -14,10 +14,10 @@ from harness.model.boot import UbootBoot
 from harness.target.line.console import Console
 from harness.target.methods.fetch import Complaints, fetch_of
 
-_COMMAND_LIMIT = 10.0
-_NETWORK_LIMIT = 60.0
-_KEY_INTERVAL = 0.2  # seconds without the prompt after which the keys are sent again
-_ECHO_LIMIT = 2.0
+_COMMAND_LIMIT_S = 10.0
+_NETWORK_LIMIT_S = 60.0
+_KEY_INTERVAL_S = 0.2  # without the prompt, after which the keys are sent again
+_ECHO_LIMIT_S = 2.0
 _TYPING_TRIES = 5
 _LONGEST_COMMAND = 480  # characters; CONFIG_SYS_CBSIZE is 512 in many a configuration
 
@@ -91,7 +91,7 @@ class Uboot:
             found = self._line.expect(
                 rf"(?P<asks>{re.escape(spec.stop_text)})|(?P<gone>Starting kernel|Booting Linux on)|"
                 r"(?:^|[\r\n])(?P<prompt>[^\r\n]{0,40}[>#$] ?) *$",
-                timeout=_KEY_INTERVAL if asked else max(0.1, deadline - time.monotonic()),
+                timeout=_KEY_INTERVAL_S if asked else max(0.1, deadline - time.monotonic()),
             )
             if (found and found["gone"]) or not (found or asked):
                 break
@@ -121,9 +121,9 @@ class Uboot:
             self._line.send(f"echo {token}\r".encode())
             # in two steps: pexpect matches as early as it can, before the second prompt is whole
             echoed = self._line.expect(
-                rf"[\r\n](?P<prompt>[^\r\n]{{1,40}}?)echo {token}\s+{token}\r?\n", timeout=_ECHO_LIMIT
+                rf"[\r\n](?P<prompt>[^\r\n]{{1,40}}?)echo {token}\s+{token}\r?\n", timeout=_ECHO_LIMIT_S
             )
-            if echoed and self._line.expect(re.escape(echoed["prompt"]), timeout=_ECHO_LIMIT):
+            if echoed and self._line.expect(re.escape(echoed["prompt"]), timeout=_ECHO_LIMIT_S):
                 self._prompt = echoed["prompt"]
                 return
             self._check_line()
@@ -159,7 +159,7 @@ class Uboot:
                 f"{self._place}: the serial line was lost; see its cable or console server", details=self._line.tail(8)
             )
 
-    def command(self, text: str, *, timeout: float = _COMMAND_LIMIT, gives_up: str = "") -> str:
+    def command(self, text: str, *, timeout: float = _COMMAND_LIMIT_S, gives_up: str = "") -> str:
         """Run one command; its output. Raises InfraError where U-Boot complains, or does not come back, which
         `gives_up` foretells."""
         if len(text) > _LONGEST_COMMAND:
@@ -183,11 +183,11 @@ class Uboot:
         """Type `text` at the prompt, and see by the echo that U-Boot has read just that: before it is run."""
         for _ in range(_TYPING_TRIES):
             self._line.send(text.encode())
-            if self._line.expect(rf"\A{re.escape(text)}", timeout=_ECHO_LIMIT):
+            if self._line.expect(rf"\A{re.escape(text)}", timeout=_ECHO_LIMIT_S):
                 return
             self._check_line()
             self._line.send(b"\x03")
-            self._line.expect(rf"[\r\n]{re.escape(self._prompt)}", timeout=_ECHO_LIMIT)
+            self._line.expect(rf"[\r\n]{re.escape(self._prompt)}", timeout=_ECHO_LIMIT_S)
         raise InfraError(
             f"{self._place}: U-Boot does not read `{text}` as it was typed, {_TYPING_TRIES} times in a row; the serial "
             "line loses or changes bytes: see its cable and ground, console.baud and console.slow_send_ms",
@@ -205,9 +205,9 @@ class Uboot:
     def network(self) -> None:
         """Give the board its address."""
         for before in self._spec.before:
-            self.command(before, timeout=_NETWORK_LIMIT)
+            self.command(before, timeout=_NETWORK_LIMIT_S)
         if self._spec.address == "dhcp":
-            output = self.command("setenv autoload no; dhcp", timeout=_NETWORK_LIMIT)
+            output = self.command("setenv autoload no; dhcp", timeout=_NETWORK_LIMIT_S)
             if "bound to address" not in output:
                 raise InfraError(
                     f"{self._place}: U-Boot: `dhcp`: expected an address, found none; see whether a DHCP server runs, "
@@ -252,7 +252,7 @@ class Uboot:
         if file.crc32 is None:
             return
         expected, command = f"{file.crc32:08x}", f"crc32 {address} {file.size:x}"
-        told = self._twice(lambda: _checksum(self.command(command, timeout=_NETWORK_LIMIT)), unless=expected)
+        told = self._twice(lambda: _checksum(self.command(command, timeout=_NETWORK_LIMIT_S)), unless=expected)
         if told not in (expected, None):
             raise InfraError(
                 f"{self._place}: U-Boot: {file.name}: expected the checksum {expected}, found {told}: it arrived "
@@ -298,7 +298,7 @@ class Uboot:
         # some print nothing at the end, so the kernel's own first words count too
         found = self._line.expect(
             rf"(?s).*?(?:Starting kernel|Booting Linux|EFI stub|(?P<prompt>[\r\n]{re.escape(self._prompt)}$))",
-            timeout=_COMMAND_LIMIT * 3,
+            timeout=_COMMAND_LIMIT_S * 3,
         )
         if not found or found["prompt"]:
             self._complain(command, found[0].replace("\r", "") if found else "")

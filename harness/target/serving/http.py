@@ -20,8 +20,8 @@ from harness.target.holding import lock
 from harness.target.serving import tftp
 from harness.target.serving.ports import check_tcp
 
-_STALLED = 60.0  # seconds without a byte taken, after which a transfer is over
-_POLL = 0.05  # seconds that closing may take
+_STALLED_S = 60.0  # after which a transfer ends if the client accepts no byte
+_POLL_S = 0.05  # the longest delay when the server is closed
 
 
 def check(spec: HttpServe, *, place: str) -> None:
@@ -48,7 +48,7 @@ def served(spec: HttpServe, *, place: str, log: Path, say: Say) -> Iterator[WebS
     time serves on an address and port: the others wait for their turn, which `say` is told."""
     with contextlib.ExitStack() as until_loaded:
         purpose = f"{place}: a board loads"
-        until_loaded.enter_context(lock.acquired(place, _machine(spec), purpose=purpose, wait=tftp.TURN, say=say))
+        until_loaded.enter_context(lock.acquired(place, _machine(spec), purpose=purpose, wait=tftp.TURN_S, say=say))
         if spec.dhcp:
             addresses = log.with_name("dhcp.log")
             until_loaded.enter_context(tftp.served(spec, None, place=place, log=addresses, say=say))
@@ -67,7 +67,7 @@ class WebServer:
             self._server = _Server((spec.address, spec.port), _handler(self._files, self._write))
         except OSError as error:  # somebody was faster
             raise InfraError(f"{place}: can't listen at {spec.address}:{spec.port}: {error.strerror}") from None
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(_POLL,), daemon=True)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(_POLL_S,), daemon=True)
         self._thread.start()
 
     def offer(self, path: Path) -> str:
@@ -113,7 +113,7 @@ class _Server(http.server.ThreadingHTTPServer):
 
 def _handler(files: dict[str, Path], write: Any) -> type[http.server.BaseHTTPRequestHandler]:
     class Handler(http.server.BaseHTTPRequestHandler):
-        timeout = _STALLED
+        timeout = _STALLED_S
 
         def do_GET(self) -> None:
             self._send(body=True)

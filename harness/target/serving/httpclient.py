@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from harness.errors import InfraError
 
-_LARGEST = 512
+_LARGEST_BYTES = 512
 
 
 def fetch(url: str, *, timeout: float = 3.0) -> bytes:
@@ -19,7 +19,7 @@ def fetch(url: str, *, timeout: float = 3.0) -> bytes:
     try:
         connection.request("GET", parts.path)
         answer = connection.getresponse()
-        content = answer.read(_LARGEST + 1)
+        content = answer.read(_LARGEST_BYTES + 1)
     except (OSError, http.client.HTTPException) as error:
         raise InfraError(f"{url}: no answer: {getattr(error, 'strerror', None) or error or type(error)}") from None
     finally:

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from harness.errors import InfraError
 
-KEEP_SECONDS = 14 * 86400.0
+KEEP_S = 14 * 86400.0
 """What no board has loaded for so long is removed."""
 
 _OURS = re.compile(r"[0-9a-f]{12}-.+|\.[0-9a-f]{12}-.+\.\d+\.partial")
@@ -67,8 +67,8 @@ def publish(path: Path, directory: Path) -> str:
 
 
 def clear_old(directory: Path) -> None:
-    """Remove what `publish` left in `directory` and nobody has used for KEEP_SECONDS; nothing else, whatever it is."""
-    oldest = time.time() - KEEP_SECONDS
+    """Remove what `publish` left in `directory` and nobody has used for KEEP_S; nothing else, whatever it is."""
+    oldest = time.time() - KEEP_S
     for path in directory.iterdir():
         with contextlib.suppress(OSError):  # gone meanwhile, or somebody else's
             status = path.lstat()

@@ -20,11 +20,11 @@ from harness.target.holding import lock
 from harness.target.serving.ports import check_udp
 from harness.tied import tied
 
-TURN = 1800.0
+TURN_S = 1800.0
 """Seconds to wait until other boards have loaded."""
 
 _TFTP, _DHCP = 69, 67  # ports
-_START_LIMIT = 10.0
+_START_LIMIT_S = 10.0
 
 
 def check(spec: TftpServe | HttpServe, *, place: str) -> None:
@@ -61,7 +61,7 @@ def served(spec: TftpServe | HttpServe, root: Path | None, *, place: str, log: P
     """For the length of the ``with`` what `spec` asks of dnsmasq: TFTP where there is a `root`, and DHCP.
 
     Of this host's harnesses one at a time serves on an address: the others wait for their turn, which `say` is told."""
-    turn = lock.acquired(place, _machine(spec), purpose=f"{place}: a board loads", wait=TURN, say=say)
+    turn = lock.acquired(place, _machine(spec), purpose=f"{place}: a board loads", wait=TURN_S, say=say)
     with turn, contextlib.closing(Dnsmasq(spec, root, place=place, log=log)):
         yield
 
@@ -87,7 +87,7 @@ class Dnsmasq:
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        self._ready.wait(_START_LIMIT)
+        self._ready.wait(_START_LIMIT_S)
         if self._process.poll() is not None or not self._ready.is_set():
             self.close()
             raise InfraError(f"{place}: dnsmasq does not serve {root or 'addresses'}", details=tuple(self._last))

@@ -10,7 +10,7 @@ from typing import Any
 from harness.errors import InfraError
 
 PORT = 69
-_BLOCK = 512
+_BLOCK_BYTES = 512
 _READ, _DATA, _ACK, _ERROR = 1, 3, 4, 5
 _TRIES = 3
 
@@ -27,7 +27,7 @@ def fetch(server: str, name: str, *, port: int = PORT, timeout: float = 1.0) -> 
             for _ in range(_TRIES):
                 ours.sendto(request, address)
                 with contextlib.suppress(TimeoutError):
-                    answer, sender = ours.recvfrom(4 + _BLOCK)  # from a port of the transfer's own
+                    answer, sender = ours.recvfrom(4 + _BLOCK_BYTES)  # from a port of the transfer's own
                     return _content(answer, ours, sender)
     except OSError as error:
         raise InfraError(f"can't ask {server}: {error.strerror or error}") from None

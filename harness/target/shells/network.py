@@ -13,7 +13,7 @@ from harness.target.base import CommandTimeout, TargetLost
 from harness.target.shells.serial import Shell
 from harness.target.shells.ssh import Identity, SshHost
 
-_LIMIT = 60.0
+_LIMIT_S = 60.0
 
 
 class NoNetwork(InfraError):
@@ -25,7 +25,7 @@ def reach(spec: Ssh, shell: Shell, *, place: str) -> SshHost:
     identity = Identity()
     words = ["/harness/board-network", spec.address, spec.gateway, identity.public_line]
     try:
-        done = shell.run(shlex.join(words), timeout=_LIMIT)
+        done = shell.run(shlex.join(words), timeout=_LIMIT_S)
     except (CommandTimeout, TargetLost) as error:
         raise NoNetwork(f"{place}: no network: {error.message}") from None
     told = dict(re.findall(r"^(address|hostkey) (\S+(?: \S+)?)$", done.output, re.MULTILINE))

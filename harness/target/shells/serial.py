@@ -19,7 +19,7 @@ from harness.target.line.console import Console
 _MOST_OUTPUT = 64 << 20  # characters kept of one command's output; more is dropped, and said
 _MOST_WAITING = 4 << 20  # characters that nobody has taken yet
 _STRING = 64  # what a string takes besides its text, about
-_PUT_CHUNK = 48 << 10
+_PUT_CHUNK_BYTES = 48 << 10
 
 
 class Running:
@@ -165,8 +165,8 @@ class Shell:
     def put(self, content: bytes, path: str, *, mode: int = 0o644) -> None:
         """Write a file; the command line carries it in base64, in pieces."""
         quoted = shlex.quote(path)
-        for start in range(0, len(content) or 1, _PUT_CHUNK):
-            piece = base64.b64encode(content[start : start + _PUT_CHUNK]).decode()
+        for start in range(0, len(content) or 1, _PUT_CHUNK_BYTES):
+            piece = base64.b64encode(content[start : start + _PUT_CHUNK_BYTES]).decode()
             redirect = ">" if start == 0 else ">>"
             done = self.run(f"base64 -d {redirect} {quoted} <<'@@'\n{piece}\n@@", timeout=120.0)
             if not done.ok:

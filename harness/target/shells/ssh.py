@@ -24,10 +24,10 @@ from harness.target.shells.serial import Running, Shell, finish
 
 T = TypeVar("T")
 
-_LIMIT = 10.0  # seconds for each step of a login
-_KEEP_ALIVE = 15  # seconds between two signs of life on an idle connection
-_DEAD_AFTER = 30_000  # milliseconds that sent bytes may go unacknowledged
-_FILE_LIMIT = 120.0
+_STEP_LIMIT_S = 10.0  # for each step of a login
+_KEEP_ALIVE_S = 15  # between two keep-alive messages on an idle connection
+_DEAD_AFTER_MS = 30_000  # for which sent bytes may stay unacknowledged
+_FILE_LIMIT_S = 120.0
 # No terminal: nothing echoes, nothing cuts long lines. On a kernel that we booted, the environment that its other
 # shells have (harness/build/overlay/board-init).
 _SHELL = "exec sh -s"
@@ -153,8 +153,8 @@ class SshHost:
         client = paramiko.SSHClient()
         client.set_missing_host_key_policy(_Pinned(login, self._pins, self._place))
         with self._explained():
-            sock = socket.create_connection((spec.host, spec.port), timeout=_LIMIT)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _DEAD_AFTER)
+            sock = socket.create_connection((spec.host, spec.port), timeout=_STEP_LIMIT_S)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _DEAD_AFTER_MS)
             try:
                 client.connect(
                     spec.host,
@@ -165,10 +165,10 @@ class SshHost:
                     password=login.password or None,
                     look_for_keys=not ours,
                     allow_agent=not ours,
-                    timeout=_LIMIT,
-                    banner_timeout=_LIMIT,
-                    auth_timeout=_LIMIT,
-                    channel_timeout=_LIMIT,
+                    timeout=_STEP_LIMIT_S,
+                    banner_timeout=_STEP_LIMIT_S,
+                    auth_timeout=_STEP_LIMIT_S,
+                    channel_timeout=_STEP_LIMIT_S,
                     sock=sock,
                 )
             except BaseException:
@@ -177,7 +177,7 @@ class SshHost:
                 raise
         transport = client.get_transport()
         assert transport
-        transport.set_keepalive(_KEEP_ALIVE)
+        transport.set_keepalive(_KEEP_ALIVE_S)
         self._client = client
 
     @contextlib.contextmanager
@@ -232,7 +232,7 @@ class SshHost:
         transport = self._client.get_transport()
         assert transport
         try:
-            channel = transport.open_session(timeout=_LIMIT)
+            channel = transport.open_session(timeout=_STEP_LIMIT_S)
             channel.set_combine_stderr(True)
             channel.exec_command(_OUR_SHELL if self._identity else _SHELL)
         except (OSError, EOFError, paramiko.SSHException) as error:
@@ -309,7 +309,7 @@ class SshHost:
         assert self._client
         if not self._sftp or self._sftp.get_channel().closed:
             self._sftp = self._client.open_sftp()
-            self._sftp.get_channel().settimeout(_FILE_LIMIT)
+            self._sftp.get_channel().settimeout(_FILE_LIMIT_S)
         return self._sftp
 
     def _end_sftp(self) -> None:
