@@ -141,7 +141,7 @@ boards:
         (["boot", "--board", "rpi4", "--build", "{tmp}", "--toolchain", "gcc-11", "--", "true"], "can't change it"),
         (["run", "--board", "rpi4", "--build", "{tmp}", "--kernel", "7.3.4"], "can't change it"),
         (["init"], "Missing argument 'DIR'"),
-        (["init", "{tmp}"], "boards.yaml: exists already"),
+        (["init", "{tmp}"], "boards.yaml: already exists"),
         (["boards", "--boards", "{tmp}/date.yaml"], "expected a YAML document"),
         (["build", "--boards", "{tmp}/typo.yaml", "--board", "b"], "boards.yaml: b.kconfigs: expected a file"),
         (["mutants", "--only", "no-such-bug"], "--only: expected one of exception-boundary-reliable, "),
