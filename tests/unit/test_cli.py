@@ -136,7 +136,7 @@ boards:
             "nowhere.yaml: expected a file of known outcomes",
         ),
         (["run", "--expectations", "{tmp}/known.yaml"], "known.yaml: expectations.0.fault: expected a pattern of the"),
-        (["boot"], "a console needs a terminal"),
+        (["boot"], "expected a terminal on standard input"),
         (["run", "--build", "{tmp}", "--patches", "{tmp}/x.patch"], "can't change it"),
         (["boot", "--board", "rpi4", "--build", "{tmp}", "--toolchain", "gcc-11", "--", "true"], "can't change it"),
         (["run", "--board", "rpi4", "--build", "{tmp}", "--kernel", "7.3.4"], "can't change it"),

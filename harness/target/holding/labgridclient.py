@@ -1,4 +1,4 @@
-"""labgrid's client and drivers: the one door to labgrid, for labgrid.py, whose process is its own."""
+"""labgrid's client and drivers: the only module that imports labgrid, used in labgrid.py's own process."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _PORT = 20408  # labgrid's own default
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """What is asked for. `board`: whose place it is, for messages; `serial`: the name of the serial port that has to
-    be ready, empty for any; `record`: a file of ours that says which harness has the place; `purpose`: what for."""
+    """A requested place. `board`: the board's name, for messages; `serial`: the name of the serial port that has to be
+    ready, empty for any; `record`: our file that says which harness holds the place; `purpose`: what for."""
 
     board: str
     coordinator: str
@@ -41,7 +41,7 @@ class Wanted:
 
 @contextlib.asynccontextmanager
 async def connected(wanted: Wanted) -> AsyncIterator[Any]:
-    """A session with the coordinator, its places and resources known. Raises InfraError where it can't be had."""
+    """Open a session with the coordinator that knows its places and resources. Raises InfraError if that fails."""
     client = _library(wanted.board)
     address = _reached(wanted)
     session = client.ClientSession(address, asyncio.get_running_loop())
@@ -73,7 +73,8 @@ def _library(board: str) -> Any:
 
 
 def _reached(wanted: Wanted) -> str:
-    """The coordinator's address, with port, once something answers there: gRPC itself says less, and later."""
+    """Return the coordinator's address with port, after checking that something answers there: gRPC itself reports
+    less, and later."""
     parts = urlsplit(f"//{wanted.coordinator}")
     host, port = parts.hostname or "", parts.port or _PORT
     try:
@@ -101,7 +102,7 @@ def myself(session: Any) -> str:
 
 
 async def held_by_us(session: Any, place: Any, wanted: Wanted) -> bool:
-    """Whether we have the place already; InfraError where somebody else has, or has reserved it."""
+    """Return whether the place is ours already. Raises InfraError if somebody else has acquired or reserved it."""
     me = myself(session)
     if not place.acquired:
         if place.reservation:
@@ -128,7 +129,7 @@ async def _reserved_for_us(session: Any, place: Any, wanted: Wanted) -> None:
 
 
 def _resources(session: Any, place: Any) -> list[tuple[str, Any]]:
-    """What belongs to the place, each with its name there."""
+    """Return the place's resources, each with its name there."""
     found = []
     for exporter, groups in sorted(session.resources.items()):
         for group, entries in sorted(groups.items()):
@@ -169,7 +170,7 @@ async def acquire_free(session: Any, place: Any, wanted: Wanted) -> None:
             details=used,
         ) from None
     except TimeoutError:
-        await release_now(session, wanted)  # it may come to have it yet
+        await release_now(session, wanted)  # the acquisition may still succeed later
         raise InfraError(
             f"{wanted.told}: expected it to be acquired within {_ACQUIRE_S:.0f} s, it was not; see its exporter"
         ) from None
@@ -177,18 +178,19 @@ async def acquire_free(session: Any, place: Any, wanted: Wanted) -> None:
 
 
 async def until_ready(session: Any, place: Any, wanted: Wanted) -> None:
-    """Wait for serial ports, whose exporter starts a server for them only now. resources.py tells of a missing one."""
+    """Wait until the exporter has started a server for the serial ports, which it does only now. resources.py reports a
+    missing one."""
     deadline = time.monotonic() + _READY_S
     while time.monotonic() < deadline:
         serial = [entry for name, entry in _resources(session, place) if entry.cls == "NetworkSerialPort"
                   and wanted.serial in ("", name)]  # fmt: skip
         if all(entry.avail and entry.args.get("port") for entry in serial):
             return
-        await asyncio.sleep(0.1)  # the session takes the coordinator's news meanwhile, but tells nobody
+        await asyncio.sleep(0.1)  # the session receives the coordinator's updates meanwhile, but has no event for them
 
 
 def line_of(session: Any, place: Any, wanted: Wanted) -> tuple[str, int] | None:
-    """Where the place's serial line is; None where nobody serves it."""
+    """Return host and port of the place's serial line; None if nobody serves it."""
     for name, entry in _resources(session, place):
         if entry.cls == "NetworkSerialPort" and wanted.serial in ("", name) and entry.args.get("port"):
             return entry.args["host"], int(entry.args["port"])
@@ -196,7 +198,7 @@ def line_of(session: Any, place: Any, wanted: Wanted) -> tuple[str, int] | None:
 
 
 async def release_now(session: Any, wanted: Wanted) -> None:
-    """Release the place where it is ours."""
+    """Release the place if it is ours."""
     from labgrid.remote.generated.labgrid_coordinator_pb2 import ReleasePlaceRequest
 
     request = ReleasePlaceRequest(placename=wanted.place, fromuser=myself(session))
