@@ -90,7 +90,7 @@ def _no_longer_ours(session: Any, wanted: Wanted) -> str:
     place = session.places.get(wanted.place)
     owner = place.acquired if place else ""
     return (
-        f"{owner} has acquired it ({when(place.changed)}) and may use the board at the same time as this run"
+        f"{owner} has it now (since {when(place.changed)}) and may use the board at the same time as this run"
         if owner
         else "it is free now, and not ours any more"
     )
