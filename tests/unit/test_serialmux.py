@@ -160,7 +160,7 @@ def test_a_target_that_does_not_answer_after_the_line_was_lost(
     assert far_end.mux.ready.wait(5.0)
     far_end.mux.gap()
     assert far_end.consoles[COMMANDS].wait_closed(5.0)
-    assert "since it is back the target does not answer" in far_end.mux.lost
+    assert "came back, but the target does not answer on it any more" in far_end.mux.lost
 
 
 def test_the_channels_end_with_the_line(far_end: FarEnd) -> None:

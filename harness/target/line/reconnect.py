@@ -1,5 +1,5 @@
-"""A line that drops is opened again: a cable was pulled, a console server restarted, or it has not yet noticed that our
-last connection ended."""
+"""Reopens a line that drops because a cable was pulled, a console server restarted, or the server has not yet noticed
+the end of our last connection."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _STEADY_S = 2.0  # after which a connection counts as working
 
 
 class ReconnectingTransport:
-    """A transport made by `opener`, the first time by `first`, which is called again when the stream ends, unless we
-    ended it. `on_gap` is called when it is back: something may be missing."""
+    """A transport that `first` opens, and that `opener` opens again when the stream ends without our doing. `on_gap` is
+    called when it is back, because data may be missing."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class ReconnectingTransport:
         return False
 
     def send(self, data: bytes) -> None:
-        with contextlib.suppress(OSError):  # the reader sees to it; whoever sends waits for an answer anyway
+        with contextlib.suppress(OSError):  # the reader reconnects, and the sender waits for an answer anyway
             self._inner.send(data)
 
     def send_break(self) -> bool:

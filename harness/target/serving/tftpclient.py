@@ -1,4 +1,4 @@
-"""As much of a TFTP client (RFC 1350) as it takes to ask a server for one small file."""
+"""A minimal TFTP client (RFC 1350) that requests one small file."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ _TRIES = 3
 
 
 def fetch(server: str, name: str, *, port: int = PORT, timeout: float = 1.0) -> bytes:
-    """The content of `name`, at most one block (512 bytes). The server is asked three times, `timeout` seconds each.
+    """Fetch `name`, at most one block (512 bytes). The server is asked three times, with `timeout` seconds for each
+    answer.
 
-    Raises InfraError where it does not answer or answers with an error."""
+    Raises InfraError if it does not answer or answers with an error."""
     request = struct.pack("!H", _READ) + name.encode() + b"\0octet\0"
     try:
         family, kind, _, _, address = socket.getaddrinfo(server, port, type=socket.SOCK_DGRAM)[0]

@@ -1,5 +1,5 @@
-"""A booted board's network: brought up through the serial shell, which tells the address and the host key, so that
-the SSH connection is to this very kernel. harness/build/overlay/board-network is the far end."""
+"""The network of a booted board: brought up through the serial shell, which reports the address and the host key, so
+that the SSH connection reaches this very kernel. harness/build/overlay/board-network is the far end."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _LIMIT_S = 60.0
 
 
 class NoNetwork(InfraError):
-    """The booted kernel can't be reached over the network; its serial line is all there is."""
+    """The booted kernel can't be reached over the network; only its serial line is available."""
 
 
 def reach(spec: Ssh, shell: Shell, *, place: str) -> SshHost:
-    """Bring up the network of the kernel that answers in `shell`, and log in. Raises NoNetwork with the reason."""
+    """Bring up the network of the kernel behind `shell`, and log in. Raises NoNetwork with the reason if that fails."""
     identity = Identity()
     words = ["/harness/board-network", spec.address, spec.gateway, identity.public_line]
     try:
