@@ -1,1 +1,1 @@
-"""Source, patches and configuration in, a finished build directory out."""
+"""Turns a source, patches and a configuration into a finished build directory."""

@@ -1,4 +1,4 @@
-"""One file's change, applied to its content: text by patch(1), binary by git. What fails is explained."""
+"""Applies one file's change to its content: text with patch(1), binary with git. Failures are explained."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from harness.parse.diff import Binary, FileDiff, Hunk
 
 _TIMEOUT_S = 60.0
 _NOTHING = "0" * 40
-# No repository, no configuration of anybody's, and no more memory than a file of a kernel tree needs: what a delta
-# grows to is told by itself.
+# No repository, nobody's configuration, and no more memory than a file of a kernel tree needs: a delta itself says how
+# large its result is.
 _GIT_ENV = {
     "GIT_CONFIG_NOSYSTEM": "1",
     "GIT_CONFIG_GLOBAL": "/dev/null",
@@ -27,15 +27,15 @@ _GIT_ENV = {
 
 
 def patched(source: bytes, diff: FileDiff, *, who: str) -> bytes:
-    """The file's content after the diff; UserError, in the name of `who`, where it does not apply."""
+    """Return the file's content after the diff. Raises UserError, in the name of `who`, if it does not apply."""
     if diff.binary:
         return _binary(source, diff.binary, who=who)
     return _text(source, diff, who=who) if diff.hunks else source
 
 
 def _text(source: bytes, diff: FileDiff, *, who: str) -> bytes:
-    """By patch(1): it may shift and fuzz hunks as kernel developers are used to. It gets neutral file names, so that no
-    path in a patch means anything to it."""
+    """Apply with patch(1), which may shift and fuzz hunks as kernel developers expect. It gets neutral file names, so
+    that no path in a patch has any effect."""
     with tempfile.TemporaryDirectory(prefix="harness-patch-") as name:
         scratch = Path(name)
         (scratch / "in").write_bytes(source)
@@ -50,13 +50,14 @@ def _text(source: bytes, diff: FileDiff, *, who: str) -> bytes:
 
 
 def _run_patch(scratch: Path, *options: str) -> Finished:
-    # --force, not --batch: that one turns a patch round which looks applied, and takes its change out of the tree.
+    # --force, not --batch, which would reverse a patch that looks applied and remove its change from the tree.
     fixed = ("--force", "--no-backup-if-mismatch", "--reject-file=rej", "--output=out")
     return run(["patch", *fixed, *options, "in", "diff"], cwd=scratch, timeout=_TIMEOUT_S)
 
 
 def _binary(source: bytes, change: Binary, *, who: str) -> bytes:
-    """By git apply, on a file with a neutral name in a directory that is no repository. It checks what comes out."""
+    """Apply with git apply, on a file with a neutral name in a directory that is no repository. git verifies the
+    result."""
     found = _blob_name(source)
     if change.old != _NOTHING and found != change.old:
         if found == change.new:
@@ -84,7 +85,7 @@ def _binary(source: bytes, change: Binary, *, who: str) -> bytes:
 
 
 def _blob_name(content: bytes) -> str:
-    """What git calls a file of this content."""
+    """Return git's hash of a file with this content."""
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
@@ -119,7 +120,7 @@ def _failure(source: bytes, diff: FileDiff, *, output: str, who: str) -> UserErr
 
 
 def _compared(hunk: Hunk, found: Sequence[str], *, at: int) -> list[str]:
-    """Both sides, for reading; ``>`` marks lines that differ."""
+    """Return both sides for people; ``>`` marks lines that differ."""
     expected = hunk.expected
     marks = ["  " if line == (expected[n] if n < len(expected) else None) else "> " for n, line in enumerate(found)]
     return [
@@ -131,7 +132,7 @@ def _compared(hunk: Hunk, found: Sequence[str], *, at: int) -> list[str]:
 
 
 def _likeliest(expected: Sequence[str], lines: Sequence[str], *, near: int) -> int:
-    """The index in `lines` where most of `expected` is found, the one nearest to `near` among equals."""
+    """Return the index in `lines` where most lines of `expected` match, the nearest to `near` among equals."""
 
     def likeness(at: int) -> tuple[int, int]:
         there = lines[at : at + len(expected)]

@@ -1,8 +1,7 @@
 """A private apt: packages of any Debian suite from this machine's own mirror, without touching its apt.
 
-State, cache and sources are ours, one set a suite. Everything else (proxy, certificates, credentials) is what the
-machine is configured with, and signatures are checked.
-"""
+State, cache and sources are ours, one set per suite. Everything else (proxy, certificates, credentials) comes from the
+machine's configuration. Signatures are checked."""
 
 from __future__ import annotations
 
@@ -40,7 +39,7 @@ USUAL_SUITES = ("trixie-backports", "bookworm-security", "bullseye-security")
 
 @dataclass(frozen=True, kw_only=True)
 class AptPackage:
-    """One version of a package, as the signed package list tells. `size` in bytes, `sha256` in hex."""
+    """One version of a package, from the signed package list. `size` in bytes, `sha256` in hex."""
 
     name: str
     version: str
@@ -53,7 +52,7 @@ class AptPackage:
 
     @property
     def wanted(self) -> str:
-        """How apt is asked for just this version."""
+        """The argument that makes apt select exactly this version."""
         return f"{self.name}={self.version}"
 
 
@@ -68,10 +67,11 @@ class _Site:
 
 
 def mirror_for(suite: str) -> str:
-    """The URL of the mirror that serves Debian's `suite`, taken from this machine's own apt configuration.
+    """Return the URL of the mirror that serves Debian's `suite`, from this machine's own apt configuration. Raises
+    InfraError.
 
-    Security suites live at another site than the rest, so each kind is found by a configured suite of its kind.
-    """
+    Security suites are on another site than the rest, so a suite's mirror is that of a configured suite of the same
+    kind."""
     sites = _configured_sites()
     security = suite.endswith("-security")
     for site in sites:
@@ -89,13 +89,13 @@ def mirror_for(suite: str) -> str:
 
 
 def sources_for(suite: str) -> str:
-    """The text of a one-line sources.list for `suite` (main), with the keyring that has to have signed it."""
+    """Return a one-line sources.list for `suite` (main), with the keyring that its signature is checked with."""
     check_suite_name(suite)
     return f"deb [signed-by={keyring()}] {mirror_for(suite)} {suite} main\n"
 
 
 def keyring() -> Path:
-    """The keys of Debian's archive on this machine."""
+    """Return the keyring of Debian's archive on this machine."""
     if not KEYRING.is_file():
         raise InfraError(
             f"{KEYRING}: missing, so Debian's signatures cannot be checked; "
@@ -107,7 +107,7 @@ def keyring() -> Path:
 def check_suite_name(suite: str) -> None:
     """Raise UserError unless `suite` looks like a suite's name (it becomes part of paths and of a sources.list)."""
     if not re.fullmatch(r"[a-z][a-z0-9+.-]*", suite):
-        raise UserError(f"expected the name of a Debian suite as {USUAL_SUITES[0]}, found {suite!r}")
+        raise UserError(f"expected the name of a Debian suite such as {USUAL_SUITES[0]}, found {suite!r}")
 
 
 # Lines that begin with #clear take the machine's hooks out: they clean its own caches, not ours.
@@ -137,7 +137,7 @@ Acquire::https::Timeout "30";
 
 
 class _Unreachable(InfraError):
-    """The mirror did not answer: what was fetched before is still good."""
+    """The mirror did not answer; files fetched earlier are still valid."""
 
 
 class PrivateApt:
@@ -154,7 +154,7 @@ class PrivateApt:
     def update(self, *, force: bool = False, progress: Progress | None = None) -> None:
         """Fetch the suite's package list unless ours is younger than an hour (`force`: in any case).
 
-        Without a network a list that is there goes on serving, which `progress` is told.
+        Without a network the existing list is used, with a note to `progress`.
         """
         progress = progress or Silent()
         with locked(self._lock):
@@ -170,13 +170,13 @@ class PrivateApt:
             error = _update_error(self.suite, done)
             if not had_list or not isinstance(error, _Unreachable):
                 raise error
-            progress.say(f"{error.message}; going on with the package list that is here")
-            # Not every later run has to wait for the network's time limits again.
+            progress.say(f"{error.message}; continuing with the package list in the cache")
+            # so that later runs need not wait for the network's time limits again
             soon = time.time() - FRESH_S + RETRY_S
             os.utime(self._stamp, (soon, soon))
 
     def newest(self, package_regex: str) -> AptPackage:
-        """The highest version among all packages whose whole name matches. Needs `update` before.
+        """Return the highest version among all packages whose whole name matches. Call `update` first.
 
         Raises UserError when there is none; the message names similar ones that do exist.
         """
@@ -190,7 +190,7 @@ class PrivateApt:
         return functools.reduce(_higher, found)
 
     def download(self, package: AptPackage, *, progress: Progress | None = None) -> Path:
-        """The package's .deb in the cache, downloaded when it is not there yet; an interrupted download resumes.
+        """Return the package's .deb in the cache, downloaded if it is not there yet; an interrupted download resumes.
 
         apt verifies it against the signed list, and we compare its SHA-256 once more.
         """
@@ -239,10 +239,9 @@ class PrivateApt:
         debs[0].replace(final)
 
     def _resume(self, package: AptPackage, left: Path, final: Path, *, progress: Progress) -> bool:
-        """Complete what an interrupted download left, because ``apt-get download`` begins again (apt 2.6 removes
-        the file first). The SHA-256 of the signed list vouches for the result. False: let apt do it its way, which
-        also knows proxies and passwords.
-        """
+        """Complete an interrupted download, because ``apt-get download`` starts over (apt 2.6 removes the file first).
+        The SHA-256 of the signed list vouches for the result. Returns False if apt has to download it, which also
+        supports proxies and passwords."""
         partial = left.with_name(f"{package.filename}.partial")
         left.replace(partial)
         # Not in `incoming`: where the file is there already, apt prints nothing.
@@ -268,7 +267,7 @@ class PrivateApt:
         return 0 <= age < FRESH_S
 
     def _write_config(self) -> bool:
-        """Write apt.conf and sources.list; False when the sources changed, so that an older list says nothing."""
+        """Write apt.conf and sources.list; return False if the sources changed, which makes an older list invalid."""
         for part in ("state/lists/partial", "cache/archives/partial", "empty"):
             (self._dir / part).mkdir(parents=True, exist_ok=True)
         (self._dir / "status").touch()
@@ -298,7 +297,7 @@ class PrivateApt:
 
 def _configured_sites() -> list[_Site]:
     """Debian's sites in this machine's apt configuration."""
-    # The origin is known only where a list was fetched already; without one the suite's name has to tell.
+    # The origin is known only if a list was fetched before; otherwise the suite's name has to do.
     known = _index_targets("$(ORIGIN)")
     debian = [site for site in known if site.origin == "Debian"]
     return debian or [
@@ -319,7 +318,7 @@ def _index_targets(origin: str, *options: str) -> list[_Site]:
 
 
 def _parse_packages(text: str) -> list[AptPackage]:
-    """The paragraphs that ``apt-cache show`` prints."""
+    """Parse the paragraphs that ``apt-cache show`` prints."""
     packages = []
     for paragraph in re.split(r"\n\s*\n", text):
         fields = dict(re.findall(r"(?m)^(Package|Version|SHA256|Size): *(\S+)", paragraph))
@@ -347,7 +346,7 @@ def _higher(one: AptPackage, other: AptPackage) -> AptPackage:
 
 
 def _update_error(suite: str, done: Finished) -> HarnessError:
-    """What a failed update means and what to do about it."""
+    """Return an error that explains a failed update and what to do about it."""
     said = done.stdout + done.stderr
     details = _complaints(done)
     if "does not have a Release file" in said or re.search(r"Release\b.*\n.*\b404\b", said):
@@ -365,7 +364,7 @@ def _update_error(suite: str, done: Finished) -> HarnessError:
 
 
 def _complaints(done: Finished) -> tuple[str, ...]:
-    """apt's errors, or the end of its output where it named none."""
+    """Return apt's errors, or the end of its output if it printed none."""
     lines = (done.stdout + "\n" + done.stderr).splitlines()
     errors = tuple(dict.fromkeys(line for line in lines if line.startswith(("E: ", "W: ", "Err:"))))
     return errors[:12] or done.last_lines()

@@ -1,4 +1,4 @@
-"""Where downloads, sources, workspaces, builds and root images are kept, and how two harnesses share them."""
+"""The cache of downloads, sources, workspaces, builds and root images, and the locks by which harnesses share it."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ import platformdirs
 
 
 def cache_root() -> Path:
-    """The cache directory: below ``$XDG_CACHE_HOME``, made when missing."""
+    """Return the cache directory below ``$XDG_CACHE_HOME``, created if missing."""
     return platformdirs.user_cache_path("arm64-ftrace-harness", appauthor=False, ensure_exists=True)
 
 
 def cache_dir(*parts: str) -> Path:
-    """A directory below the cache root, made when missing."""
+    """Return a directory below the cache root, created if missing."""
     path = cache_root().joinpath(*parts)
     path.mkdir(parents=True, exist_ok=True)
     return path
@@ -27,8 +27,8 @@ def cache_dir(*parts: str) -> Path:
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock file `path` (made when missing). Waits for another holder; ends with the process, however
-    that dies, because the kernel drops a flock with its last file descriptor."""
+    """Hold the lock file `path` (created if missing). Waits for another holder. The lock ends with the process, however
+    that dies, because the kernel releases a flock with its last file descriptor."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -37,7 +37,7 @@ def locked(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def try_locked(path: Path) -> Iterator[bool]:
-    """Like `locked`, but does not wait: yields False where somebody else holds the lock."""
+    """Like `locked`, but without waiting: yields False if somebody else holds the lock."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as lock:
         try:
@@ -50,12 +50,12 @@ def try_locked(path: Path) -> Iterator[bool]:
 
 @contextlib.contextmanager
 def scratch_dir(kind: str) -> Iterator[Path]:
-    """Yield a new directory below the cache root that is gone afterwards; what killed harnesses left of this `kind` is
-    removed first."""
+    """Yield a new directory below the cache root that is removed afterwards. Directories of this `kind` that killed
+    harnesses left behind are removed first."""
     parent = cache_dir(kind)
     path = parent / f"{os.getpid()}-{secrets.token_hex(4)}"
     with contextlib.ExitStack() as until_done:
-        with locked(parent.with_name(f".{kind}.turn")):  # a lock that is made, and not taken yet, is not left behind
+        with locked(parent.with_name(f".{kind}.turn")):  # or others would remove a lock file before it is locked
             for left in parent.glob("*.lock"):
                 with try_locked(left) as is_free:
                     if is_free:
@@ -74,9 +74,8 @@ def scratch_dir(kind: str) -> Iterator[Path]:
 def published(final: Path) -> Iterator[Path]:
     """Yield a scratch directory beside `final`; on success rename it to `final`, on failure remove it.
 
-    What stands at `final` is therefore always complete, also after SIGKILL. Where somebody else published
-    the same meanwhile, theirs stays.
-    """
+    So `final` is always complete if it exists, even after SIGKILL. If somebody else published the same meanwhile,
+    theirs is kept."""
     scratch = final.with_name(f".{final.name}.{os.getpid()}.partial")
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""SHA-256 of big files, remembered so that a second run reads nothing."""
+"""SHA-256 of large files, cached so that a second run need not read them."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ CHUNK_BYTES = 1 << 20
 
 
 def sha256_of(path: Path, *, progress: Progress | None = None) -> str:
-    """The SHA-256 of the file's content, in hex. It is read once; after that the answer comes from a note in the
-    cache for as long as path, size and modification time (ns) stay the same."""
+    """Return the SHA-256 of the file's content in hex. The file is read once; later calls use the cached checksum as
+    long as path, size and modification time (ns) stay the same. Raises UserError if the file can't be read."""
     progress = progress or Silent()
     path = path.absolute()
     note = _note_of(path)
@@ -37,13 +37,13 @@ def sha256_of(path: Path, *, progress: Progress | None = None) -> str:
 
 
 def remember(path: Path, sha256: str) -> None:
-    """Note the checksum of a file whose content was hashed while it was written."""
+    """Cache the checksum of a file whose content was hashed while it was written."""
     note = _note_of(path.absolute())
     write_atomically(note, json.dumps({"path": os.fspath(path), "stamp": _stamp(path), "sha256": sha256}))
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a small file such that a reader sees the old or the new text, never half of it."""
+    """Write a small file so that a reader sees either the old or the new text, never a part."""
     scratch = path.with_name(f".{path.name}.{os.getpid()}.partial")
     scratch.write_text(text)
     scratch.replace(path)

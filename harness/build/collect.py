@@ -15,7 +15,7 @@ _PARTS = (("modules", "lib/modules"), ("selftests", "selftests"), ("testmodules"
 def collect(objects: Path, payload: Path, out: Path, *, log: Path) -> None:
     """Fill `out` with what make left in `objects`, what was installed to `payload`, and the build's `log`.
 
-    Copies, not hard links: the next build goes on working on the files in `objects`."""
+    Files are copied, not hard-linked: the next build modifies the files in `objects`."""
     for name in _FILES:
         _copy(objects / name, out / Path(name).name)
     (out / "dtbs").mkdir()
@@ -29,7 +29,7 @@ def collect(objects: Path, payload: Path, out: Path, *, log: Path) -> None:
 
 
 def _make_image(tree: Path, image: Path) -> None:
-    """Pack `tree` as an ext4 image with some room to spare."""
+    """Pack `tree` into an ext4 image with some free space."""
     used = sum(path.lstat().st_size + 4096 for path in tree.rglob("*"))
     blocks = 16 * 1024 + used * 13 // 10 // 1024
     words = ["mke2fs", "-q", "-t", "ext4", "-L", "payload", "-E", "root_owner=0:0", "-d", str(tree), str(image)]
@@ -39,7 +39,7 @@ def _make_image(tree: Path, image: Path) -> None:
 
 
 def _copy(source: Path, goal: Path) -> None:
-    """Copy with shared blocks where the file system can."""
+    """Copy, with shared blocks if the file system supports that."""
     done = command.run(["cp", "--reflink=auto", "--preserve=timestamps", source, goal], timeout=300.0)
     if done.status:
         raise InfraError(f"{goal}: can't be written", details=done.last_lines())

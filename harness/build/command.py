@@ -1,4 +1,4 @@
-"""The one way in which the build side starts other programs: list arguments, a time limit, the C locale."""
+"""How the build side starts other programs: arguments as a list, a time limit, the C locale."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from typing import IO
 from harness.errors import InfraError
 from harness.tied import tied
 
-# A user's PATH leaves out where Debian puts depmod and mke2fs.
+# A user's PATH lacks the directories of depmod and mke2fs on Debian.
 SYSTEM_PATH = "/usr/local/sbin:/usr/sbin:/sbin"
 TICK_S = 0.25
 GRACE_S = 3.0
-# Set while git runs a hook: a harness started from one would otherwise work on that repository.
+# Set while git runs a hook: a harness started from a hook would otherwise use that repository.
 GIT_HOOK_VARIABLES = frozenset(
     {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR", "GIT_PREFIX"}
 )
@@ -29,19 +29,21 @@ GIT_HOOK_VARIABLES = frozenset(
 
 @dataclass(frozen=True, kw_only=True)
 class Finished:
-    """A program that ended by itself. A non-zero `status` is data, not an exception; negative: killed by a signal."""
+    """A finished program. A non-zero `status` is data, not an exception; a negative one is the signal that killed
+    it."""
 
     status: int
     stdout: str
     stderr: str
 
     def last_lines(self, count: int = 8) -> tuple[str, ...]:
-        """The end of what it said on stderr, or on stdout where stderr is empty: for the details of an error."""
+        """Return the end of its stderr, or of its stdout if stderr is empty, for the details of an error."""
         return tuple((self.stderr.strip() or self.stdout.strip()).splitlines()[-count:])
 
 
 def command_env(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment for programs whose output is read: the C locale, so that messages are the expected ones."""
+    """Return the environment for programs whose output is parsed: with the C locale, so that messages are in
+    English."""
     inherited = {name: value for name, value in os.environ.items() if name not in GIT_HOOK_VARIABLES}
     return {**inherited, "LC_ALL": "C", "LANGUAGE": "C", **(extra or {})}
 
@@ -97,14 +99,15 @@ def started(
     stderr: IO[bytes] | int = subprocess.PIPE,
     finishes: bool = False,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A running program; it and its children are ended when the block is left before it ended, and when we die.
+    """Yield a running program. It and its children are ended if the block is left before the program ends, and when the
+    harness dies.
 
-    `finishes`: should we be interrupted or killed, it goes on to its end (dpkg must not be stopped half-way).
-    """
+    `finishes`: if the harness is interrupted or killed, the program still runs to its end (dpkg must not be stopped
+    half-way)."""
     if cwd is not None and not cwd.is_dir():
         raise InfraError(f"{cwd}: the directory vanished")
     if shutil.which(words[0]) is None:
-        raise InfraError(f"{words[0]}: no such command on this host; `harness doctor` tells what to install")
+        raise InfraError(f"{words[0]}: no such command on this host; `harness doctor` shows what to install")
     try:
         process = subprocess.Popen(
             tied(words) if shutil.which("setpriv") and not finishes else words,
@@ -113,7 +116,7 @@ def started(
             stdin=stdin or subprocess.DEVNULL,
             stdout=stdout,
             stderr=stderr,
-            # Its own group: git and apt work through helpers, which have to end with them.
+            # Its own process group: git and apt use helpers, which have to end with them.
             start_new_session=True,
         )
     except OSError as error:
@@ -131,7 +134,7 @@ def started(
 
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:
-    """Ask, then insist, also with helpers that outlived their leader."""
+    """End a process group by SIGTERM, then SIGKILL, including helpers that outlived their leader."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):

@@ -1,4 +1,4 @@
-"""Download a file over HTTP: an interruption costs little, and a wrong file is never taken for the right one."""
+"""Downloads over HTTP that resume after an interruption and verify the result's checksum."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class _Refused(InfraError):
 
 
 class _Interrupted(Exception):
-    """Worth another try. `gained`: it brought new bytes before it broke."""
+    """A failure that is worth another try. `gained`: new bytes arrived before it."""
 
     def __init__(self, reason: str, *, gained: bool = False) -> None:
         super().__init__(reason)
@@ -49,7 +49,7 @@ class _Interrupted(Exception):
 
 
 def fetch_text(url: str, *, sleep: Sleep = time.sleep) -> str:
-    """A small text file. Raises NotThere, or InfraError when it cannot be had after a few tries."""
+    """Fetch a small text file. Raises NotThere, or InfraError if a few tries fail."""
 
     def once() -> str:
         with _opened(urllib.request.Request(url, headers={"User-Agent": AGENT})) as response:
@@ -61,9 +61,8 @@ def fetch_text(url: str, *, sleep: Sleep = time.sleep) -> str:
 def fetch_file(url: str, target: Path, *, sha256: str, progress: Progress, sleep: Sleep = time.sleep) -> None:
     """Download `url` to `target`, which appears only when complete and of the right `sha256` (hex).
 
-    What an interruption leaves in ``target.partial`` is continued, also by a later call, provided the server
-    still has the same file. A complete file with the wrong checksum is removed and raises InfraError.
-    """
+    An interrupted download in ``target.partial`` is resumed, even by a later call, if the server still has the same
+    file. A complete file with the wrong checksum is removed and raises InfraError."""
     partial = target.with_name(target.name + ".partial")
     tag = target.with_name(target.name + ".etag")
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -73,15 +72,16 @@ def fetch_file(url: str, target: Path, *, sha256: str, progress: Progress, sleep
     if found != sha256:
         partial.unlink()
         raise InfraError(
-            f"{url}: wrong content, so removed: expected sha256 {sha256}, found {found}; "
-            "try again, and if it stays so, distrust that server"
+            f"{url}: wrong content, which was removed: expected sha256 {sha256}, found {found}; "
+            "try again, and if that does not help, use another server"
         )
     partial.replace(target)
     remember(target, sha256)
 
 
 def _with_tries(url: str, once: Callable[[], Result], *, sleep: Sleep) -> Result:
-    """Call `once` again after a pause where that may help; what brought new bytes does not count as a failure."""
+    """Call `once`, and again after a pause if that may help; a try that brought new bytes does not count as a
+    failure."""
     failures = 0
     for _ in range(MOST_TRIES):
         try:
@@ -97,7 +97,7 @@ def _with_tries(url: str, once: Callable[[], Result], *, sleep: Sleep) -> Result
 
 @contextlib.contextmanager
 def _opened(request: urllib.request.Request) -> Iterator[Response]:
-    """The server's answer; a refusal or a failed connection becomes one of our exceptions."""
+    """Open the request and yield the answer; a refusal or a failed connection becomes one of our exceptions."""
     url = request.full_url
     try:
         response = urllib.request.urlopen(request, timeout=SOCKET_TIMEOUT_S)
@@ -118,7 +118,7 @@ def _opened(request: urllib.request.Request) -> Iterator[Response]:
 
 
 def _continue(url: str, partial: Path, tag: Path, *, progress: Progress) -> None:
-    """Fetch what `partial` lacks. `tag` keeps what named the server's version of the file (ETag or date)."""
+    """Fetch the rest of `partial`. `tag` stores the server's identification of the file's version (ETag or date)."""
     have = partial.stat().st_size if partial.exists() else 0
     headers = {"User-Agent": AGENT}
     if have:
@@ -136,7 +136,7 @@ def _continue(url: str, partial: Path, tag: Path, *, progress: Progress) -> None
     except _Refused as error:
         if error.code != 416 or not have:
             raise
-        # Nothing behind what we have: it is complete, or the file changed and the checksum will tell.
+        # No bytes beyond ours: the file is complete, or it changed and the checksum will show that.
         if error.content_range != f"bytes */{have}":
             partial.unlink()
             raise _Interrupted("the file on the server became shorter") from error

@@ -1,4 +1,4 @@
-"""Kernel sources out of git: one bare, shallow cache repository for each URL; commits are fetched one by one."""
+"""Kernel sources from git: one bare, shallow cache repository for each URL; commits are fetched one by one."""
 
 from __future__ import annotations
 
@@ -21,16 +21,17 @@ from harness.model.progress import Progress
 QUERY_TIMEOUT_S = 120.0
 FETCH_TIMEOUT_S = 3600.0
 COMMIT = re.compile(r"[0-9a-f]{40}")
-# Ask nobody for a password: there may be nobody, and then the command would wait for ever.
+# Never ask for a password: if nobody is there, the command would wait for ever.
 QUIET = {"GIT_TERMINAL_PROMPT": "0", "GIT_SSH_COMMAND": os.environ.get("GIT_SSH_COMMAND", "ssh -o BatchMode=yes")}
-# No housekeeping in the background: it would outlive us. No line-end conversion: patches would not apply.
+# No background maintenance, which would outlive the harness. No line-end conversion, or patches would not apply.
 OPTIONS = ("-c", "gc.auto=0", "-c", "maintenance.auto=false", "-c", "core.autocrlf=false", "-c", "core.hooksPath=")
 KEPT = "refs/harness/"
-"""Below it lies what was fetched, by the name it had there: to be found again without a network."""
+"""Below it are the fetched refs under their original names, so that they are found again without a network."""
 
 
 def fetch_commit(spec: SourceSpec, *, progress: Progress) -> Source:
-    """Have the commit that `spec` names in the cache repository. A full commit that is there needs no network.
+    """Fetch the commit that `spec` names into the cache repository. A full commit hash that is there already needs no
+    network.
 
     Raises UserError when the repository has no such ref (naming some it has) or the commit holds no kernel.
     """
@@ -50,7 +51,7 @@ def fetch_commit(spec: SourceSpec, *, progress: Progress) -> Source:
 
 
 def check_out(source: Source, tree: Path, *, progress: Progress) -> None:
-    """Make `tree` hold the commit. An index of our own beside it lets files that did not change keep their time."""
+    """Check out the commit into `tree`. With our own index beside it, unchanged files keep their times."""
     index = tree.parent / "source.index"
     tree.mkdir(parents=True, exist_ok=True)
     index.with_name("source.index.lock").unlink(missing_ok=True)
@@ -70,7 +71,7 @@ def check_out(source: Source, tree: Path, *, progress: Progress) -> None:
 
     done = git("read-tree", "--reset", "-u", source.identity)
     if done.status != 0:
-        # An index that a crash left half written must not stand in the way for ever.
+        # An index that a crash left half written must not block every later run.
         index.unlink(missing_ok=True)
         shutil.rmtree(tree, ignore_errors=True)
         tree.mkdir()
@@ -109,7 +110,7 @@ def _has(repository: Path, commit: str) -> bool:
 
 
 def _look_up(repository: Path, spec: SourceSpec, *, progress: Progress) -> tuple[str, str]:
-    """The full name of the ref and the commit it stands for now; tags win over branches, as in git."""
+    """Look up the full name of the ref and its current commit; tags win over branches, as in git."""
     done = _git(repository, "ls-remote", "--", spec.location)
     if done.status != 0:
         return _look_up_offline(repository, spec, done, progress=progress)
@@ -125,18 +126,18 @@ def _candidates(ref: str) -> tuple[str, ...]:
 
 
 def _look_up_offline(repository: Path, spec: SourceSpec, done: Finished, *, progress: Progress) -> tuple[str, str]:
-    """The same from what was fetched earlier."""
+    """Look it up among the refs that were fetched earlier."""
     if not Path(spec.location).exists():
         for name in _candidates(spec.ref):
             kept = _git(repository, "rev-parse", "--verify", "--quiet", f"{KEPT}{name}^{{commit}}").stdout.strip()
             if kept:
-                progress.say(f"{spec.location}: not reachable; going on with {spec.ref} as fetched earlier: {kept}")
+                progress.say(f"{spec.location}: not reachable; continuing with {spec.ref} as fetched earlier: {kept}")
                 return name, kept
     raise _unreachable(spec, done)
 
 
 def _fetch(repository: Path, spec: SourceSpec, name: str, *, progress: Progress) -> str:
-    """Fetch the one commit; returns which it is (a branch may have moved since it was looked up)."""
+    """Fetch the one commit and return its hash (a branch may have moved since it was looked up)."""
     progress.say(f"fetching {spec.ref} of {spec.location}")
     log = repository / "fetch.log"
 
@@ -157,7 +158,7 @@ def _fetch(repository: Path, spec: SourceSpec, name: str, *, progress: Progress)
 
 
 def _version(repository: Path, spec: SourceSpec, commit: str, name: str) -> str:
-    """The tag, or the Makefile's version with the commit, as ``7.3.0-rc2-g0123456789ab``."""
+    """Return the tag, or the Makefile's version with the commit, as ``7.3.0-rc2-g0123456789ab``."""
     version = makefile_version(_git(repository, "show", f"{commit}:Makefile").stdout)
     arm64 = _git(repository, "cat-file", "-e", f"{commit}:arch/arm64").status == 0
     if version is None or not arm64:

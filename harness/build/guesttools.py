@@ -1,4 +1,4 @@
-"""Our own programs for the target, small enough to need no C library there or here."""
+"""Our own programs for the target, small enough to need no C library."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LIMIT_S = 60.0
 
 
 def compile_tools(toolchain: Toolchain, directory: Path) -> None:
-    """Compile every tool into `directory`, which is made."""
+    """Compile every tool into `directory`, which is created. Raises BuildError."""
     directory.mkdir(parents=True, exist_ok=True)
     clang = ("--target=aarch64-linux-gnu", "-fuse-ld=lld") if toolchain.name.startswith("clang") else ()
     for name in _TOOLS:
@@ -29,7 +29,7 @@ def compile_tools(toolchain: Toolchain, directory: Path) -> None:
 
 
 def fingerprint() -> str:
-    """A hash of every tool's source, and of how it is compiled."""
+    """Return a hash over the tools' sources and compiler flags."""
     digest = hashlib.sha256(repr(_FLAGS).encode())
     for name in _TOOLS:
         digest.update(_source(name).read_bytes())

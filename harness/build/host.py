@@ -1,4 +1,5 @@
-"""The programs and headers this host needs: a table, what of it is here, and how the rest gets installed."""
+"""The programs and headers that this host needs: a table, a check which of them are installed, and the installation of
+the rest."""
 
 from __future__ import annotations
 
@@ -26,16 +27,15 @@ LISTS_STALE_S = 7 * 86400.0
 LOCK_WAIT_S = 120.0
 LOCK_POLL_S = 2.0
 DISK_NEEDED_GB = 15
-"""Room for the cache: two kernels' sources and objects (about 5 GB each), the root images and the downloads."""
+"""Disk space for the cache: two kernels' sources and objects (about 5 GB each), the root images and the downloads."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tool:
-    """One thing the host has to have.
+    """A program or file that the host needs.
 
-    `command`: its name on PATH; empty for headers and data, which are found by the file `probe`. `package`: what
-    Debian calls it. `needed_for`: stages out of STAGES. `version_args`: how it tells its version.
-    """
+    `command`: its name on PATH; empty for headers and data, which are found by the file `probe`. `package`: its Debian
+    package. `needed_for`: stages out of STAGES. `version_args`: the arguments that make it print its version."""
 
     name: str
     package: str
@@ -48,7 +48,7 @@ class Tool:
 
 @dataclass(frozen=True, kw_only=True)
 class ToolStatus:
-    """What was found of `tool`. `version` is None where none was asked for or told."""
+    """What was found of `tool`. `version` is None if it was not queried or not printed."""
 
     tool: Tool
     found: bool
@@ -57,14 +57,14 @@ class ToolStatus:
 
     @property
     def outdated(self) -> bool:
-        """Whether it is here, but older than what works."""
+        """Whether it is installed, but too old."""
         minimum = self.tool.minimum_version
         return bool(self.version and minimum and _numbers(self.version) < _numbers(minimum))
 
 
 @dataclass(frozen=True, kw_only=True)
 class DoctorRow:
-    """A line of ``harness doctor``. `remedy` is empty when nothing has to be done."""
+    """A line of ``harness doctor``. `remedy` is empty if nothing has to be done."""
 
     name: str
     ok: bool
@@ -129,9 +129,9 @@ _COMMON = (
     _program("debugfs", "e2fsprogs", "boards", version_args=("-V",)),
     _program("qemu-system-aarch64", "qemu-system-arm", "qemu", minimum="7.0"),
     _program("qemu-img", "qemu-utils", "qemu"),
-    # Only recommended by qemu-system-arm; without it QEMU refuses a PCI network card that is not told `romfile=`.
+    # Only recommended by qemu-system-arm; without it QEMU refuses a PCI network card without `romfile=`.
     _file("network boot ROM", "ipxe-qemu", "qemu", "/usr/lib/ipxe/qemu/efi-virtio.rom"),
-    # What labgrid's exporter runs; here for the tests' lab.
+    # Run by labgrid's exporter, in the tests' lab.
     _program("ser2net", "ser2net", "labgrid", version_args=("-v",)),
     _program("dnsmasq", "dnsmasq-base", "tftp"),
     _file("U-Boot for QEMU", "u-boot-qemu", "u-boot", "/usr/lib/u-boot/qemu_arm64/u-boot.bin"),
@@ -144,25 +144,24 @@ _CROSS = (
 
 
 def host_tools(*, machine: str | None = None) -> tuple[Tool, ...]:
-    """The table for a host of architecture `machine` (default: this one): an arm64 host needs nothing for crossing."""
+    """Return the table for a host of architecture `machine` (default: this one); an arm64 host needs no cross tools."""
     native = (machine or platform.machine()) in ("aarch64", "arm64")
     return _COMMON if native else _COMMON + _CROSS
 
 
 def check_host(*, needed_for: set[str] | None = None, versions: bool = True) -> list[ToolStatus]:
-    """What of the table is here. `needed_for`: only these stages (None: all that are not optional).
+    """Check which tools of the table are installed. `needed_for`: only these stages (None: all that are not optional).
 
-    Asking for the versions starts every program once; without it this only looks for files.
+    With `versions`, every program is started once; otherwise only files are looked up.
     """
     return [_status(tool, versions=versions) for tool in host_tools() if _wanted(tool, needed_for)]
 
 
 def ensure_host(*, progress: Progress | None = None, needed_for: set[str] | None = None, install: bool = True) -> None:
-    """Have everything here that the stages `needed_for` need (None: all that are not optional).
+    """Ensure that everything is installed that the stages `needed_for` need (None: all that are not optional).
 
-    What is missing is told in one line and installed with apt-get where that is allowed (as root, or with a sudo
-    that asks for no password). Otherwise, and with `install` off, raises InfraError with the command to use.
-    """
+    What is missing is reported in one line and installed with apt-get if that is possible (as root, or with
+    passwordless sudo). Otherwise, or with `install` off, raises InfraError with the command to use."""
     missing = _missing(needed_for)
     if not missing:
         return
@@ -170,13 +169,13 @@ def ensure_host(*, progress: Progress | None = None, needed_for: set[str] | None
     what = "missing on this host: " + ", ".join(f"{tool.name} ({tool.package})" for tool in missing)
     packages = _packages(missing)
     if _which("apt-get") is None:
-        raise InfraError(f"{what}; install what your system calls these Debian packages: {' '.join(packages)}")
+        raise InfraError(f"{what}; install your system's equivalents of these Debian packages: {' '.join(packages)}")
     prefix = _privilege() if install else None
     if prefix is None:
         raise InfraError(f"{what}; install them: {install_command(packages)}")
     progress.say(what)
     with locked(cache_root() / "host-install.lock"):
-        # Somebody else may have installed them while we waited.
+        # Another process may have installed them while we waited.
         if packages := _packages(_missing(needed_for)):
             _install(packages, prefix=prefix, progress=progress)
     if still := _missing(needed_for):
@@ -187,20 +186,21 @@ def ensure_host(*, progress: Progress | None = None, needed_for: set[str] | None
 
 
 def install_command(packages: Sequence[str]) -> str:
-    """What a person types to install `packages`."""
+    """Return the command with which a person installs `packages`."""
     return shlex.join([*([] if os.geteuid() == 0 else ["sudo"]), *_APT_INSTALL[:4], *packages])
 
 
 def doctor_rows(*, needed_for: set[str] | None = None) -> list[DoctorRow]:
-    """All there is to tell about this host, one row for each tool, then the mirror and the room on the disk."""
+    """Return everything about this host: one row for each tool, then the mirror and the disk space."""
     return [*(_tool_row(status) for status in check_host(needed_for=needed_for)), _mirror_row(), disk_row()]
 
 
 def disk_row(*, needed_gb: float = DISK_NEEDED_GB) -> DoctorRow:
-    """Whether the file system of the cache has room for a first build. What the cache holds already counts."""
+    """Check whether the file system of the cache has space for a first build, including what the cache occupies
+    already."""
     root = cache_root()
     free = shutil.disk_usage(root).free / 1e9
-    # A second kernel needs less than the first, so a cache in use is not complained about early.
+    # A second kernel needs less than the first, so don't complain too early about a cache in use.
     needed = needed_gb if not (root / "workspaces").is_dir() else needed_gb / 3
     return DoctorRow(
         name="disk space",
@@ -219,7 +219,7 @@ def _mirror_row() -> DoctorRow:
         return DoctorRow(name="Debian mirror", ok=False, found="none", needed_for="fetch", remedy=error.message)
     try:
         found += f", {mirror_for(security)}"
-    except InfraError:  # only kernels of the security suites come from there
+    except InfraError:  # only kernels of the security suites need it
         found += " (none for security suites)"
     return DoctorRow(name="Debian mirror", ok=True, found=found, needed_for="fetch rootfs")
 
@@ -283,7 +283,7 @@ def _packages(tools: Iterable[Tool]) -> list[str]:
 
 
 def _privilege() -> tuple[str, ...] | None:
-    """What to put before a command to run it as root; None: there is no way without a password."""
+    """Return the words before a command that run it as root; None if that needs a password."""
     if os.geteuid() == 0:
         return ()
     if _which("sudo") and run(["sudo", "-n", "true"], timeout=VERSION_TIMEOUT_S).status == 0:
@@ -302,7 +302,7 @@ def _install(packages: Sequence[str], *, prefix: Sequence[str], progress: Progre
     install = [*root, *_APT_INSTALL, "-o", f"DPkg::Lock::Timeout={LOCK_WAIT_S:.0f}", *packages]
     updated = _lists_are_stale()
     if updated:
-        # Should this fail, the lists that are there may still do.
+        # If this fails, the existing lists may be good enough.
         _logged(update, log, timeout=UPDATE_TIMEOUT_S, progress=progress)
     said = _logged(install, log, timeout=INSTALL_TIMEOUT_S, progress=progress)
     if said is not None and not updated:
@@ -317,7 +317,7 @@ def _install(packages: Sequence[str], *, prefix: Sequence[str], progress: Progre
 
 
 def _logged(words: Sequence[str], log: Path, *, timeout: float, progress: Progress) -> list[str] | None:
-    """Run `words`, appending what it says to `log`. None: it went well; otherwise its lines."""
+    """Run `words` and append its output to `log`. Returns None if it succeeded, otherwise its output lines."""
     deadline = time.monotonic() + LOCK_WAIT_S
     while True:
         with log.open("ab") as output:
@@ -340,8 +340,8 @@ def _logged(words: Sequence[str], log: Path, *, timeout: float, progress: Progre
 
 
 def _lists_are_stale() -> bool:
-    """Whether the machine's package lists are absent or a week old. apt gives the lists themselves the server's
-    times, but touches the directory for its downloads with every update."""
+    """Return whether the machine's package lists are absent or a week old. The lists themselves have the server's
+    times, but apt touches its download directory with every update."""
     try:
         if not any(LISTS.glob("*Packages*")):
             return True

@@ -1,5 +1,5 @@
-"""Root file system and payload as archives of an initramfs, for boards that have no disk of ours. They are made from
-the disk images, which need no second recipe; the kernel unpacks one after the other into one root."""
+"""Packs root file system and payload as initramfs archives, for boards without a disk for the harness. They are made
+from the disk images, so there is no second recipe; the kernel unpacks one after the other into one root."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LEFT_OUT = "lost+found"
 
 
 def root_archive(image: Path, *, progress: Progress) -> Path:
-    """The root of the ext4 `image` and a board's scripts, as a compressed archive; from the cache where it has it."""
+    """Return a compressed archive of the ext4 `image` and a board's scripts, from the cache if it is there."""
     scripts = {name: (resources.files("harness.build") / "overlay" / name).read_bytes() for name in _SCRIPTS}
     key = hashlib.sha256(f"{_RECIPE} {image.name}\n".encode() + b"".join(scripts.values())).hexdigest()[:16]
     archive = cache_dir("initramfs") / f"root-{key}.cpio.gz"
@@ -43,7 +43,7 @@ def root_archive(image: Path, *, progress: Progress) -> Path:
 
 
 def payload_archive(image: Path) -> Path:
-    """A build's payload image as a compressed archive of /payload; from the cache where it has it."""
+    """Return a compressed archive of a build's payload image as /payload, from the cache if it is there."""
     status = image.stat()
     told = f"{_RECIPE} {image.resolve()} {status.st_size} {status.st_mtime_ns}"
     archive = cache_dir("initramfs") / f"payload-{hashlib.sha256(told.encode()).hexdigest()[:16]}.cpio.gz"
@@ -56,7 +56,7 @@ def payload_archive(image: Path) -> Path:
 
 @contextlib.contextmanager
 def _made(archive: Path) -> Iterator[gzip.GzipFile | None]:
-    """Yields where to write entries, or None where the archive is there. It appears complete or not at all."""
+    """Yield a file to write entries to, or None if the archive exists. The archive appears complete or not at all."""
     if archive.is_file():
         yield None
         return
@@ -88,7 +88,7 @@ def _write_image(out: gzip.GzipFile, image: Path, *, below: str) -> None:
 
 
 def _write_tree(out: gzip.GzipFile, tree: Path, *, below: str) -> None:
-    """Every file below `tree`, parents first, owned by root."""
+    """Write every file below `tree`, parents first, owned by root."""
     for directory, names, files in os.walk(tree):
         names.sort()
         for name in sorted({*names, *files} - {_LEFT_OUT}):

@@ -1,4 +1,4 @@
-"""Calling make in a workspace: its arguments, its progress, and what it says when it fails."""
+"""Runs make in a workspace: its arguments, its progress and its errors."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _FAILED = re.compile(r"^make: \*\*\* \[(?:\S+ )?(?P<goal>part-\d+)\] ")
 
 @dataclass(frozen=True)
 class Kbuild:
-    """make for one build. `log`: takes all it prints; `jobs`: how many at a time."""
+    """make for one build. `log`: gets all of its output; `jobs`: how many run at a time."""
 
     workspace: Workspace
     toolchain: Toolchain
@@ -35,20 +35,21 @@ class Kbuild:
     progress: Progress
 
     def words(self, *targets: str, directory: Path | None = None) -> list[str]:
-        """make's arguments, but for how many jobs, to make `targets` in `directory` (default: the kernel's)."""
+        """Return make's arguments, except the number of jobs, to make `targets` in `directory` (default: the
+        kernel's)."""
         return [
-            "-L",  # of a symbolic link that a patch has turned only the link is newer than what was made of it
+            "-L",  # after a patch changed a symbolic link, only the link is newer than what was made from it
             *("-C", str(directory or self.workspace.source), f"O={self.workspace.objects}", "ARCH=arm64"),
             *(*with_ccache(self.toolchain).make_args, *_reproducible(), *targets),
         ]
 
     def make(self, what: str, words: Sequence[str]) -> None:
-        """Run make; BuildError, in the name of `what`, where it fails."""
+        """Run make. Raises BuildError, in the name of `what`, if it fails."""
         self._run(what, words, failed=lambda lines: what)
 
     def make_together(self, parts: Mapping[str, Sequence[str]]) -> None:
-        """Run the make of each of the `parts` (name → arguments) side by side, with the jobs of one; a BuildError
-        names those that fail. A kbuild of a dozen modules leaves a second CPU idle for half of its time."""
+        """Run make for each of the `parts` (name → arguments) in parallel, sharing the jobs. Raises BuildError with the
+        names of those that fail. A kbuild of a dozen modules leaves a second CPU idle for half of its time."""
         if len(parts) == 1:
             for what, words in parts.items():
                 self.make(what, words)
@@ -58,7 +59,7 @@ class Kbuild:
         self._run(", ".join(parts), ["-f", str(file)], failed=lambda lines: ", ".join(_failed(parts, lines) or parts))
 
     def _run(self, what: str, words: Sequence[str], *, failed: Callable[[list[str]], str]) -> None:
-        """A failure becomes a BuildError with the compiler's words; the log is kept."""
+        """Run make; a failure becomes a BuildError with the compiler's messages, and the log is kept."""
         made = 0
         total = _expected_steps(self.workspace, what)
 
@@ -79,7 +80,7 @@ class Kbuild:
         _remember_steps(self.workspace, what, made)
 
     def _ccache(self) -> dict[str, str]:
-        """Let ccache find in one workspace what was compiled in another."""
+        """Return the environment with which ccache finds in one workspace what was compiled in another."""
         return {"CCACHE_BASEDIR": str(self.workspace.directory), "CCACHE_NOHASHDIR": "1"}
 
 
@@ -94,13 +95,13 @@ def _makefile(parts: Mapping[str, Sequence[str]]) -> str:
 
 
 def _failed(parts: Iterable[str], lines: Iterable[str]) -> list[str]:
-    """Which of the `parts` (the same, in the same order) did not succeed, by what make printed."""
+    """Return which of the `parts` failed, from make's output; they have to be in the order of `_makefile`."""
     goals = {match["goal"] for line in lines if (match := _FAILED.match(line))}
     return [name for number, name in enumerate(parts) if f"part-{number}" in goals]
 
 
 def _reproducible() -> list[str]:
-    """What would make two builds of the same differ: who built it, and where."""
+    """Return variables that hide who built a kernel and where, so that two builds of the same are equal."""
     return ["KBUILD_BUILD_USER=harness", "KBUILD_BUILD_HOST=harness"]
 
 
@@ -112,7 +113,7 @@ def _expected_steps(workspace: Workspace, what: str) -> int | None:
 
 
 def _remember_steps(workspace: Workspace, what: str, made: int) -> None:
-    """How many steps a full build took, for the next progress bar; incremental builds tell nothing."""
+    """Store how many steps a full build took, for the next progress bar; incremental builds are no measure."""
     path = workspace.state / "steps.json"
     try:
         steps = json.loads(path.read_text())

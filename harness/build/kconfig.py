@@ -1,4 +1,5 @@
-"""From fragments to a final ``.config``, in which every symbol asked for is there, or why not is told."""
+"""Merges fragments into a final ``.config`` and verifies that every requested symbol is in it; explains each one that
+is not."""
 
 from __future__ import annotations
 
@@ -33,9 +34,9 @@ _MAX_NAMED = 6
 
 @dataclass(frozen=True, kw_only=True)
 class Configured:
-    """`config`: symbol to value for every symbol set. `without`: symbols wanted that this kernel can't have, each
-    with the reason. `given_up`: those among them that it could have, if something else were not demanded.
-    `changed`: whether ``.config`` was written."""
+    """`config`: symbol to value for every symbol set. `without`: wished symbols that this kernel can't have, each with
+    the reason. `given_up`: those among them that were sacrificed to a demand. `changed`: whether
+    ``.config`` was written."""
 
     config: dict[str, str]
     without: dict[str, str] = field(default_factory=dict)
@@ -56,10 +57,9 @@ def configure(
     """Write ``objdir/.config`` for `tree` and verify it.
 
     Merged in this order, the later winning: `fragments`, the config files of the tree's selftests (as wishes),
-    `user_fragments`. A wish that a demand rules out is given up. An unchanged configuration leaves ``.config``
-    untouched, so that kbuild rebuilds nothing. Raises UserError where a fragment can't be read or a symbol asked for is
-    not in the result; BuildError where the kernel's own Kconfig files are broken.
-    """
+    `user_fragments`. A wish that conflicts with a demand is given up. An unchanged configuration leaves ``.config``
+    untouched, so that kbuild rebuilds nothing. Raises UserError if a fragment can't be read or a demanded symbol is not
+    in the result; BuildError if the kernel's own Kconfig files are broken."""
     require_patchable(toolchain, allow_plain_ftrace=allow_plain_ftrace)
     requests = _gather(tree, fragments, user_fragments, selftest_configs=selftest_configs)
     objdir.mkdir(parents=True, exist_ok=True)
@@ -100,7 +100,7 @@ def _read_fragment(path: Path, *, name: str, if_available: str | None = None) ->
 
 
 def _shown(path: Path) -> str:
-    """The path as a person would give it: relative where it lies below the current directory."""
+    """Return the path as a person would write it: relative if it is below the current directory."""
     with contextlib.suppress(ValueError):
         return str(path.absolute().relative_to(Path.cwd()))
     return str(path)
@@ -127,7 +127,7 @@ def _final_text(*, tree: Path, objdir: Path, request: str, toolchain: Toolchain)
 
 
 def _publish(text: str, dotconfig: Path) -> bool:
-    """Write `dotconfig` where it differs; True where it did. kbuild goes by file times, so an equal one stays
+    """Write `dotconfig` if it differs, and return whether it did. kbuild goes by file times, so an equal one stays
     untouched, and a new one is written now: it has to be younger than what allnoconfig left in include/config."""
     if text == _text_of(dotconfig):
         return False
@@ -150,7 +150,7 @@ def _text_of(path: Path) -> str | None:
 
 
 def _run_make(make: Sequence[str], *, toolchain: Toolchain) -> None:
-    # What kbuild would take from the caller's environment behind our back; what we mean stands in `make`.
+    # Variables that kbuild would take from the caller's environment; ours are arguments in `make`.
     meddling = {name: "" for name in os.environ if name in _MEDDLING or name.startswith("KBUILD_")}
     done = run(make, timeout=MAKE_TIMEOUT_S, env=meddling)
     if done.status == 0:
@@ -160,7 +160,7 @@ def _run_make(make: Sequence[str], *, toolchain: Toolchain) -> None:
             raise InfraError(f"make {make[-1]}: needs {tool}; install Debian's package {tool}")
     if any(_TOO_OLD.search(line) for line in done.stderr.splitlines()):
         raise UserError(
-            f"{toolchain.command} {toolchain.version}: expected a toolchain that this kernel takes, found it refused; "
+            f"{toolchain.command} {toolchain.version}: expected a toolchain that this kernel supports, found it refused; "
             "name another with --toolchain",
             details=[line for line in done.stderr.splitlines() if "***" in line and "make" not in line],
         )
@@ -210,7 +210,7 @@ def _judge(
 def _rivals(
     request: Request, requests: Mapping[str, Request], missing: Sequence[Request], explaining: Explainer
 ) -> list[Request]:
-    """The requests, met themselves, that do not let this one be met: demands if it takes no more than those."""
+    """Return the satisfied requests that conflict with this one; only demands, if those suffice to explain it."""
     met = [other for other in requests.values() if other not in missing]
     for among in ([other.symbol for other in met if not other.if_available], [other.symbol for other in met]):
         if names := explaining.ruled_out_by(request.symbol, wanted=request.value, among=among):

@@ -1,4 +1,4 @@
-"""Released kernels from kernel.org, checked against the list of checksums that lies beside them."""
+"""Released kernels from kernel.org, verified with the list of checksums beside them."""
 
 from __future__ import annotations
 
@@ -21,11 +21,10 @@ GPGV_TIMEOUT_S = 30.0
 
 
 def fetch_tarball(version: str, *, progress: Progress) -> Path:
-    """``linux-VERSION.tar.xz`` in the cache, downloaded and verified unless it is there already.
+    """Return ``linux-VERSION.tar.xz`` in the cache, downloaded and verified unless it is there already.
 
-    ``$HARNESS_KERNEL_ORG`` names another origin. The list's PGP signature is checked by ``gpgv`` where
-    ``$HARNESS_KERNEL_ORG_KEYRING`` names a keyring; otherwise `progress` is told that it was not.
-    """
+    ``$HARNESS_KERNEL_ORG`` names another origin. ``gpgv`` checks the list's PGP signature if
+    ``$HARNESS_KERNEL_ORG_KEYRING`` names a keyring; otherwise `progress` gets a note that it was not checked."""
     if "-rc" in version:
         raise UserError(
             f"{version}: kernel.org has no tarballs of release candidates, they come only from git: "
@@ -53,7 +52,7 @@ def fetch_tarball(version: str, *, progress: Progress) -> Path:
 
 
 def _verified(listed: str, *, progress: Progress) -> str:
-    """What the signature covers; the list as it came where no keyring is configured."""
+    """Return the signed part of the list; the whole list if no keyring is configured."""
     keyring = os.environ.get(KEYRING_VARIABLE)
     if not keyring:
         progress.say(f"only the checksum is checked, not kernel.org's signature: ${KEYRING_VARIABLE} is not set")
@@ -63,7 +62,7 @@ def _verified(listed: str, *, progress: Progress) -> str:
     with tempfile.TemporaryDirectory() as scratch:
         signed = Path(scratch) / SUMS
         signed.write_text(listed)
-        # --output: only what was signed may be believed, not what somebody put around it.
+        # --output: trust only the signed text, not what somebody put around it.
         words = ["gpgv", "--keyring", str(Path(keyring).absolute()), "--output", "-", str(signed)]
         done = run(words, timeout=GPGV_TIMEOUT_S)
     if done.status != 0:

@@ -1,4 +1,4 @@
-"""``--patches``: find the patches behind a path."""
+"""``--patches``: loads the patches behind a path."""
 
 from __future__ import annotations
 
@@ -20,12 +20,11 @@ _UNPACK: Mapping[bytes, Callable[[bytes], bytes]] = {b"\x1f\x8b": gzip.decompres
 
 
 def load_patches(paths: Sequence[Path]) -> tuple[Patch, ...]:
-    """The patches behind every path, one path after the other, each in its series' order.
+    """Return the patches behind every path, one path after the other, each in the order of its series.
 
-    A path is a patch file (also .gz, .xz), a directory of them, a quilt series (its directory or its ``series``
-    file), an mbox, a maildir, a mail or a directory of mails. UserError for what is none of these, for an empty
-    one and for a mailed series that is incomplete or ambiguous.
-    """
+    A path is a patch file (also .gz, .xz), a directory of them, a quilt series (its directory or its ``series`` file),
+    an mbox, a maildir, a mail or a directory of mails. Raises UserError for anything else, for an empty one, and for a
+    mailed series that is incomplete or ambiguous."""
     patches: list[Patch] = []
     for path in paths:
         try:
@@ -72,7 +71,8 @@ def _load_mails(path: Path, files: Sequence[Path], expected: str) -> tuple[Patch
 
 
 def _files(directory: Path) -> list[Path]:
-    """Sorted by name, with numbers by value, so that ``10-x`` follows ``9-x``; hidden ones left out."""
+    """Return the files sorted by name, with numbers by value, so that ``10-x`` follows ``9-x``; hidden files are
+    skipped."""
     if not directory.is_dir():
         return []
     files = (path for path in directory.iterdir() if path.is_file() and not path.name.startswith("."))
@@ -89,7 +89,8 @@ def _is_patch(path: Path) -> bool:
 
 
 def _newest(files: Sequence[Path]) -> list[Path]:
-    """Of ``git format-patch``'s files (``0001-x``, ``v2-0001-x``) the newest version's, where several lie there."""
+    """Return the newest version's files if there are several versions of ``git format-patch``'s (``0001-x``,
+    ``v2-0001-x``)."""
     matches = [_FORMATTED.match(file.name) for file in files]
     versions = [int(match[1] or 1) if match else None for match in matches]
     known = [version for version in versions if version is not None]

@@ -1,8 +1,7 @@
-"""`build`: a KernelSpec in, a finished build directory out.
+"""`build` turns a KernelSpec into a finished build directory.
 
-The directory is published by a rename, named by the hash of everything that went into it; the same inputs again
-are therefore found without calling make, and a build that was killed leaves nothing that looks finished.
-"""
+The directory is named by the hash of everything that went into it and published by a rename. So the same inputs are
+found again without calling make, and a killed build leaves nothing that looks finished."""
 
 from __future__ import annotations
 
@@ -36,7 +35,7 @@ from harness.parse.kconfig import parse_dotconfig
 from harness.parse.records import build_record_from_json, build_record_to_json
 
 RECORD = "build.json"  # in the directory of a build, and a copy in that of a run
-_RECIPE = 5  # counts changes of what a build directory holds
+_RECIPE = 5  # incremented with each change of what a build directory contains
 _KEEP = 12  # finished builds kept in the cache
 _KERNEL = (
     "arch/arm64/boot/Image",
@@ -49,7 +48,7 @@ _KERNEL = (
 
 
 def build(spec: KernelSpec, *, testcases: Path, reproduce: str, progress: Progress, jobs: int | None = None) -> Build:
-    """Build what `spec` asks for, or find it built.
+    """Build `spec`, or return the finished build from the cache.
 
     `testcases`: the directory with the test modules' C sources. `reproduce`: a command line that repeats the build,
     for build.json. Raises UserError (a patch, a fragment), BuildError (the compiler), InfraError (the host)."""
@@ -66,7 +65,7 @@ def build(spec: KernelSpec, *, testcases: Path, reproduce: str, progress: Progre
 
 
 def load_build(directory: Path) -> Build:
-    """The Build that a finished `directory` holds; UserError where it is not one."""
+    """Load the Build in the finished `directory`. Raises UserError if it is not one."""
     record = load_record(directory)
     try:
         config = parse_dotconfig((directory / ".config").read_bytes().decode(errors="replace"))
@@ -83,8 +82,8 @@ def load_build(directory: Path) -> Build:
 
 
 def load_record(directory: Path) -> BuildRecord:
-    """What is on record about the build in `directory`, or about that of the run there, which has a copy. UserError
-    where nothing is."""
+    """Load the record of the build in `directory`, or of the run there, which has a copy. Raises UserError if there is
+    none."""
     try:
         return build_record_from_json((directory / RECORD).read_text())
     except (OSError, ValueError) as error:
@@ -97,7 +96,7 @@ def _no_build(directory: Path, error: Exception) -> UserError:
 
 
 def build_key(spec: KernelSpec, *, testcases: Path) -> str:
-    """The hash that names a build: the kernel, the test modules, and how a build directory is made of them."""
+    """Return the hash that names a build: of the kernel, the test modules, and the recipe for a build directory."""
     return _digest(
         {
             "recipe": _RECIPE,
@@ -110,7 +109,7 @@ def build_key(spec: KernelSpec, *, testcases: Path) -> str:
 
 
 def kernel_key(spec: KernelSpec) -> str:
-    """The hash that names a kernel, whatever is tested on it: source, patches, fragments, toolchain."""
+    """Return the hash that names a kernel, independent of its tests: of source, patches, fragments and toolchain."""
     return _digest(
         {
             "source": spec.source.identity,
@@ -135,8 +134,8 @@ def _digest(inputs: dict[str, Any]) -> str:
 
 
 def _configuration(spec: KernelSpec) -> str:
-    """Names the object tree to build in: compiler and fragments, by their names. A fragment that was edited goes on in
-    the tree of its old text, where kbuild compiles only what uses a symbol that has changed."""
+    """Return the name of the object tree to build in, from the compiler and the names of the fragments. After an edit a
+    fragment keeps its tree, where kbuild compiles only what uses a changed symbol."""
     fragments = [path.name for path in (*spec.fragments, *spec.user_fragments)]
     told = [spec.toolchain.command, spec.toolchain.version, spec.allow_plain_ftrace, *fragments]
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:8]
@@ -180,7 +179,7 @@ class _Builder:
     def _prepare_source(self) -> None:
         spec, workspace = self.spec, self.workspace
         held = held_source(workspace.source).get("identity")
-        if held is None:  # a build was killed while the tree was renewed, which now restores every file
+        if held is None:  # a build was killed while it renewed the tree; now every file is restored
             shutil.rmtree(workspace.series, ignore_errors=True)
         elif held != spec.source.identity:
             apply_series(workspace.source, (), state=workspace.series)
@@ -189,7 +188,7 @@ class _Builder:
             self.progress.say(f"patches: {len(spec.patches)} applied")
 
     def _configure(self) -> dict[str, Any]:
-        """A patch to what only the compiler reads leaves the configuration as it is, and make need not be asked."""
+        """Configure, unless only files changed that only the compiler reads, which leave the configuration as it is."""
         spec = self.spec
         patched = patched_files(self.workspace.series)
         inputs = {
@@ -204,7 +203,7 @@ class _Builder:
         }
 
         def work() -> dict[str, Any]:
-            from harness.build import kconfig  # its parsers take long to import, and most builds configure nothing
+            from harness.build import kconfig  # its parsers are slow to import, and most builds configure nothing
 
             self.progress.say(f"configure: {', '.join(path.name for path in self._fragments())}")
             done = kconfig.configure(
@@ -251,10 +250,10 @@ class _Builder:
         return self.stages.once("modules", kernel, [directory, directory / "modules.dep"], work)
 
     def _tests(self, kernel: str, testcases: Path, without: dict[str, str]) -> dict[str, str]:
-        """The selftests and our test modules: which of the latter are left out, each with the reason.
+        """Build the selftests and our test modules; return which of the latter are left out, each with the reason.
 
-        Each is made for this very kernel. Both makes begin and end with what no second job can help with, so where
-        both are needed they run at the same time."""
+        Both are built for this very kernel. Both makes begin and end with serial work, so if both are needed, they run
+        at the same time."""
         forget_stale_modules(self.workspace)
         prepared = testmodules.prepare(testcases, self.workspace.modules, config=self._config(), without=without)
         ours = self.payload / "testcases"
@@ -286,12 +285,12 @@ class _Builder:
         return prepared.left_out
 
     def _optional_suites(self, suites: Selftests) -> None:
-        """Suites of programs that need no kernel but its headers, so most patches leave them as they are."""
+        """Build suites of programs, which need only the kernel's headers, so most patches do not affect them."""
         for suite in suites.optional():
             made = self.workspace.optional_suites / suite.directory
             inputs = self.stages.identity(
                 "configure"
-            )  # of what is not just compiled into the kernel: headers, selftests
+            )  # of files that are not only compiled into the kernel: headers, selftests
             stage = f"suite {suite.directory}"
             if self.stages.standing(stage, inputs, [made]) is None:
                 self.stages.forget(stage)
@@ -317,7 +316,7 @@ class _Builder:
         return parse_dotconfig((self.workspace.objects / ".config").read_bytes().decode(errors="replace"))
 
     def _made(self) -> str:
-        """The hash that names what came out, in which two kernels are alike whose fragments differ in words only."""
+        """Return the hash of the result, which is equal for kernels whose fragments differ only in wording."""
         config = sorted(self._config().items())
         patches = [patch.sha256 for patch in self.spec.patches]
         compiler = [self.spec.toolchain.command, self.spec.toolchain.version]
@@ -355,12 +354,12 @@ class _Builder:
 
 
 def forget_stale_modules(workspace: Workspace) -> None:
-    """Remove what was made of modules outside the kernel's own tree when they were made against another vmlinux.
+    """Remove the build products of out-of-tree modules if they were built against another vmlinux.
 
-    kbuild rebuilds its own modules then. For these it can't: from 6.13 on it runs in their directory, where the
-    symbols' stamps (include/config/…) that their dependencies name do not exist, and it never saw that their BTF
-    builds upon vmlinux's. The kernel would refuse them: "Invalid module format". The selftests' modules lie in the
-    source tree, so they may also have been made for another configuration."""
+    kbuild rebuilds in-tree modules by itself, but not these: from 6.13 on it runs in their directory, where the
+    symbols' stamps (include/config/…) that their dependencies name do not exist, and it does not know that their BTF
+    depends on vmlinux's. The kernel would refuse them: "Invalid module format". The selftests' modules are in the
+    source tree, so they may also have been built for another configuration."""
     vmlinux = (workspace.objects / "vmlinux").stat()
     now = f"{workspace.configuration} {vmlinux.st_mtime_ns} {vmlinux.st_size}"
     if _is_news(workspace.state / "modules-made-for", now):
@@ -373,7 +372,7 @@ def forget_stale_modules(workspace: Workspace) -> None:
 
 
 def _is_news(stamp: Path, now: str) -> bool:
-    """Whether the file `stamp` says something else than `now`, which it says from now on."""
+    """Write `now` to the file `stamp`; return whether it had another content before."""
     if stamp.is_file() and stamp.read_text() == now:
         return False
     stamp.write_text(now)
@@ -392,7 +391,7 @@ def _system() -> str:
 
 
 def _prune(builds: Path) -> None:
-    """Remove the builds used longest ago, beyond the newest dozen, and what killed builds left unfinished."""
+    """Remove all but the dozen most recently used builds, and unfinished directories of killed builds."""
     for partial in builds.glob(".*.partial"):
         if not Path("/proc", partial.name.split(".")[-2]).exists():
             shutil.rmtree(partial, ignore_errors=True)

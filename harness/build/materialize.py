@@ -1,4 +1,4 @@
-"""Make a directory of ours hold a given kernel source, touching only what differs."""
+"""Put a kernel source into a directory of ours, touching only files that differ."""
 
 from __future__ import annotations
 
@@ -33,16 +33,15 @@ TAR_SUFFIXES = tuple(TAR_OPTION)
 
 
 def tarball_suffix(path: Path) -> str:
-    """Which of TAR_SUFFIXES the name ends in; empty: none."""
+    """Return which of TAR_SUFFIXES the name ends in; empty if none."""
     return next((suffix for suffix in TAR_SUFFIXES if path.name.endswith(suffix)), "")
 
 
 def materialize(source: Source, tree: Path, *, progress: Progress | None = None) -> None:
-    """Make `tree`, a directory of ours, hold `source`; files that do not differ keep their times.
+    """Put `source` into `tree`, a directory of ours; files that do not differ keep their times.
 
-    ``source.json`` beside the tree tells what it holds; with the right identity in it nothing is done at all.
-    So whoever changes files in the tree afterwards either undoes that or calls `forget` first.
-    """
+    ``source.json`` beside the tree records its content; if the identity in it is the right one, nothing is done. So
+    code that changes files in the tree has to undo that later, or to call `forget` first."""
     progress = progress or Silent()
     tree.parent.mkdir(parents=True, exist_ok=True)
     with locked(tree.parent / f"{MARKER}.lock"):
@@ -61,7 +60,8 @@ def materialize(source: Source, tree: Path, *, progress: Progress | None = None)
 
 
 def held_source(tree: Path) -> dict[str, str]:
-    """What the marker says that `tree` holds: identity, kind, spec, version, checksum. Empty: nothing whole."""
+    """Read the marker of `tree`: identity, kind, spec, version, checksum of its source. Empty if it has no complete
+    source."""
     with contextlib.suppress(OSError, ValueError):
         held = json.loads((tree.parent / MARKER).read_text())
         if isinstance(held, dict):
@@ -70,7 +70,7 @@ def held_source(tree: Path) -> dict[str, str]:
 
 
 def forget(tree: Path) -> None:
-    """Say that `tree` no longer holds a pristine source: the next `materialize` restores what differs."""
+    """Mark `tree` as not pristine, so that the next `materialize` restores what differs."""
     (tree.parent / MARKER).unlink(missing_ok=True)
 
 
@@ -86,7 +86,7 @@ def _write_marker(source: Source, tree: Path) -> None:
 
 
 def _unpack_tarball(source: Source, tree: Path, *, held: str, progress: Progress) -> None:
-    """Extract beside the tree, look whether it is a kernel, then put it in place."""
+    """Extract beside the tree, check that it is a kernel, then move it into place."""
     scratch = tree.with_name(f".{tree.name}.unpacking")
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir()
@@ -101,8 +101,8 @@ def _unpack_tarball(source: Source, tree: Path, *, held: str, progress: Progress
         except UserError as error:
             raise UserError(f"{source.path}: {error.message.removeprefix(f'{scratch}/')}") from error
         if tree.is_dir():
-            # Another version was built here. What is equal in both keeps its time and is not built again; what
-            # differs gets the present time, also where the archive's is older than the objects.
+            # Another version was built here. Files equal in both keep their times and are not built again; files that
+            # differ get the present time, even if the archive's is older than the objects.
             mirror(top[0], tree, progress=progress, label=f"comparing with {held}", everything=True)
         else:
             (tree.parent / MANIFEST).unlink(missing_ok=True)
@@ -118,12 +118,12 @@ def _untar(source: Source, directory: Path, *, progress: Progress) -> None:
         total = path.stat().st_size
 
         def tick() -> None:
-            # The child reads through the same open file, so its position is ours.
+            # The child reads from the same open file, so its position shows the progress.
             progress.advance(f"unpacking {path.name}", os.lseek(file.fileno(), 0, os.SEEK_CUR), total)
 
         option = TAR_OPTION[tarball_suffix(path)]
         words = ["tar", "--extract", "--file=-", *([option] if option else []), "--no-same-owner"]
-        # xz may use both cores where the archive was made of blocks.
+        # xz may use several cores if the archive consists of blocks.
         done = run(
             words, timeout=UNPACK_TIMEOUT_S, cwd=directory, stdin=file, tick=tick, env={"XZ_DEFAULTS": "--threads=0"}
         )
@@ -134,7 +134,9 @@ def _untar(source: Source, directory: Path, *, progress: Progress) -> None:
 
 def _tar_error(source: Source, stderr: str, details: tuple[str, ...]) -> HarnessError:
     if re.search(r"No space left|Read-only file system|Input/output error|Disk quota", stderr):
-        return InfraError(f"{source.path}: cannot be unpacked: the disk is at fault", details=details)
+        return InfraError(
+            f"{source.path}: cannot be unpacked because of the disk; see its space and state", details=details
+        )
     if ".." in stderr and "Member name" in stderr:
         return UserError(f"{source.path}: refused: a member's name leads out of the archive", details=details)
     kind = UserError if source.spec.kind is SourceKind.TARBALL else InfraError

@@ -1,4 +1,4 @@
-"""Make a tree of ours equal to another directory such that only what differs is touched.
+"""Make a tree of ours equal to another directory, touching only what differs.
 
 Why not rsync: it gives a copied file the source's time, also where that is older than the objects built from the
 file's predecessor (``cp -p``, another tree), and make would then not build it again. And a file that was merely
@@ -22,15 +22,14 @@ PROGRESS_STEP = 256
 
 
 def mirror(source: Path, tree: Path, *, progress: Progress, label: str = "", everything: bool = False) -> None:
-    """Make the source files in `tree` those of `source`; what a build left in either stays out of it.
+    """Make the source files in `tree` equal to those of `source`; build products in either are ignored.
 
-    Files with equal content keep their time; copied ones get the present time. A note beside the tree tells for
-    every file what both looked like when they were last equal, so that unchanged ones need not be read.
-    `everything`: `source` is a pristine extraction: nothing in it is a build's, and the note does not apply.
-    """
+    Files with equal content keep their time; copied ones get the present time. A manifest beside the tree records for
+    every file the states in which both were last equal, so that unchanged files need not be read. `everything`:
+    `source` is a pristine extraction: nothing in it is a build's, and the note does not apply."""
     note = tree.parent / MANIFEST
     known = {} if everything else _read_manifest(note, source)
-    # Until all is done the note tells less than the truth, never more.
+    # Until the end, the manifest lists fewer files than are equal, never more.
     note.unlink(missing_ok=True)
     wanted = list(scan(source, everything=everything))
     agreed: dict[str, list[int | None]] = {}
@@ -54,7 +53,7 @@ def mirror(source: Path, tree: Path, *, progress: Progress, label: str = "", eve
 
 
 def _read_manifest(note: Path, source: Path) -> dict[str, list[int | None]]:
-    """What is known of the files of `source`; of another directory's files nothing is."""
+    """Return what is recorded about the files of `source`; nothing if the record is about another directory."""
     try:
         known = json.loads(note.read_text())
         return dict(known["files"]) if known["source"] == str(source) else {}

@@ -1,4 +1,4 @@
-"""A source tree as a patch series makes it, held in memory beside the tree on disk, which is only read."""
+"""A source tree with a patch series applied, kept in memory; the tree on disk is only read."""
 
 from __future__ import annotations
 
@@ -25,15 +25,14 @@ Files = dict[str, TreeFile | None]
 
 
 class _LeadsOut(Exception):
-    """A symbolic link leads out of the tree, or nowhere for it leads back to itself."""
+    """A symbolic link leads out of the tree, or to itself."""
 
 
 class Overlay:
-    """`base` are pristine files, `files` what patches made of them; None is a file that is not there.
+    """`base`: pristine files; `files`: what patches made of them; None stands for a file that does not exist.
 
-    A patch writes to plain paths only: nothing on the way may be a symbolic link, whether the tree has it or the
-    series makes it, and no link that the series makes may lead out of the tree.
-    """
+    A patch writes to plain paths only: no part of a path may be a symbolic link, from the tree or from the series, and
+    no link that the series creates may lead out of the tree."""
 
     def __init__(self, tree: Path, base: Files) -> None:
         self.tree = tree
@@ -42,7 +41,7 @@ class Overlay:
         self._followed = 0  # how many links, to find out where one leads
 
     def apply(self, patch: Patch) -> None:
-        """Apply all of one patch. As git means it: renames and copies take files as they were before the patch."""
+        """Apply one whole patch. As in git, renames and copies use the files as they were before the patch."""
         diffs = parse_diff(patch.text, name=patch.name)
         gone = {diff.old for diff in diffs if diff.old and diff.old != diff.new and not diff.copy}
         made: Files = {}
@@ -71,20 +70,20 @@ class Overlay:
         self._check_links(patch)
 
     def _look(self, path: str) -> TreeFile | None:
-        """The file at `path` as the patches so far make it."""
+        """Return the file at `path` with the patches so far applied."""
         for files in (self.files, self.base):
             if path in files:
                 return files[path]
         return read(self.tree, path)
 
     def _touch(self, path: str) -> TreeFile | None:
-        """The same, of a file that a patch works on."""
+        """Return the same for a file that a patch changes."""
         if path not in self.files and path not in self.base:
             self.base[path] = read(self.tree, path)
         return self._look(path)
 
     def _source(self, diff: FileDiff, made: Mapping[str, TreeFile | None], *, patch: Patch) -> TreeFile | None:
-        """What the diff starts from; None for a new file."""
+        """Return the file that the diff changes; None for a new file."""
         if diff.old is None:
             return None
         source = made.get(diff.old) if diff.old == diff.new else None
@@ -104,8 +103,8 @@ class Overlay:
         raise UserError(f"{patch.name}: {diff.old}: expected this file in the source, found no such file: {hint}")
 
     def _check_prefix(self, diff: FileDiff, *, who: str) -> None:
-        """A new file lands one directory up where a patch lacks prefixes. git says so in its headers; of others the
-        first part of the name tells, where it is a directory of the tree's."""
+        """Refuse a patch without prefixes, which would create a new file in a wrong directory. git's headers show that;
+        for other diffs it is assumed if the first part of the name is a directory of the tree."""
         if diff.old is None and diff.prefix not in ("", "a", "b") and is_directory(self.tree / diff.prefix):
             raise UserError(f"{who}: expected a prefix such as b/, found the directory {diff.prefix}/: {NO_PREFIX}")
 
@@ -133,7 +132,8 @@ class Overlay:
                 raise UserError(f"{patch.name}: {path}: expected a file, found a directory in the source tree")
 
     def _on_disk(self, directory: str) -> Iterator[str]:
-        """The files and links below `directory` on disk, where that is one; not what a `write` that was killed left."""
+        """Return the files and links below `directory` on disk, if it is one, without the leftovers of a killed
+        `write`."""
         top = self.tree / directory
         if link_before(top, top=self.tree) or not is_directory(top):
             return
@@ -143,7 +143,7 @@ class Overlay:
             yield from (f"{here}/{name}" for name in directories if (Path(place) / name).is_symlink())
 
     def _check_links(self, patch: Patch) -> None:
-        """Refuse a link that leads out of the tree, also one that does so only since another one is there."""
+        """Refuse a link that leads out of the tree, even one that does so only because of another link."""
         for path, file in self.files.items():
             if file is not None and file.is_link and not self._stays_inside(path, file.target):
                 raise UserError(
@@ -152,7 +152,7 @@ class Overlay:
                 )
 
     def _stays_inside(self, path: str, target: str) -> bool:
-        """Whether a link at `path` leads to a place in the tree, be there something or not."""
+        """Return whether a link at `path` leads to a place in the tree, whether or not that exists."""
         odd = any(ord(char) < 32 or ord(char) == 127 for char in target)
         if not target or len(target) > _LONGEST_TARGET or odd:
             return False
@@ -197,7 +197,7 @@ def _parents(path: str) -> Iterator[str]:
 
 
 def _check_kind(source: TreeFile | None, diff: FileDiff, *, who: str) -> None:
-    """A change of a file is none of a link: git writes such a change as a deletion and a new file."""
+    """Refuse a diff that changes a link as a file or a file as a link: git writes that as a deletion and a new file."""
     if source is None:
         return
     means_link = _is_link(diff.old_mode)
@@ -214,7 +214,8 @@ def _is_link(mode: int | None) -> bool:
 
 
 def _result(diff: FileDiff, source: TreeFile | None, content: bytes, *, who: str) -> TreeFile:
-    """The file with its permission bits after the patch. Git knows only executable or not; the others stay."""
+    """Return the file with its permission bits after the patch. Git has only the executable bit; the others are
+    kept."""
     if diff.mode is None:
         return replace(source, content=content) if source else TreeFile(content=content, mode=0o644)
     if _is_link(diff.mode):

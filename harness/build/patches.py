@@ -1,4 +1,4 @@
-"""Bring a source tree to a patch series and back."""
+"""Apply a patch series to a source tree, replace it by another one, or take it back."""
 
 from __future__ import annotations
 
@@ -17,11 +17,10 @@ _FORMAT = 1
 
 @dataclass(frozen=True, kw_only=True)
 class _Record:
-    """What the state directory says of the tree (``series.json``).
+    """The record about the tree in the state directory (``series.json``).
 
-    `forms`: path → checksums that the file may have: the pristine one first, the one it has now last, and between
-    them whatever a killed run may have left. `complete`: False from before the tree's first change to after the last.
-    """
+    `forms`: path → checksums that the file may have: first the pristine one, last the current one, and between them
+    those that a killed run may have left. `complete`: False while the tree is being changed."""
 
     series: tuple[str, ...] = ()
     forms: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -29,17 +28,18 @@ class _Record:
 
 
 def apply_series(tree: Path, patches: Sequence[Patch], *, state: Path) -> bool:
-    """Bring `tree` from the series recorded in the directory `state` to exactly `patches`. True if a file changed.
+    """Change `tree` from the series recorded in the directory `state` to exactly `patches`. Returns whether a file
+    changed.
 
     New contents are worked out beside the tree, always from the pristine files kept in `state`, and only files
     that then differ are replaced (by rename, so hard links elsewhere keep the old content; with a new mtime).
     A run that was killed is finished or taken back by the next call. One caller at a time: hold a lock.
 
-    A file counts as pristine as it is when a series first touches it. Whoever renews the tree from its origin
-    therefore first takes the series back: ``apply_series(tree, (), state=state)``.
+    The pristine form of a file is the one in which a series first finds it. So before the tree is renewed from its
+    origin, the series has to be taken back: ``apply_series(tree, (), state=state)``.
 
     UserError: a patch does not apply or is unsafe; the tree is as before. InfraError: a file that the series holds
-    was changed by somebody else. It is not healed, because either an edit or a newer source would silently be lost.
+    was changed by somebody else. It is not restored, because that might silently discard an edit or a newer source.
     """
     try:
         record = _load_record(state)
@@ -58,7 +58,7 @@ def apply_series(tree: Path, patches: Sequence[Patch], *, state: Path) -> bool:
 
 
 def patched_files(state: Path) -> dict[str, str]:
-    """What the series recorded in the directory `state` touches: path → checksum of what it made of the file."""
+    """Return the files that the series recorded in `state` changes: path → checksum of the result."""
     return {path: forms[-1] for path, forms in _load_record(state).forms.items()}
 
 
@@ -71,7 +71,7 @@ def _bring(
     series: tuple[str, ...],
     state: Path,
 ) -> bool:
-    """Write what differs, between two writes of the record, so that a kill at any point leaves all that is needed."""
+    """Write what differs, between two writes of the record, so that a kill at any point leaves a recoverable state."""
     for path in sorted(overlay.files.keys() - standing.keys()):
         standing[path] = overlay.base[path]
         if (original := standing[path]) is not None:

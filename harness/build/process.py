@@ -1,4 +1,4 @@
-"""Running the long programs of a build: every line logged as it comes, and handed on."""
+"""Runs the long programs of a build: logs every line as it arrives, and passes it on."""
 
 from __future__ import annotations
 
@@ -22,11 +22,10 @@ def run_logged(
     on_line: Callable[[str], None] = lambda line: None,
     env: Mapping[str, str] | None = None,
 ) -> tuple[int, list[str]]:
-    """Run `command`, append its output to `log`, hand each line to `on_line`.
+    """Run `command`, append its output to `log`, and pass each line to `on_line`.
 
-    Returns its exit code and the last 20,000 lines of output. Raises InfraError after `limit` seconds or where
-    the program is missing. Like all our programs it ends when we do.
-    """
+    Returns its exit code and the last 20,000 lines of output. Raises InfraError after `limit` seconds, or if the
+    program is missing. The program ends when the harness ends."""
     lines: deque[str] = deque(maxlen=20_000)
     with log.open("a", encoding="utf-8", errors="replace") as out:
         out.write(f"$ {' '.join(command)}\n")
@@ -40,7 +39,7 @@ def run_logged(
 
 
 def _lines(process: subprocess.Popen[bytes], *, limit: float, what: str) -> Iterator[str]:
-    """Every line that `process` prints, until its output ends."""
+    """Yield every line that `process` prints."""
     arrived: queue.SimpleQueue[str | None] = queue.SimpleQueue()
     assert process.stdout is not None
     stream = process.stdout

@@ -51,7 +51,7 @@ _DIRECTORIES = ("harness", "payload", "lib/modules", "root", "mnt", "dev/pts", "
 
 
 def root_image(*, progress: Progress) -> Path:
-    """The ext4 image, made when the cache has none for this very recipe. Needs mmdebstrap and mke2fs."""
+    """Return the ext4 image, made if the cache has none for this recipe. Needs mmdebstrap and mke2fs."""
     image = cache_dir("rootfs") / f"root-{_key()}.ext4"
     if image.is_file():
         return image
@@ -90,7 +90,7 @@ def _mmdebstrap(tarball: Path) -> list[str]:
 
 
 def _finish(tree: Path) -> None:
-    """What the packages' maintainer scripts would have done, as far as tests need it, and our own files."""
+    """Do what the packages' maintainer scripts would have done, as far as tests need it, and add our own files."""
     for directory in _DIRECTORIES:
         (tree / directory).mkdir(parents=True, exist_ok=True)
     for name, text in _FILES.items():

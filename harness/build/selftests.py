@@ -1,4 +1,4 @@
-"""The upstream suites of a kernel: which ones its source has, and building and installing them."""
+"""Finds, builds and installs the upstream suites of a kernel's source."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ class Selftests:
 
     @property
     def present(self) -> list[Suite]:
-        """The suites that this kernel's source has."""
+        """Return the suites that this kernel's source has."""
         return [suite for suite in UPSTREAM if (self._source / suite.directory / "Makefile").is_file()]
 
     def required(self) -> list[Suite]:
-        """Those that have to be built for this kernel: it has what they need."""
+        """Return those that have to be built, because this kernel has what they need."""
         return [suite for suite in self.present if suite.must_build and self._can_have(suite)]
 
     def optional(self) -> list[Suite]:
-        """Those that are built if they compile."""
+        """Return those that are built if they compile."""
         return [suite for suite in self.present if not suite.must_build and self._can_have(suite)]
 
     def words(self) -> list[str]:

@@ -1,6 +1,6 @@
-"""Kernel sources: what ``--kernel SPEC`` means, and its pristine form in the cache.
+"""Kernel sources: parses ``--kernel SPEC`` and fetches the pristine source into the cache.
 
-`harness.build.materialize` turns that into a directory to build in.
+`harness.build.materialize` then turns it into a directory to build in.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ UNPACK_TIMEOUT_S = 900.0
 
 
 def parse_source_spec(text: str) -> SourceSpec:
-    """What `text` asks for. Raises UserError, which lists the known forms, for anything else.
+    """Parse the value of --kernel. Raises UserError, with a list of the known forms, for anything else.
 
-    A version is a version even where a directory has that name (write ``./6.1`` for the directory).
+    A version is always taken as a version, even if there is a directory of that name (write ``./6.1`` for that).
     """
     text = text.strip()
     if text.startswith("git:"):
@@ -71,9 +71,9 @@ def _parse_debian(text: str) -> SourceSpec:
     if not mark and suite.startswith("linux-source"):
         raise _not_a_source(text, f"the suite is missing: {text}@trixie-backports")
     if package and not re.fullmatch(r"linux-source(-\d+\.\d+)?", package):
-        raise _not_a_source(text, f"expected a package as linux-source-7.3, found {package!r}")
+        raise _not_a_source(text, f"expected a package such as linux-source-7.3, found {package!r}")
     check_suite_name(suite)
-    # linux-source itself is an empty package that depends on the newest.
+    # linux-source itself is an empty package that depends on the newest one.
     return SourceSpec(kind=SourceKind.DEBIAN, text=text, location=package.removesuffix("linux-source"), ref=suite)
 
 
@@ -97,9 +97,9 @@ def _not_a_source(text: str, why: str) -> UserError:
 
 
 def resolve_source(spec: SourceSpec, *, progress: Progress | None = None, refresh: bool = False) -> Source:
-    """Find out exactly which source `spec` means and have its pristine form at hand, downloading what is missing.
+    """Find out exactly which source `spec` means, and fetch its pristine form into the cache if it is not there.
 
-    Remote state that may be a little old (Debian's package lists) is looked at again with `refresh`.
+    `refresh`: also update remote state that may be a little old (Debian's package lists).
     """
     progress = progress or Silent()
     if spec.kind is SourceKind.DIRECTORY:
@@ -152,7 +152,7 @@ def _only_tarball(directory: Path) -> Path | None:
 
 
 def _unpack_deb(apt: PrivateApt, package: AptPackage, directory: Path, *, progress: Progress) -> Path:
-    """Take the kernel tarball out of the package. The .deb then goes: it holds little else and costs as much room."""
+    """Extract the kernel tarball from the package, and remove the .deb, which contains little else."""
     deb = apt.download(package, progress=progress)
     path, digest = _extract_member(deb, directory, progress=progress)
     remember(path, digest)
@@ -164,7 +164,7 @@ def _extract_member(deb: Path, directory: Path, *, progress: Progress) -> tuple[
     """Copy the one kernel tarball inside `deb` into `directory`: its path there and its SHA-256."""
     partial = directory / f".{deb.name}.partial"
     with started(["dpkg-deb", "--fsys-tarfile", str(deb)], stderr=subprocess.DEVNULL) as process:
-        # Reading blocks, so the time limit has to come from outside.
+        # Reading blocks, so a timer has to enforce the time limit.
         timer = threading.Timer(UNPACK_TIMEOUT_S, process.kill)
         timer.start()
         try:

@@ -1,8 +1,7 @@
-"""Which stages of a build stand in a workspace already, so that only what is new is made.
+"""Records of finished build stages in a workspace, so that only outdated stages run again.
 
-A stage is told by what goes into it and by the files that come out. It stands when both are as they were when it was
-last finished. Its record goes before the work begins, so one that was killed or that failed never stands.
-"""
+A stage is described by its inputs and its products. It is up to date if both are as they were when it last finished.
+Its record is removed before the work begins, so a killed or failed stage is never up to date."""
 
 from __future__ import annotations
 
@@ -31,7 +30,8 @@ class Stages:
     def once(
         self, name: str, inputs: Any, products: Sequence[Path], work: Callable[[], dict[str, Any]]
     ) -> dict[str, Any]:
-        """What `work` returned when it was last done for these `inputs`; done again where it does not stand."""
+        """Return what `work` returned for these `inputs` when it last finished; do it again if the stage is not up to
+        date."""
         if (result := self.standing(name, inputs, products)) is None:
             self.forget(name)
             result = work()
@@ -39,7 +39,7 @@ class Stages:
         return result
 
     def standing(self, name: str, inputs: Any, products: Sequence[Path]) -> dict[str, Any] | None:
-        """The result of the stage where it stands; otherwise None."""
+        """Return the result of the stage if it is up to date; otherwise None."""
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             record = json.loads(self._file(name).read_text())
             if record["inputs"] == _hash(inputs) and record["products"] == _stamps(products):
@@ -47,7 +47,7 @@ class Stages:
         return None
 
     def forget(self, name: str) -> None:
-        """Say that the stage does not stand: before its products are touched."""
+        """Mark the stage as outdated; called before its products are changed."""
         self._file(name).unlink(missing_ok=True)
 
     def finished(self, name: str, inputs: Any, products: Sequence[Path], result: dict[str, Any]) -> None:
@@ -57,7 +57,7 @@ class Stages:
         write_atomically(self._file(name), json.dumps(record, indent=1))
 
     def identity(self, name: str) -> str:
-        """Names this making of the stage: what builds upon it is made anew when this changes."""
+        """Return an identifier of this execution of the stage; stages that depend on it run again when it changes."""
         record = json.loads(self._file(name).read_text())
         return _hash([record["inputs"], record["products"]])
 
@@ -66,7 +66,7 @@ class Stages:
 
 
 def tool_stamps(toolchain: Toolchain) -> list[list[Any]]:
-    """The programs that kbuild runs, with size and time of each: one that was upgraded is another one."""
+    """Return size and time of each program that kbuild runs, so that an upgrade is noticed."""
     prefix = next((arg.partition("=")[2] for arg in toolchain.make_args if arg.startswith("CROSS_COMPILE=")), "")
     names = (toolchain.command, *(prefix + tool for tool in _OF_THE_PREFIX), *_TOOLS)
     found = [Path(path).resolve() for path in map(shutil.which, names) if path]

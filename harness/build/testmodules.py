@@ -24,7 +24,8 @@ class Prepared:
 
 
 def sources(testcases: Path) -> list[Path]:
-    """The modules' C sources, sorted by name. Two of one name are a UserError: modules share one name space."""
+    """Return the modules' C sources, sorted by name. Raises UserError for two of the same name: modules share one name
+    space."""
     found = sorted(testcases.rglob("*.c"), key=lambda path: path.name)
     for first, second in itertools.pairwise(found):
         if first.name == second.name:
@@ -33,7 +34,7 @@ def sources(testcases: Path) -> list[Path]:
 
 
 def fingerprint(testcases: Path) -> str:
-    """A hash of every module source and header."""
+    """Return a hash over every module source and header."""
     digest = hashlib.sha256()
     for path in [*sources(testcases), *sorted(testcases.rglob("*.h"))]:
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
@@ -66,7 +67,7 @@ def prepare(testcases: Path, directory: Path, *, config: Mapping[str, str], with
 
 
 def needs(text: str) -> list[str]:
-    """The symbols (without CONFIG_) that a module source says it needs."""
+    """Return the symbols (without CONFIG_) that a module source says it needs."""
     return [symbol.removeprefix("CONFIG_") for match in _NEEDS.finditer(text) for symbol in match["symbols"].split()]
 
 

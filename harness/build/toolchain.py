@@ -1,4 +1,4 @@
-"""Which compiler builds the kernel: asked, never guessed from its name."""
+"""The compiler that builds the kernel: its properties are queried, never guessed from its name."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from harness.errors import UserError
 from harness.model.kernel import Toolchain
 
 TIMEOUT_S = 60
-"""Seconds for one question to a compiler; generous, because a loaded host starts clang slowly."""
+"""For one query of a compiler; generous, because a loaded host starts clang slowly."""
 
 CROSS = "aarch64-linux-gnu-"
 PATCHABLE = "-fpatchable-function-entry"
 LLVM_TOOLS = ("ld.lld", "llvm-ar", "llvm-nm", "llvm-objcopy", "llvm-objdump", "llvm-readelf", "llvm-strip")
 
-_FORMS = "gcc, gcc-<N>, clang, clang-<N> or a prefix as /opt/toolchain/bin/aarch64-linux-gnu-"
+_FORMS = "gcc, gcc-<N>, clang, clang-<N> or a prefix such as /opt/toolchain/bin/aarch64-linux-gnu-"
 
 
 def find_toolchain(name: str | None = None, *, host_machine: str | None = None) -> Toolchain:
-    """The toolchain that ``--toolchain NAME`` means, its version and abilities asked.
+    """Find the toolchain that ``--toolchain NAME`` means, and query its version and features.
 
     `name`: ``gcc`` (the default), ``gcc-11``, ``clang``, ``clang-16`` or a cross prefix, with or without a
     directory. `host_machine`: what ``uname -m`` says; on an arm64 host gcc needs no prefix. Raises UserError
@@ -120,7 +120,7 @@ def _require_command(command: str, *, package: str | None) -> None:
 
 
 def _compiles(command: str, *options: str) -> bool:
-    """Whether the compiler takes `options`. -Werror, because clang only warns of what its target can't do;
+    """Return whether the compiler accepts `options`. -Werror, because clang only warns of what its target can't do;
     -S, because an assembler run as root may replace /dev/null by a file."""
     done = _run(command, "-Werror", *options, "-x", "c", "-S", os.devnull, "-o", os.devnull)
     return done.status == 0

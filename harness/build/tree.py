@@ -1,4 +1,4 @@
-"""A kernel tree on disk: whether it is one, its version, its source files and the state they are in."""
+"""A kernel tree on disk: its validity, version, source files and their state."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Entry:
 
 
 def is_generated(path: str, name: str) -> bool:
-    """Whether the build makes it. `path`: relative to the root; `name`: its last part."""
+    """Return whether the build creates the file. `path`: relative to the root; `name`: its last part."""
     return (
         name.endswith(GENERATED_SUFFIXES)
         or name in GENERATED_NAMES
@@ -71,7 +71,7 @@ def only_compiled(path: str) -> bool:
 
 
 def scan(root: Path, *, everything: bool = False) -> Iterator[Entry]:
-    """Every source file below `root`, in a fixed order; with `everything` also what looks generated."""
+    """Return every source file below `root` in a fixed order; with `everything`, also files that look generated."""
     try:
         yield from _scan(os.fspath(root), "", everything=everything)
     except OSError as error:

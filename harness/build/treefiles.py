@@ -1,4 +1,4 @@
-"""Single files and symbolic links of a source tree: read, replaced, removed. Never through a symbolic link."""
+"""Reads, replaces and removes single files and symbolic links of a source tree, never through a symbolic link."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class TreeFile:
 
     @property
     def target(self) -> str:
-        """Where a symbolic link leads."""
+        """The target of a symbolic link."""
         return self.content.decode("utf-8", "surrogateescape")
 
 
 def digest(file: TreeFile | None) -> str:
-    """Tells forms of a file from one another, its mode apart."""
+    """Return a checksum that distinguishes versions of a file, ignoring its mode."""
     if file is None:
         return ABSENT
     return (_LINK if file.is_link else "") + hashlib.sha256(file.content).hexdigest()
@@ -104,7 +104,7 @@ def remove(path: Path, *, top: Path) -> None:
 
 
 def forget_scratch(path: Path, *, top: Path) -> None:
-    """Remove what a `write` that was killed has left."""
+    """Remove the leftovers of a killed `write`."""
     if not link_before(path, top=top):
         with contextlib.suppress(NotADirectoryError):
             _scratch(path).unlink(missing_ok=True)

@@ -1,8 +1,8 @@
-"""Workspaces: source and object trees that are kept, so that the next build makes only what changed.
+"""Workspaces: source and object trees that are kept, so that the next build compiles only what changed.
 
 A workspace belongs to one origin of sources (a Debian package, a directory, a git URL) and is used by one build at a
 time. A second build that runs meanwhile gets another workspace; nobody waits and nobody is disturbed. It has one source
-tree, and an object tree for each configuration that was built from it. What has not been used for longest makes room.
+tree, and an object tree for each configuration that was built from it. The least recently used trees are removed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ _OBJECTS, _STATE, _GONE = "obj-", "made-", ".gone-"
 
 @dataclass(frozen=True)
 class Workspace:
-    """The part of a workspace that builds of one `configuration` see. What they share is right below `directory`."""
+    """A workspace as builds of one `configuration` see it. What all configurations share is directly below
+    `directory`."""
 
     directory: Path
     configuration: str = "default"
@@ -39,44 +40,44 @@ class Workspace:
 
     @property
     def series(self) -> Path:
-        """Which patches are applied to the source tree."""
+        """The state of the patch series that is applied to the source tree."""
         return self.directory / "series"
 
     @property
     def objects(self) -> Path:
-        """make's ``O=``. Its depth is the same for all, so ccache sees the same relative paths in each."""
+        """make's ``O=``. Its depth is the same in all workspaces, so ccache sees the same relative paths."""
         return self.directory / f"{_OBJECTS}{self.configuration}"
 
     @property
     def state(self) -> Path:
-        """What else this configuration's builds leave."""
+        """Other files of this configuration's builds."""
         return self.directory / f"{_STATE}{self.configuration}"
 
     @property
     def stages(self) -> Path:
-        """The records of what stands here, and of what it was made."""
+        """The records of finished stages and their inputs (stages.py)."""
         return self.state / "stages"
 
     @property
     def payload(self) -> Path:
-        """What is installed for the target."""
+        """The files to install on the target."""
         return self.state / "payload"
 
     @property
     def optional_suites(self) -> Path:
-        """Selftests that are made apart from the others, a directory each."""
+        """Selftests that are built separately from the others, one directory for each."""
         return self.state / "optional-suites"
 
     @property
     def modules(self) -> Path:
-        """Copies of the testcases' C sources, and what is made from them."""
+        """Copies of the testcases' C sources, and their build products."""
         return self.state / "testmodules"
 
 
 @contextlib.contextmanager
 def workspace_for(source: Source, *, configuration: str) -> Iterator[Workspace]:
-    """A workspace for `source` that nobody else uses for the length of the ``with``: one that has objects of this
-    `configuration`, where there is one."""
+    """Lock a workspace for `source` for the length of the ``with``, preferably one that has objects of this
+    `configuration`. Raises InfraError if all are in use."""
     root, name = cache_dir("workspaces"), origin_name(source)
     candidates = [Workspace(root / f"{name}-{number}", configuration) for number in range(_MOST)]
     for workspace in sorted(candidates, key=lambda each: not each.objects.is_dir()):
@@ -96,8 +97,8 @@ def _lock_of(directory: Path) -> Path:
 
 
 def _make_room(root: Path, same_origin: Iterable[Path], *, mine: Path) -> None:
-    """Remove object trees below the workspaces of the `same_origin`, then whole workspaces of any, that were used
-    longest ago. What a build uses stays: its workspace is locked; `mine` is, by us."""
+    """Remove the least recently used object trees in the workspaces of `same_origin`, then the least recently used
+    workspaces of any origin. Locked workspaces are in use and kept; `mine` is locked by us."""
     objects = (tree for directory in same_origin for tree in directory.glob(f"{_OBJECTS}*"))
     for tree in _oldest(objects, beyond=_KEEP_CONFIGURATIONS):
         with contextlib.nullcontext(True) if tree.parent == mine else try_locked(_lock_of(tree.parent)) as is_free:
@@ -113,7 +114,7 @@ def _make_room(root: Path, same_origin: Iterable[Path], *, mine: Path) -> None:
 
 
 def _oldest(paths: Iterable[Path], *, beyond: int) -> list[Path]:
-    """All but the `beyond` newest. A path that vanishes meanwhile is somebody else's to remove."""
+    """Return all but the `beyond` newest paths. A path that vanishes meanwhile was removed by another process."""
     times = []
     for path in paths:
         with contextlib.suppress(FileNotFoundError):
@@ -122,14 +123,15 @@ def _oldest(paths: Iterable[Path], *, beyond: int) -> list[Path]:
 
 
 def _set_aside(root: Path, *paths: Path) -> None:
-    """Take directories out of use in an instant: removing them takes seconds, for which nobody's lock is to be held."""
+    """Rename directories out of the way, which is instant; removing them takes seconds, during which no lock should be
+    held."""
     for path in paths:
         with contextlib.suppress(FileNotFoundError):
             path.rename(root / f"{_GONE}{secrets.token_hex(8)}")
 
 
 def origin_name(source: Source) -> str:
-    """A directory name for where `source` comes from, the same for each of its versions and states."""
+    """Return a directory name for the origin of `source`, the same for all of its versions and states."""
     spec = source.spec
     match spec.kind:
         case SourceKind.DEBIAN:

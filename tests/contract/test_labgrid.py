@@ -324,7 +324,7 @@ def test_a_coordinator_that_is_away_at_the_end_is_told_and_tried_again(lab: Lab,
     with told("away") as (line, keeper):
         handle = os.pidfd_open(keeper)
         lab.end_coordinator()
-        assert "place away: the coordinator " in (news := line())
+        assert "place away: lost the coordinator " in (news := line())
         assert "; the run continues without it" in news
     trouble = line()
     assert "can't connect" in trouble
@@ -338,7 +338,7 @@ def test_a_coordinator_that_is_away_at_the_end_is_told_and_tried_again(lab: Lab,
 def test_a_coordinator_that_is_restarted_while_we_use_a_place_gets_it_acquired_again(lab: Lab, told: Told) -> None:
     with told("restarted") as (line, _):
         lab.end_coordinator()
-        assert "went away" in line()
+        assert "lost the coordinator" in line()
         lab.start_coordinator()
         lab.start_exporter()
         assert line().endswith("the coordinator is back and forgot that the place was ours; it is acquired again")
@@ -360,7 +360,7 @@ def test_a_serial_line_of_the_exporters_own_is_where_it_is_started_again(tmp_pat
             console = ready.access.console
             assert console
             lab.end_coordinator()
-            while "went away" not in said.get(timeout=60):
+            while "lost the coordinator" not in said.get(timeout=60):
                 pass
             with pytest.raises(InfraError, match=r"b\.console: "):
                 open_line(console, board="b")
@@ -389,7 +389,7 @@ def test_a_place_that_somebody_took_when_the_coordinator_had_forgotten_us_is_the
         lab.client("stolen", "acquire", user="alice")
         os.kill(keeper, signal.SIGCONT)
         news = line()
-        news = line() if "went away" in news else news  # it may not yet have listened when it was stopped
+        news = line() if "lost the coordinator" in news else news  # it may not yet have listened when it was stopped
         assert "back and forgot that the place was ours: elsewhere/alice has it now (since " in news
     assert lab.owner("stolen") == "elsewhere/alice"
 

@@ -114,7 +114,7 @@ def test_without_a_network_the_list_that_is_here_serves_and_the_network_is_left_
     fake.fail("update", OFFLINE)
     progress = Recorder()
     PrivateApt(SUITE).update(progress=progress)
-    assert "going on with the package list that is here" in progress.said[-1]
+    assert "continuing with the package list in the cache" in progress.said[-1]
     PrivateApt(SUITE).update()
     assert len(fake.calls("update")) == 2
     age_list(700)

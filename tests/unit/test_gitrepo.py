@@ -128,7 +128,7 @@ def test_an_unreachable_repository_serves_from_what_was_fetched(upstream: Upstre
     upstream.path.rename(upstream.path.with_name("gone"))
     progress = Recorder()
     assert resolve_source(spec, progress=progress) == first
-    assert any("not reachable; going on with master as fetched earlier" in line for line in progress.said)
+    assert any("not reachable; continuing with master as fetched earlier" in line for line in progress.said)
     with pytest.raises((InfraError, UserError)):
         resolve_source(parse_source_spec(f"git:{url}#other"))
 

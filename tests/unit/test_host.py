@@ -210,7 +210,7 @@ def test_installing_can_be_forbidden(machine: Machine) -> None:
 
 def test_a_system_without_apt_is_told_the_packages(machine: Machine) -> None:
     (machine.bin / "apt-get").unlink()
-    with pytest.raises(InfraError, match="install what your system calls these Debian packages: wanted-package"):
+    with pytest.raises(InfraError, match="install your system's equivalents of these Debian packages: wanted-package"):
         ensure_host()
 
 

@@ -91,7 +91,7 @@ def test_a_version_wins_over_a_directory_of_that_name(tmp_path: Path, monkeypatc
         ("git:/nonexistent#v1", "no such directory: /nonexistent"),
         ("debian:", "expected the name of a Debian suite"),
         ("debian:linux-source-7.3", "the suite is missing"),
-        ("debian:bash@trixie", "expected a package as linux-source-7.3, found 'bash'"),
+        ("debian:bash@trixie", "expected a package such as linux-source-7.3, found 'bash'"),
         ("debian:linux-source-7.3@../../x", "expected the name of a Debian suite"),
     ],
 )
@@ -277,7 +277,7 @@ def test_debians_newest_is_fetched_once_and_its_tarball_taken_out(tmp_path: Path
     assert resolve_source(spec, progress=again) == source
     assert again.said == []
     assert resolve_source(spec, progress=again, refresh=True) == source
-    assert "going on with the package list that is here" in again.said[-1]
+    assert "continuing with the package list in the cache" in again.said[-1]
 
 
 def test_one_of_debians_packages_can_be_named(tmp_path: Path, fake: FakeApt) -> None:

@@ -300,10 +300,7 @@ class SshHost:
             self._end_sftp()
             raise TargetLost(f"{self._place}: the connection was lost while {path} was {what}: {error}") from None
         except OSError as error:  # SFTP's own answers
-            if error.errno not in (
-                errno.ENOENT,
-                errno.EACCES,
-            ):  # after other errors, answers may be left in the session
+            if error.errno not in (errno.ENOENT, errno.EACCES):  # others may leave answers in the session
                 self._end_sftp()
             raise UserError(f"{path}: can't be {what} on the target: {error.strerror or error}") from None
 
