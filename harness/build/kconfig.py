@@ -160,8 +160,8 @@ def _run_make(make: Sequence[str], *, toolchain: Toolchain) -> None:
             raise InfraError(f"make {make[-1]}: needs {tool}; install Debian's package {tool}")
     if any(_TOO_OLD.search(line) for line in done.stderr.splitlines()):
         raise UserError(
-            f"{toolchain.command} {toolchain.version}: expected a toolchain that this kernel supports, found it refused; "
-            "name another with --toolchain",
+            f"{toolchain.command} {toolchain.version}: expected a toolchain that this kernel supports, "
+            "found that it refuses this one; name another with --toolchain",
             details=[line for line in done.stderr.splitlines() if "***" in line and "make" not in line],
         )
     raise BuildError(

@@ -1,1 +1,1 @@
-"""Text in, model out; no I/O."""
+"""Parsers: they turn text into objects of the model, without I/O."""

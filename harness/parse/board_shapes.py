@@ -1,4 +1,4 @@
-"""The shape of boards.yaml: which keys there are, of which types, and what each entry becomes."""
+"""The shape of boards.yaml: the keys, their types, and the objects that they become."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Switch(document.Strict, abc.ABC):
 
     @abc.abstractmethod
     def switch(self) -> model.CommandSwitch | model.HttpSwitch | model.PduSwitch:
-        """The switch that these keys describe."""
+        """Return the switch that these keys describe."""
 
     def made(self) -> model.Power:
         return model.Power(switch=self.switch(), off_seconds=float(self.off_seconds), check_silence=self.check_silence)
@@ -204,17 +204,17 @@ class Board(document.Strict):
 
     @property
     def fragments(self) -> tuple[str, ...]:
-        """The kconfig fragments that its kernel needs."""
+        """Return the kconfig fragments that its kernel needs."""
         return self.boot.default_kconfigs if self.kconfigs is None else tuple(self.kconfigs)
 
     def has(self, key: str) -> bool:
-        """Whether `key` has a value; ``ssh.host`` is the key `host` of `ssh`."""
+        """Return whether `key` has a value; ``ssh.host`` is the key `host` of `ssh`."""
         outer, _, inner = key.partition(".")
         part = getattr(self, outer)
         return bool(getattr(part, inner) if part and inner else part)
 
     def was_given(self, key: str) -> bool:
-        """The same, but an inner key counts whatever its value, and not for its default."""
+        """Return whether the file has `key`; unlike `has`, an empty value counts, and a default does not."""
         outer, _, inner = key.partition(".")
         part = getattr(self, outer)
         return inner in part.model_fields_set if part and inner else bool(part)

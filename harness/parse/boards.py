@@ -1,4 +1,4 @@
-"""boards.yaml: which machines there are. Text in, values out."""
+"""Parses boards.yaml, the description of the machines."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from harness.parse import document
 
 Lookup = Callable[[str], str]
 
-# Keys of console and power whose values are no secrets, wherever they come from: messages have to name them.
+# Keys of console and power whose values are never secret, wherever they come from: messages have to quote them.
 _PLAIN = {"device", "host", "user", "pdu", "outlet", "key", "host_key", "address", "gateway"}
 _FROM_OUTSIDE = re.compile(r"\$\{([^{}]+)\}")
 
 
 def parse_boards(text: str, *, place: str, lookup: Lookup | None = None) -> dict[str, model.BoardEntry]:
-    """Every board's entry in `text`, by name. `place` is what messages call it (the file's name). `lookup` gives the
-    value of a ``${NAME}`` or ``${file:PATH}``, or raises LookupError with the reason why there is none.
+    """Return every board's entry in `text` by name. `place`: the file's name in messages. `lookup` returns the value of
+    a ``${NAME}`` or ``${file:PATH}``, or raises LookupError with the reason why there is none.
 
     Raises UserError: one line for each wrong key or value."""
     data = document.load(text, place=place)
@@ -39,14 +39,14 @@ def parse_boards(text: str, *, place: str, lookup: Lookup | None = None) -> dict
 
 
 def raw_schema() -> dict[str, Any]:
-    """The JSON schema of the entries as pydantic tells it, for parse/boards_schema.py."""
+    """Return pydantic's JSON schema of the entries, for parse/boards_schema.py."""
     return shapes.Boards.model_json_schema()
 
 
 def _inherited(
     name: str, entry: dict[str, Any], defaults: Mapping[str, dict[str, Any]], *, place: str
 ) -> dict[str, Any]:
-    """`entry` laid over the defaults that its key `like` names."""
+    """Return `entry` merged over the defaults that its key `like` names."""
     if "like" not in entry:
         return entry
     like = entry["like"]
@@ -67,7 +67,7 @@ def _laid_over(upper: Mapping[str, Any], lower: Mapping[str, Any]) -> dict[str, 
 
 
 class _Outside:
-    """Fills one board's entry with what it takes from outside the file."""
+    """Fills in the values that one board's entry takes from outside the file."""
 
     def __init__(self, lookup: Lookup) -> None:
         self._lookup = lookup
@@ -153,7 +153,7 @@ def _check_keys(name: str, entry: shapes.Board, *, place: str) -> None:
     if entry.labgrid:
         for key in ("console", "power"):
             if entry.has(key):
-                raise UserError(f"{where}.{key}: the place that `labgrid` names has it; remove one of them")
+                raise UserError(f"{where}.{key}: the place that `labgrid` names provides it; remove one of them")
         return
     for key, expected in boot.requires.items():
         if not entry.has(key):
@@ -162,8 +162,8 @@ def _check_keys(name: str, entry: shapes.Board, *, place: str) -> None:
 
 
 def _check_pools(shaped: Mapping[str, shapes.Board], entries: Mapping[str, model.BoardEntry], *, place: str) -> None:
-    """Boards of a pool run the same kernel: what decides on that is equal. One whose values are missing here is not
-    used, and not looked at."""
+    """Check that boards of a pool run the same kernel: the keys that decide that have to be equal. A board whose values
+    are missing here is not used, and not checked."""
     first: dict[str, str] = {}
     for name, entry in shaped.items():
         if not entry.pool or entries[name].unset:
@@ -179,12 +179,12 @@ def _check_pools(shaped: Mapping[str, shapes.Board], entries: Mapping[str, model
 
 
 def _deciding(entry: shapes.Board) -> dict[str, str]:
-    """What decides which kernel a board runs, by key."""
+    """Return the values that decide which kernel a board runs, by key."""
     boot = {f"boot.{key}": getattr(entry.boot, key) for key in entry.boot.same_in_pool}
     return {**boot, "kconfigs": ", ".join(entry.fragments), "cmdline": entry.cmdline}
 
 
 def _passwords(entry: shapes.Board) -> list[str]:
-    """Secret also where it stands in the file itself."""
+    """Return the entry's passwords, which are secret even if the file itself contains them."""
     passwords = [getattr(entry.power, "password", ""), getattr(entry.ssh, "password", "")]
     return [form for password in passwords if password for form in (password, quote(password))]

@@ -1,5 +1,5 @@
-"""The JSON schema of boards.yaml, for editors: what parse/boards.py takes, as far as a schema can say it, with the
-descriptions of docs/boards.md."""
+"""The JSON schema of boards.yaml, for editors: what parse/boards.py accepts, as far as a schema can express it, with
+the descriptions from docs/boards.md."""
 
 from __future__ import annotations
 

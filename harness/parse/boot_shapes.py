@@ -1,4 +1,4 @@
-"""The shape of `boot` in boards.yaml, and by boot method what else an entry has to have or must not have."""
+"""The shape of `boot` in boards.yaml, and which other keys each boot method requires or refuses."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ class BootShape(document.Strict, abc.ABC):
 
     @abc.abstractmethod
     def made(self) -> boot.BootSpec:
-        """What these keys say."""
+        """Return the boot entry that these keys describe."""
 
     def lacks(self) -> tuple[str, str] | None:
-        """A key that these keys together need and do not have, and the complaint; None where all are there."""
+        """Return a missing key that the others require, and the complaint; None if none is missing."""
         return None
 
 
 class HardwareShape(BootShape, abc.ABC):
-    """A board: its console and power switch are somewhere."""
+    """A board, which has a console and a power switch."""
 
     requires: ClassVar[Mapping[str, str]] = {"console": "", "power": ""}
     same_in_pool: ClassVar[tuple[str, ...]] = ("method", "dtb")
 
 
 class OwnSystemShape(HardwareShape, abc.ABC):
-    """A board with a system of its own."""
+    """A board with its own system."""
 
     requires: ClassVar[Mapping[str, str]] = {
         **HardwareShape.requires,

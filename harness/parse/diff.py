@@ -1,6 +1,6 @@
-"""Unified diffs, git's and plain ones: found in other text, brought to ``-p1``, taken apart. No I/O.
+"""Unified diffs, git's and plain ones: finds them in other text, converts them to ``-p1`` and parses them. No I/O.
 
-Of git's binary changes only their form is looked at here; decoding them is left to git.
+git's binary changes are only checked for their form; git decodes them.
 Text is as in `harness.parse.series`: lines end at LF only, bytes that are no UTF-8 are surrogate escapes.
 """
 
@@ -49,7 +49,7 @@ class Hunk:
 
     @property
     def expected(self) -> tuple[str, ...]:
-        """The lines that the old file must hold."""
+        """The lines that the old file has to contain."""
         return tuple(line[1:] for line in self.lines if line[0] in " -")
 
 
@@ -67,11 +67,10 @@ class Binary:
 class FileDiff:
     """What a patch does to one file.
 
-    `old`/`new`: paths below the tree, None for a file that is created or deleted; two different ones are a
-    rename, or a copy where `copy` is set. `mode`: git's new mode (``0o100755``) where the patch sets one;
-    `old_mode`: the one before, where it tells that. `binary`: instead of `hunks`. `prefix`: what was stripped from the
-    name, where the patch is not git's.
-    """
+    `old`/`new`: paths below the tree, None for a file that is created or deleted; two different ones are a rename, or a
+    copy where `copy` is set. `mode`: git's new mode (``0o100755``) where the patch sets one; `old_mode`: the one
+    before, where it tells that. `binary`: instead of `hunks`. `prefix`: what was stripped from the name if the patch is
+    not git's."""
 
     old: str | None
     new: str | None
@@ -84,20 +83,20 @@ class FileDiff:
 
     @property
     def path(self) -> str:
-        """The name to call the file by in messages."""
+        """The file's name in messages."""
         return self.new or self.old or "?"
 
 
 def parse_diff(text: str, *, name: str) -> tuple[FileDiff, ...]:
-    """The file sections of a ``-p1`` diff, in order. UserError, which calls the patch `name`, for a hunk whose
-    lines and counts disagree, a path outside the tree, a section without a file name."""
+    """Return the file sections of a ``-p1`` diff in order. Raises UserError, which calls the patch `name`, for a hunk
+    whose lines and counts disagree, a path outside the tree, or a section without a file name."""
     return tuple(_DiffReader(text, name=name, strip=1).sections())
 
 
 def find_diff(text: str) -> str | None:
-    """The part of a mail or file from its first diff line on, with LF line ends; None without a diff.
+    """Return the part of a mail or file from its first diff line on, with LF line ends; None if it has no diff.
 
-    CR goes only where the diff's own header lines end in it: otherwise it belongs to the patched file.
+    CR is removed only if the diff's own header lines end in it: otherwise it belongs to the patched file.
     """
     lines = text.split("\n")
     for at in range(len(lines)):
@@ -108,8 +107,8 @@ def find_diff(text: str) -> str | None:
 
 
 def normalize_diff(diff: str, *, name: str, strip: int = 1) -> str:
-    """Check a diff, bring it to -p1 and cut what follows it (a mail's signature, with git's version in it).
-    UserError as from `parse_diff`."""
+    """Check a diff, convert it to -p1 and cut off what follows it (a mail's signature with git's version). Raises
+    UserError as `parse_diff` does."""
     reader = _DiffReader(diff, name=name, strip=strip)
     for _section in reader.sections():
         pass
@@ -320,7 +319,7 @@ class _DiffReader:
 
 
 def _starts_section(lines: Sequence[str], at: int) -> bool:
-    """Whether a file's section starts here, rather than prose such as the ``---`` below a commit message."""
+    """Return whether a file's section starts here, rather than prose such as the ``---`` below a commit message."""
     line, ahead = lines[at], [*lines[at + 1 : at + 3], "", ""]
     if line.startswith("diff --git "):
         return bool(_EXTENDED.match(ahead[0])) or (bool(ahead[0]) and _starts_section(lines, at + 1))
@@ -345,5 +344,5 @@ def _mode(text: str) -> int | None:
 
 
 def _length(letter: str) -> int:
-    """How many bytes a line of base 85 holds, by its first letter: A to Z are 1 to 26, a to z the next ones."""
+    """Return how many bytes a line of base 85 contains, from its first letter: A to Z are 1 to 26, a to z 27 to 52."""
     return ord(letter) - ord("A") + 1 if letter <= "Z" else ord(letter) - ord("a") + 27

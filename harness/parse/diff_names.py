@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 NO_PREFIX = "its paths seem to lack the prefixes a/ and b/; list it in a quilt series with the option -p0"
-"""The hint for a diff that reads as if it were ``-p0``."""
+"""The hint for a diff that looks like ``-p0``."""
 
 _QUOTED_OR_NOT = re.compile(r'("(?:[^"\\]|\\.)*"|\S+) ("(?:[^"\\]|\\.)*"|\S+)')
 _ESCAPES = {"n": 10, "t": 9, "r": 13, "a": 7, "b": 8, "v": 11, "f": 12, '"': 34, "\\": 92}
@@ -31,7 +31,7 @@ def split_stamp(side: str) -> tuple[str, str]:
 
 
 def is_nowhere(stamp: str) -> bool:
-    """Whether what stands behind a name says that this side's file does not exist."""
+    """Return whether the text behind a name says that this side's file does not exist."""
     return bool(_NOWHERE.search(stamp))
 
 
@@ -61,5 +61,5 @@ def stripped(name: str, count: int) -> tuple[str, str]:
 
 
 def leads_outside(path: str) -> bool:
-    """Whether a path can't be one below the tree: absolute, with ``..`` in it, below ``.git``, no path at all."""
+    """Return whether a path can't be below the tree: it is absolute or empty, contains ``..``, or is below ``.git``."""
     return bool({"", ".", "..", ".git"} & {part.lower() for part in path.split("/")} or {"\0", "\n"} & {*path})

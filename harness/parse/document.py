@@ -1,4 +1,4 @@
-"""The one door to YAML and to pydantic: a document's text in, validated plain objects out."""
+"""Turns a document's text into validated objects. The only module that imports YAML and pydantic."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ Shape = TypeVar("Shape", bound="Strict")
 
 
 class Outside(str):
-    """A text that as a whole came from outside the document: where a number is expected, it may be one. `is_missing`:
-    none came, this stands in for it, and anything will do."""
+    """A text that came as a whole from outside the document, so it may stand for a number if one is expected.
+    `is_missing`: no value came; this is a placeholder that is valid everywhere."""
 
     is_missing = False
 
@@ -29,7 +29,7 @@ class Strict(pydantic.BaseModel):
     @pydantic.model_validator(mode="wrap")
     @classmethod
     def _from_outside(cls, data: Any, validated: pydantic.ModelWrapValidatorHandler[Self]) -> Self:
-        """A text is tried first; a number where that does not do."""
+        """Try it as a text first, then as a number."""
         try:
             return validated(data)
         except pydantic.ValidationError as error:
@@ -52,7 +52,7 @@ class Strict(pydantic.BaseModel):
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2's idea of a boolean: true and false. `on` and `off` are what they look like, names of power states."""
+    """Only true and false are booleans, as in YAML 1.2; `on` and `off` are texts, the names of power states."""
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -63,8 +63,8 @@ _Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("^(?:true|Tru
 
 
 class _TextLoader(yaml.SafeLoader):
-    """Every value is the text that stands there: 6.10 no number, 2026-12-31 no date. A key that comes twice is refused:
-    it would hide the first one."""
+    """Every value is the text in the file: 6.10 is not a number, 2026-12-31 not a date. A duplicate key is refused,
+    because it would hide the first one."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
@@ -79,8 +79,8 @@ _TextLoader.yaml_implicit_resolvers = {}
 
 
 def load(text: str, *, place: str, texts_only: bool = False) -> Any:
-    """The document in `text`; UserError with line and column where it is not YAML. `texts_only`: every value is a
-    text."""
+    """Parse the document in `text`. Raises UserError with line and column if it is not YAML. `texts_only`: every value
+    is a text."""
     try:
         return yaml.load(text, _TextLoader if texts_only else _Loader)
     except yaml.YAMLError as error:
@@ -88,12 +88,12 @@ def load(text: str, *, place: str, texts_only: bool = False) -> Any:
         where = f"{place}:{mark.line + 1}:{mark.column + 1}" if mark else place
         problem = getattr(error, "problem", None) or str(error)
         raise UserError(f"{where}: expected a YAML document, found a syntax error: {problem}") from None
-    except ValueError as error:  # a date that is none, an integer that is none
-        raise UserError(f"{place}: expected a YAML document, found a value that is none: {error}") from None
+    except ValueError as error:  # an invalid date or integer
+        raise UserError(f"{place}: expected a YAML document, found an invalid value: {error}") from None
 
 
 def shaped(data: Any, shape: type[Shape], *, place: str) -> Shape:
-    """`data` as a `shape`; UserError with one line for each thing that is wrong: place, expectation, finding."""
+    """Convert `data` to a `shape`. Raises UserError with one line for each problem: place, expectation, finding."""
     try:
         return shape.model_validate(data)
     except pydantic.ValidationError as error:
@@ -124,7 +124,7 @@ def _complaint(problem: Any, data: Any, *, place: str) -> str:
 
 
 def _where(location: tuple[Any, ...], data: Any) -> str:
-    """The keys on the way to a problem. pydantic puts names of its own between: of the alternative it tried."""
+    """Return the keys on the way to a problem, without the names of tried alternatives that pydantic inserts."""
     parts: list[str] = []
     for index, part in enumerate(location):
         inside = part in data if isinstance(data, dict) else isinstance(data, list) and isinstance(part, int)

@@ -1,7 +1,7 @@
-"""ELF and DWARF: sections, symbols, pointers with their relocations, and which source file an address comes from.
+"""ELF and DWARF: sections, symbols, pointers with their relocations, and the source file of an address.
 
-The door to pyelftools. Headers, relocations and DWARF are its work; the symbol table, 90,000 entries in a kernel with
-kallsyms, is unpacked here, because an object for each entry costs seconds.
+The only module that imports pyelftools, which parses headers, relocations and DWARF. The symbol table, with 90,000
+entries in a kernel with kallsyms, is unpacked here, because an object for each entry would cost seconds.
 
 Addresses are those of the linked file. A relocatable file (a module) has none: there, section number N stands at
 N << 32, so that one address means one place in every kind of file.
@@ -76,7 +76,7 @@ class _Frugal(ELFFile):
 class Elf:
     """One little-endian ELF64 file. `stream` stays open while the object is used; `name` is for messages.
 
-    UserError where the file is not what it should be."""
+    Raises UserError if the file is malformed."""
 
     def __init__(self, stream: BinaryIO, *, name: str) -> None:
         self.name = name
@@ -112,7 +112,7 @@ class Elf:
         return [section for section in self.sections if section.name == name]
 
     def content(self, section: Section) -> bytes:
-        """What the file holds of `section`: nothing for .bss and its like."""
+        """Return the section's content in the file: nothing for .bss and the like."""
         if section.kind == "SHT_NOBITS":
             return b""
         with self._as_ours():
@@ -120,7 +120,7 @@ class Elf:
         return data
 
     def read(self, address: int, size: int) -> bytes:
-        """`size` bytes of an allocated section; UserError where no section holds them."""
+        """Return `size` bytes of an allocated section. Raises UserError if no section contains them."""
         for section in self.sections:
             if section.flags & SHF_ALLOC and section.address <= address <= section.address + section.size - size:
                 start = address - section.address
@@ -129,7 +129,7 @@ class Elf:
 
     @cached_property
     def symbols(self) -> tuple[Symbol, ...]:
-        """The symbol table, or where there is none (a stripped vDSO) the dynamic one."""
+        """The symbol table, or the dynamic one if there is none (a stripped vDSO)."""
         with self._as_ours():
             table = self._file.get_section_by_name(".symtab") or self._file.get_section_by_name(".dynsym")
             if table is None:
@@ -144,7 +144,7 @@ class Elf:
         return Symbol(text, info & 15, info >> 4, section, base + value, size)
 
     def addresses_of(self, name: str) -> list[int]:
-        """Where the symbols of that name are."""
+        """Return the addresses of the symbols of that name."""
         return [symbol.address for symbol in self.symbols if symbol.name == name and symbol.section]
 
     def pointers(self, start: int, stop: int) -> tuple[int, ...]:
@@ -173,7 +173,7 @@ class Elf:
 
     @cached_property
     def source_ranges(self) -> tuple[SourceRange, ...]:
-        """Which code comes from which source file, sorted by address; empty without debug information."""
+        """Return the address ranges of source files, sorted by address; empty without debug information."""
         with self._as_ours():
             if not self._file.has_dwarf_info() or not self.named(".debug_info"):
                 return ()
@@ -181,7 +181,7 @@ class Elf:
             return tuple(sorted(_Units(dwarf).ranges()))
 
     def source_of(self, address: int) -> str | None:
-        """The source file that the code at `address` comes from, where the file tells."""
+        """Return the source file of the code at `address`; None if unknown."""
         place = bisect_right(self._begins, address) - 1
         if place < 0 or address >= self.source_ranges[place].end:
             return None
@@ -197,7 +197,7 @@ class _Units:
 
     def __init__(self, dwarf: Any) -> None:
         self._dwarf = dwarf
-        dwarf.get_abbrev_table = self._abbreviations  # to parse the whole tables takes ten seconds
+        dwarf.get_abbrev_table = self._abbreviations  # parsing the whole tables takes ten seconds
 
     def ranges(self) -> Iterator[SourceRange]:
         """From .debug_aranges, which is quick; without it (clang) from the units themselves."""

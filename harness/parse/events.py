@@ -1,14 +1,13 @@
-"""events.jsonl: one JSON object a line, appended as things happen, so that a killed run loses only its last line.
+"""events.jsonl: one JSON object per line, appended as things happen, so that a killed run loses only its last line.
 
 ::
 
     {"v": 2, "kind": "finished", "time": 1700000000.0, "test": "…", "data": {"verdict": "PASS", …}}
 
 `v` is the version of the form; lines of harnesses that wrote none are of version 1. A line of a newer version than
-VERSION is read as far as it is understood: kinds and fields that nobody here knows are passed over, and counted.
-Fields may be added without a new version; a new kind, or another meaning of what there is, makes one. Each line stands
-for itself: who follows a run may begin in its middle.
-"""
+VERSION is read as far as it is understood: unknown kinds and fields are skipped and counted. Fields may be added
+without a new version; a new kind, or another meaning of what there is, makes one. Each line stands for itself: who
+follows a run may begin in its middle."""
 
 from __future__ import annotations
 
@@ -40,7 +39,7 @@ VERSION = 2
 
 
 def event_to_json(event: Event) -> str:
-    """One line, without its line end."""
+    """Encode an event as one line, without its line end."""
     kind, test, data = _written(event)
     line: dict[str, object] = {"v": VERSION, "kind": kind, "time": event.time}
     if test:
@@ -92,8 +91,8 @@ _Reader = Callable[[str, Fields, int, Mapping[str, Any]], Event]
 
 
 def event_from_json(line: str, *, unknown: Counter[str] | None = None) -> Event | None:
-    """The event of one line; None for one of a kind that only newer harnesses know. ValueError, with what is wrong,
-    where it is no event. `unknown` gets what was passed over."""
+    """Decode one line; None for a kind that only newer harnesses know. Raises ValueError, with what is wrong, if it is
+    not an event. `unknown` counts what was skipped."""
     told = json.loads(line)
     if not isinstance(told, dict):
         raise ValueError(f"expected an object, found {type(told).__name__}")
@@ -160,7 +159,7 @@ def parse_events(lines: Iterable[str], *, on_damage: Callable[[int, str], None] 
             yield event
     if damaged:
         where = ", ".join(map(str, damaged[:10])) + (", …" if len(damaged) > 10 else "")
-        yield Note(time=time, text=f"events.jsonl: {len(damaged)} damaged lines passed over (line {where})")
+        yield Note(time=time, text=f"events.jsonl: {len(damaged)} damaged lines skipped (line {where})")
     if unknown:
         what = ", ".join(f"{count} {name}" for name, count in unknown.most_common(10))
         more = ", …" if len(unknown) > 10 else ""

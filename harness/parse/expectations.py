@@ -1,4 +1,4 @@
-"""An expectations file: outcomes that are known, each with its reason. Text in, known outcomes out."""
+"""Parses an expectations file: known outcomes, each with its reason."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _RANGE = re.compile(rf"(?={_VERSION}|\.\.\d)(?P<lowest>{_VERSION})?(?:(?P<to>\.\
 
 
 class _Entry(document.Strict):
-    """Keys that take a text or a list of texts are looked at here, for a message that says so."""
+    """Keys that accept a text or a list of texts are checked here, so that the message says so."""
 
     test: str
     verdict: Any
@@ -38,7 +38,7 @@ class _Expectations(document.Strict):
 
 
 def parse_expectations(text: str, *, place: str) -> tuple[KnownOutcome, ...]:
-    """The known outcomes of a file, in its order. UserError for what is malformed.
+    """Return the known outcomes of a file in its order. Raises UserError if it is malformed.
 
     An entry has ``test`` (an id or a pattern), ``verdict`` (one or a list) and ``reason``. What the outcome has to be
     besides: ``fault`` (a pattern of the title of the kernel's report, or its signature; required where CRASH is among
@@ -85,7 +85,7 @@ def _outcome(entry: _Entry, place: str) -> KnownOutcome:
 
 
 def _texts(value: Any, place: str) -> tuple[str, ...]:
-    """The texts of a key that takes one or a list of them."""
+    """Return the texts of a key that accepts one or a list of them."""
     texts = [value] if isinstance(value, str) else value
     if not isinstance(texts, list | tuple):
         raise UserError(f"{place}: expected a text or a list of texts, found a mapping")
@@ -122,7 +122,7 @@ def _messages(entry: _Entry, verdicts: tuple[Verdict, ...], place: str) -> tuple
     messages = _texts(entry.message, place)
     if messages and set(verdicts) <= {Verdict.CRASH, Verdict.PASS}:
         raise UserError(
-            f"{place}: expected a verdict that has a message, as FAIL; found {', '.join(verdicts)}: a crash "
+            f"{place}: expected a verdict that has a message, such as FAIL; found {', '.join(verdicts)}: a crash "
             "is known by its `fault`"
         )
     return messages
@@ -131,7 +131,7 @@ def _messages(entry: _Entry, verdicts: tuple[Verdict, ...], place: str) -> tuple
 def _versions(text: str, place: str) -> Versions:
     match = _RANGE.fullmatch(text)
     if match is None:
-        raise UserError(f"{place}: expected a version or a range as 6.1..6.12, found {text!r}")
+        raise UserError(f"{place}: expected a version or a range such as 6.1..6.12, found {text!r}")
     lowest = version_of(match["lowest"] or "")
     highest = version_of(match["highest"] or "") if match["to"] else lowest
     if highest and lowest[: len(highest)] > highest:
@@ -142,7 +142,7 @@ def _versions(text: str, place: str) -> Versions:
 def _compiler(text: str, place: str) -> Compiler:
     name, _, versions = text.partition(" ")
     if " " in versions:
-        raise UserError(f"{place}: expected a name and a version or range, as gcc 12..13, found {text!r}")
+        raise UserError(f"{place}: expected a name and a version or range, such as gcc 12..13, found {text!r}")
     return Compiler(name=name, versions=_versions(versions, place) if versions else Versions())
 
 
@@ -159,7 +159,7 @@ def _issue(text: str, place: str) -> str:
     try:
         url = urlsplit(text)
         is_one = url.scheme in ("http", "https") and bool(url.hostname) and not re.search(r"\s", text)
-    except ValueError:  # brackets that hold no IPv6 address
+    except ValueError:  # brackets without an IPv6 address in them
         is_one = False
     if text and not is_one:
         raise UserError(f"{place}: expected a URL that begins with https:// or http://, found {text!r}")
@@ -167,12 +167,12 @@ def _issue(text: str, place: str) -> str:
 
 
 def _until(text: str, place: str) -> date | Versions:
-    wanted = "a day as 2026-12-31 or a kernel version as 7.4"
+    wanted = "a day such as 2026-12-31 or a kernel version such as 7.4"
     if re.fullmatch(r"\d{4}-\d\d-\d\d", text):
         try:
             return date.fromisoformat(text)
         except ValueError:
-            raise UserError(f"{place}: expected {wanted}, found a day that is in no calendar: {text!r}") from None
+            raise UserError(f"{place}: expected {wanted}, found a day that does not exist: {text!r}") from None
     if not re.fullmatch(r"\d+(\.\d+)+", text):
         raise UserError(f"{place}: expected {wanted}, found {text!r}")
     return Versions(highest=version_of(text))

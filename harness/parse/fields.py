@@ -1,5 +1,5 @@
-"""The fields of a JSON object, read one by one by their types: what an older or a newer program wrote is read as far
-as it goes, and what nobody asked for is known at the end."""
+"""Reads the fields of a JSON object one by one and by type, so that documents of older and newer programs are read as
+far as possible, and reports the fields that nobody read."""
 
 from __future__ import annotations
 
@@ -9,22 +9,21 @@ _NUMBERS = (int, float)  # a union would be made anew with each call
 
 
 class Fields:
-    """Takes values out of `data`. Each method takes the field `key`; a value of another type reads as if it were not
-    there."""
+    """Reads values from `data`. Each method reads the field `key`; a value of another type is treated as missing."""
 
     def __init__(self, data: object) -> None:
         self._left: dict[str, object] = data.copy() if isinstance(data, dict) else {}
 
     @property
     def left(self) -> list[str]:
-        """The names of the fields that nobody has taken."""
+        """Return the names of the fields that were not read."""
         return [str(key) for key in self._left]
 
     def __contains__(self, key: str) -> bool:
         return key in self._left
 
     def take(self, key: str) -> object:
-        """Whatever there is; None where nothing is."""
+        """Return the value as it is; None if there is none."""
         return self._left.pop(key, None)
 
     def text(self, key: str) -> str:
@@ -55,7 +54,7 @@ class Fields:
         return finite(self._left.pop(key, None))
 
     def seconds(self, key: str) -> float:
-        """A duration: 0.0 where it is none, or negative."""
+        """Return a duration in seconds: 0.0 if it is missing or negative."""
         value = finite(self._left.pop(key, None))
         return value if value is not None and value > 0 else 0.0
 
@@ -70,7 +69,7 @@ class Fields:
 
 
 def finite(value: object) -> float | None:
-    """`value` as a float where it is a number with a place on the line, else None."""
+    """Return `value` as a float if it is a finite number, else None."""
     if type(value) is float:
         return value if math.isfinite(value) else None
     if isinstance(value, bool) or not isinstance(value, _NUMBERS):
@@ -83,5 +82,5 @@ def finite(value: object) -> float | None:
 
 
 def filled(**fields: object) -> dict[str, object]:
-    """The fields that say something: no None, no empty text, list or object."""
+    """Return the fields that are not empty: no None, no empty text, list or object."""
     return {name: value for name, value in fields.items() if value or value == 0}

@@ -1,13 +1,12 @@
-"""What ``ftracetest -l -`` prints: which test runs, its log, its verdict. Text in, marks out.
+"""What ``ftracetest -l -`` prints: parses which test runs, its log and its verdict.
 
 With ``-l -`` every test's log goes to standard output between the line that names its file and its verdict. The
 verdict is KTAP (``ok 3 description # SKIP``) with ``-K``, which kernels before 6.4 do not have; they print
 ``[3] description`` before the log and ``\\t[PASS]`` behind it.
 
-What a test prints is not to be trusted: a verdict counts in the form that this run uses, with the running test's
-number; behind output without a line end only where nothing is traced between it and the next test. A test whose
-verdict does not come is UNRESOLVED, and the next one is read all the same.
-"""
+A test's output is not trusted: a verdict counts only in the form that this run uses, with the running test's number;
+behind output without a line end, only if nothing is traced between it and the next test. A test without a verdict is
+UNRESOLVED, and parsing continues with the next one."""
 
 from __future__ import annotations
 
@@ -44,7 +43,7 @@ _WHY = (
 
 @dataclass(frozen=True)
 class Begun:
-    """The test for the file `path` (as given on the command line) runs now."""
+    """The test of the file `path` (as given on the command line) has begun."""
 
     path: str
     instance: bool
@@ -52,7 +51,7 @@ class Begun:
 
 @dataclass(frozen=True)
 class Ended:
-    """The test that ran has its verdict; `reason` is a line of its log that tells why, where there is one."""
+    """The running test has its verdict; `reason` is a line of its log that explains it, if there is one."""
 
     verdict: Verdict
     reason: str
@@ -70,15 +69,15 @@ class FtracetestStream:
 
     def __init__(self, order: Sequence[Begun] | None = None) -> None:
         self._order = order
-        self._ktap: bool | None = None  # which form verdicts have in this run, once that shows
+        self._ktap: bool | None = None  # the form of verdicts in this run, once known
         self._number = 0
         self._running: Begun | None = None
         self._log: list[str] = []
         self._glued: Ended | None = None
 
     def feed(self, line: str) -> tuple[Mark, ...]:
-        """What `line` says: that a test begins, or ends, or that one begins before the last one had a verdict. Nothing
-        for a line of the running test's log (or of none)."""
+        """Return the marks of `line`: a test begins or ends, or one begins before the last one had a verdict. Nothing
+        for a line of the running test's log, or outside of any test."""
         line = _ANSI.sub("", line.rstrip("\r"))
         if _HEADER.fullmatch(line) and not self._number:
             self._ktap = True
@@ -96,7 +95,7 @@ class FtracetestStream:
         return (ended,)
 
     def finish(self) -> Ended | None:
-        """The verdict of the test that still runs when ftracetest has ended, where its output hid one."""
+        """Return the verdict of the test that is still open when ftracetest has ended, if its output hid one."""
         ended, self._running = (self._glued if self._running else None), None
         return ended
 
@@ -121,7 +120,7 @@ class FtracetestStream:
         self._running, self._log, self._glued = begun, [], None
 
     def _lost(self) -> Ended:
-        """The outcome of a test that was overtaken by the next one."""
+        """Return the outcome of a test without a verdict before the next one begins."""
         return self._glued or Ended(Verdict.UNRESOLVED, _LOST)
 
     def _keep(self, line: str) -> None:
@@ -139,7 +138,7 @@ class FtracetestStream:
             if found[-1].start() == 0:
                 return self._ended(_verdict(match))
             self._keep(line[: found[-1].start()])
-            # It may be the test's own words. Whatever it does next is traced, so that tells.
+            # It may be the test's own output. Then its next command is traced, which shows that.
             self._glued = self._ended(_verdict(match)) if not _TRACED.match(line) else None
         elif _TRACED.match(line):
             self._glued = None

@@ -1,8 +1,8 @@
-"""What of a kernel or a module can be traced: its functions, the NOPs at their entries, and the table of entries.
+"""The traceable functions of a kernel or module: the functions, the NOPs at their entries, and the table of entries.
 
 The compiler puts NOPs at a function's entry and their address into __patchable_function_entries
 (-fpatchable-function-entry); the linker collects the addresses between __start_mcount_loc and __stop_mcount_loc.
-Functions and table are two records of the same thing, so each can be held against the other.
+Functions and table record the same thing, so each can be checked against the other.
 arch/arm64/kernel/ftrace.c (ftrace_call_adjust) draws the sequences that arm64 knows.
 """
 
@@ -23,7 +23,7 @@ TABLE_SECTION = "__patchable_function_entries"
 _WORD_BYTES = 4
 _TOP = "arch|block|certs|crypto|drivers|fs|init|io_uring|ipc|kernel|lib|mm|net|samples|security|sound|tools|virt"
 _TREE = re.compile(f"^(?:.*/)?src/(?=(?:{_TOP})/)")
-# Code that stands among the kernel's functions but comes from elsewhere, by what its symbols begin with.
+# Code among the kernel's functions that comes from elsewhere, by the prefixes of its symbols.
 NVHE, EFI_STUB, POSITION_INDEPENDENT = "__kvm_nvhe_", "__efistub_", "__pi_"
 
 
@@ -77,7 +77,7 @@ class Function:
 
 
 class Instrumentation:
-    """The functions of one file and its table."""
+    """The functions of one file and its table of entries."""
 
     def __init__(self, elf: Elf, flavour: Flavour) -> None:
         self.elf = elf
@@ -86,7 +86,7 @@ class Instrumentation:
 
     @cached_property
     def table(self) -> tuple[int, ...]:
-        """The table as it is in the file, empty places (0) included."""
+        """The table as it is in the file, including empty entries (0)."""
         if self.elf.relocatable:
             sections = self.elf.named(TABLE_SECTION)
             return tuple(
@@ -99,7 +99,7 @@ class Instrumentation:
 
     @cached_property
     def entries(self) -> tuple[int, ...]:
-        """What the table points to, sorted; the empty places left out."""
+        """The addresses in the table, sorted, without empty entries."""
         return tuple(sorted(entry for entry in self.table if entry))
 
     @cached_property
@@ -134,14 +134,14 @@ class Instrumentation:
     # -- instructions -------------------------------------------------------------------------------------------
 
     def word(self, address: int) -> int | None:
-        """The instruction at `address`; None where there is no code."""
+        """Return the instruction at `address`; None if there is no code."""
         for section, words in self._code:
             if section.address <= address < section.address + len(words) * _WORD_BYTES:
                 return words[(address - section.address) // _WORD_BYTES]
         return None
 
     def _entry_of(self, function: int) -> int:
-        """What the table has to hold for the function at this address: the first NOP."""
+        """Return the table entry for the function at this address: the address of its first NOP."""
         if self.flavour.before:
             return function - self.flavour.before * _WORD_BYTES
         return function + _WORD_BYTES if self.word(function) in BTI else function
@@ -176,7 +176,7 @@ class Instrumentation:
         return places
 
     def wrong_with(self, entry: int) -> str:
-        """What is wrong with what an entry of the table points to; empty where nothing is."""
+        """Return what is wrong with the code that a table entry points to; empty if nothing is."""
         function = self._label_of(entry)
         if self.flavour.before and entry % 8:
             return "the NOPs before the entry, which hold a pointer, are not aligned to 8 bytes"
@@ -214,7 +214,7 @@ class Instrumentation:
     # -- places -------------------------------------------------------------------------------------------------
 
     def function_at(self, entry: int) -> Function | None:
-        """The function whose entry the table's `entry` means."""
+        """Return the function that the table's `entry` belongs to."""
         return self._by_address.get(self._label_of(entry))
 
     def call_site(self, entry: int) -> int:
@@ -293,7 +293,7 @@ class Instrumentation:
 
 
 def several(things: Iterable[object], limit: int = 8) -> str:
-    """Some of `things`, and how many there are: for messages."""
+    """List the first of `things` and the number of the others, for messages."""
     told = [str(thing) for thing in things]
     more = f", … and {len(told) - limit} more" if len(told) > limit else ""
     return f"{', '.join(told[:limit])}{more}"

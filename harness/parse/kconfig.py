@@ -1,4 +1,4 @@
-"""Kconfig fragments, their merge, and what a final .config holds.
+"""Parses Kconfig fragments and a final .config, and merges fragments.
 
 A fragment is a ``.config`` in part: ``CONFIG_X=y`` (or ``m``, ``n``, a number, a quoted string),
 ``# CONFIG_X is not set`` (at the start of a line; ``#CONFIG_X is not set`` is a comment, as for kconfig), comments and
@@ -6,7 +6,7 @@ blank lines. A comment behind a value may mark a wish rather than a demand, with
 
     CONFIG_LIVEPATCH=y  # if-available: arm64 has it from 7.0 on
 
-or a demand of older kernels only, up to and including the version named::
+or a demand on older kernels only, up to and including the named version::
 
     CONFIG_RANDOMIZE_BASE=y  # until 6.4: modules get no PLT entries without
 
@@ -37,12 +37,11 @@ EXPECTED = 'CONFIG_<NAME>= followed by y, m, n, a number or a "string"; "# CONFI
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """One symbol asked for.
+    """One requested symbol.
 
-    `symbol`: without ``CONFIG_``. `value`: ``y``, ``m``, ``n``, a number, or a string without its quotes
-    (then `is_string`). `place`: ``file:line``. `if_available`: a wish, wanted for `reason`. `until`: the last kernel
-    version that it is asked of.
-    """
+    `symbol`: without ``CONFIG_``. `value`: ``y``, ``m``, ``n``, a number, or a string without its quotes (then
+    `is_string`). `place`: ``file:line``. `if_available`: a wish, with its `reason`. `until`: the last kernel version
+    that it applies to."""
 
     symbol: str
     value: str
@@ -63,14 +62,14 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True)
 class Fragment:
-    """A parsed fragment: `name` is how messages call its file."""
+    """A parsed fragment; `name`: its file in messages."""
 
     name: str
     requests: tuple[Request, ...]
 
 
 def parse_fragment(text: str, *, name: str, if_available: str | None = None) -> Fragment:
-    """The fragment that `text` holds.
+    """Parse a fragment.
 
     With `if_available` every request is a wish with that reason (the selftests' own config files, which do not
     know about one another's architectures). Raises UserError with place, expectation and finding.
@@ -174,7 +173,7 @@ def parse_dotconfig(text: str) -> dict[str, str]:
 
 
 def unsatisfied(requests: Mapping[str, Request], config: Mapping[str, str]) -> list[Request]:
-    """The requests that a final configuration does not meet, in order.
+    """Return the requests that a final configuration does not meet, in order.
 
     ``n`` is met by absence. ``y`` is met by ``y`` only. ``m`` is met by ``m``; by ``y`` for a wish only: who
     demands a module means to load it.

@@ -1,4 +1,4 @@
-"""Why a symbol is not in the final configuration: what it depends on that is not met, and whether it can be."""
+"""Explains why a symbol is not in the final configuration: its unmet dependencies, and whether they can be met."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _MAX_NAMED = 4
 
 @dataclass(frozen=True, kw_only=True)
 class Explanation:
-    """Why `symbol` has not got the value asked for.
+    """Why `symbol` does not have the requested value.
 
     `exists`: the kernel knows it. `prompt`: what menuconfig calls it (None: it cannot be set by hand).
     `unmet`: the terms of its dependencies that are false (where it is `architectural`: those that can't be true).
@@ -50,7 +50,7 @@ class Explanation:
 
     @property
     def is_impossible(self) -> bool:
-        """Whether this kernel cannot have it, whatever else is configured."""
+        """Whether this kernel can't have it, whatever else is configured."""
         return not self.exists or self.architectural
 
     @property

@@ -1,5 +1,4 @@
-"""Test programs made with the kernel's kselftest_harness.h: which tests one holds, and what it prints while it runs.
-Text in, marks out.
+"""Test programs made with the kernel's kselftest_harness.h: parses the tests of such a program and its output.
 
 A test is called as the program calls it: ``fixture.test``, ``fixture.variant.test``, or ``global.test`` where it has no
 fixture. The program prints ``# RUN <name> ...`` before and a KTAP line (``ok 1 <name>``) behind each test.
@@ -79,14 +78,14 @@ def _split(symbol: str, fixtures: Iterable[str]) -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class Begun:
-    """The test `name` runs now."""
+    """The test `name` has begun."""
 
     name: str
 
 
 @dataclass(frozen=True)
 class Ended:
-    """The test that ran has its verdict; `reason` tells why, where something was said."""
+    """The running test has its verdict; `reason` explains it, if the output does."""
 
     verdict: Verdict
     reason: str
@@ -101,7 +100,7 @@ class ProgramStream:
         self._log: list[str] = []
 
     def feed(self, line: str) -> list[Begun | Ended]:
-        """What `line` says of tests; nothing for a line of the running test's log (or of none)."""
+        """Return the marks of `line`; nothing for a line of the running test's log, or outside of any test."""
         line = line.rstrip("\r")
         if self._running:
             match = _RESULT.search(line)

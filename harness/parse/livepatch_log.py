@@ -1,4 +1,4 @@
-"""The livepatch selftests: which TESTs a script holds, and what it prints while it runs. Text in, marks out."""
+"""The livepatch selftests: parses the TESTs of a script and its output."""
 
 from __future__ import annotations
 
@@ -62,10 +62,11 @@ class LivepatchStream:
         self._words: list[str] = []
 
     def feed(self, line: str) -> tuple[TestEnded, ...]:
-        """The TESTs that have their verdict with `line`: mostly none; several where one had none before the next."""
+        """Return the TESTs that get their verdict by `line`: usually none; several if one had none before the next
+        began."""
         ended: list[TestEnded] = []
         whole = line
-        # Behind other output only a TEST that is still to come is one.
+        # Behind other output, only the name of a TEST that has not run yet counts.
         while (match := _TEST.search(line)) and (match[0] == whole or self._key(match["name"]) in self._left):
             if match.start():
                 ended += self._said(line[: match.start()])
@@ -86,7 +87,7 @@ class LivepatchStream:
         return ()
 
     def finish(self, returncode: int) -> list[TestEnded]:
-        """The verdicts of the TESTs that `feed` has not told, when the script has ended."""
+        """Return the verdicts of the TESTs that `feed` has not returned, after the script has ended."""
         ended = []
         if self._open:
             ended.append(self._last(returncode))
@@ -124,7 +125,7 @@ class LivepatchStream:
         if returncode == 4:
             return TestEnded(name, Verdict.SKIP, self._skip or self._glued(_SKIP) or _SKIPPED)
         if returncode == 0:
-            return TestEnded(name, Verdict.SKIP, "the script left it out: this kernel lacks what it tests")
+            return TestEnded(name, Verdict.SKIP, "the script skipped it: this kernel lacks what it tests")
         why = self._failed or self._glued(_ERROR) or f"exit code {returncode}"
         return TestEnded(name, Verdict.NOTRUN, f"the script had ended before it: {why}")
 

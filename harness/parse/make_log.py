@@ -1,4 +1,4 @@
-"""What a kernel build printed: the errors in it, for people."""
+"""Finds the errors in the output of a kernel build."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MAKE = re.compile(r"^make(?:\[\d+\])?: \*\*\* (?!.*Waiting for)")
 
 
 def step(line: str) -> str | None:
-    """The file that kbuild says it makes now, from a line as ``  CC      kernel/fork.o``; None for others."""
+    """Return the file that kbuild makes now, from a line such as ``  CC    kernel/fork.o``; None for other lines."""
     match = _STEP.match(line)
     return match[1] if match else None
 

@@ -1,4 +1,4 @@
-"""The header of a mutant (a patch in tests/mutants/): text in, a Mutant out. No I/O.
+"""The header of a mutant (a patch in tests/mutants/): parses it into a Mutant. No I/O.
 
 ::
 
@@ -26,7 +26,7 @@ _TEST = re.compile(r"testcases/[\w/.-]+\.py(::\S.*)?")
 
 
 def parse_mutant(text: str, *, name: str, place: str) -> Mutant:
-    """The mutant that the patch `text` is. UserError where its header lacks what it must say."""
+    """Parse the patch `text` of a mutant. Raises UserError if its header is incomplete."""
     start = _DIFF.search(text)
     if not start:
         raise UserError(f"{place}: expected a patch, found no line that starts with '--- '")

@@ -1,5 +1,5 @@
-"""Attempts at tests as JSON, both ways: for events.jsonl, which leaves out what is empty, and for results.json, which
-has every name. The one place that knows how faults and expectations are written."""
+"""Encodes attempts at tests as JSON and decodes them: for events.jsonl, which omits empty fields, and for results.json,
+which has all of them. The only module that knows the form of faults and expectations."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """The records of builds and runs as JSON, both ways: build.json, and the properties of a run in events.jsonl and
-results.json. What an older harness did not write reads as empty."""
+results.json. Fields that an older harness did not write are read as empty."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from harness.model.record import (
 )
 from harness.parse.fields import Fields, filled, finite
 
-_BOARD_DETAILS = ("accelerator", "threads")  # what boot methods tell of their boards
+_BOARD_DETAILS = ("accelerator", "threads")  # the properties that boot methods report of their boards
 
 
 def build_record_to_json(record: BuildRecord) -> str:
@@ -49,7 +49,7 @@ def build_record_to_json(record: BuildRecord) -> str:
 
 
 def build_record_from_json(text: str) -> BuildRecord:
-    """What a build.json says. ValueError where it is none, or does not say which build of which kernel it is."""
+    """Parse a build.json. Raises ValueError if it is malformed, or does not name the build and its kernel."""
     data = json.loads(text)
     if not isinstance(data, dict):
         raise ValueError(f"expected an object, found {type(data).__name__}")

@@ -1,4 +1,4 @@
-"""Patches as they come (files, mails, mailboxes, quilt's list) in; `Patch` objects out. No I/O.
+"""Turns files, mails, mailboxes and quilt's list into `Patch` objects. No I/O.
 
 Bytes stay intact on the way: text that is no UTF-8 is carried by surrogate escapes, and lines end at LF only,
 because C sources hold form feeds, which `str.splitlines` would take for line ends.
@@ -59,7 +59,7 @@ class _Mail:
 
 
 def split_mbox(data: bytes) -> tuple[bytes, ...]:
-    """The mails of an mbox, without their ``From `` lines; none for data that is no mbox."""
+    """Return the mails of an mbox without their ``From `` lines; none if the data is not an mbox."""
     data = data.lstrip()
     starts = list(_FROM_LINE.finditer(data))
     if not starts or starts[0].start() != 0:

@@ -55,7 +55,7 @@ class GraphCall:
 
 
 def function_calls(text: str) -> Iterator[TraceCall]:
-    """Every call in the function tracer's output; lines that are none (comments, lost events) are passed over."""
+    """Return every call in the function tracer's output; other lines (comments, lost events) are skipped."""
     for line in text.split("\n"):
         match = _CALL.match(line)
         if match:
@@ -71,7 +71,7 @@ def function_calls(text: str) -> Iterator[TraceCall]:
 
 
 def stack_traces(text: str) -> Iterator[list[str]]:
-    """Every stack trace, as function names, innermost first."""
+    """Return every stack trace, as function names, innermost first."""
     stack: list[str] | None = None
     for line in text.split("\n"):
         if "<stack trace>" in line:

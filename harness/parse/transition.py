@@ -1,4 +1,4 @@
-"""What the livepatch core says of the tasks that it could not switch, where its debug messages are on."""
+"""Parses the debug messages of the livepatch core about tasks that it could not switch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _LINE = re.compile(r"livepatch: klp_try_switch_task: (?P<comm>.+):(?P<pid>\d+) (
 
 @dataclass(frozen=True)
 class Held:
-    """A task that one try left as it was: ``cat`` ``123`` ``is sleeping on function caller``. Idle tasks have pid 0
+    """A task that one try could not switch: ``cat`` ``123`` ``is sleeping on function caller``. Idle tasks have pid 0
     and the name ``swapper/CPU``."""
 
     comm: str

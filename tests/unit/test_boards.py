@@ -160,8 +160,11 @@ TFTP = "boot: {method: uboot, tftp_root: /t"
         (f"{SERIAL}}}, {TFTP}}}", "power: expected this key, because boot.method is uboot; found none"),
         (f"{SERIAL}}}, boot: {{method: qemu}}", "console: belongs to a board; QEMU has its own, remove it"),
         (f"{SERIAL}}}, {POWER}, {TFTP}, address: auto}}", "boot.address: expected"),
-        (f"{LABGRID}}}, {POWER}, {TFTP}}}", "power: the place that `labgrid` names has it; remove one of them"),
-        (f"{LABGRID}}}, {SERIAL}}}, {TFTP}}}", "console: the place that `labgrid` names has it; remove one of them"),
+        (f"{LABGRID}}}, {POWER}, {TFTP}}}", "power: the place that `labgrid` names provides it; remove one of them"),
+        (
+            f"{LABGRID}}}, {SERIAL}}}, {TFTP}}}",
+            "console: the place that `labgrid` names provides it; remove one of them",
+        ),
         (f"{LABGRID}}}, boot: {{method: qemu}}", "labgrid: belongs to a board; QEMU has its own, remove it"),
         (f"{LABGRID}, match: x}}, {TFTP}}}", "labgrid.match: unknown key; remove it or correct its spelling"),
         (f"labgrid: {{coordinator: http://x, place: p}}, {TFTP}}}", "labgrid.coordinator: expected"),

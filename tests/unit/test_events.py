@@ -132,7 +132,7 @@ def test_damaged_lines_are_counted_and_reported() -> None:
     assert events == [
         FIRST,
         SECOND,
-        Note(time=SECOND.time, text="events.jsonl: 2 damaged lines passed over (line 1, 4)"),
+        Note(time=SECOND.time, text="events.jsonl: 2 damaged lines skipped (line 1, 4)"),
     ]
     assert told == [1, 4]
 
