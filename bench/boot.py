@@ -3,11 +3,10 @@
 
     .venv/bin/python bench/boot.py --build DIR [--runs 5] [--parts boot,pristine,panic] [--peers labgrid,…]
 
-All ways use the same QEMU, kernel image, root file system and payload disk, and take turns, so that other work on the
-machine meets each alike; a ratio is made in each turn, and told is the median with smallest and largest. Wall time says
-little on a loaded machine, so the CPU time of the process and of all that it started, QEMU among them, is told beside
-it. Peers are installed by pip, each in a virtual environment of its own in the harness's cache.
-"""
+All ways use the same QEMU, kernel image, root file system and payload disk, and take turns, so that other load on the
+machine affects them alike. A ratio is computed in each turn; the output is the median with minimum and maximum. Wall
+time says little on a loaded machine, so the CPU time of the process and of everything that it started, including QEMU,
+is printed beside it. Peers are installed by pip, each in a virtual environment of its own in the harness's cache."""
 
 from __future__ import annotations
 
@@ -51,7 +50,7 @@ RAW, OURS, VERB = "raw QEMU", "harness", "harness boot -- echo"
 
 @dataclass(frozen=True)
 class Took:
-    """Seconds until the answer, and CPU seconds of everything, the machine's end included."""
+    """Seconds until the answer, and CPU seconds of everything, including the machine's end."""
 
     wall: float
     cpu: float
@@ -73,7 +72,7 @@ def _cpu() -> float:
 
 
 def raw(board: BoardSpec, media: Media) -> float:
-    """The same QEMU arguments, two sockets, and nothing else: one is read away, on the other a command is answered."""
+    """The same QEMU arguments and two sockets, nothing else: one is drained, on the other a command is answered."""
     pairs = {channel: socket.socketpair() for channel in ("kernel", "cmd", "aux", "tty", "qmp")}
     fds = {channel: theirs.fileno() for channel, (_, theirs) in pairs.items()}
     args = command_line(board, media, own_storage(media), fds=fds, accel=pick_accel(qemu_boot(board).accel)[0])
@@ -153,7 +152,7 @@ def boots(build: Build, board: BoardSpec, media: Media, *, runs: int, chosen: Se
     took: dict[str, list[Took]] = {name: [] for name in ways}
     for turn in range(runs):
         for name in ways if turn % 2 == 0 else reversed(ways):
-            with contextlib.suppress(peers.Unusable):  # there is a figure less, which is told
+            with contextlib.suppress(peers.Unusable):  # one figure is missing then, which is printed
                 took[name].append(measured(ways[name]))
     print("\nexec to first command answered")
     for name, figures in took.items():
@@ -269,7 +268,7 @@ def _panic(machine: Machine, took: list[Parts]) -> float:
         known = time.monotonic()
         if not (stopped.outcome.fault and stopped.outcome.fault.is_fatal):
             sys.exit(f"expected a panic, found: {stopped.outcome.reason}")
-    ended = console.last_activity  # a kernel that panicked says no more
+    ended = console.last_activity  # a kernel that panicked prints nothing more
     machine.discard("CRASH")
     machine.begin("the next test", fresh=True)
     machine.run("true")
@@ -285,7 +284,7 @@ def main() -> None:
     parser.add_argument("--parts", default="boot,pristine,panic")
     parser.add_argument("--peers", default=",".join(peers.PEERS), help="which ones, by commas; may be empty")
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that all is cleaned up
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that everything is cleaned up
     build, board = load_build(options.build), read_inventory(None).board(options.board)
     media = Media(image=build.image.absolute(), root=root_image(progress=Silent()), payload=build.payload.absolute())
     print(f"{describe()}; kernel {build.release}, {options.runs} runs of each, median (min–max)", flush=True)

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""How fast a console is read, and what memory that takes: MB/s in wall time and in CPU time, growth of the peak RSS.
+"""How fast a console is read, and how much memory that takes: MB/s in wall time and in CPU time, growth of the peak
+RSS.
 
     .venv/bin/python bench/console.py [--megabytes 100] [--runs 5] [SHAPE …]
 
 Another process sends over a socket pair, as QEMU does. Every run is a process of its own, so its peak memory is its
-own; the shapes take turns, so that other load on the machine meets all of them alike. Needs no kernel and no QEMU.
+own; the shapes take turns, so that other load on the machine affects all of them alike. Needs no kernel and no QEMU.
 """
 
 from __future__ import annotations

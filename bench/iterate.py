@@ -4,9 +4,8 @@
     .venv/bin/python bench/iterate.py [--edits 3] [--runs 7] [--keep DIR]
 
 Goes through the real command line, in the user's cache. Beside each edit, alternating with it, the same edit is made by
-hand in the same trees and built with the same make, which is what nobody can leave out; the ratio compares the two.
-Wall time says little on a loaded machine, so the CPU time of all processes is told beside it.
-"""
+hand in the same trees and built with the same make, which is the minimum that anybody has to do; the ratio compares the
+two. Wall time says little on a loaded machine, so the CPU time of all processes is printed beside it."""
 
 from __future__ import annotations
 

@@ -1,11 +1,10 @@
 #!/usr/bin/env python
-"""A whole run whose machines are killed at random moments: no result may be lost, no verdict may be another.
+"""A whole run whose machines are killed at random moments: no result may be lost, and no verdict may change.
 
     .venv/bin/python bench/kills.py --build DIR --against out/RUN [--kills 10] [--seed 7] [--out DIR]
 
-RUN is an undisturbed run of the same suites, whose verdicts count as the right ones. Of the QEMUs that the run has at a
-random moment a random one gets SIGKILL, 5 to 45 seconds after the last. Exit code 1 where anything differs.
-"""
+RUN is an undisturbed run of the same suites, whose verdicts count as the right ones. At random moments, 5 to 45 seconds
+apart, a random one of the run's QEMU processes gets SIGKILL. Exit code 1 if anything differs."""
 
 from __future__ import annotations
 

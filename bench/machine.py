@@ -1,4 +1,4 @@
-"""What every measurement tells of the machine it was made on, and how figures are printed."""
+"""Describes the machine of a measurement, and formats figures."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def describe() -> str:
 
 
 def peak_rss() -> int:
-    """Bytes of memory that this process has had at most."""
+    """Return the peak memory of this process in bytes."""
     status = Path("/proc/self/status").read_text()
     return next(int(line.split()[1]) << 10 for line in status.splitlines() if line.startswith("VmHWM:"))
 

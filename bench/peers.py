@@ -1,4 +1,4 @@
-"""What a user would otherwise boot with, for bench/boot.py: labgrid, virtme-ng and tuxrun, each from pip in a virtual
+"""Alternatives to boot a kernel with, for bench/boot.py: labgrid, virtme-ng and tuxrun, each from pip in a virtual
 environment of its own in the harness's cache. They get our QEMU, kernel, root and payload, and as far as they let us
 choose, the same machine and init."""
 

@@ -3,10 +3,9 @@
 
     .venv/bin/python bench/repeat.py --build DIR [--runs 200] [-j 2] test.d/ftrace/func-filter-pid.tc …
 
-The build is copied, with its big files linked, and its selftests get as many copies of each file as runs are wanted;
-`harness run` then runs them as any others, a machine each, re-runs in an instance included. Prints how many of each
-verdict every file got, and why. The copy and the run stay in --keep, or go.
-"""
+The build is copied, with its big files linked, and its selftests get as many copies of each file as runs are wanted.
+`harness run` then runs them like any others, each on its own machine, including re-runs in an instance. Prints how
+often every file got each verdict, and why. The copy and the run are kept in --keep, or removed."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""How long the documents of a run take, made from its events.jsonl: 1,000 and 10,000 tests, and the ratio of both.
+"""How long it takes to make the documents of a run from its events.jsonl: 1,000 and 10,000 tests, and the ratio of
+both.
 
     .venv/bin/python bench/report.py [--runs 3] [--few 1000] [--many 10000]
 
-One test in ten meets a kernel fault of 40 lines, one in fifty of those a fault that nobody met before; every test has a
+One test in ten hits a kernel fault of 40 lines, one in fifty of those a fault that is new; every test has a
 log of 4 kB. Each run is a process of its own. Needs no kernel and no QEMU.
 """
 

@@ -1,8 +1,8 @@
 """The whole of the upstream ftrace and livepatch selftests: one machine and a shell script, against `harness run -j`.
 
 Both in one run, one after the other, with the same kernel and root file system. The script is what a developer does by
-hand: one QEMU, ftracetest, then the livepatch scripts. Where its machine dies, the test that ran is counted with its
-time limit (kselftest has none for it; the harness's own is taken), and the rest of the suite is lost, as by hand.
+hand: one QEMU, ftracetest, then the livepatch scripts. If its machine dies, the running test is counted with its time
+limit (kselftest has none; the harness's own is used), and the rest of the suite is lost, as by hand.
 
     .venv/bin/python bench/whole.py --build $(bin/harness build) [--workers auto] [--runs 3] [--suite ftrace]
 """

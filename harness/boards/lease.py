@@ -63,14 +63,14 @@ def acquire_pool(
 
 def user_of(entry: BoardEntry) -> str:
     """Describe who uses the board now; empty if nobody does, or if its entry does not identify the machine."""
-    return str(lock.holder_of(_machine(entry.board)) or "") if _is_told(entry) else ""
+    return str(lock.holder_of(_machine(entry.board)) or "") if _identifies_machine(entry) else ""
 
 
 @contextmanager
 def locked_entry(entry: BoardEntry) -> Iterator[None]:
     """Hold the lock of a board whose entry may be incomplete, if the entry identifies the machine."""
     with ExitStack() as until_done:
-        if _is_told(entry):
+        if _identifies_machine(entry):
             until_done.enter_context(locked(entry.board))
         yield
 
@@ -125,7 +125,7 @@ def _machine(board: BoardSpec) -> str:
     return boot_method(board).machine(board)
 
 
-def _is_told(entry: BoardEntry) -> bool:
+def _identifies_machine(entry: BoardEntry) -> bool:
     """Return whether an entry identifies its machine, which it does by its console."""
     return not any(reason.startswith("console") for reason in entry.unset)
 

@@ -115,7 +115,7 @@ class Hunter:
                     if kernel.key not in grounds:
                         same = [other for other in mutants if _base(other) == _base(mutant)]
                         grounds[kernel.key] = self._ground(kernel, same, pool)
-                rows = [self._hunted(mutant, grounds, pool) for mutant in mutants]
+                rows = [self._start(mutant, grounds, pool) for mutant in mutants]
                 done = tuple(row.result() for row in rows)
             except BaseException:
                 self._side_runs.stop()  # otherwise the pool would wait for them
@@ -184,7 +184,7 @@ class Hunter:
 
     # -- a mutant -----------------------------------------------------------------------------------------------
 
-    def _hunted(self, mutant: Mutant, grounds: dict[str, _Ground], pool: ThreadPoolExecutor) -> Future[Row]:
+    def _start(self, mutant: Mutant, grounds: dict[str, _Ground], pool: ThreadPoolExecutor) -> Future[Row]:
         """Build the mutant in this thread (one at a time), and test it in the pool as soon as there is room."""
         kernel = self._kernel(mutant, patched=True)
         ground = grounds[self._kernel(mutant, patched=False).key]
@@ -197,11 +197,11 @@ class Hunter:
         except (BuildError, UserError) as error:
             self._slots.release()
             row = Row(mutant=mutant, fate=Fate.NO_BUILD, note=" ".join([error.message, *error.details[:3]]))
-            return pool.submit(self._tell, row)
+            return pool.submit(self._report, row)
         except BaseException:
             self._slots.release()
             raise
-        return pool.submit(self._tested, mutant, kernel, ground, build)
+        return pool.submit(self._test, mutant, kernel, ground, build)
 
     def _all_there(self, mutant: Mutant, kernel: _Kernel, ground: _Ground) -> bool:
         """Return whether all results exist already, so that the mutant need not be built."""
@@ -213,13 +213,13 @@ class Hunter:
     def _our_plan(self, mutant: Mutant, kernel: _Kernel, build: Build | None = None) -> Plan:
         return self._plan(kernel, OURS, keyword_of(mutant.caught_by) if self._wish.named else "", build)
 
-    def _tested(self, mutant: Mutant, kernel: _Kernel, ground: _Ground, build: Build | None) -> Row:
+    def _test(self, mutant: Mutant, kernel: _Kernel, ground: _Ground, build: Build | None) -> Row:
         try:
-            return self._tell(self._row(mutant, kernel, ground, build))
+            return self._report(self._row(mutant, kernel, ground, build))
         finally:
             self._slots.release()
 
-    def _tell(self, row: Row) -> Row:
+    def _report(self, row: Row) -> Row:
         self._display.say(kill_table.told(row))
         return row
 

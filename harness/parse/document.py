@@ -110,7 +110,7 @@ def _complaint(problem: Any, data: Any, *, place: str) -> str:
         case "missing":
             return f"{place}: {where}: expected this key, found none"
         case "model_type" | "dict_type" | "model_attributes_type":
-            return f"{place}: {where or 'document'}: expected a mapping, found {_told(found)}"
+            return f"{place}: {where or 'document'}: expected a mapping, found {_found(found)}"
         case "union_tag_not_found":
             return f"{place}: {where}.{_discriminator(problem)}: expected this key, found none"
         case "union_tag_invalid":
@@ -120,7 +120,7 @@ def _complaint(problem: Any, data: Any, *, place: str) -> str:
     expectation = expectation.replace("String should match pattern", "a text that matches")
     for article in ("integer", "array"):
         expectation = expectation.replace(f"a {article}", f"an {article}")
-    return f"{place}: {where}: expected {expectation}, found {_told(found)}"
+    return f"{place}: {where}: expected {expectation}, found {_found(found)}"
 
 
 def _where(location: tuple[Any, ...], data: Any) -> str:
@@ -140,7 +140,7 @@ def _discriminator(problem: Any) -> str:
     return str(problem["ctx"]["discriminator"]).strip("'")
 
 
-def _told(value: Any) -> str:
+def _found(value: Any) -> str:
     if value is None:
         return "nothing"
     return repr(value) if isinstance(value, str | int | float | bool) else f"a {type(value).__name__}"

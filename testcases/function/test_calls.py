@@ -1,4 +1,4 @@
-"""The function tracer tells which function was called, by whom and where, for just the functions asked for."""
+"""The function tracer records which function was called, by whom and where, for exactly the selected functions."""
 
 from collections import Counter
 
@@ -28,7 +28,7 @@ def test_every_call_and_its_caller(tracefs: Tracefs, modules: Modules) -> None:
 
 def test_ip_is_the_call_site(tracefs: Tracefs, modules: Modules, text: Text) -> None:
     """The ip handed to tracers is the address of the patched instruction, neither the one before nor the return
-    address behind it: what v6 of the series mended ("fix mentioned pc in x0 to hold the start address of the call
+    address behind it: what v6 of the series fixed ("fix mentioned pc in x0 to hold the start address of the call
     site, not the return address or the branch address. This resolves the problem found by Amit")."""
     with (
         modules.load("calls") as calls,
@@ -86,7 +86,7 @@ def test_filter_by_module(guest: Guest, tracefs: Tracefs, modules: Modules) -> N
 
 
 def test_notrace(tracefs: Tracefs, modules: Modules) -> None:
-    """set_ftrace_notrace takes functions out, and wins over set_ftrace_filter (ftrace.rst)."""
+    """set_ftrace_notrace excludes functions, and takes precedence over set_ftrace_filter (ftrace.rst)."""
     with (
         modules.load("calls") as calls,
         tracefs.filter("calls_tree_*"),
@@ -99,7 +99,7 @@ def test_notrace(tracefs: Tracefs, modules: Modules) -> None:
 
 
 def test_removed_from_filter_while_traced(tracefs: Tracefs, modules: Modules) -> None:
-    """``!NAME`` takes a function out while tracing goes on: its call site alone is switched off (ftrace.rst)."""
+    """``!NAME`` removes a function while tracing continues: only its call site is disabled (ftrace.rst)."""
     with (
         modules.load("calls") as calls,
         tracefs.filter("calls_tree_leaf", "calls_tree_right"),
@@ -125,7 +125,7 @@ def test_pid_filter(guest: Guest, tracefs: Tracefs, modules: Modules) -> None:
             seen = [call.function for call in trace.calls]
         finally:
             tracefs.write("set_ftrace_pid", "")
-    assert seen == ["calls_tree_right"] * 2  # what came before the limit, and the one task
+    assert seen == ["calls_tree_right"] * 2  # one call before the limit was set, and the one of the task
 
 
 def test_instances_are_independent(tracefs: Tracefs, modules: Modules) -> None:
@@ -146,8 +146,8 @@ def test_instances_are_independent(tracefs: Tracefs, modules: Modules) -> None:
 
 
 def test_stack_trace_at_the_entry(tracefs: Tracefs, modules: Modules) -> None:
-    """func_stack_trace shows the way to the function, no caller missing: the frame that ftrace_caller makes for the
-    callee (the mail: "creates 2 stack frames … one for the callee, another for ftrace_caller itself")."""
+    """func_stack_trace shows the call chain to the function with no caller missing: the frame that ftrace_caller makes
+    for the callee (the mail: "creates 2 stack frames … one for the callee, another for ftrace_caller itself")."""
     with (
         modules.load("calls") as calls,
         tracefs.filter("calls_tree_leaf"),

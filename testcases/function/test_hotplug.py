@@ -1,4 +1,4 @@
-"""CPUs go and come while they are traced."""
+"""CPUs go off line and come back while they are traced."""
 
 import pytest
 

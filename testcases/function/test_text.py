@@ -1,4 +1,4 @@
-"""What ftrace writes into a function's first instructions, and that it takes it back."""
+"""What ftrace writes to a function's first instructions, and that it restores them."""
 
 from collections.abc import Callable
 
@@ -55,7 +55,7 @@ def test_untraced_functions_stay_untouched(tracefs: Tracefs, modules: Modules, t
 
 
 def test_graph_and_function_share_a_site(tracefs: Tracefs, modules: Modules, text: Text) -> None:
-    """With two tracers at one site it stays enabled until the last of them has gone."""
+    """A site with two tracers stays enabled until the last of them is gone."""
     function = "calls:calls_tree_leaf"
     with modules.load("calls"), tracefs.instance("other") as other:
         with tracefs.filter("calls_tree_leaf"), tracefs.tracer("function_graph"):
@@ -89,7 +89,7 @@ def test_call_ops_literal(
 
 
 def test_nothing_is_enabled_afterwards(guest: Guest, tracefs: Tracefs) -> None:
-    """With the nop tracer no function is enabled any more (ftrace.rst, "enabled_functions")."""
+    """With the nop tracer, no function is enabled any more (ftrace.rst, "enabled_functions")."""
     with tracefs.filter("vfs_*"), tracefs.tracer("function") as trace:
         guest.check("cat /proc/version")
         assert trace.calls_of("vfs_read")

@@ -16,7 +16,8 @@ def shape(call: GraphCall) -> list[object]:
 
 
 def test_exact_tree(tracefs: Tracefs, modules: Modules) -> None:
-    """Every call stands inside its caller, in order, none missing, none twice (ftrace.rst, "function graph tracer")."""
+    """Every call is nested in its caller, in order, none missing and none twice (ftrace.rst, "function graph
+    tracer")."""
     with modules.load("calls") as calls, tracefs.filter("calls_tree_*"), tracefs.tracer("function_graph") as trace:
         assert calls.read("tree") == "464"
         trees = [shape(tree) for tree in trace.graphs]
@@ -63,7 +64,7 @@ def test_depth(tracefs: Tracefs, modules: Modules) -> None:
 
 
 def test_recursion(tracefs: Tracefs, modules: Modules) -> None:
-    """A function that calls itself has a return address of its own for every depth (kernel/trace/fgraph.c:
+    """A function that calls itself has a separate return address for each level (kernel/trace/fgraph.c:
     the shadow stack)."""
     with modules.load("calls") as calls, tracefs.filter("calls_factorial"), tracefs.tracer("function_graph") as trace:
         assert calls.read("factorial") == f"{120:x}"
@@ -75,7 +76,7 @@ def test_recursion(tracefs: Tracefs, modules: Modules) -> None:
 
 
 def test_tail_call(tracefs: Tracefs, modules: Modules) -> None:
-    """A function that ends in a jump to another returns once for both, and the result comes through."""
+    """A function that ends in a jump to another one returns once for both, with the right result."""
     with modules.load("calls") as calls, tracefs.filter("calls_tail*"), tracefs.tracer("function_graph") as trace:
         results = calls.read("args").splitlines()
         trees = [shape(tree) for tree in trace.graphs]

@@ -2,7 +2,7 @@
 
 Mark Rutland on v6: "patching two NOPs at runtime isn't safe, since a CPU might have executed the first NOP as a NOP
 before another CPU patches both instructions". One kthread on each CPU calls functions of a module as fast as it can
-and checks every result, while what watches these functions comes and goes.
+and checks every result, while tracers, probes and livepatches of these functions come and go.
 """
 
 import contextlib
@@ -71,7 +71,7 @@ def test_everything_at_once(
         other = stack.enter_context(tracefs.instance("other"))
         for instance in (tracefs, other):
             stack.enter_context(instance.filter("hammer_*"))
-            stack.enter_context(instance.value("tracing_on", "0"))  # calls are taken, nothing is kept
+            stack.enter_context(instance.value("tracing_on", "0"))  # calls are traced, but not recorded
         stack.enter_context(tracefs.probe(*_PROBES))
         constant = [stack.enter_context(watches.attach(f"hammer_{name}")) for name in ("mix", "add", "inner")]
         toggles = [

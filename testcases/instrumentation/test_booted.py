@@ -1,4 +1,4 @@
-"""The booted kernel has taken over what its files say: every entry, and nothing else."""
+"""The booted kernel uses exactly the entries in its files: all of them, and nothing else."""
 
 import re
 from itertools import zip_longest

@@ -23,7 +23,8 @@ EVENT_CODE = ("trace_event_raw_event_", "perf_trace_", "trace_raw_output_", "__b
 
 
 def assert_left_out(functions: list[Function]) -> None:
-    """None of `functions` is instrumented. No functions at all: this kernel has none of these."""
+    """Assert that none of `functions` is instrumented; skip if the list is empty, because this kernel has none of
+    them."""
     if not functions:
         pytest.skip("this kernel has none of these functions")
     found = [function for function in functions if function.instrumented]

@@ -24,7 +24,7 @@ def _disagreement(module: ModuleFile) -> str:
     wrong = [told for entry in code.entries if (told := code.wrong_with(entry))]
     nameless = [f"{entry:#x} belongs to no function" for entry in code.entries if not code.function_at(entry)]
     lost = [f"{function} is not in the table" for function in code.functions if function.nops and not function.listed]
-    twice = ["an entry stands there twice"] if len(set(code.entries)) < len(code.entries) else []
+    twice = ["an entry is in the table twice"] if len(set(code.entries)) < len(code.entries) else []
     empty = ["an entry is empty"] if 0 in code.table else []
     return several([*wrong, *nameless, *lost, *twice, *empty], limit=3)
 

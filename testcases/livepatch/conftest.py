@@ -1,4 +1,4 @@
-"""What the livepatch tests ask for by name."""
+"""Fixtures of the livepatch tests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from harness.run.api.tracefs import Tracefs
 
 @pytest.fixture(autouse=True)
 def _can_livepatch(modules: Modules) -> None:
-    """Nothing here is tried on a kernel that has no livepatch."""
+    """Skip all livepatch tests on a kernel without livepatch."""
     modules.require("klp_version")
 
 
@@ -61,7 +61,7 @@ def quiet_cpu(guest: Guest) -> Callable[[int], contextlib.AbstractContextManager
 
 @contextlib.contextmanager
 def _pinned(guest: Guest) -> Iterator[None]:
-    """Let the shell that runs the test's commands ($$) have CPU 0 only, and those with it."""
+    """Pin the shell that runs the test's commands ($$), and so the commands, to CPU 0."""
     before = guest.check("taskset -p $$").rsplit(" ", 1)[1].strip()
     guest.check("taskset -p 1 $$")
     try:
@@ -71,5 +71,5 @@ def _pinned(guest: Guest) -> Iterator[None]:
 
 
 def _set(guest: Guest, path: str, value: str) -> contextlib.AbstractContextManager[None]:
-    """Have `value` in a file of the kernel's, where this kernel has the file."""
+    """Keep `value` in a kernel file for the length of the ``with``, if this kernel has the file."""
     return guest.value(path, value) if guest.exists(path) else contextlib.nullcontext()

@@ -54,7 +54,7 @@ def test_before_and_after_unpatching(livepatches: Livepatches, target: KlpTarget
 
 
 def test_reversed(livepatches: Livepatches, target: KlpTarget) -> None:
-    """A transition that is turned round calls post-unpatch, the counterpart of what was called, and no pre-unpatch
+    """A reversed transition calls post-unpatch, the counterpart of the callback that was called, and no pre-unpatch
     (callbacks.rst: "if a patch transition is reversed")."""
     with (
         target.sleeper() as sleeper,

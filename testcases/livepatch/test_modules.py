@@ -1,4 +1,4 @@
-"""Livepatches of modules, which may come before or after the module, and go before or after it."""
+"""Livepatches of modules, loaded before or after the module, and removed before or after it."""
 
 from harness.run.api.guest import Guest
 from harness.run.api.klp_modules import KlpTarget
@@ -7,7 +7,7 @@ from harness.run.api.modules import REACH_BYTES, Modules
 
 
 def test_module_loaded_before_the_patch(livepatches: Livepatches, target: KlpTarget) -> None:
-    """A function of a loaded module is replaced, and is itself again when the patch is disabled (livepatch.rst;
+    """A function of a loaded module is replaced, and restored when the patch is disabled (livepatch.rst;
     "remember to apply Jessica's addendum in order to livepatch functions that live in modules", v4)."""
     with livepatches.in_effect("klp_first") as patch:
         assert patch.patched("klp_target")

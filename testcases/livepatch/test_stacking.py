@@ -1,4 +1,4 @@
-"""Several livepatches: on top of one another, or one in place of all. And those that are refused."""
+"""Several livepatches: stacked on one another, or one that replaces all. And patches that are refused."""
 
 import pytest
 
@@ -42,7 +42,7 @@ def test_disabled_in_any_order(livepatches: Livepatches, target: KlpTarget) -> N
 
 
 def test_stacked_on_a_module_that_comes_later(guest: Guest, modules: Modules, livepatches: Livepatches) -> None:
-    """A module that comes under several patches gets them in their order."""
+    """A module that is loaded while several patches are enabled gets them in their order."""
     with livepatches.in_effect("klp_first"), livepatches.in_effect("klp_second"), modules.load("klp_target"):
         target = KlpTarget(guest)
         assert (target.says, target.says_other) == ("klp_second", "klp_first")

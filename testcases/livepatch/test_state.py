@@ -1,4 +1,4 @@
-"""States that livepatches change and hand on (Documentation/livepatch/system-state.rst)."""
+"""States that livepatches change and pass on (Documentation/livepatch/system-state.rst)."""
 
 from harness.run.api.livepatch import Livepatches
 

@@ -1,4 +1,4 @@
-"""A livepatch takes effect whatever the system is at, and is taken back."""
+"""A livepatch takes effect whatever the system is doing, and can be removed again."""
 
 import contextlib
 

@@ -1,4 +1,4 @@
-"""Livepatched functions that are traced, and others that send a function elsewhere."""
+"""Livepatched functions that are traced, and other mechanisms that redirect a function."""
 
 import contextlib
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Direct calls: somebody else's trampoline at a call site that tracers share with it."""
+"""Direct calls: a trampoline of another user at a call site that it shares with tracers."""
 
 import contextlib
 

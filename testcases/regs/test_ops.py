@@ -1,4 +1,4 @@
-"""What a tracer is handed: the registers as they are at the function's entry."""
+"""What a tracer gets: the registers as they are at the function's entry."""
 
 from collections.abc import Callable
 
@@ -17,7 +17,7 @@ PLACES = pytest.mark.parametrize("place", ["near", "far"])
 
 
 def _around_the_call(calls: Module) -> dict[str, int]:
-    """sp, fp and lr, as the caller had them."""
+    """Return sp, fp and lr as they were in the caller."""
     told = dict(line.split() for line in calls.read("saved").splitlines())
     assert told.pop("wrong") == "0"
     return {name: int(value, 16) for name, value in told.items()}

@@ -1,4 +1,4 @@
-"""An ops may change the instruction pointer: what livepatch stands on, in kernels without livepatch too."""
+"""An ops may change the instruction pointer: the basis of livepatch, tested in kernels without livepatch, too."""
 
 import pytest
 
@@ -51,7 +51,7 @@ def test_next_to_tracers(tracefs: Tracefs, modules: Modules, watches: Watches, k
 
 
 def test_only_one_may(modules: Modules) -> None:
-    """A second ops that changes the pc of the same function is refused; at another function it is welcome
+    """A second ops that changes the pc of the same function is refused; at another function it is accepted
     (kernel/trace/ftrace.c: __ftrace_hash_update_ipmodify)."""
     with modules.load("calls"), modules.load("redirect") as redirect:
         redirect.write("attach", "0 calls_wide")

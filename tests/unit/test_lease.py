@@ -69,9 +69,9 @@ class Watched(Guard):
 
     told: bytes = b""
 
-    def _tell(self, data: bytes) -> None:
+    def _send(self, data: bytes) -> None:
         self.told += data
-        super()._tell(data)
+        super()._send(data)
 
 
 def test_a_guard_is_told_how_to_switch_the_board_and_nothing_else() -> None:

@@ -43,18 +43,18 @@ class Guard:
             pass_fds=board.descriptors,
         )
         # over the pipe, because it may contain a password
-        self._tell(pickle.dumps(board.power))
+        self._send(pickle.dumps(board.power))
 
     def release(self) -> None:
         """End the guard: the board is off, or the caller will switch it off."""
-        self._tell(_RELEASED)
+        self._send(_RELEASED)
         assert self._process.stdin
         with contextlib.suppress(OSError):
             self._process.stdin.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=_LIMIT_S)
 
-    def _tell(self, data: bytes) -> None:
+    def _send(self, data: bytes) -> None:
         assert self._process.stdin
         with contextlib.suppress(OSError, ValueError):  # somebody killed the guard; the board is still ours
             self._process.stdin.write(data)

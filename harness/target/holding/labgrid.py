@@ -108,7 +108,7 @@ async def _watch(wanted: Wanted, record: PlaceRecord, held: str) -> str:
         with contextlib.suppress(Exception):  # labgrid and gRPC raise anything while it is away or still starting
             async with connected(wanted) as session:
                 if held:
-                    held = await _had_still(session, wanted, record, held, was_away=not is_there)
+                    held = await _restored(session, wanted, record, held, was_away=not is_there)
                 is_there = True
                 held = await _stays_ours(session, wanted, held, requested)
         if requested.is_set():
@@ -140,7 +140,7 @@ async def _stays_ours(session: Any, wanted: Wanted, held: str, requested: asynci
     return held
 
 
-async def _had_still(session: Any, wanted: Wanted, record: PlaceRecord, held: str, *, was_away: bool) -> str:
+async def _restored(session: Any, wanted: Wanted, record: PlaceRecord, held: str, *, was_away: bool) -> str:
     """Restore our hold on the place in a new session and return how it is held. Raises InfraError if that is not
     possible yet."""
     place, me = place_of(session, wanted), myself(session)
@@ -186,7 +186,7 @@ def _news(text: str) -> None:
     _answer({"news": text})
 
 
-def _told(error: HarnessError) -> dict[str, Any]:
+def _as_answer(error: HarnessError) -> dict[str, Any]:
     kind = "user" if isinstance(error, UserError) else "infra"
     return {"error": kind, "message": error.message, "details": error.details}
 
@@ -203,20 +203,20 @@ def _keep(wanted: Wanted) -> None:
         taken = _done(_acquire(wanted, record), wanted)
         _answer(taken)
         if _done(_watch(wanted, record, taken["held"]), wanted) == ACQUIRED:
-            _give_back(wanted)
+            _release_persistently(wanted)
         if taken["held"] == ACQUIRED:
             record.released()
         _answer({"held": FREE})
 
 
-def _give_back(wanted: Wanted) -> None:
+def _release_persistently(wanted: Wanted) -> None:
     """Release the place, retrying for some minutes if the coordinator is away."""
     for attempt in range(_RELEASE_TRIES):
         try:
             _done(_release(wanted), wanted)
         except InfraError as error:
             if attempt == 0:
-                _answer(_told(error))
+                _answer(_as_answer(error))
             if attempt == _RELEASE_TRIES - 1:
                 raise
             time.sleep(_RELEASE_AGAIN_S)
@@ -244,7 +244,7 @@ def main(words: list[str]) -> int:
                 answer = _done(_look(wanted), wanted)
             _answer(answer)
     except HarnessError as error:
-        _answer(_told(error))
+        _answer(_as_answer(error))
     return 0
 
 

@@ -74,7 +74,7 @@ class Holder:
 
 def holder_of(machine: str) -> Holder | None:
     """Return who holds the lock of `machine` now; None if nobody does."""
-    return _looked_at(_path(machine)) if machine else None
+    return _holder_of_file(_path(machine)) if machine else None
 
 
 @contextlib.contextmanager
@@ -86,7 +86,7 @@ def acquired(name: str, machine: str, *, purpose: str, wait: float | None = None
     path = _path(machine)
     mine = Holder(user=_user(), host=socket.gethostname(), process=os.getpid(), purpose=purpose, since=time.time())
     with _ticket(path, mine) as ticket:
-        lock = _taken(path, ticket, name, wait=wait, say=say)
+        lock = _lock_file(path, ticket, name, wait=wait, say=say)
     try:
         _write(lock, mine)
         yield lock
@@ -102,7 +102,7 @@ def _user() -> str:
         return str(os.getuid())
 
 
-def _taken(path: Path, ticket: Path, name: str, *, wait: float | None, say: Say) -> int:
+def _lock_file(path: Path, ticket: Path, name: str, *, wait: float | None, say: Say) -> int:
     """Lock the file `path` and return its descriptor."""
     deadline = time.monotonic() + (_GRACE_S if wait is None else wait)
     lock, told = _opened(path), ""
@@ -146,7 +146,7 @@ def _first_in_line(path: Path, ticket: Path) -> Holder | None:
     for other in sorted(path.parent.glob(f"{path.stem}.*.ticket")):
         if other.name >= ticket.name:
             return None
-        holder = _looked_at(other)
+        holder = _holder_of_file(other)
         if holder:
             return holder
         with contextlib.suppress(OSError):  # another user's, who has to remove it; it does not count
@@ -235,7 +235,7 @@ def _locked(file: int) -> bool:
     return True
 
 
-def _looked_at(path: Path) -> Holder | None:
+def _holder_of_file(path: Path) -> Holder | None:
     """Return who holds the lock file `path`; None if nobody does."""
     try:
         file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)

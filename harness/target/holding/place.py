@@ -141,9 +141,9 @@ class _Keeper:
         self.handle = self._process.stdin.fileno()
         self._has_place = False
         threading.Thread(target=self._listen, name="labgrid place", daemon=True).start()
-        self._tell(_request(board, records, purpose=f"process {os.getpid()}, {shlex.join(sys.argv[1:])[:80]}"))
+        self._send(_request(board, records, purpose=f"process {os.getpid()}, {shlex.join(sys.argv[1:])[:80]}"))
 
-    def _tell(self, data: bytes) -> None:
+    def _send(self, data: bytes) -> None:
         assert self._process.stdin
         with contextlib.suppress(OSError, ValueError):  # it has ended; its answer, or the lack of one, says why
             self._process.stdin.write(data)
@@ -178,7 +178,7 @@ class _Keeper:
         for some minutes."""
         trouble = ""
         if self._has_place:
-            self._tell(b"release\n")
+            self._send(b"release\n")
             try:
                 self._answer(_RELEASE_S)
             except HarnessError as error:

@@ -64,13 +64,13 @@ class Snapshots:
         assert isinstance(target, QemuTarget)
         try:
             mapped = _can_map(target)
-            _told(target.monitor("stop"))
+            _checked(target.monitor("stop"))
             partial = self._directory / "state.partial"
             partial.touch()
             written, state = shlex.quote(str(partial)), shlex.quote(str(self._directory / "state"))
-            _told(target.monitor("migrate", uri=f"exec:cat > {written} && mv {written} {state} || rm -f {written}"))
+            _checked(target.monitor("migrate", uri=f"exec:cat > {written} && mv {written} {state} || rm -f {written}"))
             deadline = time.monotonic() + _SAVE_LIMIT_S
-            while (answer := _told(target.monitor("query-migrate"))).get("status") != "completed":
+            while (answer := _checked(target.monitor("query-migrate"))).get("status") != "completed":
                 if answer.get("status") in ("failed", "cancelled") or time.monotonic() > deadline:
                     raise InfraError(f"snapshot: QEMU can't save the machine: {answer.get('error-desc', answer)}")
                 time.sleep(_POLL_S)
@@ -118,17 +118,17 @@ class Snapshots:
 
     def _resume(self, target: QemuTarget, *, state: int, mapped: bool) -> None:
         if mapped:
-            _told(target.monitor("migrate-set-capabilities", capabilities=_MAPPED))
-        _told(target.monitor("migrate-incoming", uri=f"fd:{state}"))
+            _checked(target.monitor("migrate-set-capabilities", capabilities=_MAPPED))
+        _checked(target.monitor("migrate-incoming", uri=f"fd:{state}"))
         # `cont` before the state is read would be lost: the state says that the machine was stopped
         deadline = time.monotonic() + self._board.limits.boot
-        while (status := _told(target.monitor("query-status")))["status"] == "inmigrate":
+        while (status := _checked(target.monitor("query-status")))["status"] == "inmigrate":
             if time.monotonic() > deadline:
                 raise InfraError(
                     f"snapshot: QEMU does not read the state within {self._board.limits.boot:.0f} s: {status}"
                 )
             time.sleep(_POLL_S)
-        _told(target.monitor("cont"))
+        _checked(target.monitor("cont"))
         now, seed = f"{time.time():.6f}", secrets.token_hex(32)
         done = target.run(f"{THAW} {now} {seed}", timeout=self._board.limits.boot)
         if not done.ok:
@@ -163,7 +163,7 @@ def _can_map(target: QemuTarget) -> bool:
     """Make QEMU leave the memory out of the state, because it is in a file; return False if this QEMU can't."""
     answer = target.monitor("migrate-set-capabilities", capabilities=_MAPPED)
     if "error" in answer and "class" not in answer["error"]:
-        _told(answer)  # it has not refused: it has not answered
+        _checked(answer)  # it has not refused: it has not answered
     return "error" not in answer
 
 
@@ -185,7 +185,7 @@ def _make_overlay(path: Path, disk: Path) -> None:
         raise InfraError(f"snapshot: qemu-img ended with exit code {done.returncode}: {done.stderr.strip()}")
 
 
-def _told(answer: dict[str, Any]) -> dict[str, Any]:
+def _checked(answer: dict[str, Any]) -> dict[str, Any]:
     """Return what the monitor answered; raises InfraError if it refused."""
     if "error" in answer:
         raise InfraError(f"snapshot: QEMU refuses: {answer['error'].get('desc')}")

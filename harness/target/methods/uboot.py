@@ -199,7 +199,7 @@ class Uboot:
         for pattern, meaning in (*(self._fetch.complaints if fetches else ()), *_COMPLAINTS):
             found = re.search(pattern, output)
             if found:
-                details = _told(output)
+                details = _last_words(output)
                 raise InfraError(f"{self._place}: U-Boot: `{command}`: {found[0].strip()}: {meaning}", details=details)
 
     def network(self) -> None:
@@ -242,7 +242,7 @@ class Uboot:
         if came != str(file.size):
             raise InfraError(
                 f"{self._place}: U-Boot: {file.name}: expected {file.size} bytes, {self._fetch.finding(output, came)}",
-                details=_told(output),
+                details=_last_words(output),
             )
         self._check(file, address)
         return address
@@ -313,7 +313,7 @@ class Uboot:
             self.command(f"setenv {name} \"${{{name}}}\"'{piece}'")
 
 
-def _told(output: str) -> list[str]:
+def _last_words(output: str) -> list[str]:
     """Return the last lines of a command's output, without progress marks."""
     lines = (re.sub(r"(?:\| ?){2,}", "", line) for line in output.splitlines())
     return [line for line in lines if line.strip(" #*|\t")][-8:]
