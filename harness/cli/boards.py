@@ -60,7 +60,7 @@ def check(upper_file: Path | None, boards_file: Path | None, name: str) -> None:
     """Check within seconds everything that board NAME needs, without booting it or switching its power."""
     failed = 0
     for finding in inspect(read_inventory(boards_file or upper_file).entry(name)):
-        click.echo(f"{finding.outcome.value:<7} {finding.name:<11} {finding.told}")
+        click.echo(f"{finding.outcome.value:<7} {finding.name:<11} {finding.text}")
         failed += finding.outcome is Outcome.FAILED
     if failed:
         raise InfraError(f"{name}: {failed} of these checks failed; nothing was booted")

@@ -9,7 +9,7 @@ import click
 
 from harness.boards.inventory import read_inventory
 from harness.campaign.request import BuildOptions
-from harness.cli.options import board_options, build_options, number, taken
+from harness.cli.options import board_options, build_options, number, request_from
 from harness.errors import UserError
 
 
@@ -49,7 +49,7 @@ def mutants(
     if list_only:
         click.echo("\n".join(f"{mutant.name}: {mutant.title}" for mutant in chosen))
         return 0
-    options, hunt = taken(BuildOptions, given), taken(Hunt, given)
+    options, hunt = request_from(BuildOptions, given), request_from(Hunt, given)
     if options.build_dir:
         raise UserError(
             "--build: a mutant has to be built, a finished build can't be used; name its kernel source with --kernel"

@@ -22,7 +22,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 Request = TypeVar("Request")
 
 
-def taken(kind: type[Request], given: dict[str, Any]) -> Request:
+def request_from(kind: type[Request], given: dict[str, Any]) -> Request:
     """Make a dataclass `kind` from those options that are its fields, and remove them from `given`."""
     return kind(**{name: given.pop(name) for name in list(given) if name in kind.__dataclass_fields__})  # type: ignore[attr-defined]
 

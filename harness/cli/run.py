@@ -8,14 +8,14 @@ import click
 
 from harness.campaign.local import check, list_tests, run_here
 from harness.campaign.request import BuildOptions, RunRequest
-from harness.cli.options import Waiting, run_options, taken
+from harness.cli.options import Waiting, request_from, run_options
 
 
 @click.command(cls=Waiting, epilog="Example: harness run --suite selftests/ftrace -k fgraph --patches ./series.mbox")
 @run_options
 def run(list_only: bool, **given: Any) -> int:
     """Build the kernel if needed, boot it, run the tests, and write junit.xml, results.json and report.html."""
-    checked = check(RunRequest(kernel=taken(BuildOptions, given), **given), boots=not list_only)
+    checked = check(RunRequest(kernel=request_from(BuildOptions, given), **given), boots=not list_only)
     from harness.display import Display
     from harness.report.summary import summary_lines
 

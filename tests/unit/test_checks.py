@@ -58,7 +58,7 @@ def look(entry: BoardEntry) -> list[Finding]:
 
 
 def seen(entry: BoardEntry) -> dict[str, tuple[Outcome, str]]:
-    return {found.name: (found.outcome, found.told) for found in look(entry)}
+    return {found.name: (found.outcome, found.text) for found in look(entry)}
 
 
 def test_a_board_that_is_as_it_should_be(tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ def test_where_values_are_missing_the_rest_is_looked_at(tmp_path: Path) -> None:
         ("tftp_root", OK),
         ("tftp server", UNSEEN),
     ]
-    assert "environment variable X" in listed[0].told
+    assert "environment variable X" in listed[0].text
 
 
 def test_one_that_hangs_or_breaks_does_not_keep_the_others(tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_one_that_hangs_or_breaks_does_not_keep_the_others(tmp_path: Path) -> No
             Check(name="fine", key="d", look=lambda: "fine"),
         ]
         started = time.monotonic()
-        found = {found.name: (found.outcome, found.told) for found in findings(board(tmp_path), odd, limit=0.5)}
+        found = {found.name: (found.outcome, found.text) for found in findings(board(tmp_path), odd, limit=0.5)}
         assert time.monotonic() - started < 10.0
         assert found == {
             "hangs": (FAILED, "the check did not finish within 0 s"),

@@ -80,7 +80,7 @@ async def _acquire(wanted: Wanted, record: PlaceRecord) -> dict[str, Any]:
 async def _release(wanted: Wanted) -> None:
     async with connected(wanted) as session:
         if session.places[wanted.place].acquired != myself(session):
-            _news(f"{wanted.told}: there was nothing to release: {_no_longer_ours(session, wanted)}")
+            _news(f"{wanted.label}: there was nothing to release: {_no_longer_ours(session, wanted)}")
             return
         await release_now(session, wanted)
 
@@ -117,7 +117,7 @@ async def _watch(wanted: Wanted, record: PlaceRecord, held: str) -> str:
             is_there = False
             if held == ACQUIRED:
                 record.lost_sight()
-            _news(f"{wanted.told}: lost the coordinator {wanted.coordinator}; the run continues without it, as long "
+            _news(f"{wanted.label}: lost the coordinator {wanted.coordinator}; the run continues without it, as long "
                   "as the exporter keeps the serial line up")  # fmt: skip
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(requested.wait(), _RECONNECT_S)
@@ -132,7 +132,7 @@ async def _stays_ours(session: Any, wanted: Wanted, held: str, requested: asynci
     while not requested.is_set() and not session.stopping.is_set():
         place = session.places.get(wanted.place)
         if held and not (place and (place.acquired == me or me in place.allowed)):
-            _news(f"{wanted.told}: somebody released it during this run: {_no_longer_ours(session, wanted)}; the run "
+            _news(f"{wanted.label}: somebody released it during this run: {_no_longer_ours(session, wanted)}; the run "
                   "goes on")  # fmt: skip
             held = ""
         with contextlib.suppress(TimeoutError):
@@ -144,7 +144,7 @@ async def _restored(session: Any, wanted: Wanted, record: PlaceRecord, held: str
     """Restore our hold on the place in a new session and return how it is held. Raises InfraError if that is not
     possible yet."""
     place, me = place_of(session, wanted), myself(session)
-    back = f"{wanted.told}: the coordinator is back"
+    back = f"{wanted.label}: the coordinator is back"
     if place.acquired == me or me in place.allowed:
         if held == ACQUIRED:
             record.acquired(place.changed, line=line_of(session, place, wanted))
@@ -172,7 +172,7 @@ def _done(work: Coroutine[Any, Any, Result], wanted: Wanted) -> Result:
         details = getattr(error, "details", None)
         said = details() if callable(details) else str(error)
         raise InfraError(
-            f"{wanted.told}: labgrid: {type(error).__name__}: {said}; see whether labgrid-client -x "
+            f"{wanted.label}: labgrid: {type(error).__name__}: {said}; see whether labgrid-client -x "
             f"{wanted.coordinator} -p {wanted.place} show works"
         ) from None
 
@@ -192,7 +192,7 @@ def _as_answer(error: HarnessError) -> dict[str, Any]:
 
 
 def _record(wanted: Wanted) -> PlaceRecord:
-    return PlaceRecord(Path(wanted.record), told=wanted.told, purpose=wanted.purpose)
+    return PlaceRecord(Path(wanted.record), told=wanted.label, purpose=wanted.purpose)
 
 
 def _keep(wanted: Wanted) -> None:

@@ -35,7 +35,7 @@ class Wanted:
     purpose: str
 
     @property
-    def told(self) -> str:
+    def label(self) -> str:
         return f"{self.board}: labgrid place {self.place}"
 
 
@@ -111,7 +111,7 @@ async def held_by_us(session: Any, place: Any, wanted: Wanted) -> bool:
     if place.acquired == me or me in place.allowed:
         return True
     raise InfraError(
-        f"{wanted.told}: expected it to be free, {place.acquired} has it (last change {when(place.changed)}); wait "
+        f"{wanted.label}: expected it to be free, {place.acquired} has it (last change {when(place.changed)}); wait "
         f"for its release, or ask for: labgrid-client -p {place.name} allow {me}"
     )
 
@@ -123,7 +123,7 @@ async def _reserved_for_us(session: Any, place: Any, wanted: Wanted) -> None:
     for each in answer.reservations:
         if each.token == place.reservation and each.owner != myself(session):
             raise InfraError(
-                f"{wanted.told}: expected it to be free, {each.owner} has reserved it (since {when(each.created)}); "
+                f"{wanted.label}: expected it to be free, {each.owner} has reserved it (since {when(each.created)}); "
                 "wait until that is over, see labgrid-client reservations"
             )
 
@@ -155,7 +155,7 @@ async def acquire_free(session: Any, place: Any, wanted: Wanted) -> None:
         session.check_matches(place)
     except _library(wanted.board).UserError as error:
         raise InfraError(
-            f"{wanted.told}: expected all that it is made of, {error.args[0]}; see whether labgrid-exporter runs there"
+            f"{wanted.label}: expected all that it is made of, {error.args[0]}; see whether labgrid-exporter runs there"
         ) from None
     try:
         await asyncio.wait_for(session.stub.AcquirePlace(AcquirePlaceRequest(placename=place.name)), _ACQUIRE_S)
@@ -166,13 +166,13 @@ async def acquire_free(session: Any, place: Any, wanted: Wanted) -> None:
             if entry.acquired
         ]
         raise InfraError(
-            f"{wanted.told}: the coordinator refuses it: {error.details()}; see labgrid-client -p {place.name} show",
+            f"{wanted.label}: the coordinator refuses it: {error.details()}; see labgrid-client -p {place.name} show",
             details=used,
         ) from None
     except TimeoutError:
         await release_now(session, wanted)  # the acquisition may still succeed later
         raise InfraError(
-            f"{wanted.told}: expected it to be acquired within {_ACQUIRE_S:.0f} s, it was not; see its exporter"
+            f"{wanted.label}: expected it to be acquired within {_ACQUIRE_S:.0f} s, it was not; see its exporter"
         ) from None
     await asyncio.wait_for(session.sync_with_coordinator(), _ANSWER_S)
 

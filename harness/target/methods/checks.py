@@ -60,7 +60,7 @@ class Check:
 class Finding:
     name: str
     outcome: Outcome
-    told: str
+    text: str
 
 
 def findings(entry: BoardEntry, checks: Sequence[Check], *, limit: float = _LIMIT_S) -> Iterator[Finding]:
@@ -69,7 +69,7 @@ def findings(entry: BoardEntry, checks: Sequence[Check], *, limit: float = _LIMI
     deadline = time.monotonic() + limit
     missing = {reason.partition(":")[0].partition(".")[0] for reason in entry.unset}
     for reason in entry.unset:
-        yield Finding(name="values", outcome=Outcome.FAILED, told=reason)
+        yield Finding(name="values", outcome=Outcome.FAILED, text=reason)
     # daemons: a hanging check must not keep the process alive
     found: dict[int, Finding] = {}
     threads = [
@@ -84,24 +84,24 @@ def findings(entry: BoardEntry, checks: Sequence[Check], *, limit: float = _LIMI
     for number, (thread, check) in enumerate(zip(threads, checks, strict=True)):
         if check.key in missing:
             yield Finding(
-                name=check.name, outcome=Outcome.UNSEEN, told=f"not checked: values of {check.key} are missing"
+                name=check.name, outcome=Outcome.UNSEEN, text=f"not checked: values of {check.key} are missing"
             )
             continue
         thread.join(max(0.0, deadline - time.monotonic()))
-        late = Finding(name=check.name, outcome=Outcome.FAILED, told=f"the check did not finish within {limit:.0f} s")
+        late = Finding(name=check.name, outcome=Outcome.FAILED, text=f"the check did not finish within {limit:.0f} s")
         yield found.get(number, late)
 
 
 def _looked(check: Check, access: Access) -> Finding:
     try:
-        outcome, told = Outcome.OK, check.look()
+        outcome, text = Outcome.OK, check.look()
     except HarnessError as error:
-        outcome, told = Outcome.FAILED, " ".join([error.message, *error.details])
+        outcome, text = Outcome.FAILED, " ".join([error.message, *error.details])
     except Unseen as reason:
-        outcome, told = Outcome.UNSEEN, str(reason)
+        outcome, text = Outcome.UNSEEN, str(reason)
     except Exception as error:  # the findings of the others are still useful
-        outcome, told = Outcome.FAILED, f"internal error: {type(error).__name__}: {error}"
-    return Finding(name=check.name, outcome=outcome, told=one_line(access.redacted(told)))
+        outcome, text = Outcome.FAILED, f"internal error: {type(error).__name__}: {error}"
+    return Finding(name=check.name, outcome=outcome, text=one_line(access.redacted(text)))
 
 
 def common(board: BoardSpec, access: Access) -> list[Check]:
@@ -176,10 +176,10 @@ def _program(argv: tuple[str, ...], place: str) -> str:
             word = next(word for word in shlex.split(argv[2]) if "=" not in word)
         except (ValueError, StopIteration):
             raise Unseen(f"{place}: a shell line whose program only a shell can find") from None
-    told = subprocess.run(
+    found = subprocess.run(
         ["sh", "-c", 'command -v -- "$1"', "sh", word], capture_output=True, timeout=_CONNECT_LIMIT_S, check=False
     )
-    if told.returncode:
+    if found.returncode:
         raise InfraError(f"{place}: expected a program {word}, found none; install it or correct {place}")
     return word
 
