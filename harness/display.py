@@ -41,7 +41,7 @@ class Display:
         self._bars = Progress(*columns, console=self.console, transient=True) if self.live else None
         self._lock = threading.Lock()  # callers report from their own threads
         self._work: dict[str, TaskID] = {}
-        self._told: dict[str, float] = {}
+        self._shown_at: dict[str, float] = {}
         self._total = 0
         self._done = 0
         self._counts: Counter[Verdict] = Counter()
@@ -74,8 +74,8 @@ class Display:
             return
         now = time.monotonic()
         # the first call starts the clock, so short work shows nothing
-        if now - self._told.setdefault(label, now) >= _PLAIN_EVERY:
-            self._told[label] = now
+        if now - self._shown_at.setdefault(label, now) >= _PLAIN_EVERY:
+            self._shown_at[label] = now
             share = f" ({100 * done / total:.0f} %)" if total else ""
             self.console.print(f"{now - self._began:7.1f}s {escape(label)}: {done:.0f}{share}")
 

@@ -160,21 +160,21 @@ class KnownOutcomes:
     def _standing(self, outcome: KnownOutcome, verdict: Verdict, reason: str, fault: Fault | None) -> Standing:
         if outcome.has_expired(self._context):
             return Standing.EXPIRED
-        return Standing.MET if _is(outcome.expectation, verdict, reason, fault) else Standing.OTHER
+        return Standing.MET if _is_met(outcome.expectation, verdict, reason, fault) else Standing.OTHER
 
 
-def _is(expectation: Expectation, verdict: Verdict, reason: str, fault: Fault | None) -> bool:
+def _is_met(expectation: Expectation, verdict: Verdict, reason: str, fault: Fault | None) -> bool:
     if verdict not in expectation.verdicts:
         return False
     if verdict is Verdict.PASS:
         return True
     if verdict is Verdict.CRASH and fault:
-        return any(_is_fault(pattern, fault) for pattern in expectation.faults)
+        return any(_matches_fault(pattern, fault) for pattern in expectation.faults)
     patterns = expectation.faults if verdict is Verdict.CRASH else expectation.messages
     return not patterns or any(matches(pattern, reason) for pattern in patterns)
 
 
-def _is_fault(pattern: str, fault: Fault) -> bool:
+def _matches_fault(pattern: str, fault: Fault) -> bool:
     """Whether `pattern` matches this fault's signature or title, or is the signature of the same bug, of which one of
     the two reports may have been cut short."""
     signature = fault.signature
@@ -212,20 +212,20 @@ def described(expectation: Expectation) -> str:
 
 def expired(results: RunResults) -> list[Expectation]:
     """The expired known outcomes of this run's tests, each once."""
-    return _those(results, lambda each, _: each.standing is Standing.EXPIRED)
+    return _select(results, lambda each, _: each.standing is Standing.EXPIRED)
 
 
 def unmatched(results: RunResults) -> list[Expectation]:
     """The known outcomes that no test matched, although tests that they name ran to a verdict. Those for which an
     unexpected pass is reported are omitted."""
-    answered = _those(results, lambda each, result: result.verdict in _ANSWERS and each.standing is Standing.OTHER)
-    met = _those(results, lambda each, _: each.standing is Standing.MET)
+    answered = _select(results, lambda each, result: result.verdict in _ANSWERS and each.standing is Standing.OTHER)
+    met = _select(results, lambda each, _: each.standing is Standing.MET)
     passed = [result.expected for result in results.results if result.is_unexpected_pass]
     done = {each.place for each in (*met, *passed) if each}
     return [each for each in answered if each.place not in done]
 
 
-def _those(results: RunResults, are_wanted: Callable[[Expectation, Result], bool]) -> list[Expectation]:
+def _select(results: RunResults, are_wanted: Callable[[Expectation, Result], bool]) -> list[Expectation]:
     found: dict[str, Expectation] = {}
     for result in results.results:
         for each in result.expectations:

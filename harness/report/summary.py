@@ -1,4 +1,4 @@
-"""results in, a few lines for a person at a terminal out: plain text, no colours."""
+"""Results in, a few lines for a terminal out: plain text, no colours."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from harness.report.text import one_line
 
 
 def summary_lines(results: RunResults, *, run_dir: Path) -> list[str]:
-    """Counts of each suite; what needs a look, with the path of its log; unexpected passes; known outcomes that have
-    expired or that no test met; the overall line."""
+    """Counts for each suite; what needs attention, with the path of its log; unexpected passes; known outcomes that
+    have expired or that no test matched; the overall line."""
     lines = _suite_lines(results)
     for result in results.results:
         if result.verdict.is_kernel_fault or result.verdict is Verdict.ERROR:
@@ -79,16 +79,16 @@ def _counts(members: list[Result] | tuple[Result, ...]) -> str:
 def _result_lines(result: Result, run_dir: Path) -> list[str]:
     title = one_line(result.fault.title) if result.fault else ""
     reason = one_line(result.reason)
-    said = [text for text in ("" if reason.startswith(title) else title, reason) if text]
-    said += [attempt_line(number, attempt) for number, attempt in enumerate(result.attempts, 1)]
-    lines = [f"{result.verdict:10} {one_line(result.test)}", *(f"{'':10}   {text}" for text in said)]
+    texts = [text for text in ("" if reason.startswith(title) else title, reason) if text]
+    texts += [attempt_line(number, attempt) for number, attempt in enumerate(result.attempts, 1)]
+    lines = [f"{result.verdict:10} {one_line(result.test)}", *(f"{'':10}   {text}" for text in texts)]
     if result.log:
         lines.append(f"{'':10}   {run_dir / one_line(result.log)}")
     return lines
 
 
 def _not_run_lines(results: RunResults) -> list[str]:
-    """One line for each reason: an interrupted run leaves hundreds of tests, all for the same one."""
+    """One line for each reason: an interrupted run leaves hundreds of tests, all with the same reason."""
     reasons: dict[str, list[Result]] = {}
     for result in results.results:
         if result.verdict is Verdict.NOTRUN:

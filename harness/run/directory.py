@@ -1,4 +1,4 @@
-"""The directories that runs leave their files in."""
+"""The directories of runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from harness.run.eventlog import EVENTS
 
 
 def new_directory(wanted: Path | None, prefix: str) -> Path:
-    """`wanted`, or a new directory below out/ named by the time; two that start in one second get two."""
+    """`wanted`, or a new directory below out/ named after the time; two runs that start in the same second get two."""
     path = wanted or Path("out") / time.strftime(f"{prefix}%Y%m%d-%H%M%S")
     try:
         path.mkdir(parents=True, exist_ok=wanted is not None)
@@ -25,7 +25,7 @@ def new_directory(wanted: Path | None, prefix: str) -> Path:
 
 
 def point_latest(run_dir: Path) -> None:
-    """out/latest is replaced in one step, so that there always is one."""
+    """Replace out/latest in one step, so that it always exists."""
     fresh = run_dir.with_name(f".latest.{os.getpid()}")
     fresh.symlink_to(run_dir.name)
     fresh.replace(run_dir.with_name("latest"))

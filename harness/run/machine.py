@@ -293,9 +293,9 @@ class Machine:
             return _crashed(fault)
         title = "hang: the kernel answers no more"
         lines = tuple(self._target.console.tail(60))
-        told = f"{title} ({what}; console silent for {quiet:.0f} s)"
+        reason = f"{title} ({what}; console silent for {quiet:.0f} s)"
         fault = Fault(kind=FaultKind.SILENCE, title=title, lines=lines)
-        return Stopped(Outcome(Verdict.CRASH, told, fault=fault))
+        return Stopped(Outcome(Verdict.CRASH, reason, fault=fault))
 
     def _stopped_by_loss(self, lost: TargetLost) -> Stopped:
         """An oops on the console outranks a lost connection; the console may be a moment behind the channel."""

@@ -21,10 +21,10 @@ class Monitor:
         self._lock = threading.Lock()
         self._scanner = FaultScanner()
         self._began = 0.0
-        self._take(console.last_activity, "\n".join(console.tail(1000)))  # what it printed while booting
-        self._stop = console.listen_blocks(self._take)
+        self._scan(console.last_activity, "\n".join(console.tail(1000)))  # what it printed while booting
+        self._stop = console.listen_blocks(self._scan)
 
-    def _take(self, moment: float, block: str) -> None:
+    def _scan(self, moment: float, block: str) -> None:
         with self._lock:
             before = self._begun
             self._scanner.feed_lines(block)

@@ -60,20 +60,20 @@ def judge(output: str, *, release: str) -> Findings:
     missing: set[str] = set()
     problems: list[str] = []
     for line in output.splitlines():
-        kind, _, told = line.partition(" ")
+        kind, _, value = line.partition(" ")
         match kind:
             case "tool":
-                missing.add(told)
+                missing.add(value)
             case "mount":
-                problems.append(f"{told} is not mounted on the target")
+                problems.append(f"{value} is not mounted on the target")
             case "kconfig":
-                problems.append(told)
+                problems.append(value)
             case "loopback":
                 problems.append("the loopback interface is not up: tests that ping 127.0.0.1 will not work")
             case "modules":
-                problems.append(f"{told} is missing on the target: tests that load modules will not work")
-            case "release" if told != release:
-                problems.append(f"the target runs kernel {told}, the build is {release}")
+                problems.append(f"{value} is missing on the target: tests that load modules will not work")
+            case "release" if value != release:
+                problems.append(f"the target runs kernel {value}, the build is {release}")
     if missing:
         problems.insert(0, f"the target lacks {', '.join(sorted(missing))}: tests that call them are skipped")
     return Findings(frozenset(missing), tuple(problems))

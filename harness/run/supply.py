@@ -55,4 +55,4 @@ class OneMachine(Supply):
             self._preparation.prepare()
         if self._preparation.failure:
             session.items[:] = [other for other in session.items if not needs_target(other)]
-        selftests.tell_batches(session.items)  # what the target lacks is known now
+        selftests.choose_in_batches(session.items)  # what the target lacks is known now

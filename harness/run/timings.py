@@ -17,8 +17,8 @@ _TELLING = (Verdict.PASS, Verdict.FAIL, Verdict.XFAIL, Verdict.SKIP, Verdict.UNR
 def load(path: Path) -> dict[str, float]:
     """Seconds by test id; none where there is no readable record."""
     try:
-        told = json.loads(path.read_text())
-        return {str(test): float(seconds) for test, seconds in told.items()}
+        content = json.loads(path.read_text())
+        return {str(test): float(seconds) for test, seconds in content.items()}
     except (OSError, ValueError, AttributeError, TypeError):
         return {}
 

@@ -96,7 +96,7 @@ class _Process:
             self._printed.add(line)
         return line
 
-    def say_again(self, line: str) -> None:
+    def log_again(self, line: str) -> None:
         """`line` belongs to the log of the test that runs now, too."""
         self._printed.add(line)
 

@@ -97,13 +97,13 @@ class FtraceBatch(Batch):
                     self._end(ended)
                     continue
                 if fresh:
-                    told = f"ftracetest ended without running it (exit code {process.returncode})"
-                    raise Stopped(Outcome(Verdict.UNRESOLVED, told))
+                    reason = f"ftracetest ended without running it (exit code {process.returncode})"
+                    raise Stopped(Outcome(Verdict.UNRESOLVED, reason))
                 return  # it was started for others; the next turn starts one for this test
             for number, mark in enumerate(self._stream.feed(line)):
                 if isinstance(mark, ftracetest.Begun):
-                    if number:  # the line that begins it told that another one is over, and went into that one's log
-                        process.say_again(line)
+                    if number:  # the line also ended another test, and is in that one's log
+                        process.log_again(line)
                     self._begun = test_id(mark.path, instance=mark.instance)
                     deadline = time.monotonic() + machine.time_limit(self._begun)
                 else:

@@ -89,8 +89,8 @@ class LivepatchBatch(Batch):
         if first or self._is_part:
             rest = livepatch_log.resumed(self._text, first) if first else self._text
             if rest is None:
-                told = f"{self._script} stopped before it and can't be resumed in the middle"
-                raise Stopped(Outcome(Verdict.NOTRUN, told))
+                reason = f"{self._script} stopped before it and can't be resumed in the middle"
+                raise Stopped(Outcome(Verdict.NOTRUN, reason))
             program = f"part-of-{self._script}"
             machine.target.put(rest.encode(), f"{_DIRECTORY}/{program}", mode=0o755)
         self._was_started = True

@@ -38,7 +38,7 @@ def _bytes_of(program: Path) -> bytes:
 
 
 class ProgramBatch(Batch):
-    """One program. `selects`: whether it can be told which of its tests to run."""
+    """One program. `selects`: whether its tests can be selected."""
 
     def __init__(self, suite: Suite, program: str, *, selects: bool) -> None:
         super().__init__()
@@ -84,8 +84,8 @@ class ProgramBatch(Batch):
         """The program with `test` and what is left of the batch; all of its tests where it can't choose."""
         self._begun = self._last_line = ""
         if self._was_started and not self._selects:
-            told = f"{self._program} stopped before it and can't be resumed in the middle"
-            raise Stopped(Outcome(Verdict.NOTRUN, told))
+            reason = f"{self._program} stopped before it and can't be resumed in the middle"
+            raise Stopped(Outcome(Verdict.NOTRUN, reason))
         self._was_started = True
         rest = [other for other in self._chosen[self._chosen.index(test) :] if self._is_open(other)]
         names = (other.removeprefix(self._prefix) for other in rest)
@@ -99,7 +99,7 @@ class ProgramBatch(Batch):
     def _stopped_by_its_end(self, test: str) -> Stopped:
         code = self._process.returncode
         if code in (0, 4) and not self._begun:
-            told = f"{self._program} left it out: {self._last_line or f'exit code {code}'}"
-            return Stopped(Outcome(Verdict.SKIP, told))
-        told = f"{self._program} ended without a verdict on it (exit code {code}): {self._last_line}"
-        return Stopped(Outcome(Verdict.UNRESOLVED, told))
+            reason = f"{self._program} left it out: {self._last_line or f'exit code {code}'}"
+            return Stopped(Outcome(Verdict.SKIP, reason))
+        reason = f"{self._program} ended without a verdict on it (exit code {code}): {self._last_line}"
+        return Stopped(Outcome(Verdict.UNRESOLVED, reason))

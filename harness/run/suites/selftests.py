@@ -67,7 +67,7 @@ class SelftestItem(pytest.Item):
         return self.path, None, self.test
 
 
-def tell_batches(chosen: Sequence[pytest.Item]) -> None:
+def choose_in_batches(chosen: Sequence[pytest.Item]) -> None:
     """Tell every batch which of its tests were chosen and can run, so that it runs no others."""
     tests: dict[Batch, list[str]] = {}
     for item in chosen:
@@ -104,8 +104,8 @@ def why_not(suite: Suite, build: Build) -> str:
             reason = build.without.get(symbol, f"CONFIG_{symbol} is not set")
             return f"no {suite.directory} in {build.release} on arm64: {reason}"
     with contextlib.suppress(FileNotFoundError):
-        told = (build.selftests / suite.directory / NOT_BUILT).read_text(errors="replace").strip()
-        return f"{suite.name} does not build for {build.release}: {told}"
+        reason = (build.selftests / suite.directory / NOT_BUILT).read_text(errors="replace").strip()
+        return f"{suite.name} does not build for {build.release}: {reason}"
     return ""
 
 

@@ -29,20 +29,20 @@ class Output:
 
     def tell(self, config: pytest.Config) -> None:
         """Hand it to xdist, which takes plain data."""
-        told: dict[str, object] = {"has_booted": self.has_booted}
+        data: dict[str, object] = {"has_booted": self.has_booted}
         if self.failure:
             error = self.failure
-            told |= {"exit_code": error.exit_code, "message": error.message, "details": list(error.details)}
-        config.workeroutput[_OUTPUT] = told  # type: ignore[attr-defined]  # xdist's
+            data |= {"exit_code": error.exit_code, "message": error.message, "details": list(error.details)}
+        config.workeroutput[_OUTPUT] = data  # type: ignore[attr-defined]  # xdist's
 
     @staticmethod
     def of(workeroutput: Mapping[str, Any]) -> Output:
-        """What `tell` told; of a worker without a board: nothing."""
-        told = workeroutput.get(_OUTPUT, {})
-        if "message" not in told:
-            return Output(has_booted=told.get("has_booted", False))
-        kind = {EXIT_KERNEL: BootError, EXIT_USER: UserError}.get(told["exit_code"], InfraError)
-        return Output(has_booted=True, failure=kind(told["message"], details=told["details"]))
+        """What `tell` data; of a worker without a board: nothing."""
+        data = workeroutput.get(_OUTPUT, {})
+        if "message" not in data:
+            return Output(has_booted=data.get("has_booted", False))
+        kind = {EXIT_KERNEL: BootError, EXIT_USER: UserError}.get(data["exit_code"], InfraError)
+        return Output(has_booted=True, failure=kind(data["message"], details=data["details"]))
 
 
 class Booting:
@@ -76,7 +76,7 @@ class OneBoard(Supply):
     def begin(self, item: pytest.Item) -> None:
         if not self._preparation.is_done:
             self._preparation.prepare()
-            selftests.tell_batches(item.session.items)  # what the board lacks is known now
+            selftests.choose_in_batches(item.session.items)  # what the board lacks is known now
             failure = self._preparation.failure
         elif self.rig.machine.is_up or (isinstance(item, selftests.SelftestItem) and item.reason_to_skip):
             failure = None
