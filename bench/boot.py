@@ -91,7 +91,8 @@ def raw(board: BoardSpec, media: Media) -> float:
                 if not ready:
                     raise TimeoutError(f"raw QEMU: no answer within {LIMIT_S:.0f} s")
                 for key, _ in ready:
-                    data = key.fileobj.recv(1 << 16)  # type: ignore[union-attr]
+                    assert isinstance(key.fileobj, socket.socket)
+                    data = key.fileobj.recv(1 << 16)
                     if not data:
                         raise EOFError("raw QEMU ended")
                     said += data if key.fileobj is command else b""
@@ -117,7 +118,7 @@ def ours(board: BoardSpec, media: Media, logs: Path) -> float:
 
 def verb(build: Path, directory: Path) -> float:
     """The command as a user types it, from exec to the answer on its standard output."""
-    words = [ROOT / "bin/harness", "boot", "--build", build, "--", "echo answered"]
+    words: list[str | Path] = [ROOT / "bin/harness", "boot", "--build", build, "--", "echo answered"]
     begun = time.monotonic()
     with (
         (directory / "verb.log").open("w") as log,

@@ -14,8 +14,9 @@ import subprocess
 import sys
 import time
 import venv
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from harness.build.cache import cache_dir
 from harness.model.board import BoardSpec
@@ -73,7 +74,7 @@ def _installed(package: str) -> Path:
     done = directory / "installed"
     if not done.exists():
         venv.create(directory, with_pip=True, clear=True)
-        words = [directory / "bin/pip", "install", "--quiet", package]
+        words: list[str | Path] = [directory / "bin/pip", "install", "--quiet", package]
         try:
             subprocess.run(words, check=True, capture_output=True, text=True, timeout=_INSTALL_S)
         except subprocess.CalledProcessError as error:
@@ -92,6 +93,14 @@ def _version(package: str, bin_dir: Path) -> str:
 
 def _option(words: Sequence[str], name: str) -> str:
     return words[words.index(name) + 1]
+
+
+class Peer(Protocol):
+    """`once` boots, and returns the seconds until the first command was answered."""
+
+    version: str
+
+    def once(self) -> float: ...
 
 
 class Labgrid:
@@ -151,7 +160,7 @@ qemu.off()
         return kept
 
     def once(self) -> float:
-        words = [self._bin / "python", "-c", self._DRIVER, self._config]
+        words: list[str | Path] = [self._bin / "python", "-c", self._DRIVER, self._config]
         _, said = _run(words, self._directory)
         return float(said.rpartition("seconds ")[2])
 
@@ -200,7 +209,7 @@ class Tuxrun:
         return whole(self._words, self._directory, {"PATH": f"{self._bin}:{os.environ['PATH']}"})
 
 
-PEERS = {"labgrid": Labgrid, "virtme-ng": Virtme, "tuxrun": Tuxrun}
+PEERS: dict[str, Callable[[BoardSpec, Media, Path], Peer]] = {"labgrid": Labgrid, "virtme-ng": Virtme, "tuxrun": Tuxrun}
 
 if __name__ == "__main__":
     sys.exit("run bench/boot.py")

@@ -76,7 +76,8 @@ def main() -> None:
         if done.returncode not in (0, 1):
             sys.exit(f"harness run ended with exit code {done.returncode}")
         results = json.loads((place / "out/results.json").read_text())["results"]
-    verdicts, reasons = defaultdict(Counter), defaultdict(Counter)
+    verdicts: dict[str, Counter[str]] = defaultdict(Counter)
+    reasons: dict[str, Counter[str]] = defaultdict(Counter)
     for result in results:
         name, _, rest = result["test"].partition(MARK)
         test = f"{name}.tc{rest.partition('.tc')[2]}"

@@ -21,8 +21,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import machine
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from bench.machine import describe, spread
 from harness.boards.inventory import read_inventory
 from harness.build.make import load_build
 from harness.build.rootfs import root_image
@@ -166,9 +167,11 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=1, help="of the harness; the script runs once")
     parser.add_argument("--boards", type=Path, help="another boards.yaml for the harness")
     given = parser.parse_args()
-    print(machine.describe(), flush=True)
+    print(describe(), flush=True)
     suites = given.suite or ["ftrace", "livepatch"]
-    script, ours, verdicts = 0.0, [], {}
+    script = 0.0
+    ours: list[float] = []
+    verdicts: dict[str, str] = {}
     for suite in suites:
         done = by_hand(given.build, suite, given.build / "selftests")
         _tell(f"{suite} by hand", done)
@@ -183,9 +186,9 @@ def main() -> None:
                 hand, ran = verdicts.get(test, "nothing"), run.verdicts.get(test, "nothing")
                 if hand != ran:
                     print(f"  {test}: by hand {hand}, harness {ran}", flush=True)
-    print(f"by hand {script:.1f} s, harness {machine.spread(ours)} s")
-    print(f"ratio {machine.spread([each / script for each in ours], digits=3)}; to reach: 0.25")
-    print(machine.describe())
+    print(f"by hand {script:.1f} s, harness {spread(ours)} s")
+    print(f"ratio {spread([each / script for each in ours], digits=3)}; to reach: 0.25")
+    print(describe())
 
 
 if __name__ == "__main__":

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 from harness.model.board import Access, BoardSpec
 from harness.model.boot import BootSpec, UbootBoot
 from harness.target.holding.held import HeldBoard
 
+T = TypeVar("T")
 _ACCESS = ("console", "power", "ssh", "secrets")
 
 
@@ -15,6 +16,12 @@ def spec(name: str = "b", boot: BootSpec | None = None, **keys: Any) -> BoardSpe
     """A board as boards.yaml describes it; one with U-Boot where `boot` says nothing else."""
     access = Access(**{key: keys.pop(key) for key in _ACCESS if key in keys})
     return BoardSpec(name=name, boot=boot or UbootBoot(tftp_root="/t"), access=access, **keys)
+
+
+def is_a(kind: type[T], value: object) -> T:
+    """`value`, which has to be of this kind."""
+    assert isinstance(value, kind), value
+    return value
 
 
 def held(board: BoardSpec) -> HeldBoard:

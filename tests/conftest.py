@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import subprocess
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,8 +20,8 @@ _SLOW_FILES = 15
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Where the time goes: seconds of each kind of test, and of the files that take longest, over all workers."""
-    kinds: Counter[str] = Counter()
-    files: Counter[str] = Counter()
+    kinds: dict[str, float] = defaultdict(float)
+    files: dict[str, float] = defaultdict(float)
     for reports in terminalreporter.stats.values():
         for report in reports:
             if isinstance(report, pytest.TestReport):
@@ -31,15 +31,20 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if sum(kinds.values()) < 60:
         return  # somebody runs a few tests
     terminalreporter.section("where the time goes (seconds of all workers together)")
-    for name, seconds in (*kinds.most_common(), *files.most_common(_SLOW_FILES)):
+    for name, seconds in (*_longest_first(kinds), *_longest_first(files)[:_SLOW_FILES]):
         terminalreporter.write_line(f"{seconds:8.1f}  {name}")
+
+
+def _longest_first(seconds: dict[str, float]) -> list[tuple[str, float]]:
+    return sorted(seconds.items(), key=lambda item: item[1], reverse=True)
 
 
 @pytest.fixture
 def local_shell() -> Iterator[Shell]:
     """A Shell whose far end is this host's sh, reached over a socket pair as QEMU's channels are."""
     ours, theirs = socket.socketpair()
-    process = subprocess.Popen(["sh", "-s"], stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)
+    far = theirs.fileno()
+    process = subprocess.Popen(["sh", "-s"], stdin=far, stdout=far, stderr=far, start_new_session=True)
     theirs.close()
     console = Console(SocketTransport(ours), log=None, name="local")
     yield Shell(console)

@@ -3,8 +3,8 @@ boots once, and never again), `dead` (it can't be booted) or `panics` (its kerne
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -12,6 +12,7 @@ from harness.errors import BootError, InfraError
 from harness.run.workers import worker
 from harness.target.base import Media, Say
 from harness.target.holding.held import HeldBoard
+from harness.target.methods.table import boot_method
 from tests.faketarget import FakeTarget, Kmsg
 
 PANIC = Kmsg(
@@ -22,10 +23,11 @@ PANIC = Kmsg(
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     if hasattr(config, "workerinput"):
-        worker.boot_method = lambda _board: SimpleNamespace(boot=_boot)  # type: ignore[assignment]
+        monkeypatch = pytest.MonkeyPatch()  # never undone: the process ends with its boards
+        monkeypatch.setattr(worker, "boot_method", lambda board: replace(boot_method(board), boot=_boot))
 
 
-def _boot(board: HeldBoard, _media: Media, *, logs: Path, say: Say) -> FakeTarget:
+def _boot(board: HeldBoard, media: Media, *, logs: Path, say: Say) -> FakeTarget:
     boots = logs / "boots"
     boots.write_text(f"{boots.read_text() if boots.exists() else ''}x")
     if board.spec.cmdline == "panics":

@@ -27,6 +27,7 @@ class FakeSnapshots:
     ) -> None:
         self.is_saved = False
         self.booted: list[FakeTarget] = []
+        self.seconds = 0.5  # for booting or restoring
         self.restored: list[FakeTarget] = []
         self.whys: list[str] = []
         self.cpus: list[Cpus] = []  # of each restore
@@ -56,5 +57,5 @@ class FakeSnapshots:
 
     def _started(self, make: Callable[[], FakeTarget]) -> FakeTarget:
         target = make()
-        target.boot_seconds = 0.5
+        target.boot_seconds = self.seconds
         return target

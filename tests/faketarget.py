@@ -6,7 +6,7 @@ import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
 
-from harness.target.base import Completed, LineSink, TargetLost
+from harness.target.base import Completed, LineSink, TargetLost, Terminal
 from harness.target.line.console import Console
 from harness.target.line.transport import SocketTransport
 from harness.target.shells.serial import finish
@@ -124,6 +124,9 @@ class FakeTarget:
 
     def diagnose(self) -> None:
         self.diagnosed += 1
+
+    def terminal(self, *, rows: int, columns: int) -> Terminal:
+        raise AssertionError("nobody types at a fake")
 
     def close(self) -> None:
         self.closed = True

@@ -76,7 +76,7 @@ class Lab:
     def client(self, place: str, *words: str, user: str = "") -> None:
         """labgrid's own command line client, by `user` of another host, or by who we are."""
         other = {"LG_USERNAME": user, "LG_HOSTNAME": "elsewhere"} if user else {}
-        command = [SCRIPTS / "labgrid-client", "-x", self.coordinator, "-p", place, *words]
+        command: list[str | Path] = [SCRIPTS / "labgrid-client", "-x", self.coordinator, "-p", place, *words]
         subprocess.run(command, env={**os.environ, **other}, check=True, stdout=subprocess.DEVNULL, timeout=60)
 
     def owner(self, place: str) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from harness.model.event import (
     AttemptEnded,
+    Booted,
     Event,
     Finished,
     Note,
@@ -78,8 +79,16 @@ class _Fold:
                 )
             case RunEnded():
                 self.ended = event.end
+            case Booted() if event.machine:
+                self._is_up(event)
             case _:
                 pass  # Booted and the like are for people who follow the run
+
+    def _is_up(self, event: Booted) -> None:
+        """The current test of this worker began before its machine was up."""
+        for test, start in self.running.items():
+            if start.worker == event.worker:
+                self.running[test] = dataclasses.replace(start, machine=event.machine)
 
     def _is_over(self, test: str, attempt: Attempt) -> None:
         """Start time, machine and board are those of the attempt's `Started` event, if there is one."""

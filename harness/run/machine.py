@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 
@@ -21,6 +22,7 @@ from harness.target.base import Completed, Cpus, LineSink, RunningCommand, Snaps
 Boot = Callable[[], tuple[Target, float]]
 _BOOT_TRIES = 2
 _RESTORE_TRIES = 5  # each costs a fraction of a second
+_MOST_STRAIN = 8.0  # bounded, so that a hang is found on a busy host too
 _POLL = 0.05  # seconds between two looks at what the console has printed
 
 
@@ -58,6 +60,9 @@ class Machine:
         self.epoch = 0  # number of the target: what was started on an earlier one is gone
         self.remembered: dict[object, object] = {}  # properties of this target that are queried only once
         self.at_start: dict[object, object] = {}  # the same for targets that no earlier test has used
+        # How many times longer than the fastest restore this target's took: on a busy host its tests are slower likewise.
+        self._strain = 1.0
+        self._quickest_restore = math.inf
         self._begun = 0  # tests that have begun
         self._first = 1  # the number of the first test on this target
         self.has_waiting_ftracetest = False  # in the snapshot
@@ -78,7 +83,10 @@ class Machine:
             self._first = max(1, self._begun)
             self._waiting = self.restores and self.has_waiting_ftracetest
             self.remembered.clear()
-            if not self.restores:
+            if self.restores:
+                self._quickest_restore = min(self._quickest_restore, self._boot_seconds)
+                self._strain = min(_MOST_STRAIN, self._boot_seconds / self._quickest_restore)
+            else:
                 self.at_start.clear()
                 if self._boots == 1 and self._measures_speed:
                     self.factor = time_limits.measure_factor(self.run)
@@ -184,11 +192,11 @@ class Machine:
 
     def time_limit(self, test: str) -> float:
         """The time limit in seconds of the test with this id on this target."""
-        return (time_limits.budget(test) * self.factor + time_limits.UNSCALED) * self._user_factor
+        return (time_limits.budget(test) * self.factor * self._strain + time_limits.UNSCALED) * self._user_factor
 
     def scaled(self, seconds: float) -> float:
         """`seconds` on reference hardware, scaled to this target."""
-        return seconds * self.factor * self._user_factor
+        return seconds * self.factor * self._strain * self._user_factor
 
     def discard(self, why: str) -> None:
         """Power the target off; the next use boots a fresh one."""

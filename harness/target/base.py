@@ -65,6 +65,7 @@ class TargetLost(InfraError):
 class RunningCommand(Protocol):
     """A command under way: take its lines until `done`; then `returncode` is its exit code."""
 
+    command: str
     returncode: int | None
 
     @property

@@ -67,11 +67,11 @@ def test_recursion(tracefs: Tracefs, modules: Modules) -> None:
     the shadow stack)."""
     with modules.load("calls") as calls, tracefs.filter("calls_factorial"), tracefs.tracer("function_graph") as trace:
         assert calls.read("factorial") == f"{120:x}"
-        (tree,) = [shape(tree) for tree in trace.graphs]
+        trees = [shape(tree) for tree in trace.graphs]
+    nested: list[object] = ["calls_factorial"]
     for _ in range(4):
-        (name, tree) = tree
-        assert name == "calls_factorial"
-    assert tree == ["calls_factorial"]
+        nested = ["calls_factorial", nested]
+    assert trees == [nested]
 
 
 def test_tail_call(tracefs: Tracefs, modules: Modules) -> None:

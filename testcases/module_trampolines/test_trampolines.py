@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from harness.model.kernel import Build
 from harness.parse.trace import function_calls
 from harness.run.api.guest import Guest
 from harness.run.api.livepatch import Livepatches
@@ -45,7 +46,7 @@ def test_traced(calls: Module, tracefs: Tracefs, text: Text, place: str) -> None
     assert seen == TREE
 
 
-def test_two_entry_points(calls: Module, watches: Watches, text: Text, place: str, build) -> None:
+def test_two_entry_points(calls: Module, watches: Watches, text: Text, place: str, build: Build) -> None:
     """A plain ops and one that asks for registers, at different functions of one module: each function reaches its
     own entry point, so where there are two of them each has its trampoline ("double the size of this special
     section"; before, "far branches to multiple entry points unsupported inside a single module")."""
@@ -62,7 +63,7 @@ def test_two_entry_points(calls: Module, watches: Watches, text: Text, place: st
 
 
 @everywhere
-def test_switched_between_entry_points(calls: Module, watches: Watches, text: Text, place: str, build) -> None:
+def test_switched_between_entry_points(calls: Module, watches: Watches, text: Text, place: str, build: Build) -> None:
     """A call site goes from one entry point to the other and back while it stays enabled: ftrace_modify_call, which
     has to find the module's trampolines for the old and the new goal alike (v6, ftrace_modify_call)."""
     has_regs = build.config.get("DYNAMIC_FTRACE_WITH_REGS") == "y"

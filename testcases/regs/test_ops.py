@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
+from harness.model.kernel import Build
 from harness.run.api.guest import Guest
 from harness.run.api.modules import Module, Modules
 from harness.run.api.text import Text
@@ -68,7 +69,7 @@ def test_pstate(modules: Modules, watches: Watches, needs: Callable[..., None]) 
 
 
 @PLACES
-def test_several_ops_see_the_same(modules: Modules, watches: Watches, place: str, build) -> None:
+def test_several_ops_see_the_same(modules: Modules, watches: Watches, place: str, build: Build) -> None:
     """Ops that ask for different things share a call site, and each is called once a call, with the same ip."""
     kinds = ["plain", "args", "plain"]
     if build.config.get("DYNAMIC_FTRACE_WITH_REGS") == "y":
@@ -85,7 +86,7 @@ def test_several_ops_see_the_same(modules: Modules, watches: Watches, place: str
     assert len({(one.ip, one.parent_ip) for one in seen}) == 1
 
 
-def test_in_the_kernel_proper(guest: Guest, watches: Watches, text: Text, build) -> None:
+def test_in_the_kernel_proper(guest: Guest, watches: Watches, text: Text, build: Build) -> None:
     """The same at a function of vmlinux: each ops is called once a call, and the call site goes from the plain entry
     point to the one that saves all registers and back, where there are two."""
     has_regs = build.config.get("DYNAMIC_FTRACE_WITH_REGS") == "y"
@@ -119,7 +120,7 @@ def test_detached_ops_are_not_called(modules: Modules, watches: Watches) -> None
             assert (stays.seen().hits, comes.seen().hits) == (12, 4)
 
 
-def test_saving_registers_is_refused_where_there_are_none(modules: Modules, watches: Watches, build) -> None:
+def test_saving_registers_is_refused_where_there_are_none(modules: Modules, watches: Watches, build: Build) -> None:
     """A kernel that hands over arguments only refuses an ops that insists on all registers, instead of giving it
     garbage (include/linux/ftrace.h: FTRACE_OPS_FL_SAVE_REGS)."""
     if build.config.get("DYNAMIC_FTRACE_WITH_REGS") == "y":

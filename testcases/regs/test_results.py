@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from harness.model.kernel import Build
 from harness.run.api.guest import Guest
 from harness.run.api.livepatch import Livepatches
 from harness.run.api.modules import Modules
@@ -96,7 +97,7 @@ MEANS = {
 
 
 @pytest.fixture
-def means(tracefs: Tracefs, livepatches: Livepatches, watches: Watches, build) -> Means:
+def means(tracefs: Tracefs, livepatches: Livepatches, watches: Watches, build: Build) -> Means:
     return Means(tracefs, livepatches, watches, has_regs=build.config.get("DYNAMIC_FTRACE_WITH_REGS") == "y")
 
 

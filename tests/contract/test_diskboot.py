@@ -102,7 +102,7 @@ LOADS = {
 }
 
 
-def test_the_kernel_is_loaded_from_the_disk(board, sized, tmp_path):
+def test_the_kernel_is_loaded_from_the_disk(board: BoardSpec, sized: Media, tmp_path: Path) -> None:
     commands = started(board, sized, tmp_path, LOADS)
     assert "usb start" in commands
     assert any("panic=60 harness.alone=300 rdinit=/x" in command for command in commands)
@@ -111,8 +111,9 @@ def test_the_kernel_is_loaded_from_the_disk(board, sized, tmp_path):
     assert {command.rpartition("/")[2] for command in commands if command.startswith("load")} == brought
 
 
-def test_a_device_tree_of_the_build(board, sized, tmp_path):
+def test_a_device_tree_of_the_build(board: BoardSpec, sized: Media, tmp_path: Path) -> None:
     (tmp_path / "x.dtb").write_bytes(b"tree")
+    assert isinstance(board.boot, UbootDiskBoot)
     board = replace(board, boot=replace(board.boot, dtb="x.dtb"))
     commands = started(board, replace(sized, dtbs=tmp_path), tmp_path, LOADS)
     assert any(command.startswith("load mmc 0:1 43000000 /harness/") for command in commands)
@@ -125,7 +126,9 @@ def test_a_device_tree_of_the_build(board, sized, tmp_path):
         ("4000 bytes read in 3 ms (1 MiB/s)\r\n", "expected 4096 bytes, 4000 came"),
     ],
 )
-def test_a_partition_that_is_another_one(board, sized, tmp_path, answer, told):
+def test_a_partition_that_is_another_one(
+    board: BoardSpec, sized: Media, tmp_path: Path, answer: str, told: str
+) -> None:
     with pytest.raises(InfraError, match=told) as raised:
         started(board, sized, tmp_path, {r"load mmc .*": answer})
     assert "see whether boot.partition is the one that has" in raised.value.message

@@ -104,13 +104,15 @@ def started(board: BoardSpec, media: Media, tmp_path: Path, *says: bytes) -> Non
         line.close()
 
 
-def test_nothing_is_armed_before_the_own_system_is_left(board, media, there):
+def test_nothing_is_armed_before_the_own_system_is_left(board: BoardSpec, media: Media, there: Path) -> None:
     (there / "custom.cfg").write_bytes(OWN)
     made = prepared(board, media)
     assert grubcfg.value_of((there / "harness/env").read_bytes()) == grubcfg.TAKEN
     text = OWN.decode(errors="surrogateescape")
     assert (there / "custom.cfg").read_text(errors="surrogateescape") == grubcfg.with_block(text)
     brought = {path.read_bytes(): path.name for path in (there / "harness").glob("*-harness")}
+    assert media.root
+    assert media.payload
     names = [brought[path.read_bytes()] for path in (media.image, media.root, media.payload)]
     told = (there / "harness/grub.cfg").read_text()
     assert f"linux \"${{harness}}/{names[0]}\" 'rdinit=/x' 'quiet'" in told
@@ -118,7 +120,7 @@ def test_nothing_is_armed_before_the_own_system_is_left(board, media, there):
     made.system.close()
 
 
-def test_a_kernel_that_was_brought_for_an_earlier_boot_makes_room(board, media, there):
+def test_a_kernel_that_was_brought_for_an_earlier_boot_makes_room(board: BoardSpec, media: Media, there: Path) -> None:
     prepared(board, media).system.close()
     before = {path.name for path in (there / "harness").glob("*-harness")}
     media.image.write_bytes(b"MZ another kernel")
@@ -130,13 +132,17 @@ def test_a_kernel_that_was_brought_for_an_earlier_boot_makes_room(board, media, 
     assert not (there / "harness/x.partial").exists()
 
 
-def test_the_own_system_reboots_and_the_kernel_shows(board, media, there, tmp_path):
+def test_the_own_system_reboots_and_the_kernel_shows(
+    board: BoardSpec, media: Media, there: Path, tmp_path: Path
+) -> None:
     started(board, media, tmp_path, b"GRUB loading.\r\n", b"harness TOKEN: starting\r\n")
     assert (tmp_path / "rebooted").exists()
     assert len(grubcfg.value_of((there / "harness/env").read_bytes())) == 8
 
 
-def test_a_kernel_shows_by_its_command_line_where_grub_is_not_heard(board, media, tmp_path):
+def test_a_kernel_shows_by_its_command_line_where_grub_is_not_heard(
+    board: BoardSpec, media: Media, tmp_path: Path
+) -> None:
     started(board, media, tmp_path, b"[    0.000000] Kernel command line: BOOT_IMAGE=/x panic=60 rdinit=/x\r\n")
 
 
@@ -147,7 +153,9 @@ def test_a_kernel_shows_by_its_command_line_where_grub_is_not_heard(board, media
         (b"error: x.\r\nharness TOKEN: not disarmed\r\n", "could not take back what it was told to do once, and boots"),
     ],
 )
-def test_what_grub_says_when_it_does_not(board, media, tmp_path, says, told):
+def test_what_grub_says_when_it_does_not(
+    board: BoardSpec, media: Media, tmp_path: Path, says: bytes, told: str
+) -> None:
     with pytest.raises(InfraError, match=told) as raised:
         started(board, media, tmp_path, says)
     assert any(line.startswith("error: ") for line in raised.value.details)
@@ -155,8 +163,15 @@ def test_what_grub_says_when_it_does_not(board, media, tmp_path, says, told):
 
 @pytest.mark.parametrize(("taken", "told"), [(False, "GRUB did not read .*custom.cfg"), (True, "GRUB took the kernel")])
 def test_an_own_system_that_comes_back_is_told_and_left_as_it_was(
-    board, media, there, tmp_path, tools, monkeypatch, taken, told
-):
+    board: BoardSpec,
+    media: Media,
+    there: Path,
+    tmp_path: Path,
+    tools: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    taken: bool,
+    told: str,
+) -> None:
     """Which boot it is tells the file that is put in place of the kernel's."""
     boots = tmp_path / "boot_id"
     boots.write_text(f"{uuid.uuid4()}\n")
@@ -169,7 +184,9 @@ def test_an_own_system_that_comes_back_is_told_and_left_as_it_was(
     assert {path.name[-8:] for path in (there / "harness").iterdir()} == {"-harness"}
 
 
-def test_a_system_that_can_not_reboot_is_left_as_it_was(board, media, there, tmp_path, tools):
+def test_a_system_that_can_not_reboot_is_left_as_it_was(
+    board: BoardSpec, media: Media, there: Path, tmp_path: Path, tools: Path
+) -> None:
     (tools / "reboot").unlink()
     real = tmp_path / "custom"
     real.write_bytes(OWN)
@@ -183,14 +200,15 @@ def test_a_system_that_can_not_reboot_is_left_as_it_was(board, media, there, tmp
     assert {path.name[-8:] for path in (there / "harness").iterdir()} == {"-harness"}
 
 
-def test_a_system_that_neither_goes_nor_comes(board, media, tmp_path, tools):
+def test_a_system_that_neither_goes_nor_comes(board: BoardSpec, media: Media, tmp_path: Path, tools: Path) -> None:
     write_tool(tools, "cat", f'echo "$$ is noise"; exec {shutil.which("cat")} "$@"')
+    assert isinstance(board.boot, GrubBoot)
     slow = replace(board, boot=replace(board.boot, system_seconds=0.5))
     with pytest.raises(InfraError, match=r"neither the kernel nor the board's own system showed within 0 s"):
         started(slow, media, tmp_path)
 
 
-def test_what_is_seen_without_booting(board, there, tools, tmp_path):
+def test_what_is_seen_without_booting(board: BoardSpec, there: Path, tools: Path, tmp_path: Path) -> None:
     write_tool(tools, "uname", "echo b 6.1")
     assert grub.look(board, board.access) == f"answers as b 6.1; GRUB reads {there}/custom.cfg, and can write beside it"
     assert [path.name for path in there.iterdir()] == ["grub.cfg"]
@@ -208,14 +226,14 @@ def test_what_is_seen_without_booting(board, there, tools, tmp_path):
         grub.look(board, board.access)
 
 
-def test_a_kernel_that_grub_can_not_start(board, media, tmp_path):
+def test_a_kernel_that_grub_can_not_start(board: BoardSpec, media: Media, tmp_path: Path) -> None:
     media.image.write_bytes(b"\x1f\x20")
     with pytest.raises(InfraError, match="starts kernels with an EFI stub only"):
         started(board, media, tmp_path)
     assert not (tmp_path / "rebooted").exists()
 
 
-def test_a_full_disk(board, media, tmp_path, tools):
+def test_a_full_disk(board: BoardSpec, media: Media, tmp_path: Path, tools: Path) -> None:
     write_tool(tools, "df", "echo x; echo /dev/sda1 1000 1000 40000 50% /boot")
     prepared(board, media).system.close()  # 7 MB more than what is to be left
     media.image.write_bytes(b"MZ" + bytes(8 << 20))

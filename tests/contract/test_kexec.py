@@ -17,7 +17,8 @@ import pytest
 from harness.errors import InfraError
 from harness.model.board import BoardSpec, CommandSwitch, Login, Power, Ssh
 from harness.model.boot import KexecBoot
-from harness.target.base import silent
+from harness.target.base import Media, silent
+from harness.target.line.console import Console
 from harness.target.methods import kexec, ownsystem
 from harness.target.shells.ssh import HostKeyChanged, LoginRefused, SshHost
 from tests.boards import held, spec
@@ -48,6 +49,11 @@ def board_at(server: Sshd, tmp_path: Path, **boot: object) -> BoardSpec:
     )
 
 
+def with_dtb(board: BoardSpec, dtb: str) -> BoardSpec:
+    assert isinstance(board.boot, KexecBoot)
+    return replace(board, boot=replace(board.boot, dtb=dtb))
+
+
 @pytest.fixture
 def system(tmp_path: Path, tools: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[BoardSpec, SshHost]]:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
@@ -58,10 +64,14 @@ def system(tmp_path: Path, tools: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
         host.close()
 
 
-def test_kernel_and_root_are_brought_there_and_loaded(system, tools, media, tmp_path):
+def test_kernel_and_root_are_brought_there_and_loaded(
+    system: tuple[BoardSpec, SshHost], tools: Path, media: Media, tmp_path: Path
+) -> None:
     board, host = system
     told = write_kexec(tools)
     kexec.load(board, media, host, "rdinit=/x quiet")
+    assert media.root
+    assert media.payload
     words = told.read_text().split(maxsplit=2)
     assert words[0] == "-l"
     assert Path(words[1]).read_bytes() == media.image.read_bytes()
@@ -69,7 +79,9 @@ def test_kernel_and_root_are_brought_there_and_loaded(system, tools, media, tmp_
     assert (tmp_path / "there/initrd").read_bytes() == media.root.read_bytes() + media.payload.read_bytes()
 
 
-def test_what_is_there_already_is_not_brought_again(system, tools, media, tmp_path):
+def test_what_is_there_already_is_not_brought_again(
+    system: tuple[BoardSpec, SshHost], tools: Path, media: Media, tmp_path: Path
+) -> None:
     board, host = system
     write_kexec(tools)
     kexec.load(board, media, host, "")
@@ -82,7 +94,9 @@ def test_what_is_there_already_is_not_brought_again(system, tools, media, tmp_pa
     assert {name for name in before if before[name] != after[name]} == {broken.name}
 
 
-def test_files_that_nobody_used_for_long_are_cleared_up(system, tools, media, tmp_path):
+def test_files_that_nobody_used_for_long_are_cleared_up(
+    system: tuple[BoardSpec, SshHost], tools: Path, media: Media, tmp_path: Path
+) -> None:
     board, host = system
     write_kexec(tools)
     (tmp_path / "there").mkdir()
@@ -94,7 +108,9 @@ def test_files_that_nobody_used_for_long_are_cleared_up(system, tools, media, tm
     assert (tmp_path / "there/not-ours").exists()
 
 
-def test_the_other_system_call_is_tried_where_one_is_refused(system, tools, media):
+def test_the_other_system_call_is_tried_where_one_is_refused(
+    system: tuple[BoardSpec, SshHost], tools: Path, media: Media
+) -> None:
     board, host = system
     told = write_kexec(tools)
     program = tools / "kexec"
@@ -103,7 +119,9 @@ def test_the_other_system_call_is_tried_where_one_is_refused(system, tools, medi
     assert [text.split()[0] for text in told.read_text().splitlines()] == ["-l", "-s"]
 
 
-def test_a_kernel_that_is_not_loaded_is_told_with_what_kexec_says(system, tools, media):
+def test_a_kernel_that_is_not_loaded_is_told_with_what_kexec_says(
+    system: tuple[BoardSpec, SshHost], tools: Path, media: Media
+) -> None:
     board, host = system
     write_kexec(tools, refuses="-l")
     with pytest.raises(InfraError, match="does not load it; see whether it was built with KEXEC") as told:
@@ -111,19 +129,21 @@ def test_a_kernel_that_is_not_loaded_is_told_with_what_kexec_says(system, tools,
     assert "kexec_load failed: not permitted" in told.value.details
 
 
-def test_a_device_tree_of_the_build(system, tools, media, tmp_path):
+def test_a_device_tree_of_the_build(
+    system: tuple[BoardSpec, SshHost], tools: Path, media: Media, tmp_path: Path
+) -> None:
     board, host = system
     told = write_kexec(tools)
     (tmp_path / "x.dtb").write_bytes(b"tree")
-    media, board = replace(media, dtbs=tmp_path), replace(board, boot=replace(board.boot, dtb="x.dtb"))
+    media, board = replace(media, dtbs=tmp_path), with_dtb(board, "x.dtb")
     kexec.load(board, media, host, "")
     brought = told.read_text().split("--dtb=")[1].strip()
     assert Path(brought).read_bytes() == b"tree"
     with pytest.raises(InfraError, match=r"b\.boot\.dtb: expected y\.dtb among the build's device trees"):
-        kexec.load(replace(board, boot=replace(board.boot, dtb="y.dtb")), media, host, "")
+        kexec.load(with_dtb(board, "y.dtb"), media, host, "")
 
 
-def test_a_system_without_kexec(system, media):
+def test_a_system_without_kexec(system: tuple[BoardSpec, SshHost], media: Media) -> None:
     board, host = system
     with pytest.raises(InfraError, match=r"b: kexec: expected `kexec` .* install kexec-tools there"):
         kexec.load(board, media, host, "")
@@ -133,8 +153,12 @@ class Switch:
     """A power switch that starts an SSH server."""
 
     def __init__(self, tmp_path: Path, stack: contextlib.ExitStack, port: int, name: str) -> None:
-        self._start = lambda: stack.enter_context(sshd.running(tmp_path, port=port, name=name))
         self.told: list[str] = []
+
+        def start() -> None:
+            stack.enter_context(sshd.running(tmp_path, port=port, name=name))
+
+        self._start = start
 
     def on(self) -> None:
         self.told.append("on")
@@ -145,7 +169,9 @@ class Switch:
 
 
 @pytest.mark.parametrize("name", ["host", "another"])
-def test_a_system_that_does_not_answer_is_switched_off_and_on(tmp_path, line, monkeypatch, name):
+def test_a_system_that_does_not_answer_is_switched_off_and_on(
+    tmp_path: Path, line: Console, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     """Its host key is still held against the one it had."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     with sshd.running(tmp_path) as server:
@@ -168,7 +194,9 @@ def test_a_system_that_does_not_answer_is_switched_off_and_on(tmp_path, line, mo
     assert "switching the board off and on" in said[0]
 
 
-def test_a_login_that_is_refused_switches_nothing(tmp_path, line, monkeypatch):
+def test_a_login_that_is_refused_switches_nothing(
+    tmp_path: Path, line: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     (tmp_path / "another").mkdir()
     with sshd.running(tmp_path) as server, sshd.running(tmp_path / "another") as other, contextlib.ExitStack() as stack:
@@ -182,7 +210,9 @@ def test_a_login_that_is_refused_switches_nothing(tmp_path, line, monkeypatch):
     assert switch.told == []
 
 
-def test_files_that_can_not_be_written_there(system, tools, media, tmp_path):
+def test_files_that_can_not_be_written_there(
+    system: tuple[BoardSpec, SshHost], tools: Path, media: Media, tmp_path: Path
+) -> None:
     board, host = system
     write_kexec(tools)
     digest = hashlib.sha256(media.image.read_bytes()).hexdigest()
@@ -191,7 +221,7 @@ def test_files_that_can_not_be_written_there(system, tools, media, tmp_path):
         kexec.load(board, media, host, "")
 
 
-def test_a_system_that_stays_away(tmp_path, line, monkeypatch):
+def test_a_system_that_stays_away(tmp_path: Path, line: Console, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     with sshd.running(tmp_path) as server:
         board = board_at(server, tmp_path, system_seconds=0.2)
@@ -202,7 +232,7 @@ def test_a_system_that_stays_away(tmp_path, line, monkeypatch):
             ownsystem.reach(held(board), host, line, switch, silent)
 
 
-def test_what_is_seen_without_booting(system, tools):
+def test_what_is_seen_without_booting(system: tuple[BoardSpec, SshHost], tools: Path) -> None:
     board, _ = system
     with pytest.raises(InfraError, match="install kexec-tools there"):
         kexec.look(board, board.access)

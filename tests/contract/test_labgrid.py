@@ -13,9 +13,11 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
@@ -23,7 +25,8 @@ from harness.build.host import ensure_host
 from harness.errors import InfraError, UserError
 from harness.model.board import Access, BoardSpec, LabgridPlace, Login, NetworkConsole, Ssh
 from harness.model.boot import KexecBoot
-from harness.target.holding.place import acquired, look_up
+from harness.target.base import Say, silent
+from harness.target.holding.place import Acquired, acquired, look_up
 from harness.target.holding.resources import access_to
 from harness.target.line.open import open_line, open_when_there
 from harness.target.power import BoardPower, Switch, switch_of
@@ -38,12 +41,12 @@ US = f"{socket.gethostname()}/{getpass.getuser()}"
 SYSTEM = {"cls": "NetworkService", "address": "10.0.0.3", "username": "lab", "password": "swordfish"}
 
 
-def serial(port: int = 7, **more):
+def serial(port: int = 7, **more: str) -> dict[str, object]:
     return {"cls": "NetworkSerialPort", "host": "127.0.0.1", "port": port, "speed": 9600, **more}
 
 
 @pytest.fixture(scope="module")
-def switched():
+def switched() -> tuple[str, list[str]]:
     """A power switch that speaks HTTP: its address, and what it was asked."""
     asked: list[str] = []
     listener = socket.create_server(("127.0.0.1", 0))
@@ -61,7 +64,7 @@ def switched():
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory, switched):
+def lab(tmp_path_factory: pytest.TempPathFactory, switched: tuple[str, list[str]]) -> Iterator[Lab]:
     names = ("plain", "taken", "mine", "killed", "left", "busy", "reserved", "away", "restarted", "stolen", "kicked")
     power = {"cls": "NetworkPowerPort", "model": "simplerest", "host": switched[0], "index": 3}
     lab = Lab(
@@ -73,11 +76,15 @@ def lab(tmp_path_factory, switched):
     lab.end()
 
 
+class Hold(Protocol):
+    def __call__(self, name: str, *, say: Say = silent) -> contextlib.AbstractContextManager[Acquired]: ...
+
+
 @pytest.fixture
-def hold(lab, tmp_path):
+def hold(lab: Lab, tmp_path: Path) -> Hold:
     """Holds a place as a board."""
 
-    def held(name: str, *, say=lambda _text: None):
+    def held(name: str, *, say: Say = silent) -> contextlib.AbstractContextManager[Acquired]:
         return acquired(board(lab, name), records=tmp_path, say=say)
 
     return held
@@ -88,17 +95,20 @@ def switch(access: Access) -> Switch:
     return switch_of(BoardPower(name="b", spec=access.power, restarts=False))
 
 
-def board(lab, place: str) -> BoardSpec:
+def board(lab: Lab, place: str) -> BoardSpec:
     labgrid = LabgridPlace(coordinator=lab.coordinator, place=place, off_seconds=5.0)
     return spec(labgrid=labgrid)
 
 
-def test_a_place_is_ours_while_we_use_it_and_is_a_board(lab, hold, tmp_path, switched):
+def test_a_place_is_ours_while_we_use_it_and_is_a_board(
+    lab: Lab, hold: Hold, tmp_path: Path, switched: tuple[str, list[str]]
+) -> None:
     look_up(board(lab, "plain"), records=tmp_path)
     assert lab.owner("plain") == ""
     with hold("plain") as ready:
         assert lab.owner("plain") == US
         assert ready.access.console == NetworkConsole(host="127.0.0.1", port=7, telnet=True, baud=9600)
+        assert ready.access.power
         assert ready.access.power.off_seconds == 5.0
         switch(ready.access).on()
         switch(ready.access).off()
@@ -106,7 +116,9 @@ def test_a_place_is_ours_while_we_use_it_and_is_a_board(lab, hold, tmp_path, swi
     assert lab.owner("plain") == ""
 
 
-def test_a_places_network_service_is_where_the_board_is_reached_before_it_is_acquired_and_after(lab, tmp_path):
+def test_a_places_network_service_is_where_the_board_is_reached_before_it_is_acquired_and_after(
+    lab: Lab, tmp_path: Path
+) -> None:
     labgrid = LabgridPlace(coordinator=lab.coordinator, place="plain")
     server = spec(boot=KexecBoot(), labgrid=labgrid, ssh=Ssh())
     expected = Ssh(host="10.0.0.3", login=Login(user="lab", password="swordfish"), of_place=True)
@@ -119,7 +131,7 @@ def test_a_places_network_service_is_where_the_board_is_reached_before_it_is_acq
     ("model", "told"),
     [("simplerest", "simplerest: ConnectionError: "), ("nosuch", "nosuch: ModuleNotFoundError: No module named ")],
 )
-def test_a_switch_that_fails_is_told_by_labgrids_driver(model, told):
+def test_a_switch_that_fails_is_told_by_labgrids_driver(model: str, told: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = f"http://127.0.0.1:{listener.getsockname()[1]}/{{index}}/{{value}}"
     labgrid = LabgridPlace(coordinator="lab", place="p")
@@ -133,7 +145,9 @@ def test_a_switch_that_fails_is_told_by_labgrids_driver(model, told):
         switch(access).off()
 
 
-def test_a_place_that_somebody_else_has_is_told_with_the_holder_and_used_where_they_allow_it(lab, hold, tmp_path):
+def test_a_place_that_somebody_else_has_is_told_with_the_holder_and_used_where_they_allow_it(
+    lab: Lab, hold: Hold, tmp_path: Path
+) -> None:
     lab.client("taken", "acquire", user="alice")
     for attempt in (lambda: look_up(board(lab, "taken"), records=tmp_path), lambda: hold("taken").__enter__()):
         with pytest.raises(InfraError, match=r"^b: labgrid place taken: expected it to be free, elsewhere/alice has"):
@@ -144,14 +158,14 @@ def test_a_place_that_somebody_else_has_is_told_with_the_holder_and_used_where_t
     assert lab.owner("taken") == "elsewhere/alice"
 
 
-def test_a_place_that_somebody_else_has_reserved_is_told(lab, hold):
+def test_a_place_that_somebody_else_has_reserved_is_told(lab: Lab, hold: Hold) -> None:
     lab.client("reserved", "reserve", "name=reserved", user="alice")
     with pytest.raises(InfraError, match=r"place reserved: expected it to be free, elsewhere/alice has reserved it"):
         hold("reserved").__enter__()
     assert lab.owner("reserved") == ""
 
 
-def test_a_place_that_we_have_already_is_used_and_stays_ours(lab, hold):
+def test_a_place_that_we_have_already_is_used_and_stays_ours(lab: Lab, hold: Hold) -> None:
     lab.client("mine", "acquire")
     said: list[str] = []
     with hold("mine", say=said.append):
@@ -163,6 +177,7 @@ def test_a_place_that_we_have_already_is_used_and_stays_ours(lab, hold):
 HARNESS = """
 import sys
 from pathlib import Path
+from typing import Protocol
 from harness.model.board import *
 from harness.model.boot import UbootBoot
 from harness.target.holding import guard, place as places
@@ -182,16 +197,19 @@ with places.acquired(board, records=Path(records), say=lambda text: None) as rea
 """
 
 
+Other = Callable[[str], tuple[subprocess.Popen[str], Path, Path]]
+
+
 @pytest.fixture
-def other(lab, tmp_path):
+def other(lab: Lab, tmp_path: Path) -> Iterator[Other]:
     """Starts another harness that holds a place, with a guard whose switch answers when it is let."""
     started: list[subprocess.Popen[str]] = []
     log, let = tmp_path / "log", tmp_path / "let"
     os.mkfifo(log)
     os.mkfifo(let)
 
-    def start(place: str):
-        words = [sys.executable, "-c", HARNESS, lab.coordinator, place, tmp_path, log, let]
+    def start(place: str) -> tuple[subprocess.Popen[str], Path, Path]:
+        words: list[str | Path] = [sys.executable, "-c", HARNESS, lab.coordinator, place, tmp_path, log, let]
         process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         started.append(process)
         assert process.stdout
@@ -215,7 +233,7 @@ def _wait_gone(handle: int) -> None:
         assert select.select([handle], [], [], 60.0)[0], "the process did not end"
 
 
-def test_a_harness_that_is_killed_leaves_the_board_off_and_then_the_place_free(lab, other):
+def test_a_harness_that_is_killed_leaves_the_board_off_and_then_the_place_free(lab: Lab, other: Other) -> None:
     process, log, let = other("killed")
     [keeper] = _children(process, "harness.target.holding.labgrid")
     assert "BUILD_ID=dontKillMe" in Path(f"/proc/{keeper}/environ").read_text().split("\0")  # else Jenkins would
@@ -231,7 +249,7 @@ def test_a_harness_that_is_killed_leaves_the_board_off_and_then_the_place_free(l
     assert lab.owner("killed") == ""
 
 
-def test_a_place_that_nobody_could_release_is_known_as_our_own(lab, other, hold):
+def test_a_place_that_nobody_could_release_is_known_as_our_own(lab: Lab, other: Other, hold: Hold) -> None:
     process, _, _ = other("left")
     for pid in [
         *_children(process, "harness.target.holding.labgrid"),
@@ -247,7 +265,7 @@ def test_a_place_that_nobody_could_release_is_known_as_our_own(lab, other, hold)
     assert lab.owner("left") == ""
 
 
-def test_two_harnesses_of_one_user_do_not_share_a_place(lab, other, hold):
+def test_two_harnesses_of_one_user_do_not_share_a_place(lab: Lab, other: Other, hold: Hold) -> None:
     process, _, _ = other("busy")
     told = rf"another harness on this host has it: process {process.pid}, .*, since "
     with pytest.raises(InfraError, match=told):
@@ -258,7 +276,7 @@ def test_two_harnesses_of_one_user_do_not_share_a_place(lab, other, hold):
     assert lab.owner("busy") == ""
 
 
-def test_what_is_not_there_is_told(lab, hold, tmp_path):
+def test_what_is_not_there_is_told(lab: Lab, hold: Hold, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"boards.yaml: b.labgrid.place: expected a place .*busy.*, found 'nowhere'"):
         hold("nowhere").__enter__()
     with pytest.raises(InfraError, match=r"Match exp/gone/.* has no matching remote resource; see"):
@@ -266,7 +284,7 @@ def test_what_is_not_there_is_told(lab, hold, tmp_path):
     assert lab.owner("gone") == ""
 
 
-def test_no_coordinator_is_told(tmp_path):
+def test_no_coordinator_is_told(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     labgrid = LabgridPlace(coordinator=f"127.0.0.1:{port}", place="p")
@@ -275,7 +293,7 @@ def test_no_coordinator_is_told(tmp_path):
         look_up(missing, records=tmp_path)
 
 
-def test_labgrid_is_optional(tmp_path, monkeypatch):
+def test_labgrid_is_optional(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "labgrid.py").write_text("raise ImportError('none here')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     labgrid = LabgridPlace(coordinator="127.0.0.1:1", place="p")
@@ -283,12 +301,15 @@ def test_labgrid_is_optional(tmp_path, monkeypatch):
         look_up(spec(labgrid=labgrid), records=tmp_path)
 
 
+Told = Callable[[str], contextlib.AbstractContextManager[tuple[Callable[[], str], int]]]
+
+
 @pytest.fixture
-def told(lab, hold):
+def told(lab: Lab, hold: Hold) -> Told:
     """Holds a place; gives what is said meanwhile, line by line, and the process that holds it."""
 
     @contextlib.contextmanager
-    def holding(name: str):
+    def holding(name: str) -> Iterator[tuple[Callable[[], str], int]]:
         said: queue.SimpleQueue[str] = queue.SimpleQueue()
         with hold(name, say=said.put):
             assert said.get(timeout=60).endswith(": acquired")
@@ -299,7 +320,7 @@ def told(lab, hold):
     return holding
 
 
-def test_a_coordinator_that_is_away_at_the_end_is_told_and_tried_again(lab, told):
+def test_a_coordinator_that_is_away_at_the_end_is_told_and_tried_again(lab: Lab, told: Told) -> None:
     with told("away") as (line, keeper):
         handle = os.pidfd_open(keeper)
         lab.end_coordinator()
@@ -314,7 +335,7 @@ def test_a_coordinator_that_is_away_at_the_end_is_told_and_tried_again(lab, told
     lab.start_exporter()
 
 
-def test_a_coordinator_that_is_restarted_while_we_use_a_place_gets_it_acquired_again(lab, told):
+def test_a_coordinator_that_is_restarted_while_we_use_a_place_gets_it_acquired_again(lab: Lab, told: Told) -> None:
     with told("restarted") as (line, _):
         lab.end_coordinator()
         assert "went away" in line()
@@ -325,7 +346,7 @@ def test_a_coordinator_that_is_restarted_while_we_use_a_place_gets_it_acquired_a
     assert lab.owner("restarted") == ""
 
 
-def test_a_serial_line_of_the_exporters_own_is_where_it_is_started_again(tmp_path):
+def test_a_serial_line_of_the_exporters_own_is_where_it_is_started_again(tmp_path: Path) -> None:
     """The exporter ends with the coordinator, its ser2net with it; a new one gets another port."""
     ensure_host(needed_for={"labgrid"})
     master, slave = pty.openpty()  # a serial port has to lie in /dev
@@ -336,13 +357,15 @@ def test_a_serial_line_of_the_exporters_own_is_where_it_is_started_again(tmp_pat
     said: queue.SimpleQueue[str] = queue.SimpleQueue()
     try:
         with acquired(board(lab, "usb"), records=tmp_path, say=said.put) as ready:
+            console = ready.access.console
+            assert console
             lab.end_coordinator()
             while "went away" not in said.get(timeout=60):
                 pass
             with pytest.raises(InfraError, match=r"b\.console: "):
-                open_line(ready.access.console, board="b")
+                open_line(console, board="b")
             with ThreadPoolExecutor() as waiting:
-                opened = waiting.submit(open_when_there, ready.access.console, board="b")
+                opened = waiting.submit(open_when_there, console, board="b")
                 lab.start_coordinator()
                 lab.start_exporter()
                 line = opened.result(timeout=120)
@@ -357,7 +380,7 @@ def test_a_serial_line_of_the_exporters_own_is_where_it_is_started_again(tmp_pat
         os.close(slave)
 
 
-def test_a_place_that_somebody_took_when_the_coordinator_had_forgotten_us_is_theirs(lab, told):
+def test_a_place_that_somebody_took_when_the_coordinator_had_forgotten_us_is_theirs(lab: Lab, told: Told) -> None:
     with told("stolen") as (line, keeper):
         os.kill(keeper, signal.SIGSTOP)
         lab.end_coordinator()
@@ -371,7 +394,7 @@ def test_a_place_that_somebody_took_when_the_coordinator_had_forgotten_us_is_the
     assert lab.owner("stolen") == "elsewhere/alice"
 
 
-def test_a_place_that_somebody_releases_while_we_use_it_is_told_and_left_alone(lab, told):
+def test_a_place_that_somebody_releases_while_we_use_it_is_told_and_left_alone(lab: Lab, told: Told) -> None:
     with told("kicked") as (line, _):
         lab.client("kicked", "release")
         assert "somebody released it while we use it: it is not ours any more, and nobody has it; the run" in line()

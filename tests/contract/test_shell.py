@@ -5,6 +5,8 @@ from __future__ import annotations
 import socket
 import subprocess
 import threading
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -16,13 +18,14 @@ from harness.target.shells.serial import Shell
 
 
 @pytest.fixture(params=["whole", "byte by byte"])
-def shell(request, local_shell):
+def shell(request: pytest.FixtureRequest, local_shell: Shell) -> Iterator[Shell]:
     if request.param == "whole":
         yield local_shell
         return
     near, middle_near = socket.socketpair()
     middle_far, far = socket.socketpair()
-    process = subprocess.Popen(["sh", "-s"], stdin=far, stdout=far, stderr=far, start_new_session=True)
+    end = far.fileno()
+    process = subprocess.Popen(["sh", "-s"], stdin=end, stdout=end, stderr=end, start_new_session=True)
     far.close()
 
     def forward(source: socket.socket, goal: socket.socket, size: int) -> None:
@@ -40,8 +43,8 @@ def shell(request, local_shell):
     process.kill()
     process.wait()
     console.close()
-    for end in (middle_near, middle_far):
-        end.close()
+    for middle in (middle_near, middle_far):
+        middle.close()
 
 
 @pytest.mark.parametrize(
@@ -58,21 +61,21 @@ def shell(request, local_shell):
         ("cat", 0, ""),  # nothing on standard input
     ],
 )
-def test_output_and_exit_code(shell, command, returncode, output):
+def test_output_and_exit_code(shell: Shell, command: str, returncode: int, output: str) -> None:
     done = shell.run(command, timeout=10)
     assert (done.returncode, done.output) == (returncode, output)
 
 
-def test_a_syntax_error_ends_the_command_not_the_shell(shell):
+def test_a_syntax_error_ends_the_command_not_the_shell(shell: Shell) -> None:
     assert shell.run("echo (((", timeout=10).returncode != 0
     assert shell.run("echo alive", timeout=10).output == "alive"
 
 
-def test_output_that_looks_like_a_marker_is_output(shell):
+def test_output_that_looks_like_a_marker_is_output(shell: Shell) -> None:
     assert shell.run("echo '@@0123456789abcdef end 0'", timeout=10).output == "@@0123456789abcdef end 0"
 
 
-def test_a_line_arrives_before_the_command_goes_on(shell, tmp_path):
+def test_a_line_arrives_before_the_command_goes_on(shell: Shell, tmp_path: Path) -> None:
     """Nothing is held back: the command waits for what we do after we saw its line."""
     gate = tmp_path / "gate"
     running = shell.start(f"echo first; while [ ! -e {gate} ]; do sleep 0.05; done; echo; echo second")
@@ -86,19 +89,19 @@ def test_a_line_arrives_before_the_command_goes_on(shell, tmp_path):
     assert running.returncode == 0
 
 
-def test_a_command_over_its_limit_raises_and_keeps_the_shell_busy(shell):
+def test_a_command_over_its_limit_raises_and_keeps_the_shell_busy(shell: Shell) -> None:
     with pytest.raises(CommandTimeout, match=r"sleep 30"):
         shell.run("sleep 30", timeout=0.2)
     with pytest.raises(TargetLost, match="still busy"):
         shell.run("echo no", timeout=5)
 
 
-def test_a_far_end_that_dies_is_lost(shell):
+def test_a_far_end_that_dies_is_lost(shell: Shell) -> None:
     with pytest.raises(TargetLost, match="closed"):
         shell.run("kill -9 $$", timeout=10)
 
 
-def test_files_go_there_and_back(shell, tmp_path):
+def test_files_go_there_and_back(shell: Shell, tmp_path: Path) -> None:
     content = bytes(range(256)) * 400  # more than one piece
     path = str(tmp_path / "a file")
     shell.put(content, path, mode=0o750)
@@ -108,7 +111,7 @@ def test_files_go_there_and_back(shell, tmp_path):
     assert shell.get(path) == b""
 
 
-def test_a_file_that_is_not_there_is_told(shell, tmp_path):
+def test_a_file_that_is_not_there_is_told(shell: Shell, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nowhere"):
         shell.get(str(tmp_path / "nowhere"))
     with pytest.raises(UserError, match="nowhere"):

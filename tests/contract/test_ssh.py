@@ -40,18 +40,18 @@ def host(server: Sshd, tmp_path: Path) -> Iterator[SshHost]:
     ("command", "returncode", "output"),
     [("echo hello", 0, "hello"), ("exit 7", 7, ""), ("echo out; echo err >&2; false", 1, "out\nerr"), ("cat", 0, "")],
 )
-def test_output_and_exit_code(host, command, returncode, output):
+def test_output_and_exit_code(host: SshHost, command: str, returncode: int, output: str) -> None:
     done = host.run(command, timeout=10)
     assert (done.returncode, done.output) == (returncode, output)
 
 
-def test_a_command_that_does_not_end_is_told_and_others_still_answer(host):
+def test_a_command_that_does_not_end_is_told_and_others_still_answer(host: SshHost) -> None:
     with pytest.raises(CommandTimeout):
         host.run("sleep 100", timeout=0.5)
     assert host.is_alive(timeout=10)
 
 
-def test_files(host, tmp_path):
+def test_files(host: SshHost, tmp_path: Path) -> None:
     content = bytes(range(256)) * 4096
     host.put(content, str(tmp_path / "there"), mode=0o640)
     assert host.get(str(tmp_path / "there")) == content
@@ -59,11 +59,18 @@ def test_files(host, tmp_path):
     assert list(tmp_path.glob("*.partial")) == []
 
 
-def test_files_share_one_session_as_long_as_it_is_good(host, tmp_path, monkeypatch):
+def test_files_share_one_session_as_long_as_it_is_good(
+    host: SshHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """dropbear may close a session that begins when another one ends."""
     opened = []
     real = paramiko.SSHClient.open_sftp
-    monkeypatch.setattr(paramiko.SSHClient, "open_sftp", lambda self: opened.append(1) or real(self))
+
+    def counted(client: paramiko.SSHClient) -> paramiko.SFTPClient:
+        opened.append(1)
+        return real(client)
+
+    monkeypatch.setattr(paramiko.SSHClient, "open_sftp", counted)
     for name in ("one", "two"):
         host.put(b"x", str(tmp_path / name))
         with pytest.raises(UserError):
@@ -77,14 +84,14 @@ def test_files_share_one_session_as_long_as_it_is_good(host, tmp_path, monkeypat
     assert len(opened) >= 2
 
 
-def test_files_that_can_not_be_read_or_written(host, tmp_path):
+def test_files_that_can_not_be_read_or_written(host: SshHost, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nowhere: can't be read on the target"):
         host.get(str(tmp_path / "nowhere"))
     with pytest.raises(UserError, match="can't be written on the target"):
         host.put(b"", str(tmp_path / "no/such/directory"))
 
 
-def test_the_first_host_key_is_the_one_from_then_on(host, server, tmp_path):
+def test_the_first_host_key_is_the_one_from_then_on(host: SshHost, server: Sshd, tmp_path: Path) -> None:
     assert host.run("echo hello", timeout=10).ok
     pinned = (tmp_path / "pins/board").read_text().strip()
     assert pinned.startswith("SHA256:")
@@ -102,7 +109,7 @@ def test_the_first_host_key_is_the_one_from_then_on(host, server, tmp_path):
 
 
 @pytest.mark.parametrize("form", ["whole", "fingerprint"])
-def test_a_host_key_of_boards_yaml(server, tmp_path, form):
+def test_a_host_key_of_boards_yaml(server: Sshd, tmp_path: Path, form: str) -> None:
     key = server.host_key
     if form == "fingerprint":
         pins = tmp_path / "seen"
@@ -116,13 +123,13 @@ def test_a_host_key_of_boards_yaml(server, tmp_path, form):
         SshHost(spec_of(server, host_key="SHA256:other"), pins=tmp_path / "pins", place="board.ssh").connect()
 
 
-def test_a_login_that_is_refused(server, tmp_path):
+def test_a_login_that_is_refused(server: Sshd, tmp_path: Path) -> None:
     wrong = sshd.new_key(tmp_path / "wrong")
     with pytest.raises(InfraError, match=r"refuses the login with .*wrong.*board\.ssh\.user.*authorized_keys"):
         SshHost(spec_of(server, key=str(wrong)), pins=tmp_path / "pins", place="board.ssh").connect()
 
 
-def test_no_key_no_server(server, tmp_path):
+def test_no_key_no_server(server: Sshd, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"board\.ssh\.key: expected a private key, found no file .*nokey"):
         SshHost(spec_of(server, key=str(tmp_path / "nokey")), pins=tmp_path / "p", place="board.ssh").connect()
     nobody = Ssh(host="127.0.0.1", port=1, login=Login(key=str(server.key)))
@@ -130,7 +137,7 @@ def test_no_key_no_server(server, tmp_path):
         SshHost(nobody, pins=tmp_path / "p", place="board.ssh").connect()
 
 
-def test_a_lost_connection_loses_the_command_and_the_next_one_reconnects(tmp_path):
+def test_a_lost_connection_loses_the_command_and_the_next_one_reconnects(tmp_path: Path) -> None:
     with sshd.running(tmp_path) as server:
         host = SshHost(spec_of(server), pins=tmp_path / "pins", place="board.ssh")
         running = host.start("echo begun; sleep 100")

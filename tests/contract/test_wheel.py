@@ -82,20 +82,20 @@ def build(installed: Installed) -> Path:
 @pytest.fixture(scope="module")
 def listed(build: Path) -> str:
     """What the checkout says that a run of `build` would run."""
-    command = [sys.executable, "-m", "harness", "run", "--build", build, "--list"]
+    command: list[str | Path] = [sys.executable, "-m", "harness", "run", "--build", build, "--list"]
     return subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=120, check=True).stdout
 
 
-def test_the_version(installed):
+def test_the_version(installed: Installed) -> None:
     assert installed.harness("--version").split()[-1] == __version__
 
 
-def test_nothing_comes_from_the_checkout(installed):
+def test_nothing_comes_from_the_checkout(installed: Installed) -> None:
     python = installed.program.with_name("python")
     program = (
         "import harness.layout as l; print(*(path for name, path in vars(l).items() if name.isupper()), sep='\\n')"
     )
-    command = [python, "-c", program]
+    command: list[str | Path] = [python, "-c", program]
     told = subprocess.run(command, cwd=installed.place, capture_output=True, text=True, check=True).stdout
     paths = [Path(line) for line in told.splitlines()]
     assert len(paths) > 6
@@ -104,42 +104,42 @@ def test_nothing_comes_from_the_checkout(installed):
         assert path.is_relative_to(installed.package)
 
 
-def test_boards_and_their_schema(installed):
+def test_boards_and_their_schema(installed: Installed) -> None:
     names = [line.split()[0] for line in installed.harness("boards").splitlines() if line[0] != " "]
     assert {"qemu-virt", "rpi4", "labgrid-board"} <= set(names)
     assert installed.harness("boards", "--schema") == (PROJECT / "docs/boards.schema.json").read_text()
 
 
-def test_mutants(installed):
+def test_mutants(installed: Installed) -> None:
     names = {line.partition(":")[0] for line in installed.harness("mutants", "--list").splitlines()}
     assert names == {path.stem for path in MUTANTS.glob("*.patch")}
 
 
-def test_a_directory_of_ones_own(installed):
+def test_a_directory_of_ones_own(installed: Installed) -> None:
     installed.harness("init", "lab")
     own = str(installed.place / "lab/boards.yaml")
     assert installed.harness("boards", HARNESS_BOARDS=own).splitlines()[0].startswith("qemu-virt ")
 
 
-def test_every_test_is_found(installed, build, listed):
+def test_every_test_is_found(installed: Installed, build: Path, listed: str) -> None:
     assert "testcases/regs/test_ops.py::" in listed
     assert "selftests/ftrace/test.d/basic/a.tc[instance]" in listed
     assert installed.harness("run", "--build", build, "--list") == listed
 
 
-def test_nothing_is_written_beside_what_is_installed(installed, build):
+def test_nothing_is_written_beside_what_is_installed(installed: Installed, build: Path) -> None:
     before = installed.files()
     installed.harness("run", "--build", build, "--list")
     installed.harness("completion", "bash")
     assert installed.files() == before
 
 
-def test_what_is_installed_may_be_read_only(installed, build, listed):
+def test_what_is_installed_may_be_read_only(installed: Installed, build: Path, listed: str) -> None:
     venv = installed.program.parents[1]
     _call("chmod", "-R", "a-w", venv)
     try:
         prefix = WITHOUT_PRIVILEGES if os.geteuid() == 0 else ()
-        command = [*prefix, "touch", installed.package / "x"]
+        command: list[str | Path] = [*prefix, "touch", installed.package / "x"]
         assert subprocess.run(command, capture_output=True, check=False).returncode != 0, "it is not read-only"
         assert installed.harness("run", "--build", build, "--list", prefix=prefix) == listed
     finally:

@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,12 +48,14 @@ def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[], Pat
     return Path(answer.read_text())
 
 
-def harness(*arguments: str | Path, cwd: Path, limit: float = 600.0, **environment: str):
+def harness(
+    *arguments: str | Path, cwd: Path, limit: float = 600.0, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run the harness command; returns what subprocess.run does, with text output."""
     return subprocess.run(
         [sys.executable, "-m", "harness", *map(str, arguments)],
         cwd=cwd,
-        env={**os.environ, **environment},
+        env={**os.environ, **(environment or {})},
         capture_output=True,
         text=True,
         timeout=limit,
@@ -91,6 +93,9 @@ finally:
 """
 
 
+Boots = Callable[..., subprocess.CompletedProcess[str]]  # `harness boot` of a command on a board
+
+
 class Twin:
     """A running twin, and the harness as a user calls it on a board that is one."""
 
@@ -100,10 +105,10 @@ class Twin:
     def arguments(self, verb: str, board: str) -> list[str | Path]:
         return [verb, "--build", self.build, "--board", board]
 
-    def harness(self, verb: str, board: str, *words: str, **more: str):
-        return harness(*self.arguments(verb, board), *words, cwd=self.cwd, **self.environment, **more)
+    def harness(self, verb: str, board: str, *words: str) -> subprocess.CompletedProcess[str]:
+        return harness(*self.arguments(verb, board), *words, cwd=self.cwd, environment=self.environment)
 
-    def run_testcases(self, text: str, board: str) -> dict[str, dict]:
+    def run_testcases(self, text: str, board: str) -> dict[str, dict[str, Any]]:
         """`harness run` of a test file of its own; the results by the tests' names."""
         (self.cwd / "testcases").mkdir()
         (self.cwd / "testcases/test_faults.py").write_text(text)
@@ -122,7 +127,7 @@ class Twin:
 
     def listed(self) -> str:
         """What `harness boards` prints."""
-        return harness("boards", cwd=self.cwd, **self.environment).stdout
+        return harness("boards", cwd=self.cwd, environment=self.environment).stdout
 
     def switch(self, what: str, name: str = "uboot") -> str:
         """What the power switch answers when it is told `what`."""
@@ -163,7 +168,7 @@ def twin(_u_boot: None, build: Path, tmp_path: Path) -> Iterator[Callable[..., T
     ) -> Twin:
         (tmp_path / "tftp").mkdir(exist_ok=True)
         (tmp_path / "other").mkdir(exist_ok=True)
-        words = [TWIN, "serve", name, "--host", host, "--tftp", tmp_path / "tftp", "--fault", fault]
+        words: list[str | Path] = [TWIN, "serve", name, "--host", host, "--tftp", tmp_path / "tftp", "--fault", fault]
         words += ["--pty", tmp_path / "tty"]
         words += [word for key, value in options.items() for word in (f"--{key}", str(value))]
         process = subprocess.Popen([sys.executable, *words], stdout=subprocess.PIPE, text=True)
@@ -213,13 +218,13 @@ def inside() -> Iterator[list[str]]:
 
 
 @pytest.fixture
-def cabled(inside: list[str], build: Path, tmp_path: Path) -> Iterator[Callable[..., Callable[..., Any]]]:
+def cabled(inside: list[str], build: Path, tmp_path: Path) -> Iterator[Callable[..., Boots]]:
     """Starts the twin `uboot` at the other end of the cable. What it returns is `harness boot` of a command on board
     `twin` of the given boards, in which ROOT is a directory; or another verb, with that board's name behind."""
     started: list[subprocess.Popen[str]] = []
     root, file = tmp_path / "tftp", tmp_path / "boards.yaml"
 
-    def start(boards: str, *options: str | Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    def start(boards: str, *options: str | Path) -> Boots:
         root.mkdir()
         file.write_text(boards.replace("ROOT", str(root)))
         words = [*inside, sys.executable, TWIN, "serve", "uboot", "--tftp", root, "--tap", "tap0", *options]

@@ -34,7 +34,7 @@ def _boards(tmp_path: Path) -> Path:
     return path
 
 
-def boot(build, tmp_path: Path, board: str, command: str = "true"):
+def boot(build: Path, tmp_path: Path, board: str, command: str = "true") -> subprocess.CompletedProcess[str]:
     return harness(
         "boot", "--build", build, "--boards", _boards(tmp_path), "--board", board, "--", command, cwd=tmp_path
     )
@@ -53,27 +53,27 @@ def _qemu_of(marker: str) -> list[str]:
     return found
 
 
-def test_process_ids_look_like_nothing_else_in_a_trace(build, tmp_path):
+def test_process_ids_look_like_nothing_else_in_a_trace(build: Path, tmp_path: Path) -> None:
     done = harness("boot", "--build", build, "--", "sh -c 'echo $$'", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert 2_000_000 < int(done.stdout) < 2_100_000
 
 
-def test_a_command_and_its_exit_code(build, tmp_path):
+def test_a_command_and_its_exit_code(build: Path, tmp_path: Path) -> None:
     done = harness("boot", "--build", build, "--", "uname -m; exit 7", cwd=tmp_path)
     assert (done.stdout, done.returncode) == ("aarch64\n", 7)
     console = next(tmp_path.glob("out/boot-*/console.log")).read_text()
     assert "Linux version" in console
 
 
-def test_the_build_is_found_again_without_make(build, tmp_path):
+def test_the_build_is_found_again_without_make(build: Path, tmp_path: Path) -> None:
     done = harness("build", cwd=tmp_path)
     assert done.returncode == 0
     assert "nothing changed" in done.stderr
     assert Path(done.stdout.strip()) == build
 
 
-def test_cpus_and_memory_are_the_boards(build, tmp_path):
+def test_cpus_and_memory_are_the_boards(build: Path, tmp_path: Path) -> None:
     command = "nproc; awk '/MemTotal/ {print ($2 < 524288)}' /proc/meminfo"
     done = harness(
         "boot", "--build", build, "--boards", _boards(tmp_path), "--board", "four", "--", command, cwd=tmp_path
@@ -81,7 +81,7 @@ def test_cpus_and_memory_are_the_boards(build, tmp_path):
     assert done.stdout == "4\n1\n"
 
 
-def test_a_panic_at_boot_is_the_kernels_with_the_last_lines(build, tmp_path):
+def test_a_panic_at_boot_is_the_kernels_with_the_last_lines(build: Path, tmp_path: Path) -> None:
     done = boot(build, tmp_path, "no-root")
     assert done.returncode == 1
     assert "the kernel panicked at boot: Kernel panic - not syncing: VFS: Unable to mount root fs" in done.stderr
@@ -89,7 +89,7 @@ def test_a_panic_at_boot_is_the_kernels_with_the_last_lines(build, tmp_path):
     assert not _qemu_of(str(build))
 
 
-def test_a_hang_at_boot_is_told_within_its_limit(build, tmp_path):
+def test_a_hang_at_boot_is_told_within_its_limit(build: Path, tmp_path: Path) -> None:
     started = time.monotonic()
     done = boot(build, tmp_path, "hangs")
     assert time.monotonic() - started < 60
@@ -98,17 +98,28 @@ def test_a_hang_at_boot_is_told_within_its_limit(build, tmp_path):
     assert "Run /bin/cat as init process" in done.stderr
 
 
-def test_qemu_that_does_not_start_is_infrastructure(build, tmp_path):
+def test_qemu_that_does_not_start_is_infrastructure(build: Path, tmp_path: Path) -> None:
     done = boot(build, tmp_path, "bad-arguments")
     assert done.returncode == 3
     assert "no-such-option" in done.stderr
 
 
-def test_qemu_ends_with_a_harness_that_is_killed(build, tmp_path):
+def test_qemu_ends_with_a_harness_that_is_killed(build: Path, tmp_path: Path) -> None:
     marker = tmp_path.name
     boards = tmp_path / "boards.yaml"
     boards.write_text(f"boards: {{b: {{boot: {{method: qemu, extra_args: ['-name', '{marker}']}}}}}}\n")
-    command = [sys.executable, "-m", "harness", "boot", "--build", build, "--boards", boards, "--board", "b"]
+    command: list[str | Path] = [
+        sys.executable,
+        "-m",
+        "harness",
+        "boot",
+        "--build",
+        build,
+        "--boards",
+        boards,
+        "--board",
+        "b",
+    ]
     process = subprocess.Popen(
         [*command, "--", "echo up; sleep 600"],
         stdout=subprocess.PIPE,
@@ -126,7 +137,7 @@ def test_qemu_ends_with_a_harness_that_is_killed(build, tmp_path):
         time.sleep(0.05)
 
 
-def test_a_person_at_the_console(build, tmp_path):
+def test_a_person_at_the_console(build: Path, tmp_path: Path) -> None:
     """Type a command, see its answer and a kernel message, leave with Ctrl-]."""
     command = f"{sys.executable} -m harness boot --build {build}"
     console = pexpect.spawn(command, cwd=str(tmp_path), timeout=20, encoding="utf-8", dimensions=(30, 100))
@@ -142,7 +153,7 @@ def test_a_person_at_the_console(build, tmp_path):
     assert not _qemu_of(str(build))
 
 
-def test_a_command_that_kills_the_kernel_is_told_as_that(build, tmp_path):
+def test_a_command_that_kills_the_kernel_is_told_as_that(build: Path, tmp_path: Path) -> None:
     done = harness("boot", "--build", build, "--", "echo c > /proc/sysrq-trigger", cwd=tmp_path)
     assert done.returncode == 1
     assert "panic: sysrq triggered crash" in done.stderr

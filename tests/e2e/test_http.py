@@ -15,6 +15,7 @@ import pytest
 from harness.build.apt import PrivateApt
 from harness.build.host import ensure_host
 from harness.errors import HarnessError
+from tests.e2e.conftest import Boots
 from tests.twins.twin import U_BOOT
 
 BOARDS = """
@@ -87,7 +88,9 @@ def web_server(inside: list[str], tmp_path: Path) -> Iterator[Callable[[int], No
         process.communicate(timeout=30)
 
 
-def test_a_board_gets_its_address_and_its_kernel_from_the_harness(cabled, u_boot, inside, tmp_path):
+def test_a_board_gets_its_address_and_its_kernel_from_the_harness(
+    cabled: Callable[..., Boots], u_boot: Path, inside: list[str], tmp_path: Path
+) -> None:
     ensure_host(needed_for={"tftp"})
     done = cabled(BOARDS.replace("WHERE", OURS), "--u-boot", u_boot)("echo up")
     assert (done.returncode, done.stdout.splitlines()[-1:]) == (0, ["up"]), done.stderr
@@ -99,7 +102,9 @@ def test_a_board_gets_its_address_and_its_kernel_from_the_harness(cabled, u_boot
     assert ":0050 00000000:0000 0A" not in listening
 
 
-def test_a_board_loads_from_the_labs_web_server_at_a_port_of_its_own(cabled, u_boot, web_server, tmp_path):
+def test_a_board_loads_from_the_labs_web_server_at_a_port_of_its_own(
+    cabled: Callable[..., Boots], u_boot: Path, web_server: Callable[[int], None], tmp_path: Path
+) -> None:
     harness = cabled(BOARDS.replace("WHERE", THEIRS), "--u-boot", u_boot)
     web_server(EVERYTHING)
     looked_at = harness(verb=("boards", "check")).stdout
@@ -121,7 +126,9 @@ SILENT = "the web server at 10.77.0.1, port 8080, does not answer, or not any mo
     ],
     ids=["missing", "no-server", "ended", "stalled"],
 )
-def test_what_goes_wrong_with_a_web_server_is_told(cabled, u_boot, web_server, where, sends, told):
+def test_what_goes_wrong_with_a_web_server_is_told(
+    cabled: Callable[..., Boots], u_boot: Path, web_server: Callable[[int], None], where: str, sends: int, told: str
+) -> None:
     harness = cabled(BOARDS.replace("WHERE", where), "--u-boot", u_boot)
     if sends:
         web_server(sends)
@@ -130,7 +137,7 @@ def test_what_goes_wrong_with_a_web_server_is_told(cabled, u_boot, web_server, w
     assert re.search(told, done.stderr), done.stderr
 
 
-def test_a_u_boot_that_knows_no_http_is_told(cabled, u_boot):
+def test_a_u_boot_that_knows_no_http_is_told(cabled: Callable[..., Boots], u_boot: Path) -> None:
     if has_wget(U_BOOT):
         pytest.skip("this host's U-Boot has wget")
     done = cabled(BOARDS.replace("WHERE", THEIRS))("true")

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import re
 import subprocess
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+
+from tests.e2e.conftest import Twin
 
 TWIN = """
 defaults:
@@ -46,7 +50,7 @@ def test_5_passes(guest):
 """
 
 
-def test_a_run_goes_on_after_a_pulled_cable_a_hang_and_a_flood(twin):
+def test_a_run_goes_on_after_a_pulled_cable_a_hang_and_a_flood(twin: Callable[..., Twin]) -> None:
     machine = twin(fault="pulled", seconds=3, at="pull-it", boards=TWIN)
     results = machine.run_testcases(TESTS.replace("\\\\n", "\\n"), "one-cpu")
     told = {test: (result["verdict"], result.get("reason", "")) for test, result in results.items()}
@@ -67,7 +71,9 @@ def test_a_run_goes_on_after_a_pulled_cable_a_hang_and_a_flood(twin):
     ],
     ids=["panics and reboots for ever", "login prompt"],
 )
-def test_a_kernel_that_does_not_come_up_is_told_before_the_limit(twin, board, code, told):
+def test_a_kernel_that_does_not_come_up_is_told_before_the_limit(
+    twin: Callable[..., Twin], board: str, code: int, told: str
+) -> None:
     machine = twin(boards=TWIN)
     done = machine.harness("boot", board, "--", "true")
     assert done.returncode == code, done.stderr
@@ -75,7 +81,7 @@ def test_a_kernel_that_does_not_come_up_is_told_before_the_limit(twin, board, co
     assert not machine.is_on()
 
 
-def test_a_device_tree_of_another_machine(twin, tmp_path):
+def test_a_device_tree_of_another_machine(twin: Callable[..., Twin], tmp_path: Path) -> None:
     """The kernel dies before it has a console; that is not the kernel's fault."""
     machine = twin(boards=TWIN)
     build = tmp_path / "build"

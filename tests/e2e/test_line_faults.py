@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import TWINS
+from tests.e2e.conftest import TWINS, Twin
 
 SHORT = """
 boards:
@@ -22,7 +24,7 @@ LINES = "i=0; while [ $i -lt 300 ]; do echo line $i; echo log $i > /dev/kmsg; i=
 WHOLE = [f"line {number}" for number in range(300)]
 
 
-def test_a_line_that_loses_and_changes_bytes_from_power_on_to_power_off(twin):
+def test_a_line_that_loses_and_changes_bytes_from_power_on_to_power_off(twin: Callable[..., Twin]) -> None:
     """One byte in 1500: every conversation with U-Boot is hit, and dozens of frames."""
     machine = twin(fault="noise", every=1500)
     done = machine.harness("boot", "twin-uboot", "--", f"{LINES}; exit 7")
@@ -33,7 +35,7 @@ def test_a_line_that_loses_and_changes_bytes_from_power_on_to_power_off(twin):
     assert not machine.is_on()
 
 
-def test_a_line_that_becomes_noisy_costs_no_result(twin):
+def test_a_line_that_becomes_noisy_costs_no_result(twin: Callable[..., Twin]) -> None:
     machine = twin(fault="noise", every=200, at="Run /harness/board-init")
     done = machine.harness("boot", "twin-uboot", "--", f"{LINES}; exit 7")
     assert (done.returncode, done.stdout.splitlines()) == (7, WHOLE), done.stderr
@@ -41,13 +43,15 @@ def test_a_line_that_becomes_noisy_costs_no_result(twin):
     assert all(re.search(rf"\] log {number}$", console, re.MULTILINE) for number in range(300))
 
 
-def test_a_cable_that_is_pulled_while_the_kernel_boots_and_put_back(twin):
+def test_a_cable_that_is_pulled_while_the_kernel_boots_and_put_back(twin: Callable[..., Twin]) -> None:
     machine = twin(fault="pulled", seconds=4, at="Booting Linux on")
     done = machine.harness("boot", "twin-uboot", "--", "echo up")
     assert (done.returncode, done.stdout) == (0, "up\n"), done.stderr
 
 
-def test_a_cable_that_is_pulled_during_a_command_and_put_back_costs_nothing_that_the_board_still_knows(twin):
+def test_a_cable_that_is_pulled_during_a_command_and_put_back_costs_nothing_that_the_board_still_knows(
+    twin: Callable[..., Twin],
+) -> None:
     machine = twin(fault="pulled", seconds=4, at="pull-it")
     done = machine.harness("boot", "twin-uboot", "--", f"echo pull-it; {LINES}; sleep 8; exit 7")
     assert (done.returncode, done.stdout.splitlines()) == (7, ["pull-it", *WHOLE]), done.stderr
@@ -67,7 +71,7 @@ def test_a_cable_that_is_pulled_during_a_command_and_put_back_costs_nothing_that
     ],
     ids=["serial", "network"],
 )
-def test_a_cable_that_stays_out(twin, options, told):
+def test_a_cable_that_stays_out(twin: Callable[..., Twin], options: dict[str, str | int | str], told: str) -> None:
     machine = twin(boards=SHORT, **options)
     done = machine.harness("boot", "short", "--", "true")
     assert done.returncode == 3, done.stderr
@@ -76,9 +80,18 @@ def test_a_cable_that_stays_out(twin, options, told):
 
 
 @pytest.mark.usefixtures("_u_boot")
-def test_verdicts_stay_the_same_while_the_kernel_logs(build, tmp_path):
+def test_verdicts_stay_the_same_while_the_kernel_logs(build: Path, tmp_path: Path) -> None:
     """The ten repetitions of the whole set are repeat.py's own business."""
-    words = ["--build", build, "--repetitions", "2", "--out", tmp_path / "out", "--keyword", "test_calls and filter"]
+    words: list[str | Path] = [
+        "--build",
+        build,
+        "--repetitions",
+        "2",
+        "--out",
+        tmp_path / "out",
+        "--keyword",
+        "test_calls and filter",
+    ]
     done = subprocess.run([sys.executable, TWINS / "repeat.py", *words], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(re.findall(r"^[12]: 4 PASS; [1-9]\d+ lines logged", done.stdout, re.MULTILINE)) == 2, done.stdout

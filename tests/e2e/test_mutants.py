@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +13,7 @@ MUTANT = "parent-ip-is-own"
 
 
 @pytest.mark.xdist_group("builds")
-def test_a_mutant_is_caught_and_what_is_finished_is_not_done_again(build, tmp_path):
+def test_a_mutant_is_caught_and_what_is_finished_is_not_done_again(build: Path, tmp_path: Path) -> None:
     """`build` first: it is the unpatched kernel, and the mutant compiles one file in the same workspace."""
     arguments = ("mutants", "--only", MUTANT, "--named", "--out", tmp_path / "hunt")
     done = harness(*arguments, cwd=tmp_path, limit=1500)
@@ -31,7 +32,7 @@ def test_a_mutant_is_caught_and_what_is_finished_is_not_done_again(build, tmp_pa
     assert "planned" not in again.stderr  # nothing is run
 
 
-def test_a_mutant_that_does_not_exist(tmp_path):
+def test_a_mutant_that_does_not_exist(tmp_path: Path) -> None:
     done = harness("mutants", "--only", "no-such-thing", cwd=tmp_path)
     assert done.returncode == 2
     assert "expected one of exception-boundary-reliable, fp-not-restored" in done.stderr

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,11 +17,11 @@ from tests.e2e.conftest import PROJECT, harness
 OOPS = PROJECT / "tests/e2e/oops-in-wakeup-tracer.patch"
 
 
-def _verdicts(run_dir: Path) -> dict[str, dict]:
+def _verdicts(run_dir: Path) -> dict[str, dict[str, Any]]:
     return {result["test"]: result for result in json.loads((run_dir / "results.json").read_text())["results"]}
 
 
-def test_all_testcases_and_a_little_of_the_selftests_pass(build, tmp_path):
+def test_all_testcases_and_a_little_of_the_selftests_pass(build: Path, tmp_path: Path) -> None:
     keyword = "testcases or basic1 or basic3 or (test-state and taking) or user_events"
     arguments = ("--build", build, "-k", keyword, "-j", "auto", "--out", tmp_path / "run")
     done = harness("run", *arguments, cwd=tmp_path, limit=1800)
@@ -38,7 +39,7 @@ def test_all_testcases_and_a_little_of_the_selftests_pass(build, tmp_path):
 
 
 @pytest.mark.xdist_group("builds")  # they compile in one workspace, one after the other
-def test_a_kernel_that_oopses_in_one_tracer(build, tmp_path):
+def test_a_kernel_that_oopses_in_one_tracer(build: Path, tmp_path: Path) -> None:
     """`build` first: the mutant then compiles one file in the same workspace."""
     arguments = ("--patches", OOPS, "--suite", "selftests/ftrace", "-k", "wakeup or basic1")
     done = harness("run", *arguments, "--out", tmp_path / "run", cwd=tmp_path, limit=1500)
@@ -64,7 +65,7 @@ expectations:
 """
 
 
-def test_another_crash_than_the_known_one_is_a_crash(build, tmp_path):
+def test_another_crash_than_the_known_one_is_a_crash(build: Path, tmp_path: Path) -> None:
     """The test oopses on this kernel; testcases/expectations.yaml knows of that, this list knows of another crash."""
     (tmp_path / "known.yaml").write_text(KNOWN)
     arguments = ("--suite", "testcases/livepatch", "-k", "beyond_a_branchs_reach", "--out", tmp_path / "run")
@@ -76,7 +77,7 @@ def test_another_crash_than_the_known_one_is_a_crash(build, tmp_path):
 
 
 @pytest.mark.xdist_group("builds")
-def test_a_patch_that_does_not_compile(build, tmp_path):
+def test_a_patch_that_does_not_compile(build: Path, tmp_path: Path) -> None:
     bad = tmp_path / "bad.patch"
     bad.write_text(OOPS.read_text().replace("WRITE_ONCE(*(int *)8, 0);", "this is no C;"))
     done = harness("build", "--patches", bad, cwd=tmp_path, limit=1500)
@@ -86,9 +87,18 @@ def test_a_patch_that_does_not_compile(build, tmp_path):
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 3), (signal.SIGKILL, -9)])
-def test_a_run_that_is_killed_keeps_what_it_has(build, tmp_path, number, code):
+def test_a_run_that_is_killed_keeps_what_it_has(build: Path, tmp_path: Path, number: signal.Signals, code: int) -> None:
     run_dir = tmp_path / "run"
-    command = [sys.executable, "-m", "harness", "run", "--build", build, "-k", "basic1 or basic3 or test_filter"]
+    command: list[str | Path] = [
+        sys.executable,
+        "-m",
+        "harness",
+        "run",
+        "--build",
+        build,
+        "-k",
+        "basic1 or basic3 or test_filter",
+    ]
     with (tmp_path / "stderr").open("w") as errors:
         process = subprocess.Popen([*command, "--out", run_dir], stderr=errors, stdout=errors, cwd=tmp_path)
     events = run_dir / "events.jsonl"

@@ -20,7 +20,7 @@ from harness.build.make import load_build
 from harness.campaign.machine import media_for
 from harness.display import Display
 from harness.errors import InfraError
-from harness.target.base import Cpus, Media
+from harness.target.base import Cpus, Media, Target
 from harness.target.methods.snapshot import Snapshots
 from tests.e2e.conftest import harness
 
@@ -28,13 +28,13 @@ QUICK = "test_text or basic1 or basic3 or (test-state and taking)"
 
 
 @pytest.fixture(scope="module")
-def media(build) -> Media:
+def media(build: Path) -> Media:
     with Display() as display:
         return media_for(read_inventory(None).board("qemu-virt"), load_build(build), display)
 
 
 @pytest.fixture(scope="module")
-def saved(media, tmp_path_factory) -> Snapshots:
+def saved(media: Media, tmp_path_factory: pytest.TempPathFactory) -> Snapshots:
     """A snapshot of a machine with a file in /run and a shell variable's worth of history."""
     directory, logs = tmp_path_factory.mktemp("snapshot, with comma"), tmp_path_factory.mktemp("logs")
     snapshots = Snapshots(read_inventory(None).board("qemu-virt"), media, directory, logs=logs)
@@ -46,7 +46,7 @@ def saved(media, tmp_path_factory) -> Snapshots:
 
 
 @contextlib.contextmanager
-def restored(snapshots: Snapshots) -> Iterator:
+def restored(snapshots: Snapshots) -> Iterator[Target]:
     target = snapshots.restore("a test of snapshots")
     try:
         yield target
@@ -55,7 +55,7 @@ def restored(snapshots: Snapshots) -> Iterator:
 
 
 @pytest.mark.xdist_group("snapshot")
-def test_memory_and_disks_are_as_they_were_kept_whatever_an_earlier_machine_did(saved):
+def test_memory_and_disks_are_as_they_were_kept_whatever_an_earlier_machine_did(saved: Snapshots) -> None:
     with restored(saved) as target:
         assert target.run("cat /run/kept /root/kept").output == "kept\nkept"
         assert target.run("rm /root/kept /run/kept; echo 1 > /proc/sys/kernel/ftrace_enabled; sync").ok
@@ -64,14 +64,14 @@ def test_memory_and_disks_are_as_they_were_kept_whatever_an_earlier_machine_did(
 
 
 @pytest.mark.xdist_group("snapshot")
-def test_bash_can_substitute_processes(saved):
+def test_bash_can_substitute_processes(saved: Snapshots) -> None:
     """The livepatch scripts show what they expected and what came with it."""
     with restored(saved) as target:
         assert target.run("bash -c 'cat <(echo substituted)'").output == "substituted"
 
 
 @pytest.mark.xdist_group("snapshot")
-def test_machines_of_one_snapshot_run_at_the_same_time(saved):
+def test_machines_of_one_snapshot_run_at_the_same_time(saved: Snapshots) -> None:
     with restored(saved) as first, restored(saved) as second:
         first.run("echo first > /run/kept")
         second.run("echo second > /run/kept")
@@ -80,7 +80,7 @@ def test_machines_of_one_snapshot_run_at_the_same_time(saved):
 
 
 @pytest.mark.xdist_group("snapshot")
-def test_the_clock_is_right(saved):
+def test_the_clock_is_right(saved: Snapshots) -> None:
     time.sleep(2.1)  # a clock that went on where it was kept is seen
     with restored(saved) as target:
         before = time.time()
@@ -89,7 +89,7 @@ def test_the_clock_is_right(saved):
 
 
 @pytest.mark.xdist_group("snapshot")
-def test_no_two_machines_have_the_same_random_numbers(saved):
+def test_no_two_machines_have_the_same_random_numbers(saved: Snapshots) -> None:
     command = "dd if=/dev/urandom bs=16 count=1 2>/dev/null | od -An -tx1; cat /proc/sys/kernel/random/uuid"
     answers = set()
     for _ in range(3):
@@ -99,7 +99,7 @@ def test_no_two_machines_have_the_same_random_numbers(saved):
 
 
 @pytest.mark.xdist_group("snapshot")
-def test_the_network_works(saved):
+def test_the_network_works(saved: Snapshots) -> None:
     with restored(saved) as target:
         assert target.run("ping -c 1 -W 5 127.0.0.1 >/dev/null").ok
         assert target.run("ip link set eth0 up && ip address add 10.0.2.15/24 dev eth0").ok
@@ -107,7 +107,7 @@ def test_the_network_works(saved):
 
 
 @pytest.mark.xdist_group("snapshot")
-def test_code_that_is_patched_while_another_cpu_executes_it(saved):
+def test_code_that_is_patched_while_another_cpu_executes_it(saved: Snapshots) -> None:
     """QEMU before 8.1 loses about every second such change."""
     for _ in range(4):
         target = saved.restore("busy code", cpus=Cpus.SEEING_PATCHES)
@@ -119,14 +119,14 @@ def test_code_that_is_patched_while_another_cpu_executes_it(saved):
 
 
 @pytest.mark.xdist_group("snapshot")
-def test_its_console_is_the_kernel_log(saved):
+def test_its_console_is_the_kernel_log(saved: Snapshots) -> None:
     with restored(saved) as target:
         target.run("echo a word of a restored kernel > /dev/kmsg")
         assert target.console.expect("a word of a restored kernel", timeout=10)
 
 
 @pytest.mark.xdist_group("snapshot")
-def test_a_panic_is_seen_and_ends_the_machine(saved):
+def test_a_panic_is_seen_and_ends_the_machine(saved: Snapshots) -> None:
     with restored(saved) as target:
         target.start("echo c > /proc/sysrq-trigger")
         assert target.console.wait_closed(30)
@@ -135,7 +135,7 @@ def test_a_panic_is_seen_and_ends_the_machine(saved):
 
 
 @pytest.mark.xdist_group("snapshot")
-def test_a_snapshot_is_refused_with_another_kernel(media, tmp_path):
+def test_a_snapshot_is_refused_with_another_kernel(media: Media, tmp_path: Path) -> None:
     image = tmp_path / "Image"
     image.write_bytes(media.image.read_bytes())
     mine = Media(image=image, root=media.root, payload=media.payload)
@@ -171,7 +171,7 @@ def _qemus_below(pid: int) -> list[int]:
     return [process for process, name in names.items() if name.startswith("qemu-system") and is_below(process)]
 
 
-def test_machines_that_are_killed_cost_no_result_and_no_verdict(build, tmp_path):
+def test_machines_that_are_killed_cost_no_result_and_no_verdict(build: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "harness", "run", "--build", str(build), "-k", QUICK, "-j", "2"]
     with (tmp_path / "said").open("w") as said:
         process = subprocess.Popen([*command, "--out", str(tmp_path / "run")], stdout=said, stderr=said, cwd=tmp_path)
@@ -196,10 +196,10 @@ def test_machines_that_are_killed_cost_no_result_and_no_verdict(build, tmp_path)
     assert "run again" in told or "restoring the snapshot failed" in told  # as the moment was
 
 
-def test_one_machine_and_several_give_the_same_verdicts_and_clean_up(build, tmp_path):
+def test_one_machine_and_several_give_the_same_verdicts_and_clean_up(build: Path, tmp_path: Path) -> None:
     for workers in ("1", "3"):
         arguments = ("--build", build, "-k", QUICK, "-j", workers, "--out", tmp_path / workers)
-        done = harness("run", *arguments, cwd=tmp_path, XDG_CACHE_HOME=str(_cache_of(tmp_path)))
+        done = harness("run", *arguments, cwd=tmp_path, environment={"XDG_CACHE_HOME": str(_cache_of(tmp_path))})
         assert done.returncode == 0, done.stdout + done.stderr
     assert _verdicts(tmp_path / "1") == _verdicts(tmp_path / "3")
     assert not list((_cache_of(tmp_path) / "arm64-ftrace-harness/snapshots").iterdir())
@@ -217,7 +217,7 @@ def _cache_of(tmp_path: Path) -> Path:
     return mine
 
 
-def test_a_killed_run_leaves_no_worker_and_no_machine(build, tmp_path):
+def test_a_killed_run_leaves_no_worker_and_no_machine(build: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "harness", "run", "--build", str(build), "-k", QUICK, "-j", "2"]
     with (tmp_path / "said").open("w") as said:
         process = subprocess.Popen([*command, "--out", str(tmp_path / "run")], stdout=said, stderr=said, cwd=tmp_path)
@@ -240,7 +240,7 @@ def test_a_killed_run_leaves_no_worker_and_no_machine(build, tmp_path):
 
 def _tree_of(pid: int) -> dict[int, str]:
     """The processes below `pid`, each with its start time, because numbers are given again."""
-    found = {}
+    found: dict[int, str] = {}
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
         for child in map(int, task.read_text().split()):
             found |= {child: _began(child), **_tree_of(child)}

@@ -7,11 +7,13 @@ import re
 import select
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from harness.build.host import ensure_host
-from tests.e2e.conftest import PROJECT
+from tests.e2e.conftest import PROJECT, Boots
 
 BOARDS = """
 boards:
@@ -27,13 +29,15 @@ boards:
 
 
 @pytest.fixture
-def boot(cabled):
+def boot(cabled: Callable[..., Boots]) -> Boots:
     """`harness boot` on a twin at the other end of the cable."""
     ensure_host(needed_for={"qemu", "u-boot", "tftp"})
     return cabled(BOARDS)
 
 
-def test_a_board_gets_its_address_and_its_kernel_from_a_server_that_lives_as_long_as_it_is_needed(boot, tmp_path):
+def test_a_board_gets_its_address_and_its_kernel_from_a_server_that_lives_as_long_as_it_is_needed(
+    boot: Boots, tmp_path: Path
+) -> None:
     old = tmp_path / "tftp/harness/0123456789ab-Image"
     old.parent.mkdir()
     old.touch()
@@ -47,7 +51,7 @@ def test_a_board_gets_its_address_and_its_kernel_from_a_server_that_lives_as_lon
     assert subprocess.run(["pgrep", "-f", f"tftp-root={tmp_path}"], check=False).returncode == 1
 
 
-def test_a_port_that_is_taken_is_told_before_anything_is_booted(boot, inside):
+def test_a_port_that_is_taken_is_told_before_anything_is_booted(boot: Boots, inside: list[str]) -> None:
     taken = (
         "import socket; s = socket.socket(type=socket.SOCK_DGRAM); s.bind(('10.77.0.1', 69)); "
         "print('bound', flush=True); input()"
@@ -82,10 +86,10 @@ print(line.recv(600)[4:].decode())
 """
 
 
-def test_a_server_serves_and_ends_with_a_harness_that_is_killed(inside, tmp_path):
+def test_a_server_serves_and_ends_with_a_harness_that_is_killed(inside: list[str], tmp_path: Path) -> None:
     ensure_host(needed_for={"tftp"})
     (tmp_path / "file").write_text("what is in it")
-    words = [*inside, sys.executable, "-c", SERVER, tmp_path]
+    words: list[str | Path] = [*inside, sys.executable, "-c", SERVER, tmp_path]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd=PROJECT) as process:
         assert process.stdout
         server = os.pidfd_open(int(process.stdout.readline()))

@@ -9,11 +9,12 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 
 import pexpect
 import pytest
 
-from tests.e2e.conftest import harness
+from tests.e2e.conftest import Twin, harness
 
 FAULTY = """
 defaults:
@@ -39,7 +40,9 @@ wait; exit 7
 
 
 @pytest.mark.parametrize(("board", "name"), [("twin-uboot", "uboot"), ("twin-serial", "serial")])
-def test_a_command_its_output_and_exit_code_while_the_kernel_logs(twin, board, name):
+def test_a_command_its_output_and_exit_code_while_the_kernel_logs(
+    twin: Callable[..., Twin], board: str, name: str
+) -> None:
     machine = twin(name)
     done = machine.harness("boot", board, "--", NOISY)
     assert done.returncode == 7, done.stderr
@@ -52,19 +55,21 @@ def test_a_command_its_output_and_exit_code_while_the_kernel_logs(twin, board, n
     assert not machine.is_on(name)
 
 
-def test_a_suite(twin):
+def test_a_suite(twin: Callable[..., Twin]) -> None:
     done = twin().harness("run", "twin-uboot", "--suite", "testcases/function", "-k", "test_calls")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "13 PASS" in done.stdout
 
 
-def test_a_crash_is_the_kernels_and_the_next_test_gets_a_board_that_was_switched_off_and_on(twin):
+def test_a_crash_is_the_kernels_and_the_next_test_gets_a_board_that_was_switched_off_and_on(
+    twin: Callable[..., Twin],
+) -> None:
     done = twin().harness("boot", "twin-uboot", "--", "echo 1 > /proc/sys/kernel/sysrq; echo c > /proc/sysrq-trigger")
     assert done.returncode == 1, done.stderr
     assert "sysrq triggered crash" in done.stderr.lower()
 
 
-def test_autoboot_missed_once_is_tried_again_and_said(twin):
+def test_autoboot_missed_once_is_tried_again_and_said(twin: Callable[..., Twin]) -> None:
     done = twin(fault="deaf-once", boards=FAULTY).harness("boot", "plain", "--", "echo up")
     assert (done.returncode, done.stdout) == (0, "up\n"), done.stderr
     assert "switching the board off and on once more" in done.stderr
@@ -79,7 +84,9 @@ def test_autoboot_missed_once_is_tried_again_and_said(twin):
         ("none", "panics", 1, "the kernel panicked at boot: Kernel panic - not syncing: VFS: Unable to mount root"),
     ],
 )
-def test_what_goes_wrong_is_told_and_the_board_is_off(twin, fault, board, code, told):
+def test_what_goes_wrong_is_told_and_the_board_is_off(
+    twin: Callable[..., Twin], fault: str, board: str, code: int, told: str
+) -> None:
     machine = twin(fault=fault, boards=FAULTY)
     if fault == "stuck-on":  # at its prompt, where somebody left it
         machine.switch("on")
@@ -89,11 +96,13 @@ def test_what_goes_wrong_is_told_and_the_board_is_off(twin, fault, board, code, 
     assert fault == "stuck-on" or not machine.is_on()
 
 
-def test_a_device_that_is_not_there_is_told_at_once(twin):
+def test_a_device_that_is_not_there_is_told_at_once(twin: Callable[..., Twin]) -> None:
     boards = "boards: {b: {console: {kind: serial, device: /dev/serial/by-id/usb-x}, power: {kind: tasmota, host: h}, "
     machine = twin(boards=boards + "boot: {method: uboot, tftp_root: /t}}}")
     started = time.monotonic()
-    harness("boards", cwd=machine.cwd, **machine.environment)  # how long starting takes on a machine that may be busy
+    harness(
+        "boards", cwd=machine.cwd, environment=machine.environment
+    )  # how long starting takes on a machine that may be busy
     start = time.monotonic()
     done = machine.harness("boot", "b", "--", "true")
     assert time.monotonic() - start < 2.0 + (start - started)
@@ -101,7 +110,7 @@ def test_a_device_that_is_not_there_is_told_at_once(twin):
     assert "b.console: expected a serial device at /dev/serial/by-id/usb-x, found none; plug in" in done.stderr
 
 
-def test_a_harness_that_is_killed_leaves_the_board_off(twin):
+def test_a_harness_that_is_killed_leaves_the_board_off(twin: Callable[..., Twin]) -> None:
     machine = twin()
     command = [sys.executable, "-m", "harness", *machine.arguments("boot", "twin-uboot"), "--", "echo up; sleep 600"]
     process = subprocess.Popen(
@@ -118,13 +127,15 @@ def test_a_harness_that_is_killed_leaves_the_board_off(twin):
         time.sleep(0.2)
 
 
-def test_a_board_is_one_harness_at_a_time_and_free_when_that_is_killed_and_the_board_is_off(twin):
+def test_a_board_is_one_harness_at_a_time_and_free_when_that_is_killed_and_the_board_is_off(
+    twin: Callable[..., Twin],
+) -> None:
     machine = twin()
     environment = {**os.environ, **machine.environment}
 
-    def start(*words: str, **pipes: int) -> subprocess.Popen[str]:
+    def start(*words: str, stdout: int, stderr: int | None = None) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "harness", *machine.arguments("boot", "twin-uboot"), *words]
-        return subprocess.Popen(command, cwd=machine.cwd, env=environment, text=True, **pipes)
+        return subprocess.Popen(command, cwd=machine.cwd, env=environment, text=True, stdout=stdout, stderr=stderr)
 
     first = start("--", "echo up; sleep 600", stdout=subprocess.PIPE)
     assert first.stdout
@@ -133,10 +144,12 @@ def test_a_board_is_one_harness_at_a_time_and_free_when_that_is_killed_and_the_b
     refused = machine.harness("boot", "twin-uboot", "--", "true")
     assert refused.returncode == 3
     assert re.search(rf"twin-uboot: in use by \S+ since [\d:]+, {has_it}.*`--wait` waits", refused.stderr)
-    looked_at = harness("boards", "check", "twin-uboot", cwd=machine.cwd, **machine.environment)
+    looked_at = harness("boards", "check", "twin-uboot", cwd=machine.cwd, environment=machine.environment)
     assert re.search(rf"FAILED  console +\S+: in use by .* {has_it}", looked_at.stdout), looked_at.stdout
     assert 'ok      power       the switch answers {"POWER1":"ON"}' in looked_at.stdout
-    assert re.search(rf"in use by .* {has_it}", harness("boards", cwd=machine.cwd, **machine.environment).stdout)
+    assert re.search(
+        rf"in use by .* {has_it}", harness("boards", cwd=machine.cwd, environment=machine.environment).stdout
+    )
     second = start("--wait", "--", "echo mine", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert second.stderr
     assert f"twin-uboot: waiting for {getpass.getuser()}@" in second.stderr.readline()
@@ -145,18 +158,18 @@ def test_a_board_is_one_harness_at_a_time_and_free_when_that_is_killed_and_the_b
     output, told = second.communicate(timeout=300)
     assert (second.returncode, output) == (0, "mine\n"), told
     assert not machine.is_on()
-    assert "in use" not in harness("boards", cwd=machine.cwd, **machine.environment).stdout
+    assert "in use" not in harness("boards", cwd=machine.cwd, environment=machine.environment).stdout
 
 
-def test_checks_without_booting(twin):
+def test_checks_without_booting(twin: Callable[..., Twin]) -> None:
     machine = twin()
-    found = harness("boards", "check", "twin-uboot", cwd=machine.cwd, **machine.environment)
+    found = harness("boards", "check", "twin-uboot", cwd=machine.cwd, environment=machine.environment)
     assert [line.split()[0] for line in found.stdout.splitlines()] == ["ok", "ok", "ok", "unseen", "ok"], found.stdout
     assert found.returncode == 0
     assert not machine.is_on()
     machine.process.terminate()
     machine.process.wait(timeout=30)
-    found = harness("boards", "check", "twin-uboot", cwd=machine.cwd, **machine.environment)
+    found = harness("boards", "check", "twin-uboot", cwd=machine.cwd, environment=machine.environment)
     assert found.returncode == 3
     # the password is `twin`, and hidden wherever it stands
     assert "FAILED  console     ***-uboot.console: expected a console server at " in found.stdout
@@ -164,7 +177,7 @@ def test_checks_without_booting(twin):
     assert f"FAILED  power       ***-uboot.power.query: http://{host}:17342/cm?user=admin&password=***" in found.stdout
 
 
-def test_a_person_at_the_console(twin):
+def test_a_person_at_the_console(twin: Callable[..., Twin]) -> None:
     machine = twin()
     environment = {**os.environ, **machine.environment}
     words = ["-m", "harness", *map(str, machine.arguments("boot", "twin-uboot"))]

@@ -85,7 +85,9 @@ def with_cmdline(machine: Twin, words: str) -> None:
     machine.environment["HARNESS_BOARDS"] = str(changed)
 
 
-def test_grub_boots_the_kernel_and_the_own_system_is_back_afterwards(machine, monkeypatch):
+def test_grub_boots_the_kernel_and_the_own_system_is_back_afterwards(
+    machine: Twin, monkeypatch: pytest.MonkeyPatch
+) -> None:
     done = machine.harness("run", "twin-grub", "--suite", "testcases/function", "-k", "test_calls")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "13 PASS" in done.stdout
@@ -94,7 +96,7 @@ def test_grub_boots_the_kernel_and_the_own_system_is_back_afterwards(machine, mo
         assert state(own) == grubcfg.TAKEN
 
 
-def test_a_harness_that_is_killed_before_its_kernel_runs(machine, monkeypatch):
+def test_a_harness_that_is_killed_before_its_kernel_runs(machine: Twin, monkeypatch: pytest.MonkeyPatch) -> None:
     """GRUB has been told, so the power cycle that the guard makes ends in the kernel: to which nobody talks."""
     with_cmdline(machine, "harness.alone=10")
     process = subprocess.Popen(
@@ -115,7 +117,7 @@ def test_a_harness_that_is_killed_before_its_kernel_runs(machine, monkeypatch):
         assert state(own) == grubcfg.TAKEN
 
 
-def test_the_own_system_is_back_after_a_crash(machine, monkeypatch):
+def test_the_own_system_is_back_after_a_crash(machine: Twin, monkeypatch: pytest.MonkeyPatch) -> None:
     done = machine.harness("boot", "twin-grub", "--", "echo c > /proc/sysrq-trigger; sleep 600")
     assert done.returncode == 1, done.stdout + done.stderr
     assert "sysrq triggered crash" in done.stderr
@@ -123,7 +125,9 @@ def test_the_own_system_is_back_after_a_crash(machine, monkeypatch):
         assert state(own) == grubcfg.TAKEN
 
 
-def test_what_grub_can_not_take_back_it_does_not_boot(twin, system, tmp_path, monkeypatch):
+def test_what_grub_can_not_take_back_it_does_not_boot(
+    twin: Callable[..., Twin], system: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     machine = on_disk(twin, system, tmp_path)
     machine.switch("on", "grub")
     for name in ("Image", "root"):
@@ -141,7 +145,9 @@ def test_what_grub_can_not_take_back_it_does_not_boot(twin, system, tmp_path, mo
     assert "harness abc: starting" not in printed
 
 
-def test_u_boot_loads_the_kernel_from_the_disk_and_boots_the_own_system_by_itself(machine, monkeypatch):
+def test_u_boot_loads_the_kernel_from_the_disk_and_boots_the_own_system_by_itself(
+    machine: Twin, monkeypatch: pytest.MonkeyPatch
+) -> None:
     done = machine.harness("boot", "twin-disk", "--", "cat /proc/cmdline")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "panic=60 harness.alone=300 rdinit=/harness/board-init" in done.stdout

@@ -73,7 +73,7 @@ def labgrid(tmp_path: Path) -> Iterator[Callable[..., Lab]]:
         each.end()
 
 
-def test_a_place_of_labgrid_is_taken_by_one_at_a_time(twin, labgrid):
+def test_a_place_of_labgrid_is_taken_by_one_at_a_time(twin: Callable[..., Twin], labgrid: Callable[..., Lab]) -> None:
     machine = twin()
     lab = labgrid(machine)
     lab.client("twin", "acquire", user="alice")
@@ -87,7 +87,9 @@ def test_a_place_of_labgrid_is_taken_by_one_at_a_time(twin, labgrid):
     assert lab.owner("twin") == ""
 
 
-def test_a_place_of_labgrid_is_released_by_a_harness_that_is_killed_when_the_board_is_off(twin, labgrid):
+def test_a_place_of_labgrid_is_released_by_a_harness_that_is_killed_when_the_board_is_off(
+    twin: Callable[..., Twin], labgrid: Callable[..., Lab]
+) -> None:
     machine = twin(boards=BOARDS)
     lab = labgrid(machine)
     command = [sys.executable, "-m", "harness", *machine.arguments("boot", "labgrid"), "--", "echo up; sleep 600"]
@@ -111,7 +113,9 @@ UNTIL_TOLD = """echo up; ip link set eth0 up; ip address add 10.0.2.15/24 dev et
 until busybox tftp -g -r over -l /tmp/over 10.0.2.2 2> /dev/null; do sleep 0.2; done; echo over; exit 7"""
 
 
-def test_a_coordinator_that_is_restarted_in_the_middle_costs_nothing_and_is_told(twin, labgrid):
+def test_a_coordinator_that_is_restarted_in_the_middle_costs_nothing_and_is_told(
+    twin: Callable[..., Twin], labgrid: Callable[..., Lab]
+) -> None:
     machine = twin(boards=BOARDS)
     lab = labgrid(machine)
     command = [sys.executable, "-m", "harness", *machine.arguments("boot", "labgrid"), "--", UNTIL_TOLD]
@@ -155,7 +159,9 @@ def test_3_after(guest):
 """
 
 
-def test_a_run_goes_on_when_the_exporter_of_its_serial_line_was_started_again(twin, labgrid):
+def test_a_run_goes_on_when_the_exporter_of_its_serial_line_was_started_again(
+    twin: Callable[..., Twin], labgrid: Callable[..., Lab]
+) -> None:
     """It ends with the coordinator; ser2net has another port afterwards. Where that takes long, the line counts as
     lost, which costs one test."""
     machine = twin()
@@ -178,10 +184,12 @@ def test_a_run_goes_on_when_the_exporter_of_its_serial_line_was_started_again(tw
     assert not machine.is_on()
 
 
-def test_a_server_whose_address_only_its_place_tells(twin, labgrid, system):
+def test_a_server_whose_address_only_its_place_tells(
+    twin: Callable[..., Twin], labgrid: Callable[..., Lab], system: Path
+) -> None:
     machine = twin("server", boards=SERVER, system=system)
     lab = labgrid(machine, "server")
-    seen = harness("boards", "check", "labgrid-server", cwd=machine.cwd, **machine.environment)
+    seen = harness("boards", "check", "labgrid-server", cwd=machine.cwd, environment=machine.environment)
     assert (
         f"own system  labgrid-server.ssh: expected an SSH server at root@{machine.environment['TWIN_HOST']}:17357"
         in seen.stdout

@@ -50,7 +50,16 @@ def built(board: str, tmp_path: Path) -> Path:
 def environment(board: str, tmp_path: Path) -> Iterator[dict[str, str]]:
     """A twin that is this Raspberry Pi, on; what the harness needs to find it."""
     (tmp_path / "tftp").mkdir()
-    words = [sys.executable, TWINS / "twin.py", "serve", board, "--host", "auto", "--tftp", tmp_path / "tftp"]
+    words: list[str | Path] = [
+        sys.executable,
+        TWINS / "twin.py",
+        "serve",
+        board,
+        "--host",
+        "auto",
+        "--tftp",
+        tmp_path / "tftp",
+    ]
     twin = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
     assert twin.stdout
     told = re.match(rf"twin {board}: at ([\d.]+):", twin.stdout.readline())
@@ -74,9 +83,11 @@ echo function_graph > current_tracer; sleep 0.1; echo nop > current_tracer; cat 
 """
 
 
-def test_a_raspberry_pis_kernel_boots_to_a_shell_on_its_serial_line(board, built, environment, tmp_path):
-    words = ["boot", "--build", built, "--board", f"twin-{board}", "--", ASKED]
-    done = harness(*words, cwd=tmp_path, **environment)
+def test_a_raspberry_pis_kernel_boots_to_a_shell_on_its_serial_line(
+    board: str, built: Path, environment: dict[str, str], tmp_path: Path
+) -> None:
+    words: list[str | Path] = ["boot", "--build", built, "--board", f"twin-{board}", "--", ASKED]
+    done = harness(*words, cwd=tmp_path, environment=environment)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [_MODELS[board], "ttyS1", "4", "nop"]
     console = (next(tmp_path.glob("out/boot-*")) / "console.log").read_text(errors="replace")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from pathlib import Path
 
 from tests.e2e.conftest import SERVED_BY, Twin, harness
 
 
-def test_commands_go_over_the_network_and_the_log_over_the_serial_line(twin):
+def test_commands_go_over_the_network_and_the_log_over_the_serial_line(twin: Callable[..., Twin]) -> None:
     machine = twin("ssh")
     done = machine.harness("boot", "twin-ssh", "--", f"{SERVED_BY}; echo hello > /dev/kmsg; sleep 2; exit 5")
     assert done.returncode == 5, done.stderr
@@ -16,7 +18,7 @@ def test_commands_go_over_the_network_and_the_log_over_the_serial_line(twin):
     assert not machine.is_on("ssh")
 
 
-def test_a_network_that_goes_down_is_no_fault_of_the_kernel(twin):
+def test_a_network_that_goes_down_is_no_fault_of_the_kernel(twin: Callable[..., Twin]) -> None:
     machine = twin("ssh")
     done = machine.harness("boot", "twin-ssh", "--", "ip link set eth0 down; sleep 600")
     assert done.returncode == 3, done.stdout + done.stderr
@@ -24,7 +26,7 @@ def test_a_network_that_goes_down_is_no_fault_of_the_kernel(twin):
     assert not machine.is_on("ssh")
 
 
-def test_a_board_without_the_network_it_should_have_does_with_its_serial_line(twin):
+def test_a_board_without_the_network_it_should_have_does_with_its_serial_line(twin: Callable[..., Twin]) -> None:
     machine = twin("ssh", boards=NO_NETWORK)
     done = machine.harness("boot", "elsewhere", "--", SERVED_BY)
     assert (done.returncode, "board-init" in done.stdout) == (0, True), done.stdout + done.stderr
@@ -32,10 +34,12 @@ def test_a_board_without_the_network_it_should_have_does_with_its_serial_line(tw
 
 
 def checked(machine: Twin) -> str:
-    return harness("boards", "check", "twin-server", cwd=machine.cwd, **machine.environment).stdout
+    return harness("boards", "check", "twin-server", cwd=machine.cwd, environment=machine.environment).stdout
 
 
-def test_a_server_starts_the_kernel_by_kexec_and_has_its_own_system_back_afterwards(twin, system):
+def test_a_server_starts_the_kernel_by_kexec_and_has_its_own_system_back_afterwards(
+    twin: Callable[..., Twin], system: Path
+) -> None:
     machine = twin("server", system=system)
     done = machine.harness("run", "twin-server", "--suite", "testcases/function", "-k", "test_calls")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -4,18 +4,30 @@ import pytest
 
 from harness.errors import UserError
 from harness.layout import BOARDS, KCONFIGS
-from harness.model.board import CommandSwitch, LabgridPlace, NetworkConsole, SerialConsole, Ssh
-from harness.model.boot import GrubBoot, HttpServe, TftpServe, UbootBoot, UbootDiskBoot
+from harness.model.board import (
+    CommandSwitch,
+    HttpRequest,
+    HttpSwitch,
+    LabgridPlace,
+    Login,
+    NetworkConsole,
+    Power,
+    SerialConsole,
+    Ssh,
+)
+from harness.model.boot import GrubBoot, HttpServe, KexecBoot, QemuBoot, TftpServe, UbootBoot, UbootDiskBoot
 from harness.parse.boards import parse_boards
+from tests.boards import is_a
 
 
-def test_the_projects_own_file():
+def test_the_projects_own_file() -> None:
     board = parse_boards(BOARDS.read_text(), place="boards.yaml")["qemu-virt"].board
-    assert board.boot.cpus >= 2
-    assert board.boot.memory_mib <= 1024
+    boot = is_a(QemuBoot, board.boot)
+    assert boot.cpus >= 2
+    assert boot.memory_mib <= 1024
 
 
-def test_every_key_reaches_the_board():
+def test_every_key_reaches_the_board() -> None:
     text = """
 boards:
   b:
@@ -29,7 +41,7 @@ boards:
     board = parse_boards(text, place="f")["b"].board
     assert (board.name, board.description, board.cmdline, board.kconfigs) == ("b", "d", "quiet", ("x.config",))
     assert (board.limits.boot, board.limits.silence) == (7.0, 2.5)
-    boot = board.boot
+    boot = is_a(QemuBoot, board.boot)
     assert (boot.machine, boot.cpu, boot.cpus, boot.memory_mib, boot.accel) == ("virt", "max", 4, 512, "tcg")
     assert boot.threads == "single"
     assert boot.extra_args == ("-s",)
@@ -57,7 +69,7 @@ boards:
         ("", ["f: expected a mapping with the key `boards`, found an empty document"]),
     ],
 )
-def test_what_is_wrong_is_told_with_its_place(text, lines):
+def test_what_is_wrong_is_told_with_its_place(text: str, lines: list[str]) -> None:
     with pytest.raises(UserError) as caught:
         parse_boards(text, place="f")
     told = [caught.value.message, *caught.value.details]
@@ -66,7 +78,7 @@ def test_what_is_wrong_is_told_with_its_place(text, lines):
         assert line.startswith(start)
 
 
-def test_a_qemu_board_that_says_nothing_gets_the_drivers_it_needs():
+def test_a_qemu_board_that_says_nothing_gets_the_drivers_it_needs() -> None:
     board = parse_boards("boards: {b: {boot: {method: qemu}}}", place="f")["b"].board
     assert board.kconfigs == ("qemu-virt.config",)
 
@@ -83,36 +95,36 @@ boards:
 """
 
 
-def test_equal_boards_are_short_entries():
+def test_equal_boards_are_short_entries() -> None:
     entries = parse_boards(UBOOT, place="f", lookup=lambda name: "s3cret")
     a, b = entries["a"].board, entries["b"].board
     assert a.access.console == SerialConsole(device="/dev/ttyUSB3", slow_send_ms=1.0)
     assert b.access.console == SerialConsole(device="/dev/null", slow_send_ms=1.0)
-    assert b.access.power.off_seconds == 5.0
-    assert "cmnd=Power2%20Off" in b.access.power.switch.off.url
+    power = is_a(Power, b.access.power)
+    assert power.off_seconds == 5.0
+    assert "cmnd=Power2%20Off" in is_a(HttpRequest, is_a(HttpSwitch, power.switch).off).url
     assert a.kconfigs == ()
 
 
-def test_secrets_are_used_but_not_told():
+def test_secrets_are_used_but_not_told() -> None:
     board = parse_boards(UBOOT, place="f", lookup=lambda name: {"PASSWORD": "s3 cret"}[name])["a"].board
-    assert "password=s3%20cret" in board.access.power.switch.on.url
-    assert board.access.redacted(f"GET {board.access.power.switch.on.url}") == (
-        "GET http://switch/cm?user=admin&password=***&cmnd=Power1%20On"
-    )
+    url = is_a(HttpRequest, is_a(HttpSwitch, is_a(Power, board.access.power).switch).on).url
+    assert "password=s3%20cret" in url
+    assert board.access.redacted(f"GET {url}") == ("GET http://switch/cm?user=admin&password=***&cmnd=Power1%20On")
 
 
-def test_what_messages_have_to_name_is_no_secret():
+def test_what_messages_have_to_name_is_no_secret() -> None:
     text = UBOOT.replace("/dev/null", '"${DEVICE}"').replace("/srv/tftp", '"${file:x}"')
     board = parse_boards(text, place="f", lookup=lambda name: f"/value-of-{name}")["b"].board
-    assert board.access.redacted(board.access.console.device) == "/value-of-DEVICE"
-    assert board.access.redacted(board.boot.tftp_root) == "***"
+    assert board.access.redacted(is_a(SerialConsole, board.access.console).device) == "/value-of-DEVICE"
+    assert board.access.redacted(is_a(UbootBoot, board.boot).tftp_root) == "***"
 
 
-def test_a_missing_secret_is_told_when_the_board_is_used():
+def test_a_missing_secret_is_told_when_the_board_is_used() -> None:
     assert parse_boards(UBOOT, place="f")["a"].unset == ("power.password: ${PASSWORD} has no value",)
 
 
-def test_on_and_off_are_keys_not_booleans():
+def test_on_and_off_are_keys_not_booleans() -> None:
     text = """
 boards:
   b:
@@ -122,9 +134,11 @@ boards:
 """
     board = parse_boards(text, place="f")["b"].board
     assert board.access.console == NetworkConsole(host="h", port=7, telnet=True)
-    assert board.access.power.switch == CommandSwitch(on=("sh", "-c", "switch 3 on"), off=("switch", "3", "off"))
-    assert not board.access.power.check_silence
-    assert (board.boot.address, board.boot.before) == ("10.0.0.2/24", ("usb start",))
+    power = is_a(Power, board.access.power)
+    assert power.switch == CommandSwitch(on=("sh", "-c", "switch 3 on"), off=("switch", "3", "off"))
+    assert not power.check_silence
+    boot = is_a(UbootBoot, board.boot)
+    assert (boot.address, boot.before) == ("10.0.0.2/24", ("usb start",))
 
 
 SERIAL = "console: {kind: serial, device: /dev/x"
@@ -155,7 +169,7 @@ TFTP = "boot: {method: uboot, tftp_root: /t"
         ("like: nobody, boot: {method: qemu}", "like: expected a key of `defaults` (none there), found 'nobody'"),
     ],
 )
-def test_what_is_wrong_with_a_board_is_told_with_its_place(entry, told):
+def test_what_is_wrong_with_a_board_is_told_with_its_place(entry: str, told: str) -> None:
     with pytest.raises(UserError) as caught:
         parse_boards(f"boards: {{b: {{{entry}}}}}", place="f")
     assert caught.value.message.startswith(f"f: boards.b.{told}")
@@ -171,20 +185,22 @@ boards:
 """
 
 
-def test_a_server_with_a_system_of_its_own():
+def test_a_server_with_a_system_of_its_own() -> None:
     text = KEXEC.format(ssh="{host: s, port: 2222, user: lab, key: ~/k, host_key: 'SHA256:x', address: 10.0.0.7/24}")
     board = parse_boards(text, place="f")["server"].board
-    assert (board.boot.directory, board.boot.system_seconds) == ("/srv/x", 60)
-    ssh = board.access.ssh
+    boot = is_a(KexecBoot, board.boot)
+    assert (boot.directory, boot.system_seconds) == ("/srv/x", 60)
+    ssh = is_a(Ssh, board.access.ssh)
     assert (ssh.host, ssh.port, ssh.address) == ("s", 2222, "10.0.0.7/24")
-    assert (ssh.login.user, ssh.login.key, ssh.login.host_key) == (
+    login = is_a(Login, ssh.login)
+    assert (login.user, login.key, login.host_key) == (
         "lab",
         "~/k",
         "SHA256:x",
     )
 
 
-def test_other_ways_to_start_from_an_own_system():
+def test_other_ways_to_start_from_an_own_system() -> None:
     text = KEXEC.format(ssh="{host: s}").replace("method: kexec, directory: /srv/x", "method: grub")
     board = parse_boards(text, place="f")["server"].board
     assert board.boot == GrubBoot(directory="", dtb="", system_seconds=60)
@@ -196,7 +212,7 @@ def test_other_ways_to_start_from_an_own_system():
         parse_boards(text.replace("method: grub", "method: uboot-disk, partition: mmcblk0p1"), place="f")
 
 
-def test_the_password_of_a_server_is_a_secret():
+def test_the_password_of_a_server_is_a_secret() -> None:
     board = parse_boards(KEXEC.format(ssh="{host: s, password: swordfish}"), place="f")["server"].board
     assert board.access.redacted("swordfish is it") == "*** is it"
 
@@ -218,12 +234,12 @@ def test_the_password_of_a_server_is_a_secret():
         ("boards: {b: {boot: {method: qemu}, ssh: {}}}", r"b\.ssh: belongs to a board"),
     ],
 )
-def test_ssh_that_does_not_fit_the_boot_method(text, complaint):
+def test_ssh_that_does_not_fit_the_boot_method(text: str, complaint: str) -> None:
     with pytest.raises(UserError, match=complaint):
         parse_boards(text, place="f")
 
 
-def test_a_labgrid_place_instead_of_console_and_power():
+def test_a_labgrid_place_instead_of_console_and_power() -> None:
     entry = f"{LABGRID}, serial: uart, off_seconds: 4}}, console: null, power: null, {TFTP}}}"
     text = f"{UBOOT}  c: {{like: lab, {entry}}}"
     board = parse_boards(text, place="f")["c"].board
@@ -231,25 +247,28 @@ def test_a_labgrid_place_instead_of_console_and_power():
     assert (board.access.console, board.access.power) == (None, None)
 
 
-def test_a_labgrid_place_may_tell_where_a_server_is():
+def test_a_labgrid_place_may_tell_where_a_server_is() -> None:
     text = f"boards: {{b: {{{LABGRID}}}, boot: {{method: kexec}}}}}}"
     assert parse_boards(text, place="f")["b"].board.access.ssh == Ssh()
     keyed = parse_boards(text.replace("boot:", "ssh: {key: k, user: root}, boot:"), place="f")["b"].board
-    assert keyed.access.ssh.given == {"key", "user"}
+    assert is_a(Ssh, keyed.access.ssh).given == {"key", "user"}
 
 
-def test_a_default_stands_for_what_the_environment_does_not_have():
+def test_a_default_stands_for_what_the_environment_does_not_have() -> None:
     text = UBOOT.replace("/dev/null", '"${DEVICE:-/dev/ttyUSB7}"').replace('"${PASSWORD}"', '"${PASSWORD:-}"')
     entry = parse_boards(text, place="f")["b"]
     assert entry.unset == ()
-    assert (entry.board.access.secrets, entry.board.access.console.device) == ((), "/dev/ttyUSB7")
+    assert (entry.board.access.secrets, is_a(SerialConsole, entry.board.access.console).device) == ((), "/dev/ttyUSB7")
     board = parse_boards(text, place="f", lookup=lambda name: f"value-of-{name}")["b"].board
-    assert (board.access.secrets, board.access.console.device) == (("value-of-PASSWORD",), "value-of-DEVICE")
+    assert (board.access.secrets, is_a(SerialConsole, board.access.console).device) == (
+        ("value-of-PASSWORD",),
+        "value-of-DEVICE",
+    )
 
 
-def test_a_tftp_server_of_ours():
+def test_a_tftp_server_of_ours() -> None:
     text = UBOOT.replace("/srv/tftp}", "/srv/tftp, tftp_serve: {address: 10.0.0.1, dhcp: [10.0.0.5, 10.0.0.9]}}")
-    boot = parse_boards(text, place="f", lookup=lambda name: name)["b"].board.boot
+    boot = is_a(UbootBoot, parse_boards(text, place="f", lookup=lambda name: name)["b"].board.boot)
     assert boot.tftp_serve == TftpServe(address="10.0.0.1", dhcp=("10.0.0.5", "10.0.0.9"))
     assert boot.server == "10.0.0.1"  # not the one that DHCP tells
 
@@ -257,12 +276,12 @@ def test_a_tftp_server_of_ours():
 HTTP = "/srv/tftp, load: http"
 
 
-def test_a_web_server_of_ours_or_the_labs():
+def test_a_web_server_of_ours_or_the_labs() -> None:
     text = UBOOT.replace("/srv/tftp", f"{HTTP}, http_serve: {{address: 10.0.0.1, port: 8080}}")
-    boot = parse_boards(text, place="f", lookup=lambda name: name)["b"].board.boot
+    boot = is_a(UbootBoot, parse_boards(text, place="f", lookup=lambda name: name)["b"].board.boot)
     assert (boot.http_serve, boot.http_url) == (HttpServe(address="10.0.0.1", port=8080), "http://10.0.0.1:8080")
     text = UBOOT.replace("/srv/tftp", f"{HTTP}, http_root: /srv/www, http_url: http://10.0.0.1/boot/")
-    boot = parse_boards(text, place="f", lookup=lambda name: name)["b"].board.boot
+    boot = is_a(UbootBoot, parse_boards(text, place="f", lookup=lambda name: name)["b"].board.boot)
     assert (boot.http_serve, boot.http_root, boot.http_url) == (None, "/srv/www", "http://10.0.0.1/boot")
 
 
@@ -278,18 +297,18 @@ def test_a_web_server_of_ours_or_the_labs():
         ("/srv/tftp, load: nfs", "load: expected 'tftp' or 'http', found 'nfs'"),
     ],
 )
-def test_what_is_wrong_with_a_load_over_http(keys, told):
+def test_what_is_wrong_with_a_load_over_http(keys: str, told: str) -> None:
     with pytest.raises(UserError) as caught:
         parse_boards(UBOOT.replace("/srv/tftp", keys), place="f", lookup=lambda name: name)
     assert f"f: boards.a.boot.{told}" in caught.value.message
 
 
-def test_where_a_load_comes_from_may_be_told_later():
+def test_where_a_load_comes_from_may_be_told_later() -> None:
     entry = parse_boards(UBOOT.replace("/srv/tftp", f"{HTTP}, http_root: /w, http_url: '${{URL}}'"), place="f")["a"]
     assert "boot.http_url: ${URL} has no value" in entry.unset
 
 
-def test_the_boards_that_come_with_it_are_listed_and_usable_with_an_empty_environment():
+def test_the_boards_that_come_with_it_are_listed_and_usable_with_an_empty_environment() -> None:
     boards = parse_boards(BOARDS.read_text(), place="boards.yaml")
     assert {"qemu-virt", "rpi4", "rpi3", "uboot-board"} <= set(boards)
     for name in ("rpi4", "rpi3", "uboot-board"):
@@ -314,7 +333,7 @@ boards:
 """
 
 
-def test_boards_of_a_pool():
+def test_boards_of_a_pool() -> None:
     boards = parse_boards(POOL, place="f")
     assert {name: entry.board.pool for name, entry in boards.items()} == {"a": "equal", "b": "equal", "other": ""}
 
@@ -336,19 +355,19 @@ def test_boards_of_a_pool():
         ('pool: "", kconfigs: [y', "kconfigs: [x", "other.cmdline: expected 'quiet', as boards.a of the same pool"),
     ],
 )
-def test_boards_of_a_pool_that_run_another_kernel_are_told(old, new, told):
+def test_boards_of_a_pool_that_run_another_kernel_are_told(old: str, new: str, told: str) -> None:
     assert old in POOL
     with pytest.raises(UserError) as caught:
         parse_boards(POOL.replace(old, new), place="f")
     assert caught.value.message.startswith(f"f: boards.{told}")
 
 
-def test_a_boot_method_of_its_own_has_no_place_in_a_pool():
+def test_a_boot_method_of_its_own_has_no_place_in_a_pool() -> None:
     text = f"{POOL}{KEXEC.format(ssh='{host: s}').partition('boards:')[2]}    pool: equal"
     with pytest.raises(UserError, match=r"server\.boot\.method: expected 'uboot', as boards\.a .* found 'kexec'"):
         parse_boards(text, place="f")
 
 
-def test_a_board_whose_values_are_missing_here_spoils_no_pool():
+def test_a_board_whose_values_are_missing_here_spoils_no_pool() -> None:
     text = POOL.replace("[x.config], cmdline: quiet, c", '["${NOWHERE}"], cmdline: quiet, c')
     assert parse_boards(text, place="f")["b"].unset

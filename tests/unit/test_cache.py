@@ -17,7 +17,7 @@ def _source(version: str = "7.3.4-1", kind: SourceKind = SourceKind.DEBIAN, loca
     return Source(spec=spec, identity="i", path=Path("x"), version=version, checksum="c")
 
 
-def test_what_fails_on_the_way_is_not_published(tmp_path):
+def test_what_fails_on_the_way_is_not_published(tmp_path: Path) -> None:
     def fail_half_way() -> None:
         with published(tmp_path / "build") as scratch:
             (scratch / "Image").write_text("half")
@@ -28,7 +28,7 @@ def test_what_fails_on_the_way_is_not_published(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_published_is_whole_and_the_first_stays(tmp_path):
+def test_what_is_published_is_whole_and_the_first_stays(tmp_path: Path) -> None:
     final = tmp_path / "build"
     with published(final) as first, published(tmp_path / "other") as _:
         (first / "Image").write_text("first")
@@ -38,7 +38,7 @@ def test_what_is_published_is_whole_and_the_first_stays(tmp_path):
     assert (final / "Image").read_text() == "first"
 
 
-def test_a_lock_is_free_again_after_its_block(tmp_path):
+def test_a_lock_is_free_again_after_its_block(tmp_path: Path) -> None:
     with try_locked(tmp_path / "l") as mine:
         assert mine
         with try_locked(tmp_path / "l") as again:
@@ -47,7 +47,7 @@ def test_a_lock_is_free_again_after_its_block(tmp_path):
         assert mine
 
 
-def test_two_builds_at_once_get_two_workspaces(monkeypatch, tmp_path):
+def test_two_builds_at_once_get_two_workspaces(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     with workspace_for(_source(), configuration="c") as one, workspace_for(_source(), configuration="c") as two:
         assert one.directory != two.directory
@@ -56,7 +56,9 @@ def test_two_builds_at_once_get_two_workspaces(monkeypatch, tmp_path):
     assert cache_root().is_relative_to(tmp_path)
 
 
-def test_versions_of_one_series_share_a_workspace_origins_do_not(monkeypatch, tmp_path):
+def test_versions_of_one_series_share_a_workspace_origins_do_not(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
 
     def place(source: Source) -> Path:
@@ -69,7 +71,7 @@ def test_versions_of_one_series_share_a_workspace_origins_do_not(monkeypatch, tm
     assert place(one) != place(other)
 
 
-def test_a_build_goes_where_its_configuration_was_built_before(monkeypatch, tmp_path):
+def test_a_build_goes_where_its_configuration_was_built_before(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     with workspace_for(_source(), configuration="a") as first, workspace_for(_source(), configuration="b") as second:
         assert first.directory != second.directory
@@ -107,12 +109,12 @@ class Ages:
 
 
 @pytest.fixture
-def ages(monkeypatch, tmp_path):
+def ages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Ages:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     return Ages(tmp_path / "arm64-ftrace-harness/workspaces")
 
 
-def test_of_an_origin_the_four_configurations_used_last_keep_their_objects(ages):
+def test_of_an_origin_the_four_configurations_used_last_keep_their_objects(ages: Ages) -> None:
     for configuration in "abcd":
         ages.build(configuration)
     ages.build("a")
@@ -123,7 +125,7 @@ def test_of_an_origin_the_four_configurations_used_last_keep_their_objects(ages)
     assert ages.trees() == ["a", "c", "d", "e", "only"]
 
 
-def test_objects_in_use_stay(ages):
+def test_objects_in_use_stay(ages: Ages) -> None:
     with workspace_for(_source(), configuration="held") as held:
         os.utime(held.objects, (1, 1))
         for configuration in "abcde":
@@ -133,7 +135,7 @@ def test_objects_in_use_stay(ages):
     assert ages.trees() == ["c", "d", "e", "f"]
 
 
-def test_of_all_origins_the_six_workspaces_used_last_stay_and_those_in_use(ages):
+def test_of_all_origins_the_six_workspaces_used_last_stay_and_those_in_use(ages: Ages) -> None:
     sources = [_source(f"7.{number}.1-1") for number in range(8)]
     with workspace_for(sources[0], configuration="c") as held:
         os.utime(held.directory, (1, 1))
@@ -145,26 +147,26 @@ def test_of_all_origins_the_six_workspaces_used_last_stay_and_those_in_use(ages)
     assert not held.directory.exists()
 
 
-def test_what_a_killed_harness_had_set_aside_is_removed(ages):
+def test_what_a_killed_harness_had_set_aside_is_removed(ages: Ages) -> None:
     (ages.root / ".gone-1234/obj").mkdir(parents=True)
     ages.build("a")
     assert ages.trees() == ["a"]
 
 
 @pytest.fixture
-def own_cache(tmp_path, monkeypatch):
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     return tmp_path / "arm64-ftrace-harness/snapshots"
 
 
-def test_a_scratch_directory_is_there_for_its_block_only(own_cache):
+def test_a_scratch_directory_is_there_for_its_block_only(own_cache: Path) -> None:
     with scratch_dir("snapshots") as path:
         (path / "ram").write_text("x")
         assert path.parent == own_cache
     assert list(own_cache.iterdir()) == []
 
 
-def test_what_a_killed_harness_left_is_removed_and_what_a_living_one_has_is_not(own_cache):
+def test_what_a_killed_harness_left_is_removed_and_what_a_living_one_has_is_not(own_cache: Path) -> None:
     left = own_cache / "4711-00c0ffee"
     left.mkdir(parents=True)
     (left / "ram").write_text("x")
@@ -179,7 +181,7 @@ def test_what_a_killed_harness_left_is_removed_and_what_a_living_one_has_is_not(
         assert first.is_dir()
 
 
-def test_other_kinds_of_scratch_are_left_alone(own_cache):
+def test_other_kinds_of_scratch_are_left_alone(own_cache: Path) -> None:
     other = own_cache.with_name("others")
     (other / "1-2").mkdir(parents=True)
     (other / "1-2.lock").touch()

@@ -10,24 +10,26 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-from test_power import SwitchServer
 
 from harness.errors import InfraError
 from harness.model.board import (
     BoardEntry,
     CommandConsole,
     CommandSwitch,
+    ConsoleSpec,
     HttpRequest,
     HttpSwitch,
     NetworkConsole,
     PduSwitch,
     Power,
     SerialConsole,
+    SwitchSpec,
 )
 from harness.model.boot import HttpServe, TftpServe, UbootBoot
 from harness.parse.boards import parse_boards
@@ -35,12 +37,15 @@ from harness.target.methods import netboot_checks
 from harness.target.methods.checks import Check, Finding, Outcome, Unseen, findings
 from harness.target.methods.table import boot_method
 from harness.target.serving import tftp, tftpclient
-from tests.boards import spec
+from tests.boards import is_a, spec
+from tests.unit.test_power import SwitchServer
 
 OK, FAILED, UNSEEN = Outcome.OK, Outcome.FAILED, Outcome.UNSEEN
 
 
-def board(tmp_path: Path, switch=None, console=None, **more) -> BoardEntry:
+def board(
+    tmp_path: Path, switch: SwitchSpec | None = None, console: ConsoleSpec | None = None, **more: Any
+) -> BoardEntry:
     power = Power(switch=switch or CommandSwitch(on=("true",), off=("sh", "-c", "A=1 cd x; y")))
     console = console or CommandConsole(argv=("cat",))
     boot = UbootBoot(**{"tftp_root": str(tmp_path), **more})
@@ -56,7 +61,7 @@ def seen(entry: BoardEntry) -> dict[str, tuple[Outcome, str]]:
     return {found.name: (found.outcome, found.told) for found in look(entry)}
 
 
-def test_a_board_that_is_as_it_should_be(tmp_path):
+def test_a_board_that_is_as_it_should_be(tmp_path: Path) -> None:
     assert seen(board(tmp_path)) == {
         "console": (OK, "cat can be opened"),
         "power": (OK, "cd is there, true is there"),
@@ -66,7 +71,7 @@ def test_a_board_that_is_as_it_should_be(tmp_path):
     assert list((tmp_path / "harness").iterdir()) == []
 
 
-def test_everything_that_is_wrong_is_told_at_once(tmp_path):
+def test_everything_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
     missing = CommandSwitch(on=("no-such-program",), off=("true",))
     found = seen(board(tmp_path / "nowhere", missing, SerialConsole(device="/dev/serial/by-id/x"), server="127.0.0.1"))
     assert [outcome for outcome, _ in found.values()] == [FAILED, FAILED, FAILED, UNSEEN]
@@ -78,14 +83,14 @@ def test_everything_that_is_wrong_is_told_at_once(tmp_path):
     )
 
 
-def test_a_line_that_ends_at_once_is_told_with_what_it_said(tmp_path):
+def test_a_line_that_ends_at_once_is_told_with_what_it_said(tmp_path: Path) -> None:
     refuses = CommandConsole(argv=("sh", "-c", "echo SOL payload already active"))
     outcome, told = seen(board(tmp_path, console=refuses))["console"]
     assert outcome is FAILED
     assert "it ended at once, after it said: SOL payload already active; see whether somebody else has it" in told
 
 
-def test_a_console_server(tmp_path):
+def test_a_console_server(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         console = NetworkConsole(host="127.0.0.1", port=port)
@@ -103,7 +108,7 @@ POWERS = {
 
 
 @pytest.mark.parametrize("kind", POWERS)
-def test_a_switch_is_asked_not_switched(kind, tmp_path):
+def test_a_switch_is_asked_not_switched(kind: str, tmp_path: Path) -> None:
     keys, path, answer = POWERS[kind]
     with SwitchServer((200, {}, answer), (200, {}, '{"WARNING":"Need user"}')) as server:
         text = f"{{kind: {kind.rstrip('1')}, host: '127.0.0.1:{server.port}', {keys}}}"
@@ -120,10 +125,10 @@ def test_a_switch_is_asked_not_switched(kind, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["http", "pdudaemon"])
-def test_a_switch_that_can_only_switch_is_only_connected_to(kind, tmp_path):
+def test_a_switch_that_can_only_switch_is_only_connected_to(kind: str, tmp_path: Path) -> None:
     with SwitchServer() as server:
         request = HttpRequest(url=f"{server.url}/on")
-        switches = {
+        switches: dict[str, SwitchSpec] = {
             "http": HttpSwitch(on=request, off=request),
             "pdudaemon": PduSwitch(host="127.0.0.1", port=server.port, pdu="p", outlet="1"),
         }
@@ -135,7 +140,7 @@ def test_a_switch_that_can_only_switch_is_only_connected_to(kind, tmp_path):
     assert f"expected a switch at 127.0.0.1:{server.port}, can't connect" in told
 
 
-def test_where_values_are_missing_the_rest_is_looked_at(tmp_path):
+def test_where_values_are_missing_the_rest_is_looked_at(tmp_path: Path) -> None:
     unset = replace(
         board(tmp_path), unset=("power.password: expected the environment variable X to be set, found none",)
     )
@@ -150,7 +155,7 @@ def test_where_values_are_missing_the_rest_is_looked_at(tmp_path):
     assert "environment variable X" in listed[0].told
 
 
-def test_one_that_hangs_or_breaks_does_not_keep_the_others(tmp_path):
+def test_one_that_hangs_or_breaks_does_not_keep_the_others(tmp_path: Path) -> None:
     over = threading.Event()
 
     def unseen() -> str:
@@ -192,7 +197,7 @@ def tftp_server(root: Path, *, mute: int = 0, answer: bytes = b"") -> Iterator[i
                         continue
                     if data == b"end":
                         return
-                    name = re.match(rb"\x00\x01([^\x00]+)\x00octet\x00", data)[1].decode()
+                    name = is_a(re.Match, re.match(rb"\x00\x01([^\x00]+)\x00octet\x00", data))[1].decode()
                     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as transfer:
                         file = root / name
                         lost = struct.pack("!HH", 5, 1) + b"File not found\0"
@@ -210,7 +215,7 @@ def tftp_server(root: Path, *, mute: int = 0, answer: bytes = b"") -> Iterator[i
             thread.join()
 
 
-def test_the_tftp_server_is_asked_for_a_file_of_ours(tmp_path, monkeypatch):
+def test_the_tftp_server_is_asked_for_a_file_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with tftp_server(tmp_path) as port:
         monkeypatch.setattr(netboot_checks, "_TFTP_PORT", port)
         here = board(tmp_path, server="127.0.0.1")
@@ -222,7 +227,7 @@ def test_the_tftp_server_is_asked_for_a_file_of_ours(tmp_path, monkeypatch):
         assert list((tmp_path / "harness").iterdir()) == []
 
 
-def test_the_web_server_is_asked_for_a_file_of_ours(tmp_path):
+def test_the_web_server_is_asked_for_a_file_of_ours(tmp_path: Path) -> None:
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path / "boot")
     with loopback_server(handler) as port:
         url = f"http://127.0.0.1:{port}"
@@ -245,14 +250,14 @@ def test_the_web_server_is_asked_for_a_file_of_ours(tmp_path):
     assert "tftp_root" not in seen(ours)
 
 
-def test_a_tftp_server_of_ours_is_not_asked_before_it_runs(tmp_path, monkeypatch):
+def test_a_tftp_server_of_ours_is_not_asked_before_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tftp, "check", lambda _spec, place: None)
     ours = board(tmp_path, tftp_serve=TftpServe(address="127.0.0.1"), server="127.0.0.1")
     assert seen(ours)["tftp server"] == (OK, "the harness can serve at 127.0.0.1")
 
 
 @contextlib.contextmanager
-def loopback_server(handler) -> Iterator[int]:
+def loopback_server(handler: Callable[..., http.server.BaseHTTPRequestHandler]) -> Iterator[int]:
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
@@ -263,13 +268,13 @@ def loopback_server(handler) -> Iterator[int]:
             thread.join()
 
 
-def test_a_lost_packet_is_sent_again(tmp_path):
+def test_a_lost_packet_is_sent_again(tmp_path: Path) -> None:
     (tmp_path / "f").write_text("content")
     with tftp_server(tmp_path, mute=1) as port:
         assert tftpclient.fetch("127.0.0.1", "f", port=port, timeout=0.5) == b"content"
 
 
-def test_a_server_that_is_none(tmp_path):
+def test_a_server_that_is_none(tmp_path: Path) -> None:
     with (
         tftp_server(tmp_path, mute=3) as port,
         pytest.raises(InfraError, match=f"no answer from 127.0.0.1, port {port}"),

@@ -7,7 +7,9 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click.testing
 import pytest
@@ -37,18 +39,18 @@ def harness(*arguments: str, cwd: Path, **environment: str) -> subprocess.Comple
     )
 
 
-def test_version(tmp_path):
+def test_version(tmp_path: Path) -> None:
     assert harness("--version", cwd=tmp_path).stdout.strip().endswith(__version__)
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_every_verb_has_help_with_an_example(verb):
+def test_every_verb_has_help_with_an_example(verb: str) -> None:
     told = click.testing.CliRunner().invoke(cli, [verb, "--help"])
     assert told.exit_code == 0
     assert re.search(rf"Examples?:.*harness {verb}", told.output, re.DOTALL)
 
 
-def test_help_names_the_suites_that_there_are():
+def test_help_names_the_suites_that_there_are() -> None:
     told = " ".join(click.testing.CliRunner().invoke(cli, ["run", "--help"], terminal_width=200).output.split())
     assert f"One of {', '.join(session.SUITES)} or a directory" in told
 
@@ -69,7 +71,7 @@ HEAVY = (
     "arguments",
     [["boards"], ["boot", "--board", "b", "--", "true"], ["run", "--board", "b"], ["--version"], ["--help"]],
 )
-def test_what_ends_at_once_imports_nothing_heavy(arguments, tmp_path):
+def test_what_ends_at_once_imports_nothing_heavy(arguments: list[str], tmp_path: Path) -> None:
     """A board that is not there has to be told quickly, also where importing is slow."""
     (tmp_path / "b.yaml").write_text(ABSENT)
     program = (
@@ -85,7 +87,7 @@ def test_what_ends_at_once_imports_nothing_heavy(arguments, tmp_path):
     assert done.stderr.splitlines()[-1] == "[]"
 
 
-def test_a_directory_for_logs_is_made_without_what_reports_need(tmp_path):
+def test_a_directory_for_logs_is_made_without_what_reports_need(tmp_path: Path) -> None:
     program = (
         "import sys; from pathlib import Path; from harness.run.directory import new_directory\n"
         f"new_directory(Path({str(tmp_path)!r}), ''); print(sorted({{'jinja2', 'junit_xml'}} & set(sys.modules)))"
@@ -157,7 +159,7 @@ boards:
         (["run", "--hammer-seconds", "nan"], "'--hammer-seconds': expected a number from 0.1 to 86400, found 'nan'"),
     ],
 )
-def test_wrong_input_is_exit_2_and_one_clear_line(arguments, told, tmp_path):
+def test_wrong_input_is_exit_2_and_one_clear_line(arguments: list[str], told: str, tmp_path: Path) -> None:
     (tmp_path / "known.yaml").write_text("expectations: [{test: t, verdict: CRASH, reason: r}]")
     (tmp_path / "date.yaml").write_text("boards: 2020-13-45")
     (tmp_path / "boards.yaml").write_text("boards: {}")
@@ -169,7 +171,7 @@ def test_wrong_input_is_exit_2_and_one_clear_line(arguments, told, tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def test_the_tests_of_a_finished_build_are_listed_without_any_host_tool(tmp_path):
+def test_the_tests_of_a_finished_build_are_listed_without_any_host_tool(tmp_path: Path) -> None:
     record = {"key": "k", "release": "7.3.4", "without": {}, "test_modules_left_out": {}}
     (tmp_path / "build.json").write_text(json.dumps(record))
     (tmp_path / ".config").write_text("")
@@ -178,18 +180,18 @@ def test_the_tests_of_a_finished_build_are_listed_without_any_host_tool(tmp_path
     assert "testcases/regs/test_ops.py::" in done.stdout
 
 
-def test_each_verb_has_a_file_of_its_own():
+def test_each_verb_has_a_file_of_its_own() -> None:
     files = {path.stem for path in Path(main.__file__).parent.glob("[a-z]*.py")}
     assert files - set(VERBS) == {"main", "options"}
 
 
-def test_boards_are_listed_with_their_pool(tmp_path):
+def test_boards_are_listed_with_their_pool(tmp_path: Path) -> None:
     (tmp_path / "pool.yaml").write_text(POOL.replace("y.config", "x.config"))
     told = click.testing.CliRunner().invoke(cli, ["boards", "--boards", str(tmp_path / "pool.yaml")])
     assert [line.strip() for line in told.output.splitlines()].count("pool equal") == 2
 
 
-def test_boards_come_from_the_file_named_in_the_environment(tmp_path):
+def test_boards_come_from_the_file_named_in_the_environment(tmp_path: Path) -> None:
     (tmp_path / "b.yaml").write_text("boards: {mine: {boot: {method: qemu, cpus: 3}}}")
     done = harness("boards", cwd=tmp_path, HARNESS_BOARDS=str(tmp_path / "b.yaml"))
     assert done.returncode == 0
@@ -208,7 +210,7 @@ boards:
 
 
 @pytest.fixture
-def shared(tmp_path, monkeypatch):
+def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
     """Two boards, of which another file's `mine`, which we have, is the first."""
     monkeypatch.setenv("HARNESS_LOCKS", str(tmp_path / "locks"))
     (tmp_path / "b.yaml").write_text(SHARED)
@@ -217,13 +219,13 @@ def shared(tmp_path, monkeypatch):
         yield {"cwd": tmp_path, "HARNESS_BOARDS": "b.yaml"}
 
 
-def test_boards_tells_who_has_which(shared):
+def test_boards_tells_who_has_which(shared: dict[str, Any]) -> None:
     told = harness("boards", **shared).stdout
     assert re.search(rf"one .*\n {{17}}in use by .*, process {os.getpid()}: harness run --board mine\ntwo .*\n$", told)
 
 
 @pytest.mark.parametrize("verb", [["run"], ["boot", "--", "true"]])
-def test_a_board_that_is_used_is_refused_before_anything_is_built(verb, shared):
+def test_a_board_that_is_used_is_refused_before_anything_is_built(verb: list[str], shared: dict[str, Any]) -> None:
     done = harness(verb[0], "--board", "one", "--build", "nowhere", *verb[1:], **shared)
     assert done.returncode == 3
     assert re.fullmatch(r"harness: one: in use by .*: harness run --board mine; `--wait` waits .*\n", done.stderr)
@@ -231,12 +233,12 @@ def test_a_board_that_is_used_is_refused_before_anything_is_built(verb, shared):
     assert "expected a finished build" in other.stderr
 
 
-def test_who_waits_builds_first(shared):
+def test_who_waits_builds_first(shared: dict[str, Any]) -> None:
     done = harness("run", "--board", "one", "--wait", "--build", "nowhere", **shared)
     assert "expected a finished build" in done.stderr
 
 
-def test_checks_of_a_board(shared):
+def test_checks_of_a_board(shared: dict[str, Any]) -> None:
     done = harness("boards", "check", "two", **shared)
     assert [line.split()[:2] for line in done.stdout.splitlines()] == [
         ["ok", "console"],
@@ -253,7 +255,7 @@ def test_checks_of_a_board(shared):
     assert "one: 1 of these checks failed" in done.stderr
 
 
-def test_a_board_is_looked_at_though_values_are_missing(tmp_path):
+def test_a_board_is_looked_at_though_values_are_missing(tmp_path: Path) -> None:
     text = ABSENT.replace("host: h", 'host: "${NOWHERE}"') + "    kconfigs: [no-such.config]\n"
     (tmp_path / "b.yaml").write_text(text)
     done = harness("boards", "check", "b", "--boards", "b.yaml", cwd=tmp_path)
@@ -264,25 +266,25 @@ def test_a_board_is_looked_at_though_values_are_missing(tmp_path):
     assert re.search("FAILED  kconfigs    b.kconfigs: expected files below .*, found no no-such.config", done.stdout)
 
 
-def test_a_board_may_have_a_fragment_of_ones_own(tmp_path):
+def test_a_board_may_have_a_fragment_of_ones_own(tmp_path: Path) -> None:
     (tmp_path / "mine.config").write_text("CONFIG_X=y\n")
     (tmp_path / "b.yaml").write_text(f"boards: {{b: {{boot: {{method: qemu}}, kconfigs: [{tmp_path}/mine.config]}}}}")
     done = harness("boards", "check", "b", "--boards", "b.yaml", cwd=tmp_path)
     assert f"ok      kconfigs    {tmp_path}/mine.config" in done.stdout
 
 
-def test_the_schema_is_printed(tmp_path):
+def test_the_schema_is_printed(tmp_path: Path) -> None:
     assert json.loads(harness("boards", "--schema", cwd=tmp_path).stdout)["title"] == "boards.yaml"
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion_code(shell, tmp_path):
+def test_completion_code(shell: str, tmp_path: Path) -> None:
     done = harness("completion", shell, cwd=tmp_path)
     assert done.returncode == 0
     assert "_HARNESS_COMPLETE" in done.stdout
 
 
-def test_boards_are_completed(tmp_path):
+def test_boards_are_completed(tmp_path: Path) -> None:
     words = {"_HARNESS_COMPLETE": "bash_complete", "COMP_WORDS": "harness boot --board q", "COMP_CWORD": "3"}
     program = "import sys; sys.argv = ['harness']; from harness.cli.main import main; main()"
     done = subprocess.run(
@@ -296,7 +298,7 @@ def test_boards_are_completed(tmp_path):
     assert "qemu-virt" in done.stdout
 
 
-def test_a_mistake_of_ours_is_one_line_and_a_file_to_report(tmp_path):
+def test_a_mistake_of_ours_is_one_line_and_a_file_to_report(tmp_path: Path) -> None:
     program = (
         "import sys, harness.cli.boards as b; from harness.cli.main import main; sys.argv = ['harness', 'boards'];"
         "b.read_inventory = lambda *a, **k: 1 / 0; main()"

@@ -3,6 +3,7 @@
 import re
 import socket
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pexpect
@@ -14,7 +15,7 @@ from tests.unit.pieces import Pieces
 
 
 @pytest.fixture
-def line(tmp_path: Path):
+def line(tmp_path: Path) -> Iterator[tuple[Console, socket.socket, Path]]:
     ours, theirs = socket.socketpair()
     console = Console(SocketTransport(ours), log=tmp_path / "console.log", name="test")
     yield console, theirs, tmp_path / "console.log"
@@ -27,7 +28,7 @@ def _ended(console: Console, theirs: socket.socket) -> None:
     assert console.wait_closed(5)
 
 
-def test_log_holds_every_byte_and_a_time_for_every_line(line):
+def test_log_holds_every_byte_and_a_time_for_every_line(line: tuple[Console, socket.socket, Path]) -> None:
     console, theirs, log = line
     for piece in (b"fir", b"st\nsec", b"ond\xff\n", b"unfinished"):
         theirs.sendall(piece)
@@ -37,7 +38,7 @@ def test_log_holds_every_byte_and_a_time_for_every_line(line):
     assert len(re.findall(rb"^\[ *\d+\.\d{6}\] ", recorded, re.MULTILINE)) == 3
 
 
-def test_listeners_get_whole_lines_in_order(line):
+def test_listeners_get_whole_lines_in_order(line: tuple[Console, socket.socket, Path]) -> None:
     console, theirs, _ = line
     lines = []
     console.listen(lambda _time, text: lines.append(text))
@@ -48,7 +49,7 @@ def test_listeners_get_whole_lines_in_order(line):
     assert console.tail(2) == ["", "last"]
 
 
-def test_a_listener_that_stops_hears_nothing_more(line):
+def test_a_listener_that_stops_hears_nothing_more(line: tuple[Console, socket.socket, Path]) -> None:
     console, theirs, _ = line
     heard, seen = [], threading.Event()
     stop = console.listen(lambda _time, text: heard.append(text))
@@ -61,7 +62,7 @@ def test_a_listener_that_stops_hears_nothing_more(line):
     assert heard == ["before"]
 
 
-def test_expect_sees_what_came_before_it_was_called(line):
+def test_expect_sees_what_came_before_it_was_called(line: tuple[Console, socket.socket, Path]) -> None:
     console, theirs, _ = line
     theirs.sendall(b"U-Boot 2023.01\nHit any key")
     match = console.expect(r"U-Boot (\S+)", timeout=5)
@@ -69,7 +70,7 @@ def test_expect_sees_what_came_before_it_was_called(line):
     assert match[1] == "2023.01"
 
 
-def test_expect_gives_none_at_its_time_limit_and_at_the_end(line):
+def test_expect_gives_none_at_its_time_limit_and_at_the_end(line: tuple[Console, socket.socket, Path]) -> None:
     console, theirs, _ = line
     theirs.sendall(b"something else\n")
     assert console.expect("never", timeout=0.05) is None
@@ -77,7 +78,7 @@ def test_expect_gives_none_at_its_time_limit_and_at_the_end(line):
     assert console.expect("never", timeout=5) is None
 
 
-def test_a_line_without_end_does_not_fill_memory(line):
+def test_a_line_without_end_does_not_fill_memory(line: tuple[Console, socket.socket, Path]) -> None:
     console, theirs, log = line
     for _ in range(40):
         theirs.sendall(b"x" * 65536)
@@ -88,7 +89,7 @@ def test_a_line_without_end_does_not_fill_memory(line):
     assert log.stat().st_size >= 40 * 65536  # the log has all of it
 
 
-def test_sending_into_a_closed_line_is_noticed_not_raised(line):
+def test_sending_into_a_closed_line_is_noticed_not_raised(line: tuple[Console, socket.socket, Path]) -> None:
     console, theirs, _ = line
     theirs.close()
     assert console.wait_closed(5)
@@ -101,7 +102,7 @@ HOSTILE_LINES = ["eins", "\u20ac zwei", "\ufffd(\ufffd\ufffd", "", "\rd\u00fcrei
 
 
 @pytest.mark.parametrize("cut", range(len(HOSTILE) + 1))
-def test_cuts_change_neither_lines_nor_log(tmp_path, cut):
+def test_cuts_change_neither_lines_nor_log(tmp_path: Path, cut: int) -> None:
     transport = Pieces(piece for piece in (HOSTILE[:cut], HOSTILE[cut:]) if piece)
     console = Console(transport, log=tmp_path / "log", name="test")
     lines, blocks = [], []
@@ -117,7 +118,7 @@ def test_cuts_change_neither_lines_nor_log(tmp_path, cut):
 
 
 @pytest.mark.parametrize("piece", [b"y\n" * 32_768, b"x" * 65_536, b"\xff\xc3(\r\n" * 13_000, b"a line of text\n"])
-def test_memory_stays_bounded_whatever_comes(piece):
+def test_memory_stays_bounded_whatever_comes(piece: bytes) -> None:
     """What a console retains after 2 MB it retains, at most twice, after 8 MB."""
     kept = []
     for megabytes in (2, 8):
@@ -130,13 +131,13 @@ def test_memory_stays_bounded_whatever_comes(piece):
     assert kept[1] <= 2 * kept[0] + 65_536
 
 
-def test_while_a_listener_waits_nothing_is_read():
+def test_while_a_listener_waits_nothing_is_read() -> None:
     """The target has to wait then; the socket's buffer is all that fills."""
     transport = Pieces(b"line\n" for _ in range(100))
     console = Console(transport, log=None, name="test")
     waits, go_on, blocks = threading.Event(), threading.Event(), []
 
-    def slow(_time, block):
+    def slow(_time: float, block: str) -> None:
         blocks.append(block)
         waits.set()
         assert go_on.wait(5)
@@ -151,7 +152,7 @@ def test_while_a_listener_waits_nothing_is_read():
     console.close()
 
 
-def test_what_expect_has_looked_through_is_forgotten():
+def test_what_expect_has_looked_through_is_forgotten() -> None:
     feed = _Feed()
     for _ in range(100):
         feed.push(b"x" * 65_536)
@@ -164,7 +165,7 @@ def test_what_expect_has_looked_through_is_forgotten():
 
 
 @pytest.mark.parametrize("cut", range(1, 40))
-def test_expect_finds_what_is_cut(cut):
+def test_expect_finds_what_is_cut(cut: int) -> None:
     text = "\u20ac\u20ac\u20ac U-Boot 2023.01 \u20ac\u20ac".encode()
     transport = Pieces(text[start : start + cut] for start in range(0, len(text), cut))
     console = Console(transport, log=None, name="test")

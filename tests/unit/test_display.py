@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import io
 import threading
+import time
 
+import pytest
 import rich.console
+from rich.progress import TaskID
 
 from harness import display
 from harness.model.result import Result, Verdict
 
 
-def _shown(monkeypatch=None):
+def _shown() -> tuple[display.Display, io.StringIO]:
     text = io.StringIO()
     return display.Display(rich.console.Console(file=text, highlight=False, soft_wrap=True)), text
 
 
-def test_results_are_lines_with_place_verdict_test_and_reason():
+def test_results_are_lines_with_place_verdict_test_and_reason() -> None:
     shown, text = _shown()
     with shown:
         shown.planned(["a", "b"])
@@ -27,10 +30,10 @@ def test_results_are_lines_with_place_verdict_test_and_reason():
     assert lines[2] == "   2/2 CRASH      b (2.0 s)  panic: [bold] in x"
 
 
-def test_short_work_says_nothing_long_work_now_and_then(monkeypatch):
+def test_short_work_says_nothing_long_work_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     shown, text = _shown()
     now = 0.0
-    monkeypatch.setattr(display.time, "monotonic", lambda: now)
+    monkeypatch.setattr(time, "monotonic", lambda: now)
     for second in range(100):
         now = float(second)
         shown.advance("make", second, 200)
@@ -38,11 +41,12 @@ def test_short_work_says_nothing_long_work_now_and_then(monkeypatch):
     assert "make: 30 (15 %)" in text.getvalue()
 
 
-def test_news_from_another_thread_take_no_bar_away_twice(monkeypatch):
+def test_news_from_another_thread_take_no_bar_away_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = display.Display(rich.console.Console(file=io.StringIO(), force_terminal=True))
-    removed, others = [], []
+    removed: list[TaskID] = []
+    others: list[threading.Thread] = []
 
-    def remove(task):
+    def remove(task: TaskID) -> None:
         removed.append(task)
         if not others:  # in the middle of it somebody else has something to say
             others.append(threading.Thread(target=shown.say, args=("news",)))

@@ -6,6 +6,7 @@ import io
 import shutil
 import struct
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -18,7 +19,7 @@ GCC = "aarch64-linux-gnu-gcc"
 needs_gcc = pytest.mark.skipif(not shutil.which(GCC), reason=f"{GCC} is not installed")
 
 
-def test_symbols_and_sections():
+def test_symbols_and_sections() -> None:
     tiny = TinyElf()
     text = tiny.code(".text", NOP, RET, address=0x1000)
     tiny.symbol("f", 0x1000, size=8, section=text)
@@ -31,7 +32,7 @@ def test_symbols_and_sections():
         elf.read(0x1008, 4)
 
 
-def test_addresses_in_a_relocatable_file_name_section_and_offset():
+def test_addresses_in_a_relocatable_file_name_section_and_offset() -> None:
     tiny = TinyElf(REL)
     text, table = tiny.code(".text", NOP, RET), tiny.section("table", bytes(16))
     f = tiny.symbol("f", 4, section=text)
@@ -43,7 +44,7 @@ def test_addresses_in_a_relocatable_file_name_section_and_offset():
     assert elf.pointers(start, start + 16) == ((text << 32) + 4, text << 32)
 
 
-def test_pointers_of_a_relocatable_kernel_lie_in_its_relocations():
+def test_pointers_of_a_relocatable_kernel_lie_in_its_relocations() -> None:
     """With RELA the place itself holds zero; where a value is (RELR, or no relocation) it counts."""
     tiny = TinyElf()
     tiny.section("table", struct.pack("<QQ", 0, 0x2000), address=0x1000)
@@ -52,12 +53,12 @@ def test_pointers_of_a_relocatable_kernel_lie_in_its_relocations():
 
 
 @pytest.mark.parametrize("content", [b"", b"\x7fELF", b"MZ" + bytes(100), TinyElf().bytes()[:150]])
-def test_what_is_no_elf_file_is_wrong_input(content):
+def test_what_is_no_elf_file_is_wrong_input(content: bytes) -> None:
     with pytest.raises(UserError, match="x: expected a well-formed ELF file"):
         _ = Elf(io.BytesIO(content), name="x").symbols
 
 
-def test_without_debug_information_no_source_is_known():
+def test_without_debug_information_no_source_is_known() -> None:
     elf = Elf(TinyElf().stream(), name="tiny")
     assert elf.source_ranges == ()
     assert elf.source_of(0x1000) is None
@@ -66,7 +67,7 @@ def test_without_debug_information_no_source_is_known():
 @needs_gcc
 @pytest.mark.parametrize("dwarf", ["-gdwarf-4", "-gdwarf-5", "-gdwarf-5 -gz", "-gdwarf-4 -fno-dwarf2-cfi-asm"])
 @pytest.mark.parametrize("aranges", [True, False])
-def test_source_files(tmp_path, dwarf, aranges):
+def test_source_files(tmp_path: Path, dwarf: str, aranges: bool) -> None:
     """gcc's units, with .debug_aranges and without (what clang makes): also code in sections of its own."""
     (tmp_path / "a.c").write_text(
         'int a(int x) { return x + 1; }\n__attribute__((section(".far"))) int b(void) { return 2; }'

@@ -21,7 +21,7 @@ def _write(path: Path, name: str) -> None:
         log.write(Note(test=f"{name}-{number}", text=name * 20_000))
 
 
-def test_long_events_of_several_processes_do_not_mix(tmp_path):
+def test_long_events_of_several_processes_do_not_mix(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     context = multiprocessing.get_context("spawn")
     processes = [context.Process(target=_write, args=(path, name)) for name in "ab"]
@@ -51,24 +51,30 @@ class Nearly:
         return taken
 
 
+class Growing(Nearly):
+    """Somebody makes room when it is full."""
+
+    def write(self, data: bytes) -> int:
+        self._room = self._room or 1000
+        return super().write(data)
+
+
 @pytest.mark.parametrize("room", [0, 1, 20])
-def test_an_event_that_a_full_disk_does_not_take_is_an_error(tmp_path, room):
+def test_an_event_that_a_full_disk_does_not_take_is_an_error(
+    tmp_path: Path, room: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     log = EventLog(tmp_path / "events.jsonl")
     log.close()
-    log._file = Nearly(room)
+    monkeypatch.setattr(log, "_file", Nearly(room))
     with pytest.raises(OSError, match="No space left on device"):
         log.write(Note(text="a word"))
 
 
-def test_the_event_behind_one_that_was_cut_off_is_whole(tmp_path):
+def test_the_event_behind_one_that_was_cut_off_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = EventLog(tmp_path / "events.jsonl")
     log.close()
-    log._file = disk = Nearly(10)
-    disk.write = lambda data: Nearly.write(disk, data) if disk._room else grown(data)
-
-    def grown(data):
-        disk._room = 1000
-        return Nearly.write(disk, data)
+    disk = Growing(10)
+    monkeypatch.setattr(log, "_file", disk)
 
     with pytest.raises(OSError, match="No space left on device"):
         log.write(Note(text="cut off"))

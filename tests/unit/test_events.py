@@ -218,7 +218,8 @@ def test_what_only_newer_harnesses_know_is_no_damage() -> None:
     ],
 )
 def test_how_a_run_of_version_1_ended(data: dict[str, str], end: RunEnd) -> None:
-    event = event_from_json(line("ended", **data))
+    fields: dict[str, Any] = dict(data)
+    event = event_from_json(line("ended", **fields))
     assert event == RunEnded(time=1.0, end=end)
     if data.get("why", "").startswith(("the", "workers")):
         assert str(end) == data["why"]  # people read what they always did

@@ -9,7 +9,7 @@ import pytest
 
 from harness.errors import UserError
 from harness.layout import EXPECTATIONS, PROJECT
-from harness.model.known import Compiler, Versions
+from harness.model.known import Compiler, KnownOutcome, Versions
 from harness.model.result import Verdict
 from harness.parse.expectations import parse_expectations
 from harness.run.expectations import load_known
@@ -31,7 +31,7 @@ expectations:
 """
 
 
-def _one(**keys: object):
+def _one(**keys: object) -> KnownOutcome:
     entry = {"test": "t", "verdict": "FAIL", "reason": "r", **keys}
     lines = "".join(f"    {key}: {value}\n" for key, value in entry.items() if value is not None)
     (known,) = parse_expectations(f"expectations:\n  -\n{lines}", place="e")

@@ -26,7 +26,8 @@ from harness.parse.expectations import parse_expectations
 from harness.run import inprocess, session
 from harness.run.documents import read_results
 from harness.run.workers import distribute
-from harness.target.base import Media
+from harness.run.workers.distributor import ARGUMENTS
+from harness.target.base import Media, Target
 from harness.target.holding.held import HeldBoard
 from tests.boards import held, spec
 from tests.records import build_json
@@ -143,7 +144,7 @@ class Fleet:
         return [each.board for each in self.events if isinstance(each, Finished) and each.result.test.endswith(test)]
 
 
-def _never() -> object:
+def _never() -> tuple[Target, float]:
     raise AssertionError("workers boot")
 
 
@@ -152,7 +153,7 @@ def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fleet:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(inprocess, "PROJECT", tmp_path)
     monkeypatch.setattr(inprocess, "TESTCASES", tmp_path / "testcases")
-    monkeypatch.setattr(distribute, "ARGUMENTS", (*distribute.ARGUMENTS, "-p", "tests.fakeboards"))
+    monkeypatch.setattr(distribute, "ARGUMENTS", (*ARGUMENTS, "-p", "tests.fakeboards"))
     (tmp_path / "testcases").mkdir()
     (tmp_path / "build/selftests").mkdir(parents=True)
     build_json(tmp_path / "build")

@@ -111,6 +111,17 @@ def test_started_but_not_finished() -> None:
     assert fold(log.events).ended is None
 
 
+def test_the_machine_of_an_attempt_that_was_cut_off_is_the_last_one_its_worker_had() -> None:
+    log = (
+        planned("a", "b")
+        .add(Started(test="a", worker="gw0", machine="gw0/boot-1"))
+        .add(Started(test="b", worker="gw1"))
+    )
+    log.add(Booted(worker="gw1", machine="gw1/restored-1")).add(Booted(worker="gw1"))
+    found = by_test(log)
+    assert (found["a"].machine, found["b"].machine) == ("gw0/boot-1", "gw1/restored-1")
+
+
 def test_a_verdict_on_the_kernel_outlives_an_attempt_that_was_cut_off() -> None:
     log = planned("a", "b").ran("a", "CRASH").ran("b").add(Started(test="b")).add(Note(text="tick"))
     result = by_test(log)["b"]

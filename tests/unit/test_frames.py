@@ -27,7 +27,7 @@ def untangled(*lines: bytes) -> list[tuple[str, str]]:
     return [(got.channel, got.text.decode()) for line in lines for got in untangler.take(line)]
 
 
-def test_frames_and_what_the_kernel_says_itself():
+def test_frames_and_what_the_kernel_says_itself() -> None:
     lines = [b"U-Boot 2023.01\r", frame("C", "a result"), frame("A", ""), frame("", "+7"), b"[    1.000000] x\r"]
     assert untangled(*lines) == [
         (KERNEL, "U-Boot 2023.01"),
@@ -38,7 +38,7 @@ def test_frames_and_what_the_kernel_says_itself():
     ]
 
 
-def test_the_far_ends_own_sum():
+def test_the_far_ends_own_sum() -> None:
     """As gawk reckoned it on a target; what it says when it is ready stands in board-init as it is."""
     assert decoded(b"@0:6:7189589:!ready") == Frame(PROTOCOL, b"!ready")
     assert decoded(b"@C711:0:16441235:") == Frame(COMMANDS, b"", number=711)
@@ -48,7 +48,7 @@ WHOLE = frame("C", "a: result", 42)
 
 
 @pytest.mark.parametrize("place", range(len(WHOLE)))
-def test_no_changed_byte_goes_unseen(place):
+def test_no_changed_byte_goes_unseen(place: int) -> None:
     whole = decoded(WHOLE)
     assert whole
     for byte in set(range(256)) - {WHOLE[place]}:
@@ -56,19 +56,19 @@ def test_no_changed_byte_goes_unseen(place):
 
 
 @pytest.mark.parametrize("place", range(len(WHOLE)))
-def test_no_lost_or_added_bytes_go_unseen(place):
+def test_no_lost_or_added_bytes_go_unseen(place: int) -> None:
     for count in range(1, len(WHOLE) - place + 1):
         assert decoded(WHOLE[:place] + WHOLE[place + count :]) is None
     for byte in range(256):
         assert decoded(WHOLE[:place] + bytes([byte]) + WHOLE[place:]) in (None, decoded(WHOLE))
 
 
-def test_two_swapped_bytes_are_seen():
+def test_two_swapped_bytes_are_seen() -> None:
     assert decoded(frame("C", "ab").replace(b"ab", b"ba")) is None
 
 
 @pytest.mark.parametrize("cut", range(1, len(WHOLE)))
-def test_a_frame_that_the_kernel_printed_into_is_put_together(cut):
+def test_a_frame_that_the_kernel_printed_into_is_put_together(cut: int) -> None:
     lines = [WHOLE[:cut] + b"[   12.345678] oops\r", b"[   12.345679] more\r", WHOLE[cut:]]
     assert untangled(*lines) == [
         (KERNEL, "[   12.345678] oops"),
@@ -77,17 +77,17 @@ def test_a_frame_that_the_kernel_printed_into_is_put_together(cut):
     ]
 
 
-def test_a_frame_torn_twice():
+def test_a_frame_torn_twice() -> None:
     lines = [WHOLE[:6] + b"[    1.000000] a\r", WHOLE[6:9] + b"[    2.000000] b\r", WHOLE[9:]]
     assert untangled(*lines)[-1] == (COMMANDS, "a: result")
 
 
-def test_a_result_that_looks_like_a_kernel_line_is_a_result():
+def test_a_result_that_looks_like_a_kernel_line_is_a_result() -> None:
     text = "before [   12.345678] after"
     assert untangled(frame("C", text)) == [(COMMANDS, text)]
 
 
-def test_a_damaged_frame_is_no_result():
+def test_a_damaged_frame_is_no_result() -> None:
     untangler = Untangler()
     damaged = frame("C", "a result").replace(b"a r", b"a ")
     assert untangler.take(damaged) == [Frame(KERNEL, damaged)]
@@ -95,13 +95,13 @@ def test_a_damaged_frame_is_no_result():
     assert untangler.take(frame("C", "next")) == [Frame(COMMANDS, b"next", number=1)]
 
 
-def test_a_frame_whose_beginning_is_lost_counts_as_damaged():
+def test_a_frame_whose_beginning_is_lost_counts_as_damaged() -> None:
     untangler = Untangler()
     untangler.take(WHOLE[1:])
     assert untangler.damaged == 1
 
 
-def test_what_follows_a_damaged_frame_is_not_lost():
+def test_what_follows_a_damaged_frame_is_not_lost() -> None:
     untangler = Untangler()
     untangler.take(b"@C1:30:7:a re[    1.000000] x")
     assert untangler.take(frame("C", "next"))[-1] == Frame(COMMANDS, b"next", number=1)
@@ -113,13 +113,13 @@ def numbered(*numbers: int) -> list[Frame]:
 
 
 @pytest.mark.parametrize("came", [(1, 2, 3, 4), (4, 3, 2, 1), (2, 1, 1, 4, 2, 3, 4), (1, 3, 4, 2)])
-def test_frames_come_once_and_in_order(came):
+def test_frames_come_once_and_in_order(came: tuple[int, ...]) -> None:
     order = InOrder()
     assert [frame for given in numbered(*came) for frame in order.take(given)] == numbered(1, 2, 3, 4)
     assert order.missing(4) == []
 
 
-def test_what_is_missing():
+def test_what_is_missing() -> None:
     order = InOrder()
     assert order.missing() == []
     for given in numbered(1, 4, 6):
@@ -131,7 +131,7 @@ def test_what_is_missing():
     assert (order.missing(), order.missing(6), order.missing(7)) == ([], [], [7])
 
 
-def test_what_waits_behind_a_missing_frame_is_bounded_and_what_found_no_room_is_missing():
+def test_what_waits_behind_a_missing_frame_is_bounded_and_what_found_no_room_is_missing() -> None:
     order = InOrder()
     for number in range(2, 5001):
         assert order.take(Frame(COMMANDS, b"", number=number)) == []
@@ -148,13 +148,13 @@ def kernel_lines(*frames: Frame) -> list[bytes]:
 
 
 @pytest.mark.parametrize("direct_first", [True, False])
-def test_a_kernel_line_that_comes_both_ways_comes_once(direct_first):
+def test_a_kernel_line_that_comes_both_ways_comes_once(direct_first: bool) -> None:
     line = b"[   12.345678] Internal error: Oops"
     ways = [Frame(KERNEL, line), Frame(KERNEL, line, number=1)]
     assert kernel_lines(*(ways if direct_first else ways[::-1])) == [line]
 
 
-def test_only_the_last_kernel_lines_are_remembered():
+def test_only_the_last_kernel_lines_are_remembered() -> None:
     old, new = (b"[    1.000000] %d" % number for number in (0, 9999))
     lines = KernelLines()
     for number in range(10_000):
@@ -164,11 +164,11 @@ def test_only_the_last_kernel_lines_are_remembered():
     assert max(map(len, (seen._times for seen in lines._seen.values()))) == 4000 - 1
 
 
-def test_a_kernel_line_that_is_printed_twice_comes_twice():
+def test_a_kernel_line_that_is_printed_twice_comes_twice() -> None:
     line = b"[   12.345678]  again"
     assert kernel_lines(Frame(KERNEL, line, number=1), Frame(KERNEL, line, number=2)) == [line] * 2
 
 
-def test_a_long_kernel_line_comes_in_pieces():
+def test_a_long_kernel_line_comes_in_pieces() -> None:
     pieces = Frame(KERNEL, b"[    1.000000] a", goes_on=True, number=1), Frame(KERNEL, b"b", number=2)
     assert kernel_lines(*pieces) == [b"[    1.000000] ab"]

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -36,12 +37,15 @@ input()
 """
 
 
+Start = Callable[[str], tuple[subprocess.Popen[str], int, Path]]
+
+
 @pytest.fixture
-def start(tmp_path):
+def start(tmp_path: Path) -> Iterator[Start]:
     """Starts a harness with a guard, in a process of its own: the process, the guard's id, the file that says off."""
     started: list[subprocess.Popen[str]] = []
 
-    def run(how: str):
+    def run(how: str) -> tuple[subprocess.Popen[str], int, Path]:
         off = tmp_path / "off"
         process = subprocess.Popen(
             [sys.executable, "-c", SCRIPT, off, how], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -68,7 +72,7 @@ def _wait_gone(pid: int) -> None:
         os.close(handle)
 
 
-def test_a_harness_that_is_killed_leaves_the_board_off(start):
+def test_a_harness_that_is_killed_leaves_the_board_off(start: Start) -> None:
     process, guard, off = start("hold")
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -76,7 +80,7 @@ def test_a_harness_that_is_killed_leaves_the_board_off(start):
     assert Path(off).read_text() == "off\n"
 
 
-def test_a_guard_that_is_released_switches_nothing(start):
+def test_a_guard_that_is_released_switches_nothing(start: Start) -> None:
     process, guard, off = start("release")
     _wait_gone(guard)
     process.send_signal(signal.SIGKILL)
@@ -84,7 +88,7 @@ def test_a_guard_that_is_released_switches_nothing(start):
     assert not off.exists()
 
 
-def test_a_guard_is_no_part_of_the_jenkins_job_that_is_killed(start, monkeypatch):
+def test_a_guard_is_no_part_of_the_jenkins_job_that_is_killed(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BUILD_ID", "17")
     monkeypatch.setenv("JENKINS_NODE_COOKIE", "cookie")
     _, guard, _ = start("hold")
@@ -94,7 +98,7 @@ def test_a_guard_is_no_part_of_the_jenkins_job_that_is_killed(start, monkeypatch
     assert {"BUILD_ID=dontKillMe", "JENKINS_NODE_COOKIE=dontKillMe"} < set(environment)
 
 
-def test_a_board_that_others_boot_is_switched_off_when_we_are_killed_and_only_then(start):
+def test_a_board_that_others_boot_is_switched_off_when_we_are_killed_and_only_then(start: Start) -> None:
     process, _, off = start("for others")
     assert process.communicate("\n", timeout=30)
     assert process.returncode == 0

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 
-from harness.errors import BootError, InfraError
+from harness.errors import BootError, HarnessError, InfraError
 from harness.model.board import BoardSpec, CommandConsole, CommandSwitch, Power, SerialConsole
+from harness.target.line.console import Console
 from harness.target.methods.bootfailure import boot_failure
 from harness.target.methods.table import boot_method
 from tests.boards import spec
@@ -23,11 +25,11 @@ def check(board: BoardSpec) -> None:
     boot_method(board).check(board, board.access)
 
 
-def test_a_console_command_that_works():
+def test_a_console_command_that_works() -> None:
     check(board(CommandConsole(argv=("cat",))))
 
 
-def test_a_console_command_that_is_not_installed():
+def test_a_console_command_that_is_not_installed() -> None:
     absent = CommandConsole(argv=("sh", "-c", "no-such-ipmitool -P swordfish sol activate"))
     with pytest.raises(
         InfraError, match=r"expected it to stay open, it ended at once.*no-such-ipmitool: not found"
@@ -36,7 +38,7 @@ def test_a_console_command_that_is_not_installed():
     assert "swordfish" not in told.value.message
 
 
-def test_a_serial_device_that_is_not_there(tmp_path):
+def test_a_serial_device_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(InfraError, match=r"b\.console: expected a serial device at .*/ttyX, found none"):
         check(board(SerialConsole(device=str(tmp_path / "ttyX"))))
 
@@ -46,21 +48,23 @@ OWN_SYSTEM = "[  9.1] Booting Linux on physical CPU\n[ 99.9] kexec_core: Startin
 EARLY = "[    0.000000] Booting Linux on physical CPU 0x0000000000\n"
 
 
-class Said:
+class Said(Console):
     """A console on which `text` has come, the last of it `since` seconds after the kernel was started."""
 
-    closed = False
-
     def __init__(self, text: str, *, since: float) -> None:
-        self._lines = text.splitlines()
+        self._said = text.splitlines()
         self.last_activity = time.monotonic()
         self.started = self.last_activity - since
 
-    def tail(self, count: int) -> list[str]:
-        return self._lines[-count:]
+    @property
+    def closed(self) -> bool:
+        return False
+
+    def tail(self, count: int = 40) -> list[str]:
+        return self._said[-count:]
 
 
-def failure(text: str, *, since: float = 0.1, cmdline: str = ""):
+def failure(text: str, *, since: float = 0.1, cmdline: str = "") -> HarnessError:
     said = Said(text, since=since)
     return boot_failure(spec(cmdline=cmdline), said, started=said.started)
 
@@ -78,7 +82,7 @@ def failure(text: str, *, since: float = 0.1, cmdline: str = ""):
     ],
     ids=["U-Boot", "slow", "own system", "GRUB", "EFI stub", "reset", "no last words"],
 )
-def test_a_kernel_that_never_speaks_is_the_labs_fault(text, since):
+def test_a_kernel_that_never_speaks_is_the_labs_fault(text: str, since: float) -> None:
     told = failure(text, since=since)
     assert isinstance(told, InfraError)
     assert "b: expected the kernel to speak on its console, it said nothing" in told.message
@@ -99,7 +103,7 @@ def test_a_kernel_that_never_speaks_is_the_labs_fault(text, since):
     ],
     ids=["at once", "own system", "much at once", "for long", "reset", "panic", "no last words"],
 )
-def test_one_that_has_spoken_is_the_kernels(text, since, message):
+def test_one_that_has_spoken_is_the_kernels(text: str, since: float, message: str) -> None:
     told = failure(text, since=since)
     assert isinstance(told, BootError)
     assert told.message.startswith(message)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from harness.build import host
+from harness.build import command, host
 from harness.build.command import Finished
 from harness.build.host import STAGES, Tool, check_host, disk_row, doctor_rows, ensure_host, host_tools
 from harness.errors import InfraError
@@ -113,11 +113,10 @@ def test_what_another_harness_installed_meanwhile_is_not_installed_again(
 
 def test_an_interrupt_does_not_stop_dpkg_half_way(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[bool] = []
-    real = host.run
 
     def run(*args: Any, finishes: bool = False, **more: Any) -> Finished:
         started.append(finishes)
-        return real(*args, finishes=finishes, **more)
+        return command.run(*args, finishes=finishes, **more)
 
     monkeypatch.setattr(host, "run", run)
     ensure_host()

@@ -6,6 +6,7 @@ import errno
 import re
 from pathlib import Path
 
+import click
 import click.testing
 import pytest
 
@@ -32,7 +33,7 @@ def files(directory: Path) -> dict[str, str]:
     return {str(path.relative_to(directory)): path.read_text() for path in directory.rglob("*") if path.is_file()}
 
 
-def test_what_is_laid_out_is_named_and_what_comes_next(tmp_path):
+def test_what_is_laid_out_is_named_and_what_comes_next(tmp_path: Path) -> None:
     told = init(tmp_path / "my lab")
     made = files(tmp_path / "my lab")
     assert sorted(made) == [".gitignore", "Jenkinsfile", "boards.yaml", "kconfigs/example.config"]
@@ -41,11 +42,11 @@ def test_what_is_laid_out_is_named_and_what_comes_next(tmp_path):
     assert 'export HARNESS_BOARDS="$PWD/boards.yaml"' in told
 
 
-def test_every_file_of_the_skeleton_is_laid_out():
+def test_every_file_of_the_skeleton_is_laid_out() -> None:
     assert sorted(verb.FILES.values()) == sorted(files(SKELETON))
 
 
-def test_verbs_and_options_that_are_named_exist(tmp_path):
+def test_verbs_and_options_that_are_named_exist(tmp_path: Path) -> None:
     told = init(tmp_path) + "".join(files(tmp_path).values())
     lines = re.findall(r"harness ((?:[a-z]+)(?: (?:-{1,2}[a-z]+))*)", told)
     assert {"run --kconfig", "run --out", "boards --schema", "doctor"} <= set(lines)
@@ -55,7 +56,7 @@ def test_verbs_and_options_that_are_named_exist(tmp_path):
         assert set(options) <= known
 
 
-def test_the_boards_are_right_also_when_the_example_is_uncommented():
+def test_the_boards_are_right_also_when_the_example_is_uncommented() -> None:
     text = (SKELETON / "boards.yaml").read_text()
     [entry] = parse_boards(text, place="boards.yaml", lookup=str).values()
     board = entry.board
@@ -67,7 +68,7 @@ def test_the_boards_are_right_also_when_the_example_is_uncommented():
     assert board.boot.dtb == "vendor/my-board.dtb"
 
 
-def test_the_fragment_is_one_also_when_the_wish_is_uncommented():
+def test_the_fragment_is_one_also_when_the_wish_is_uncommented() -> None:
     text = (SKELETON / "kconfigs/example.config").read_text()
     assert [request.symbol for request in parse_fragment(text, name="f").requests] == ["DEBUG_ATOMIC_SLEEP"]
     wish = text.replace("# CONFIG_", "CONFIG_")
@@ -75,7 +76,7 @@ def test_the_fragment_is_one_also_when_the_wish_is_uncommented():
 
 
 @pytest.mark.parametrize("name", verb.FILES)
-def test_what_is_there_is_left_alone_and_nothing_else_is_written(name, tmp_path):
+def test_what_is_there_is_left_alone_and_nothing_else_is_written(name: str, tmp_path: Path) -> None:
     path = tmp_path / name
     path.parent.mkdir(exist_ok=True)
     path.write_text("mine")
@@ -84,27 +85,27 @@ def test_what_is_there_is_left_alone_and_nothing_else_is_written(name, tmp_path)
     assert files(tmp_path) == {name: "mine"}
 
 
-def test_a_link_that_leads_nowhere_is_left_alone(tmp_path):
+def test_a_link_that_leads_nowhere_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "boards.yaml").symlink_to("elsewhere.yaml")
     with pytest.raises(UserError, match=r"boards\.yaml: exists already"):
         init(tmp_path)
     assert not (tmp_path / "elsewhere.yaml").exists()
 
 
-def test_a_file_that_comes_meanwhile_is_left_alone(tmp_path, monkeypatch):
+def test_a_file_that_comes_meanwhile_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     echo = click.echo
 
     def somebody_writes(text: object) -> None:
         (tmp_path / "Jenkinsfile").write_text("theirs")
         echo(text)
 
-    monkeypatch.setattr(verb.click, "echo", somebody_writes)
+    monkeypatch.setattr(click, "echo", somebody_writes)
     with pytest.raises(UserError, match=r"Jenkinsfile: expected to make a new file, can't: File exists"):
         init(tmp_path)
     assert (tmp_path / "Jenkinsfile").read_text() == "theirs"
 
 
-def test_a_file_in_place_of_the_directory(tmp_path):
+def test_a_file_in_place_of_the_directory(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     with pytest.raises(UserError, match=r"file/boards\.yaml: expected to make a new file, can't"):
         init(tmp_path / "file")
@@ -113,7 +114,9 @@ def test_a_file_in_place_of_the_directory(tmp_path):
 @pytest.mark.parametrize(
     ("code", "kind"), [(errno.EACCES, UserError), (errno.EROFS, UserError), (errno.ENOSPC, InfraError)]
 )
-def test_whose_fault_it_is_that_nothing_can_be_written(code, kind, tmp_path, monkeypatch):
+def test_whose_fault_it_is_that_nothing_can_be_written(
+    code: int, kind: type[UserError] | type[InfraError], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fails(self: Path, *_args: object, **_more: object) -> None:
         raise OSError(code, "why", str(self))
 

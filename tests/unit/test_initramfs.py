@@ -16,7 +16,7 @@ from tests.unit.toytree import Recorder
 
 
 @pytest.fixture
-def image(tmp_path, monkeypatch) -> Path:
+def image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     tree = tmp_path / "tree"
     (tree / "bin").mkdir(parents=True)
@@ -31,7 +31,8 @@ def image(tmp_path, monkeypatch) -> Path:
 def entries(archive: Path) -> dict[str, tuple[int, bytes]]:
     """Name to mode and content, read as the kernel does (init/initramfs.c)."""
     data = gzip.decompress(archive.read_bytes())
-    found, at = {}, 0
+    found: dict[str, tuple[int, bytes]] = {}
+    at = 0
     while True:
         assert data[at : at + 6] == b"070701"
         field = [int(data[at + 6 + 8 * index : at + 14 + 8 * index], 16) for index in range(13)]
@@ -45,7 +46,7 @@ def entries(archive: Path) -> dict[str, tuple[int, bytes]]:
         at = (start + field[6] + 3) & ~3
 
 
-def test_the_root_with_its_init_and_its_console(image):
+def test_the_root_with_its_init_and_its_console(image: Path) -> None:
     archive = root_archive(image, progress=Recorder())
     found = entries(archive)
     assert found["bin/tool"] == (stat.S_IFREG | 0o755, b"#!/bin/sh\n")
@@ -56,19 +57,19 @@ def test_the_root_with_its_init_and_its_console(image):
     assert list(found).index("bin") < list(found).index("bin/tool")
 
 
-def test_the_payload_lies_below_its_own_directory(image):
+def test_the_payload_lies_below_its_own_directory(image: Path) -> None:
     archive = payload_archive(image)
     assert set(entries(archive)) == {"payload", "payload/bin", "payload/bin/tool", "payload/sh"}
     assert archive.stat().st_size % 4 == 0  # another archive follows
 
 
-def test_it_is_made_once(image):
+def test_it_is_made_once(image: Path) -> None:
     first = payload_archive(image)
     os.utime(first, (1, 1))
     assert payload_archive(image).stat().st_mtime == 1
 
 
-def test_an_image_that_is_none(tmp_path, monkeypatch):
+def test_an_image_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     (tmp_path / "x.ext4").write_bytes(b"nothing")
     with pytest.raises(InfraError, match="expected an ext4 image"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import struct
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -19,7 +20,9 @@ GCC = "aarch64-linux-gnu-gcc"
 needs_gcc = pytest.mark.skipif(not shutil.which(GCC), reason=f"{GCC} is not installed")
 
 
-def kernel(words: list[int], functions: dict[str, tuple[int, int]], entries: list[int], flavour: Flavour = CALL_OPS):
+def kernel(
+    words: list[int], functions: dict[str, tuple[int, int]], entries: list[int], flavour: Flavour = CALL_OPS
+) -> Instrumentation:
     """A kernel with this code at TEXT; `functions`: address and size of each, counted in words from there."""
     tiny = TinyElf()
     text = tiny.code(".text", *words, address=TEXT)
@@ -36,7 +39,7 @@ CODE = [NOP, NOP, NOP, NOP, STP, RET, STP, RET]
 FUNCTIONS = {"f": (2, 4), "g": (6, 2)}
 
 
-def test_functions_and_table_agree():
+def test_functions_and_table_agree() -> None:
     code = kernel(CODE, FUNCTIONS, [TEXT])
     f, g = code.functions
     assert (f.nops, f.listed, f.instrumented) == (True, True, True)
@@ -47,7 +50,7 @@ def test_functions_and_table_agree():
     assert code.spare_nops(f) == (0, 0)
 
 
-def test_an_entry_that_is_lost_is_missed():
+def test_an_entry_that_is_lost_is_missed() -> None:
     f, _ = kernel(CODE, FUNCTIONS, [0]).functions
     assert f.nops
     assert not f.listed
@@ -65,12 +68,12 @@ def test_an_entry_that_is_lost_is_missed():
         ({}, 0x100, "found none none none none"),
     ],
 )
-def test_a_wrong_entry_is_told(change, entry, told):
+def test_a_wrong_entry_is_told(change: dict[int, int], entry: int, told: str) -> None:
     words = [change.get(place, word) for place, word in enumerate(CODE)]
     assert told in kernel(words, FUNCTIONS, [TEXT]).wrong_with(TEXT + entry)
 
 
-def test_bti_where_the_kernel_has_it():
+def test_bti_where_the_kernel_has_it() -> None:
     bti = Flavour(2, 2, bti=True)
     code = kernel([NOP, NOP, BTI_C, NOP, NOP, RET], {"f": (2, 4)}, [TEXT], bti)
     assert code.wrong_with(TEXT) == ""
@@ -82,14 +85,14 @@ def test_bti_where_the_kernel_has_it():
     assert plain.functions[0].listed
 
 
-def test_two_nops_of_the_older_flavour():
+def test_two_nops_of_the_older_flavour() -> None:
     code = kernel([NOP, NOP, RET, NOP, NOP, NOP, RET], {"f": (0, 3), "g": (3, 4)}, [TEXT, TEXT + 12], PLAIN)
     assert [code.wrong_with(entry) for entry in code.entries] == ["", ""]
     assert [code.spare_nops(function) for function in code.functions] == [(0, 0), (0, 1)]
     assert code.wrong_with(TEXT + 16) == "points into the middle of g"
 
 
-def test_nops_that_wait_for_an_alternative_are_no_instrumentation():
+def test_nops_that_wait_for_an_alternative_are_no_instrumentation() -> None:
     """A function that begins with two of them looks as if the older flavour had prepared it."""
     tiny = TinyElf()
     text = tiny.code(".text", NOP, NOP, RET, address=TEXT)
@@ -98,7 +101,7 @@ def test_nops_that_wait_for_an_alternative_are_no_instrumentation():
     assert not Instrumentation(Elf(tiny.stream(), name="x"), PLAIN).functions[0].nops
 
 
-def test_an_overridden_function_is_nameless():
+def test_an_overridden_function_is_nameless() -> None:
     words = [NOP, NOP, NOP, NOP, RET, RET, NOP, NOP, NOP, NOP, RET, RET]
     code = kernel(words, {"f": (2, 4)}, [TEXT, TEXT + 24])
     assert code.function_at(TEXT + 24) is None
@@ -107,20 +110,20 @@ def test_an_overridden_function_is_nameless():
     assert code.names_of(TEXT + 24) == ("f",)  # what the kernel calls it too
 
 
-def test_aliases_are_one_function():
+def test_aliases_are_one_function() -> None:
     code = kernel(CODE, {"f": (2, 4), "__f": (2, 4), "g": (6, 2)}, [TEXT])
     assert code.functions[0].names == ("f", "__f")
     assert code.functions[0].all_named("__") is False
     assert code.names_of(TEXT) == ("f", "__f")
 
 
-def test_a_label_at_a_functions_address_may_be_what_the_kernel_calls_it():
+def test_a_label_at_a_functions_address_may_be_what_the_kernel_calls_it() -> None:
     code = kernel(CODE, {"_stext": (2, 0), "f": (2, 4), "elsewhere": (3, 0)}, [TEXT])
     assert code.functions[0].names == ("f",)
     assert code.names_of(TEXT) == ("f", "_stext")
 
 
-def test_a_module_has_its_table_in_a_section_of_its_own():
+def test_a_module_has_its_table_in_a_section_of_its_own() -> None:
     tiny = TinyElf(REL)
     text, init = tiny.code(".text", *CODE), tiny.code(".init.text", NOP, NOP, NOP, NOP, RET)
     table = tiny.section("__patchable_function_entries", bytes(16))
@@ -145,11 +148,11 @@ def test_a_module_has_its_table_in_a_section_of_its_own():
         ({"DYNAMIC_FTRACE": "y"}, None),
     ],
 )
-def test_the_configuration_tells_the_flavour(config, flavour):
+def test_the_configuration_tells_the_flavour(config: dict[str, str], flavour: Flavour | None) -> None:
     assert flavour_of(config) == flavour
 
 
-def test_messages_name_some_and_count_the_rest():
+def test_messages_name_some_and_count_the_rest() -> None:
     assert several([]) == ""
     assert several("ab") == "a, b"
     assert several("abcd", limit=2) == "a, b, … and 2 more"
@@ -165,7 +168,7 @@ def test_messages_name_some_and_count_the_rest():
         (None, None),
     ],
 )
-def test_a_source_is_named_as_in_the_kernel_tree(told, inside):
+def test_a_source_is_named_as_in_the_kernel_tree(told: str | None, inside: str | None) -> None:
     assert instrumentation._in_tree(told) == inside
 
 
@@ -182,7 +185,7 @@ int main(int n) { int (*volatile p)(int) = g; return p(n) + f(n); }
 @pytest.mark.parametrize("link", ["-static", "-static-pie -fPIE"])
 @pytest.mark.parametrize("protection", ["none", "standard", "bti", "pac-ret+leaf"])
 @pytest.mark.parametrize(("flag", "flavour"), [("4,2", (2, 2)), ("2", (0, 2))])
-def test_what_gcc_makes(tmp_path, flag, flavour, protection, link):
+def test_what_gcc_makes(tmp_path: Path, flag: str, flavour: tuple[int, int], protection: str, link: str) -> None:
     """BTI, pointer authentication, and a relocatable file, whose table is in .rela.dyn."""
     (tmp_path / "a.c").write_text(SOURCE)
     symbols = [f"-Wl,--defsym=__{end}_mcount_loc=__{end}___patchable_function_entries" for end in ("start", "stop")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -98,7 +99,7 @@ def test_named_tests_that_did_not_catch_it_are_told() -> None:
 # --- the documents ----------------------------------------------------------------------------------------------
 
 
-def _row(name: str, fate: Fate, **more) -> Row:
+def _row(name: str, fate: Fate, **more: Any) -> Row:
     return Row(mutant=mutant(name), fate=fate, **more)
 
 

@@ -78,7 +78,7 @@ def symbols_of(content: bytes) -> list[tuple[str, int]]:
     ]
 
 
-def test_references_move_to_sections_of_their_own():
+def test_references_move_to_sections_of_their_own() -> None:
     before = module(
         ["memcpy", "klp_sym__ext4__ext4_secret", "klp_sym__vmlinux____arm64_sys_x"],
         {".text": [(0, 1), (8, 2), (16, 3), (24, 1), (32, 2)], ".data": [(0, 2)]},
@@ -103,35 +103,35 @@ def test_references_move_to_sections_of_their_own():
     ]
 
 
-def test_what_was_there_stays_where_it_was():
+def test_what_was_there_stays_where_it_was() -> None:
     before = module(["klp_sym__a__b"], {".text": [(0, 1)]})
     after = convert(before)
     assert [section.name for section in read(after)][: len(read(before))] == [s.name for s in read(before)]
     assert after[64 : 64 + 64] == before[64 : 64 + 64]
 
 
-def test_a_module_without_them_is_left_alone():
+def test_a_module_without_them_is_left_alone() -> None:
     plain = module(["memcpy"], {".text": [(0, 1)]})
     assert convert(plain) == plain
 
 
-def test_converted_once_is_enough():
+def test_converted_once_is_enough() -> None:
     once = convert(module(["klp_sym__a__b"], {".text": [(0, 1)]}))
     assert convert(once) == once
 
 
-def test_a_name_that_says_no_object_is_an_error():
+def test_a_name_that_says_no_object_is_an_error() -> None:
     with pytest.raises(BuildError, match="klp_sym__nothing: expected klp_sym__OBJECT__SYMBOL"):
         convert(module(["klp_sym__nothing"], {".text": [(0, 1)]}))
 
 
 @pytest.mark.parametrize("content", [b"", b"#!/bin/sh", b"\x7fELF\x01\x01" + bytes(100), b"\x7fELF\x02\x01" + bytes(8)])
-def test_what_is_no_module_is_an_error(content):
+def test_what_is_no_module_is_an_error(content: bytes) -> None:
     with pytest.raises(BuildError, match="livepatch relocations"):
         convert(content)
 
 
 @pytest.mark.parametrize("length", [70, 200, 400, -1])
-def test_a_damaged_module_is_an_error(length):
+def test_a_damaged_module_is_an_error(length: int) -> None:
     with pytest.raises(BuildError, match="damaged"):
         convert(module(["klp_sym__a__b"], {".text": [(0, 1)]})[:length])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import date
 
@@ -9,8 +10,9 @@ import pytest
 
 from harness.model.fault import Fault, FaultKind
 from harness.model.known import Context, KnownOutcomes, expired, matches, unmatched
-from harness.model.result import Result, RunResults, Standing, Verdict
+from harness.model.result import Expectation, Result, RunResults, Standing, Verdict
 from harness.parse.expectations import parse_expectations
+from tests.boards import is_a
 
 HERE = Context(
     release="7.3.4",
@@ -46,7 +48,11 @@ def _run(*results: Result) -> RunResults:
     return RunResults(results=results)
 
 
-def _places(expectations) -> list[str]:
+def _expected(result: Result) -> Expectation:
+    return is_a(Expectation, result.expected)
+
+
+def _places(expectations: Iterable[Expectation]) -> list[str]:
     return [each.place for each in expectations]
 
 
@@ -63,9 +69,9 @@ def test_a_known_failure_says_why_it_is_known_and_where_that_is_discussed() -> N
 def test_a_known_crash_is_that_crash_and_no_other() -> None:
     known = _known(f"verdict: CRASH, fault: '{TITLE}'")
     result = _ran(known, "CRASH", TITLE, FAULT)
-    assert (result.verdict, result.expected.standing) == (Verdict.XFAIL, Standing.MET)
+    assert (result.verdict, _expected(result).standing) == (Verdict.XFAIL, Standing.MET)
     other = _ran(known, "CRASH", ANOTHER.title, ANOTHER)
-    assert (other.verdict, other.expected.standing) == (Verdict.CRASH, Standing.OTHER)
+    assert (other.verdict, _expected(other).standing) == (Verdict.CRASH, Standing.OTHER)
     assert other.reason == f"{ANOTHER.title}; expected: CRASH with the fault '{TITLE}'"
 
 
@@ -125,7 +131,7 @@ def test_a_known_failure_may_be_known_by_its_message() -> None:
     other = _ran(known, reason="poll exits too soon, and more")
     assert other.verdict is Verdict.FAIL
     assert other.reason.endswith("; expected: FAIL or PASS with the message '*exits too soon' or 'x*'")
-    assert _ran(known, "PASS", "").expected.standing is Standing.MET  # a pass has no message
+    assert _expected(_ran(known, "PASS", "")).standing is Standing.MET  # a pass has no message
 
 
 def test_another_verdict_is_not_known() -> None:
@@ -299,8 +305,8 @@ def test_the_first_that_was_met_counts() -> None:
     assert _ran(known).reason == "known FAIL: first (no)"
     assert _ran(known, "CRASH", TITLE, FAULT).reason == f"known CRASH: crash ({TITLE})"
     assert _ran(known, "CRASH", ANOTHER.title, ANOTHER).reason == f"known CRASH: second ({ANOTHER.title})"
-    assert _ran(known).expected.reason == "first"
-    assert _ran(known, "TIMEOUT").expected.reason == "message"
+    assert _expected(_ran(known)).reason == "first"
+    assert _expected(_ran(known, "TIMEOUT")).reason == "message"
 
 
 def test_a_pass_that_one_of_several_knows_is_not_unexpected() -> None:

@@ -79,7 +79,8 @@ def _verdicts(results: RunResults) -> list[Verdict]:
 
 
 def _document(tmp_path: Path) -> dict[str, Any]:
-    return json.loads((tmp_path / "run/results.json").read_text())
+    document: dict[str, Any] = json.loads((tmp_path / "run/results.json").read_text())
+    return document
 
 
 def test_a_run_in_which_all_is_as_known_is_green(runs: Runs, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import os
 import pickle
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click.testing
 import pytest
@@ -15,7 +16,7 @@ from harness.boards.lease import acquire, user_of
 from harness.cli.main import cli
 from harness.model.board import BoardEntry, BoardSpec, CommandConsole, CommandSwitch, Login, Power, Ssh
 from harness.model.boot import KexecBoot, QemuBoot
-from harness.parse.boards import Lookup
+from harness.parse.boards import Lookup, parse_boards
 from harness.target.base import silent
 from harness.target.holding.guard import Guard
 from tests.boards import held, spec
@@ -29,7 +30,7 @@ def locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "locks"
 
 
-def _board(**keys: object) -> BoardSpec:
+def _board(**keys: Any) -> BoardSpec:
     return spec(console=CommandConsole(argv=("cat",)), power=POWER, **keys)
 
 
@@ -105,11 +106,10 @@ boards:
 def parsed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Which files are parsed."""
     found: list[str] = []
-    parse = inventory.parse_boards
 
     def counted(text: str, *, place: str, lookup: Lookup) -> dict[str, BoardEntry]:
         found.append(place)
-        return parse(text, place=place, lookup=lookup)
+        return parse_boards(text, place=place, lookup=lookup)
 
     monkeypatch.setattr(inventory, "parse_boards", counted)
     return found

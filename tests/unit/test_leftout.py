@@ -23,12 +23,12 @@ from harness.run.api.leftout import LEFT_OUT, left_out
         ("", (7, 3), ""),
     ],
 )
-def test_files(source, version, group):
+def test_files(source: str, version: tuple[int, ...], group: str) -> None:
     assert left_out(source, version=version, config={}) == group
     assert not group or group in LEFT_OUT
 
 
-def test_a_kernel_that_traces_its_tracer():
+def test_a_kernel_that_traces_its_tracer() -> None:
     traced = {"FUNCTION_SELF_TRACING": "y"}
     assert not left_out("kernel/trace/trace_seq.c", version=(7, 3), config=traced)
     assert left_out("kernel/trace/ftrace.c", version=(7, 3), config=traced)

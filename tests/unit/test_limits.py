@@ -15,9 +15,9 @@ from tests.faketarget import FakeTarget
         ("testcases/function/test_calls.py::test_x", 6.0),
     ],
 )
-def test_budgets(test, seconds):
+def test_budgets(test: str, seconds: float) -> None:
     assert budget(test) == seconds
 
 
-def test_a_fast_target_has_factor_one():
+def test_a_fast_target_has_factor_one() -> None:
     assert measure_factor(FakeTarget(lambda command: []).run) == pytest.approx(1.0, abs=0.5)

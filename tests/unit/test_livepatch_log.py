@@ -30,17 +30,17 @@ exit 0
 """
 
 
-def _verdicts(lines, names, returncode):
+def _verdicts(lines: list[str], names: list[str], returncode: int) -> list[tuple[str, Verdict, str]]:
     stream = LivepatchStream(names)
     ended = [mark for line in lines for mark in stream.feed(line)] + stream.finish(returncode)
     return [(mark.name, mark.verdict, mark.reason) for mark in ended]
 
 
-def test_names_in_order_and_a_repeated_one_told_apart():
+def test_names_in_order_and_a_repeated_one_told_apart() -> None:
     assert names_in(SCRIPT) == ["first", "second", "second (2)"]
 
 
-def test_all_pass():
+def test_all_pass() -> None:
     lines = ["TEST: first ... ok", "TEST: second ... ok", "TEST: second ... ok"]
     assert [row[:2] for row in _verdicts(lines, names_in(SCRIPT), 0)] == [
         ("first", Verdict.PASS),
@@ -49,7 +49,7 @@ def test_all_pass():
     ]
 
 
-def test_a_failure_tells_the_difference_and_what_never_ran():
+def test_a_failure_tells_the_difference_and_what_never_ran() -> None:
     lines = [
         "TEST: first ... not ok",
         "",
@@ -66,22 +66,22 @@ def test_a_failure_tells_the_difference_and_what_never_ran():
     assert rows[1] == ("second", Verdict.NOTRUN, "the script had ended before it: livepatch kselftest(s) failed")
 
 
-def test_a_test_that_dies_in_the_middle_fails_with_its_words():
+def test_a_test_that_dies_in_the_middle_fails_with_its_words() -> None:
     rows = _verdicts(["TEST: first ... ERROR: failed to load module a"], ["first"], 1)
     assert rows == [("first", Verdict.FAIL, "failed to load module a")]
 
 
-def test_a_skipped_script_skips_all_with_its_reason():
+def test_a_skipped_script_skips_all_with_its_reason() -> None:
     rows = _verdicts(["SKIP: test-kprobe requires CONFIG_KPROBES_ON_FTRACE"], ["a", "b"], 4)
     assert rows == [(name, Verdict.SKIP, "test-kprobe requires CONFIG_KPROBES_ON_FTRACE") for name in ("a", "b")]
 
 
-def test_a_conditional_test_that_did_not_run_is_skipped():
+def test_a_conditional_test_that_did_not_run_is_skipped() -> None:
     rows = _verdicts(["TEST: a ... ok"], ["a", "b"], 0)
     assert rows[1][:2] == ("b", Verdict.SKIP)
 
 
-def test_resuming_leaves_out_what_ran_and_keeps_its_variables():
+def test_resuming_leaves_out_what_ran_and_keeps_its_variables() -> None:
     rest = resumed(SCRIPT, 1)
     assert rest is not None
     assert names_in(rest) == ["second", "second (2)"]
@@ -90,11 +90,11 @@ def test_resuming_leaves_out_what_ran_and_keeps_its_variables():
     assert "load_lp" not in rest
 
 
-def test_names_inside_an_if_cannot_be_resumed():
+def test_names_inside_an_if_cannot_be_resumed() -> None:
     assert resumed('start_test "a"\nif x; then\n\tstart_test "b"\nfi\n', 1) is None
 
 
-def test_words_between_a_name_and_its_verdict_do_not_hide_it():
+def test_words_between_a_name_and_its_verdict_do_not_hide_it() -> None:
     rows = _verdicts(["TEST: a ... insmod: something harmless", "ok", "TEST: b ... ok"], ["a", "b"], 0)
     assert [row[:2] for row in rows] == [("a", Verdict.PASS), ("b", Verdict.PASS)]
 
@@ -110,21 +110,21 @@ ALONE = '. functions.sh\nM=mod\nstart_test "one"\nN=more\na\nstart_test "two"\nb
         (2, '. functions.sh\nM=mod\nN=more\nstart_test "three"\nc\n'),
     ],
 )
-def test_one_test_of_a_script_alone(first, text):
+def test_one_test_of_a_script_alone(first: int, text: str) -> None:
     assert resumed(ALONE, first, alone=True) == text
 
 
 @pytest.mark.parametrize("first", [-1, 3])
-def test_a_test_that_is_not_there_can_not_be_alone(first):
+def test_a_test_that_is_not_there_can_not_be_alone(first: int) -> None:
     assert resumed(ALONE, first, alone=True) is None
 
 
-def test_a_test_inside_an_if_can_not_be_alone():
+def test_a_test_inside_an_if_can_not_be_alone() -> None:
     assert resumed('start_test "one"\nif x; then\n\tstart_test "two"\nfi\n', 0, alone=True) is None
 
 
 @pytest.mark.parametrize("before", ["", "insmod: something", "insmod: something\n"])
-def test_words_behind_the_name_tell_why_the_script_ends(before):
+def test_words_behind_the_name_tell_why_the_script_ends(before: str) -> None:
     skipped = f"TEST: a ... {before}SKIP: failed to set kernel.ftrace_enabled = 1".split("\n")
     why = "failed to set kernel.ftrace_enabled = 1"
     assert _verdicts(skipped, ["a", "b"], 4) == [(name, Verdict.SKIP, why) for name in "ab"]
@@ -135,12 +135,12 @@ def test_words_behind_the_name_tell_why_the_script_ends(before):
     ]
 
 
-def test_a_script_that_skips_itself_without_a_word():
+def test_a_script_that_skips_itself_without_a_word() -> None:
     why = "the script skipped itself (exit code 4)"
     assert _verdicts(["TEST: a ... "], ["a", "b"], 4) == [(name, Verdict.SKIP, why) for name in "ab"]
 
 
-def test_what_a_passed_test_printed_is_no_reason_for_the_next():
+def test_what_a_passed_test_printed_is_no_reason_for_the_next() -> None:
     rows = _verdicts(["TEST: a ... xERROR: harmless", "ok"], ["a", "b"], 1)
     assert rows[1] == ("b", Verdict.NOTRUN, "the script had ended before it: exit code 1")
 
@@ -155,14 +155,14 @@ def test_what_a_passed_test_printed_is_no_reason_for_the_next():
         (["Y", "Y"], ["Y", "Y (2)"]),
     ],
 )
-def test_a_verdict_goes_to_the_test_of_that_name(printed, names):
+def test_a_verdict_goes_to_the_test_of_that_name(printed: list[str], names: list[str]) -> None:
     rows = _verdicts([f"TEST: {name} ... ok" for name in printed], names, 0)
     passed = [name for name, verdict, _ in rows if verdict is Verdict.PASS]
     assert [re.sub(r" \([23]\)$", "", name) for name in passed] == [re.sub(r" \([23]\)$", "", n) for n in printed]
     assert set(passed) <= set(names)
 
 
-def test_a_name_that_looks_like_a_repeated_one_is_told_from_it():
+def test_a_name_that_looks_like_a_repeated_one_is_told_from_it() -> None:
     script = "".join(f'start_test "{name}"\n' for name in ("X", "X", "X (2)"))
     assert names_in(script) == ["X", "X (3)", "X (2)"]
 
@@ -178,20 +178,22 @@ def test_a_name_that_looks_like_a_repeated_one_is_told_from_it():
         (["TEST: a ... ", "not ok", "wordsTEST: b ... ok"], (Verdict.FAIL, "not ok")),
     ],
 )
-def test_a_test_without_a_verdict_of_its_own_takes_none_from_the_next(lines, first):
+def test_a_test_without_a_verdict_of_its_own_takes_none_from_the_next(
+    lines: list[str], first: tuple[Verdict, str]
+) -> None:
     assert _verdicts(lines, ["a", "b"], 0) == [("a", *first), ("b", Verdict.PASS, "")]
 
 
-def test_what_only_looks_like_a_beginning_is_none():
+def test_what_only_looks_like_a_beginning_is_none() -> None:
     rows = _verdicts(["TEST: a ... see TEST: z ... ok", "ok"], ["a"], 0)
     assert rows == [("a", Verdict.PASS, "")]
 
 
-def test_the_last_test_without_a_verdict():
+def test_the_last_test_without_a_verdict() -> None:
     assert _verdicts(["TEST: a ... words"], ["a"], 0)[0][1] is Verdict.UNRESOLVED
     assert _verdicts(["TEST: a ... words:ok"], ["a"], 0)[0][1] is Verdict.PASS
 
 
-def test_a_line_of_nothing_but_beginnings_ends():
+def test_a_line_of_nothing_but_beginnings_ends() -> None:
     stream = LivepatchStream(["a"])
     assert len(stream.feed("TEST: a ... " + "TEST: a ... " * 5000)) == 1

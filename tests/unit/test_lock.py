@@ -10,31 +10,34 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from harness.boards import lease
 from harness.errors import InfraError
-from harness.model.board import CommandConsole, CommandSwitch, NetworkConsole, Power, SerialConsole
+from harness.model.board import CommandConsole, CommandSwitch, ConsoleSpec, NetworkConsole, Power, SerialConsole
 from harness.model.boot import QemuBoot
+from harness.target.base import Say, silent
 from harness.target.holding import held as holding
 from harness.target.holding import lock
 from harness.target.holding.guard import Guard
 from harness.target.holding.held import machine_of
 from tests import boards
-from tests.boards import spec
+from tests.boards import is_a, spec
 
 MACHINE = "port rack1:4001"
 
 
-def machine(console=None, name: str = "b") -> str:
+def machine(console: ConsoleSpec | None = None, name: str = "b") -> str:
     return machine_of(spec(name, console=console))
 
 
 @pytest.fixture(autouse=True)
-def directory(tmp_path, monkeypatch):
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "locks"
     monkeypatch.setenv("HARNESS_LOCKS", str(path))
     return path
@@ -61,12 +64,12 @@ with lock.acquired("b", sys.argv[2], purpose="harness run", wait=float(sys.argv[
 
 
 @pytest.fixture
-def harness(tmp_path):
+def harness(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Starts another harness that has the board; switching it off ends when somebody makes tmp_path/off."""
     started: list[subprocess.Popen[str]] = []
 
     def start(wait: float = 0.0) -> subprocess.Popen[str]:
-        words = [sys.executable, "-c", HARNESS, tmp_path / "off", MACHINE, str(wait)]
+        words: list[str | Path] = [sys.executable, "-c", HARNESS, tmp_path / "off", MACHINE, str(wait)]
         started.append(subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
         return started[-1]
 
@@ -82,13 +85,17 @@ def said(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline()
 
 
+def holder() -> lock.Holder:
+    return is_a(lock.Holder, lock.holder_of(MACHINE))
+
+
 @contextlib.contextmanager
-def held(**more):
-    with lock.acquired("b", MACHINE, purpose="me", **more) as descriptor:
+def held(*, wait: float | None = None, say: Say = silent) -> Iterator[int]:
+    with lock.acquired("b", MACHINE, purpose="me", wait=wait, say=say) as descriptor:
         yield descriptor
 
 
-def test_who_has_it_is_told_at_once(harness):
+def test_who_has_it_is_told_at_once(harness: Callable[..., subprocess.Popen[str]]) -> None:
     other = harness()
     assert said(other) == "mine\n"
     started = time.monotonic()
@@ -96,20 +103,22 @@ def test_who_has_it_is_told_at_once(harness):
     with pytest.raises(lock.InUse, match=told), held():
         pass
     assert time.monotonic() - started < 2.0
-    assert lock.holder_of(MACHINE).process == other.pid
+    assert holder().process == other.pid
     assert lock.holder_of("port rack1:4002") is None
 
 
-def test_it_is_free_when_the_with_is_over(directory):
+def test_it_is_free_when_the_with_is_over(directory: Path) -> None:
     with held():
-        assert lock.holder_of(MACHINE).purpose == "me"
+        assert holder().purpose == "me"
     assert lock.holder_of(MACHINE) is None
     with held():
         pass
     assert [path.read_text() for path in directory.iterdir()] == [""]  # and no ticket
 
 
-def test_after_a_kill_it_is_held_until_the_guard_has_switched_the_board_off(harness, tmp_path):
+def test_after_a_kill_it_is_held_until_the_guard_has_switched_the_board_off(
+    harness: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
     other = harness()
     assert said(other) == "mine\n"
     other.send_signal(signal.SIGKILL)
@@ -124,16 +133,16 @@ def test_after_a_kill_it_is_held_until_the_guard_has_switched_the_board_off(harn
         pass
 
 
-def test_it_outlives_the_guards_of_each_boot():
+def test_it_outlives_the_guards_of_each_boot() -> None:
     power = Power(switch=CommandSwitch(on=("true",), off=("true",)))
     with held() as descriptor:
         board = replace(boards.held(spec(power=power)), descriptors=(descriptor,))
         for _ in range(2):
             Guard(board).release()
-            assert lock.holder_of(MACHINE).process == os.getpid()
+            assert holder().process == os.getpid()
 
 
-def test_other_children_do_not_hold_it(harness):
+def test_other_children_do_not_hold_it(harness: Callable[..., subprocess.Popen[str]]) -> None:
     with held():
         child = subprocess.Popen(["sleep", "60"])
     try:
@@ -143,7 +152,7 @@ def test_other_children_do_not_hold_it(harness):
         child.wait()
 
 
-def test_who_waits_gets_it_and_says_for_whom_it_waits(harness):
+def test_who_waits_gets_it_and_says_for_whom_it_waits(harness: Callable[..., subprocess.Popen[str]]) -> None:
     other = harness()
     assert said(other) == "mine\n"
     told: list[str] = []
@@ -153,17 +162,19 @@ def test_who_waits_gets_it_and_says_for_whom_it_waits(harness):
         other.communicate("go\n")
 
     with held(wait=30.0, say=say):
-        assert lock.holder_of(MACHINE).purpose == "me"
+        assert holder().purpose == "me"
     assert re.fullmatch(rf"b: waiting for \S+@\S+ since [\d:]+, process {other.pid}: harness run", told[0])
 
 
-def test_a_wait_that_is_over_is_told(harness):
+def test_a_wait_that_is_over_is_told(harness: Callable[..., subprocess.Popen[str]]) -> None:
     assert said(harness()) == "mine\n"
     with pytest.raises(lock.InUse, match="harness run; waited 0 s;"), held(wait=0.1):
         pass
 
 
-def test_who_waits_longest_is_next_and_who_died_waiting_is_not(harness, directory):
+def test_who_waits_longest_is_next_and_who_died_waiting_is_not(
+    harness: Callable[..., subprocess.Popen[str]], directory: Path
+) -> None:
     first = harness()
     assert said(first) == "mine\n"
     waiting = []
@@ -177,13 +188,13 @@ def test_who_waits_longest_is_next_and_who_died_waiting_is_not(harness, director
         pass
     first.communicate("go\n")
     assert said(waiting[1]) == "mine\n"
-    assert lock.holder_of(MACHINE).process == waiting[1].pid
+    assert holder().process == waiting[1].pid
     waiting[1].communicate("go\n")
     assert said(waiting[2]) == "mine\n"
     assert list(directory.glob("*.ticket")) == []
 
 
-def test_an_interrupt_ends_the_wait(harness, directory):
+def test_an_interrupt_ends_the_wait(harness: Callable[..., subprocess.Popen[str]], directory: Path) -> None:
     other = harness()
     assert said(other) == "mine\n"
     waiting = harness(60.0)
@@ -194,13 +205,13 @@ def test_an_interrupt_ends_the_wait(harness, directory):
     assert list(directory.glob("*.ticket")) == []
 
 
-def test_a_machine_of_ones_own_needs_no_lock(directory):
+def test_a_machine_of_ones_own_needs_no_lock(directory: Path) -> None:
     with lease.locked(spec(boot=QemuBoot())) as descriptors:
         assert descriptors == ()
         assert not directory.exists()
 
 
-def test_a_device_is_told_by_the_name_that_it_keeps(tmp_path, monkeypatch):
+def test_a_device_is_told_by_the_name_that_it_keeps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(holding, "_BY_ID", tmp_path / "by-id")
     (tmp_path / "by-id").mkdir()
     (tmp_path / "ttyUSB0").touch()
@@ -215,14 +226,14 @@ def test_a_device_is_told_by_the_name_that_it_keeps(tmp_path, monkeypatch):
     assert machine(SerialConsole(device=str(tmp_path / "ttyUSB1"))) == f"device {tmp_path / 'ttyUSB1'}"
 
 
-def test_a_board_is_told_by_its_console():
+def test_a_board_is_told_by_its_console() -> None:
     rack = machine(NetworkConsole(host="Rack1", port=4001))
     assert rack == machine(NetworkConsole(host="rack1", port=4001, telnet=True), "x")
     assert rack != machine(NetworkConsole(host="rack1", port=4002))
     assert machine(name="a") != machine(name="b")
 
 
-def test_a_commands_words_are_not_in_the_locks_name(directory):
+def test_a_commands_words_are_not_in_the_locks_name(directory: Path) -> None:
     sol = machine(CommandConsole(argv=("ipmitool", "-P", "s3cret", "sol", "activate")))
     with lock.acquired("b", sol, purpose="me"):
         assert re.fullmatch(r"command-[0-9a-f]{12}\.lock", next(directory.iterdir()).name)
@@ -232,7 +243,7 @@ def test_a_commands_words_are_not_in_the_locks_name(directory):
     "content",
     ["", "nothing", "[]", '{"process": 1}', '{"user": "u", "host": "h", "process": 1, "purpose": "p", "since": 1e999}'],
 )
-def test_what_a_lock_file_says_is_not_trusted(content, directory):
+def test_what_a_lock_file_says_is_not_trusted(content: str, directory: Path) -> None:
     with held():
         next(directory.iterdir()).write_text(content)
         assert str(lock.holder_of(MACHINE))
@@ -243,7 +254,7 @@ def test_what_a_lock_file_says_is_not_trusted(content, directory):
         assert not re.search(r"[\x1b\n]", str(lock.holder_of(MACHINE)))
 
 
-def test_locks_are_everybodys_whatever_the_umask(directory):
+def test_locks_are_everybodys_whatever_the_umask(directory: Path) -> None:
     before = os.umask(0o077)
     try:
         with held():
@@ -253,7 +264,7 @@ def test_locks_are_everybodys_whatever_the_umask(directory):
         os.umask(before)
 
 
-def test_a_link_is_no_lock_file(directory, tmp_path):
+def test_a_link_is_no_lock_file(directory: Path, tmp_path: Path) -> None:
     with held():
         place = next(directory.iterdir())
     place.unlink()
@@ -266,13 +277,13 @@ def test_a_link_is_no_lock_file(directory, tmp_path):
     assert (tmp_path / "precious").read_text() == "precious"
 
 
-def test_a_directory_that_is_none_is_told(directory):
+def test_a_directory_that_is_none_is_told(directory: Path) -> None:
     directory.write_text("")
     with pytest.raises(InfraError, match=r"expected a directory for locks .*HARNESS_LOCKS"), held():
         pass
 
 
-def test_many_at_once_never_have_it_together():
+def test_many_at_once_never_have_it_together() -> None:
     inside, most = [0], [0]
 
     def work() -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 import json
 import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +19,8 @@ from harness.model.result import Verdict
 from harness.run.machine import Machine
 from harness.run.recorder import Recorder
 from harness.run.stopped import Stopped
-from tests.faketarget import HANG, LOST, FakeTarget, Kmsg
+from harness.target.base import Target
+from tests.faketarget import HANG, LOST, FakeTarget, Kmsg, Step
 
 OOPS = Kmsg(
     """\
@@ -33,14 +36,17 @@ OOPS = Kmsg(
 )
 
 
-@pytest.fixture
-def make_machine(tmp_path: Path):
-    machines = []
+MakeMachine = Callable[..., Machine]
 
-    def make(*targets, silence: float = 30.0) -> Machine:
+
+@pytest.fixture
+def make_machine(tmp_path: Path) -> Iterator[MakeMachine]:
+    machines: list[Machine] = []
+
+    def make(*targets: Target | Exception, silence: float = 30.0) -> Machine:
         waiting = list(targets)
 
-        def boot():
+        def boot() -> tuple[Target, float]:
             target = waiting.pop(0)
             if isinstance(target, Exception):
                 raise target
@@ -55,7 +61,7 @@ def make_machine(tmp_path: Path):
         machine.close()
 
 
-def _events(tmp_path: Path) -> list[dict]:
+def _events(tmp_path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
 
 
@@ -65,13 +71,13 @@ def _stopped(machine: Machine, command: str = "test", timeout: float = 30.0) -> 
     return caught.value.outcome
 
 
-def test_a_command_that_ends(make_machine):
+def test_a_command_that_ends(make_machine: MakeMachine) -> None:
     machine = make_machine(FakeTarget(lambda command: ["one", "two", "exit=3"]))
     done = machine.run("test")
     assert (done.output, done.returncode) == ("one\ntwo", 3)
 
 
-def test_a_panic_while_a_command_runs_is_a_crash_with_its_title(make_machine):
+def test_a_panic_while_a_command_runs_is_a_crash_with_its_title(make_machine: MakeMachine) -> None:
     stopped = _stopped(make_machine(FakeTarget(lambda command: ["line", OOPS, HANG] if command == "test" else [])))
     assert stopped.verdict is Verdict.CRASH
     assert stopped.reason == "panic: Unable to handle kernel paging request in wake_up_process"
@@ -79,19 +85,19 @@ def test_a_panic_while_a_command_runs_is_a_crash_with_its_title(make_machine):
     assert any("pc : wake_up_process" in line for line in stopped.fault.lines)
 
 
-def test_a_panic_outranks_a_lost_connection(make_machine):
+def test_a_panic_outranks_a_lost_connection(make_machine: MakeMachine) -> None:
     stopped = _stopped(make_machine(FakeTarget(lambda command: [OOPS, LOST] if command == "test" else [])))
     assert stopped.verdict is Verdict.CRASH
     assert stopped.reason.startswith("panic: ")
 
 
-def test_a_lost_connection_alone_is_an_infrastructure_error(make_machine):
+def test_a_lost_connection_alone_is_an_infrastructure_error(make_machine: MakeMachine) -> None:
     stopped = _stopped(make_machine(FakeTarget(lambda command: [LOST] if command == "test" else [])))
     assert stopped.verdict is Verdict.ERROR
     assert stopped.fault is None
 
 
-def test_a_report_that_is_still_on_its_way_when_the_command_ends_is_not_missed(make_machine):
+def test_a_report_that_is_still_on_its_way_when_the_command_ends_is_not_missed(make_machine: MakeMachine) -> None:
     machine = make_machine(FakeTarget(lambda command: ["exit=0"], late=OOPS))
     machine.run("test")
     fault = machine.fault()
@@ -99,34 +105,34 @@ def test_a_report_that_is_still_on_its_way_when_the_command_ends_is_not_missed(m
     assert "wake_up_process" in fault.title
 
 
-def test_a_machine_that_resets_itself_is_a_crash(make_machine):
+def test_a_machine_that_resets_itself_is_a_crash(make_machine: MakeMachine) -> None:
     stopped = _stopped(make_machine(FakeTarget(lambda command: [LOST] if command == "test" else [], went_down=True)))
     assert stopped.verdict is Verdict.CRASH
     assert stopped.reason.startswith("reset: ")
 
 
-def test_over_its_limit_on_a_living_kernel_is_a_timeout(make_machine):
+def test_over_its_limit_on_a_living_kernel_is_a_timeout(make_machine: MakeMachine) -> None:
     target = FakeTarget(lambda command: [HANG] if command == "test" else [])
     stopped = _stopped(make_machine(target), timeout=0.1)
     assert stopped.verdict is Verdict.TIMEOUT
     assert target.diagnosed == 1
 
 
-def test_over_its_limit_when_the_way_to_a_living_kernel_is_lost_is_an_error_of_ours(make_machine):
+def test_over_its_limit_when_the_way_to_a_living_kernel_is_lost_is_an_error_of_ours(make_machine: MakeMachine) -> None:
     target = FakeTarget(lambda command: [HANG] if command == "test" else [], connected=False)
     stopped = _stopped(make_machine(target), timeout=0.1)
     assert stopped.verdict is Verdict.ERROR
     assert "network to the target was lost" in stopped.reason
 
 
-def test_a_way_that_is_lost_is_noticed_long_before_the_limit(make_machine):
+def test_a_way_that_is_lost_is_noticed_long_before_the_limit(make_machine: MakeMachine) -> None:
     target = FakeTarget(lambda command: [HANG] if command == "test" else [], connected=False)
     started = time.monotonic()
     assert _stopped(make_machine(target, silence=0.2), timeout=600.0).verdict is Verdict.ERROR
     assert time.monotonic() - started < 60
 
 
-def test_over_its_limit_on_a_dead_kernel_is_a_crash(make_machine):
+def test_over_its_limit_on_a_dead_kernel_is_a_crash(make_machine: MakeMachine) -> None:
     stopped = _stopped(
         make_machine(FakeTarget(lambda command: [HANG] if command == "test" else [], alive=False)), timeout=0.1
     )
@@ -136,7 +142,9 @@ def test_over_its_limit_on_a_dead_kernel_is_a_crash(make_machine):
 
 
 @pytest.mark.parametrize("steps", [[HANG], [OOPS, HANG]], ids=["", "after an oops"])
-def test_over_its_limit_while_the_line_is_broken_is_an_error_unless_the_kernel_said_why(make_machine, steps):
+def test_over_its_limit_while_the_line_is_broken_is_an_error_unless_the_kernel_said_why(
+    make_machine: MakeMachine, steps: list[Step]
+) -> None:
     target = FakeTarget(lambda command: steps if command == "test" else [])
     target.line_lost = "b: bytes were lost on the serial line"
     stopped = _stopped(make_machine(target), timeout=0.1)
@@ -145,19 +153,19 @@ def test_over_its_limit_while_the_line_is_broken_is_an_error_unless_the_kernel_s
     assert OOPS in steps or stopped.reason == target.line_lost
 
 
-def test_silence_is_noticed_long_before_the_limit(make_machine):
+def test_silence_is_noticed_long_before_the_limit(make_machine: MakeMachine) -> None:
     machine = make_machine(FakeTarget(lambda command: [HANG] if command == "test" else [], alive=False), silence=0.2)
     started = time.monotonic()
     assert _stopped(machine, timeout=600.0).verdict is Verdict.CRASH
     assert time.monotonic() - started < 60
 
 
-def test_a_silent_kernel_that_answers_goes_on(make_machine):
+def test_a_silent_kernel_that_answers_goes_on(make_machine: MakeMachine) -> None:
     machine = make_machine(FakeTarget(lambda command: [HANG] if command == "test" else []), silence=0.05)
     assert _stopped(machine, timeout=1.0).verdict is Verdict.TIMEOUT
 
 
-def test_the_target_is_booted_once_and_anew_after_a_discard(make_machine, tmp_path):
+def test_the_target_is_booted_once_and_anew_after_a_discard(make_machine: MakeMachine, tmp_path: Path) -> None:
     first, second = FakeTarget(lambda command: []), FakeTarget(lambda command: [])
     machine = make_machine(first, second)
     assert machine.target is first
@@ -173,7 +181,7 @@ def test_the_target_is_booted_once_and_anew_after_a_discard(make_machine, tmp_pa
     ]
 
 
-def test_a_fault_of_an_earlier_target_is_forgotten(make_machine):
+def test_a_fault_of_an_earlier_target_is_forgotten(make_machine: MakeMachine) -> None:
     first = FakeTarget(lambda command: [OOPS, HANG] if command == "test" else [])
     machine = make_machine(first, FakeTarget(lambda command: []))
     _stopped(machine)
@@ -183,14 +191,14 @@ def test_a_fault_of_an_earlier_target_is_forgotten(make_machine):
     assert machine.fault() is None
 
 
-def test_the_first_boot_that_fails_is_final(make_machine):
+def test_the_first_boot_that_fails_is_final(make_machine: MakeMachine) -> None:
     machine = make_machine(BootError("panicked at boot"), FakeTarget(lambda command: []))
     for _ in range(2):
         with pytest.raises(BootError, match="panicked"):
             _ = machine.target
 
 
-def test_a_later_boot_is_tried_twice(make_machine):
+def test_a_later_boot_is_tried_twice(make_machine: MakeMachine) -> None:
     good = FakeTarget(lambda command: [])
     machine = make_machine(FakeTarget(lambda command: []), InfraError("no memory"), good)
     assert machine.target
@@ -198,7 +206,7 @@ def test_a_later_boot_is_tried_twice(make_machine):
     assert machine.target is good
 
 
-def test_a_warning_without_end_is_taken_when_the_console_is_quiet(make_machine):
+def test_a_warning_without_end_is_taken_when_the_console_is_quiet(make_machine: MakeMachine) -> None:
     warning = Kmsg("[    1.000000] WARNING: CPU: 0 PID: 1 at kernel/trace/ftrace.c:123 ftrace_bug+0x10/0x20")
     machine = make_machine(FakeTarget(lambda command: [warning, "ok"] if command == "test" else []))
     assert machine.run("test").output == "ok"
@@ -207,14 +215,14 @@ def test_a_warning_without_end_is_taken_when_the_console_is_quiet(make_machine):
     assert fault.title.startswith("WARNING in ftrace_bug")
 
 
-def test_a_test_that_prints_for_ever_is_over_its_limit_too(make_machine):
-    def script(command: str):
+def test_a_test_that_prints_for_ever_is_over_its_limit_too(make_machine: MakeMachine) -> None:
+    def script(command: str) -> Iterable[str]:
         return itertools.repeat("y") if command == "test" else []
 
     assert _stopped(make_machine(FakeTarget(script)), timeout=0.2).verdict is Verdict.TIMEOUT
 
 
-def test_what_was_said_before_a_fault_comes_first(make_machine):
+def test_what_was_said_before_a_fault_comes_first(make_machine: MakeMachine) -> None:
     target = FakeTarget(lambda command: ["verdict", OOPS, HANG] if command == "test" else [])
     machine = make_machine(target)
     running = machine.target.start("test")
@@ -227,7 +235,7 @@ def test_what_was_said_before_a_fault_comes_first(make_machine):
     assert machine.fault_before(time.monotonic()) is not None
 
 
-def test_a_report_at_boot_is_a_note_and_nobodys_fault(make_machine, tmp_path):
+def test_a_report_at_boot_is_a_note_and_nobodys_fault(make_machine: MakeMachine, tmp_path: Path) -> None:
     target = FakeTarget(lambda command: [])
     target.kernel_says("[    1.000000] WARNING: CPU: 0 PID: 1 at kernel/x.c:1 early+0x10/0x20")
     machine = make_machine(target)
@@ -236,7 +244,7 @@ def test_a_report_at_boot_is_a_note_and_nobodys_fault(make_machine, tmp_path):
     assert "the kernel reported while booting: WARNING in early" in (tmp_path / "events.jsonl").read_text()
 
 
-def test_a_report_between_two_tests_costs_no_test(make_machine):
+def test_a_report_between_two_tests_costs_no_test(make_machine: MakeMachine) -> None:
     first, second = FakeTarget(lambda command: []), FakeTarget(lambda command: [])
     machine = make_machine(first, second)
     assert machine.target is first

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,7 @@ from harness.run.machine import Machine
 from harness.run.recorder import Recorder
 from harness.run.stopped import Stopped
 from harness.target.base import CommandTimeout, Cpus, TargetLost
+from tests.boards import is_a
 from tests.fakesnapshots import FakeSnapshots
 from tests.faketarget import LOST, FakeTarget, Kmsg
 
@@ -46,7 +48,7 @@ def make_machine(tmp_path: Path) -> Iterator[MakeMachine]:
         machine.close()
 
 
-def _kept(make_machine: MakeMachine, **more: object) -> tuple[Machine, FakeSnapshots]:
+def _kept(make_machine: MakeMachine, **more: Any) -> tuple[Machine, FakeSnapshots]:
     snapshots = FakeSnapshots(**more)
     machine = make_machine(snapshots)
     assert machine.can_keep
@@ -68,6 +70,20 @@ def test_every_target_after_keep_starts_from_what_was_kept(make_machine: MakeMac
     assert [event["data"]["restored"] for event in told if event["kind"] == "booted"] == [False, True]
 
 
+def test_a_host_that_has_become_busy_gives_tests_more_time(make_machine: MakeMachine) -> None:
+    """A machine that takes three times as long to restore runs the test at a third of the speed, too."""
+    machine, snapshots = _kept(make_machine)
+    machine.factor = 10.0
+    scaled, limits = [], []
+    for snapshots.seconds in (0.5, 1.5, 500.0, 0.5):
+        machine.begin("t", fresh=True)
+        assert machine.target is snapshots.restored[-1]
+        scaled.append(machine.scaled(1.0))
+        limits.append(machine.time_limit("t"))
+    assert scaled == [10.0, 30.0, 80.0, 10.0]
+    assert limits == [60.0 + 30.0, 180.0 + 30.0, 480.0 + 30.0, 60.0 + 30.0]
+
+
 def test_only_who_asks_for_it_gets_a_target_that_nobody_used(make_machine: MakeMachine) -> None:
     machine, snapshots = _kept(make_machine)
     machine.begin("a", fresh=True)
@@ -75,7 +91,7 @@ def test_only_who_asks_for_it_gets_a_target_that_nobody_used(make_machine: MakeM
     machine.begin("b", fresh=False)
     assert machine.target is first
     machine.begin("c", fresh=True)
-    assert first.closed  # type: ignore[attr-defined]
+    assert is_a(FakeTarget, first).closed
     assert machine.target is snapshots.restored[1]
 
 
@@ -102,7 +118,7 @@ def test_without_snapshots_a_target_is_used_until_it_is_discarded(make_machine: 
 def test_a_kernel_that_has_reported_something_is_not_kept(make_machine: MakeMachine) -> None:
     snapshots = FakeSnapshots()
     machine = make_machine(snapshots, FakeTarget(lambda _: []))
-    machine.target.kernel_says(WARNING)  # type: ignore[attr-defined]
+    is_a(FakeTarget, machine.target).kernel_says(WARNING)
     assert "its kernel reported: " in machine.keep()
     assert not machine.can_keep
     assert not machine.restores
@@ -199,7 +215,7 @@ def test_a_lost_machine_met_outside_of_the_watch_is_lost_too(make_machine: MakeM
     assert machine.target
     assert machine.was_lost(TargetLost("gone"))
     assert not machine.was_lost(InfraError("something else"))
-    machine.target.kernel_says(WARNING)  # type: ignore[attr-defined]
+    is_a(FakeTarget, machine.target).kernel_says(WARNING)
     assert not machine.was_lost(TargetLost("gone"))
     machine.discard("next")
     assert machine.target

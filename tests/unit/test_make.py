@@ -100,7 +100,7 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Toy:
     return made
 
 
-def test_nothing_changed_calls_nothing(toy):
+def test_nothing_changed_calls_nothing(toy: Toy) -> None:
     assert toy.build().directory.is_dir()
     assert toy.calls() == []
 
@@ -123,20 +123,22 @@ def texts(made: Build) -> dict[str, str]:
         ("arch/arm64/Kconfig", EVERYTHING),
     ],
 )
-def test_a_patch_configures_again_only_for_what_a_configuration_is_made_of(toy, path, makes):
+def test_a_patch_configures_again_only_for_what_a_configuration_is_made_of(
+    toy: Toy, path: str, makes: list[str]
+) -> None:
     toy.edits[path] = (toy.tree / path).read_text() + "/* edited */\n"
     toy.build()
     assert toy.calls() == makes
 
 
 @pytest.mark.parametrize(("path", "makes"), [("kernel/sched.c", FROM_KERNEL), ("Kconfig", EVERYTHING)])
-def test_so_does_an_edit_in_the_source_directory(toy, path, makes):
+def test_so_does_an_edit_in_the_source_directory(toy: Toy, path: str, makes: list[str]) -> None:
     (toy.tree / path).write_text((toy.tree / path).read_text() + "/* edited */\n")
     toy.build()
     assert toy.calls() == makes
 
 
-def test_a_patched_patch_is_in_all_that_is_made_of_it(toy):
+def test_a_patched_patch_is_in_all_that_is_made_of_it(toy: Toy) -> None:
     for number in (1, 2):
         toy.edits["kernel/sched.c"] = f"int sched; /* edit {number} */\n"
         told = texts(toy.build())
@@ -146,7 +148,7 @@ def test_a_patched_patch_is_in_all_that_is_made_of_it(toy):
     assert not any("edit" in text for text in texts(toy.build()).values())
 
 
-def test_a_file_that_a_patch_makes_a_link_to_an_older_one_is_in_all_that_is_made_of_it(toy):
+def test_a_file_that_a_patch_makes_a_link_to_an_older_one_is_in_all_that_is_made_of_it(toy: Toy) -> None:
     (toy.tree / "kernel/other.c").write_text("int other;\n")
     (toy.tree / "kernel/sched.c").write_text("int sched, one;\n")  # so what is made of it is younger than the other
     assert "int sched" in texts(toy.build())["vmlinux"]
@@ -165,7 +167,7 @@ def test_a_file_that_a_patch_makes_a_link_to_an_older_one_is_in_all_that_is_made
     assert "int sched" in texts(toy.build())["vmlinux"]
 
 
-def test_a_patched_selftest_and_uapi_header_are_installed(toy):
+def test_a_patched_selftest_and_uapi_header_are_installed(toy: Toy) -> None:
     toy.edits = {
         "tools/testing/selftests/ftrace/test.c": "int test; /* edited */\n",
         "include/uapi/linux/sched.h": "#define SCHED 2\n",
@@ -175,7 +177,7 @@ def test_a_patched_selftest_and_uapi_header_are_installed(toy):
     assert "SCHED 2" in told
 
 
-def test_another_fragment_configures_and_builds_anew(toy):
+def test_another_fragment_configures_and_builds_anew(toy: Toy) -> None:
     (toy.directory / "our.config").write_text("CONFIG_TWO=y\n")
     made = toy.build()
     assert toy.calls() == EVERYTHING
@@ -183,7 +185,7 @@ def test_another_fragment_configures_and_builds_anew(toy):
     assert made.config["TWO"] == "y"
 
 
-def test_an_edited_fragment_goes_on_in_the_same_object_tree(toy):
+def test_an_edited_fragment_goes_on_in_the_same_object_tree(toy: Toy) -> None:
     before = toy.objects
     for symbol in ("TWO", "THREE", "FOUR"):
         (toy.directory / "our.config").write_text(f"CONFIG_{symbol}=y\n")
@@ -191,7 +193,7 @@ def test_an_edited_fragment_goes_on_in_the_same_object_tree(toy):
     assert toy.objects == before
 
 
-def test_another_configuration_leaves_the_objects_of_this_one(toy):
+def test_another_configuration_leaves_the_objects_of_this_one(toy: Toy) -> None:
     (toy.directory / "other.config").write_text("CONFIG_TWO=y\n")
     first = toy.objects / "vmlinux"
     made = first.stat().st_mtime_ns
@@ -206,7 +208,7 @@ def test_another_configuration_leaves_the_objects_of_this_one(toy):
     assert first.stat().st_mtime_ns == made
 
 
-def test_a_patch_is_made_into_each_configuration(toy):
+def test_a_patch_is_made_into_each_configuration(toy: Toy) -> None:
     """The source tree is shared, so what one configuration's build has applied is news to the other's objects."""
     (toy.directory / "other.config").write_text("CONFIG_TWO=y\n")
     toy.build("other.config")
@@ -222,7 +224,7 @@ def test_a_patch_is_made_into_each_configuration(toy):
     )
 
 
-def test_an_edited_test_module_makes_the_test_modules_only(toy):
+def test_an_edited_test_module_makes_the_test_modules_only(toy: Toy) -> None:
     (toy.directory / "testcases/calls.c").write_text("int calls; /* edited */\n")
     told = texts(toy.build())
     assert toy.calls() == ["test modules"]
@@ -230,7 +232,7 @@ def test_an_edited_test_module_makes_the_test_modules_only(toy):
     assert told["selftests/ftrace/test"]
 
 
-def test_a_test_module_that_is_gone_is_not_published(toy):
+def test_a_test_module_that_is_gone_is_not_published(toy: Toy) -> None:
     (toy.directory / "testcases/other.c").write_text("int other;\n")
     assert (toy.build().directory / "testmodules/other.ko").is_file()
     (toy.directory / "testcases/other.c").unlink()
@@ -239,21 +241,21 @@ def test_a_test_module_that_is_gone_is_not_published(toy):
 
 
 @pytest.mark.parametrize("lost", ["vmlinux", "arch/arm64/boot/Image", "System.map", "include/config/kernel.release"])
-def test_what_vanished_from_the_workspace_is_made_again(toy, lost):
+def test_what_vanished_from_the_workspace_is_made_again(toy: Toy, lost: str) -> None:
     (toy.objects / lost).unlink()
     toy.unpublish()
     assert "int sched" in texts(toy.build())["Image"]
     assert "kernel" in toy.calls()
 
 
-def test_a_config_that_somebody_changed_is_made_again(toy):
+def test_a_config_that_somebody_changed_is_made_again(toy: Toy) -> None:
     (toy.objects / ".config").write_text("CONFIG_STRANGE=y\n")
     toy.unpublish()
     assert "STRANGE" not in toy.build().config
     assert toy.calls() == EVERYTHING
 
 
-def test_installed_files_that_vanished_are_installed_again(toy):
+def test_installed_files_that_vanished_are_installed_again(toy: Toy) -> None:
     shutil.rmtree(next(toy.workspace.glob("made-*/payload")))
     toy.unpublish()
     assert all(texts(toy.build()).values())
@@ -261,14 +263,14 @@ def test_installed_files_that_vanished_are_installed_again(toy):
 
 
 @pytest.mark.parametrize("tool", ["pahole", "toy-gcc"])
-def test_an_upgraded_tool_asks_make_again(toy, tool):
+def test_an_upgraded_tool_asks_make_again(toy: Toy, tool: str) -> None:
     (toy.directory / "tools" / tool).write_text("#!/bin/sh\n")
     toy.unpublish()
     toy.build()
     assert {"configure", "kernel"} <= set(toy.calls())
 
 
-def test_a_failed_kernel_does_not_stand(toy):
+def test_a_failed_kernel_does_not_stand(toy: Toy) -> None:
     toy.edits["kernel/sched.c"] = "this is no C\n"
     with pytest.raises(BuildError, match=r"does not build \(kernel\)"):
         toy.build()
@@ -295,7 +297,9 @@ BROKEN_SELFTEST = {"tools/testing/selftests/ftrace/test.c": "this is no C\n"}
         ),
     ],
 )
-def test_of_two_makes_side_by_side_the_one_that_fails_is_named(toy, selftest, module, named, lines):
+def test_of_two_makes_side_by_side_the_one_that_fails_is_named(
+    toy: Toy, selftest: bool, module: bool, named: str, lines: list[str]
+) -> None:
     toy.edits["kernel/sched.c"] = "int sched; /* so that both are made */\n"
     if selftest:
         toy.edits |= BROKEN_SELFTEST
@@ -307,7 +311,7 @@ def test_of_two_makes_side_by_side_the_one_that_fails_is_named(toy, selftest, mo
     assert {"selftests", "test modules"} <= set(toy.calls())
 
 
-def test_after_a_failed_test_module_the_kernel_stands(toy):
+def test_after_a_failed_test_module_the_kernel_stands(toy: Toy) -> None:
     toy.edits["kernel/sched.c"] = "int sched; /* edited */\n"
     (toy.directory / "testcases/calls.c").write_text("this is no C\n")
     with pytest.raises(BuildError):
@@ -333,16 +337,16 @@ def events(toy: Toy) -> Toy:
     return toy
 
 
-def test_a_kernel_without_what_a_suite_needs_has_its_sources_only(toy):
+def test_a_kernel_without_what_a_suite_needs_has_its_sources_only(toy: Toy) -> None:
     assert [path.name for path in (toy.build().directory / EVENTS).iterdir()] == ["abi_test.c"]
 
 
-def test_a_suite_of_programs_is_published_with_its_sources(events):
+def test_a_suite_of_programs_is_published_with_its_sources(events: Toy) -> None:
     made = events.build().directory / EVENTS
     assert sorted(path.name for path in made.iterdir()) == ["abi_test", "abi_test.c"]
 
 
-def test_a_suite_of_programs_outlives_a_new_kernel_but_no_new_header(events):
+def test_a_suite_of_programs_outlives_a_new_kernel_but_no_new_header(events: Toy) -> None:
     events.edits["kernel/sched.c"] = "int sched; /* edited */\n"
     made = events.build().directory / EVENTS
     assert events.calls() == FROM_KERNEL
@@ -353,7 +357,7 @@ def test_a_suite_of_programs_outlives_a_new_kernel_but_no_new_header(events):
     assert "SCHED 2" in (made / "abi_test").read_text()
 
 
-def test_a_suite_that_does_not_compile_fails_no_build_and_says_why(events):
+def test_a_suite_that_does_not_compile_fails_no_build_and_says_why(events: Toy) -> None:
     events.edits[EVENTS_TEST] = "this is no C\n"
     made = events.build().directory / EVENTS
     assert (made / "not-built").read_text() == "user_events/abi_test.c:1:1: error: no C at all\n"

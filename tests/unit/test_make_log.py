@@ -29,11 +29,11 @@ make: *** [Makefile:256: __sub-make] Error 2
         ("kernel/fork.c:12:9: error: x", None),
     ],
 )
-def test_steps(line, made):
+def test_steps(line: str, made: str | None) -> None:
     assert step(line) == made
 
 
-def test_a_compiler_error_with_its_lines_and_nothing_else():
+def test_a_compiler_error_with_its_lines_and_nothing_else() -> None:
     assert errors(GCC.splitlines()) == GCC.splitlines()[2:6]
 
 
@@ -46,15 +46,15 @@ def test_a_compiler_error_with_its_lines_and_nothing_else():
         'ERROR: modpost: "g" [drivers/x.ko] undefined!',
     ],
 )
-def test_other_errors(line):
+def test_other_errors(line: str) -> None:
     assert errors(["  CC      a.o", line, "make: *** [x] Error 1"]) == [line]
 
 
-def test_makes_own_words_where_there_are_no_better():
+def test_makes_own_words_where_there_are_no_better() -> None:
     assert errors(["  CC      a.o", "make[1]: *** No rule to make target 'x'.  Stop."]) == [
         "make[1]: *** No rule to make target 'x'.  Stop."
     ]
 
 
-def test_a_flood_of_errors_is_cut():
+def test_a_flood_of_errors_is_cut() -> None:
     assert len(errors([f"a.c:{n}:1: error: x" for n in range(1000)])) == 40

@@ -8,7 +8,7 @@ from harness.build.load_patches import load_patches
 from harness.campaign.mutants import all_mutants
 from harness.errors import UserError
 from harness.layout import MUTANTS, PROJECT
-from harness.model.mutant import covers
+from harness.model.mutant import Mutant, covers
 from harness.parse.mutant import parse_mutant
 
 PATCH = "--- a/x.c\n+++ b/x.c\n@@ -1 +1 @@\n-a\n+b\n"
@@ -16,7 +16,7 @@ LICENCE = "SPDX-License-Identifier: GPL-2.0-only\n"
 CAUGHT = "Caught by: testcases/regs/test_args.py::test_eight\n"
 
 
-def parse(text: str):
+def parse(text: str) -> Mutant:
     return parse_mutant(text, name="m", place="m.patch")
 
 

@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,7 @@ from harness.model.board import BoardSpec
 from harness.model.boot import QemuBoot
 from harness.model.kernel import DEFAULT_SOURCE
 from harness.model.mutant import Fate, Mutant
+from harness.report.kill_table import KillTable
 from harness.run.documents import read_results
 from harness.run.side_run import Ended, Plan, SideRuns
 from tests.records import build_json
@@ -70,7 +72,7 @@ class Lab(SideRuns):
         self.ran.append((plan.kernel, plan.suite, plan.keyword, maxfail))
         says = self.says.get((plan.kernel, plan.suite), PASSES if plan.suite == "testcases" else TREE)
         ended = says if isinstance(says, str) else "complete"
-        told = {
+        told: dict[str, Any] = {
             "kernel_key": plan.kernel,
             "kernel_made": plan.made,
             "suites": [plan.suite],
@@ -105,7 +107,7 @@ def lab(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactor
     return lab
 
 
-def hunt(lab: Lab, out: Path, *chosen: Mutant, **wish: object):
+def hunt(lab: Lab, out: Path, *chosen: Mutant, **wish: Any) -> KillTable:
     board = BoardSpec(name="qemu-virt", boot=QemuBoot())
     lab.built.clear()
     lab.ran.clear()
@@ -116,13 +118,13 @@ def hunt(lab: Lab, out: Path, *chosen: Mutant, **wish: object):
 # --- choosing ---------------------------------------------------------------------------------------------------
 
 
-def test_only_what_is_asked_for_in_the_projects_order():
+def test_only_what_is_asked_for_in_the_projects_order() -> None:
     known = {name: mutant(name) for name in ("a", "b", "c")}
     assert [each.name for each in choose(["c", "a.patch"], known)] == ["a", "c"]
     assert len(choose([], known)) == 3
 
 
-def test_an_unknown_mutant_is_wrong_input_and_the_known_ones_are_told():
+def test_an_unknown_mutant_is_wrong_input_and_the_known_ones_are_told() -> None:
     with pytest.raises(UserError, match="--only: expected one of a, b; found 'x'"):
         choose(["x"], {name: mutant(name) for name in ("a", "b")})
 
@@ -137,14 +139,14 @@ def test_an_unknown_mutant_is_wrong_input_and_the_known_ones_are_told():
         ([], ""),
     ],
 )
-def test_a_keyword_for_named_tests(tests, keyword):
+def test_a_keyword_for_named_tests(tests: list[str], keyword: str) -> None:
     assert keyword_of(tests) == keyword
 
 
 # --- what is built and run --------------------------------------------------------------------------------------
 
 
-def test_one_baseline_for_all_mutants_of_a_kernel(lab, tmp_path):
+def test_one_baseline_for_all_mutants_of_a_kernel(lab: Lab, tmp_path: Path) -> None:
     lab.says[("7.3+m1", "testcases")] = FAILS_A
     table = hunt(lab, tmp_path, mutant("m1"), mutant("m2"))
     assert lab.built == ["7.3", "7.3+m1", "7.3+m2"]
@@ -157,7 +159,7 @@ def test_one_baseline_for_all_mutants_of_a_kernel(lab, tmp_path):
     assert json.loads((tmp_path / "kill-table.json").read_text())["exit_code"] == 1
 
 
-def test_a_mutant_for_another_kernel_has_a_baseline_of_that_kernel(lab, tmp_path):
+def test_a_mutant_for_another_kernel_has_a_baseline_of_that_kernel(lab: Lab, tmp_path: Path) -> None:
     hunt(lab, tmp_path, mutant("m1"), mutant("six", SIX))
     assert lab.built == ["7.3", "6.1", "7.3+m1", "6.1+six"]
     assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {
@@ -168,18 +170,18 @@ def test_a_mutant_for_another_kernel_has_a_baseline_of_that_kernel(lab, tmp_path
     }
 
 
-def test_a_test_that_fails_unpatched_kills_nothing(lab, tmp_path):
+def test_a_test_that_fails_unpatched_kills_nothing(lab: Lab, tmp_path: Path) -> None:
     lab.says = {("7.3", "testcases"): FAILS_A, ("7.3+m1", "testcases"): FAILS_A}
     assert hunt(lab, tmp_path, mutant("m1")).rows[0].fate is Fate.SURVIVED
 
 
-def test_a_test_that_fails_unpatched_now_and_then_is_seen_by_several_baselines(lab, tmp_path):
+def test_a_test_that_fails_unpatched_now_and_then_is_seen_by_several_baselines(lab: Lab, tmp_path: Path) -> None:
     hunt(lab, tmp_path, mutant("m1"), baselines=2)
     assert [ran[:2] for ran in lab.ran] == [("7.3", "testcases")] * 2 + [("7.3+m1", "testcases")]
     assert (tmp_path / "unpatched/testcases-2").is_dir()
 
 
-def test_only_the_named_tests(lab, tmp_path):
+def test_only_the_named_tests(lab: Lab, tmp_path: Path) -> None:
     chosen = (mutant("m1"), mutant("m2", "", "testcases/t/test_b.py"))
     hunt(lab, tmp_path, *chosen, named=True)
     assert [ran[2] for ran in lab.ran] == [
@@ -192,7 +194,7 @@ def test_only_the_named_tests(lab, tmp_path):
 # --- resuming ---------------------------------------------------------------------------------------------------
 
 
-def test_what_is_finished_is_not_done_again(lab, tmp_path):
+def test_what_is_finished_is_not_done_again(lab: Lab, tmp_path: Path) -> None:
     lab.says[("7.3+m1", "testcases")] = FAILS_A
     hunt(lab, tmp_path, mutant("m1"))
     table = hunt(lab, tmp_path, mutant("m1"), mutant("m2"))
@@ -201,19 +203,19 @@ def test_what_is_finished_is_not_done_again(lab, tmp_path):
     assert [row.fate for row in table.rows] == [Fate.CAUGHT, Fate.SURVIVED]
 
 
-def test_a_whole_run_answers_for_the_named_tests(lab, tmp_path):
+def test_a_whole_run_answers_for_the_named_tests(lab: Lab, tmp_path: Path) -> None:
     hunt(lab, tmp_path, mutant("m1"))
     hunt(lab, tmp_path, mutant("m1"), named=True)
     assert not lab.ran
 
 
-def test_named_tests_do_not_answer_for_the_whole_suite(lab, tmp_path):
+def test_named_tests_do_not_answer_for_the_whole_suite(lab: Lab, tmp_path: Path) -> None:
     hunt(lab, tmp_path, mutant("m1"), named=True)
     hunt(lab, tmp_path, mutant("m1"))
     assert [ran[0] for ran in lab.ran] == ["7.3", "7.3+m1"]
 
 
-def test_a_run_that_broke_off_is_done_again(lab, tmp_path):
+def test_a_run_that_broke_off_is_done_again(lab: Lab, tmp_path: Path) -> None:
     lab.says[("7.3+m1", "testcases")] = "interrupted"
     table = hunt(lab, tmp_path, mutant("m1"))
     assert (table.rows[0].fate, table.exit_code) == (Fate.UNTOLD, 3)
@@ -221,7 +223,9 @@ def test_a_run_that_broke_off_is_done_again(lab, tmp_path):
     assert hunt(lab, tmp_path, mutant("m1")).rows[0].fate is Fate.SURVIVED
 
 
-def test_a_fragment_that_changes_nothing_costs_builds_and_no_runs(lab, tmp_path, monkeypatch):
+def test_a_fragment_that_changes_nothing_costs_builds_and_no_runs(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     hunt(lab, tmp_path, mutant("m1"), selftests=True)
     monkeypatch.setattr(mutants, "kernel_key", lambda spec: f"{spec.key}, other words")
     table = hunt(lab, tmp_path, mutant("m1"), selftests=True)
@@ -233,7 +237,7 @@ def test_a_fragment_that_changes_nothing_costs_builds_and_no_runs(lab, tmp_path,
 # --- the in-tree column -----------------------------------------------------------------------------------------
 
 
-def test_the_in_tree_selftests_stop_at_the_first_suite_that_catches(lab, tmp_path):
+def test_the_in_tree_selftests_stop_at_the_first_suite_that_catches(lab: Lab, tmp_path: Path) -> None:
     lab.says |= {("7.3+m1", "selftests/livepatch"): {"selftests/x": "CRASH"}}
     table = hunt(lab, tmp_path, mutant("m1"), mutant("m2"), selftests=True, keyword="fgraph")
     after = [ran for ran in lab.ran if ran[0] != "7.3" and ran[1] != "testcases"]
@@ -248,14 +252,14 @@ def test_the_in_tree_selftests_stop_at_the_first_suite_that_catches(lab, tmp_pat
     assert not lab.built
 
 
-def test_tests_that_fail_unpatched_do_not_stop_the_in_tree_selftests(lab, tmp_path):
+def test_tests_that_fail_unpatched_do_not_stop_the_in_tree_selftests(lab: Lab, tmp_path: Path) -> None:
     flaky = {"selftests/x": "PASS", "selftests/y": "CRASH", "selftests/z": "SKIP"}
     lab.says[("7.3", "selftests/ftrace")] = flaky
     hunt(lab, tmp_path, mutant("m1"), selftests=True)
     assert ("7.3+m1", "selftests/ftrace", "", 2) in lab.ran
 
 
-def test_earlier_in_tree_results_of_the_same_kernel_fill_the_column(lab, tmp_path):
+def test_earlier_in_tree_results_of_the_same_kernel_fill_the_column(lab: Lab, tmp_path: Path) -> None:
     hunt(lab, tmp_path, mutant("m1"), selftests=True, keyword="fgraph")
     row = hunt(lab, tmp_path, mutant("m1")).rows[0]
     assert row.in_tree is not None
@@ -266,40 +270,40 @@ def test_earlier_in_tree_results_of_the_same_kernel_fill_the_column(lab, tmp_pat
 
 
 @pytest.mark.parametrize("error", [BuildError("it does not compile"), UserError("m1.patch: hunk 1 does not apply")])
-def test_a_mutant_that_does_not_build_stops_nobody(lab, tmp_path, error):
+def test_a_mutant_that_does_not_build_stops_nobody(lab: Lab, tmp_path: Path, error: BuildError | UserError) -> None:
     lab.broken["7.3+m1"] = error
     table = hunt(lab, tmp_path, mutant("m1"), mutant("m2"))
     assert [row.fate for row in table.rows] == [Fate.NO_BUILD, Fate.SURVIVED]
     assert error.message in table.rows[0].note
 
 
-def test_a_mutant_that_does_not_boot_is_told_as_that(lab, tmp_path):
+def test_a_mutant_that_does_not_boot_is_told_as_that(lab: Lab, tmp_path: Path) -> None:
     lab.says[("7.3+m1", "testcases")] = "the target could not be booted: the kernel panicked"
     table = hunt(lab, tmp_path, mutant("m1"))
     assert (table.rows[0].fate, table.rows[0].note) == (Fate.NO_BOOT, "the kernel panicked")
     assert table.exit_code == 0
 
 
-def test_an_unpatched_kernel_that_does_not_boot_ends_the_hunt(lab, tmp_path):
+def test_an_unpatched_kernel_that_does_not_boot_ends_the_hunt(lab: Lab, tmp_path: Path) -> None:
     lab.says[("7.3", "testcases")] = "the target could not be booted: the kernel panicked"
     with pytest.raises(BootError, match="the unpatched kernel does not boot"):
         hunt(lab, tmp_path, mutant("m1"))
     assert lab.built == ["7.3"]
 
 
-def test_a_baseline_that_breaks_off_ends_the_hunt(lab, tmp_path):
+def test_a_baseline_that_breaks_off_ends_the_hunt(lab: Lab, tmp_path: Path) -> None:
     lab.says[("7.3", "testcases")] = "interrupted"
     with pytest.raises(InfraError, match="on the unpatched kernel: the last line"):
         hunt(lab, tmp_path, mutant("m1"))
 
 
-def test_an_unpatched_kernel_that_does_not_build_ends_the_hunt(lab, tmp_path):
+def test_an_unpatched_kernel_that_does_not_build_ends_the_hunt(lab: Lab, tmp_path: Path) -> None:
     lab.broken["7.3"] = BuildError("no")
     with pytest.raises(BuildError):
         hunt(lab, tmp_path, mutant("m1"))
 
 
-def test_several_side_by_side_give_the_same_rows(lab, tmp_path):
+def test_several_side_by_side_give_the_same_rows(lab: Lab, tmp_path: Path) -> None:
     chosen = [mutant(f"m{number}") for number in range(6)]
     for number in (1, 4):
         lab.says[(f"7.3+m{number}", "testcases")] = FAILS_A

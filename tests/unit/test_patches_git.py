@@ -7,14 +7,15 @@ import random
 import re
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
 
-from harness.build import applydiff
 from harness.build.load_patches import load_patches
 from harness.build.patches import apply_series
 from harness.errors import InfraError, UserError
+from harness.model.kernel import Patch
 from tests.unit.numbered import files, make_numbered, patch, times
 
 PICTURE = bytes(range(256)) * 40
@@ -196,7 +197,7 @@ class TestBinary:
         monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(config))
         git(tmp_path, "init", "-q")
         monkeypatch.setenv("TMPDIR", str(tmp_path))
-        monkeypatch.setattr(applydiff.tempfile, "tempdir", None)
+        monkeypatch.setattr(tempfile, "tempdir", None)
         apply_series(tree, [change], state=state)
         assert (tree / "new.png").read_bytes() == b"\0\r\n"
 
@@ -222,7 +223,9 @@ class TestAsGit:
         for _ in range(4):
             _change(tree, chance)
         twin = Twin(tree, tmp_path / "twin")
-        before, made, after = files(tree), [], []
+        before = files(tree)
+        made: list[Patch] = []
+        after: list[dict[str, tuple[bytes, int]]] = []
         for number in range(3):
             for _ in range(3):
                 _change(twin.tree, chance)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.build import overlay
+from harness.build.applydiff import patched
 from harness.build.patches import apply_series
 from harness.errors import InfraError
 from harness.model.kernel import Patch
@@ -107,7 +108,7 @@ def killed_everywhere(
     """Whatever the last act on the disk was on the way from the former series to the new one, the next call makes the
     tree exactly what it is asked for."""
     pristine = files(tree)
-    monkeypatch.setattr(overlay, "patched", functools.cache(overlay.patched))
+    monkeypatch.setattr(overlay, "patched", functools.cache(patched))
     apply_series(tree, series[then], state=tmp_path / "reference")
     expected = files(tree)
     apply_series(tree, [], state=tmp_path / "reference")
@@ -116,8 +117,8 @@ def killed_everywhere(
         work, state = tmp_path / f"work{steps}", tmp_path / f"state{steps}"
         shutil.copytree(tree, work, symlinks=True)
         apply_series(work, series["former"], state=state)
-        with monkeypatch.context() as patched:
-            die_after(steps, patched)
+        with monkeypatch.context() as dying:
+            die_after(steps, dying)
             try:
                 apply_series(work, series["new"], state=state)
             except Killed:

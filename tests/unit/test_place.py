@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import pytest
 
 from harness.errors import InfraError
-from harness.model.board import BoardSpec, CommandSwitch, LabgridPlace, Login, NetworkConsole, PduSwitch, Ssh
+from harness.model.board import BoardSpec, CommandSwitch, LabgridPlace, Login, NetworkConsole, PduSwitch, Power, Ssh
 from harness.model.boot import KexecBoot
 from harness.target.holding.resources import access_to
-from tests.boards import spec
+from tests.boards import is_a, spec
 
 
-def board(**more) -> BoardSpec:
+def board(**more: Any) -> BoardSpec:
     place = LabgridPlace(coordinator="lab:20408", place="p", **more)
     return spec(labgrid=place)
 
 
-def resource(cls: str, name: str = "", *, avail: bool = True, proxy_required: bool = False, **params):
+def resource(
+    cls: str, name: str = "", *, avail: bool = True, proxy_required: bool = False, **params: object
+) -> dict[str, object]:
     extra = {"proxy": "exporter", "proxy_required": proxy_required}
     return {"name": name or cls, "cls": cls, "params": params, "extra": extra, "avail": avail}
 
@@ -27,7 +30,7 @@ UART = resource("NetworkSerialPort", host="h", port=4001, speed=1500000, protoco
 PLUG = resource("NetworkPowerPort", model="apc", host="pdu", index=3)
 
 
-def test_a_serial_port_keeps_its_protocol_and_its_speed():
+def test_a_serial_port_keeps_its_protocol_and_its_speed() -> None:
     assert access_to(board(slow_send_ms=2.0), [UART, PLUG]).console == NetworkConsole(
         host="h", port=4001, telnet=True, baud=1500000, slow_send_ms=2.0
     )
@@ -59,57 +62,63 @@ def test_a_serial_port_keeps_its_protocol_and_its_speed():
     ],
     ids=lambda value: value["cls"] if isinstance(value, dict) else "",
 )
-def test_each_kind_of_power_resource_has_its_switch(power, switch):
+def test_each_kind_of_power_resource_has_its_switch(
+    power: dict[str, object], switch: CommandSwitch | PduSwitch
+) -> None:
     ready = access_to(board(check_silence=False, off_seconds=7.0), [power, UART])
-    assert (ready.power.switch, ready.power.check_silence, ready.power.off_seconds) == (switch, False, 7.0)
+    told = is_a(Power, ready.power)
+    assert (told.switch, told.check_silence, told.off_seconds) == (switch, False, 7.0)
 
 
 SERVICE = resource("NetworkService", address="10.0.0.3", username="lab", password="sw0rdfish", port=2222)
 
 
-def server(*, given: Ssh, **more) -> BoardSpec:
+def server(*, given: Ssh, **more: Any) -> BoardSpec:
     place = LabgridPlace(coordinator="lab:20408", place="p", **more)
     return spec(boot=KexecBoot(), labgrid=place, ssh=given)
 
 
-def test_a_server_is_where_its_place_says():
+def test_a_server_is_where_its_place_says() -> None:
     ready = access_to(server(given=Ssh()), [UART, PLUG, SERVICE])
     login = Login(user="lab", password="sw0rdfish")
     assert ready.ssh == Ssh(host="10.0.0.3", port=2222, login=login, of_place=True)
     assert ready.redacted("it is sw0rdfish") == "it is ***"
 
 
-def test_what_the_entry_says_of_ssh_goes_before_what_its_place_says():
+def test_what_the_entry_says_of_ssh_goes_before_what_its_place_says() -> None:
     own = Ssh(login=Login(user="root", key="~/k"), given=frozenset({"user", "key"}))
     ready = access_to(server(given=own), [UART, PLUG, SERVICE])
-    assert (ready.ssh.host, ready.ssh.port, ready.ssh.login) == ("10.0.0.3", 2222, own.login)
+    ssh = is_a(Ssh, ready.ssh)
+    assert (ssh.host, ssh.port, ssh.login) == ("10.0.0.3", 2222, own.login)
     elsewhere = Ssh(host="s", given=frozenset({"host"}))
     assert access_to(server(given=elsewhere), [UART, PLUG, SERVICE]).ssh == elsewhere
 
 
-def test_of_several_systems_one_is_chosen_by_its_name_and_one_is_needed():
+def test_of_several_systems_one_is_chosen_by_its_name_and_one_is_needed() -> None:
     second = resource("NetworkService", "second", address="10.0.0.4", username="root", password=None)
     ready = access_to(server(given=Ssh(), ssh="second"), [UART, PLUG, SERVICE, second])
-    assert (ready.ssh.host, ready.ssh.port, ready.ssh.login) == ("10.0.0.4", 22, Login())
+    ssh = is_a(Ssh, ready.ssh)
+    assert (ssh.host, ssh.port, ssh.login) == ("10.0.0.4", 22, Login())
     with pytest.raises(InfraError, match=r"it has NetworkService, second; choose with labgrid\.ssh: NAME"):
         access_to(server(given=Ssh()), [UART, PLUG, SERVICE, second])
     with pytest.raises(InfraError, match=r"^b: labgrid place p: expected one of NetworkService, it has: "):
         access_to(server(given=Ssh()), [UART, PLUG])
 
 
-def test_a_board_without_a_system_of_its_own_needs_no_such_resource():
+def test_a_board_without_a_system_of_its_own_needs_no_such_resource() -> None:
     place = LabgridPlace(coordinator="lab:20408", place="p")
     with_network = spec(labgrid=place, ssh=Ssh())
     assert access_to(with_network, [UART, PLUG]).ssh == Ssh()
-    assert access_to(with_network, [UART, PLUG, SERVICE]).ssh.host == "10.0.0.3"
+    assert is_a(Ssh, access_to(with_network, [UART, PLUG, SERVICE]).ssh).host == "10.0.0.3"
     assert access_to(board(), [UART, PLUG, SERVICE]).ssh is None
 
 
-def test_one_of_several_is_chosen_by_its_name():
+def test_one_of_several_is_chosen_by_its_name() -> None:
     second = resource("NetworkSerialPort", "second", host="h", port=4002)
-    assert access_to(board(serial="second"), [UART, second, PLUG]).console.port == 4002
+    assert is_a(NetworkConsole, access_to(board(serial="second"), [UART, second, PLUG]).console).port == 4002
     other = resource("NetworkUSBPowerPort", "hub")
-    assert "--name" in access_to(board(power="hub"), [UART, PLUG, other]).power.switch.on
+    power = is_a(Power, access_to(board(power="hub"), [UART, PLUG, other]).power)
+    assert "--name" in is_a(CommandSwitch, power.switch).on
 
 
 @pytest.mark.parametrize(
@@ -126,12 +135,17 @@ def test_one_of_several_is_chosen_by_its_name():
         ([resource("NetworkSerialPort", protocol="xmodem"), PLUG], {}, "protocol rfc2217 or raw, found xmodem"),
     ],
 )
-def test_what_is_of_no_use_is_told(resources, more, told):
+def test_what_is_of_no_use_is_told(
+    resources: list[dict[str, object]],
+    more: dict[str, str],
+    told: str,
+) -> None:
     with pytest.raises(InfraError, match=rf"^b: labgrid place p: .*{told}"):
         access_to(board(**more), resources)
 
 
-def test_a_password_in_a_switchs_address_is_not_told():
+def test_a_password_in_a_switchs_address_is_not_told() -> None:
     power = resource("NetworkPowerPort", model="rest", host="http://me:s3cr%40t@switch/{index}", index=1)
     ready = access_to(board(), [UART, power])
-    assert ready.redacted(" ".join(ready.power.switch.on)).endswith("http://me:***@switch/{index} 1 on")
+    switch = is_a(CommandSwitch, is_a(Power, ready.power).switch)
+    assert ready.redacted(" ".join(switch.on)).endswith("http://me:***@switch/{index} 1 on")

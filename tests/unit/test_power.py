@@ -7,17 +7,20 @@ import os
 import select
 import socket
 import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from harness.errors import InfraError
-from harness.model.board import CommandSwitch, HttpRequest, HttpSwitch, PduSwitch, Power
+from harness.model.board import CommandSwitch, HttpRequest, HttpSwitch, PduSwitch, Power, SwitchSpec
 from harness.target.line.console import Console
 from harness.target.line.transport import SocketTransport
 from harness.target.power import BoardPower, CommandPower, digest_authorization, power_off, switch_of
 
 
-def power(switch, **more) -> BoardPower:
+def power(switch: SwitchSpec, **more: Any) -> BoardPower:
     return BoardPower(name="b", spec=Power(switch=switch, off_seconds=0.01, **more), restarts=False)
 
 
@@ -25,7 +28,7 @@ def command(on: str = "true", off: str = "true") -> CommandSwitch:
     return CommandSwitch(on=("sh", "-c", on), off=("sh", "-c", off))
 
 
-def test_commands(tmp_path):
+def test_commands(tmp_path: Path) -> None:
     log = tmp_path / "log"
     switch = switch_of(power(command(f"echo on >> {log}", f"echo off >> {log}")))
     switch.off()
@@ -33,12 +36,12 @@ def test_commands(tmp_path):
     assert log.read_text() == "off\non\n"
 
 
-def test_a_command_that_fails_is_told_with_its_last_words():
+def test_a_command_that_fails_is_told_with_its_last_words() -> None:
     with pytest.raises(InfraError, match=r"b\.power\.on: `.*` ended with exit code 3: no outlet 9"):
         switch_of(power(command("echo no outlet 9; exit 3"))).on()
 
 
-def test_a_command_that_hangs_is_ended_with_all_that_it_has_started(tmp_path):
+def test_a_command_that_hangs_is_ended_with_all_that_it_has_started(tmp_path: Path) -> None:
     """Whoever has the fifo open for reading at its other end sees the last of them go."""
     os.mkfifo(tmp_path / "alive")
     reader = os.open(tmp_path / "alive", os.O_RDONLY | os.O_NONBLOCK)
@@ -50,7 +53,7 @@ def test_a_command_that_hangs_is_ended_with_all_that_it_has_started(tmp_path):
     os.close(reader)
 
 
-def test_a_command_that_is_not_there():
+def test_a_command_that_is_not_there() -> None:
     missing = CommandSwitch(on=("no-such-program",), off=("true",))
     with pytest.raises(InfraError, match=r"b\.power\.on: .*no-such-program"):
         switch_of(power(missing)).on()
@@ -92,18 +95,18 @@ class SwitchServer:
         self._server.server_close()
 
 
-def http_switch(url: str, **more) -> HttpSwitch:
+def http_switch(url: str, **more: Any) -> HttpSwitch:
     request = HttpRequest(url=f"{url}/on?outlet=1", **more)
     return HttpSwitch(on=request, off=request, user="admin", password="s3cret")
 
 
-def test_http():
+def test_http() -> None:
     with SwitchServer((200, {}, '{"POWER": "ON"}')) as server:
         switch_of(power(http_switch(server.url, method="POST", body="x", expect='"POWER":"ON"'))).on()
         assert server.asked == [("POST", "/on?outlet=1", "", "x")]
 
 
-def test_an_answer_that_is_not_the_expected_one():
+def test_an_answer_that_is_not_the_expected_one() -> None:
     with (
         SwitchServer((200, {}, '{"POWER":"OFF"}')) as server,
         pytest.raises(InfraError, match=r"""expected an answer with '"ON"', found"""),
@@ -111,7 +114,7 @@ def test_an_answer_that_is_not_the_expected_one():
         switch_of(power(http_switch(server.url, expect='"ON"'))).on()
 
 
-def test_the_login_is_given_when_it_is_asked_for():
+def test_the_login_is_given_when_it_is_asked_for() -> None:
     challenge = {"WWW-Authenticate": 'Digest qop="auth", realm="shelly", nonce="60b1", algorithm=SHA-256'}
     with SwitchServer((401, challenge, ""), (200, {}, "ok")) as server:
         switch_of(power(http_switch(server.url))).on()
@@ -123,7 +126,7 @@ def test_the_login_is_given_when_it_is_asked_for():
         assert "s3cret" not in caught.value.message
 
 
-def test_the_digest_is_rfc_7616s_example():
+def test_the_digest_is_rfc_7616s_example() -> None:
     challenge = (
         'Digest realm="http-auth@example.org", qop="auth, auth-int", algorithm=SHA-256, '
         'nonce="7ypf/xlj9XXwfDPEoM4URrv/xwf94BcCAzFZH4GiTo0v", opaque="FQhe/qaU925kfnzjCev0ciny7QMkPqMAFRtzCUYo5tdS"'
@@ -138,14 +141,14 @@ def test_the_digest_is_rfc_7616s_example():
     assert 'response="753927fa0e85d155564e2e272a28d1802ca10daf4496794697cf8db5856cb6c1"' in answer
 
 
-def test_pdudaemon():
+def test_pdudaemon() -> None:
     with SwitchServer((200, {}, "OK - accepted request")) as server:
         switch = PduSwitch(host="127.0.0.1", port=server.port, pdu="rack 1", outlet="3")
         switch_of(power(switch)).off()
         assert server.asked[0][1] == "/power/control/off?hostname=rack%201&port=3"
 
 
-def test_a_switch_that_does_not_answer():
+def test_a_switch_that_does_not_answer() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     with pytest.raises(InfraError, match="the switch does not answer"):
@@ -153,7 +156,7 @@ def test_a_switch_that_does_not_answer():
 
 
 @pytest.fixture
-def line():
+def line() -> Iterator[tuple[Console, socket.socket]]:
     ours, theirs = socket.socketpair()
     console = Console(SocketTransport(ours), log=None, name="line")
     yield console, theirs
@@ -161,14 +164,14 @@ def line():
     theirs.close()
 
 
-def test_a_board_that_is_silent_is_off(line):
+def test_a_board_that_is_silent_is_off(line: tuple[Console, socket.socket]) -> None:
     console, theirs = line
     theirs.sendall(b"its last words")
     assert console.expect("its last", timeout=5.0)
     power_off(power(command()), switch_of(power(command())), console)
 
 
-def test_a_board_that_answers_is_on(line):
+def test_a_board_that_answers_is_on(line: tuple[Console, socket.socket]) -> None:
     console, theirs = line
 
     def answer() -> None:
@@ -180,7 +183,7 @@ def test_a_board_that_answers_is_on(line):
         power_off(power(command()), switch_of(power(command())), console)
 
 
-def test_a_board_whose_line_is_another_machines_is_not_asked(line):
+def test_a_board_whose_line_is_another_machines_is_not_asked(line: tuple[Console, socket.socket]) -> None:
     console, theirs = line
     power_off(power(command(), check_silence=False), switch_of(power(command())), console)
     theirs.setblocking(False)

@@ -10,7 +10,7 @@ from harness.target.base import Media
 from harness.target.methods.qemu import command_line, loses_changed_code, own_storage
 
 
-def _kernel_arguments(accel):
+def _kernel_arguments(accel: str) -> list[str]:
     board = BoardSpec(name="b", boot=QemuBoot(), cmdline="loglevel=8")
     media = Media(image=Path("Image"), root=Path("root"))
     args = command_line(board, media, own_storage(media), fds={}, accel=accel)
@@ -18,7 +18,7 @@ def _kernel_arguments(accel):
 
 
 @pytest.mark.parametrize(("accel", "fixed"), [("tcg", True), ("kvm", False)])
-def test_programs_lie_at_fixed_addresses_only_where_code_is_translated(accel, fixed):
+def test_programs_lie_at_fixed_addresses_only_where_code_is_translated(accel: str, fixed: bool) -> None:
     arguments = _kernel_arguments(accel)
     assert "loglevel=8" in arguments
     assert ("norandmaps" in arguments) is fixed
@@ -33,7 +33,7 @@ def test_programs_lie_at_fixed_addresses_only_where_code_is_translated(accel, fi
         ("kvm", "multi", True, "kvm"),
     ],
 )
-def test_emulated_cpus_run_side_by_side_or_in_turns(accel, threads, in_turns, argument):
+def test_emulated_cpus_run_side_by_side_or_in_turns(accel: str, threads: str, in_turns: bool, argument: str) -> None:
     board = BoardSpec(name="b", boot=QemuBoot(threads=threads))
     media = Media(image=Path("Image"), root=Path("root"))
     args = command_line(board, media, own_storage(media), fds={}, accel=accel, in_turns=in_turns)
@@ -50,7 +50,7 @@ def test_emulated_cpus_run_side_by_side_or_in_turns(accel, threads, in_turns, ar
         ("something else", True),
     ],
 )
-def test_which_qemu_loses_changed_code(told, loses, tmp_path, monkeypatch):
+def test_which_qemu_loses_changed_code(told: str, loses: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     qemu = tmp_path / "qemu"
     qemu.write_text(f"#!/bin/sh\necho '{told}'\n")
     qemu.chmod(0o755)

@@ -32,7 +32,7 @@ class Cable:
             end.close()
 
 
-def test_a_line_that_drops_comes_back():
+def test_a_line_that_drops_comes_back() -> None:
     cable = Cable()
     transport = ReconnectingTransport(cable.open)
     gaps: list[str] = []
@@ -53,7 +53,7 @@ def test_a_line_that_drops_comes_back():
     cable.close()
 
 
-def test_a_line_that_stays_away_is_given_up():
+def test_a_line_that_stays_away_is_given_up() -> None:
     cable = Cable()
     console = Console(ReconnectingTransport(cable.open, patience=0.5), log=None, name="line")
     cable.pulled = True
@@ -63,7 +63,7 @@ def test_a_line_that_stays_away_is_given_up():
     cable.close()
 
 
-def test_closing_does_not_wait_for_a_line_that_is_away():
+def test_closing_does_not_wait_for_a_line_that_is_away() -> None:
     cable = Cable()
     console = Console(ReconnectingTransport(cable.open), log=None, name="line")
     cable.pulled = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+from collections.abc import Iterator
 
 import pytest
 
@@ -51,13 +52,13 @@ class FarEnd:
 
 
 @pytest.fixture
-def far_end():
+def far_end() -> Iterator[FarEnd]:
     end = FarEnd()
     yield end
     end.close()
 
 
-def test_each_channel_is_a_console(far_end):
+def test_each_channel_is_a_console(far_end: FarEnd) -> None:
     pieces = [("C", "one"), ("c", "tw"), ("C", "o"), ("A", "x"), ("K", "[    1.000000] log")]
     far_end.says(b"U-Boot", said("!ready"), *(far_end.frame(*piece) for piece in pieces))
     assert far_end.consoles[COMMANDS].expect("one\ntwo\n", timeout=5.0)
@@ -66,7 +67,7 @@ def test_each_channel_is_a_console(far_end):
     assert far_end.mux.ready.is_set()
 
 
-def test_what_is_sent_goes_frame_by_frame_as_it_is_acknowledged(far_end):
+def test_what_is_sent_goes_frame_by_frame_as_it_is_acknowledged(far_end: FarEnd) -> None:
     far_end.consoles[COMMANDS].send(b"echo\n" + b"x" * 600 + b"\n")
     assert far_end.hears() == encoded("C", 1, b"echo").rstrip()
     far_end.says(said("+1"))
@@ -77,7 +78,7 @@ def test_what_is_sent_goes_frame_by_frame_as_it_is_acknowledged(far_end):
     assert far_end.hears() == encoded("C", 3, b"x" * 100).rstrip()
 
 
-def test_a_frame_that_did_not_come_is_asked_for_and_the_next_waits(far_end):
+def test_a_frame_that_did_not_come_is_asked_for_and_the_next_waits(far_end: FarEnd) -> None:
     first, second, third = (far_end.frame("C", text) for text in ("one", "two", "three"))
     far_end.says(said("!ready"), first, second[:-1], third)
     assert far_end.hears() == encoded("?", 0, b"2").rstrip()
@@ -85,7 +86,7 @@ def test_a_frame_that_did_not_come_is_asked_for_and_the_next_waits(far_end):
     assert far_end.consoles[COMMANDS].expect("one\ntwo\nthree\n", timeout=5.0)
 
 
-def test_a_last_frame_that_was_damaged_is_asked_for_too(far_end):
+def test_a_last_frame_that_was_damaged_is_asked_for_too(far_end: FarEnd) -> None:
     whole = far_end.frame("C", "end")
     far_end.says(said("!ready"), whole.replace(b"end", b"eld"))
     assert far_end.hears() == encoded("?", 0, b"0").rstrip()  # nothing says which one it was
@@ -95,7 +96,7 @@ def test_a_last_frame_that_was_damaged_is_asked_for_too(far_end):
     assert far_end.consoles[COMMANDS].expect("end\n", timeout=5.0)
 
 
-def test_a_target_that_is_silent_is_asked_how_far_it_is(far_end):
+def test_a_target_that_is_silent_is_asked_how_far_it_is(far_end: FarEnd) -> None:
     """The whole frame was lost, and nothing came after it."""
     whole = far_end.frame("C", "end")
     far_end.says(said("!ready"))
@@ -106,7 +107,7 @@ def test_a_target_that_is_silent_is_asked_how_far_it_is(far_end):
     assert far_end.consoles[COMMANDS].expect("end\n", timeout=5.0)
 
 
-def test_a_frame_that_the_target_has_no_longer_ends_the_shells_with_the_reason(far_end):
+def test_a_frame_that_the_target_has_no_longer_ends_the_shells_with_the_reason(far_end: FarEnd) -> None:
     far_end.frame("C", "lost")
     far_end.says(said("!ready"), far_end.frame("C", "next"), said("!gone 1"))
     assert far_end.consoles[COMMANDS].wait_closed(5.0)
@@ -122,13 +123,15 @@ def test_a_frame_that_the_target_has_no_longer_ends_the_shells_with_the_reason(f
 @pytest.mark.parametrize(
     "text", ["!at", "!at x", "!at -1", "!gone", "!gone 1e9", "+x", "-", "!", "", "+999999999999999999"]
 )
-def test_a_target_that_talks_nonsense_disturbs_nothing(far_end, text):
+def test_a_target_that_talks_nonsense_disturbs_nothing(far_end: FarEnd, text: str) -> None:
     far_end.says(said("!ready"), said(text), far_end.frame("C", "one"))
     assert far_end.consoles[COMMANDS].expect("one\n", timeout=5.0)
     assert not far_end.mux.lost
 
 
-def test_a_frame_that_never_comes_whole_ends_the_shells_with_the_reason(far_end, monkeypatch):
+def test_a_frame_that_never_comes_whole_ends_the_shells_with_the_reason(
+    far_end: FarEnd, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("harness.target.line.serialmux._ASK_AGAIN", 0.01)
     far_end.frame("C", "lost")
     far_end.says(said("!ready"), far_end.frame("C", "next"))
@@ -136,7 +139,7 @@ def test_a_frame_that_never_comes_whole_ends_the_shells_with_the_reason(far_end,
     assert "frame 1 30 times in a row; see its cable and ground" in far_end.mux.lost
 
 
-def test_a_line_that_was_lost_and_is_back_costs_nothing_where_the_target_still_has_it_all(far_end):
+def test_a_line_that_was_lost_and_is_back_costs_nothing_where_the_target_still_has_it_all(far_end: FarEnd) -> None:
     far_end.says(said("!ready"))
     assert far_end.mux.ready.wait(5.0)
     first, second = far_end.frame("C", "one"), far_end.frame("C", "two")
@@ -149,7 +152,9 @@ def test_a_line_that_was_lost_and_is_back_costs_nothing_where_the_target_still_h
     assert not far_end.mux.lost
 
 
-def test_a_target_that_does_not_answer_after_the_line_was_lost(far_end, monkeypatch):
+def test_a_target_that_does_not_answer_after_the_line_was_lost(
+    far_end: FarEnd, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("harness.target.line.serialmux._BACK_LIMIT", 0.2)
     far_end.says(said("!ready"))
     assert far_end.mux.ready.wait(5.0)
@@ -158,13 +163,13 @@ def test_a_target_that_does_not_answer_after_the_line_was_lost(far_end, monkeypa
     assert "since it is back the target does not answer" in far_end.mux.lost
 
 
-def test_the_channels_end_with_the_line(far_end):
+def test_the_channels_end_with_the_line(far_end: FarEnd) -> None:
     far_end.theirs.shutdown(socket.SHUT_RDWR)
     assert all(console.wait_closed(5.0) for console in far_end.consoles.values())
     assert not far_end.mux.reset.is_set()
 
 
-def test_a_machine_that_starts_anew_ends_the_shells(far_end):
+def test_a_machine_that_starts_anew_ends_the_shells(far_end: FarEnd) -> None:
     far_end.says(b"U-Boot 2023.01 (early)")
     far_end.says(said("!ready"))
     assert far_end.mux.ready.wait(5.0)
@@ -174,7 +179,7 @@ def test_a_machine_that_starts_anew_ends_the_shells(far_end):
     assert far_end.mux.reset.is_set()
 
 
-def test_closing_waits_for_nobody(far_end):
+def test_closing_waits_for_nobody(far_end: FarEnd) -> None:
     far_end.consoles[COMMANDS].send(b"never acknowledged\n")
     closer = threading.Thread(target=far_end.mux.close)
     closer.start()
@@ -182,7 +187,7 @@ def test_closing_waits_for_nobody(far_end):
     assert not closer.is_alive()
 
 
-def test_what_waits_in_a_channel_comes_in_one_chunk():
+def test_what_waits_in_a_channel_comes_in_one_chunk() -> None:
     channel = Channel("C", lambda _name, _data: None, lambda: False)
     for number in range(100):
         channel.push(b"%d\n" % number)

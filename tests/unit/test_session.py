@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,11 +11,13 @@ from harness.errors import BootError, CrashError, InfraError, UserError
 from harness.model.boot import QemuBoot
 from harness.model.kernel import Build
 from harness.model.progress import NoDisplay
-from harness.model.result import EndKind, RunEnd, Verdict
+from harness.model.result import EndKind, Result, RunEnd, Verdict
 from harness.run import inprocess, session
 from harness.run.documents import read_results, write_documents
+from harness.run.local import LocalRun
+from harness.target.base import Target
 from tests.boards import held, spec
-from tests.faketarget import HANG, FakeTarget, Kmsg
+from tests.faketarget import HANG, FakeTarget, Kmsg, Step
 from tests.records import build_json
 
 PANIC = Kmsg(
@@ -32,7 +35,7 @@ BOARD = held(spec("fake", boot=QemuBoot()))
 
 
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a run learns about its tests' times is not for who runs these tests."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
@@ -52,9 +55,9 @@ def build(tmp_path: Path) -> Build:
     return Build(directory=directory, release="7.3.4", key="k", config={"LIVEPATCH": "y"})
 
 
-def ftracetest(command: str, answers: dict[str, list]) -> list:
+def ftracetest(command: str, answers: dict[str, list[Step]]) -> list[Step]:
     """What ftracetest prints for the files on its command line; `answers` replaces a file's verdict line."""
-    steps: list = ["TAP version 13"]
+    steps: list[Step] = ["TAP version 13"]
     files = [word for word in command.split() if word.endswith(".tc")]
     again = [(path, " (instance) ") for path in files if path.endswith(("a.tc", "c.tc"))]
     turns = again if "ftracetest-instances" in command else [*((path, "") for path in files), *again]
@@ -66,9 +69,9 @@ def ftracetest(command: str, answers: dict[str, list]) -> list:
 
 
 def target(
-    *, answers: dict[str, list] | None = None, livepatch: list | None = None, missing: tuple[str, ...] = ()
+    *, answers: dict[str, list[Step]] | None = None, livepatch: list[Step] | None = None, missing: tuple[str, ...] = ()
 ) -> FakeTarget:
-    def script(command: str) -> list:
+    def script(command: str) -> list[Step]:
         if "ftracetest" in command and "-l -" in command:
             return ftracetest(command, answers or {})
         if "test-x.sh" in command:
@@ -83,12 +86,19 @@ def target(
 SUITES = frozenset(session.SUITES[:2])
 
 
-def run(build: Build, *targets, tmp_path: Path, keyword: str = "", maxfail: int = 0, suites=SUITES):
+def run(
+    build: Build,
+    *targets: FakeTarget | Exception,
+    tmp_path: Path,
+    keyword: str = "",
+    maxfail: int = 0,
+    suites: frozenset[str] = SUITES,
+) -> tuple[dict[str, Result], int, Path]:
     run_dir = tmp_path / "run"
     run_dir.mkdir()
     waiting = list(targets)
 
-    def boot():
+    def boot() -> tuple[Target, float]:
         following = waiting.pop(0)
         if isinstance(following, Exception):
             raise following
@@ -111,7 +121,7 @@ A_AGAIN, C_AGAIN = f"{A}[instance]", f"{C}[instance]"
 ONE, TWO = "livepatch/test-x::one", "livepatch/test-x::two"
 
 
-def test_everything_passes(build, tmp_path):
+def test_everything_passes(build: Build, tmp_path: Path) -> None:
     results, code, run_dir = run(build, target(), tmp_path=tmp_path)
     assert list(results) == [A, B, C, A_AGAIN, C_AGAIN, ONE, TWO]
     assert {result.verdict for result in results.values()} == {Verdict.PASS}
@@ -123,7 +133,7 @@ def test_everything_passes(build, tmp_path):
         assert (run_dir / name).stat().st_size
 
 
-def test_a_panic_costs_its_test_and_the_rest_goes_on_elsewhere(build, tmp_path):
+def test_a_panic_costs_its_test_and_the_rest_goes_on_elsewhere(build: Build, tmp_path: Path) -> None:
     first = target(answers={"b.tc": [PANIC, HANG]})
     second = target()
     results, code, _ = run(build, first, second, tmp_path=tmp_path)
@@ -143,7 +153,7 @@ def test_a_panic_costs_its_test_and_the_rest_goes_on_elsewhere(build, tmp_path):
     assert "/c.tc" not in again
 
 
-def test_a_file_that_panics_is_not_run_again_for_another(build, tmp_path):
+def test_a_file_that_panics_is_not_run_again_for_another(build: Build, tmp_path: Path) -> None:
     """The plain run of c.tc panics; its re-run in an instance, which does not, must not repeat the plain one."""
     results, _, _ = run(build, target(answers={"c.tc": [PANIC, HANG]}), target(), tmp_path=tmp_path, keyword="basic")
     assert {name: str(result.verdict) for name, result in results.items()} == {
@@ -155,7 +165,7 @@ def test_a_file_that_panics_is_not_run_again_for_another(build, tmp_path):
     }
 
 
-def test_a_panic_in_another_test_of_the_batch_is_not_booked_on_the_one_awaited(build, tmp_path):
+def test_a_panic_in_another_test_of_the_batch_is_not_booked_on_the_one_awaited(build: Build, tmp_path: Path) -> None:
     """After b.tc panicked, c.tc and its re-run share a process; the re-run panics while a.tc's is awaited."""
     second = target(answers={"c.tc(instance)": [PANIC, HANG]})
     results, _, _ = run(
@@ -166,14 +176,14 @@ def test_a_panic_in_another_test_of_the_batch_is_not_booked_on_the_one_awaited(b
     assert results[C].verdict is Verdict.PASS
 
 
-def test_a_panic_right_behind_a_verdict_is_the_next_tests(build, tmp_path):
+def test_a_panic_right_behind_a_verdict_is_the_next_tests(build: Build, tmp_path: Path) -> None:
     first = target(answers={"b.tc": ["ok 2 fine", PANIC, HANG]})
     results, _, _ = run(build, first, target(), tmp_path=tmp_path, keyword="basic")
     assert results[B].verdict is Verdict.PASS
     assert results[C].verdict is Verdict.CRASH
 
 
-def test_a_skipped_last_test_does_not_keep_the_shell_busy(build, tmp_path):
+def test_a_skipped_last_test_does_not_keep_the_shell_busy(build: Build, tmp_path: Path) -> None:
     results, _, _ = run(
         build, target(missing=("ping",)), tmp_path=tmp_path, keyword="a.tc and not instance or b.tc or one"
     )
@@ -181,14 +191,14 @@ def test_a_skipped_last_test_does_not_keep_the_shell_busy(build, tmp_path):
     assert results[ONE].verdict is Verdict.PASS
 
 
-def test_one_test_of_a_script_runs_the_script_as_it_is(build, tmp_path):
+def test_one_test_of_a_script_runs_the_script_as_it_is(build: Build, tmp_path: Path) -> None:
     only = target()
     results, _, _ = run(build, only, tmp_path=tmp_path, keyword="two")
     assert results[TWO].verdict is Verdict.PASS
     assert not any(command.startswith("put ") for command in only.commands)
 
 
-def test_a_panic_before_the_first_test_is_the_kernels(build, tmp_path):
+def test_a_panic_before_the_first_test_is_the_kernels(build: Build, tmp_path: Path) -> None:
     dying = FakeTarget(lambda command: [PANIC, HANG] if "echo release" in command else [])
     with pytest.raises(CrashError, match="before the first test: panic: tried to kill init"):
         run(build, dying, tmp_path=tmp_path)
@@ -196,14 +206,14 @@ def test_a_panic_before_the_first_test_is_the_kernels(build, tmp_path):
 
 
 @pytest.mark.parametrize(("keyword", "told"), [("((", "-k: expected an expression"), ("nowhere", "no test of")])
-def test_a_choice_of_nothing_is_wrong_input(build, tmp_path, keyword, told):
+def test_a_choice_of_nothing_is_wrong_input(build: Build, tmp_path: Path, keyword: str, told: str) -> None:
     with pytest.raises(UserError, match=told):
         run(build, target(), tmp_path=tmp_path, keyword=keyword)
     with pytest.raises(UserError, match=told):
         session.list_tests(build, session.Selection(suites=SUITES, keyword=keyword), board=BOARD.spec)
 
 
-def test_a_crash_in_a_livepatch_script_resumes_behind_it(build, tmp_path):
+def test_a_crash_in_a_livepatch_script_resumes_behind_it(build: Build, tmp_path: Path) -> None:
     second = target(livepatch=["TEST: two ... ok"])
     results, _, _ = run(build, target(livepatch=[PANIC, HANG]), second, tmp_path=tmp_path, keyword="livepatch")
     assert results[ONE].verdict is Verdict.CRASH
@@ -211,7 +221,7 @@ def test_a_crash_in_a_livepatch_script_resumes_behind_it(build, tmp_path):
     assert any(command.startswith("put /payload/selftests/livepatch/part-of-test-x.sh") for command in second.commands)
 
 
-def test_a_failed_livepatch_test_leaves_no_patch_for_the_next(build, tmp_path):
+def test_a_failed_livepatch_test_leaves_no_patch_for_the_next(build: Build, tmp_path: Path) -> None:
     first = target(livepatch=["TEST: one ... not ok", "ERROR: livepatch kselftest(s) failed", "exit=1"])
     results, code, _ = run(build, first, tmp_path=tmp_path)
     assert results[ONE].verdict is Verdict.FAIL
@@ -220,7 +230,7 @@ def test_a_failed_livepatch_test_leaves_no_patch_for_the_next(build, tmp_path):
     assert code == 1
 
 
-def test_a_missing_tool_skips_what_calls_it_and_is_said_up_front(build, tmp_path):
+def test_a_missing_tool_skips_what_calls_it_and_is_said_up_front(build: Build, tmp_path: Path) -> None:
     results, code, run_dir = run(build, target(missing=("ping",)), tmp_path=tmp_path)
     assert results[B].verdict is Verdict.SKIP
     assert results[B].reason == "the target lacks ping"
@@ -229,7 +239,7 @@ def test_a_missing_tool_skips_what_calls_it_and_is_said_up_front(build, tmp_path
     assert any("the target lacks ping" in note for note in read_results(run_dir).notes)
 
 
-def test_a_kernel_without_livepatch_skips_with_the_true_reason(build, tmp_path):
+def test_a_kernel_without_livepatch_skips_with_the_true_reason(build: Build, tmp_path: Path) -> None:
     without = Build(directory=build.directory, release="6.1.0", key="k", without={"LIVEPATCH": "needs HAVE_LIVEPATCH"})
     results, code, _ = run(without, target(), tmp_path=tmp_path)
     assert results[ONE].verdict is Verdict.SKIP
@@ -238,14 +248,14 @@ def test_a_kernel_without_livepatch_skips_with_the_true_reason(build, tmp_path):
     assert code == 0
 
 
-def test_keyword_and_maxfail(build, tmp_path):
+def test_keyword_and_maxfail(build: Build, tmp_path: Path) -> None:
     results, _, _ = run(build, target(answers={"a.tc": ["not ok 1 a"]}), tmp_path=tmp_path, keyword="basic", maxfail=1)
     assert results[A].verdict is Verdict.FAIL
     assert results[B].verdict is Verdict.NOTRUN
     assert ONE not in results
 
 
-def test_only_what_was_chosen_runs(build, tmp_path):
+def test_only_what_was_chosen_runs(build: Build, tmp_path: Path) -> None:
     only = target()
     run(build, only, tmp_path=tmp_path, keyword="c.tc or two")
     command = next(command for command in only.commands if "-l -" in command)
@@ -253,7 +263,7 @@ def test_only_what_was_chosen_runs(build, tmp_path):
     assert "/a.tc" not in command
 
 
-def test_a_batch_is_over_before_the_next_begins(build, tmp_path):
+def test_a_batch_is_over_before_the_next_begins(build: Build, tmp_path: Path) -> None:
     """ftracetest puts the system back after its last verdict; a panic there is its last test's."""
     first = target(answers={"c.tc(instance)": ["ok 5 (instance) fine", PANIC, HANG]})
     results, _, _ = run(build, first, target(), tmp_path=tmp_path)
@@ -261,7 +271,7 @@ def test_a_batch_is_over_before_the_next_begins(build, tmp_path):
     assert results[ONE].verdict is Verdict.PASS
 
 
-def test_a_kernel_that_does_not_boot_leaves_all_notrun_with_the_reason(build, tmp_path):
+def test_a_kernel_that_does_not_boot_leaves_all_notrun_with_the_reason(build: Build, tmp_path: Path) -> None:
     with pytest.raises(BootError):
         run(build, BootError("the kernel panicked at boot: VFS"), tmp_path=tmp_path)
     results = read_results(tmp_path / "run")
@@ -270,7 +280,7 @@ def test_a_kernel_that_does_not_boot_leaves_all_notrun_with_the_reason(build, tm
     assert (tmp_path / "run/junit.xml").is_file()
 
 
-def test_a_warning_after_a_verdict_is_the_next_tests(build, tmp_path):
+def test_a_warning_after_a_verdict_is_the_next_tests(build: Build, tmp_path: Path) -> None:
     warning = Kmsg("[    1.000000] WARNING: CPU: 0 PID: 1 at kernel/trace/ftrace.c:123 ftrace_bug+0x10/0x20")
     first = target(answers={"c.tc": ["ok 3 fine", warning]})
     results, code, _ = run(build, first, target(), tmp_path=tmp_path, keyword="basic")
@@ -280,7 +290,7 @@ def test_a_warning_after_a_verdict_is_the_next_tests(build, tmp_path):
     assert code == 1
 
 
-def test_a_killed_run_can_be_reported(build, tmp_path):
+def test_a_killed_run_can_be_reported(build: Build, tmp_path: Path) -> None:
     _, _, run_dir = run(build, target(), tmp_path=tmp_path)
     lines = (run_dir / "events.jsonl").read_text().splitlines(keepends=True)
     started_b = next(i for i, line in enumerate(lines) if '"started"' in line and "b.tc" in line)
@@ -293,7 +303,7 @@ def test_a_killed_run_can_be_reported(build, tmp_path):
     assert (run_dir / "junit.xml").is_file()
 
 
-def test_listing_boots_nothing(build):
+def test_listing_boots_nothing(build: Build) -> None:
     tests = session.list_tests(
         build, session.Selection(suites=SUITES, keyword="(a.tc and instance) or two"), board=BOARD.spec
     )
@@ -309,18 +319,18 @@ def test_listing_boots_nothing(build):
         (("testcases/function",), {"testcases/function"}),
     ],
 )
-def test_suites(names, chosen):
+def test_suites(names: tuple[str, ...], chosen: set[str]) -> None:
     assert session.choose_suites(names) == chosen
 
 
 @pytest.mark.parametrize("name", ["no/such/suite", "testcases/../harness", "testcases/none", ""])
-def test_unknown_suites_name_the_known_ones(name):
+def test_unknown_suites_name_the_known_ones(name: str) -> None:
     with pytest.raises(UserError, match=r"selftests/ftrace.*testcases/function"):
         session.choose_suites((name,))
 
 
 @pytest.fixture
-def testcase_file(tmp_path, monkeypatch):
+def testcase_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
     """Writes a file of testcases, which are all that there are then."""
     directory = tmp_path / "testcases"
     directory.mkdir()
@@ -342,11 +352,13 @@ def test_next(guest):
 """
 
 
-def test_a_testcase_that_leaves_something_behind_fails_for_it(build, tmp_path, testcase_file):
+def test_a_testcase_that_leaves_something_behind_fails_for_it(
+    build: Build, tmp_path: Path, testcase_file: Callable[[str, str], None]
+) -> None:
     testcase_file("test_leak.py", LEAK)
     leaked: list[str] = []
 
-    def script(command: str) -> list:
+    def script(command: str) -> list[Step]:
         if command == "leak":
             leaked.append("current_tracer:function")
         return ["current_tracer:nop", *leaked] if "set_ftrace_filter" in command else ["release 7.3.4"]
@@ -360,7 +372,9 @@ def test_a_testcase_that_leaves_something_behind_fails_for_it(build, tmp_path, t
     assert first.closed
 
 
-def test_testcases_are_skipped_where_the_target_lacks_a_tool(build, tmp_path, testcase_file):
+def test_testcases_are_skipped_where_the_target_lacks_a_tool(
+    build: Build, tmp_path: Path, testcase_file: Callable[[str, str], None]
+) -> None:
     testcase_file("test_some.py", "def test_some(guest):\n    assert False\n")
     target = FakeTarget(lambda _: ["tool chrt", "release 7.3.4"])
     results, code, _ = run(build, target, tmp_path=tmp_path, suites=frozenset({"testcases"}))
@@ -368,7 +382,9 @@ def test_testcases_are_skipped_where_the_target_lacks_a_tool(build, tmp_path, te
     assert (code, skipped.verdict, skipped.reason) == (0, Verdict.SKIP, "the target lacks chrt")
 
 
-def test_what_a_testcase_can_not_unpack_is_the_kernels_fault(build, tmp_path, testcase_file):
+def test_what_a_testcase_can_not_unpack_is_the_kernels_fault(
+    build: Build, tmp_path: Path, testcase_file: Callable[[str, str], None]
+) -> None:
     testcase_file(
         "test_few.py", "def test_lost():\n    (tree,) = []\n\n\ndef test_ours():\n    __import__('json').loads('no')\n"
     )
@@ -391,7 +407,9 @@ def test_two(guest):
 """
 
 
-def test_an_interrupt_ends_the_run_though_putting_back_fails(build, tmp_path, testcase_file):
+def test_an_interrupt_ends_the_run_though_putting_back_fails(
+    build: Build, tmp_path: Path, testcase_file: Callable[[str, str], None]
+) -> None:
     testcase_file("test_long.py", INTERRUPTED)
     results, code, _ = run(build, target(), tmp_path=tmp_path, suites=frozenset({"testcases"}))
     one, two = (results[f"testcases/test_long.py::test_{name}"] for name in ("one", "two"))
@@ -400,11 +418,13 @@ def test_an_interrupt_ends_the_run_though_putting_back_fails(build, tmp_path, te
     assert code == 3
 
 
-def test_a_run_that_the_harness_itself_broke_off_is_no_interrupted_one(build, tmp_path, monkeypatch):
+def test_a_run_that_the_harness_itself_broke_off_is_no_interrupted_one(
+    build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken(_run: object) -> None:
         raise InfraError("no worker started")
 
-    monkeypatch.setattr(session.LocalRun, "run", broken)
+    monkeypatch.setattr(LocalRun, "run", broken)
     with pytest.raises(InfraError):
         run(build, tmp_path=tmp_path)
     assert read_results(tmp_path / "run").ended == RunEnd(kind=EndKind.INTERNAL_ERROR, reason="no worker started")

@@ -7,6 +7,7 @@ import json
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,9 +26,17 @@ def recorded(
     **properties: object,
 ) -> Path:
     """A run's directory with the events of a run of PLAN, with some `properties` different."""
-    told = {"kernel_key": "k1", "board": "qemu-virt", "suites": ["testcases"], "keyword": PLAN.keyword}
-    told |= {"testcases": key_of_testcases()} | properties
-    events = [{"kind": "run", "time": 1.0, **told}, {"kind": "planned", "time": 1.0, "tests": planned}]
+    told: dict[str, object] = {
+        "kernel_key": "k1",
+        "board": "qemu-virt",
+        "suites": ["testcases"],
+        "keyword": PLAN.keyword,
+    }
+    told |= {"testcases": key_of_testcases(), **properties}
+    events: list[dict[str, object]] = [
+        {"kind": "run", "time": 1.0, **told},
+        {"kind": "planned", "time": 1.0, "tests": planned},
+    ]
     if ended:
         events.append({"kind": "ended", "time": 2.0, "why": ended})
     directory.mkdir(parents=True)
@@ -36,11 +45,11 @@ def recorded(
     return directory
 
 
-def test_a_finished_run_of_the_same_stands_for_a_new_one(tmp_path):
+def test_a_finished_run_of_the_same_stands_for_a_new_one(tmp_path: Path) -> None:
     assert finished(recorded(tmp_path / "run"), PLAN)
 
 
-def test_a_run_of_the_whole_suite_stands_for_some_of_it(tmp_path):
+def test_a_run_of_the_whole_suite_stands_for_some_of_it(tmp_path: Path) -> None:
     assert finished(recorded(tmp_path / "run", keyword=""), PLAN)
 
 
@@ -59,22 +68,22 @@ def test_a_run_of_the_whole_suite_stands_for_some_of_it(tmp_path):
     ],
     ids=str,
 )
-def test_another_run_does_not(different, tmp_path):
+def test_another_run_does_not(different: dict[str, Any], tmp_path: Path) -> None:
     assert not finished(recorded(tmp_path / "run", **different), PLAN)
 
 
-def test_a_kernel_that_came_to_the_same_is_the_same(tmp_path):
+def test_a_kernel_that_came_to_the_same_is_the_same(tmp_path: Path) -> None:
     run = recorded(tmp_path / "run", kernel_key="k2", kernel_made="m1")
     assert finished(run, dataclasses.replace(PLAN, made="m1"))
     assert not finished(run, dataclasses.replace(PLAN, made="m2"))
     assert not finished(recorded(tmp_path / "old", kernel_key="k2", kernel_made=""), PLAN)
 
 
-def test_no_run_does_not(tmp_path):
+def test_no_run_does_not(tmp_path: Path) -> None:
     assert not finished(tmp_path / "nowhere", PLAN)
 
 
-def test_in_tree_tests_do_not_change_with_ours(tmp_path):
+def test_in_tree_tests_do_not_change_with_ours(tmp_path: Path) -> None:
     run = recorded(tmp_path / "run", suites=["selftests/ftrace"], testcases="changed since", keyword="fgraph")
     plan = Plan(kernel="k1", board="qemu-virt", suite="selftests/ftrace")
     assert not finished(run, plan)
@@ -89,19 +98,21 @@ def test_in_tree_tests_do_not_change_with_ours(tmp_path):
         ("complete", 1, ""),
     ],
 )
-def test_a_kernel_that_does_not_boot_is_told_from_a_lab_that_does_not(ended, code, told, tmp_path):
+def test_a_kernel_that_does_not_boot_is_told_from_a_lab_that_does_not(
+    ended: str, code: int, told: str, tmp_path: Path
+) -> None:
     recorded(tmp_path / "run", ended=ended)
     assert Ended(code=code, results=read_results(tmp_path / "run"), last_line="").not_booted == told
 
 
-def test_a_run_that_can_not_start_says_why(tmp_path):
+def test_a_run_that_can_not_start_says_why(tmp_path: Path) -> None:
     with SideRuns(["--timeout-factor", 2.0]) as side_runs:
         ended = side_runs.run(tmp_path / "no-build", PLAN, tmp_path / "out/run")
     assert (ended.code, ended.results) == (2, None)
     assert "expected a finished build" in (tmp_path / "out/run.log").read_text()
 
 
-def test_runs_end_with_who_started_them(tmp_path, monkeypatch):
+def test_runs_end_with_who_started_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The stand-in for Python sleeps for ever."""
     sleeper = tmp_path / "python"
     sleeper.write_text("#!/bin/sh\necho up\nexec sleep 600\n")

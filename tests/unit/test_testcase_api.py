@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -62,7 +63,7 @@ def text_of(memory: dict[str, tuple[int, list[int]]]) -> Text:
 BL_PLUS_0x100 = 0x94000040
 
 
-def test_a_call_site_and_its_literal():
+def test_a_call_site_and_its_literal() -> None:
     before = [1, 2, 0x11112222, 0xFFFF8000]
     site = text_of({"f": (0x1008, [*before, MOV_X9_X30, BL_PLUS_0x100, 7, 8, 9, 10])}).site("f")
     assert (site.address, site.ip, site.literal) == (0x1008, 0x100C, 0xFFFF800011112222)
@@ -70,24 +71,24 @@ def test_a_call_site_and_its_literal():
     assert site.destination == 0x110C
 
 
-def test_a_bti_stands_before_the_site():
+def test_a_bti_stands_before_the_site() -> None:
     site = text_of({"f": (0x1008, [0, 0, 5, 0, BTI_C, MOV_X9_X30, NOP, 8, 9, 10])}).site("f")
     assert (site.at, site.ip, site.words[:2]) == (0x100C, 0x1010, (MOV_X9_X30, NOP))
     assert not site.is_called
 
 
-def test_a_branch_backwards():
+def test_a_branch_backwards() -> None:
     site = text_of({"f": (0x9000, [0, 0, 0, 0, MOV_X9_X30, 0x97FFFFFF, 0, 0, 0, 0])}).site("f")
     assert site.destination == 0x9000
 
 
-def test_a_site_that_is_not_called_has_no_destination():
+def test_a_site_that_is_not_called_has_no_destination() -> None:
     site = text_of({"f": (0x1000, [0, 0, 0, 0, MOV_X9_X30, NOP, 0, 0, 0, 0])}).site("f")
     with pytest.raises(AssertionError, match="expected a bl at 0x1004, found 0xd503201f"):
         _ = site.destination
 
 
-def test_where_a_call_leads():
+def test_where_a_call_leads() -> None:
     near = [0, 0, 0, 0, MOV_X9_X30, BL_PLUS_0x100, 0, 0, 0, 0]
     direct = text_of({"f": (0x1000, near), "ftrace_caller": (0x1104, [])})
     assert direct.entry_called("f") == ("ftrace_caller", False)
@@ -99,7 +100,7 @@ def test_where_a_call_leads():
         lost.entry_called("f")
 
 
-def test_something_else_than_a_trampoline_is_told():
+def test_something_else_than_a_trampoline_is_told() -> None:
     near = [0, 0, 0, 0, MOV_X9_X30, BL_PLUS_0x100, 0, 0, 0, 0]
     text = text_of({"f": (0x1000, near), "0x1104": (0x1104, [NOP, NOP, NOP]), "ftrace_caller": (8, [])})
     with pytest.raises(AssertionError, match="expected adrp x16 at 0x1104"):
@@ -107,7 +108,7 @@ def test_something_else_than_a_trampoline_is_told():
 
 
 KERNEL = "ffff800080000000 T _text\nffff800080800000 T ftrace_caller\nffff800081000000 T _etext\n"
-KALLSYMS = {
+KALLSYMS: dict[str, str | int] = {
     r".*\[near\]$": f"{KERNEL}ffff80007f000000 t near_fn\t[near]\n",
     r".*\[far\]$": f"{KERNEL}ffff800077000000 t far_fn\t[far]\n",
     r".*\[across\]$": f"{KERNEL}ffff800078800000 t across_fn\t[across]\n",
@@ -123,7 +124,7 @@ KALLSYMS = {
         ("across", "near", "120 MB from the kernel, 128 MB"),
     ],
 )
-def test_a_module_in_the_wrong_place_fails_the_test(tmp_path, name, place, found):
+def test_a_module_in_the_wrong_place_fails_the_test(tmp_path: Path, name: str, place: str, found: str) -> None:
     there, machine = guest(KALLSYMS)
     modules = Modules(there, Build(directory=tmp_path, release="7.3.4", key="k"))
     with pytest.raises(AssertionError, match=f"to lie {place}, but lies {found}"), modules.placed(name, place):
@@ -131,14 +132,14 @@ def test_a_module_in_the_wrong_place_fails_the_test(tmp_path, name, place, found
     assert any(command.endswith(f"rmmod {name}") for command in machine.commands)
 
 
-def test_a_kernel_that_scatters_its_modules_has_none_near(tmp_path):
+def test_a_kernel_that_scatters_its_modules_has_none_near(tmp_path: Path) -> None:
     there, _ = guest(KALLSYMS)
     build = Build(directory=tmp_path, release="7.3.4", key="k", config={"RANDOMIZE_MODULE_REGION_FULL": "y"})
     with pytest.raises(pytest.skip.Exception, match="within 2 GB"), Modules(there, build).placed("far", "near"):
         pass
 
 
-def test_a_module_in_its_place(tmp_path):
+def test_a_module_in_its_place(tmp_path: Path) -> None:
     there, machine = guest(KALLSYMS)
     modules = Modules(there, Build(directory=tmp_path, release="7.3.4", key="k"))
     with modules.placed("far", "far") as module:
@@ -149,7 +150,7 @@ def test_a_module_in_its_place(tmp_path):
     assert unloaded == ["far", "near_filler"]
 
 
-def test_where_a_module_lies_is_looked_up_once_for_each_address():
+def test_where_a_module_lies_is_looked_up_once_for_each_address() -> None:
     answers = dict(KALLSYMS) | {"sections/.text": "0x1000"}
     there, machine = guest(answers)
     module = Module(there, "far")
@@ -160,14 +161,14 @@ def test_where_a_module_lies_is_looked_up_once_for_each_address():
     assert sum("kallsyms" in command for command in machine.commands) == 2
 
 
-def test_a_kernel_with_no_room_above_itself_skips(tmp_path):
+def test_a_kernel_with_no_room_above_itself_skips(tmp_path: Path) -> None:
     there, _ = guest(KALLSYMS | {"harness-near_filler/fill": 1})
     modules = Modules(there, Build(directory=tmp_path, release="7.3.4", key="k"))
     with pytest.raises(pytest.skip.Exception, match="no room for modules far above"), modules.placed("far", "above"):
         pass
 
 
-def test_watches_have_slots_of_their_own():
+def test_watches_have_slots_of_their_own() -> None:
     report = "slot 0 hits 4 ip 10 parent_ip 20 x0 ff\nslot 1 hits a ip 11 parent_ip 21\n"
     there, machine = guest({"/report": report})
     watches = Watches(Module(there, "watch"))
@@ -179,14 +180,14 @@ def test_watches_have_slots_of_their_own():
     assert sum("/detach" in command for command in machine.commands) == 3
 
 
-def test_probes_are_removed_when_one_is_refused():
+def test_probes_are_removed_when_one_is_refused() -> None:
     there, machine = guest({"p:harness/bad": 1})
     with pytest.raises(AssertionError), Tracefs(there).probe("p:good f", "p:bad nosuch"):
         pass
     assert any("-:harness/good" in command for command in machine.commands)
 
 
-def test_profile_sums_all_cpus():
+def test_profile_sums_all_cpus() -> None:
     there, _ = guest({"trace_stat": "  Function  Hit\n  f    3   1 us\n  f    4   1 us\n  g   9\n"})
     with Tracefs(there).profile() as profile:
         assert profile.hits("f") == 7

@@ -22,7 +22,7 @@ def testcases(tmp_path: Path) -> Path:
     return directory
 
 
-def test_what_a_kernel_lacks_is_left_out_with_the_reason(testcases, tmp_path):
+def test_what_a_kernel_lacks_is_left_out_with_the_reason(testcases: Path, tmp_path: Path) -> None:
     prepared = prepare(testcases, tmp_path / "m", config={}, without={"LIVEPATCH": "no such symbol"})
     assert prepared.names == ("plain",)
     assert prepared.left_out == {"patching": "this kernel has no CONFIG_LIVEPATCH (no such symbol)"}
@@ -30,11 +30,11 @@ def test_what_a_kernel_lacks_is_left_out_with_the_reason(testcases, tmp_path):
     assert sorted(path.name for path in (tmp_path / "m").iterdir()) == ["Kbuild", "plain.c", "shared.h"]
 
 
-def test_what_it_has_is_built(testcases, tmp_path):
+def test_what_it_has_is_built(testcases: Path, tmp_path: Path) -> None:
     assert prepare(testcases, tmp_path / "m", config={"LIVEPATCH": "y"}, without={}).names == ("patching", "plain")
 
 
-def test_an_unchanged_source_keeps_its_time(testcases, tmp_path):
+def test_an_unchanged_source_keeps_its_time(testcases: Path, tmp_path: Path) -> None:
     prepare(testcases, tmp_path / "m", config={}, without={})
     before = (tmp_path / "m/plain.c").stat().st_mtime_ns
     (testcases / "a/shared.h").write_text("#define Y\n")
@@ -43,7 +43,7 @@ def test_an_unchanged_source_keeps_its_time(testcases, tmp_path):
     assert (tmp_path / "m/shared.h").read_text() == "#define Y\n"
 
 
-def test_a_module_that_is_gone_leaves_nothing(testcases, tmp_path):
+def test_a_module_that_is_gone_leaves_nothing(testcases: Path, tmp_path: Path) -> None:
     prepare(testcases, tmp_path / "m", config={"LIVEPATCH": "y"}, without={})
     (tmp_path / "m/patching.ko").write_text("made")
     (testcases / "a/patching.c").unlink()
@@ -51,19 +51,19 @@ def test_a_module_that_is_gone_leaves_nothing(testcases, tmp_path):
     assert not list((tmp_path / "m").glob("patching*"))
 
 
-def test_two_modules_of_one_name_are_refused(testcases):
+def test_two_modules_of_one_name_are_refused(testcases: Path) -> None:
     (testcases / "plain.c").write_text("")
     with pytest.raises(UserError, match=r"plain\.c.*exists already"):
         fingerprint(testcases)
 
 
-def test_the_fingerprint_tells_changes(testcases):
+def test_the_fingerprint_tells_changes(testcases: Path) -> None:
     before = fingerprint(testcases)
     (testcases / "a/shared.h").write_text("#define Z\n")
     assert fingerprint(testcases) != before
 
 
-def test_every_module_of_ours_is_gpl_and_says_so():
+def test_every_module_of_ours_is_gpl_and_says_so() -> None:
     for path in TESTCASES.rglob("*.c"):
         assert path.read_text().startswith("// SPDX-License-Identifier: GPL-2.0-only\n"), path
         assert 'MODULE_LICENSE("GPL");' in with_headers(path), path
@@ -76,5 +76,5 @@ def with_headers(path: Path) -> str:
     return text + "".join(with_headers(next(TESTCASES.rglob(name))) for name in headers)
 
 
-def test_needs_reads_every_symbol():
+def test_needs_reads_every_symbol() -> None:
     assert needs("/* harness: needs CONFIG_A CONFIG_B */") == ["A", "B"]

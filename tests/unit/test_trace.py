@@ -27,7 +27,7 @@ GRAPH = """\
 """
 
 
-def test_function_lines():
+def test_function_lines() -> None:
     first, second, third, fourth = function_calls(FUNCTION)
     assert (first.function, first.parent, first.pid, first.cpu, first.offset) == (
         "vfs_read",
@@ -41,7 +41,7 @@ def test_function_lines():
     assert (fourth.function, fourth.parent) == ("init_leaf", "0xffff800079006018")  # the caller has been freed
 
 
-def test_a_task_may_have_any_character_in_its_name():
+def test_a_task_may_have_any_character_in_its_name() -> None:
     (call,) = function_calls("   a\fb\x1cc-90      [001] .....     4.000001: init_leaf <-x\n")
     assert (call.function, call.pid, call.cpu) == ("init_leaf", 90, 1)
 
@@ -56,11 +56,11 @@ STACKS = """\
 """
 
 
-def test_stack_traces():
+def test_stack_traces() -> None:
     assert list(stack_traces(STACKS)) == [["calls_tree_leaf", "calls_tree_left"], ["vfs_read"]]
 
 
-def test_graph_trees_keep_cpus_apart():
+def test_graph_trees_keep_cpus_apart() -> None:
     other, read = sorted(graph_calls(GRAPH), key=lambda call: call.function != "other")
     assert other.function == "other"
     assert read.function == "ksys_read"
@@ -96,12 +96,12 @@ OF_6_12 = """\
 """
 
 
-def test_return_values_as_6_12_prints_them():
+def test_return_values_as_6_12_prints_them() -> None:
     (root,) = graph_calls(OF_6_12)
     assert (root.retval, [call.retval for call in root.calls]) == ("0x464", ["0x1", "-22"])
 
 
-def test_a_tree_goes_on_where_its_task_goes():
+def test_a_tree_goes_on_where_its_task_goes() -> None:
     tail, other, leaf = graph_calls(MIGRATED)
     assert (tail.function, tail.callees, tail.retval) == ("calls_tail", ["calls_tail_goal"], "0x3")
     assert (other.function, other.callees) == ("other", [])

@@ -14,7 +14,7 @@ LOG = """\
 """
 
 
-def test_every_task_held_is_named_with_the_reason():
+def test_every_task_held_is_named_with_the_reason() -> None:
     assert held_tasks(LOG) == [
         Held("swapper/1", 0, "is running"),
         Held("cat", 123, "is sleeping on function klp_target_caller"),
@@ -22,11 +22,11 @@ def test_every_task_held_is_named_with_the_reason():
     ]
 
 
-def test_nothing_is_held_where_nothing_is_said():
+def test_nothing_is_held_where_nothing_is_said() -> None:
     assert held_tasks("") == []
     assert held_tasks("[    1.000000] livepatch: enabling patch 'x'") == []
 
 
-def test_a_task_may_have_any_character_in_its_name():
+def test_a_task_may_have_any_character_in_its_name() -> None:
     said = "[    1.000000] livepatch: klp_try_switch_task: a\fb\x85c:7 is running\n"
     assert held_tasks(said) == [Held("a\fb\x85c", 7, "is running")]

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from harness.errors import InfraError
 from harness.model.boot import UbootBoot
+from harness.target.line.console import Console
 from harness.target.methods.uboot import Load, NotStopped, Uboot
 from tests.unit.scripted_uboot import AUTOBOOT, BANNER, LOADED, ScriptedUboot
 
@@ -21,12 +24,17 @@ GOOD = {
 }
 
 
+Talk = Callable[..., tuple[Uboot, ScriptedUboot]]
+
+
 @pytest.fixture
-def talk():
+def talk() -> Iterator[Talk]:
     """Makes a scripted U-Boot and our side of it; ends it after the test."""
     made: list[ScriptedUboot] = []
 
-    def start(answers: dict[str, str] | None = None, *, spec: UbootBoot | None = None, **more):
+    def start(
+        answers: dict[str, str] | None = None, *, spec: UbootBoot | None = None, **more: Any
+    ) -> tuple[Uboot, ScriptedUboot]:
         far = ScriptedUboot({**GOOD, **(answers or {})}, **more)
         made.append(far)
         return Uboot(far.console, spec or UbootBoot(tftp_root="/t", uboot_seconds=3.0), place="b"), far
@@ -36,75 +44,74 @@ def talk():
         far.close()
 
 
-def stopped(talk, *arguments, **more):
+def stopped(talk: Talk, *arguments: Any, **more: Any) -> tuple[Uboot, ScriptedUboot]:
     uboot, far = talk(*arguments, **more)
     uboot.stop()
     return uboot, far
 
 
 @pytest.mark.parametrize("prompt", ["=> ", "U-Boot> ", "u-boot# ", "Marvell>> ", "rpi4 $ "])
-def test_the_prompt_is_told_from_the_output(talk, prompt):
+def test_the_prompt_is_told_from_the_output(talk: Talk, prompt: str) -> None:
     uboot, _ = stopped(talk, {"version": "U-Boot 2023.01\r\ngcc 12\r\n"}, prompt=prompt)
     assert uboot.command("version") == "U-Boot 2023.01\ngcc 12"
     assert uboot.command("true") == ""
 
 
-def test_a_board_whose_autoboot_is_off_waits_at_its_prompt(talk):
+def test_a_board_whose_autoboot_is_off_waits_at_its_prompt(talk: Talk) -> None:
     _, far = stopped(talk, banner=BANNER + "=> ")
     assert far.commands
 
 
-def test_other_words_and_keys_stop_autoboot(talk):
+def test_other_words_and_keys_stop_autoboot(talk: Talk) -> None:
     spec = UbootBoot(tftp_root="/t", stop_text="Press s to", stop_keys="s")
     _, far = stopped(talk, spec=spec, banner=BANNER + "Press s to abort: 3")
     assert far.commands
 
 
-class Noisy:
+def damaging(line: Console, damages: list[tuple[bytes, bytes]], monkeypatch: pytest.MonkeyPatch) -> Console:
     """Our side of a line that damages what is typed: each of `damages` once."""
+    left, send_whole = list(damages), line.send
 
-    def __init__(self, line, damages):
-        self._line, self._damages = line, list(damages)
-
-    def send(self, data):
-        for damage in self._damages:
+    def send(data: bytes) -> None:
+        for damage in left:
             if damage[0] in data:
-                self._damages.remove(damage)
+                left.remove(damage)
                 data = data.replace(*damage)
                 break
-        self._line.send(data)
+        send_whole(data)
 
-    def __getattr__(self, name):
-        return getattr(self._line, name)
+    monkeypatch.setattr(line, "send", send)
+    return line
 
 
-def test_a_command_that_arrives_damaged_is_not_run_but_typed_again(talk):
+def test_a_command_that_arrives_damaged_is_not_run_but_typed_again(talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
     _, far = talk()
     damages = [(b"setenv", b"s\x01tenv"), (b"bootargs", b"botargs"), (b"bootargs", b"xbootargs")]
-    uboot = Uboot(Noisy(far.console, damages), UbootBoot(tftp_root="/t", uboot_seconds=3.0), place="b")
+    uboot = Uboot(damaging(far.console, damages, monkeypatch), UbootBoot(tftp_root="/t", uboot_seconds=3.0), place="b")
     uboot.stop()
     assert uboot.command("setenv bootargs 'x'") == ""
     assert far.commands[1:] == ["setenv bootargs 'x'"]
 
 
-def test_a_line_on_which_no_command_arrives_whole(talk):
+def test_a_line_on_which_no_command_arrives_whole(talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
     _, far = talk()
-    uboot = Uboot(Noisy(far.console, [(b"usb", b"usx")] * 9), UbootBoot(tftp_root="/t", uboot_seconds=3.0), place="b")
+    line = damaging(far.console, [(b"usb", b"usx")] * 9, monkeypatch)
+    uboot = Uboot(line, UbootBoot(tftp_root="/t", uboot_seconds=3.0), place="b")
     uboot.stop()
     with pytest.raises(InfraError, match=r"b: U-Boot does not read `usb start` as it was typed, 5 times in a row"):
         uboot.command("usb start")
     assert len(far.commands) == 1
 
 
-def test_an_answer_that_changes_is_asked_for_until_it_comes_twice(talk):
+def test_an_answer_that_changes_is_asked_for_until_it_comes_twice(talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
     uboot, _ = stopped(talk)
     answers = iter(["0x40400000", "0x40500000", "0x40400000", "0x40400000"])
-    uboot.command = lambda _text, **_limit: f"kernel_addr_r={next(answers)}\n"
+    monkeypatch.setattr(uboot, "command", lambda _text, **_limit: f"kernel_addr_r={next(answers)}\n")
     assert uboot.value("kernel_addr_r", key="boot.kernel_at") == "0x40400000"
     assert not list(answers)
 
 
-def test_a_transfer_that_stalls(talk):
+def test_a_transfer_that_stalls(talk: Talk) -> None:
     uboot, far = stopped(talk, spec=UbootBoot(tftp_root="/t", uboot_seconds=3.0, load_seconds=0.3))
     far.hangs_at = "tftpboot"
     with pytest.raises(InfraError, match=r"harness/Image: the transfer did not end within 0 s; see whether the TFTP"):
@@ -130,7 +137,7 @@ CHECKED = replace(FILE, crc32=0x0BADCAFE)
         ("http://10.1.0.2:81/b", "[loadAddress] url\r\nwget [host:]path", "81", "http://10.1.0.2:81/b/harness/Image"),
     ],
 )
-def test_loading_over_http_as_this_uboot_wants_it(talk, url, usage, port, file):
+def test_loading_over_http_as_this_uboot_wants_it(talk: Talk, url: str, usage: str, port: str, file: str) -> None:
     told = {**OVER_HTTP, "help wget": f"wget - boot image\r\n\r\nUsage:\r\nwget {usage}\r\n"}
     uboot, far = stopped(talk, told, spec=replace(HTTP, http_url=url))
     uboot.network()
@@ -157,7 +164,7 @@ def test_loading_over_http_as_this_uboot_wants_it(talk, url, usage, port, file):
         ("\r\nwget error: trying to overwrite reserved memory...\r\n", "not free memory"),
     ],
 )  # fmt: skip
-def test_what_goes_wrong_while_loading_over_http(talk, said, told):
+def test_what_goes_wrong_while_loading_over_http(talk: Talk, said: str, told: str) -> None:
     uboot, _ = stopped(talk, {**OVER_HTTP, "wget .*": said}, spec=HTTP)
     uboot.network()
     with pytest.raises(InfraError, match=told) as caught:
@@ -165,14 +172,14 @@ def test_what_goes_wrong_while_loading_over_http(talk, said, told):
     assert "| |" not in "".join(caught.value.details)
 
 
-def test_a_uboot_without_wget(talk):
+def test_a_uboot_without_wget(talk: Talk) -> None:
     unknown = "Unknown command 'wget' - try 'help' without arguments for list of all known commands\r\n\r\n"
     uboot, _ = stopped(talk, {**OVER_HTTP, "help wget": unknown}, spec=HTTP)
     with pytest.raises(InfraError, match=r"can't load over HTTP; set boot\.load: tftp, or build it with CMD_WGET"):
         uboot.network()
 
 
-def test_what_will_not_come_back_is_not_waited_for(talk):
+def test_what_will_not_come_back_is_not_waited_for(talk: Talk) -> None:
     uboot, far = stopped(talk, OVER_HTTP, spec=HTTP)
     uboot.network()
     far.hangs_at, far.hanging = "wget", "\r\nwget: Transfer Fail - Image not found, no data returned\r\n"
@@ -188,21 +195,23 @@ def test_what_will_not_come_back_is_not_waited_for(talk):
         (["1badcafe", "1badcafe"], "expected the checksum 0badcafe, found 1badcafe: it arrived damaged"),
     ],
 )
-def test_what_arrived_is_compared(talk, sums, told):
+def test_what_arrived_is_compared(talk: Talk, sums: list[str], told: str, monkeypatch: pytest.MonkeyPatch) -> None:
     uboot, _ = stopped(talk, OVER_HTTP, spec=HTTP)
     command, left = uboot.command, list(sums)
-    uboot.command = lambda text, **limit: f"==> {left.pop(0)}" if "crc32" in text else command(text, **limit)
+    monkeypatch.setattr(
+        uboot, "command", lambda text, **limit: f"==> {left.pop(0)}" if "crc32" in text else command(text, **limit)
+    )
     with pytest.raises(InfraError, match=told) if told else contextlib.nullcontext():
         uboot.load(CHECKED)
     assert not left
 
 
-def test_a_uboot_that_makes_no_checksums_is_believed(talk):
+def test_a_uboot_that_makes_no_checksums_is_believed(talk: Talk) -> None:
     uboot, _ = stopped(talk, {**OVER_HTTP, "crc32 .*": "Unknown command 'crc32' - try 'help'\r\n"}, spec=HTTP)
     assert uboot.load(CHECKED) == "0x40400000"
 
 
-def test_a_system_that_asks_for_a_login_where_uboot_was_expected(talk):
+def test_a_system_that_asks_for_a_login_where_uboot_was_expected(talk: Talk) -> None:
     uboot, _ = talk(
         banner="Debian GNU/Linux 12 pi ttyS0\r\n\r\npi login: ", spec=UbootBoot(tftp_root="/t", uboot_seconds=0.3)
     )
@@ -210,14 +219,14 @@ def test_a_system_that_asks_for_a_login_where_uboot_was_expected(talk):
         uboot.stop()
 
 
-def test_loading(talk):
+def test_loading(talk: Talk) -> None:
     uboot, far = stopped(talk)
     uboot.network()
     assert uboot.load(FILE) == "0x40400000"
     assert far.commands[-1] == "tftpboot 0x40400000 harness/Image"
 
 
-def test_a_fixed_address(talk):
+def test_a_fixed_address(talk: Talk) -> None:
     spec = UbootBoot(
         tftp_root="/t", address="10.1.2.3/22", gateway="10.1.0.1", server="10.1.0.2", before=("usb start",)
     )
@@ -231,7 +240,7 @@ def test_a_fixed_address(talk):
     ]
 
 
-def test_booting_and_arguments_longer_than_a_command(talk):
+def test_booting_and_arguments_longer_than_a_command(talk: Talk) -> None:
     arguments = "quiet " + "x" * 900
     uboot, far = stopped(talk, {"booti .*": "## Flattened Device Tree blob\r\nStarting kernel ...\r\n"})
     uboot.boot("1", "2:3", "4", arguments=arguments)
@@ -240,7 +249,7 @@ def test_booting_and_arguments_longer_than_a_command(talk):
     assert all(len(command) < 480 for command in far.commands)
 
 
-def test_a_kernel_that_is_none(talk):
+def test_a_kernel_that_is_none(talk: Talk) -> None:
     uboot, _ = stopped(talk, {"booti .*": "Bad Linux ARM64 Image magic!\r\n"})
     with pytest.raises(InfraError, match=r"b: U-Boot: `booti 1 2:3 4`: Bad Linux ARM64 Image magic: the Image is not"):
         uboot.boot("1", "2:3", "4", arguments="")
@@ -263,51 +272,51 @@ def test_a_kernel_that_is_none(talk):
         ("", "no such message"),
     ],
 )
-def test_what_goes_wrong_while_loading(talk, said, told):
+def test_what_goes_wrong_while_loading(talk: Talk, said: str, told: str) -> None:
     uboot, _ = stopped(talk, {"tftpboot .*": said})
     with pytest.raises(InfraError, match=told) as caught:
         uboot.load(FILE)
     assert caught.value.message.startswith("b: U-Boot: ")
 
 
-def test_no_dhcp_server(talk):
+def test_no_dhcp_server(talk: Talk) -> None:
     uboot, _ = stopped(talk, {".*dhcp": "BOOTP broadcast 1\r\nBOOTP broadcast 2\r\nRetry time exceeded\r\n"})
     with pytest.raises(InfraError, match=r"Retry time exceeded: the server does not answer"):
         uboot.network()
 
 
-def test_a_variable_that_is_not_there(talk):
+def test_a_variable_that_is_not_there(talk: Talk) -> None:
     uboot, _ = stopped(talk, {"printenv kernel_addr_r": '## Error: "kernel_addr_r" not defined\r\n'})
     with pytest.raises(InfraError, match=r"no variable kernel_addr_r; set boot\.kernel_at"):
         uboot.load(FILE)
 
 
-def test_a_board_that_says_nothing(talk):
+def test_a_board_that_says_nothing(talk: Talk) -> None:
     uboot, _ = talk(banner="", spec=UbootBoot(tftp_root="/t", uboot_seconds=0.2))
     with pytest.raises(InfraError, match="nothing came at all; see whether the board has power"):
         uboot.stop()
 
 
-def test_a_board_without_uboot_shows_what_it_said(talk):
+def test_a_board_without_uboot_shows_what_it_said(talk: Talk) -> None:
     uboot, _ = talk(banner="BL31: hello\r\n", spec=UbootBoot(tftp_root="/t", uboot_seconds=0.3))
     with pytest.raises(InfraError, match="it never showed") as caught:
         uboot.stop()
     assert "BL31: hello" in caught.value.details
 
 
-def test_autoboot_that_is_faster(talk):
+def test_autoboot_that_is_faster(talk: Talk) -> None:
     uboot, _ = talk(stops=False)
     with pytest.raises(NotStopped, match=r"boot\.stop_keys"):
         uboot.stop()
 
 
-def test_another_text_than_expected(talk):
+def test_another_text_than_expected(talk: Talk) -> None:
     uboot, _ = talk(banner=BANNER + "Hit a key: 3", spec=UbootBoot(tftp_root="/t", uboot_seconds=0.5))
     with pytest.raises(NotStopped, match=r"neither said 'stop autoboot' nor showed a prompt"):
         uboot.stop()
 
 
-def test_a_line_that_is_lost_is_told_at_once(talk):
+def test_a_line_that_is_lost_is_told_at_once(talk: Talk) -> None:
     uboot, far = talk(banner=BANNER + AUTOBOOT, spec=UbootBoot(tftp_root="/t", uboot_seconds=20.0))
     far.close()
     started = time.monotonic()

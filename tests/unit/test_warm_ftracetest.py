@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -98,7 +99,7 @@ finish_system() { echo "reset at the end"; }
 
 
 @pytest.fixture
-def place(tmp_path, monkeypatch):
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A directory with the small ftracetest; FIFOs and all are in it."""
     (tmp_path / "tracing/instances").mkdir(parents=True)
     (tmp_path / "test.d").mkdir()
@@ -113,30 +114,30 @@ def place(tmp_path, monkeypatch):
     return tmp_path
 
 
-def _sh(command):
+def _sh(command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
 
 
-def _warm(place, text=_UPSTREAM):
+def _warm(place: Path, text: str = _UPSTREAM) -> subprocess.CompletedProcess[str]:
     program = place / "ftracetest-warm"
     program.write_text(warmed(text))
     program.chmod(0o755)
     return _sh(waiting_command(str(place), program.name))
 
 
-def _went(place, plain, again):
+def _went(place: Path, plain: list[str], again: list[str]) -> list[str]:
     files = [[str(place / "test.d" / name) for name in names] for names in (plain, again)]
     return _sh(going_command(*files)).stdout.splitlines()
 
 
-def _marks(lines):
+def _marks(lines: list[str]) -> tuple[list[tuple[str, bool]], list[str]]:
     stream = FtracetestStream()
     marks = [mark for line in lines for mark in stream.feed(line)]
     begun = [(mark.path.rpartition("/")[2], mark.instance) for mark in marks if isinstance(mark, Begun)]
     return begun, [mark.verdict.name for mark in marks if isinstance(mark, Ended)]
 
 
-def test_waits_with_the_reset_done_and_the_system_as_it_was(place):
+def test_waits_with_the_reset_done_and_the_system_as_it_was(place: Path) -> None:
     waiting = _warm(place)
     assert waiting.returncode == 0
     assert waiting.stdout.splitlines() == ["reset tracing"]
@@ -144,7 +145,7 @@ def test_waits_with_the_reset_done_and_the_system_as_it_was(place):
     _went(place, [], [])
 
 
-def test_same_files_in_the_same_order_with_the_same_verdicts(place):
+def test_same_files_in_the_same_order_with_the_same_verdicts(place: Path) -> None:
     _warm(place)
     lines = _went(place, ["good.tc", "bad.tc"], ["good.tc"])
     assert _marks(lines) == ([("good.tc", False), ("bad.tc", False), ("good.tc", True)], ["PASS", "FAIL", "PASS"])
@@ -152,7 +153,7 @@ def test_same_files_in_the_same_order_with_the_same_verdicts(place):
     assert lines[-1] == "ftracetest ended with 0"
 
 
-def test_nothing_is_lost_where_it_ends_before_anybody_reads(place, monkeypatch):
+def test_nothing_is_lost_where_it_ends_before_anybody_reads(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _warm(place)
     slow = place / "bin/cat"
     slow.parent.mkdir()
@@ -164,7 +165,7 @@ def test_nothing_is_lost_where_it_ends_before_anybody_reads(place, monkeypatch):
     assert _marks(lines) == ([("bad.tc", False)], ["FAIL"])
 
 
-def test_first_test_is_not_reset_again_but_the_next_ones_are(place):
+def test_first_test_is_not_reset_again_but_the_next_ones_are(place: Path) -> None:
     _warm(place)
     lines = [line for line in _went(place, ["good.tc", "bad.tc"], ["good.tc"]) if line.startswith(("reset", "execute"))]
     lines = [re.sub(r"ftracetest\.\w+|/\S+/", "", line) for line in lines]
@@ -179,7 +180,7 @@ def test_first_test_is_not_reset_again_but_the_next_ones_are(place):
     ]
 
 
-def test_one_rerun_alone_is_reset_in_its_instance(place):
+def test_one_rerun_alone_is_reset_in_its_instance(place: Path) -> None:
     _warm(place)
     lines = _went(place, [], ["good.tc"])
     assert _marks(lines) == ([("good.tc", True)], ["PASS"])
@@ -198,7 +199,9 @@ def test_one_rerun_alone_is_reset_in_its_instance(place):
         ("", "sched:sched_switch\tprev_pid == 1\n", ["filters"]),
     ],
 )
-def test_the_last_reset_leaves_out_what_the_kernel_says_is_not_there(place, triggers, filters, done):
+def test_the_last_reset_leaves_out_what_the_kernel_says_is_not_there(
+    place: Path, triggers: str | None, filters: str | None, done: list[str]
+) -> None:
     for name, text in (("triggers", triggers), ("filters", filters)):
         if text is not None:
             (place / "tracing" / f"show_event_{name}").write_text(text)
@@ -213,7 +216,7 @@ def test_the_last_reset_leaves_out_what_the_kernel_says_is_not_there(place, trig
     assert [line.removeprefix("reset ") for line in last if line.startswith("reset ")][1:] == done
 
 
-def test_resets_before_tests_are_whole(place):
+def test_resets_before_tests_are_whole(place: Path) -> None:
     """Whatever the last one may leave out."""
     for name in ("triggers", "filters"):
         (place / "tracing" / f"show_event_{name}").write_text("")
@@ -226,27 +229,27 @@ def test_resets_before_tests_are_whole(place):
     assert [line for line in lines if line.startswith("reset")] == ["reset triggers", "reset filters"]
 
 
-def test_real_time_limit_is_off_during_tests_and_put_back(place):
+def test_real_time_limit_is_off_during_tests_and_put_back(place: Path) -> None:
     _warm(place)
     assert "-1" in _went(place, ["good.tc"], [])
     assert (place / "sched_rt").read_text() == "950000\n"
 
 
-def test_where_the_early_reset_fails_each_test_resets_itself(place):
+def test_where_the_early_reset_fails_each_test_resets_itself(place: Path) -> None:
     (place / "test.d/functions").write_text("initialize_system() { false; echo reset; }\nfinish_system() { :; }\n")
     assert _warm(place).returncode == 0
     lines = _went(place, ["good.tc"], [])
     assert _marks(lines) == ([("good.tc", False)], ["FAIL"])
 
 
-def test_one_that_ends_before_it_waits_says_why(place):
+def test_one_that_ends_before_it_waits_says_why(place: Path) -> None:
     waiting = _warm(place, _UPSTREAM.replace("KTAP=1\n", 'echo "Error: not configured" >&2; exit 1\n'))
     assert waiting.returncode == 1
     assert "Error: not configured" in waiting.stdout
     assert waiting.stdout.splitlines()[-1] == "ftracetest ended with 1"
 
 
-def test_older_ftracetest_without_ktap_and_with_another_name_for_the_reset():
+def test_older_ftracetest_without_ktap_and_with_another_name_for_the_reset() -> None:
     older = re.sub(r"^if \[ \"\$KTAP\" = \"1\" \]; then\n  echo \"TAP(.*\n)*?fi\n", "", _UPSTREAM, flags=re.MULTILINE)
     older = older.replace("(cd $TRACING_DIR; initialize_system)\n", "", 1).replace(
         "initialize_system", "initialize_ftrace"
@@ -254,6 +257,6 @@ def test_older_ftracetest_without_ktap_and_with_another_name_for_the_reset():
     assert "set -e; initialize_ftrace)\n" in warmed(older)
 
 
-def test_an_unknown_ftracetest_is_not_guessed_at():
+def test_an_unknown_ftracetest_is_not_guessed_at() -> None:
     with pytest.raises(InfraError, match="plain tests"):
         warmed(_UPSTREAM.replace("# Main loop", "# The loop"))

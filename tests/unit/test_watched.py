@@ -12,7 +12,7 @@ from tests.faketarget import HANG, FakeTarget, Kmsg
 PANIC = Kmsg("[   12.000000] Kernel panic - not syncing: at last\n[   12.000000] ---[ end Kernel panic ]---")
 
 
-def test_the_target_gets_the_command_and_nothing_else_and_is_closed():
+def test_the_target_gets_the_command_and_nothing_else_and_is_closed() -> None:
     asked: list[str] = []
     told: list[str] = []
 
@@ -25,7 +25,7 @@ def test_the_target_gets_the_command_and_nothing_else_and_is_closed():
     assert (asked, told, target.closed) == (["test"], ["one"], True)
 
 
-def test_a_kernel_that_panics_meanwhile():
+def test_a_kernel_that_panics_meanwhile() -> None:
     target = FakeTarget(lambda command: [PANIC, HANG])
     with pytest.raises(CrashError, match="at last"):
         run_watched(target, "test", limits=Limits(), on_line=lambda line: None)

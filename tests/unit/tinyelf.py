@@ -31,7 +31,9 @@ class TinyElf:
     def code(self, name: str, *words: int, address: int = 0) -> int:
         return self.section(name, struct.pack(f"<{len(words)}I", *words), flags=TEXT, address=address)
 
-    def symbol(self, name: str, address: int, *, size: int = 0, section: int = 1, kind: int = FUNC, binding: int = 1):
+    def symbol(
+        self, name: str, address: int, *, size: int = 0, section: int = 1, kind: int = FUNC, binding: int = 1
+    ) -> int:
         self._symbols.append((name, kind, binding, section, address, size))
         return len(self._symbols)
 
@@ -46,10 +48,11 @@ class TinyElf:
             table += struct.pack("<IBBHQQ", len(names), binding << 4 | kind, 0, section, address, size)
             names += name.encode() + b"\0"
         number = len(self._sections) + 1
+        sections: list[tuple[str, int, int, int, bytes, int, int]]
         sections = [("", 0, 0, 0, b"", 0, 0), *self._sections]
         sections += [(".symtab", SYMTAB, 0, 0, table, number + 1, 1), (".strtab", STRTAB, 0, 0, names, 0, 0)]
         sections = [(*s[:5], number if s[1] == RELA else s[5], s[6]) for s in sections]
-        shstr = b"\0".join(s[0].encode() for s in [*sections, (".shstrtab",)]) + b"\0"
+        shstr = b"\0".join(name.encode() for name in [*(s[0] for s in sections), ".shstrtab"]) + b"\0"
         sections.append((".shstrtab", STRTAB, 0, 0, shstr, 0, 0))
         body, headers, at, name_at = b"", b"", 64, 0
         for name, kind, flags, address, content, link, info in sections:

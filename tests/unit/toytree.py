@@ -44,7 +44,7 @@ def make_tree(path: Path, *, sublevel: str = "4", extra: str = "", **files: str)
 def pack(directory: Path, tarball: Path) -> Path:
     """A tarball with `directory` as its one top directory; its files' times are TOY_TIME."""
     tarball.parent.mkdir(parents=True, exist_ok=True)
-    words = ["tar", "-caf", tarball, f"--mtime=@{TOY_TIME}", "-C", directory.parent, directory.name]
+    words: list[str | Path] = ["tar", "-caf", tarball, f"--mtime=@{TOY_TIME}", "-C", directory.parent, directory.name]
     subprocess.run(words, check=True)
     return tarball
 

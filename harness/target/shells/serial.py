@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 
 from harness.errors import UserError
-from harness.target.base import CommandTimeout, Completed, LineSink, TargetLost
+from harness.target.base import CommandTimeout, Completed, LineSink, RunningCommand, TargetLost
 from harness.target.line.console import Console
 
 _MOST_OUTPUT = 64 << 20  # characters kept of one command's output; more is dropped, and said
@@ -185,7 +185,7 @@ class Shell:
         return self.run(f"sha256sum {shlex.quote(path)}", timeout=120.0).output.lstrip("\\").partition(" ")[0]
 
 
-def finish(running: Running, *, started: float, timeout: float, on_line: LineSink | None = None) -> Completed:
+def finish(running: RunningCommand, *, started: float, timeout: float, on_line: LineSink | None = None) -> Completed:
     """Wait for `running` to end; CommandTimeout `timeout` seconds after `started` (monotonic)."""
     lines: list[str] = []
     kept = 0
