@@ -142,7 +142,7 @@ class EndKind(enum.StrEnum):
 
 _SENTENCES = {
     EndKind.NOT_BOOTED: "the target could not be booted",
-    EndKind.WORKERS_LOST: "workers kept dying, at last",
+    EndKind.WORKERS_LOST: "workers kept dying; the last one",
     EndKind.INTERNAL_ERROR: "the harness failed",
 }
 

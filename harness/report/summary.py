@@ -23,9 +23,9 @@ def summary_lines(results: RunResults, *, run_dir: Path) -> list[str]:
         if result.is_unexpected_pass and result.expected is not None:
             lines.append(f"{'PASS':10} {one_line(result.test)}: passed unexpectedly ({_why(result.expected)})")
     for each in known.expired(results):
-        lines.append(f"{'expired':10} {_named(each)}: counted until {one_line(each.until)} ({_why(each)})")
+        lines.append(f"{'expired':10} {_named(each)}: valid until {one_line(each.until)} ({_why(each)})")
     for each in known.unmatched(results):
-        lines.append(f"{'unmatched':10} {_named(each)}: no test met this known outcome ({_why(each)})")
+        lines.append(f"{'unmatched':10} {_named(each)}: no test matched this known outcome ({_why(each)})")
     lines += [f"{'note':10} {one_line(note)}" for note in results.notes]
     return [*lines, overall_line(results)]
 

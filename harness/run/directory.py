@@ -18,9 +18,9 @@ def new_directory(wanted: Path | None, prefix: str) -> Path:
     except FileExistsError:
         return new_directory(path.with_name(f"{path.name}-{os.getpid()}"), prefix)
     except OSError as error:
-        raise UserError(f"{path}: expected a directory to write to, can't make it: {error.strerror}") from None
+        raise UserError(f"{path}: expected a directory to write to, can't create it: {error.strerror}") from None
     if (path / EVENTS).exists():
-        raise UserError(f"{path}: holds a run already; give another directory with --out")
+        raise UserError(f"{path}: already contains a run; name another directory with --out")
     return path
 
 

@@ -30,7 +30,7 @@ def _read(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise UserError(f"{path}: expected a file of known outcomes, found that it can't be read: {why}") from None
+        raise UserError(f"{path}: expected a file of known outcomes, can't read it: {why}") from None
 
 
 def known_on(known: Iterable[KnownOutcome], build: Build, board: BoardSpec, *, today: date) -> KnownOutcomes:

@@ -57,7 +57,7 @@ def guest(request: pytest.FixtureRequest) -> Iterator[Guest]:
     if machine.is_up and not machine.fault():
         leftover = leftovers.left_behind(before, leftovers.state(guest))
         if leftover:
-            machine.discard(f"{request.node.name} did not put everything back")
+            machine.discard(f"{request.node.name} left something behind")
             pytest.fail(leftover, pytrace=False)
 
 

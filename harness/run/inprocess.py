@@ -56,7 +56,7 @@ class Ended:
         if self.code == pytest.ExitCode.NO_TESTS_COLLECTED:
             raise UserError(f"no test of {', '.join(sorted(suites))} matches -k {keyword!r}")
         if self.code == pytest.ExitCode.INTERNAL_ERROR:
-            raise InfraError("pytest failed inside", details=self.internal_error.splitlines()[-_LINES:])
+            raise InfraError("pytest failed with an internal error", details=self.internal_error.splitlines()[-_LINES:])
 
 
 class Witness:

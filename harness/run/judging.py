@@ -55,7 +55,7 @@ def outcome_of(error: BaseException) -> Outcome:
         case AssertionError() | pytest.fail.Exception():
             return Outcome(Verdict.FAIL, str(error).partition("\n")[0] or "assertion failed")
         case ValueError() | LookupError() if _raised_in_a_test(error):
-            return Outcome(Verdict.FAIL, f"what the kernel told is not as expected: {type(error).__name__}: {error}")
+            return Outcome(Verdict.FAIL, f"the kernel's output is not as expected: {type(error).__name__}: {error}")
     return Outcome(Verdict.ERROR, f"{type(error).__name__}: {error}")
 
 

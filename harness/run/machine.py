@@ -60,7 +60,7 @@ class Machine:
         self.epoch = 0  # number of the target: what was started on an earlier one is gone
         self.remembered: dict[object, object] = {}  # properties of this target that are queried only once
         self.at_start: dict[object, object] = {}  # the same for targets that no earlier test has used
-        # By how much longer this restore took than the fastest: on a busy host this target runs its tests slower likewise.
+        # How much longer this restore took than the fastest one: on a busy host the tests are slower likewise.
         self._strain = 1.0
         self._quickest_restore = math.inf
         self._begun = 0  # tests that have begun

@@ -54,5 +54,5 @@ class Preparation:
     def _keep(self) -> None:
         why_not = self._rig.machine.keep()
         if why_not:
-            self._say(f"no snapshot, so a target is booted anew after a crash only: {why_not}")
+            self._say(f"no snapshot, so the target is booted again only after a crash: {why_not}")
             self._rig.recorder.changed(isolation=str(Isolation.CRASH))  # the actual isolation

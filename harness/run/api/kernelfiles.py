@@ -75,7 +75,7 @@ class KernelFiles:
         """The kernel's functions, each with its source; skips the test if the kernel has no debug information."""
         sources = {function.source for function in self.vmlinux.functions if function.source}
         if not sources:
-            pytest.skip("which file a function comes from can't be told: vmlinux has no debug information of its own")
+            pytest.skip("vmlinux has no debug information, so the source files of its functions are unknown")
         if "init/main.c" not in sources:  # otherwise every test of files would pass
             raise InfraError(f"vmlinux: expected sources as init/main.c, found {several(sorted(sources), 3)}")
         return self.vmlinux.functions

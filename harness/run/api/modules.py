@@ -122,8 +122,8 @@ class Modules:
             if place == "near" and call >= REACH and self._build.config.get(_FULL_REGION) == "y":
                 pytest.skip(f"this kernel has CONFIG_{_FULL_REGION}: its modules lie anywhere within 2 GB")
             right = call < REACH if place == "near" else nearest >= REACH
-            lies = f"{nearest >> 20} MB from the kernel, {call >> 20} MB from ftrace_caller"
-            assert right, f"{name} was to lie {place}, but lies {lies}"
+            found = f"{nearest >> 20} MB from the kernel, {call >> 20} MB from ftrace_caller"
+            assert right, f"expected {name} to be loaded {place}, found it {found}"
             yield module
 
     def available(self, name: str) -> bool:

@@ -41,7 +41,7 @@ def over_restored(job: Job, snapshot: Path, workers: int) -> Ended:
         local.preparation.prepare()
     if not machine.restores:
         if not local.preparation.failure:
-            local.say("-j: one machine runs all tests, because others start from a snapshot")
+            local.say("-j: one machine runs all tests, because further machines need a snapshot")
             local.rig.recorder.changed(workers=1)
         return local.run(is_announced=True)
     count = min(workers, _groups(job.planned))
