@@ -34,7 +34,7 @@ from harness.run.suites.ftrace import test_id
 from harness.target.base import Media
 from harness.target.methods.qemu import command_line, own_storage
 
-_SILENCE = 900.0  # seconds without a word after which the script's machine is taken for hung
+_SILENCE_S = 900.0  # without output, after which the script's machine counts as hung
 _FTRACE = "cd /payload/selftests/ftrace && ./ftracetest -K -l - 2>&1 | cat; echo @@ over"
 _LIVEPATCH = "cd /payload/selftests/livepatch; for t in test-*.sh; do echo @@ $t; ./$t 2>&1; echo @@ ended $?; done"
 
@@ -75,14 +75,14 @@ def by_hand(build: Path, suite: str, scripts: Path) -> Outcome:
         process.kill()
         process.wait()
     outcome.seconds = time.monotonic() - started
-    outcome.seconds += sum(limits.budget(test) * 20 + limits.UNSCALED for test in outcome.lost)
+    outcome.seconds += sum(limits.budget(test) * 20 + limits.UNSCALED_S for test in outcome.lost)
     return outcome
 
 
 def _follow(channel: socket.socket, drained: list[socket.socket], outcome: Outcome, suite: str, scripts: Path) -> None:
     reader = Ftrace(outcome) if suite == "ftrace" else Livepatch(outcome, scripts / "livepatch")
     rest, last = b"", time.monotonic()
-    while time.monotonic() - last < _SILENCE:
+    while time.monotonic() - last < _SILENCE_S:
         for each in drained:  # nobody may wait for us to read
             with contextlib.suppress(BlockingIOError):
                 each.recv(1 << 16)

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 
 from harness.model.result import Result, Verdict
 
-_PLAIN_EVERY = 30.0  # seconds between two plain lines about one piece of work
+_PLAIN_EVERY_S = 30.0  # seconds between two plain lines about one piece of work
 _STYLES = {
     Verdict.PASS: "green",
     Verdict.SKIP: "yellow",
@@ -74,7 +74,7 @@ class Display:
             return
         now = time.monotonic()
         # the first call starts the clock, so short work shows nothing
-        if now - self._shown_at.setdefault(label, now) >= _PLAIN_EVERY:
+        if now - self._shown_at.setdefault(label, now) >= _PLAIN_EVERY_S:
             self._shown_at[label] = now
             share = f" ({100 * done / total:.0f} %)" if total else ""
             self.console.print(f"{now - self._began:7.1f}s {escape(label)}: {done:.0f}{share}")

@@ -1,2 +1,2 @@
-"""The boards that there are, whose they are, and what can be seen of them. Listing them and finding that one can't be
-reached needs this room only, and nothing in it takes long to import."""
+"""The inventory of boards, their leases, and checks that do not boot them. Listing boards and reporting that one is
+unreachable needs only this package, and nothing in it is slow to import."""

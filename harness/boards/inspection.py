@@ -1,4 +1,4 @@
-"""What can be seen of a board without booting it: `harness boards check`."""
+"""Checks of a board without booting it: `harness boards check`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from harness.target.methods.table import boot_method
 
 
 def inspect(entry: BoardEntry) -> Iterator[Finding]:
-    """Look at all that the board needs, which may not be fit for use."""
+    """Check everything that the board needs. Its entry may be incomplete."""
     board = entry.board
     method = boot_method(board)
     checks = [
@@ -32,14 +32,15 @@ def inspect(entry: BoardEntry) -> Iterator[Finding]:
     with ExitStack() as until_seen:
         try:
             until_seen.enter_context(locked_entry(entry))
-        except InfraError as error:  # its line is not ours to open
+        except InfraError as error:  # somebody else uses its line
             busy = partial(_fail, error)
             checks = [replace(check, look=busy) if check.key == "console" else check for check in checks]
         yield from findings(entry, checks)
 
 
 class _OnPlace:
-    """A board as its labgrid place describes it, which is asked by one at a time: two would be in each other's way."""
+    """A board as its labgrid place describes it. Only one check at a time asks labgrid, because two would disturb each
+    other."""
 
     def __init__(self, board: BoardSpec) -> None:
         self._board = board
@@ -52,14 +53,14 @@ class _OnPlace:
             return self._access
 
     def describe(self) -> str:
-        """What is said of the place itself."""
+        """Return the finding about the place itself."""
         self._asked()
         named = self._board.labgrid
         assert named
         return f"{named.coordinator} has the place {named.place}, free or ours, with console and power"
 
     def look(self, name: str) -> str:
-        """What the check `name` finds where the place says that the board is."""
+        """Run the check `name` at the address that the place gives."""
         checks = boot_method(self._board).checks(self._board, self._asked())
         [check] = [check for check in checks if check.name == name]
         return check.look()

@@ -1,4 +1,4 @@
-"""boards.yaml and what it takes from its surroundings, read once for a command."""
+"""boards.yaml, with the environment variables and files that it refers to; read once per command."""
 
 from __future__ import annotations
 
@@ -19,18 +19,19 @@ from harness.target.methods.table import boot_method
 
 @dataclass(frozen=True, kw_only=True)
 class Inventory:
-    """The entries of one file, by name and in its order."""
+    """The entries of one file by name, in the order of the file."""
 
     entries: Mapping[str, BoardEntry]
 
     def entry(self, name: str) -> BoardEntry:
-        """The entry of the board `name`, which may not be fit for use."""
+        """Return the entry of the board `name`, which may be incomplete. Raises UserError if there is none."""
         if name not in self.entries:
             raise UserError(f"--board: expected one of {', '.join(sorted(self.entries))}, found {name!r}")
         return self.entries[name]
 
     def board(self, name: str) -> BoardSpec:
-        """The board `name`, for use. UserError where values of its entry are missing here."""
+        """Return the board `name`. Raises UserError if there is none, or if its entry refers to values that are not
+        set."""
         entry = self.entry(name)
         if entry.unset:
             first, *more = (f"boards.yaml: {name}.{reason}" for reason in entry.unset)
@@ -38,8 +39,8 @@ class Inventory:
         return entry.board
 
     def peers_of(self, board: BoardSpec, wanted: int | None) -> list[BoardEntry]:
-        """The boards that may run tests beside `board`, where ``-j`` asks for `wanted` (None: all there are): the
-        others of its pool. UserError where it has no pool and `wanted` can't be had."""
+        """Return the boards that may run tests in parallel with `board`: the others of its pool. `wanted`: the number
+        that ``-j`` asks for (None: all). Raises UserError if `board` has no pool and `wanted` is more than one."""
         if wanted == 1 or boot_method(board).snapshots:
             return []
         if board.pool:
@@ -54,7 +55,8 @@ class Inventory:
 
 
 def read_inventory(file: Path | None) -> Inventory:
-    """The boards of `file`; without one, of $HARNESS_BOARDS or the project's own boards.yaml."""
+    """Read the boards of `file`; if it is None, of $HARNESS_BOARDS or the project's own boards.yaml. Raises
+    UserError."""
     path = file or Path(os.environ.get("HARNESS_BOARDS") or BOARDS)
     try:
         text = path.read_text()
@@ -64,12 +66,13 @@ def read_inventory(file: Path | None) -> Inventory:
 
 
 def boards_schema() -> str:
-    """The JSON schema of boards.yaml, as docs/boards.schema.json has it."""
+    """Return the JSON schema of boards.yaml, the text of docs/boards.schema.json."""
     return json.dumps(schema(BOARDS_DOCS.read_text()), indent=1, ensure_ascii=False)
 
 
 def _from_outside(name: str, *, beside: Path) -> str:
-    """What boards.yaml means by ``${NAME}`` (environment) or ``${file:PATH}`` (relative to the directory `beside`)."""
+    """Resolve ``${NAME}`` (environment) or ``${file:PATH}`` (relative to the directory `beside`) in boards.yaml. Raises
+    LookupError with the reason."""
     kind, _, path = name.partition(":")
     if kind == "file":
         try:

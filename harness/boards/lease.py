@@ -1,5 +1,5 @@
-"""Boards for the length of a run: reached, locked against others on this host, acquired where other hosts share them,
-and guarded where several of our processes use them."""
+"""Leases of boards for the length of a run: check that a board is reachable, lock it on this host, acquire its labgrid
+place if other hosts share it, and guard it if several of our processes use it."""
 
 from __future__ import annotations
 
@@ -19,20 +19,21 @@ from harness.target.methods.table import boot_method
 
 
 def ensure_reachable(board: BoardSpec, *, wait: float | None = None) -> None:
-    """Before `board` is acquired: InfraError at once where it can't be reached from here, or somebody has it and nobody
-    wants to `wait`."""
+    """Check `board` before it is acquired. Raises InfraError at once if it can't be reached from here, or if it is in
+    use and `wait` is None."""
     try:
         with locked(board):
             _check(board)
-    except lock.InUse:  # so its line is not ours to open
+    except lock.InUse:  # somebody else uses its line, which can't be checked then
         if wait is None:
             raise
 
 
 @contextmanager
 def acquire(board: BoardSpec, *, wait: float | None, say: Say) -> Iterator[HeldBoard]:
-    """`board` as it can be booted: ours within the ``with``, on this host and where other hosts use it too. `wait` is
-    how many seconds to wait for the former."""
+    """Acquire `board` for the length of the ``with``, on this host and, if other hosts share it, from labgrid. `wait`:
+    how many seconds to wait for the lock on this host; None: not at all. Raises InfraError if the board can't be
+    acquired."""
     with locked(board, wait=wait, say=say) as descriptors, _on_its_place(board, descriptors, say=say) as held:
         yield held
 
@@ -41,8 +42,9 @@ def acquire(board: BoardSpec, *, wait: float | None, say: Say) -> Iterator[HeldB
 def acquire_pool(
     board: BoardSpec, peers: Sequence[BoardEntry], *, wanted: int | None, wait: float | None, say: Say
 ) -> Iterator[tuple[HeldBoard, ...]]:
-    """`board`, as `acquire` has it, and with it those of `peers` that are free and can be reached, `wanted` boards in
-    all (None: all of them). What is left out, and why, is said. Several are to be booted by processes of ours."""
+    """Acquire `board` like `acquire`, and with it those of `peers` that are free and reachable, up to `wanted` boards
+    in all (None: no limit). `say` gets the reason for each peer that is left out. Several boards are guarded by this
+    process, so that other processes of ours can boot them."""
     with ExitStack() as until_done:
         held = [until_done.enter_context(acquire(board, wait=wait, say=say))]
         for peer in peers:
@@ -53,20 +55,20 @@ def acquire_pool(
             except HarnessError as error:
                 say(f"board {peer.board.name} left out: {error.message}")
         if wanted is not None and len(held) < wanted and board.pool:
-            say(f"-j: {len(held)} of {wanted} boards: pool {board.pool!r} has no more that can be had")
+            say(f"-j: {len(held)} of {wanted} boards: no other board of pool {board.pool!r} is available")
         if len(held) > 1:
             held = [until_done.enter_context(guarded(each)) for each in held]
         yield tuple(held)
 
 
 def user_of(entry: BoardEntry) -> str:
-    """Who uses the board now; empty where nobody does, or its entry does not tell which machine it is."""
+    """Describe who uses the board now; empty if nobody does, or if its entry does not identify the machine."""
     return str(lock.holder_of(_machine(entry.board)) or "") if _is_told(entry) else ""
 
 
 @contextmanager
 def locked_entry(entry: BoardEntry) -> Iterator[None]:
-    """Hold the lock of a board that may not be fit for use, where its entry tells which machine it is."""
+    """Hold the lock of a board whose entry may be incomplete, if the entry identifies the machine."""
     with ExitStack() as until_done:
         if _is_told(entry):
             until_done.enter_context(locked(entry.board))
@@ -75,8 +77,9 @@ def locked_entry(entry: BoardEntry) -> Iterator[None]:
 
 @contextmanager
 def locked(board: BoardSpec, *, wait: float | None = None, say: Say = silent) -> Iterator[tuple[int, ...]]:
-    """Hold the lock of `board` on this host: the descriptors that hold it, none where no one else can have the board.
-    `wait`: as many seconds, and `say` is told for whom. Raises lock.InUse, without `wait` at once."""
+    """Hold the lock of `board` on this host and yield the descriptors that hold it; none if nobody else can use the
+    board. `wait`: wait this many seconds for it, and report to `say` who uses the board. Raises lock.InUse, at once if
+    `wait` is None."""
     machine = _machine(board)
     if not machine:
         yield ()
@@ -86,14 +89,14 @@ def locked(board: BoardSpec, *, wait: float | None = None, say: Say = silent) ->
 
 
 def access_before(board: BoardSpec) -> Access:
-    """How `board` is reached, as far as it is known before it is acquired: a place is asked. UserError or InfraError
-    where the place can't be had."""
+    """Return how `board` is reached, as far as that is known before it is acquired; the coordinator is asked about a
+    labgrid place. Raises UserError or InfraError if the place can't be acquired."""
     return place.look_up(board, records=_records()) if board.labgrid else board.access
 
 
 @contextmanager
 def _on_its_place(board: BoardSpec, descriptors: tuple[int, ...], *, say: Say) -> Iterator[HeldBoard]:
-    """The board, locked by `descriptors`, once its place is acquired where it is one."""
+    """Acquire the labgrid place of `board`, if it has one, and yield the board; `descriptors` hold its lock."""
     if not board.labgrid:
         yield HeldBoard(spec=board, access=board.access, descriptors=descriptors)
         return
@@ -103,7 +106,7 @@ def _on_its_place(board: BoardSpec, descriptors: tuple[int, ...], *, say: Say) -
 
 @contextmanager
 def _acquire_free(entry: BoardEntry, *, say: Say) -> Iterator[HeldBoard]:
-    """A board, where nobody has it and it can be reached."""
+    """Acquire a board that is free and reachable; raises HarnessError if it is not."""
     if entry.unset:
         raise UserError(entry.unset[0])
     board = entry.board
@@ -118,22 +121,22 @@ def _check(board: BoardSpec) -> None:
 
 
 def _machine(board: BoardSpec) -> str:
-    """What `board` is locked as; empty where nobody else can have it."""
+    """Return the name under which `board` is locked; empty if nobody else can use it."""
     return boot_method(board).machine(board)
 
 
 def _is_told(entry: BoardEntry) -> bool:
-    """Whether an entry tells which machine it is, which is where its console is."""
+    """Return whether an entry identifies its machine, which it does by its console."""
     return not any(reason.startswith("console") for reason in entry.unset)
 
 
 def _records() -> Path:
-    """Where this host's harnesses note which places they hold."""
+    """Return the directory in which the harnesses of this host record the places that they hold."""
     from harness.build.cache import cache_dir
 
     return cache_dir("boards")
 
 
 def command_line() -> str:
-    """The command that this process was started as."""
+    """Return the command line of this process."""
     return shlex.join(["harness", *sys.argv[1:]])

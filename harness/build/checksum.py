@@ -12,7 +12,7 @@ from harness.build.cache import cache_dir
 from harness.errors import UserError
 from harness.model.progress import Progress, Silent
 
-CHUNK = 1 << 20
+CHUNK_BYTES = 1 << 20
 
 
 def sha256_of(path: Path, *, progress: Progress | None = None) -> str:
@@ -62,7 +62,7 @@ def _read_through(path: Path, *, total: int, progress: Progress) -> str:
     digest = hashlib.sha256()
     done = 0
     with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
+        while chunk := file.read(CHUNK_BYTES):
             digest.update(chunk)
             done += len(chunk)
             progress.advance(f"checksum of {path.name}", done, total)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from harness.build.checksum import CHUNK, remember, sha256_of
+from harness.build.checksum import CHUNK_BYTES, remember, sha256_of
 from harness.errors import InfraError, UserError
 from harness.model.progress import Progress
 
@@ -20,7 +20,7 @@ SOCKET_TIMEOUT_S = 30.0
 MOST_TRIES = 50
 PAUSES_S = (1.0, 3.0, 9.0)
 AGENT = "arm64-ftrace-harness"
-TEXT_LIMIT = 16 << 20
+TEXT_LIMIT_BYTES = 16 << 20
 
 Response = http.client.HTTPResponse
 Sleep = Callable[[float], None]
@@ -53,7 +53,7 @@ def fetch_text(url: str, *, sleep: Sleep = time.sleep) -> str:
 
     def once() -> str:
         with _opened(urllib.request.Request(url, headers={"User-Agent": AGENT})) as response:
-            return response.read(TEXT_LIMIT).decode(errors="replace")
+            return response.read(TEXT_LIMIT_BYTES).decode(errors="replace")
 
     return _with_tries(url, once, sleep=sleep)
 
@@ -154,7 +154,7 @@ def _receive(response: Response, partial: Path, *, have: int, progress: Progress
     with file:
         while True:
             try:
-                chunk = response.read(CHUNK)
+                chunk = response.read(CHUNK_BYTES)
             except (ConnectionError, TimeoutError, ssl.SSLError, http.client.HTTPException) as error:
                 raise _Interrupted(f"the connection broke: {error}", gained=done > have) from error
             if not chunk:

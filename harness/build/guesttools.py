@@ -12,7 +12,7 @@ from harness.model.kernel import Toolchain
 
 _TOOLS = ("thaw",)
 _FLAGS = ("-O1", "-static", "-nostdlib", "-ffreestanding", "-fno-stack-protector")
-_LIMIT = 60.0
+_LIMIT_S = 60.0
 
 
 def compile_tools(toolchain: Toolchain, directory: Path) -> None:
@@ -22,7 +22,7 @@ def compile_tools(toolchain: Toolchain, directory: Path) -> None:
     for name in _TOOLS:
         with resources.as_file(_source(name)) as source:
             words = [toolchain.command, *clang, *_FLAGS, "-o", str(directory / name), str(source)]
-            done = command.run(words, timeout=_LIMIT)
+            done = command.run(words, timeout=_LIMIT_S)
         if done.status:
             told = f"{name}.c: {toolchain.command} ended with exit code {done.status}"
             raise InfraError(told, details=done.last_lines())

@@ -19,7 +19,7 @@ from harness.model.kernel import Toolchain
 from harness.model.progress import Progress
 from harness.parse import make_log
 
-_LIMIT = 5400.0
+_LIMIT_S = 5400.0
 _FAILED = re.compile(r"^make: \*\*\* \[(?:\S+ )?(?P<goal>part-\d+)\] ")
 
 
@@ -69,7 +69,7 @@ class Kbuild:
                 self.progress.advance(f"make {what}", made, total)
 
         command = ["make", f"-j{self.jobs}", *words]
-        code, lines = run_logged(command, log=self.log, limit=_LIMIT, on_line=follow, env=self._ccache())
+        code, lines = run_logged(command, log=self.log, limit=_LIMIT_S, on_line=follow, env=self._ccache())
         if code:
             kept = cache_dir("failed") / f"{self.workspace.directory.name}.log"
             shutil.copyfile(self.log, kept)

@@ -21,7 +21,7 @@ from harness.parse.kconfig import Fragment, Request, merge, parse_dotconfig, par
 from harness.parse.kconfig_deps import Explainer, Explanation, explainer
 from harness.parse.kconfig_lang import parse_kconfig
 
-MAKE_TIMEOUT = 600
+MAKE_TIMEOUT_S = 600
 """Seconds for one ``make *config``: it takes three, and a minute on a loaded machine that builds conf first."""
 
 _WITH_REGS = ("DYNAMIC_FTRACE_WITH_", "HAVE_DYNAMIC_FTRACE_WITH_")
@@ -152,7 +152,7 @@ def _text_of(path: Path) -> str | None:
 def _run_make(make: Sequence[str], *, toolchain: Toolchain) -> None:
     # What kbuild would take from the caller's environment behind our back; what we mean stands in `make`.
     meddling = {name: "" for name in os.environ if name in _MEDDLING or name.startswith("KBUILD_")}
-    done = run(make, timeout=MAKE_TIMEOUT, env=meddling)
+    done = run(make, timeout=MAKE_TIMEOUT_S, env=meddling)
     if done.status == 0:
         return
     for tool in ("flex", "bison"):

@@ -16,7 +16,7 @@ from typing import IO
 from harness.build import gitrepo, kernelorg
 from harness.build.apt import AptPackage, PrivateApt, check_suite_name
 from harness.build.cache import cache_dir, locked
-from harness.build.checksum import CHUNK, remember, sha256_of
+from harness.build.checksum import CHUNK_BYTES, remember, sha256_of
 from harness.build.command import started
 from harness.build.materialize import TAR_SUFFIXES, materialize, tarball_suffix
 from harness.build.tree import fingerprint, kernel_version, only_compiled, scan
@@ -188,7 +188,7 @@ def _copy_member(stream: IO[bytes], partial: Path, *, deb: Path, progress: Progr
                 digest = hashlib.sha256()
                 done = 0
                 with partial.open("wb") as out:
-                    while chunk := content.read(CHUNK):
+                    while chunk := content.read(CHUNK_BYTES):
                         out.write(chunk)
                         digest.update(chunk)
                         done += len(chunk)

@@ -13,7 +13,7 @@ from harness.build.command import Finished, run
 from harness.errors import UserError
 from harness.model.kernel import Toolchain
 
-TIMEOUT = 60
+TIMEOUT_S = 60
 """Seconds for one question to a compiler; generous, because a loaded host starts clang slowly."""
 
 CROSS = "aarch64-linux-gnu-"
@@ -135,4 +135,4 @@ def _ask(command: str, *options: str) -> str:
 
 
 def _run(command: str, *arguments: str) -> Finished:
-    return run([command, *arguments], timeout=TIMEOUT)
+    return run([command, *arguments], timeout=TIMEOUT_S)

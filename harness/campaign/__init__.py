@@ -1,2 +1,2 @@
-"""From what was asked for to what is done: kernels that requests name, a run of one here, and many runs. Knows nothing
-of the command line."""
+"""Turns requests into work: builds the kernel that a request names, runs tests on it, and runs many kernels. Knows
+nothing of the command line."""

@@ -1,4 +1,4 @@
-"""The kernel that a request names: input is checked first, then host tools are installed, then it is built."""
+"""Builds the kernel that a request names: checks the input first, then installs host tools, then builds."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _FRAGMENTS = ("base", "ftrace", "livepatch", "testing", "debug")
 
 
 def build_for(options: BuildOptions, board: BoardSpec, progress: Progress, *, boots: bool = True) -> Build:
-    """The build that the options mean, made where it is not there yet. With `boots` the host has what `board` needs to
-    be booted, too."""
+    """Return the build that the options name, and build it if it is not in the cache. `boots`: also install what the
+    host needs to boot `board`."""
     options.checked()
     if options.build_dir:
         found = load_build(options.build_dir)
@@ -34,14 +34,14 @@ def build_for(options: BuildOptions, board: BoardSpec, progress: Progress, *, bo
 
 
 def kernel_for(options: BuildOptions, board: BoardSpec, progress: Progress) -> KernelSpec:
-    """The kernel that the options mean, its source resolved; nothing is built yet."""
+    """Describe the kernel that the options name, with its source resolved; nothing is built yet."""
     patches = load_patches(options.patches)
     spec = parse_source_spec(options.kernel)
     ours = [*(KCONFIGS / f"{name}.config" for name in _FRAGMENTS), *(KCONFIGS / name for name in board.kconfigs)]
     for option, paths in ((f"boards.yaml: {board.name}.kconfigs", ours), ("--kconfig", options.kconfigs)):
         for path in paths:
             if not path.is_file():
-                raise UserError(f"{option}: expected a file, found none at {path}")
+                raise UserError(f"{option}: expected a file at {path}, found none")
     host.ensure_host(progress=progress)
     toolchain = find_toolchain(options.toolchain)
     require_patchable(toolchain, allow_plain_ftrace=options.allow_plain_ftrace)
@@ -56,7 +56,7 @@ def kernel_for(options: BuildOptions, board: BoardSpec, progress: Progress) -> K
 
 
 def build_kernel(kernel: KernelSpec, options: BuildOptions, progress: Progress) -> Build:
-    """Build `kernel`, which `options` asked for, or find it built."""
+    """Build `kernel` as `options` ask, or return the finished build from the cache."""
     progress.say(f"kernel {kernel.source.version}, {kernel.toolchain.command} {kernel.toolchain.version}")
     return make_build(
         kernel, testcases=TESTCASES, reproduce=_reproduce(options, kernel), progress=progress, jobs=options.jobs

@@ -1,4 +1,4 @@
-"""A run on this host: checked as far as that takes no time, then a kernel, boards, tests and documents."""
+"""A run on this host: quick checks first, then the kernel, the boards, the tests and the documents."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 
 class Display(Progress, RunDisplay, Protocol):
-    """Who is told how the build goes, and then the tests."""
+    """Shows the progress of the build, and then of the tests."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Checked:
-    """A request that can be met as far as is known without work: its board, and the equal ones that may run tests
-    beside it. `needs_snapshots`: the option that can't do without; empty where the run can."""
+    """A request that passed every quick check, with its board and the equal boards that may run tests in parallel.
+    `needs_snapshots`: the option that requires snapshots; empty if none does."""
 
     request: RunRequest
     board: BoardSpec
@@ -40,7 +40,7 @@ class Checked:
 
 @dataclass(frozen=True, kw_only=True)
 class Finished:
-    """A run that has come to its end, and the exit code that says how."""
+    """A finished run and its exit code."""
 
     results: RunResults
     run_dir: Path
@@ -48,8 +48,8 @@ class Finished:
 
 
 def check(request: RunRequest, *, boots: bool = True) -> Checked:
-    """`request` with its boards. UserError for what can't be had; where it `boots`, InfraError at once for a board that
-    can't be reached, or that somebody has and the request does not wait for."""
+    """Check `request` and look up its boards. Raises UserError if it can't be met. With `boots`, raises InfraError at
+    once if the board can't be reached, or if it is in use and the request does not wait."""
     request.kernel.checked()
     inventory = read_inventory(request.boards_file)
     board = inventory.board(request.board_name)
@@ -67,7 +67,7 @@ def check(request: RunRequest, *, boots: bool = True) -> Checked:
 
 
 def list_tests(checked: Checked, display: Display) -> list[str]:
-    """The ids of the tests that a run would plan. Builds the kernel where it is not there, boots nothing."""
+    """Return the ids of the tests that a run would plan. Builds the kernel if it is not in the cache; boots nothing."""
     from harness.campaign.kernel import build_for
     from harness.run import session
 
@@ -77,7 +77,7 @@ def list_tests(checked: Checked, display: Display) -> list[str]:
 
 
 def run_here(checked: Checked, display: Display) -> Finished:
-    """Build where that is needed, have the boards, run the tests, write the documents."""
+    """Build the kernel if needed, acquire the boards, run the tests, write the documents."""
     from harness.campaign.kernel import build_for
     from harness.campaign.machine import booter
     from harness.run import session
@@ -111,7 +111,7 @@ def run_here(checked: Checked, display: Display) -> Finished:
 
 
 def _selection(checked: Checked) -> Selection:
-    """What is asked of the session; UserError for a suite that there is not."""
+    """Describe what the session has to do. Raises UserError for an unknown suite."""
     from harness.run import session
     from harness.run.expectations import load_known
     from harness.run.units import Isolation
@@ -140,8 +140,8 @@ def _run_directory(request: RunRequest) -> Path:
 
 @contextlib.contextmanager
 def _keeping(checked: Checked, made: Build, display: Display) -> Iterator[Keeping | None]:
-    """Where this run may keep targets, until its end; None where board or build have no snapshots. UserError where the
-    request can't do without them."""
+    """Return the snapshots of this run, which last until its end; None if the board or the build does not support them.
+    Raises UserError if the request requires them."""
     from harness.build.cache import scratch_dir
     from harness.campaign.machine import media_for
     from harness.run.session import Keeping
@@ -157,7 +157,7 @@ def _keeping(checked: Checked, made: Build, display: Display) -> Iterator[Keepin
 
 
 def _fleet(boards: Sequence[HeldBoard], made: Build, display: Display) -> Fleet | None:
-    """The boards that run the tests side by side; None for a single one."""
+    """Return the boards that run the tests in parallel; None for a single one."""
     from harness.campaign.machine import media_for
     from harness.run.session import Fleet
 

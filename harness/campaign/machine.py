@@ -1,4 +1,4 @@
-"""What a board boots, and a function that boots it."""
+"""What a board boots, and the function that boots it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from harness.target.methods.table import RootForm, boot_method
 
 
 def booter(board: HeldBoard, made: Build, logs: Path, progress: Progress) -> Callable[[], tuple[Target, float]]:
-    """A function that boots `board` with `made`, as often as it is needed."""
+    """Return a function that boots `board` with `made`, and may be called repeatedly."""
     method = boot_method(board.spec)
     media = media_for(board.spec, made, progress)
 
@@ -27,7 +27,7 @@ def booter(board: HeldBoard, made: Build, logs: Path, progress: Progress) -> Cal
 
 
 def media_for(board: BoardSpec, made: Build, progress: Progress) -> Media:
-    """What `board` boots."""
+    """Return the files that `board` boots."""
     return _MEDIA[boot_method(board).root](made, progress)
 
 

@@ -1,9 +1,8 @@
-"""`harness mutants`: build every mutant, test it, hold the verdicts against those of the unpatched kernel.
+"""`harness mutants`: build every mutant, test it, and compare the verdicts with those of the unpatched kernel.
 
-Below ``--out`` every run has a directory of its own, MUTANT/SUITE or ``unpatched…/SUITE``, as `harness run`
-leaves it. What is finished there and was made of the same kernel and the same tests is not done again, so that a
-hunt that was interrupted goes on where it stood.
-"""
+Below ``--out`` every run has its own directory, MUTANT/SUITE or ``unpatched…/SUITE``, with the files that `harness run`
+writes. A finished run of the same kernel and the same tests is not repeated, so an interrupted hunt resumes where it
+stopped."""
 
 from __future__ import annotations
 
@@ -37,8 +36,8 @@ IN_TREE = (LIVEPATCH.name, FTRACE.name)  # the short one first: one catch is eno
 
 @dataclass(frozen=True, kw_only=True)
 class Hunt:
-    """What the options ask for. `named`: of our tests, only those that the headers name. `selftests`: run the
-    in-tree ones too, those that match `keyword`. `baselines`: runs of each suite on the unpatched kernel."""
+    """The options of a hunt. `named`: run only those of our tests that the mutants' headers name. `selftests`: also run
+    the in-tree tests that match `keyword`. `baselines`: runs of each suite on the unpatched kernel."""
 
     out: Path
     named: bool = False
@@ -49,13 +48,13 @@ class Hunt:
 
 
 def all_mutants(directory: Path = MUTANTS) -> dict[str, Mutant]:
-    """The mutants of the project by name. UserError for one without a proper header."""
+    """Return the project's mutants by name. Raises UserError for one without a proper header."""
     files = sorted(directory.glob("*.patch"))
     return {path.stem: parse_mutant(path.read_text(), name=path.stem, place=path.name) for path in files}
 
 
 def choose(names: Sequence[str], known: dict[str, Mutant]) -> list[Mutant]:
-    """The mutants that --only names, all without any. UserError for an unknown one."""
+    """Return the mutants that --only names, or all of them if it names none. Raises UserError for an unknown one."""
     wanted = {name.removesuffix(".patch") for name in names}
     for name in sorted(wanted - known.keys()):
         raise UserError(f"--only: expected one of {', '.join(known)}; found {name!r}")
@@ -63,7 +62,7 @@ def choose(names: Sequence[str], known: dict[str, Mutant]) -> list[Mutant]:
 
 
 def keyword_of(tests: Sequence[str]) -> str:
-    """A -k expression that selects those of `tests` (ids, or files) that are below testcases/, and few others."""
+    """Return a -k expression that selects those of `tests` (ids or files) below testcases/, and few others."""
     terms = dict.fromkeys(_term(test) for test in tests if test.startswith(f"{OURS}/"))
     return " or ".join(terms)
 
@@ -76,7 +75,7 @@ def _term(test: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class _Kernel:
-    """A kernel to test: what it is made of, by which options, and where its runs are kept."""
+    """A kernel to test: its description, the options it is built with, and the directory of its runs."""
 
     spec: KernelSpec
     options: BuildOptions
@@ -86,7 +85,7 @@ class _Kernel:
 
 @dataclass(frozen=True, kw_only=True)
 class _Ground:
-    """The unpatched kernel under some mutants, and what its runs said, by suite."""
+    """The unpatched kernel that some mutants are based on, and the results of its runs by suite."""
 
     kernel: _Kernel
     keyword: str  # for our tests
@@ -94,7 +93,7 @@ class _Ground:
 
 
 class Hunter:
-    """One hunt: `table` does it all."""
+    """One hunt; `table` does the work."""
 
     def __init__(
         self, wish: Hunt, options: BuildOptions, *, board: BoardSpec, side_runs: SideRuns, display: Progress
@@ -107,7 +106,7 @@ class Hunter:
         self._slots = threading.Semaphore(wish.parallel)
 
     def table(self, mutants: Sequence[Mutant]) -> KillTable:
-        """Build and test the unpatched kernels and `mutants`; the files of the table are written, too."""
+        """Build and test the unpatched kernels and `mutants`; write the kill table's files and return it."""
         grounds: dict[str, _Ground] = {}
         with ThreadPoolExecutor(self._wish.parallel) as pool:
             try:
@@ -119,7 +118,7 @@ class Hunter:
                 rows = [self._hunted(mutant, grounds, pool) for mutant in mutants]
                 done = tuple(row.result() for row in rows)
             except BaseException:
-                self._side_runs.stop()  # else the pool waits for them
+                self._side_runs.stop()  # otherwise the pool would wait for them
                 raise
         made = KillTable(rows=done, caption=tuple(self._caption(ground) for ground in grounds.values()))
         self._wish.out.mkdir(parents=True, exist_ok=True)
@@ -128,7 +127,7 @@ class Hunter:
         return made
 
     def _kernel(self, mutant: Mutant, *, patched: bool) -> _Kernel:
-        """The mutant's kernel, or the unpatched one that it is held against."""
+        """Return the mutant's kernel, or the unpatched one that it is compared with."""
         given = self._options
         options = dataclasses.replace(
             given,
@@ -186,7 +185,7 @@ class Hunter:
     # -- a mutant -----------------------------------------------------------------------------------------------
 
     def _hunted(self, mutant: Mutant, grounds: dict[str, _Ground], pool: ThreadPoolExecutor) -> Future[Row]:
-        """Build the mutant here (one at a time), test it in the pool as soon as there is room."""
+        """Build the mutant in this thread (one at a time), and test it in the pool as soon as there is room."""
         kernel = self._kernel(mutant, patched=True)
         ground = grounds[self._kernel(mutant, patched=False).key]
         self._slots.acquire()
@@ -205,7 +204,7 @@ class Hunter:
         return pool.submit(self._tested, mutant, kernel, ground, build)
 
     def _all_there(self, mutant: Mutant, kernel: _Kernel, ground: _Ground) -> bool:
-        """Is everything known already, so that the mutant need not be built?"""
+        """Return whether all results exist already, so that the mutant need not be built."""
         plan = self._our_plan(mutant, kernel)
         if not _kept(kernel.place / _directory(plan), plan):
             return False
@@ -240,7 +239,8 @@ class Hunter:
         return kill_table.row(mutant, ours=ours, in_tree=self._in_tree(kernel, ground, build), build=_seconds(place))
 
     def _in_tree(self, kernel: _Kernel, ground: _Ground, build: Build | None) -> Trial | None:
-        """What the in-tree selftests say, as far as they were run, now or earlier; None where they were not."""
+        """Return the combined result of the in-tree selftests that were run, now or earlier; None if they were not
+        run."""
         trials: list[Trial] = []
         for suite in IN_TREE:
             plan = self._plan(kernel, suite, self._wish.keyword, build)
@@ -268,7 +268,7 @@ class Hunter:
 
 
 def _unpatched(mutant: Mutant) -> str:
-    """What the directory of the unpatched kernel is called: a word for each thing that is not the default."""
+    """Return the name of the unpatched kernel's directory: a word for each setting that is not the default."""
     return "-".join(["unpatched", *([mutant.kernel] if mutant.kernel else []), *mutant.kconfigs])
 
 
@@ -281,20 +281,21 @@ def _base(mutant: Mutant) -> tuple[str, tuple[str, ...]]:
 
 
 def _directory(plan: Plan) -> str:
-    """Below a kernel's directory; our tests have two, so that a look at a few does not throw away the rest."""
+    """Return the name of a suite's directory below its kernel's. Our tests have two, so that a run of a few does not
+    discard a run of all."""
     return f"{plan.suite.replace('/', '-')}{'-named' if plan.suite == OURS and plan.keyword else ''}"
 
 
 def _kept(place: Path, plan: Plan) -> RunResults | None:
-    """A finished run that fits: in `place`, or all of the suite beside it."""
+    """Return a finished run that fits `plan`: the one in `place`, or a run of the whole suite beside it."""
     return finished(place, plan) or finished(place.with_name(_directory(dataclasses.replace(plan, keyword=""))), plan)
 
 
 def _seconds(place: Path) -> float | None:
-    """How long the build took, as its record tells, which every run has a copy of."""
+    """Return how many seconds the build took, from its record, which every run has a copy of."""
     try:
         return load_record(place).seconds
-    except UserError:  # the run did not come so far
+    except UserError:  # the run did not get that far
         return None
 
 

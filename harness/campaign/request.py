@@ -1,4 +1,4 @@
-"""What can be asked for, as values. Standard library only, so that whoever makes a request starts at once."""
+"""Requests as frozen values. Imports only the standard library, so that making a request costs no start-up time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class BuildOptions:
     jobs: int | None
 
     def checked(self) -> BuildOptions:
-        """The same; UserError where it asks for what can't be had together."""
+        """Return these options. Raises UserError if they contradict each other."""
         if self.build_dir and (self.patches or self.kconfigs or self.toolchain or self.kernel != DEFAULT_SOURCE):
             raise UserError(
                 "--build names a finished kernel: --kernel, --patches, --kconfig and --toolchain can't change it"
@@ -32,11 +32,11 @@ class BuildOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class RunRequest:
-    """One run: which kernel, on which board (`wait`: for how many seconds to wait for one in use), which tests (all
-    suites where none is named), how they are run, and where the run's files go (None: below out/).
+    """One run: which kernel, on which board (`wait`: how many seconds to wait for a board in use), which tests (all
+    suites if none is named), how they are run, and where the run's files go (None: below out/).
 
-    `workers`: machines side by side; None: as many as suit host and board. `isolation`: test, file or crash; None: what
-    the board can."""
+    `workers`: how many machines run in parallel; None: as many as suit host and board. `isolation`: test, file or
+    crash; None: the best that the board supports."""
 
     kernel: BuildOptions
     board_name: str

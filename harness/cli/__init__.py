@@ -1,2 +1,2 @@
-"""The command line: a file for each verb. What a verb asks for is put into a request (campaign/request.py) and checked
+"""The command line, one file for each verb. A verb's options become a request (campaign/request.py), which is checked
 before any work starts."""

@@ -16,8 +16,16 @@ from harness.target.methods.table import boot_method
 
 
 @click.group(invoke_without_command=True, epilog="Examples: harness boards   ·   harness boards check rpi4")
-@click.option("--boards", "boards_file", type=click.Path(path_type=Path), help="Instead of boards.yaml.")
-@click.option("--schema", "print_schema", is_flag=True, help="Print the JSON schema of boards.yaml, for editors.")
+@click.option(
+    "--boards",
+    "boards_file",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Read boards from FILE instead of boards.yaml.",
+)
+@click.option(
+    "--schema", "print_schema", is_flag=True, help="Print the JSON schema of boards.yaml for editors, and exit."
+)
 @click.pass_context
 def boards(context: click.Context, boards_file: Path | None, print_schema: bool) -> None:
     """List the boards and who uses them, and check their descriptions."""
@@ -39,11 +47,17 @@ def boards(context: click.Context, boards_file: Path | None, print_schema: bool)
 
 
 @boards.command(epilog="Example: harness boards check rpi4")
-@click.option("--boards", "boards_file", type=click.Path(path_type=Path), help="Instead of boards.yaml.")
+@click.option(
+    "--boards",
+    "boards_file",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Read boards from FILE instead of boards.yaml.",
+)
 @click.argument("name", shell_complete=board_names)
 @click.pass_obj
 def check(upper_file: Path | None, boards_file: Path | None, name: str) -> None:
-    """Look at everything board NAME needs, in seconds: nothing is booted, no power switched."""
+    """Check within seconds everything that board NAME needs, without booting it or switching its power."""
     failed = 0
     for finding in inspect(read_inventory(boards_file or upper_file).entry(name)):
         click.echo(f"{finding.outcome.value:<7} {finding.name:<11} {finding.told}")

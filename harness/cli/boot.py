@@ -28,13 +28,14 @@ from harness.target.methods.table import boot_method
 @wait_option
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 def boot(board_name: str, boards_file: Path | None, wait: float | None, command: tuple[str, ...], **given: Any) -> int:
-    """Boot the kernel and open its console, or run one COMMAND and end with its exit code."""
+    """Boot the kernel and open its console, or run COMMAND on it and exit with its exit code."""
     options = BuildOptions(**given).checked()
     board = read_inventory(boards_file).board(board_name)
     ensure_reachable(board, wait=wait)
     if not command and not sys.stdin.isatty():
         raise UserError(
-            "boot: a console needs a terminal, standard input is none; give a command: harness boot -- COMMAND"
+            "boot: expected a terminal on standard input for the console, found none; give a command: "
+            "harness boot -- COMMAND"
         )
     from harness.campaign.kernel import build_for
     from harness.campaign.machine import booter
@@ -54,7 +55,7 @@ def boot(board_name: str, boards_file: Path | None, wait: float | None, command:
                 f"{board.name}: kernel {made.release} answers after {seconds:.1f} s; its log: {logs / 'console.log'}"
             )
         if command:
-            # argv as given: a single word may be a whole command line, several are one command and its arguments
+            # a single word may be a whole command line; several words are a command and its arguments
             line = command[0] if len(command) == 1 else shlex.join(command)
             return run_watched(target, line, limits=board.limits, on_line=click.echo)
         try:

@@ -16,7 +16,7 @@ from harness.cli.options import board_options, build_options
 @build_options
 @board_options
 def build(board_name: str, boards_file: Path | None, **given: Any) -> None:
-    """Build the kernel, its modules, the selftests and the test modules; print the directory they are in."""
+    """Build the kernel, its modules, the selftests and the test modules; print their directory."""
     board = read_inventory(boards_file).board(board_name)
     options = BuildOptions(**given).checked()
     from harness.campaign.kernel import build_for

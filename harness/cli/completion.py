@@ -10,7 +10,7 @@ from click.shell_completion import get_completion_class
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
-    """Print the code that makes SHELL complete harness's verbs, options and boards."""
+    """Print the code that makes SHELL complete the harness's verbs, options and board names."""
     completer = get_completion_class(shell)
     assert completer is not None
     click.echo(completer(context.find_root().command, {}, "harness", "_HARNESS_COMPLETE").source())

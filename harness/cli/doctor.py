@@ -9,7 +9,7 @@ from harness.errors import InfraError
 
 @click.command(epilog="Example: harness doctor")
 def doctor() -> None:
-    """Show which host tools are there, which version, and what each is needed for."""
+    """Show which host tools are installed, in which version, and what each is needed for."""
     from harness.build import host
     from harness.target.methods.qemu import pick_accel
 
@@ -22,4 +22,4 @@ def doctor() -> None:
     accel, why = pick_accel()
     click.echo(f"ok      {'QEMU accelerator':<{width}}  {accel} ({why})")
     if not all(row.ok for row in rows):
-        raise InfraError("some things are missing; `harness run` installs them where it may")
+        raise InfraError("some tools are missing; `harness run` installs them if it may, or install them as shown")

@@ -13,7 +13,7 @@ from harness.cli.options import build_options
 @click.command(epilog="Example: harness fetch --kernel debian:linux-source-6.1@bookworm-security")
 @build_options
 def fetch(**given: Any) -> None:
-    """Download and verify a kernel source, and say exactly which one it is."""
+    """Download and verify a kernel source; print its version, checksum and path."""
     from harness.build import host
     from harness.build.source import parse_source_spec, resolve_source
     from harness.display import Display

@@ -11,7 +11,7 @@ import click
 from harness.errors import InfraError, UserError
 from harness.layout import SKELETON
 
-# What is laid out, and the file of the skeleton that it is a copy of.
+# The files to create, and the file of the skeleton that each is a copy of.
 FILES = {
     "boards.yaml": "boards.yaml",
     "kconfigs/example.config": "kconfigs/example.config",
@@ -24,11 +24,13 @@ _FAULTS_OF_THE_HOST = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 @click.command(epilog="Example: harness init ~/kernel-tests")
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
 def init(directory: Path) -> None:
-    """Lay out in DIR the files that you edit: boards, kernel configuration, a Jenkins job."""
+    """Create in DIR the files that you edit: boards, a kernel configuration fragment, a Jenkins job."""
     for name in FILES:
         path = directory / name
         if path.exists() or path.is_symlink():
-            raise UserError(f"{path}: exists already, and is left alone; name another directory, or move the file away")
+            raise UserError(
+                f"{path}: already exists and is not overwritten; name another directory or move the file away"
+            )
     for name, source in FILES.items():
         _write(directory / name, (SKELETON / source).read_text())
         click.echo(directory / name)
@@ -37,18 +39,18 @@ def init(directory: Path) -> None:
         f"\nNext:\n"
         f"  cd {quoted}\n"
         f'  export HARNESS_BOARDS="$PWD/boards.yaml"\n'
-        f"  harness doctor              which host tools are there; `harness run` installs what is missing\n"
+        f"  harness doctor              which host tools are installed; `harness run` installs what is missing\n"
         f"  harness boards              the machines; describe yours in boards.yaml\n"
         f"  harness run                 build the newest kernel, boot it in QEMU, test it"
     )
 
 
 def _write(path: Path, text: str) -> None:
-    """Make a new file. Nothing that is there is ever written to, also where it came just now."""
+    """Create a new file. An existing one is never overwritten, even if it appeared a moment ago."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("x") as file:
             file.write(text)
     except OSError as error:
         kind = InfraError if error.errno in _FAULTS_OF_THE_HOST else UserError
-        raise kind(f"{path}: expected to make a new file, can't: {error.strerror}") from None
+        raise kind(f"{path}: expected to create a new file, can't: {error.strerror}") from None

@@ -1,7 +1,7 @@
-"""The `harness` command: its verbs, and what becomes of errors.
+"""The `harness` command: its verbs and its error handling.
 
-A verb's file is imported when that verb is called, and imports late what it needs late: an unreachable board is
-reported in less time than it takes to load pytest, rich and Jinja."""
+A verb's file is imported only when that verb is called, and imports slow modules only when it needs them: an
+unreachable board is reported in less time than it takes to load pytest, rich and Jinja."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ VERBS = ("boards", "boot", "build", "completion", "doctor", "fetch", "init", "mu
 
 
 class _Verbs(Mapping[str, click.Command]):
-    """The verbs by name, each imported when it is looked up."""
+    """The verbs by name, each imported on lookup."""
 
     def __getitem__(self, name: str) -> click.Command:
         if name not in VERBS:
@@ -57,7 +57,7 @@ def cli() -> None:
 
 
 def main() -> NoReturn:
-    """The `harness` command. Errors that are expected end in their own exit code, without a traceback."""
+    """The `harness` command. Expected errors end with their own exit code and without a traceback."""
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGHUP, _interrupt)
     os.environ["PATH"] = os.pathsep.join((os.environ.get("PATH", os.defpath), SYSTEM_PATH))
@@ -71,7 +71,7 @@ def main() -> NoReturn:
     except (KeyboardInterrupt, click.Abort):
         click.echo("harness: interrupted", err=True)
         code = 130
-    except Exception as error:  # a mistake of ours: no riddle for the user, everything for who mends it
+    except Exception as error:  # a bug of ours: one line for the user, the traceback for whoever fixes it
         path = _keep_traceback()
         code = _complain(InfraError(f"internal error: {type(error).__name__}: {error}; please report {path}"))
     sys.exit(code or 0)
@@ -86,7 +86,7 @@ def _keep_traceback() -> Path:
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
-    """A polite kill is an interrupt: every ``finally`` runs, the results that are there get reported."""
+    """Treat SIGTERM and SIGHUP like Ctrl-C: every ``finally`` runs, and existing results are reported."""
     raise KeyboardInterrupt
 
 
@@ -94,5 +94,5 @@ def _complain(error: HarnessError) -> int:
     from harness.report.text import clean
 
     for line in (f"harness: {error.message}", *(f"  {line}" for line in error.details)):
-        click.echo(clean(line), err=True)  # a console's last lines may hold escape sequences
+        click.echo(clean(line), err=True)  # console lines in it may contain escape sequences
     return error.exit_code

@@ -17,17 +17,19 @@ from harness.errors import UserError
 @build_options
 @board_options
 @click.option("--only", multiple=True, metavar="NAME", help="Only this mutant of tests/mutants/. Repeatable.")
-@click.option("--list", "list_only", is_flag=True, help="Print the mutants; builds nothing.")
-@click.option("--named", is_flag=True, help="Of our tests, run only those that must catch the mutant.")
-@click.option("--selftests", is_flag=True, help="Run the in-tree selftests too, up to the first one that catches.")
-@click.option("-k", "keyword", default="", metavar="EXPR", help="With --selftests: only those whose names match.")
-@click.option("--baselines", default=1, type=click.IntRange(1), help="Runs on the unpatched kernel, against chance.")
-@click.option("--parallel", default=1, type=click.IntRange(1, 8), metavar="N", help="Guests side by side.")
+@click.option("--list", "list_only", is_flag=True, help="List the mutants and build nothing.")
+@click.option("--named", is_flag=True, help="Run only those of our tests that must catch the mutant.")
 @click.option(
-    "--timeout-factor", default=1.0, metavar="X", type=number(0.01), help="Multiplies every test's time limit."
+    "--selftests", is_flag=True, help="Also run the in-tree selftests, up to the first one that catches the mutant."
 )
+@click.option("-k", "keyword", default="", metavar="EXPR", help="With --selftests: only tests whose names match.")
+@click.option(
+    "--baselines", default=1, type=click.IntRange(1), help="Runs on the unpatched kernel, to rule out chance."
+)
+@click.option("--parallel", default=1, type=click.IntRange(1, 8), metavar="N", help="Number of guests in parallel.")
+@click.option("--timeout-factor", default=1.0, metavar="X", type=number(0.01), help="Multiply every test's time limit.")
 @click.option("--out", type=click.Path(path_type=Path), default="out/mutants", show_default=True, metavar="DIR",
-              help="Every run's files; what is finished there is not done again.")  # fmt: skip
+              help="Directory for the files of all runs; finished runs in it are not repeated.")  # fmt: skip
 def mutants(
     board_name: str,
     boards_file: Path | None,
@@ -36,7 +38,7 @@ def mutants(
     timeout_factor: float,
     **given: Any,
 ) -> int:
-    """Can the tests fail? Test kernels with a bug put in on purpose; print which tests saw it."""
+    """Test kernels that contain a deliberate bug; print which tests caught it."""
     from harness.campaign.mutants import Hunt, Hunter, all_mutants, choose
     from harness.display import Display
     from harness.report import kill_table
@@ -49,7 +51,9 @@ def mutants(
         return 0
     options, hunt = taken(BuildOptions, given), taken(Hunt, given)
     if options.build_dir:
-        raise UserError("--build: a mutant has to be built; give its kernel with --kernel")
+        raise UserError(
+            "--build: a mutant has to be built, a finished build can't be used; name its kernel source with --kernel"
+        )
     shared = ["--wait=inf", "--timeout-factor", timeout_factor, *(["--boards", boards_file] if boards_file else [])]
     with Display() as display, SideRuns(shared) as side_runs:
         table = Hunter(hunt, options, board=board, side_runs=side_runs, display=display).table(chosen)

@@ -23,12 +23,12 @@ Request = TypeVar("Request")
 
 
 def taken(kind: type[Request], given: dict[str, Any]) -> Request:
-    """A `kind`, which is a dataclass, made of those options that are its fields; they are taken out of `given`."""
+    """Make a dataclass `kind` from those options that are its fields, and remove them from `given`."""
     return kind(**{name: given.pop(name) for name in list(given) if name in kind.__dataclass_fields__})  # type: ignore[attr-defined]
 
 
 def board_names(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
-    """Completes the name of a board."""
+    """Complete the name of a board."""
     try:
         return [name for name in read_inventory(None).entries if name.startswith(incomplete)]
     except HarnessError:
@@ -36,21 +36,23 @@ def board_names(_context: click.Context, _parameter: click.Parameter, incomplete
 
 
 def build_options(function: Function) -> Function:
-    """The options that say which kernel is meant."""
+    """Add the options that select the kernel."""
     return _build_options(function, "-j", "--jobs")
 
 
 def _build_options(function: Function, *jobs: str) -> Function:
-    """`jobs`: what the number of make's jobs is called."""
+    """Add them; `jobs`: the names of the option for make's number of jobs."""
     path = partial(click.Path, path_type=Path)
     options = [
-        click.option("--build", "build_dir", type=path(), metavar="DIR", help="Use this finished build."),
+        click.option(
+            "--build", "build_dir", type=path(), metavar="DIR", help="Use this finished build instead of building."
+        ),
         click.option(
             "--kernel",
             default=DEFAULT_SOURCE,
             show_default=True,
             metavar="SPEC",
-            help="A directory, a tarball, git:URL-or-path#ref, a version as 7.3.4, or debian:PACKAGE@SUITE.",
+            help="A directory, a tarball, git:URL-or-path#ref, a version such as 7.3.4, or debian:PACKAGE@SUITE.",
         ),
         click.option(
             "--patches",
@@ -60,40 +62,51 @@ def _build_options(function: Function, *jobs: str) -> Function:
             help="A patch, a directory of them, a quilt series, an mbox or maildir. Repeatable.",
         ),
         click.option(
-            "--kconfig", "kconfigs", type=path(), multiple=True, metavar="FILE", help="A fragment, merged last."
+            "--kconfig",
+            "kconfigs",
+            type=path(),
+            multiple=True,
+            metavar="FILE",
+            help="A configuration fragment, merged last. Repeatable.",
         ),
         click.option("--toolchain", metavar="NAME", help="gcc (default), gcc-11, clang-16 or a prefix ending in -."),
         click.option(
-            "--allow-plain-ftrace", is_flag=True, help="Accept a compiler without -fpatchable-function-entry."
+            "--allow-plain-ftrace", is_flag=True, help="Accept a compiler that lacks -fpatchable-function-entry."
         ),
-        click.option(*jobs, type=click.IntRange(1), help="make -j; default: one a CPU."),
+        click.option(*jobs, type=click.IntRange(1), help="Number of jobs for make; default: one per CPU."),
     ]
     return _all(options, function)
 
 
 def _all(options: Sequence[Callable[[Function], Function]], function: Function) -> Function:
-    """`function` with `options`, which help shows in this order."""
+    """Add `options` to `function`, shown by --help in this order."""
     for option in reversed(options):
         function = option(function)
     return function
 
 
 def board_options(function: Function) -> Function:
-    """The options that say which machine is meant."""
+    """Add the options that select the machine."""
     name = click.option(
         "--board",
         "board_name",
         default="qemu-virt",
         show_default=True,
         shell_complete=board_names,
-        help="Out of boards.yaml.",
+        help="Name of a board in boards.yaml.",
     )
-    file = click.option("--boards", "boards_file", type=click.Path(path_type=Path), help="Instead of boards.yaml.")
+    file = click.option(
+        "--boards",
+        "boards_file",
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        help="Read boards from FILE instead of boards.yaml.",
+    )
     return name(file(function))
 
 
 def workers(text: str) -> int | None:
-    """What -j says: a number of machines, or ``auto``, which is None."""
+    """Parse the value of -j: a number of machines; None for ``auto``."""
     if text == "auto":
         return None
     if text.isdecimal() and int(text) > 0:
@@ -102,8 +115,8 @@ def workers(text: str) -> int | None:
 
 
 def number(least: float, most: float = math.inf) -> Callable[[str], float]:
-    """The type of an option that is a number from `least` to `most`; click's own one lets ``nan`` pass, which no limit
-    ever ends."""
+    """Return the type of an option that is a number from `least` to `most`. click's own type accepts ``nan``, a limit
+    that never expires."""
 
     def parsed(text: str) -> float:
         try:
@@ -119,7 +132,7 @@ def number(least: float, most: float = math.inf) -> Callable[[str], float]:
 
 
 class Waiting(click.Command):
-    """A verb with --wait. As its value may be left out, click takes one that begins with - for what comes next."""
+    """A verb with --wait. Its value is optional, so click would take a value that begins with - for the next option."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         ours = itertools.takewhile(lambda word: word != "--", args)
@@ -132,32 +145,37 @@ class Waiting(click.Command):
 
 
 def wait_option(function: Function) -> Function:
-    """The option of the verbs that use a machine."""
+    """Add --wait, for the verbs that use a machine."""
     return click.option(
         "--wait",
         is_flag=False,
         flag_value="inf",
         type=number(0),
         metavar="[SECONDS]",
-        help="Wait for a board that somebody uses; without SECONDS as long as it takes.",
+        help="Wait for a board that is in use, for at most SECONDS; without SECONDS, until it is free.",
     )(function)
 
 
 def run_options(function: Function) -> Function:
-    """The options of `harness run`: which kernel and machine, which tests, and how they are run. Make's -j is --jobs
-    there: -j says how many machines run."""
+    """Add the options of `harness run`: which kernel and machine, which tests, and how they are run. Here -j is the
+    number of machines, so make's is --jobs."""
     options = [
         lambda verb: _build_options(verb, "--jobs"),
         board_options,
         wait_option,
         click.option(
-            "--suite", "suites", multiple=True, help=f"One of {', '.join(_SUITES)} or a directory below testcases/."
+            "--suite",
+            "suites",
+            multiple=True,
+            help=f"One of {', '.join(_SUITES)} or a directory below testcases/. Repeatable.",
         ),
-        click.option("-k", "keyword", default="", metavar="EXPR", help="Only tests whose names match, as pytest's -k."),
-        click.option("--list", "list_only", is_flag=True, help="Print the tests that would run; boots nothing."),
+        click.option(
+            "-k", "keyword", default="", metavar="EXPR", help="Run only tests whose names match, as with pytest's -k."
+        ),
+        click.option("--list", "list_only", is_flag=True, help="List the tests that would run and boot nothing."),
         click.option("--maxfail", default=0, metavar="N", help="Stop after N unexpected failures."),
         click.option(
-            "--timeout-factor", default=1.0, metavar="X", type=number(0.01), help="Multiplies every test's time limit."
+            "--timeout-factor", default=1.0, metavar="X", type=number(0.01), help="Multiply every test's time limit."
         ),
         click.option(
             "--hammer-seconds",
@@ -165,7 +183,7 @@ def run_options(function: Function) -> Function:
             show_default=True,
             metavar="SECONDS",
             type=number(0.1, 86400.0),
-            help="For how long each test in testcases/hammer hammers.",
+            help="How long each test in testcases/hammer runs its load.",
         ),
         click.option(
             "-j",
@@ -174,27 +192,27 @@ def run_options(function: Function) -> Function:
             show_default=True,
             metavar="N|auto",
             type=workers,
-            help="Machines side by side: QEMUs, or boards of one pool.",
+            help="Number of machines in parallel: QEMU machines, or boards of one pool.",
         ),
         click.option(
             "--isolation",
             type=click.Choice(["test", "file", "crash"]),
-            help="How often a test gets a kernel that none has used; default: test where the board has snapshots, else "
-            "crash.",
+            help="When tests get a fresh kernel: for each test, for each file, or after a crash only; default: test "
+            "if the board has snapshots, else crash.",
         ),
         click.option(
             "--expectations",
             type=click.Path(path_type=Path),
             multiple=True,
             metavar="FILE",
-            help="Known outcomes, instead of those in testcases/expectations.yaml. Repeatable.",
+            help="Read known outcomes from FILE instead of testcases/expectations.yaml. Repeatable.",
         ),
         click.option(
             "--out",
             "out_dir",
             type=click.Path(path_type=Path),
             metavar="DIR",
-            help="The run's files; default out/<run>.",
+            help="Directory for the run's files; default: out/<run>.",
         ),
     ]
     return _all(options, function)

@@ -10,7 +10,8 @@ import click
 @click.command(epilog="Example: harness report out/latest")
 @click.argument("run_dir", type=click.Path(path_type=Path))
 def report(run_dir: Path) -> None:
-    """Make junit.xml, results.json and report.html again from a run's events; needs no kernel and no board."""
+    """Write junit.xml, results.json and report.html again from a run's recorded events; needs no kernel and no
+    board."""
     from harness.report.summary import summary_lines
     from harness.run import documents
 

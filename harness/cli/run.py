@@ -14,7 +14,7 @@ from harness.cli.options import Waiting, run_options, taken
 @click.command(cls=Waiting, epilog="Example: harness run --suite selftests/ftrace -k fgraph --patches ./series.mbox")
 @run_options
 def run(list_only: bool, **given: Any) -> int:
-    """Build if needed, boot, run the tests, write junit.xml, results.json and report.html."""
+    """Build the kernel if needed, boot it, run the tests, and write junit.xml, results.json and report.html."""
     checked = check(RunRequest(kernel=taken(BuildOptions, given), **given), boots=not list_only)
     from harness.display import Display
     from harness.report.summary import summary_lines

@@ -34,7 +34,7 @@ _GIT_BINARY = "GIT binary patch"
 _BINARY_DIFFER = re.compile(r"Binary files .* differ$")
 _BINARY_BODY = re.compile(r"(?:literal|delta) (\d{1,40})")
 _BASE_85 = re.compile(r"[A-Za-z](?:[0-9A-Za-z!#$%&()*+;<=>?@^_`{|}~-]{5}){1,13}")
-_MOST_BINARY = 64 << 20
+_MOST_BINARY_BYTES = 64 << 20
 _ASK_FOR_BINARY = "make the patch with git format-patch, or git diff --binary"
 
 
@@ -251,8 +251,8 @@ class _DiffReader:
         head = _BINARY_BODY.fullmatch(self._line())
         if head is None:
             raise self._error(f"{path}: expected 'literal SIZE' or 'delta SIZE'", self._line())
-        if int(head[1]) > _MOST_BINARY:
-            raise self._error(f"{path}: expected a binary change of at most {_MOST_BINARY} bytes", self._line())
+        if int(head[1]) > _MOST_BINARY_BYTES:
+            raise self._error(f"{path}: expected a binary change of at most {_MOST_BINARY_BYTES} bytes", self._line())
         lines = [self._line()]
         self.at += 1
         while self.at < len(self.lines) and (line := self._line()):

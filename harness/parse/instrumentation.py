@@ -20,7 +20,7 @@ from harness.parse.elf import FUNC, LOCAL, SHF_ALLOC, SHF_EXECINSTR, Elf, Sectio
 NOP = 0xD503201F
 BTI = frozenset({0xD503241F, 0xD503245F, 0xD503249F, 0xD50324DF})  # bti, bti c, bti j, bti jc
 TABLE_SECTION = "__patchable_function_entries"
-_WORD = 4
+_WORD_BYTES = 4
 _TOP = "arch|block|certs|crypto|drivers|fs|init|io_uring|ipc|kernel|lib|mm|net|samples|security|sound|tools|virt"
 _TREE = re.compile(f"^(?:.*/)?src/(?=(?:{_TOP})/)")
 # Code that stands among the kernel's functions but comes from elsewhere, by what its symbols begin with.
@@ -128,7 +128,7 @@ class Instrumentation:
                 nops=self._has_nops(address),
                 listed=entry in listed,
                 # the debug information of a function may begin behind the NOPs, so ask about its last instruction
-                source=_in_tree(self.elf.source_of(address + max(size - _WORD, 0))),
+                source=_in_tree(self.elf.source_of(address + max(size - _WORD_BYTES, 0))),
             )
 
     # -- instructions -------------------------------------------------------------------------------------------
@@ -136,27 +136,27 @@ class Instrumentation:
     def word(self, address: int) -> int | None:
         """The instruction at `address`; None where there is no code."""
         for section, words in self._code:
-            if section.address <= address < section.address + len(words) * _WORD:
-                return words[(address - section.address) // _WORD]
+            if section.address <= address < section.address + len(words) * _WORD_BYTES:
+                return words[(address - section.address) // _WORD_BYTES]
         return None
 
     def _entry_of(self, function: int) -> int:
         """What the table has to hold for the function at this address: the first NOP."""
         if self.flavour.before:
-            return function - self.flavour.before * _WORD
-        return function + _WORD if self.word(function) in BTI else function
+            return function - self.flavour.before * _WORD_BYTES
+        return function + _WORD_BYTES if self.word(function) in BTI else function
 
     def _label_of(self, entry: int) -> int:
         """The address of the function that `entry` means: the reverse of `_entry_of`."""
-        label = entry + self.flavour.before * _WORD
-        if not self.flavour.before and label not in self._by_address and self.word(label - _WORD) in BTI:
-            return label - _WORD
+        label = entry + self.flavour.before * _WORD_BYTES
+        if not self.flavour.before and label not in self._by_address and self.word(label - _WORD_BYTES) in BTI:
+            return label - _WORD_BYTES
         return label
 
     def _has_nops(self, function: int) -> bool:
-        behind = function + (_WORD if self.word(function) in BTI else 0)
-        places = [function - (number + 1) * _WORD for number in range(self.flavour.before)]
-        places += [behind + number * _WORD for number in range(self.flavour.behind)]
+        behind = function + (_WORD_BYTES if self.word(function) in BTI else 0)
+        places = [function - (number + 1) * _WORD_BYTES for number in range(self.flavour.before)]
+        places += [behind + number * _WORD_BYTES for number in range(self.flavour.behind)]
         return all(self.word(place) == NOP and place not in self._other_nops for place in places)
 
     @cached_property
@@ -168,7 +168,7 @@ class Instrumentation:
             return places
         for section in self.elf.named(".altinstructions"):  # struct alt_instr
             for offset, (where, _to, _cpucap, length, _) in _entries(self.elf, section.address, section.size, "<iiHBB"):
-                places.update(range(offset + where, offset + where + length, _WORD))
+                places.update(range(offset + where, offset + where + length, _WORD_BYTES))
         bounds = self.region("__start___jump_table", "__stop___jump_table")
         if bounds:  # struct jump_entry
             size = bounds.stop - bounds.start
@@ -188,8 +188,8 @@ class Instrumentation:
         skipped = 1 if first in BTI else 0
         if skipped and not self.flavour.bti:
             return "a BTI in a kernel that is built without"
-        before = [self.word(function - (number + 1) * _WORD) for number in range(self.flavour.before)]
-        behind = [self.word(function + (skipped + number) * _WORD) for number in range(self.flavour.behind)]
+        before = [self.word(function - (number + 1) * _WORD_BYTES) for number in range(self.flavour.before)]
+        behind = [self.word(function + (skipped + number) * _WORD_BYTES) for number in range(self.flavour.behind)]
         if {*before, *behind} != {NOP}:
             told = " ".join("none" if word is None else f"{word:08x}" for word in (*before, *behind))
             return (
@@ -200,10 +200,10 @@ class Instrumentation:
     def spare_nops(self, function: Function) -> tuple[int, int]:
         """How many more NOPs than the flavour's stand right before and right behind those of an instrumented
         function. Code and padding may add some to one function, but not to all."""
-        first = function.address - self.flavour.before * _WORD
+        first = function.address - self.flavour.before * _WORD_BYTES
         bti = 1 if self.word(function.address) in BTI else 0
-        last = function.address + (bti + self.flavour.behind) * _WORD
-        return self._run(first - _WORD, -_WORD), self._run(last, _WORD)
+        last = function.address + (bti + self.flavour.behind) * _WORD_BYTES
+        return self._run(first - _WORD_BYTES, -_WORD_BYTES), self._run(last, _WORD_BYTES)
 
     def _run(self, place: int, step: int) -> int:
         count = 0
@@ -219,10 +219,10 @@ class Instrumentation:
 
     def call_site(self, entry: int) -> int:
         """The address that ftrace makes of `entry` (rec->ip): the last NOP, which becomes the call."""
-        label = entry + self.flavour.before * _WORD
+        label = entry + self.flavour.before * _WORD_BYTES
         if self.flavour.before and self.word(label) in BTI:
-            label += _WORD
-        return label + (self.flavour.behind - 1) * _WORD
+            label += _WORD_BYTES
+        return label + (self.flavour.behind - 1) * _WORD_BYTES
 
     def nameless_nops(self) -> set[int]:
         """Where the flavour's NOPs, and no more, stand before code that belongs to no symbol: at entries of functions
@@ -231,19 +231,19 @@ class Instrumentation:
         return {
             place
             for section, words in self._code
-            for begin, end in _gaps(covered, section.address, section.address + len(words) * _WORD)
+            for begin, end in _gaps(covered, section.address, section.address + len(words) * _WORD_BYTES)
             for place in self._nops_between(begin, end)
         }
 
     def _nops_between(self, begin: int, end: int) -> Iterator[int]:
-        size = (self.flavour.before + self.flavour.behind) * _WORD
-        for place in range(begin, end - size + 1, _WORD):
-            label = place + self.flavour.before * _WORD
+        size = (self.flavour.before + self.flavour.behind) * _WORD_BYTES
+        for place in range(begin, end - size + 1, _WORD_BYTES):
+            label = place + self.flavour.before * _WORD_BYTES
             if self.flavour.before and place % 8:
                 continue
-            skipped = _WORD if self.flavour.before and self.word(label) in BTI else 0
-            behind = label + skipped + self.flavour.behind * _WORD
-            places = [*range(place, label, _WORD), *range(label + skipped, behind, _WORD)]
+            skipped = _WORD_BYTES if self.flavour.before and self.word(label) in BTI else 0
+            behind = label + skipped + self.flavour.behind * _WORD_BYTES
+            places = [*range(place, label, _WORD_BYTES), *range(label + skipped, behind, _WORD_BYTES)]
             if all(self.word(nop) == NOP for nop in places) and self.word(behind) != NOP:
                 yield place
 
@@ -323,7 +323,7 @@ def _is_code(section: Section) -> bool:
 
 def _words(elf: Elf, section: Section) -> memoryview:
     content = elf.content(section)
-    return memoryview(content[: len(content) // _WORD * _WORD]).cast("I")
+    return memoryview(content[: len(content) // _WORD_BYTES * _WORD_BYTES]).cast("I")
 
 
 def _entries(elf: Elf, start: int, size: int, shape: str) -> Iterator[tuple[int, tuple[int, ...]]]:

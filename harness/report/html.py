@@ -23,7 +23,7 @@ LOG_LIMIT = 64 * 1024  # characters of one log,
 PAGE_LIMIT = 16 * 1024 * 1024  # and of all logs together: a browser has to open this
 LAST_LINES = 15
 _HEADLINES = ("kernel", "version", "patches", "series", "compiler", "toolchain", "board", "target", "date")
-_LAST_SECOND = 253402300799.0
+_LAST_DATE_S = 253402300799.0
 _TABLE_ORDER = (Verdict.CRASH, Verdict.TIMEOUT, Verdict.FAIL, Verdict.UNRESOLVED, Verdict.ERROR, Verdict.NOTRUN,
                 Verdict.XFAIL, Verdict.SKIP, Verdict.PASS)  # fmt: skip
 
@@ -253,4 +253,4 @@ def _headline(value: object) -> str:
 
 
 def _date(seconds: float) -> str:
-    return datetime.fromtimestamp(min(max(seconds, 0.0), _LAST_SECOND), tz=UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return datetime.fromtimestamp(min(max(seconds, 0.0), _LAST_DATE_S), tz=UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -19,7 +19,7 @@ from harness.report.text import clean, flatten, one_line, tail
 
 LOGS_LIMIT = 64 << 20  # characters of all logs together: a reader keeps the document in memory
 _SKIPPED = (Verdict.SKIP, Verdict.XFAIL)
-_LAST_SECOND = 253402300799.0  # of the year 9999, the last year that dates support
+_LAST_DATE_S = 253402300799.0  # of the year 9999, the last year that dates support
 _FAILURE = (Verdict.FAIL, Verdict.UNRESOLVED)
 # What junit-10.xsd allows; everything else that the package writes is removed.
 _ALLOWED = {
@@ -158,4 +158,4 @@ def case_name(test: str) -> tuple[str, str]:
 
 def _timestamp(seconds: float) -> str:
     """ISO 8601 in UTC, without a zone, as Jenkins' parser requires."""
-    return datetime.fromtimestamp(min(max(seconds, 0.0), _LAST_SECOND), tz=UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    return datetime.fromtimestamp(min(max(seconds, 0.0), _LAST_DATE_S), tz=UTC).strftime("%Y-%m-%dT%H:%M:%S")

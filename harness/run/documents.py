@@ -12,7 +12,7 @@ from harness.report.fold import fold
 from harness.report.formats import FORMATS
 from harness.run.eventlog import EVENTS
 
-_LONGEST_LOG = 1 << 20  # bytes at the end of a test's log that documents use
+_LONGEST_LOG_BYTES = 1 << 20  # bytes at the end of a test's log that documents use
 
 
 def read_results(run_dir: Path) -> RunResults:
@@ -43,5 +43,5 @@ def _log(root: Path, name: str) -> str:
     if not path.is_relative_to(root) or not path.is_file():
         return ""
     with path.open("rb") as file:
-        file.seek(max(0, os.fstat(file.fileno()).st_size - _LONGEST_LOG))
+        file.seek(max(0, os.fstat(file.fileno()).st_size - _LONGEST_LOG_BYTES))
         return file.read().decode("utf-8", "replace")

@@ -15,7 +15,7 @@ from harness.model.record import HarnessRecord
 _PACKAGE = Path(__file__).resolve().parents[1]
 _COMMIT = _PACKAGE / "commit"  # the commit that a package was built from (bin/hatch_build.py); a checkout has none
 _DISTRIBUTION = "arm64-ftrace-harness"
-_GIT_S = 10.0
+_GIT_LIMIT_S = 10.0
 
 
 def new_run_id() -> str:
@@ -51,7 +51,7 @@ def _git(directory: Path, *words: str) -> str:
             text=True,
             errors="replace",
             stdin=subprocess.DEVNULL,
-            timeout=_GIT_S,
+            timeout=_GIT_LIMIT_S,
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired):

@@ -23,7 +23,7 @@ Boot = Callable[[], tuple[Target, float]]
 _BOOT_TRIES = 2
 _RESTORE_TRIES = 5  # each costs a fraction of a second
 _MOST_STRAIN = 8.0  # bounded, so that a hang is found on a busy host too
-_POLL = 0.05  # seconds between two looks at what the console has printed
+_POLL_S = 0.05  # seconds between two looks at what the console has printed
 
 
 class Machine:
@@ -192,7 +192,7 @@ class Machine:
 
     def time_limit(self, test: str) -> float:
         """The time limit in seconds of the test with this id on this target."""
-        return (time_limits.budget(test) * self.factor * self._strain + time_limits.UNSCALED) * self._user_factor
+        return (time_limits.budget(test) * self.factor * self._strain + time_limits.UNSCALED_S) * self._user_factor
 
     def scaled(self, seconds: float) -> float:
         """`seconds` on reference hardware, scaled to this target."""
@@ -240,7 +240,7 @@ class Machine:
         passes and the kernel is still alive, ERROR if the target is lost without any report on its console."""
         while not running.done:
             try:
-                line = running.next_line(_POLL)
+                line = running.next_line(_POLL_S)
             except TargetLost as lost:
                 raise self._stopped_by_loss(lost) from None
             # also while it keeps printing

@@ -9,8 +9,8 @@ from harness.model.fault import Fault
 from harness.parse.oops import FaultScanner
 from harness.target.line.console import Console
 
-_SETTLE = 1.0  # seconds without a further line after which an unfinished report is accepted as it is
-_LONGEST = 10.0  # seconds after which one is accepted as it is, even if the console continues
+_SETTLE_S = 1.0  # seconds without a further line after which an unfinished report is accepted as it is
+_LONGEST_S = 10.0  # seconds after which one is accepted as it is, even if the console continues
 
 
 class Monitor:
@@ -50,7 +50,7 @@ class Monitor:
         or has closed, or with `at_once`."""
         with self._lock:
             quiet = time.monotonic() - self._console.last_activity
-            if self._scanner.begun and (at_once or quiet > _SETTLE or self._console.closed):
+            if self._scanner.begun and (at_once or quiet > _SETTLE_S or self._console.closed):
                 self._scanner.finish()
             return max(self._scanner.faults, key=lambda fault: fault.is_fatal, default=None)
 
@@ -62,12 +62,12 @@ class Monitor:
 
     def settle(self) -> Fault | None:
         """Wait until a report that has begun is complete, and return it; None immediately if none has begun."""
-        deadline = time.monotonic() + _LONGEST
+        deadline = time.monotonic() + _LONGEST_S
         while self.begun:
             fault = self.fault(at_once=time.monotonic() > deadline)
             if fault:
                 return fault
-            time.sleep(0.02)  # the console's thread completes the report, at the latest after _SETTLE
+            time.sleep(0.02)  # the console's thread completes the report, at the latest after _SETTLE_S
         return None
 
     def close(self) -> None:

@@ -19,7 +19,7 @@ from harness.run.session import key_of_testcases
 from harness.tied import tied
 
 _OVER = (EndKind.COMPLETE, EndKind.MAXFAIL)
-_GRACE = 30.0  # seconds for an ending run to record what it has
+_GRACE_S = 30.0  # seconds for an ending run to record what it has
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +99,7 @@ class SideRuns:
             process.terminate()
         for process in running:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=_GRACE)
+                process.wait(timeout=_GRACE_S)
             process.kill()
 
     def run(self, build: Path, plan: Plan, run_dir: Path, *, maxfail: int = 0) -> Ended:

@@ -8,7 +8,7 @@ from harness.run.machine import Machine
 from harness.run.suites import ftrace, warm_ftracetest
 
 WAITING = "ftracetest-waiting"
-_LIMIT = 12.0  # seconds on reference hardware
+_LIMIT_S = 12.0  # seconds on reference hardware
 # Reading these files brings them into the page cache: programs, libraries, and the files of the build.
 _READ = """\
 cat /usr/lib/aarch64-linux-gnu/lib*.so.* > /dev/null 2>&1
@@ -24,7 +24,7 @@ true"""
 def warm_up(machine: Machine, build: Build, *, with_ftracetest: bool) -> str:
     """Read the files that tests will read and, `with_ftracetest`, start one that waits for its files. Returns why that
     failed, empty if it succeeded."""
-    limit = max(120.0, machine.scaled(_LIMIT))
+    limit = max(120.0, machine.scaled(_LIMIT_S))
     machine.run(_READ, timeout=limit)
     if not with_ftracetest:
         return ""

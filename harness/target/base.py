@@ -1,4 +1,4 @@
-"""What a booted kernel looks like to everything above: the protocols, and what can go wrong while talking."""
+"""The interface of a booted kernel for everything above: protocols, and the exceptions that talking to it may raise."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from harness.errors import InfraError, KernelError
 from harness.target.line.console import Console
 
 LineSink = Callable[[str], None]
-Say = Callable[[str], None]  # takes what a person should know meanwhile
+Say = Callable[[str], None]  # gets messages for the user about progress and trouble
 
 
 def silent(_message: str) -> None:
-    """A Say for whom nobody listens."""
+    """A Say that discards its messages."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Completed:
-    """A command that ended: its exit code (data, not an exception), its output (stdout and stderr in the order
-    written) and how long it took in seconds."""
+    """A finished command: its exit code (data, not an exception), its output (stdout and stderr in the order written)
+    and its duration in seconds."""
 
     command: str
     returncode: int
@@ -36,8 +36,8 @@ class Completed:
 
 @dataclass(frozen=True, kw_only=True)
 class Media:
-    """What a machine boots: the kernel image, device trees, the root file system and one build's payload. Both are
-    disks or archives of an initramfs, as the boot method has it."""
+    """What a machine boots: the kernel image, device trees, the root file system and one build's payload. Root and
+    payload are disks or initramfs archives, as the boot method wants them."""
 
     image: Path
     dtbs: Path | None = None
@@ -47,33 +47,33 @@ class Media:
 
 @dataclass(frozen=True, kw_only=True)
 class Terminal:
-    """Where a person types. `has_kernel_log`: the kernel's messages come on it by themselves."""
+    """A terminal for a person. `has_kernel_log`: kernel messages appear on it without our doing."""
 
     stream: Console
     has_kernel_log: bool
 
 
 class CommandTimeout(KernelError):
-    """A command did not end within its limit; the shell it ran in is still busy with it."""
+    """A command did not end within its limit; its shell is still busy with it."""
 
 
 class TargetLost(InfraError):
-    """The channel to the target closed or was taken over by garbage. If the console shows a kernel report, that
-    outranks this: the caller asks the console before it believes the blame."""
+    """The channel to the target closed or delivers garbage. A kernel report on the console outranks this exception: the
+    caller checks the console before it blames the infrastructure."""
 
 
 class RunningCommand(Protocol):
-    """A command under way: take its lines until `done`; then `returncode` is its exit code."""
+    """A running command: read its lines until `done`; then `returncode` is its exit code."""
 
     command: str
     returncode: int | None
 
     @property
     def done(self) -> bool:
-        """Whether it has ended and every line of it was taken."""
+        """Whether it has ended and all of its lines were read."""
 
     def next_line(self, timeout: float) -> str | None:
-        """The next line of output; None where none came within `timeout` seconds, or the command has ended."""
+        """Return the next line of output; None if none came within `timeout` seconds, or if the command has ended."""
 
 
 class Target(Protocol):
@@ -84,67 +84,68 @@ class Target(Protocol):
 
     @property
     def last_word(self) -> float:
-        """When anything last arrived on any of the target's channels (time.monotonic)."""
+        """When data last arrived on any of the target's channels (time.monotonic)."""
 
     @property
     def went_down(self) -> bool:
-        """Whether the machine ended by itself (reset, power-off), as opposed to being cut off."""
+        """Whether the machine reset or powered off by itself, as opposed to a lost connection."""
 
     def run(self, command: str, *, timeout: float = 60.0, on_line: LineSink | None = None) -> Completed:
-        """Run a shell command line. `on_line` is called with every line of output as it arrives.
+        """Run a shell command line for at most `timeout` seconds. `on_line` is called with every line of output as it
+        arrives.
 
         Raises CommandTimeout or TargetLost."""
 
     def start(self, command: str) -> RunningCommand:
-        """Start a shell command line whose output the caller takes line by line."""
+        """Start a shell command line whose output the caller reads line by line."""
 
     def put(self, content: bytes, path: str, *, mode: int = 0o644) -> None:
         """Write a file on the target."""
 
     def get(self, path: str) -> bytes:
-        """Read a file of the target; UserError where it can't be read."""
+        """Read a file of the target. Raises UserError if it can't be read."""
 
     def is_alive(self, *, timeout: float) -> bool:
-        """Whether the kernel still runs processes, asked on a way that no test keeps busy.
+        """Return whether the kernel still runs processes, asked over a channel that no test keeps busy.
 
-        Raises TargetLost where it can't be told, because the way itself is known to be broken."""
+        Raises TargetLost if that can't be found out because the channel itself is known to be broken."""
 
     def is_connected(self, *, timeout: float) -> bool:
-        """Whether the way that commands go still works, of which a kernel that lives knows nothing."""
+        """Return whether the command channel still works; it may be broken although the kernel is alive."""
 
     def catch_up(self) -> None:
-        """Wait until `console` has what the kernel has printed so far, a few seconds at most."""
+        """Wait, a few seconds at most, until `console` has received everything the kernel has printed so far."""
 
     def diagnose(self) -> None:
-        """Make a hung kernel print what its CPUs and tasks do on its console (SysRq), where that is possible."""
+        """Make a hung kernel print what its CPUs and tasks do on its console (SysRq), if that is possible."""
 
     def terminal(self, *, rows: int, columns: int) -> Terminal:
-        """A shell for a person. Commands may not be run any more where the target has no other line for them."""
+        """Return a shell for a person. On a target with a single line, `run` can't be used afterwards."""
 
     def close(self) -> None:
         """Power off and release everything. Never raises, may be called twice."""
 
 
 class Cpus(enum.Enum):
-    """How the CPUs of a target run, where they are emulated."""
+    """How the emulated CPUs of a target run."""
 
-    SIDE_BY_SIDE = enum.auto()  # as on a board
-    SEEING_PATCHES = enum.auto()  # side by side only if one sees at once that another has changed an instruction
+    SIDE_BY_SIDE = enum.auto()  # in parallel, as on a board
+    SEEING_PATCHES = enum.auto()  # in parallel only if a CPU sees at once that another one has changed an instruction
 
 
 class Snapshotting(Protocol):
-    """An optional power of a boot method: a booted target is kept, and any number of others start in its state."""
+    """An optional ability of a boot method: save a booted target, and start any number of others in its state."""
 
     @property
     def is_saved(self) -> bool:
-        """Whether there is something to `restore`."""
+        """Whether there is a state to `restore`."""
 
     def boot(self) -> Target:
-        """Boot a target that can be kept; raises what booting raises."""
+        """Boot a target that can be saved; raises the exceptions of booting."""
 
     def save(self, target: Target) -> None:
-        """Keep the state of `target`, which is closed. InfraError where that fails."""
+        """Save the state of `target` and close it. Raises InfraError if that fails."""
 
     def restore(self, why: str, *, cpus: Cpus = Cpus.SIDE_BY_SIDE) -> Target:
-        """A target in the state that was kept, clock and random numbers right. Its log begins with `why`. `cpus`: how
-        its CPUs run, where they are emulated."""
+        """Start a target in the saved state, with its clock set and its random numbers reseeded. Its log begins with
+        `why`. `cpus`: how emulated CPUs run."""

@@ -20,13 +20,13 @@ from harness.model.board import CommandSwitch, HttpRequest, HttpSwitch, PduSwitc
 from harness.target.line.console import Console
 from harness.tied import run_tied
 
-_LIMIT = 30.0
-_QUIET = 0.7  # seconds without a byte that count as silence
-_SETTLE = 5.0  # seconds that a board which was switched off may take to fall silent
+_LIMIT_S = 30.0
+_QUIET_S = 0.7  # without a byte that count as silence
+_SETTLE_S = 5.0  # for a board that was switched off to fall silent
 
 
 class Switch(Protocol):
-    """Power of one board. Raises InfraError where it can't be switched."""
+    """The power switch of one board. Its methods raise InfraError if it can't be switched."""
 
     def on(self) -> None: ...
 
@@ -34,7 +34,7 @@ class Switch(Protocol):
 
 
 class CommandPower:
-    def __init__(self, spec: CommandSwitch, *, place: str, limit: float = _LIMIT) -> None:
+    def __init__(self, spec: CommandSwitch, *, place: str, limit: float = _LIMIT_S) -> None:
         self._spec = spec
         self._place = place
         self._limit = limit
@@ -60,13 +60,13 @@ class CommandPower:
 
 
 class HttpPower:
-    def __init__(self, spec: HttpSwitch, *, place: str, limit: float = _LIMIT) -> None:
+    def __init__(self, spec: HttpSwitch, *, place: str, limit: float = _LIMIT_S) -> None:
         self._spec = spec
         self._place = place
         self._limit = limit
 
     def state(self) -> str:
-        """The switch's answer to a question that switches nothing."""
+        """Return the switch's answer to a request that changes nothing."""
         assert self._spec.query
         return self._ask(self._spec.query, "query")
 
@@ -85,17 +85,19 @@ class HttpPower:
         if status == 401:
             raise InfraError(f"{where}: the switch refuses the login; see power.user and power.password")
         if status >= 300:
-            raise InfraError(f"{where}: expected the switch to agree, it answers {status}: {answer[:120]!r}")
+            raise InfraError(
+                f"{where}: expected the switch to accept the request, it answers {status}: {answer[:120]!r}"
+            )
         if request.expect.replace(" ", "") not in answer.replace(" ", ""):
             raise InfraError(f"{where}: expected an answer with {request.expect!r}, found {answer[:120]!r}")
         return answer
 
     def _exchange(self, request: HttpRequest, authorization: str, where: str) -> tuple[int, str, str]:
-        """Status, what the server wants for a login, answer."""
+        """Return the status, the server's authentication challenge and the body of the answer."""
         headers = {**dict(request.headers), **({"Authorization": authorization} if authorization else {})}
         data = request.body.encode() or None
         asked = urllib.request.Request(request.url, data=data, headers=headers, method=request.method)
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a switch stands in our own network
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # the switch is in the local network
         try:
             with opener.open(asked, timeout=self._limit) as response:
                 return response.status, "", response.read(1 << 16).decode(errors="replace")
@@ -116,8 +118,8 @@ class HttpPower:
 
 
 def digest_authorization(request: HttpRequest, challenge: str, *, user: str, password: str, cnonce: str) -> str:
-    """RFC 7616's answer to `challenge`, SHA-256 (as Shelly's second generation wants it) or MD5. urllib's own digest
-    knows no SHA-256 in every Python we support."""
+    """Answer `challenge` as RFC 7616 says, with SHA-256 (which Shelly's second generation requires) or MD5. urllib's
+    own digest authentication lacks SHA-256 in some of the Python versions that we support."""
     given = {key: quoted or plain for key, quoted, plain in re.findall(r'(\w+)=(?:"([^"]*)"|([^\s,]+))', challenge)}
     algorithm = given.get("algorithm", "MD5")
 
@@ -136,7 +138,7 @@ def digest_authorization(request: HttpRequest, challenge: str, *, user: str, pas
 
 
 class PduPower(HttpPower):
-    """pdudaemon queues a request and answers at once, so that it worked is seen on the console only."""
+    """pdudaemon queues a request and answers at once, so only the console shows whether it worked."""
 
     def __init__(self, spec: PduSwitch, *, place: str) -> None:
         base = f"http://{spec.host}:{spec.port}/power/control"
@@ -147,8 +149,8 @@ class PduPower(HttpPower):
 
 @dataclass(frozen=True, kw_only=True)
 class BoardPower:
-    """The power of the board `name`. `restarts`: it is switched on again when it is left, because it comes up with a
-    system of its own, which its users expect."""
+    """The power of the board `name`. `restarts`: switch it on again when it is released, because its users expect it to
+    come up with its own system."""
 
     name: str
     spec: Power
@@ -156,7 +158,7 @@ class BoardPower:
 
 
 def switch_of(power: BoardPower) -> Switch:
-    """The driver for the board's switch."""
+    """Return the driver for the board's switch."""
     place = f"{power.name}.power"
     spec = power.spec.switch
     match spec:
@@ -169,7 +171,7 @@ def switch_of(power: BoardPower) -> Switch:
 
 
 def leave(power: BoardPower, switch: Switch) -> None:
-    """How a board is left: off; one with a system of its own comes back with that."""
+    """Switch a board off when it is released; one with its own system is switched on again."""
     switch.off()
     if power.restarts:
         time.sleep(power.spec.off_seconds)
@@ -177,20 +179,20 @@ def leave(power: BoardPower, switch: Switch) -> None:
 
 
 def power_off(power: BoardPower, switch: Switch, line: Console) -> None:
-    """Switch off, and see that it is: nothing comes any more, and nothing answers a line end.
+    """Switch off and verify it: the console falls silent and does not answer a line end.
 
-    Raises InfraError where the board goes on talking."""
+    Raises InfraError if the board keeps talking."""
     switch.off()
     switched = time.monotonic()
     if power.spec.check_silence:
-        while line.expect(r"[\s\S]+", timeout=_QUIET):
-            if time.monotonic() > switched + _SETTLE:
-                raise _still_on(power.name, "its console goes on talking")
+        while line.expect(r"[\s\S]+", timeout=_QUIET_S):
+            if time.monotonic() > switched + _SETTLE_S:
+                raise _still_on(power.name, "output continues on its console")
         line.send(b"\r")
-        if line.expect(r"\S", timeout=_QUIET):
+        if line.expect(r"\S", timeout=_QUIET_S):
             raise _still_on(power.name, "it still answers on its console")
     left = switched + power.spec.off_seconds - time.monotonic()
-    time.sleep(max(0.0, left))  # capacitors have no event to wait for
+    time.sleep(max(0.0, left))  # capacitors discharge without an event to wait for
 
 
 def _still_on(board: str, finding: str) -> InfraError:

@@ -10,7 +10,7 @@ from harness.run.api.modules import Modules
 from harness.run.api.tracefs import Tracefs
 
 TRAMPOLINES, INIT_TRAMPOLINES = ".text.ftrace_trampoline", ".init.text.ftrace_trampoline"
-PLT_ENTRY = 12  # bytes: adrp, add, br
+PLT_ENTRY_BYTES = 12  # adrp, add, br
 HEADER, SIZE = 64, 32  # bytes: an Elf64_Shdr, and where its sh_size is
 
 
@@ -53,7 +53,7 @@ def test_room_for_the_trampolines(tracefs: Tracefs, modules: Modules, kernel_fil
     """The loader makes a module's trampoline sections as large as its PLT entries for ftrace, three instructions
     each: two entries where there are ftrace_caller and ftrace_regs_caller, else one ("double the size of this special
     section", v6 of the series; NR_FTRACE_PLTS). Seen in the section headers when they are relocated."""
-    module, wanted = kernel_files.module("shapes"), kernel_files.trampolines() * PLT_ENTRY
+    module, wanted = kernel_files.module("shapes"), kernel_files.trampolines() * PLT_ENTRY_BYTES
     sections = [module.section(name) for name in (TRAMPOLINES, INIT_TRAMPOLINES)]
     sizes = " ".join(f"+{section.number * HEADER + SIZE}(%x0):u64" for section in sections if section)
     probe = f"p:relocate apply_relocate_add {sizes}"

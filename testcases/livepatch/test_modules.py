@@ -3,7 +3,7 @@
 from harness.run.api.guest import Guest
 from harness.run.api.klp_modules import KlpTarget
 from harness.run.api.livepatch import Livepatches
-from harness.run.api.modules import REACH, Modules
+from harness.run.api.modules import REACH_BYTES, Modules
 
 
 def test_module_loaded_before_the_patch(livepatches: Livepatches, target: KlpTarget) -> None:
@@ -73,7 +73,7 @@ def test_relocations_far_from_the_kernel(guest: Guest, modules: Modules, livepat
     """The same where module and livepatch lie beyond a direct branch's reach of the kernel, so that the call of its
     function needs one of the livepatch's PLT entries (module_emit_plt_entry)."""
     with modules.placed("klp_target", "farthest"), livepatches.in_effect("klp_relocated") as patch:
-        assert patch.distances()[0] > REACH
+        assert patch.distances()[0] > REACH_BYTES
         target = KlpTarget(guest)
         target.write("secret", "815")
         assert target.says == "secret 815, by pointer 815"

@@ -325,12 +325,12 @@ def test_a_coordinator_that_is_away_at_the_end_is_told_and_tried_again(lab: Lab,
         handle = os.pidfd_open(keeper)
         lab.end_coordinator()
         assert "place away: the coordinator " in (news := line())
-        assert " went away; the run goes on without it" in news
+        assert "; the run continues without it" in news
     trouble = line()
     assert "can't connect" in trouble
-    assert "its release is tried" in trouble
+    assert "the release is retried" in trouble
     lab.start_coordinator()
-    assert line().endswith("there was nothing to release: it is not ours any more, and nobody has it")
+    assert line().endswith("there was nothing to release: it is free now, and not ours any more")
     _wait_gone(handle)
     lab.start_exporter()
 
@@ -397,6 +397,6 @@ def test_a_place_that_somebody_took_when_the_coordinator_had_forgotten_us_is_the
 def test_a_place_that_somebody_releases_while_we_use_it_is_told_and_left_alone(lab: Lab, told: Told) -> None:
     with told("kicked") as (line, _):
         lab.client("kicked", "release")
-        assert "somebody released it while we use it: it is not ours any more, and nobody has it; the run" in line()
+        assert "somebody released it during this run: it is free now, and not ours any more; the run" in line()
         lab.client("kicked", "acquire", user="alice")
     assert lab.owner("kicked") == "elsewhere/alice"

@@ -113,7 +113,7 @@ def test_a_board_loads_from_the_labs_web_server_at_a_port_of_its_own(
     assert (done.returncode, done.stdout.splitlines()[-1:]) == (0, ["up"]), done.stderr
 
 
-SILENT = "the web server at 10.77.0.1, port 8080, does not answer, or not any more; see whether it runs, boot.http_root"
+SILENT = "the web server at 10.77.0.1, port 8080, does not answer; see whether it runs, boot.http_root"
 
 
 @pytest.mark.parametrize(

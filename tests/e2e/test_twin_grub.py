@@ -22,7 +22,7 @@ from harness.target.base import Media
 from harness.target.methods import grub, grubcfg, ownsystem
 from tests.e2e.conftest import Twin
 
-OWN_SYSTEM_LIMIT = 300.0
+OWN_SYSTEM_LIMIT_S = 300.0
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def own_system(machine: Twin, monkeypatch: pytest.MonkeyPatch) -> Iterator[grub.
     board = parse_boards(text, place="boards.yaml", lookup=lambda name: os.environ.get(name, "unset"))[
         "twin-grub"
     ].board
-    deadline = time.monotonic() + OWN_SYSTEM_LIMIT
+    deadline = time.monotonic() + OWN_SYSTEM_LIMIT_S
     with contextlib.closing(ownsystem.own_system(board, board.access)) as system:
         while not system.connected:
             try:
@@ -67,11 +67,11 @@ def state(own: grub.Grub) -> str:
 
 def until_login(machine: Twin) -> str:
     """What comes on its serial line until the own system wants a login."""
-    printed, deadline = b"", time.monotonic() + OWN_SYSTEM_LIMIT
+    printed, deadline = b"", time.monotonic() + OWN_SYSTEM_LIMIT_S
     while b"twin login: " not in printed:
         assert time.monotonic() < deadline, printed.decode(errors="replace")
         # closed at once as long as the twin still takes a killed harness for the line's reader
-        with socket.create_connection((machine.environment["TWIN_HOST"], 17351), timeout=OWN_SYSTEM_LIMIT) as line:
+        with socket.create_connection((machine.environment["TWIN_HOST"], 17351), timeout=OWN_SYSTEM_LIMIT_S) as line:
             while b"twin login: " not in printed and (data := line.recv(4096)):
                 printed += data
     return printed.decode(errors="replace")

@@ -130,7 +130,7 @@ def test_a_coordinator_that_is_restarted_in_the_middle_costs_nothing_and_is_told
     told = process.stderr.readline()
     while told and "the coordinator 127.0.0.1:" not in told:
         told = process.stderr.readline()
-    assert "went away; the run goes on without it" in told
+    assert "; the run continues without it" in told
     lab.start_coordinator()
     lab.start_exporter()
     assert "forgot that the place was ours; it is acquired again" in process.stderr.readline()

@@ -30,7 +30,7 @@ def test_a_board_without_the_network_it_should_have_does_with_its_serial_line(tw
     machine = twin("ssh", boards=NO_NETWORK)
     done = machine.harness("boot", "elsewhere", "--", SERVED_BY)
     assert (done.returncode, "board-init" in done.stdout) == (0, True), done.stdout + done.stderr
-    assert "its own address is 10.0.2.15); going on over the serial line alone" in done.stderr
+    assert "its own address is 10.0.2.15); continuing over the serial line alone" in done.stderr
 
 
 def checked(machine: Twin) -> str:

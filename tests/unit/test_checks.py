@@ -64,9 +64,9 @@ def seen(entry: BoardEntry) -> dict[str, tuple[Outcome, str]]:
 def test_a_board_that_is_as_it_should_be(tmp_path: Path) -> None:
     assert seen(board(tmp_path)) == {
         "console": (OK, "cat can be opened"),
-        "power": (OK, "cd is there, true is there"),
-        "tftp_root": (OK, f"{tmp_path} can be written to"),
-        "tftp server": (UNSEEN, "boot.server is empty, only DHCP knows which one it is"),
+        "power": (OK, "cd is installed, true is installed"),
+        "tftp_root": (OK, f"{tmp_path} is writable"),
+        "tftp server": (UNSEEN, "boot.server is empty, so only DHCP knows the server"),
     }
     assert list((tmp_path / "harness").iterdir()) == []
 
@@ -87,7 +87,7 @@ def test_a_line_that_ends_at_once_is_told_with_what_it_said(tmp_path: Path) -> N
     refuses = CommandConsole(argv=("sh", "-c", "echo SOL payload already active"))
     outcome, told = seen(board(tmp_path, console=refuses))["console"]
     assert outcome is FAILED
-    assert "it ended at once, after it said: SOL payload already active; see whether somebody else has it" in told
+    assert "it ended at once, after it said: SOL payload already active; see whether somebody else uses it" in told
 
 
 def test_a_console_server(tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_a_switch_that_can_only_switch_is_only_connected_to(kind: str, tmp_path:
             "http": HttpSwitch(on=request, off=request),
             "pdudaemon": PduSwitch(host="127.0.0.1", port=server.port, pdu="p", outlet="1"),
         }
-        told = f"127.0.0.1:{server.port} takes connections (not asked what it switches)"
+        told = f"127.0.0.1:{server.port} accepts connections (its outlets were not checked)"
         assert seen(board(tmp_path, switches[kind]))["power"] == (OK, told)
         assert server.asked == []
     outcome, told = seen(board(tmp_path, switches[kind]))["power"]
@@ -172,7 +172,7 @@ def test_one_that_hangs_or_breaks_does_not_keep_the_others(tmp_path: Path) -> No
         found = {found.name: (found.outcome, found.told) for found in findings(board(tmp_path), odd, limit=0.5)}
         assert time.monotonic() - started < 10.0
         assert found == {
-            "hangs": (FAILED, "nothing was heard within 0 s"),
+            "hangs": (FAILED, "the check did not finish within 0 s"),
             "breaks": (FAILED, "internal error: ZeroDivisionError: integer division or modulo by zero"),
             "dark": (UNSEEN, "dark"),
             "fine": (OK, "fine"),
@@ -235,7 +235,7 @@ def test_the_web_server_is_asked_for_a_file_of_ours(tmp_path: Path) -> None:
             (tmp_path / name).mkdir()
         here = board(tmp_path, load="http", http_root=str(tmp_path / "boot"), http_url=url)
         found = seen(here)
-        assert found["http_root"] == (OK, f"{tmp_path}/boot can be written to")
+        assert found["http_root"] == (OK, f"{tmp_path}/boot is writable")
         assert found["web server"] == (OK, f"{url} is {tmp_path}/boot")
         there = board(tmp_path, load="http", http_root=str(tmp_path / "other"), http_url=url)
         outcome, told = seen(there)["web server"]

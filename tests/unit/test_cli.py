@@ -136,12 +136,12 @@ boards:
             "nowhere.yaml: expected a file of known outcomes",
         ),
         (["run", "--expectations", "{tmp}/known.yaml"], "known.yaml: expectations.0.fault: expected a pattern of the"),
-        (["boot"], "a console needs a terminal"),
+        (["boot"], "expected a terminal on standard input"),
         (["run", "--build", "{tmp}", "--patches", "{tmp}/x.patch"], "can't change it"),
         (["boot", "--board", "rpi4", "--build", "{tmp}", "--toolchain", "gcc-11", "--", "true"], "can't change it"),
         (["run", "--board", "rpi4", "--build", "{tmp}", "--kernel", "7.3.4"], "can't change it"),
         (["init"], "Missing argument 'DIR'"),
-        (["init", "{tmp}"], "boards.yaml: exists already"),
+        (["init", "{tmp}"], "boards.yaml: already exists"),
         (["boards", "--boards", "{tmp}/date.yaml"], "expected a YAML document"),
         (["build", "--boards", "{tmp}/typo.yaml", "--board", "b"], "boards.yaml: b.kconfigs: expected a file"),
         (["mutants", "--only", "no-such-bug"], "--only: expected one of exception-boundary-reliable, "),
@@ -250,7 +250,7 @@ def test_checks_of_a_board(shared: dict[str, Any]) -> None:
     assert done.returncode == 0
     done = harness("boards", "--boards", "b.yaml", "check", "one", cwd=shared["cwd"])
     assert re.search(r"FAILED  console +one: in use by .*: harness run --board mine", done.stdout)
-    assert "ok      power       true is there, true is there" in done.stdout
+    assert "ok      power       true is installed, true is installed" in done.stdout
     assert done.returncode == 3
     assert "one: 1 of these checks failed" in done.stderr
 
@@ -262,7 +262,7 @@ def test_a_board_is_looked_at_though_values_are_missing(tmp_path: Path) -> None:
     assert done.returncode == 3
     assert "FAILED  values      power.host: expected the environment variable NOWHERE to be set" in done.stdout
     assert "FAILED  console     b.console: expected a serial device" in done.stdout
-    assert "unseen  power       not looked at: values of power missing" in done.stdout
+    assert "unseen  power       not checked: values of power are missing" in done.stdout
     assert re.search("FAILED  kconfigs    b.kconfigs: expected files below .*, found no no-such.config", done.stdout)
 
 

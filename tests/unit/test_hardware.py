@@ -85,7 +85,7 @@ def failure(text: str, *, since: float = 0.1, cmdline: str = "") -> HarnessError
 def test_a_kernel_that_never_speaks_is_the_labs_fault(text: str, since: float) -> None:
     told = failure(text, since=since)
     assert isinstance(told, InfraError)
-    assert "b: expected the kernel to speak on its console, it said nothing" in told.message
+    assert "b: expected output of the kernel on its console, found none" in told.message
     assert "with `cmdline: earlycon` a kernel" in told.message
     assert "it has `earlycon` already" in failure(text, since=since, cmdline="earlycon").message
 

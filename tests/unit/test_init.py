@@ -80,14 +80,14 @@ def test_what_is_there_is_left_alone_and_nothing_else_is_written(name: str, tmp_
     path = tmp_path / name
     path.parent.mkdir(exist_ok=True)
     path.write_text("mine")
-    with pytest.raises(UserError, match=f"^{re.escape(str(path))}: exists already"):
+    with pytest.raises(UserError, match=f"^{re.escape(str(path))}: already exists"):
         init(tmp_path)
     assert files(tmp_path) == {name: "mine"}
 
 
 def test_a_link_that_leads_nowhere_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "boards.yaml").symlink_to("elsewhere.yaml")
-    with pytest.raises(UserError, match=r"boards\.yaml: exists already"):
+    with pytest.raises(UserError, match=r"boards\.yaml: already exists"):
         init(tmp_path)
     assert not (tmp_path / "elsewhere.yaml").exists()
 
@@ -100,14 +100,14 @@ def test_a_file_that_comes_meanwhile_is_left_alone(tmp_path: Path, monkeypatch: 
         echo(text)
 
     monkeypatch.setattr(click, "echo", somebody_writes)
-    with pytest.raises(UserError, match=r"Jenkinsfile: expected to make a new file, can't: File exists"):
+    with pytest.raises(UserError, match=r"Jenkinsfile: expected to create a new file, can't: File exists"):
         init(tmp_path)
     assert (tmp_path / "Jenkinsfile").read_text() == "theirs"
 
 
 def test_a_file_in_place_of_the_directory(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(UserError, match=r"file/boards\.yaml: expected to make a new file, can't"):
+    with pytest.raises(UserError, match=r"file/boards\.yaml: expected to create a new file, can't"):
         init(tmp_path / "file")
 
 
@@ -121,6 +121,6 @@ def test_whose_fault_it_is_that_nothing_can_be_written(
         raise OSError(code, "why", str(self))
 
     monkeypatch.setattr(Path, "mkdir", fails)
-    with pytest.raises(HarnessError, match=r"boards\.yaml: expected to make a new file, can't: why") as told:
+    with pytest.raises(HarnessError, match=r"boards\.yaml: expected to create a new file, can't: why") as told:
         init(tmp_path / "new")
     assert type(told.value) is kind

@@ -130,8 +130,12 @@ def test_one_of_several_is_chosen_by_its_name() -> None:
         ([UART, PLUG, resource("PDUDaemonPort", "q")], {}, "NetworkPowerPort, q; choose with labgrid.power: NAME"),
         ([resource("NetworkSerialPort", avail=False), PLUG], {}, "its exporter says that it is not available"),
         ([resource("NetworkSerialPort", host="h", port=None), PLUG], {}, "expected its exporter to start a server"),
-        ([resource("NetworkSerialPort", proxy_required=True), PLUG], {}, r"\(exporter\) wants SSH to be gone through"),
-        ([UART, {**PLUG, "extra": {"proxy_required": True}}], {}, "wants SSH to be gone through"),
+        (
+            [resource("NetworkSerialPort", proxy_required=True), PLUG],
+            {},
+            r"\(exporter\) requires connections",
+        ),
+        ([UART, {**PLUG, "extra": {"proxy_required": True}}], {}, "requires connections through SSH"),
         ([resource("NetworkSerialPort", protocol="xmodem"), PLUG], {}, "protocol rfc2217 or raw, found xmodem"),
     ],
 )

@@ -132,7 +132,7 @@ def test_a_target_that_talks_nonsense_disturbs_nothing(far_end: FarEnd, text: st
 def test_a_frame_that_never_comes_whole_ends_the_shells_with_the_reason(
     far_end: FarEnd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("harness.target.line.serialmux._ASK_AGAIN", 0.01)
+    monkeypatch.setattr("harness.target.line.serialmux._ASK_AGAIN_S", 0.01)
     far_end.frame("C", "lost")
     far_end.says(said("!ready"), far_end.frame("C", "next"))
     assert far_end.consoles[COMMANDS].wait_closed(5.0)
@@ -155,12 +155,12 @@ def test_a_line_that_was_lost_and_is_back_costs_nothing_where_the_target_still_h
 def test_a_target_that_does_not_answer_after_the_line_was_lost(
     far_end: FarEnd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("harness.target.line.serialmux._BACK_LIMIT", 0.2)
+    monkeypatch.setattr("harness.target.line.serialmux._BACK_LIMIT_S", 0.2)
     far_end.says(said("!ready"))
     assert far_end.mux.ready.wait(5.0)
     far_end.mux.gap()
     assert far_end.consoles[COMMANDS].wait_closed(5.0)
-    assert "since it is back the target does not answer" in far_end.mux.lost
+    assert "came back, but the target does not answer on it any more" in far_end.mux.lost
 
 
 def test_the_channels_end_with_the_line(far_end: FarEnd) -> None:

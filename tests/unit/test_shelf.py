@@ -30,7 +30,7 @@ def test_only_what_is_ours_and_old_is_cleared_away(tmp_path: Path) -> None:
     others = ["Image", "pxelinux.0", "0123456789xy-Image", "0123456789ab", ".keep"]
     for name in [*ours, *others, "fedcba987654-Image"]:
         (tmp_path / name).touch()
-        age = 0 if name.startswith("fedc") else shelf.KEEP_SECONDS + 60
+        age = 0 if name.startswith("fedc") else shelf.KEEP_S + 60
         os.utime(tmp_path / name, (time.time() - age,) * 2)
     (tmp_path / "aaaaaaaaaaaa-directory").mkdir()
     os.utime(tmp_path / "aaaaaaaaaaaa-directory", (0, 0))

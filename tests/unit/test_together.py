@@ -102,7 +102,7 @@ def test_one_board_is_had_as_ever(lab: Lab) -> None:
 
 def test_more_than_there_are_is_said(lab: Lab) -> None:
     assert _names(lab.together(5)) == ["a", "b", "c", "d"]
-    assert lab.said == ["-j: 4 of 5 boards: pool 'equal' has no more that can be had"]
+    assert lab.said == ["-j: 4 of 5 boards: no other board of pool 'equal' is available"]
 
 
 def test_what_is_in_use_or_not_to_be_reached_is_left_out_and_another_takes_its_place(lab: Lab) -> None:

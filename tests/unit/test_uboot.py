@@ -98,7 +98,7 @@ def test_a_line_on_which_no_command_arrives_whole(talk: Talk, monkeypatch: pytes
     line = damaging(far.console, [(b"usb", b"usx")] * 9, monkeypatch)
     uboot = Uboot(line, UbootBoot(tftp_root="/t", uboot_seconds=3.0), place="b")
     uboot.stop()
-    with pytest.raises(InfraError, match=r"b: U-Boot does not read `usb start` as it was typed, 5 times in a row"):
+    with pytest.raises(InfraError, match=r"b: U-Boot did not echo `usb start` as it was typed, 5 times in a row"):
         uboot.command("usb start")
     assert len(far.commands) == 1
 
@@ -153,10 +153,10 @@ def test_loading_over_http_as_this_uboot_wants_it(talk: Talk, url: str, usage: s
         (f"HTTP/1.0 404 File not found\r\n{ANSWERED[15:]}Bytes transferred = 1234 (4d2 hex)\r\n",
          "404 File not found: the web server has no such file; see boot.http_root and boot.http_url"),
         ("\r\nHTTP server error 404\r\n", "HTTP server error 404: the web server has no such file"),
-        ("HTTP/1.1 403 Forbidden\r\n", "403 Forbidden: the web server does not give it away"),
-        ("HTTP/1.1 301 Moved Permanently\r\n", "the web server sends elsewhere"),
+        ("HTTP/1.1 403 Forbidden\r\n", "403 Forbidden: the web server denies access to it"),
+        ("HTTP/1.1 301 Moved Permanently\r\n", "the web server redirects"),
         ("HTTP/1.1 503 Busy\r\n", "503 Busy: the web server refuses"),
-        ("###\r\nHTTP client error 4\r\n", "the web server at 10.1.0.2, port 80, does not answer, or not any more"),
+        ("###\r\nHTTP client error 4\r\n", "the web server at 10.1.0.2, port 80, does not answer"),
         ("\r\nARP Retry count exceeded; starting again\r\n", "the web server at 10.1.0.2, port 80, does not answer"),
         ("\r\n", "expected 1234 bytes, none came: the web server at 10.1.0.2, port 80, does not answer"),
         ("HTTP/1.0 200 OK| \r\n", "expected 1234 bytes, not all came; see whether the web server still runs"),
@@ -215,7 +215,7 @@ def test_a_system_that_asks_for_a_login_where_uboot_was_expected(talk: Talk) -> 
     uboot, _ = talk(
         banner="Debian GNU/Linux 12 pi ttyS0\r\n\r\npi login: ", spec=UbootBoot(tftp_root="/t", uboot_seconds=0.3)
     )
-    with pytest.raises(InfraError, match="wants a login; see whether the board's firmware starts U-Boot"):
+    with pytest.raises(InfraError, match="waits for a login; see whether the board's firmware starts U-Boot"):
         uboot.stop()
 
 

@@ -13,9 +13,9 @@ from harness.target.base import Completed
 
 T = TypeVar("T")
 
-_LEAST = 10.0  # seconds that any wait may take at least
-_FIRST_STEP = 0.02  # seconds between the first two polls for a state that has no event
-_LAST_STEP = 0.1  # and between later ones
+_LEAST_S = 10.0  # seconds that any wait may take at least
+_FIRST_STEP_S = 0.02  # seconds between the first two polls for a state that has no event
+_LAST_STEP_S = 0.1  # and between later ones
 
 
 class Guest:
@@ -48,7 +48,7 @@ class Guest:
 
     def run(self, command: str, *, seconds: float = 5.0) -> Completed:
         """Run a shell command line; a non-zero exit is data. Kernel reports and hangs end the test."""
-        return self._machine.run(command, timeout=max(_LEAST, self._machine.scaled(seconds)))
+        return self._machine.run(command, timeout=max(_LEAST_S, self._machine.scaled(seconds)))
 
     def check(self, command: str, *, seconds: float = 5.0) -> str:
         """Run a command that must succeed, and return its output."""
@@ -84,9 +84,9 @@ class Guest:
     def wait_until(self, condition: Callable[[], bool], what: str, *, seconds: float = 5.0) -> None:
         """Poll until `condition` holds. The test fails if it does not within `seconds`, or ten real seconds if that is
         longer: what the kernel does once a second takes as long on fast hardware."""
-        deadline = time.monotonic() + max(_LEAST, self._machine.scaled(seconds))
-        step = _FIRST_STEP
+        deadline = time.monotonic() + max(_LEAST_S, self._machine.scaled(seconds))
+        step = _FIRST_STEP_S
         while not condition():
             assert time.monotonic() < deadline, f"waited in vain for: {what}"
             time.sleep(step)
-            step = min(2 * step, _LAST_STEP)
+            step = min(2 * step, _LAST_STEP_S)

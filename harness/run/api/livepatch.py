@@ -15,7 +15,7 @@ _DEBUG = "/proc/dynamic_debug/control"
 _DEBUG_QUERY = "file kernel/livepatch/transition.c"
 
 _HASTY_TRIES = 10
-_TRANSITION = 0.75  # seconds that a transition may take
+_TRANSITION_S = 0.75  # the longest that a transition may take
 
 # A task's state in a transition, as in /proc/PID/patch_state.
 NO_TRANSITION = -1
@@ -86,7 +86,7 @@ class Livepatch(Module):
             in_vain = "false" if next(tries, None) is None else f"{{ {try_now}; {condition}; }}"
             return self._guest.run(f"{{ {condition}; }} || {in_vain}").ok
 
-        self._guest.wait_until(holds, f"{self.name}: {what}", seconds=_TRANSITION)
+        self._guest.wait_until(holds, f"{self.name}: {what}", seconds=_TRANSITION_S)
 
     def disable(self, *, hurry: bool = True) -> None:
         """Disable the patch, and wait until it is gone."""

@@ -15,7 +15,7 @@ DIRECTORY = "/payload/testcases"
 _DEBUGFS = "/sys/kernel/debug"
 _FULL_REGION = "RANDOMIZE_MODULE_REGION_FULL"
 _FILL = {"far": "and far away", "farthest": "near", "above": "and below"}  # the argument of near_filler
-REACH = 128 << 20  # bytes that a direct branch reaches, either way
+REACH_BYTES = 128 << 20  # bytes that a direct branch reaches, either way
 
 
 class Module:
@@ -119,9 +119,9 @@ class Modules:
                 filler.write("fill", _FILL[place])
             module = stack.enter_context(self.load(name))
             nearest, call = module.distances()
-            if place == "near" and call >= REACH and self._build.config.get(_FULL_REGION) == "y":
+            if place == "near" and call >= REACH_BYTES and self._build.config.get(_FULL_REGION) == "y":
                 pytest.skip(f"this kernel has CONFIG_{_FULL_REGION}: its modules lie anywhere within 2 GB")
-            right = call < REACH if place == "near" else nearest >= REACH
+            right = call < REACH_BYTES if place == "near" else nearest >= REACH_BYTES
             found = f"{nearest >> 20} MB from the kernel, {call >> 20} MB from ftrace_caller"
             assert right, f"expected {name} to be loaded {place}, found it {found}"
             yield module

@@ -19,7 +19,7 @@ from harness.target.holding.held import HeldBoard
 
 ARGUMENTS = ("-p", "xdist.plugin", "-p", "harness.run.workers.worker", "--max-worker-restart=20")
 _TRIES = 3  # of a test whose worker died
-_END = 0.2  # seconds for a worker to end by itself when the run is interrupted
+_END_S = 0.2  # seconds for a worker to end by itself when the run is interrupted
 
 
 class Distributor:
@@ -123,4 +123,4 @@ class Distributor:
         """End the workers. Their results are already recorded, and xdist would wait ten seconds for a worker that is
         running a test and does not listen."""
         for node in self._setups:
-            node.nodemanager.group.terminate(timeout=_END)  # all of them, the first time
+            node.nodemanager.group.terminate(timeout=_END_S)  # all of them, the first time

@@ -10,7 +10,7 @@ from harness.model.event import Finished, Note, Started
 from harness.model.progress import RunDisplay
 from harness.parse.events import event_from_json
 
-_EVERY = 0.1  # seconds between two looks, because a file does not announce that it has grown
+_EVERY_S = 0.1  # seconds between two looks, because a file does not announce that it has grown
 
 
 class Follower:
@@ -37,7 +37,7 @@ class Follower:
         self._file.close()
 
     def _follow(self) -> None:
-        while not self._over.wait(_EVERY):
+        while not self._over.wait(_EVERY_S):
             self._show()
         self._show()
 

@@ -1,1 +1,1 @@
-"""Whose a board is: locks on this host, the guard that outlives us, places of a labgrid coordinator."""
+"""Ownership of boards: locks on this host, the guard that outlives the harness, and labgrid places."""

@@ -1,7 +1,8 @@
-"""A process beside the harness that leaves a board as `power.leave` has it when the harness is gone, however it went.
+"""A helper process that puts a board into its resting state (`power.leave`) after the harness ends, even if it is
+killed.
 
-It waits at a pipe whose other end only the harness has; the kernel closes that with the harness. It holds the harness's
-lock on the board too, so that nobody gets a board which is about to be switched off."""
+It reads from a pipe whose other end only the harness has open, so the kernel closes it when the harness ends. It also
+holds the lock on the board, so that nobody can acquire a board that is about to be switched off."""
 
 from __future__ import annotations
 
@@ -18,12 +19,12 @@ from harness.target.holding.held import HeldBoard
 from harness.target.power import BoardPower, leave, switch_of
 
 _RELEASED = b"."
-_LIMIT = 5.0
+_LIMIT_S = 5.0
 
 
 def outliving() -> dict[str, str]:
-    """The environment of a process that has to see to a board after our end. Jenkins, when it kills a job, kills every
-    process that has the job's own values of these."""
+    """Return the environment for a process that takes care of a board after the harness has ended. When Jenkins kills a
+    job, it kills every process whose environment has that job's values of these variables."""
     return {**os.environ, "BUILD_ID": "dontKillMe", "JENKINS_NODE_COOKIE": "dontKillMe"}
 
 
@@ -36,38 +37,38 @@ class Guard:
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            start_new_session=True,  # a Ctrl-C is for the harness
+            start_new_session=True,  # so that Ctrl-C reaches the harness only
             env=outliving(),
-            # so that the board is nobody else's before it is off
+            # so that nobody acquires the board before it is off
             pass_fds=board.descriptors,
         )
-        # over the pipe, because it may hold a password
+        # over the pipe, because it may contain a password
         self._tell(pickle.dumps(board.power))
 
     def release(self) -> None:
-        """The board is off, or whoever is here will see to it; the guard ends."""
+        """End the guard: the board is off, or the caller will switch it off."""
         self._tell(_RELEASED)
         assert self._process.stdin
         with contextlib.suppress(OSError):
             self._process.stdin.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(timeout=_LIMIT)
+            self._process.wait(timeout=_LIMIT_S)
 
     def _tell(self, data: bytes) -> None:
         assert self._process.stdin
-        with contextlib.suppress(OSError, ValueError):  # somebody ended it; the board is still ours
+        with contextlib.suppress(OSError, ValueError):  # somebody killed the guard; the board is still ours
             self._process.stdin.write(data)
             self._process.stdin.flush()
 
 
 @contextlib.contextmanager
 def guarded(board: HeldBoard) -> Iterator[HeldBoard]:
-    """`board` as other processes of ours boot it, which may come and go: one guard, which is this process's, sees to it
-    after our end, and holds what makes it ours."""
+    """Yield `board` for other processes of ours, which may come and go. One guard, started by this process, takes care
+    of the board after the harness has ended, and holds its lease until then."""
     guard = Guard(board)
     try:
         yield dataclasses.replace(board, descriptors=(), is_guarded=True)
-    except HarnessError:  # whoever had it has left it
+    except HarnessError:  # the process that used it has already released it
         raise
     except BaseException:
         put_back(board)
@@ -77,7 +78,7 @@ def guarded(board: HeldBoard) -> Iterator[HeldBoard]:
 
 
 def put_back(board: HeldBoard) -> None:
-    """Leave a board whose process died; that it can't be switched is told by the next boot."""
+    """Put a board whose process died into its resting state. If it can't be switched, the next boot reports that."""
     with contextlib.suppress(InfraError):
         leave(board.power, switch_of(board.power))
 

@@ -1,4 +1,4 @@
-"""A board that is ours: what a boot method gets, and what tells one machine from another."""
+"""A leased board, which boot methods get, and the identity of machines."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _BY_ID = Path("/dev/serial/by-id")
 
 @dataclass(frozen=True, kw_only=True)
 class HeldBoard:
-    """A board that is ours, here and now.
+    """A board that this process has leased.
 
-    `access`: how it is reached, as its entry says or the place that was acquired. `descriptors`: files that keep it
-    ours for as long as a process has them open; whoever sees to the board after our end inherits them. `is_guarded`:
-    another process of ours sees to that."""
+    `access`: how it is reached, from its entry or from the acquired labgrid place. `descriptors`: open files that hold
+    the lease for as long as any process has them open; the guard inherits them. `is_guarded`: a guard of another
+    process of ours takes care of the board."""
 
     spec: BoardSpec
     access: Access
@@ -31,19 +31,19 @@ class HeldBoard:
 
     @property
     def power(self) -> BoardPower:
-        """What it takes to switch it, and to leave it as its users expect."""
+        """How to switch the board, and the state in which its users expect it."""
         assert self.access.power
         return BoardPower(name=self.name, spec=self.access.power, restarts=self.spec.boot.has_own_system)
 
     def __getstate__(self) -> dict[str, object]:
-        """For another process, where a number of ours would be another file's."""
+        """Pickle for another process; descriptors are left out, because their numbers mean other files there."""
         if self.descriptors:
             raise TypeError(f"{self.name}: its lease belongs to this process; see guard.guarded")
         return dict(self.__dict__)
 
 
 def machine_of(board: BoardSpec) -> str:
-    """What tells a board from every other one of this host, whatever boards.yaml calls it: where its console is."""
+    """Return what identifies a board on this host, whatever name boards.yaml gives it: the location of its console."""
     if board.labgrid:
         return f"place {board.labgrid.coordinator.casefold()} {board.labgrid.place}"
     match board.access.console:
@@ -58,7 +58,7 @@ def machine_of(board: BoardSpec) -> str:
 
 
 def _lasting_name(device: str) -> str:
-    """Of all the names of a serial device the one that it has again when it was plugged in anew."""
+    """Return that name of a serial device which stays the same when it is unplugged and plugged in again."""
     real = os.path.realpath(device)
     links = sorted(_BY_ID.glob("*"))
     return next((str(link) for link in links if os.path.realpath(link) == real), real)

@@ -1,10 +1,10 @@
-"""Places of a labgrid coordinator: had, kept ours, given back.
+"""Places of a labgrid coordinator: acquire, keep and release them.
 
-It is a process beside the harness (`python -m harness.target.holding.labgrid`), which place.py starts and talks to in
-lines of JSON: so gRPC's threads stay out of ours, whatever hangs can be ended, and whoever holds a place outlives a
-harness that is killed, to release it.
+This runs as a separate process (`python -m harness.target.holding.labgrid`), which place.py starts and talks to in
+lines of JSON. So gRPC's threads stay out of the harness, a hanging call can be killed, and the process that holds a
+place outlives a killed harness in order to release it.
 
-    look      is the place there and free, and what does it have?
+    look      does the place exist, is it free, and which resources does it have?
     keep      acquire it, see that it stays ours until it is given back or the harness is gone, release it
     switch    MODEL HOST INDEX on|off: power, with labgrid's driver for that model
 """
@@ -38,9 +38,9 @@ from harness.target.holding.labgridclient import (
 )
 from harness.target.line.placerecord import PlaceRecord, when
 
-_GLANCE = 0.5  # seconds between two looks at what the coordinator has told
-_BACK_AGAIN = 1.0  # seconds between two tries to reach one that went away
-_RELEASE_AGAIN = 5.0  # seconds between two tries
+_GLANCE_S = 0.5  # between two checks of what the coordinator has reported
+_RECONNECT_S = 1.0  # between two attempts to reach a coordinator that went away
+_RELEASE_AGAIN_S = 5.0  # between two attempts to release
 _RELEASE_TRIES = 60
 FREE, ACQUIRED, OURS = "free", "acquired", "ours"
 
@@ -59,14 +59,14 @@ async def _acquire(wanted: Wanted, record: PlaceRecord) -> dict[str, Any]:
         place = place_of(session, wanted)
         held = ACQUIRED
         if await held_by_us(session, place, wanted):
-            # ours by a harness that could not release it: one whose whole machine went down, say
+            # acquired by an earlier harness that could not release it, because its whole host went down, for example
             if place.acquired != myself(session) or record.changed != place.changed:
                 held = OURS
         else:
             await acquire_free(session, place, wanted)
         try:
             if held == ACQUIRED:
-                record.acquired(place.changed, line=None)  # known as ours before anything else can go wrong
+                record.acquired(place.changed, line=None)  # recorded before anything else can go wrong
             await until_ready(session, place, wanted)
             if held == ACQUIRED:
                 record.acquired(place.changed, line=line_of(session, place, wanted))
@@ -86,71 +86,73 @@ async def _release(wanted: Wanted) -> None:
 
 
 def _no_longer_ours(session: Any, wanted: Wanted) -> str:
-    """What there is to tell of a place that was ours."""
+    """Describe the state of a place that was ours."""
     place = session.places.get(wanted.place)
     owner = place.acquired if place else ""
     return (
-        f"{owner} has it now (since {when(place.changed)}), and may use the board at the same time as we"
+        f"{owner} has it now (since {when(place.changed)}) and may use the board at the same time as this run"
         if owner
-        else "it is not ours any more, and nobody has it"
+        else "it is free now, and not ours any more"
     )
 
 
 async def _watch(wanted: Wanted, record: PlaceRecord, held: str) -> str:
-    """See that the place stays ours until we are told to release it, or nobody is there any more who could: harness and
-    guard are gone. What happens to it is told as news. Returns as what it is ours then, empty where it is not.
+    """Keep the place ours until standard input has a request to release it, or is closed because harness and guard are
+    gone. Changes are reported as news. Returns how it is held at the end (see ACQUIRED), empty if it is not ours.
 
-    A coordinator that is restarted has forgotten who has what; then the place is acquired again."""
-    told, loop = asyncio.Event(), asyncio.get_running_loop()
-    loop.add_reader(sys.stdin.fileno(), told.set)
+    A restarted coordinator has forgotten all acquisitions; then the place is acquired again."""
+    requested, loop = asyncio.Event(), asyncio.get_running_loop()
+    loop.add_reader(sys.stdin.fileno(), requested.set)
     is_there = True
-    while not told.is_set():
-        with contextlib.suppress(Exception):  # whatever labgrid and gRPC raise: it is not there, or not yet what it was
+    while not requested.is_set():
+        with contextlib.suppress(Exception):  # labgrid and gRPC raise anything while it is away or still starting
             async with connected(wanted) as session:
                 if held:
                     held = await _had_still(session, wanted, record, held, was_away=not is_there)
                 is_there = True
-                held = await _stays_ours(session, wanted, held, told)
-        if told.is_set():
+                held = await _stays_ours(session, wanted, held, requested)
+        if requested.is_set():
             break
         if is_there:
             is_there = False
             if held == ACQUIRED:
                 record.lost_sight()
-            _news(f"{wanted.told}: the coordinator {wanted.coordinator} went away; the run goes on without it, as long "
+            _news(f"{wanted.told}: lost the coordinator {wanted.coordinator}; the run continues without it, as long "
                   "as the exporter keeps the serial line up")  # fmt: skip
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(told.wait(), _BACK_AGAIN)
+            await asyncio.wait_for(requested.wait(), _RECONNECT_S)
     loop.remove_reader(sys.stdin.fileno())
     return held
 
 
-async def _stays_ours(session: Any, wanted: Wanted, held: str, told: asyncio.Event) -> str:
-    """Wait until we are told, or the session ends."""
+async def _stays_ours(session: Any, wanted: Wanted, held: str, requested: asyncio.Event) -> str:
+    """Wait for a request to release the place (`requested`), or for the end of the session; return how the place is
+    held."""
     me = myself(session)
-    while not told.is_set() and not session.stopping.is_set():
+    while not requested.is_set() and not session.stopping.is_set():
         place = session.places.get(wanted.place)
         if held and not (place and (place.acquired == me or me in place.allowed)):
-            _news(f"{wanted.told}: somebody released it while we use it: {_no_longer_ours(session, wanted)}; the run "
+            _news(f"{wanted.told}: somebody released it during this run: {_no_longer_ours(session, wanted)}; the run "
                   "goes on")  # fmt: skip
             held = ""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(told.wait(), _GLANCE)
+            await asyncio.wait_for(requested.wait(), _GLANCE_S)
     return held
 
 
 async def _had_still(session: Any, wanted: Wanted, record: PlaceRecord, held: str, *, was_away: bool) -> str:
-    """In a new session, have the place as before; as what. Raises InfraError where that can't be yet."""
+    """Restore our hold on the place in a new session and return how it is held. Raises InfraError if that is not
+    possible yet."""
     place, me = place_of(session, wanted), myself(session)
     back = f"{wanted.told}: the coordinator is back"
     if place.acquired == me or me in place.allowed:
         if held == ACQUIRED:
             record.acquired(place.changed, line=line_of(session, place, wanted))
         if was_away:
-            _news(f"{back}, and the place still ours")
+            _news(f"{back}, and the place is still ours")
         return held
     if place.acquired or held != ACQUIRED:
-        _news(f"{back} and forgot that the place was ours: {_no_longer_ours(session, wanted)}; the run goes on")
+        _news(f"{back} and forgot that the place was ours: {_no_longer_ours(session, wanted)}; the run continues")
         return ""
     await acquire_free(session, place, wanted)
     record.acquired(place.changed, line=None)
@@ -161,7 +163,7 @@ async def _had_still(session: Any, wanted: Wanted, record: PlaceRecord, held: st
 
 
 def _done(work: Coroutine[Any, Any, Result], wanted: Wanted) -> Result:
-    """`work`, done. Whatever labgrid and gRPC may raise becomes an InfraError."""
+    """Run `work` and return its result. Any exception of labgrid and gRPC becomes an InfraError."""
     try:
         return asyncio.run(work)
     except HarnessError:
@@ -176,7 +178,7 @@ def _done(work: Coroutine[Any, Any, Result], wanted: Wanted) -> Result:
 
 
 def _answer(content: dict[str, Any]) -> None:
-    with contextlib.suppress(OSError):  # nobody there any more who reads it
+    with contextlib.suppress(OSError):  # the reader is gone
         print(json.dumps(content), flush=True)
 
 
@@ -194,7 +196,7 @@ def _record(wanted: Wanted) -> PlaceRecord:
 
 
 def _keep(wanted: Wanted) -> None:
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # the place is still ours; the pipe's end tells
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # still ours until the pipe is closed
         signal.signal(number, signal.SIG_IGN)
     record = _record(wanted)
     with record.held():
@@ -208,7 +210,7 @@ def _keep(wanted: Wanted) -> None:
 
 
 def _give_back(wanted: Wanted) -> None:
-    """Release, also where the coordinator is away for some minutes."""
+    """Release the place, retrying for some minutes if the coordinator is away."""
     for attempt in range(_RELEASE_TRIES):
         try:
             _done(_release(wanted), wanted)
@@ -217,19 +219,19 @@ def _give_back(wanted: Wanted) -> None:
                 _answer(_told(error))
             if attempt == _RELEASE_TRIES - 1:
                 raise
-            time.sleep(_RELEASE_AGAIN)
+            time.sleep(_RELEASE_AGAIN_S)
         else:
             return
 
 
 def main(words: list[str]) -> int:
-    for name in ("http_proxy", "https_proxy", "grpc_proxy", "all_proxy"):  # a lab stands in our own network
+    for name in ("http_proxy", "https_proxy", "grpc_proxy", "all_proxy"):  # a lab is in the local network
         os.environ.pop(name, None)
         os.environ.pop(name.upper(), None)
     if words[0] == "switch":
         try:
             switch(*words[1:])
-        except Exception as error:  # the drivers raise what they like; whoever called us shows the last line
+        except Exception as error:  # drivers raise anything; the caller shows the last line
             print(f"labgrid's power driver {words[1]}: {type(error).__name__}: {error}")
             return 1
         return 0

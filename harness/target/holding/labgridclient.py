@@ -1,4 +1,4 @@
-"""labgrid's client and drivers: the one door to labgrid, for labgrid.py, whose process is its own."""
+"""labgrid's client and drivers: the only module that imports labgrid, used in labgrid.py's own process."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from urllib.parse import urlsplit
 from harness.errors import InfraError, UserError
 from harness.target.line.placerecord import when
 
-_CONNECT = 3.0  # seconds for a TCP connection to the coordinator
-_ANSWER = 8.0  # seconds for what it answers from memory
-_ACQUIRE = 30.0  # seconds; the coordinator gives each exporter ten
-_READY = 10.0  # seconds until an exporter has started its ser2net
+_CONNECT_S = 3.0  # for a TCP connection to the coordinator
+_ANSWER_S = 8.0  # for requests that the coordinator answers from memory
+_ACQUIRE_S = 30.0  # the coordinator allows each exporter ten
+_READY_S = 10.0  # for an exporter to start its ser2net
 _PORT = 20408  # labgrid's own default
 
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """What is asked for. `board`: whose place it is, for messages; `serial`: the name of the serial port that has to
-    be ready, empty for any; `record`: a file of ours that says which harness has the place; `purpose`: what for."""
+    """A requested place. `board`: the board's name, for messages; `serial`: the name of the serial port that has to be
+    ready, empty for any; `record`: our file that says which harness holds the place; `purpose`: what for."""
 
     board: str
     coordinator: str
@@ -41,13 +41,13 @@ class Wanted:
 
 @contextlib.asynccontextmanager
 async def connected(wanted: Wanted) -> AsyncIterator[Any]:
-    """A session with the coordinator, its places and resources known. Raises InfraError where it can't be had."""
+    """Open a session with the coordinator that knows its places and resources. Raises InfraError if that fails."""
     client = _library(wanted.board)
     address = _reached(wanted)
     session = client.ClientSession(address, asyncio.get_running_loop())
     try:
         try:
-            await asyncio.wait_for(session.start(), _ANSWER)
+            await asyncio.wait_for(session.start(), _ANSWER_S)
         except (TimeoutError, client.ServerError):
             raise InfraError(
                 f"{wanted.board}.labgrid.coordinator: expected a labgrid coordinator at {address}, what answers there "
@@ -73,11 +73,12 @@ def _library(board: str) -> Any:
 
 
 def _reached(wanted: Wanted) -> str:
-    """The coordinator's address, with port, once something answers there: gRPC itself says less, and later."""
+    """Return the coordinator's address with port, after checking that something answers there: gRPC itself reports
+    less, and later."""
     parts = urlsplit(f"//{wanted.coordinator}")
     host, port = parts.hostname or "", parts.port or _PORT
     try:
-        socket.create_connection((host, port), timeout=_CONNECT).close()
+        socket.create_connection((host, port), timeout=_CONNECT_S).close()
     except OSError as error:
         raise InfraError(
             f"{wanted.board}.labgrid.coordinator: expected a labgrid coordinator at {host}:{port}, can't connect: "
@@ -101,7 +102,7 @@ def myself(session: Any) -> str:
 
 
 async def held_by_us(session: Any, place: Any, wanted: Wanted) -> bool:
-    """Whether we have the place already; InfraError where somebody else has, or has reserved it."""
+    """Return whether the place is ours already. Raises InfraError if somebody else has acquired or reserved it."""
     me = myself(session)
     if not place.acquired:
         if place.reservation:
@@ -118,7 +119,7 @@ async def held_by_us(session: Any, place: Any, wanted: Wanted) -> bool:
 async def _reserved_for_us(session: Any, place: Any, wanted: Wanted) -> None:
     from labgrid.remote.generated.labgrid_coordinator_pb2 import GetReservationsRequest
 
-    answer = await asyncio.wait_for(session.stub.GetReservations(GetReservationsRequest()), _ANSWER)
+    answer = await asyncio.wait_for(session.stub.GetReservations(GetReservationsRequest()), _ANSWER_S)
     for each in answer.reservations:
         if each.token == place.reservation and each.owner != myself(session):
             raise InfraError(
@@ -128,7 +129,7 @@ async def _reserved_for_us(session: Any, place: Any, wanted: Wanted) -> None:
 
 
 def _resources(session: Any, place: Any) -> list[tuple[str, Any]]:
-    """What belongs to the place, each with its name there."""
+    """Return the place's resources, each with its name there."""
     found = []
     for exporter, groups in sorted(session.resources.items()):
         for group, entries in sorted(groups.items()):
@@ -157,7 +158,7 @@ async def acquire_free(session: Any, place: Any, wanted: Wanted) -> None:
             f"{wanted.told}: expected all that it is made of, {error.args[0]}; see whether labgrid-exporter runs there"
         ) from None
     try:
-        await asyncio.wait_for(session.stub.AcquirePlace(AcquirePlaceRequest(placename=place.name)), _ACQUIRE)
+        await asyncio.wait_for(session.stub.AcquirePlace(AcquirePlaceRequest(placename=place.name)), _ACQUIRE_S)
     except AioRpcError as error:
         used = [
             f"{name} ({entry.cls}) is acquired by {entry.acquired}"
@@ -169,26 +170,27 @@ async def acquire_free(session: Any, place: Any, wanted: Wanted) -> None:
             details=used,
         ) from None
     except TimeoutError:
-        await release_now(session, wanted)  # it may come to have it yet
+        await release_now(session, wanted)  # the acquisition may still succeed later
         raise InfraError(
-            f"{wanted.told}: expected it to be acquired within {_ACQUIRE:.0f} s, it was not; see its exporter"
+            f"{wanted.told}: expected it to be acquired within {_ACQUIRE_S:.0f} s, it was not; see its exporter"
         ) from None
-    await asyncio.wait_for(session.sync_with_coordinator(), _ANSWER)
+    await asyncio.wait_for(session.sync_with_coordinator(), _ANSWER_S)
 
 
 async def until_ready(session: Any, place: Any, wanted: Wanted) -> None:
-    """Wait for serial ports, whose exporter starts a server for them only now. resources.py tells of a missing one."""
-    deadline = time.monotonic() + _READY
+    """Wait until the exporter has started a server for the serial ports, which it does only now. resources.py reports a
+    missing one."""
+    deadline = time.monotonic() + _READY_S
     while time.monotonic() < deadline:
         serial = [entry for name, entry in _resources(session, place) if entry.cls == "NetworkSerialPort"
                   and wanted.serial in ("", name)]  # fmt: skip
         if all(entry.avail and entry.args.get("port") for entry in serial):
             return
-        await asyncio.sleep(0.1)  # the session takes the coordinator's news meanwhile, but tells nobody
+        await asyncio.sleep(0.1)  # the session receives the coordinator's updates meanwhile, but has no event for them
 
 
 def line_of(session: Any, place: Any, wanted: Wanted) -> tuple[str, int] | None:
-    """Where the place's serial line is; None where nobody serves it."""
+    """Return host and port of the place's serial line; None if nobody serves it."""
     for name, entry in _resources(session, place):
         if entry.cls == "NetworkSerialPort" and wanted.serial in ("", name) and entry.args.get("port"):
             return entry.args["host"], int(entry.args["port"])
@@ -196,11 +198,11 @@ def line_of(session: Any, place: Any, wanted: Wanted) -> tuple[str, int] | None:
 
 
 async def release_now(session: Any, wanted: Wanted) -> None:
-    """Release the place where it is ours."""
+    """Release the place if it is ours."""
     from labgrid.remote.generated.labgrid_coordinator_pb2 import ReleasePlaceRequest
 
     request = ReleasePlaceRequest(placename=wanted.place, fromuser=myself(session))
-    await asyncio.wait_for(session.stub.ReleasePlace(request), _ACQUIRE)
+    await asyncio.wait_for(session.stub.ReleasePlace(request), _ACQUIRE_S)
 
 
 def switch(model: str, host: str, index: str, state: str) -> None:

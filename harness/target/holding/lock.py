@@ -1,10 +1,12 @@
-"""A board is one process's at a time, on this host: a lock file that says who has it, for what and since when.
+"""Locks on this host: one process at a time uses a board, and its lock file says who, for what and since when.
 
-The lock is a flock, which the kernel drops with the last descriptor of the open file: with the process that took it,
-however it died, and with the guard (`target/holding/guard.py`), which inherits the descriptor because a board that is
-being switched off is not free yet. No other child has it: Python opens files so that none inherits them.
+The lock is a flock, which the kernel releases when the last descriptor of the open file is closed: when the process
+that acquired it has ended, however it died, and the guard (`target/holding/guard.py`), too. The guard inherits the
+descriptor because a board that is being switched off is not free yet. No other child has it: by default Python opens
+files as non-inheritable.
 
-Who waits has a ticket beside the lock, locked too, so that those who died don't count; the oldest comes first."""
+Each waiting process has a ticket file beside the lock, also locked, so that the tickets of dead processes don't count;
+the oldest ticket is served first."""
 
 from __future__ import annotations
 
@@ -28,18 +30,18 @@ from harness.report.text import one_line
 from harness.target.base import Say, silent
 
 _PLACE = "arm64-ftrace-harness"
-_LARGEST = 4096  # bytes of a lock file that are read
-_INTERVAL = 0.2
-_GRACE = 0.5  # seconds that it may be held before it counts as held: `harness boards check` and others only look
+_LARGEST_BYTES = 4096  # read no more of a lock file
+_INTERVAL_S = 0.2
+_GRACE_S = 0.5  # a lock held for less does not count as held: `harness boards check` and others hold it only to look
 
 
 class InUse(InfraError):
-    """Somebody else has the board."""
+    """Somebody else uses the board."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Holder:
-    """Who has a board, as the lock file says. `since`: seconds since the epoch."""
+    """The user of a board according to its lock file. `since`: seconds since the epoch."""
 
     user: str = "somebody"
     host: str = ""
@@ -49,7 +51,7 @@ class Holder:
 
     @property
     def is_gone(self) -> bool:
-        """Whether its process has ended, so that only the guard still has the lock."""
+        """Whether its process has ended, so that only the guard still holds the lock."""
         if self.process <= 0 or self.host != socket.gethostname():
             return False
         try:
@@ -57,12 +59,12 @@ class Holder:
         except (ProcessLookupError, OverflowError):
             return True
         except PermissionError:
-            return False  # another user's
+            return False  # it runs and belongs to another user
         return False
 
     def __str__(self) -> str:
         if not self.process:
-            return "somebody who does not say so in the lock file"
+            return "somebody whom the lock file does not name"
         day = "%H:%M:%S" if time.time() - self.since < 43200 else "%Y-%m-%d %H:%M"
         who = f"{self.user}@{self.host} since {time.strftime(day, time.localtime(self.since))}"
         if self.is_gone:
@@ -71,16 +73,16 @@ class Holder:
 
 
 def holder_of(machine: str) -> Holder | None:
-    """Who has `machine` now; None where nobody does."""
+    """Return who holds the lock of `machine` now; None if nobody does."""
     return _looked_at(_path(machine)) if machine else None
 
 
 @contextlib.contextmanager
 def acquired(name: str, machine: str, *, purpose: str, wait: float | None = None, say: Say = silent) -> Iterator[int]:
-    """Hold the lock of `machine`, which messages call `name`, for the length of the ``with``; its descriptor, for a
-    child that is to hold it too.
+    """Hold the lock of `machine`, which messages call `name`, for the length of the ``with``. Yields its descriptor,
+    for a child that has to hold it, too.
 
-    `wait`: seconds to wait for whoever has it, which `say` is told. Raises InUse, without `wait` at once."""
+    `wait`: how many seconds to wait for it; `say` gets its user. Raises InUse, at once if `wait` is None."""
     path = _path(machine)
     mine = Holder(user=_user(), host=socket.gethostname(), process=os.getpid(), purpose=purpose, since=time.time())
     with _ticket(path, mine) as ticket:
@@ -96,13 +98,13 @@ def acquired(name: str, machine: str, *, purpose: str, wait: float | None = None
 def _user() -> str:
     try:
         return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:  # in many a container
+    except KeyError:  # in some containers the user has no name
         return str(os.getuid())
 
 
 def _taken(path: Path, ticket: Path, name: str, *, wait: float | None, say: Say) -> int:
-    """The descriptor of the locked file `path`."""
-    deadline = time.monotonic() + (_GRACE if wait is None else wait)
+    """Lock the file `path` and return its descriptor."""
+    deadline = time.monotonic() + (_GRACE_S if wait is None else wait)
     lock, told = _opened(path), ""
     try:
         while True:
@@ -113,13 +115,13 @@ def _taken(path: Path, ticket: Path, name: str, *, wait: float | None, say: Say)
             if time.monotonic() >= deadline:
                 waited = "" if wait is None else f"; waited {wait:.0f} s"
                 raise InUse(
-                    f"{name}: in use by {who}{waited}; `--wait` waits until it is free, `--wait SECONDS` at most that "
-                    "long"
+                    f"{name}: in use by {who}{waited}; `--wait` waits until it is free, `--wait SECONDS` at most "
+                    "so many seconds"
                 )
             if wait is not None and who != told:
                 say(f"{name}: waiting for {who}")
                 told = who
-            time.sleep(_INTERVAL)  # a flock tells nobody when it ends
+            time.sleep(_INTERVAL_S)  # the release of a flock can't be awaited with a limit
     except BaseException:
         os.close(lock)
         raise
@@ -127,7 +129,7 @@ def _taken(path: Path, ticket: Path, name: str, *, wait: float | None, say: Say)
 
 @contextlib.contextmanager
 def _ticket(path: Path, mine: Holder) -> Iterator[Path]:
-    """A place in the line for the lock `path`."""
+    """Queue for the lock `path`: yield a ticket file that exists for the length of the ``with``."""
     ticket = path.with_name(f"{path.stem}.{time.time_ns():020d}-{secrets.token_hex(4)}.ticket")
     file = _opened(ticket)
     try:
@@ -140,30 +142,30 @@ def _ticket(path: Path, mine: Holder) -> Iterator[Path]:
 
 
 def _first_in_line(path: Path, ticket: Path) -> Holder | None:
-    """Who waits and came before `ticket`."""
+    """Return who has waited longer than `ticket`; None if nobody has."""
     for other in sorted(path.parent.glob(f"{path.stem}.*.ticket")):
         if other.name >= ticket.name:
             return None
         holder = _looked_at(other)
         if holder:
             return holder
-        with contextlib.suppress(OSError):  # another user's: it is theirs to remove, and says nothing any more
+        with contextlib.suppress(OSError):  # another user's, who has to remove it; it does not count
             other.unlink()
     return None
 
 
 def _path(machine: str) -> Path:
-    """The lock file of `machine`: a name that a person may recognise, and a hash that no two have in common. What a
-    console's command holds is not told."""
+    """Return the path of the lock file of `machine`: a name that a person may recognise, and a unique hash. The
+    arguments of a console command do not appear in it."""
     kind, _, where = machine.partition(" ")
     told = "" if kind == "command" else re.sub(r"[^\w.-]+", "-", Path(where).name)[:40]
     return _directory() / f"{told or kind}-{hashlib.sha256(machine.encode()).hexdigest()[:12]}.lock"
 
 
 def _directory() -> Path:
-    """Where the locks of all users are; made when missing, so that each of them may write there.
+    """Return the directory with the locks of all users; created if missing, writable for all of them.
 
-    What decides on it is the same for all, or two users would lock in two places."""
+    It depends only on what is the same for all users; otherwise two users would use different locks."""
     named = os.environ.get("HARNESS_LOCKS")
     shared = Path("/run/lock") if _is_everybodys(Path("/run/lock")) else Path("/tmp")
     path = Path(named) if named else shared / _PLACE
@@ -190,18 +192,18 @@ def _is_everybodys(path: Path) -> bool:
 
 
 def _make_directory(path: Path) -> None:
-    """In one step: nobody sees it before it is everybody's."""
-    fresh = path.with_name(f".{path.name}.{secrets.token_hex(8)}")  # two containers may have equal process ids
+    """Create it in one step, so that nobody sees it before everybody may write there."""
+    fresh = path.with_name(f".{path.name}.{secrets.token_hex(8)}")  # process ids may be equal in two containers
     fresh.mkdir(parents=True)
     fresh.chmod(0o1777)
     try:
         fresh.rename(path)
-    except OSError:  # somebody else was quicker
+    except OSError:  # somebody else created it first
         fresh.rmdir()
 
 
 def _opened(path: Path) -> int:
-    """The file `path` for reading and writing, made when missing: for all users, whatever the umask.
+    """Open the file `path` for reading and writing; created if missing, writable for all users whatever the umask.
 
     Not with O_CREAT alone: in a directory like this one the kernel refuses that for other users' files
     (fs.protected_regular)."""
@@ -214,7 +216,7 @@ def _opened(path: Path) -> int:
                 os.fchmod(file, 0o666)
                 return file
         except PermissionError:
-            time.sleep(0.05)  # its maker is about to say that all may write
+            time.sleep(0.05)  # its creator is about to make it writable for all
         except OSError as error:
             raise InfraError(f"{path}: expected a lock file, can't open it: {error.strerror}") from None
         else:
@@ -234,7 +236,7 @@ def _locked(file: int) -> bool:
 
 
 def _looked_at(path: Path) -> Holder | None:
-    """Who holds the file `path`; None where nobody does."""
+    """Return who holds the lock file `path`; None if nobody does."""
     try:
         file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
@@ -249,9 +251,9 @@ def _looked_at(path: Path) -> Holder | None:
 
 
 def _read(file: int) -> Holder:
-    """What the file says, which any user may have written."""
+    """Read the file; any user may have written anything to it."""
     try:
-        told = json.loads(os.pread(file, _LARGEST, 0))
+        told = json.loads(os.pread(file, _LARGEST_BYTES, 0))
         return Holder(
             user=one_line(str(told["user"]), 60),
             host=one_line(str(told["host"]), 60),

@@ -1,6 +1,6 @@
-"""A board that is a place of a labgrid coordinator: looked up, and acquired for as long as it is used.
+"""Boards that are places of a labgrid coordinator: look them up, and acquire them while they are in use.
 
-labgrid itself is behind labgrid.py, a process of its own."""
+labgrid itself runs in a separate process, labgrid.py."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from harness.target.base import Say
 from harness.target.holding.guard import outliving
 from harness.target.holding.resources import PROGRAM, access_before, access_to, place_of
 
-_LOOK = 25.0  # seconds; each step in there has its own limit
-_ACQUIRE = 75.0
-_RELEASE = 20.0
+_LOOK_S = 25.0  # for a whole look at a place; each of its steps has its own limit
+_ACQUIRE_S = 75.0
+_RELEASE_S = 20.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Acquired:
-    """A place that is ours: how its board is reached, and a descriptor that keeps it ours while any process has it
+    """An acquired place: how its board is reached, and a descriptor that holds the place while any process has it
     open."""
 
     access: Access
@@ -40,35 +40,35 @@ class Acquired:
 
 
 def look_up(board: BoardSpec, *, records: Path) -> Access:
-    """See that the place is there, free or ours, and has what we need. Raises UserError or InfraError in seconds.
-    Returns what is known already of how the board is reached: where it is on the network."""
+    """Check that the place exists, is free or ours, and has the resources we need. Raises UserError or InfraError
+    within seconds. Returns what is already known about reaching the board: its network address."""
     try:
         done = subprocess.run(
             [*PROGRAM, "look"],
             input=_request(board, records, purpose=""),
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            timeout=_LOOK,
+            timeout=_LOOK_S,
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise _silent(board, _LOOK) from None
+        raise _silent(board, _LOOK_S) from None
     found = _understood(done.stdout, board)
     return access_before(board, found["resources"])
 
 
 @contextlib.contextmanager
 def acquired(board: BoardSpec, *, records: Path, say: Say) -> Iterator[Acquired]:
-    """Acquire the board's place, and release it at the end, also where we are killed.
+    """Acquire the board's place, and release it at the end, even if the harness is killed.
 
-    `records`: a directory for what this host's harnesses know of each other. A place that is ours already, because
-    somebody acquired it with labgrid-client, is used and stays ours. Raises UserError or InfraError."""
+    `records`: the directory in which the harnesses of this host record their places. A place that the user has already
+    acquired with labgrid-client is used and not released. Raises UserError or InfraError."""
     keeper = _Keeper(board, records, say)
     try:
         found = keeper.acquired()
         place = place_of(board)
         say(f"{board.name}: labgrid place {place.place} at {place.coordinator}: {_HELD[found['held']]}")
-        record = _record(board, records) if found["held"] == "acquired" else None  # of another's nothing is written
+        record = _record(board, records) if found["held"] == "acquired" else None  # labgrid-client's are not recorded
         yield Acquired(access=access_to(board, found["resources"], record=record), descriptor=keeper.handle)
     finally:
         trouble = keeper.release()
@@ -76,7 +76,7 @@ def acquired(board: BoardSpec, *, records: Path, say: Say) -> Iterator[Acquired]
             say(trouble)
 
 
-_HELD = {"acquired": "acquired", "ours": "you have it already; it is used, and not released afterwards"}
+_HELD = {"acquired": "acquired", "ours": "you have already acquired it; it is not released afterwards"}
 
 
 def _record(board: BoardSpec, records: Path) -> Path:
@@ -122,8 +122,8 @@ def _understood(line: bytes, board: BoardSpec) -> dict[str, Any]:
 
 
 class _Keeper:
-    """The process that acquires a place and holds it for us. It releases it when told, or when the other end of its
-    pipe is closed everywhere: here and in the guard, which switches the board off first."""
+    """The process that acquires a place and holds it for us. It releases the place on request, or when the other end of
+    its pipe is closed everywhere: here and in the guard, which first switches the board off."""
 
     def __init__(self, board: BoardSpec, records: Path, say: Say) -> None:
         self._board, self._say = board, say
@@ -133,7 +133,7 @@ class _Keeper:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            start_new_session=True,  # a Ctrl-C is for the harness
+            start_new_session=True,  # so that Ctrl-C reaches the harness only
             env=outliving(),
         )
         assert self._process.stdin
@@ -145,12 +145,12 @@ class _Keeper:
 
     def _tell(self, data: bytes) -> None:
         assert self._process.stdin
-        with contextlib.suppress(OSError, ValueError):  # it ended; its answer, or that there is none, tells
+        with contextlib.suppress(OSError, ValueError):  # it has ended; its answer, or the lack of one, says why
             self._process.stdin.write(data)
             self._process.stdin.flush()
 
     def _listen(self) -> None:
-        """What it says: answers, an empty one at its end, and news, which a person is told at once."""
+        """Read what it prints: answers, an empty one at its end, and news, which are shown to the user at once."""
         assert self._process.stdout
         with self._process.stdout as lines:
             for line in lines:
@@ -162,8 +162,8 @@ class _Keeper:
         self._answers.put(b"")
 
     def acquired(self) -> dict[str, Any]:
-        """What it has acquired."""
-        answer = self._answer(_ACQUIRE)
+        """Wait for the acquisition and return what was acquired."""
+        answer = self._answer(_ACQUIRE_S)
         self._has_place = True
         return answer
 
@@ -174,18 +174,19 @@ class _Keeper:
             raise _silent(self._board, limit) from None
 
     def release(self) -> str:
-        """Give the place back; what went wrong with that. The keeper goes on trying then, for some minutes."""
+        """Release the place and return what went wrong, empty if nothing did. After a failure the keeper keeps trying
+        for some minutes."""
         trouble = ""
         if self._has_place:
             self._tell(b"release\n")
             try:
-                self._answer(_RELEASE)
+                self._answer(_RELEASE_S)
             except HarnessError as error:
-                trouble = f"{error.message}; its release is tried for five minutes more"
+                trouble = f"{error.message}; the release is retried for five more minutes"
         if self._process.stdin:
             with contextlib.suppress(OSError):
                 self._process.stdin.close()
         if not trouble:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(timeout=_RELEASE)
+                self._process.wait(timeout=_RELEASE_S)
         return trouble

@@ -1,4 +1,4 @@
-"""What the resources of a labgrid place are to us: a console, a power switch, and where the board is on the network."""
+"""The resources of a labgrid place as we use them: a console, a power switch, and the board's network address."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ Resource = dict[str, Any]
 
 
 def place_of(board: BoardSpec) -> LabgridPlace:
-    """The board's place."""
+    """Return the board's place."""
     assert board.labgrid
     return board.labgrid
 
 
 def access_before(board: BoardSpec, resources: list[Resource]) -> Access:
-    """How `board` is reached as far as its place's resources tell before it is acquired: over the network. Raises
-    InfraError where something is missing that is needed then."""
+    """Return how `board` is reached, as far as the resources of its place say so before it is acquired: over the
+    network. Raises InfraError if a resource is missing that will be needed."""
     _console(board, resources, acquired=False)
     _switch(board, resources)
     return _on_the_network(board, resources)
 
 
 def access_to(board: BoardSpec, resources: list[Resource], *, record: Path | None = None) -> Access:
-    """How `board` is reached once its place is acquired: by the console, the power and the network that the resources
-    are. `record`: the file that says where the console is, should it move."""
+    """Return how `board` is reached once its place is acquired: the console, power switch and network address that the
+    resources describe. `record`: the file that says where the console is if it moves."""
     place = place_of(board)
     console = _console(board, resources, acquired=True)
     assert console
@@ -49,7 +49,7 @@ def access_to(board: BoardSpec, resources: list[Resource], *, record: Path | Non
 
 
 def _on_the_network(board: BoardSpec, resources: list[Resource]) -> Access:
-    """Where the board is on the network, as its entry says or else its place; with the secrets of both."""
+    """Return the board's network address from its entry, or else from its place, with the secrets of both."""
     secrets = tuple(dict.fromkeys([*board.access.secrets, *_passwords(resources)]))
     return Access(ssh=_ssh(board, resources), secrets=secrets)
 
@@ -59,7 +59,7 @@ def _ssh(board: BoardSpec, resources: list[Resource]) -> Ssh | None:
     if not spec or spec.host:
         return spec
     has_service = any(resource["cls"] == _SERVICE for resource in resources)
-    if not board.boot.has_own_system and not has_service:  # the kernel that it boots tells its address itself
+    if not board.boot.has_own_system and not has_service:  # the booted kernel reports its own address
         return spec
     service = _chosen(board, resources, {_SERVICE}, key="ssh")["params"]
     login = spec.login
@@ -72,7 +72,7 @@ def _ssh(board: BoardSpec, resources: list[Resource]) -> Ssh | None:
 
 
 def _passwords(resources: list[Resource]) -> Iterator[str]:
-    """Of systems, and of switches whose host is an address with a login in it."""
+    """Yield the passwords of systems, and of switches whose host is a URL with a login in it."""
     for resource in resources:
         if resource["cls"] == _SERVICE and resource["params"].get("password"):
             yield str(resource["params"]["password"])
@@ -83,7 +83,8 @@ def _passwords(resources: list[Resource]) -> Iterator[str]:
 
 
 def _chosen(board: BoardSpec, resources: list[Resource], classes: Collection[str], *, key: str) -> Resource:
-    """The one resource of `classes`; `key` is the key of the entry `labgrid` that names one of several."""
+    """Return the one resource of `classes`; `key` is the key below `labgrid` that selects one of several. Raises
+    InfraError if there is not exactly one, or if it is not available."""
     wanted = getattr(place_of(board), key)
     place = f"{board.name}: labgrid place {place_of(board).place}"
     known = [resource for resource in resources if resource["cls"] in classes]
@@ -101,14 +102,15 @@ def _chosen(board: BoardSpec, resources: list[Resource], classes: Collection[str
         raise InfraError(f"{told}: its exporter says that it is not available; see its cable")
     if resource["extra"].get("proxy_required"):
         raise InfraError(
-            f"{told}: its exporter ({resource['extra'].get('proxy')}) wants SSH to be gone through (--isolated), which "
-            "is not supported; run the harness where it can reach the exporter's ports, and the exporter without it"
+            f"{told}: its exporter ({resource['extra'].get('proxy')}) requires connections through SSH (--isolated), "
+            "which is not supported; run the harness where it can reach the exporter's ports, and the exporter without "
+            "--isolated"
         )
     return resource
 
 
 def _console(board: BoardSpec, resources: list[Resource], *, acquired: bool) -> NetworkConsole | None:
-    """The place's serial port; None for one whose port is not known before it is acquired."""
+    """Return the place's serial port; None if its port number is not known before the place is acquired."""
     place = place_of(board)
     resource = _chosen(board, resources, {"NetworkSerialPort"}, key="serial")
     parameters = resource["params"]
@@ -136,7 +138,7 @@ def _switch(board: BoardSpec, resources: list[Resource]) -> CommandSwitch | PduS
 
 
 def _network_switch(_place: LabgridPlace, parameters: Mapping[str, Any]) -> CommandSwitch:
-    """By labgrid's own driver for that model; the coordinator has no part in it."""
+    """Switch with labgrid's own driver for that model, without the coordinator."""
     words = (*PROGRAM, "switch", parameters["model"], parameters["host"], str(parameters["index"]))
     return CommandSwitch(on=(*words, "on"), off=(*words, "off"))
 
@@ -148,7 +150,7 @@ def _pdudaemon(_place: LabgridPlace, parameters: Mapping[str, Any]) -> PduSwitch
 
 
 def _by_client(place: LabgridPlace, _parameters: Mapping[str, Any]) -> CommandSwitch:
-    """What labgrid's client switches on the exporter, over SSH."""
+    """Switch with labgrid's client, on the exporter over SSH."""
     words = (sys.executable, "-m", "labgrid.remote.client", "-x", place.coordinator, "-p", place.place, "power")
     name = ("--name", place.power) if place.power else ()
     return CommandSwitch(on=(*words, *name, "on"), off=(*words, *name, "off"))

@@ -1,1 +1,1 @@
-"""The serial line: bytes from power-on to power-off, cut into lines and channels. Knows no board method."""
+"""The serial line: bytes from power-on to power-off, split into lines and channels. Independent of boot methods."""

@@ -1,9 +1,8 @@
-"""The console: one thread reads a byte stream from power-on to power-off, writes it to disk with times and hands
-it on. The one door to pexpect.
+"""The console: one thread reads a byte stream from power-on to power-off, writes it to disk with time stamps and passes
+it on. The only module that imports pexpect.
 
-Whatever is done for each chunk is done by one call for all of its lines, and everything kept has a bound: a target may
-print as fast and as long as it likes.
-"""
+A target may print as fast and as long as it likes, so each chunk is processed by one call for all of its lines, and
+everything that is kept is bounded."""
 
 from __future__ import annotations
 
@@ -24,22 +23,22 @@ from harness.target.line.transport import Transport
 
 LineListener = Callable[[float, str], None]
 
-_CHUNK = 1 << 16
-_EXPECT_WINDOW = 1 << 20  # bytes kept at least, and twice that at most, for an `expect` that comes late
+_CHUNK_BYTES = 1 << 16
+_EXPECT_WINDOW_BYTES = 1 << 20  # kept for an `expect` that comes late: at least this much, at most twice as much
 _LONGEST_MATCH = 1 << 17  # characters; more than a chunk
 _TAIL = 1000  # lines
 
 
 class _Feed(SpawnBase):  # type: ignore[misc]  # pexpect ships no types
-    """What pexpect matches on: the bytes that the console's own thread has read."""
+    """The input of pexpect: the bytes that the console's thread has read."""
 
     _before: io.StringIO  # SpawnBase's: all that came since the last match
 
     def __init__(self) -> None:
-        # without a search window it would look through all that came since the last match, with every new chunk
+        # without a search window it would search everything since the last match with every new chunk
         super().__init__(
             timeout=None,
-            maxread=_CHUNK,
+            maxread=_CHUNK_BYTES,
             searchwindowsize=_LONGEST_MATCH,
             encoding="utf-8",
             codec_errors="replace",
@@ -51,8 +50,8 @@ class _Feed(SpawnBase):  # type: ignore[misc]  # pexpect ships no types
     def push(self, data: bytes) -> None:
         with self._ready:
             self._bytes += data
-            if len(self._bytes) > 2 * _EXPECT_WINDOW:
-                del self._bytes[:-_EXPECT_WINDOW]
+            if len(self._bytes) > 2 * _EXPECT_WINDOW_BYTES:
+                del self._bytes[:-_EXPECT_WINDOW_BYTES]
             self._ready.notify_all()
 
     def end(self) -> None:
@@ -72,7 +71,7 @@ class _Feed(SpawnBase):  # type: ignore[misc]  # pexpect ships no types
         return str(self._decoder.decode(data, final=False))
 
     def _forget(self) -> None:
-        """Bound what pexpect keeps for its attribute `before`, which nobody here uses."""
+        """Bound what pexpect keeps for its attribute `before`, which is not used here."""
         if self._before.tell() > 4 * _LONGEST_MATCH:
             kept = self._before.getvalue()[-_LONGEST_MATCH:]
             self._before = io.StringIO()
@@ -108,15 +107,15 @@ class Console:
 
     @property
     def closed(self) -> bool:
-        """Whether the stream has ended: the machine is off, or the line is gone."""
+        """Whether the stream has ended: the machine is off, or the line is lost."""
         return self._closed.is_set()
 
     def wait_closed(self, timeout: float) -> bool:
-        """Wait until the stream has ended; False where it has not within `timeout` seconds."""
+        """Wait until the stream has ended; return False if it has not within `timeout` seconds."""
         return self._closed.wait(timeout)
 
     def listen(self, listener: LineListener) -> Callable[[], None]:
-        """Call `listener(monotonic time, line)` for every line from now on; the returned function ends that."""
+        """Call `listener(monotonic time, line)` for every line from now on, until the returned function is called."""
 
         def each(moment: float, block: str) -> None:
             for line in block[:-1].split("\n"):
@@ -125,8 +124,8 @@ class Console:
         return self.listen_blocks(each)
 
     def listen_blocks(self, listener: LineListener) -> Callable[[], None]:
-        """Like `listen`, many lines at a time: whole lines, each with a line feed behind it. For who has no need to
-        look at every line by itself, or is quicker with many."""
+        """Like `listen`, but with blocks of whole lines, each ending in a line feed: for listeners that don't look at
+        single lines, or are faster with many."""
         self._listeners = [*self._listeners, listener]
 
         def stop() -> None:
@@ -135,7 +134,7 @@ class Console:
         return stop
 
     def listen_raw(self, listener: Callable[[bytes], None]) -> Callable[[], None]:
-        """Like `listen`, with every chunk of bytes as it came."""
+        """Like `listen`, but with every chunk of bytes as it arrives."""
         self._raw_listeners = [*self._raw_listeners, listener]
 
         def stop() -> None:
@@ -144,23 +143,23 @@ class Console:
         return stop
 
     def tail(self, count: int = 40) -> list[str]:
-        """The last `count` lines, an unfinished one included (at most 1000)."""
+        """Return the last `count` lines (at most 1000), including an unfinished one."""
         partial = self._splitter.partial
         return [*self._tail.lines(), *([partial] if partial else [])][-count:]
 
     def send(self, data: bytes) -> None:
-        """Send bytes; a stream that has ended swallows them (the reader notices that)."""
+        """Send bytes; if the stream has ended, they are dropped (the reader notices that)."""
         try:
             self._transport.send(data)
         except OSError:
             self._closed.set()
 
     def send_break(self) -> bool:
-        """Send a break, which starts a SysRq; False where the line can carry none."""
+        """Send a break, which starts a SysRq; return False if the line can't carry one."""
         return self._transport.send_break()
 
     def expect(self, pattern: str, *, timeout: float) -> re.Match[str] | None:
-        """Wait until the regular expression `pattern` was seen in what arrived since the last match.
+        """Wait until the regular expression `pattern` matches what arrived since the last match.
 
         None after `timeout` seconds or when the stream ends."""
         index = self._feed.expect([pattern, pexpect.TIMEOUT, pexpect.EOF], timeout=timeout)

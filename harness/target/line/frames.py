@@ -1,11 +1,10 @@
-"""What goes over a serial line that carries several channels: frames, a line each, in both directions.
+"""The frames, one per line, that carry several channels over a serial line in both directions.
 
 ``@<channel><number>:<length>:<sum>:<text>``. Channels are K (kernel log), C (commands), A (the other shell), none for
 the protocol itself, and ``?`` for a question of ours. A lower-case channel means that the line goes on in its next
-frame. The sum is proof against a line that loses or changes bytes: a damaged frame is no frame. Every other line is
-what came straight from the kernel or a boot loader. The kernel's own console driver may print in the middle of a
-frame; length and sum say so, and the pieces are put together again.
-"""
+frame. The sum detects lost or changed bytes: a damaged frame is not taken for a frame. Every other line came straight
+from the kernel or a boot loader. The kernel's console driver may print in the middle of a frame; length and sum reveal
+that, and the pieces are joined again."""
 
 from __future__ import annotations
 
@@ -19,15 +18,15 @@ _MODULUS = 16777213  # the largest prime below 2**24: what gawk reckons with, ti
 _FRAME = re.compile(rb"@([KCAkca?]?)(\d{1,15}):(\d{1,6}):(\d{1,8}):(.*)", re.DOTALL)
 _STAMP = re.compile(rb"\[ {0,7}\d+\.\d{6}\] ")
 _LONGEST_REPAIR = 1 << 12
-_REMEMBERED = 4000  # kernel lines that may come twice: on the line itself and through the log channel
+_REMEMBERED = 4000  # kernel lines that may arrive twice: directly on the line and through the log channel
 _MOST_HELD = 4096  # frames behind a missing one
-_MOST_MISSING = 50  # that are told at once
+_MOST_MISSING = 50  # numbers that are requested at once
 
 
 @dataclass(frozen=True)
 class Frame:
-    """What one line of the target's turned out to be. `number` is 0 where frames are not counted: the protocol's own,
-    and what came straight from the kernel."""
+    """A decoded line of the target. `number` is 0 for frames that are not counted: those of the protocol itself, and
+    what came straight from the kernel."""
 
     channel: str
     text: bytes
@@ -36,19 +35,19 @@ class Frame:
 
 
 def checksum(head: bytes, text: bytes) -> int:
-    """Of a frame: ``<channel><number>:<text>`` read as one big number, three bytes at a time."""
+    """Return a frame's checksum: ``<channel><number>:<text>`` read as one big number, three bytes at a time."""
     body = head + b":" + text
     return int.from_bytes(body + bytes(-len(body) % 3), "big") % _MODULUS
 
 
 def encoded(channel: str, number: int, text: bytes) -> bytes:
-    """A frame as it goes over the line, line feed included."""
+    """Encode a frame for the line, including the line feed."""
     head = f"{channel}{number}".encode()
     return b"@%s:%d:%d:%s\n" % (head, len(text), checksum(head, text), text)
 
 
 def decoded(line: bytes) -> Frame | None:
-    """The frame that `line` (without its line feed) is; None where it is none, or a damaged one."""
+    """Decode `line` (without its line feed); None if it is not a frame, or a damaged one."""
     found = _FRAME.fullmatch(line)
     if not found:
         return None
@@ -60,15 +59,15 @@ def decoded(line: bytes) -> Frame | None:
 
 
 class Untangler:
-    """Lines of the target in, frames out: puts together what the kernel's console driver tore apart. `damaged` counts
-    lines that are neither a frame nor begin as the kernel's do."""
+    """Turns lines of the target into frames, and joins those that the kernel's console driver tore apart. `damaged`
+    counts lines that are neither frames nor begin like kernel messages."""
 
     def __init__(self) -> None:
         self._held = b""
         self.damaged = 0
 
     def take(self, line: bytes) -> list[Frame]:
-        """What `line` (without its line feed) brings."""
+        """Return the frames that `line` (without its line feed) completes."""
         if self._held:
             return self._take_rest(line)
         if not line.startswith(b"@"):
@@ -77,7 +76,7 @@ class Untangler:
         return [frame] if frame else self._torn(line)
 
     def _torn(self, line: bytes) -> list[Frame]:
-        """`line` is no whole frame: the kernel printed in the middle, or bytes were lost."""
+        """Handle a `line` that is not a whole frame: the kernel printed in the middle, or bytes were lost."""
         stamp = _STAMP.search(line)
         if stamp:
             self._held = line[: stamp.start()]
@@ -104,14 +103,14 @@ class Untangler:
 
 
 class InOrder:
-    """Numbered frames in, each once and in its order out. `missing`: numbers that have to be asked for."""
+    """Sorts numbered frames and drops duplicates. `missing`: numbers that have to be requested again."""
 
     def __init__(self) -> None:
         self._next = 1
         self._held: dict[int, Frame] = {}
 
     def take(self, frame: Frame) -> list[Frame]:
-        """The frames that are next in order, now that `frame` is here."""
+        """Add `frame` and return the frames that are next in order."""
         if frame.number == self._next or (frame.number > self._next and len(self._held) < _MOST_HELD):
             self._held[frame.number] = frame
         ready = []
@@ -121,14 +120,14 @@ class InOrder:
         return ready
 
     def rest(self) -> list[Frame]:
-        """What waits behind a missing frame, when that is waited for no longer."""
+        """Return the frames behind a missing one, once that is given up."""
         waiting = [self._held[number] for number in sorted(self._held)]
         self._held.clear()
         return waiting
 
     def missing(self, last: int = 0) -> list[int]:
-        """Numbers that did not come, though a later one did, or the target says that it has sent `last`; the first
-        ones of them, because a target may say any number."""
+        """Return the first missing numbers: a later frame arrived, or the target says that it has sent `last`. Only the
+        first ones, because a target may claim any number."""
         end = max([last + 1, *self._held])
         numbers = (number for number in range(self._next, end) if number not in self._held)
         return list(itertools.islice(numbers, _MOST_MISSING))
@@ -138,14 +137,14 @@ class InOrder:
 
 
 class KernelLines:
-    """The kernel's lines, each once, though some come both ways: on the line itself and through the log channel."""
+    """Removes duplicates of kernel lines that arrive both directly on the line and through the log channel."""
 
     def __init__(self) -> None:
         self._seen = {True: _Recent(), False: _Recent()}  # straight from the kernel; through the log channel
         self._partial = b""
 
     def take(self, frame: Frame) -> list[bytes]:
-        """The line that `frame`, of the kernel channel, completes; none where it goes on or came before."""
+        """Return the line that `frame` of the kernel channel completes; none if the line continues or came before."""
         direct = not frame.number
         line = frame.text
         if not direct:
@@ -161,7 +160,7 @@ class KernelLines:
 
 
 class _Recent:
-    """The last lines that came one way, some more than once."""
+    """The latest lines that arrived one way; a line may be there more than once."""
 
     def __init__(self) -> None:
         self._times: dict[bytes, int] = {}  # the latest last
@@ -172,7 +171,7 @@ class _Recent:
             del self._times[next(iter(self._times))]
 
     def remove(self, line: bytes) -> bool:
-        """Forget `line` once; False where it is not there."""
+        """Remove one occurrence of `line`; return False if there is none."""
         times = self._times.pop(line, 0)
         if times > 1:
             self._times[line] = times - 1

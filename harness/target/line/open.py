@@ -1,4 +1,4 @@
-"""From a board's console entry to an open transport: one function, one explicit table."""
+"""Opens the transport that a board's console entry describes."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from harness.target.line.placerecord import Whereabouts, whereabouts
 from harness.target.line.serialport import SerialTransport
 from harness.target.line.transport import CommandTransport, SocketTransport, TelnetTransport, Transport, connect, slowed
 
-_AWAY = 90.0  # seconds that a place's line may be away; labgrid's exporter is started again after thirty
-_AGAIN = 0.5
+_AWAY_S = 90.0  # for the line of a place to come back; labgrid's exporter restarts after thirty
+_AGAIN_S = 0.5
 
 
 def where(console: ConsoleSpec | None) -> str:
-    """Where a serial line is, for messages; empty where that is not known."""
+    """Return the location of a serial line for messages; empty if it is unknown."""
     match console:
         case SerialConsole(device=device):
             return device
@@ -29,7 +29,7 @@ def where(console: ConsoleSpec | None) -> str:
 
 
 def open_line(console: ConsoleSpec, *, board: str) -> Transport:
-    """The serial line of the board of that name, open. InfraError says why it can't be."""
+    """Open the serial line of `board`. Raises InfraError with the reason if that fails."""
     place = f"{board}.console"
     match console:
         case SerialConsole():
@@ -49,8 +49,8 @@ def _moved(console: NetworkConsole) -> Whereabouts | None:
 
 
 def open_when_there(console: ConsoleSpec, *, board: str) -> Transport:
-    """As `open_line`; a line of which nobody knows where it is, though somebody is about to find out, is waited for."""
-    deadline = time.monotonic() + _AWAY
+    """Like `open_line`, but wait for a line whose location is unknown at the moment and about to be found out."""
+    deadline = time.monotonic() + _AWAY_S
     while True:
         try:
             return open_line(console, board=board)
@@ -58,4 +58,4 @@ def open_when_there(console: ConsoleSpec, *, board: str) -> Transport:
             moved = _moved(console) if isinstance(console, NetworkConsole) else None
             if not (moved and moved.is_away) or time.monotonic() > deadline:
                 raise
-        time.sleep(_AGAIN)
+        time.sleep(_AGAIN_S)

@@ -1,4 +1,5 @@
-"""What the harnesses of one host know of each other's places: for labgrid, all of a user's programs there are one."""
+"""Records by which the harnesses of one host know each other's places: labgrid can't tell the programs of one user
+apart."""
 
 from __future__ import annotations
 
@@ -13,14 +14,14 @@ from typing import IO, Any
 
 from harness.errors import InfraError
 
-_READ_TRIES = 5  # of a file that may just be written
-_WRITTEN = 0.02  # seconds
+_READ_TRIES = 5  # of a file that may be in the middle of a write
+_WRITTEN_S = 0.02
 
 
 @dataclass(frozen=True, kw_only=True)
 class Whereabouts:
-    """Where a place's serial line is; `host` is empty where nobody knows. `is_away`: that may change at any time,
-    because the coordinator, or an exporter, is to come back."""
+    """The address of a place's serial line; `host` is empty if it is unknown. `is_away`: it may change at any time,
+    because the coordinator or an exporter is expected back."""
 
     host: str
     port: int
@@ -28,24 +29,25 @@ class Whereabouts:
 
 
 def whereabouts(path: Path) -> Whereabouts | None:
-    """What the record at `path` says of the line; None where it says nothing."""
+    """Return what the record at `path` says about the line; None if nothing."""
     for _ in range(_READ_TRIES):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             content = json.loads(path.read_text())
             host, port = content["line"] or ("", 0)
             return Whereabouts(host=host, port=port, is_away=content["away"])
-        time.sleep(_WRITTEN)
+        time.sleep(_WRITTEN_S)
     return None
 
 
 def when(seconds: float) -> str:
-    """Seconds since 1970 as a person reads them."""
+    """Format seconds since 1970 for people."""
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
 
 
 class PlaceRecord:
-    """A file that one harness on this host can hold at a time, however it ends. It says when the place was acquired, so
-    that one which nobody released is known again. `told`: what messages call the place; `purpose`: what we do there."""
+    """A file that one harness on this host holds at a time and loses however it ends. It says when the place was
+    acquired, so that a place which was never released is recognised. `told`: the name of the place in messages;
+    `purpose`: what we use it for."""
 
     def __init__(self, path: Path, *, told: str, purpose: str) -> None:
         self._path, self._told, self._purpose = path, told, purpose
@@ -53,7 +55,7 @@ class PlaceRecord:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Raises InfraError where another harness holds it."""
+        """Hold the file. Raises InfraError if another harness holds it."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._path.open("a+") as file:
             try:
@@ -76,7 +78,7 @@ class PlaceRecord:
         file.seek(0)
         try:
             return dict(json.load(file))
-        except (ValueError, TypeError):  # empty, or written by half when the machine lost its power
+        except (ValueError, TypeError):  # empty, or half written when the host lost power
             return {}
 
     def _write(self, content: dict[str, Any]) -> None:
@@ -87,18 +89,19 @@ class PlaceRecord:
 
     @property
     def changed(self) -> float | None:
-        """The coordinator's time of our last acquisition, where nobody released it."""
+        """The coordinator's time of our last acquisition, if the place was not released since."""
         assert self._file
         return self._content(self._file).get("changed")
 
     def acquired(self, changed: float, *, line: tuple[str, int] | None) -> None:
-        """The place is ours, since the coordinator's time `changed`, and its serial line at `line`, if anywhere."""
+        """Record that the place is ours since the coordinator's time `changed`, and that its serial line is at `line`,
+        if known."""
         self._write(
             {"changed": changed, "since": time.time(), "purpose": self._purpose, "line": line, "away": not line}
         )
 
     def lost_sight(self) -> None:
-        """Nobody knows where the line is, until it is `acquired` again."""
+        """Record that the line's location is unknown until the place is `acquired` again."""
         assert self._file
         self._write({**self._content(self._file), "away": True})
 

@@ -1,5 +1,5 @@
-"""A line that drops is opened again: a cable was pulled, a console server restarted, or it has not yet noticed that our
-last connection ended."""
+"""Reopens a line that drops because a cable was pulled, a console server restarted, or the server has not yet noticed
+the end of our last connection."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from collections.abc import Callable
 from harness.errors import InfraError
 from harness.target.line.transport import Transport
 
-_PATIENCE = 20.0  # seconds until a line that stays away is given up
-_INTERVAL = 0.3
-_STEADY = 2.0  # seconds after which a connection counts as one that works
+_PATIENCE_S = 20.0  # after which a line that stays away is given up
+_INTERVAL_S = 0.3
+_STEADY_S = 2.0  # after which a connection counts as working
 
 
 class ReconnectingTransport:
-    """A transport made by `opener`, the first time by `first`, which is called again when the stream ends, unless we
-    ended it. `on_gap` is called when it is back: something may be missing."""
+    """A transport that `first` opens, and that `opener` opens again when the stream ends without our doing. `on_gap` is
+    called when it is back, because data may be missing."""
 
     def __init__(
         self,
         opener: Callable[[], Transport],
         *,
         first: Callable[[], Transport] | None = None,
-        patience: float = _PATIENCE,
+        patience: float = _PATIENCE_S,
     ) -> None:
         self._opener = opener
         self._patience = patience
@@ -47,9 +47,9 @@ class ReconnectingTransport:
 
     def _reopen(self) -> bool:
         now = time.monotonic()
-        if self._lost_since is None or now - self._opened > _STEADY:
+        if self._lost_since is None or now - self._opened > _STEADY_S:
             self._lost_since = now
-        while not self._shut.wait(_INTERVAL) and time.monotonic() < self._lost_since + self._patience:
+        while not self._shut.wait(_INTERVAL_S) and time.monotonic() < self._lost_since + self._patience:
             self._inner.shut()
             self._inner.close()
             with contextlib.suppress(InfraError):  # not yet
@@ -59,7 +59,7 @@ class ReconnectingTransport:
         return False
 
     def send(self, data: bytes) -> None:
-        with contextlib.suppress(OSError):  # the reader sees to it; whoever sends waits for an answer anyway
+        with contextlib.suppress(OSError):  # the reader reconnects, and the sender waits for an answer anyway
             self._inner.send(data)
 
     def send_break(self) -> bool:

@@ -1,13 +1,12 @@
-"""Several channels over one serial line: the kernel's log, a shell for commands, and one that answers when the first is
-busy. harness/build/overlay/board-init is the far end, frames.py has the form of what goes over the line.
+"""Several channels over one serial line: the kernel's log, a shell for commands, and one that answers while the first
+is busy. harness/build/overlay/board-init is the far end; frames.py defines the format on the line.
 
-The target counts its frames. It keeps the last ones, and sends again what it is asked for: ``@?0:<…>:<number>``, with
-the number 0 how far it has come. So a line that loses bytes costs time, not results; where the target has a frame no
-longer, the shells end, and whoever waits for them is told why.
+The target numbers its frames, keeps the last ones, and sends a frame again on the request ``@?0:<…>:<number>``; for the
+number 0 it reports its position. So a line that loses bytes costs time, not results. If the target no longer has a
+frame, the shells end, and their users get the reason.
 
-To the target go frames one at a time: the next one when the target has answered ``+<number>``; the same one again when
-it answers ``-``, or nothing in time.
-"""
+Frames to the target are sent one at a time: the next one after the target has answered ``+<number>``; the same one
+again if it answers ``-``, or does not answer in time."""
 
 from __future__ import annotations
 
@@ -34,21 +33,23 @@ from harness.target.line.frames import (
 
 __all__ = ["AUX", "COMMANDS", "KERNEL", "SerialMux"]
 
-_LARGEST = 500  # bytes in a frame to the target, so that its tty (4096) never overflows
-_ANSWER_LIMIT = 5.0
-_WAITING = 10_000  # chunks that a channel's reader has not taken
-_CHUNK = 1 << 16  # bytes
-_FIRST_QUIET = 2.0  # seconds of silence after which the target is asked how far it has come; then twice that, and so on
-_LONGEST_QUIET = 60.0
-_ASK_AGAIN = 2.0  # seconds for which an answer may have to wait behind other frames
+_LARGEST_BYTES = 500  # in a frame to the target, so that its tty's buffer (4096) never overflows
+_ANSWER_LIMIT_S = 5.0
+_WAITING = 10_000  # chunks that a channel's reader has not read yet
+_CHUNK_BYTES = 1 << 16
+_FIRST_QUIET_S = (  # of silence before the target is asked for its position; each further wait is twice as long
+    2.0  # seconds of silence after which the target is asked how far it has come; then twice that, and so on
+)
+_LONGEST_QUIET_S = 60.0
+_ASK_AGAIN_S = 2.0  # an answer may wait this long behind other frames
 _TRIES = 30
-_SPACE = 0.5  # seconds between two questions how far the target is, whatever happens
-_TOLD = re.compile(rb"!(at|gone) (\d{1,15})")  # how far the target is, and what it has no longer
-_BACK_LIMIT = 15.0  # seconds for which a target may be silent after the line was lost and is back
+_ASK_INTERVAL_S = 0.5  # the shortest time between two questions for the target's position
+_TOLD = re.compile(rb"!(at|gone) (\d{1,15})")  # the target's position, and frames that it no longer has
+_BACK_LIMIT_S = 15.0  # the longest silence of a target after its line was lost and came back
 
 
 class Channel:
-    """One channel as a console's transport."""
+    """One channel, as the transport of a console."""
 
     def __init__(self, name: str, send: Callable[[str, bytes], None], send_break: Callable[[], bool]) -> None:
         self.name = name
@@ -58,7 +59,7 @@ class Channel:
         self._over = threading.Event()
 
     def push(self, data: bytes) -> None:
-        """Hand bytes to the reader; while it is behind, wait."""
+        """Pass bytes to the reader; wait while it lags behind."""
         while not self._over.is_set():
             with contextlib.suppress(queue.Full):
                 self._arrived.put(data, timeout=0.2)
@@ -73,10 +74,10 @@ class Channel:
                 return b""
 
     def _with_more(self, first: bytes) -> bytes:
-        """`first` and what waits behind it: one long chunk costs its reader less than many short ones."""
+        """Join `first` and the chunks behind it: one long chunk costs the reader less than many short ones."""
         chunks, size = [first], len(first)
         with contextlib.suppress(queue.Empty):
-            while chunks[-1] and size < _CHUNK:
+            while chunks[-1] and size < _CHUNK_BYTES:
                 chunks.append(self._arrived.get_nowait())
                 size += len(chunks[-1])
         return b"".join(chunks)
@@ -92,18 +93,18 @@ class Channel:
     def shut(self) -> None:
         self._over.set()
         with contextlib.suppress(queue.Full):
-            self._arrived.put_nowait(b"")  # wakes a reader that waits; b"" is the end for it
+            self._arrived.put_nowait(b"")  # wakes a waiting reader, for which b"" is the end
 
     def close(self) -> None:
         self._over.set()
 
 
 class SerialMux:
-    """The channels over `line`. It listens from the moment it is made; what boot loaders and a booting kernel print
-    comes on the kernel channel.
+    """The channels over `line`. It listens as soon as it exists; output of boot loaders and of a booting kernel appears
+    on the kernel channel.
 
-    `ready` is set when the far end says so. `reset` is set when a boot loader or a kernel starts after that. `lost`
-    says why the shells ended, where it was the line's fault."""
+    `ready` is set when the far end reports that it is ready, `reset` when a boot loader or a kernel starts after that.
+    `lost` is the reason why the shells ended if the line is at fault."""
 
     def __init__(self, line: Console, *, place: str = "") -> None:
         self._line = line
@@ -132,7 +133,7 @@ class SerialMux:
 
     @property
     def damaged(self) -> int:
-        """Lines that lost bytes on the way, so far."""
+        """The number of damaged lines so far."""
         return self._untangler.damaged
 
     def close(self) -> None:
@@ -144,13 +145,13 @@ class SerialMux:
         self._answers.put(b"")
         for channel in self.channels.values():
             channel.shut()
-        self._threads[0].join(timeout=_ANSWER_LIMIT)
+        self._threads[0].join(timeout=_ANSWER_LIMIT_S)
 
     def gap(self) -> None:
-        """The line was lost and is back."""
+        """Handle a line that was lost and is back."""
         self._partial.clear()
         if self.ready.is_set():
-            self._asker.look(within=_BACK_LIMIT)
+            self._asker.look(within=_BACK_LIMIT_S)
 
     def _lose(self, finding: str) -> None:
         self.lost = (
@@ -165,7 +166,7 @@ class SerialMux:
             self.channels[name].shut()
 
     def _watch(self) -> None:
-        """The channels end with the line."""
+        """Wait for the end of the line, and end the channels."""
         while not self._over.is_set():
             if self._line.wait_closed(1.0):
                 self.lost = self.lost or (
@@ -194,7 +195,7 @@ class SerialMux:
         if frame.channel == PROTOCOL:
             self._protocol(frame.text)
         elif frame.number:
-            # once something is lost for good only the kernel's log matters, and that as far as it comes
+            # once data is lost for good, only the kernel's log matters, as far as it arrives
             for ordered in [*self._order.rest(), frame] if self.lost else self._order.take(frame):
                 self._hand_on(ordered)
             self._asker.came(self._order.missing())
@@ -225,7 +226,7 @@ class SerialMux:
             self._answers.put(text)
 
     def _ask(self, number: int) -> None:
-        """Ask for frame `number`, or with 0 how far the target has come."""
+        """Request frame `number`, or with 0 the target's position."""
         self._send(encoded(QUESTION, 0, b"%d" % number))
 
     def _send(self, data: bytes) -> None:
@@ -235,7 +236,7 @@ class SerialMux:
     def _queue(self, channel: str, data: bytes) -> None:
         for line in data.splitlines(keepends=True):
             body = line.removesuffix(b"\n")
-            pieces = [body[start : start + _LARGEST] for start in range(0, len(body), _LARGEST)] or [b""]
+            pieces = [body[start : start + _LARGEST_BYTES] for start in range(0, len(body), _LARGEST_BYTES)] or [b""]
             for index, piece in enumerate(pieces):
                 last = index == len(pieces) - 1 and line.endswith(b"\n")
                 self._number += 1
@@ -248,12 +249,12 @@ class SerialMux:
                 self._send(frame)
                 if self._answered(number):
                     break
-                self._send(b"\n")  # ends a frame that arrived in part
+                self._send(b"\n")  # ends a frame that arrived incomplete
 
     def _answered(self, number: bytes) -> bool:
-        """Whether the target has taken the frame; False: send it again."""
+        """Wait for the target's answer; False: send the frame again."""
         with contextlib.suppress(queue.Empty):
-            while answer := self._answers.get(timeout=_ANSWER_LIMIT):
+            while answer := self._answers.get(timeout=_ANSWER_LIMIT_S):
                 if answer[:1] == b"-":
                     return False
                 if answer[1:] == number:
@@ -262,45 +263,45 @@ class SerialMux:
 
 
 class _Asker:
-    """Asks the target, in a thread of its own, for what did not come, and how far it is: when something came damaged,
-    and when nothing comes for a while, because a frame that got lost whole is missed by nobody before the next one."""
+    """A thread that requests missing frames and the target's position: when a line was damaged, and after a while of
+    silence, because a frame that was lost as a whole is noticed only when the next one arrives."""
 
     def __init__(self, ask: Callable[[int], None], lose: Callable[[str], None]) -> None:
         self._ask = ask
         self._lose = lose
         self._changed = threading.Condition()
         self._missing: tuple[int, ...] = ()
-        self._asked = 0  # times, for the first of the missing ones
+        self._asked = 0  # requests for the first of the missing frames so far
         self._next = float("inf")  # when to ask (monotonic)
-        self._last = 0.0  # when it was asked last
-        self._quiet = _FIRST_QUIET
+        self._last = 0.0  # when the last request was sent
+        self._quiet = _FIRST_QUIET_S
         self._limit = float("inf")
         self._over = False
 
     def begin(self) -> None:
-        """The target is there."""
+        """Start asking: the target has started."""
         with self._changed:
-            self._next = min(self._next, time.monotonic() + _FIRST_QUIET)
+            self._next = min(self._next, time.monotonic() + _FIRST_QUIET_S)
             self._changed.notify_all()
 
     def look(self, *, within: float = float("inf")) -> None:
-        """Something may be missing: ask at once. The target has to answer `within` so many seconds."""
+        """Ask at once, because data may be missing. The target has to answer `within` so many seconds."""
         now = time.monotonic()
         with self._changed:
             self._limit = min(self._limit, now + within)
-            self._next = min(self._next, max(now, self._last + _SPACE))
+            self._next = min(self._next, max(now, self._last + _ASK_INTERVAL_S))
             self._changed.notify_all()
 
     def answered(self, numbers: list[int]) -> None:
-        """The target said how far it is, so these did not come."""
+        """Note the target's answer: these frames are missing."""
         with self._changed:
             self._limit = float("inf")
             self._note(numbers)
 
     def came(self, missing: list[int]) -> None:
-        """A frame came; these, before it, did not."""
+        """Note that a frame arrived, and that these before it are missing."""
         with self._changed:
-            self._quiet = _FIRST_QUIET
+            self._quiet = _FIRST_QUIET_S
             if not (missing or self._missing):
                 self._next = time.monotonic() + self._quiet
                 return
@@ -335,22 +336,22 @@ class _Asker:
 
     def _failure(self) -> str:
         if time.monotonic() >= self._limit:
-            return "the serial line was lost, and since it is back the target does not answer"
+            return "the serial line was lost and came back, but the target does not answer on it any more"
         if self._asked >= _TRIES:
             return f"bytes are lost or changed on the serial line, frame {self._missing[0]} {_TRIES} times in a row"
         return ""
 
     def _due(self) -> tuple[int, ...]:
-        """What to ask now; sets when to ask next."""
+        """Return what to request now, and set when to ask next."""
         now = self._last = time.monotonic()
         if self._missing:
             self._asked += 1
-            self._next = now + _ASK_AGAIN
+            self._next = now + _ASK_AGAIN_S
             return self._missing
         self._next = now + self._quiet
-        self._quiet = min(2 * self._quiet, _LONGEST_QUIET)
+        self._quiet = min(2 * self._quiet, _LONGEST_QUIET_S)
         return (0,)
 
 
-# What is first seen of a machine that starts anew.
+# The first output of a machine that restarts.
 _STARTS = re.compile(rb"^U-Boot (?:SPL )?\d{4}\.|\] Booting Linux on physical CPU")

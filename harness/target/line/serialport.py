@@ -1,4 +1,4 @@
-"""A serial device of this host as a console's transport. The one door to pyserial."""
+"""A serial device of this host as the transport of a console. The only module that imports pyserial."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import serial
 from harness.errors import InfraError
 from harness.model.board import SerialConsole
 
-_SEND_LIMIT = 30.0
+_SEND_LIMIT_S = 30.0
 _MEMORY_DEVICES = 1  # the major number of /dev/null, /dev/zero and the like (Documentation/admin-guide/devices.txt)
 
 
 class SerialTransport:
-    """An open serial device that nobody else may open meanwhile."""
+    """An open serial device; nobody else can open it at the same time."""
 
     def __init__(self, spec: SerialConsole, *, place: str) -> None:
         device = Path(spec.device)
@@ -36,7 +36,7 @@ class SerialTransport:
                 exclusive=True,
                 rtscts=spec.flow == "rtscts",
                 xonxoff=spec.flow == "xonxoff",
-                write_timeout=_SEND_LIMIT,
+                write_timeout=_SEND_LIMIT_S,
             )
         except (serial.SerialException, ValueError, OSError) as error:
             raise InfraError(f"{place}: {device}: can't open it: {_reason(device, error)}") from None
@@ -68,7 +68,7 @@ class SerialTransport:
 
 
 def _others(device: Path) -> str:
-    """What to do about a device that is not there."""
+    """Return advice for a device that does not exist."""
     try:
         beside = sorted(path.name for path in device.parent.iterdir() if path.name.startswith(("tty", "usb-")))
     except OSError:
@@ -79,7 +79,7 @@ def _others(device: Path) -> str:
 
 
 def _holder(device: Path) -> str:
-    """Who has the device open, as far as we may see; empty where nobody does."""
+    """Return which process has the device open, as far as we may see; empty if none does."""
     real = os.path.realpath(device)
     for process in Path("/proc").glob("[0-9]*"):
         if int(process.name) == os.getpid():
@@ -96,5 +96,5 @@ def _reason(device: Path, error: Exception) -> str:
     if not os.access(device, os.R_OK | os.W_OK):
         return f"you may not read and write it; become a member of group {device.group()}"
     if "lock" in str(error):
-        return "a process of somebody else has it; ask them to end it"
+        return "another user's process has it open; ask them to end it"
     return str(error)

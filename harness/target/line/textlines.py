@@ -1,18 +1,18 @@
-"""Text that comes in pieces, as blocks of whole lines; and the last lines of it. Bounded, whatever comes."""
+"""Splits text that arrives in pieces into blocks of whole lines, and keeps its last lines. Both are bounded."""
 
 from __future__ import annotations
 
 import re
 from collections import deque
 
-LONGEST_LINE = 1 << 16  # characters kept of a line's beginning, and as many of its end
-MOST_KEPT = 4 << 20  # characters in a Tail, its newest block apart
+LONGEST_LINE = 1 << 16  # characters kept of a line's beginning, and the same number of its end
+MOST_KEPT = 4 << 20  # characters in a Tail, not counting its newest block
 
 _LINE_END = re.compile(r"(?<!\r)\r+\n")
 
 
 class LineSplitter:
-    """Pieces of text in, blocks of whole lines out. Of a line that is too long the middle is dropped."""
+    """Turns pieces of text into blocks of whole lines. The middle of an overlong line is dropped."""
 
     def __init__(self) -> None:
         self._pieces: list[str] = []  # of a line that has not ended
@@ -20,11 +20,11 @@ class LineSplitter:
 
     @property
     def partial(self) -> str:
-        """The line that has not ended, as far as it came; may be asked by any thread."""
+        """The unfinished line so far; may be called from any thread."""
         return "".join(self._pieces)
 
     def take(self, text: str) -> str:
-        """The lines that `text` completes, each ending in a line feed alone; empty where it completes none."""
+        """Return the lines that `text` completes, each ending in a single line feed; empty if it completes none."""
         end = text.rfind("\n") + 1
         block = ""
         if end:
@@ -51,7 +51,7 @@ def _plain(block: str) -> str:
 
 
 class Tail:
-    """The last `count` lines of the blocks added; fewer where they are very long. Filled by one thread, read by any."""
+    """The last `count` lines of the added blocks; fewer if they are very long. Written by one thread, read by any."""
 
     def __init__(self, count: int) -> None:
         self._count = count

@@ -1,4 +1,4 @@
-"""How a console's bytes come and go: a socket, a TCP port, telnet, a program. A serial device has its own module."""
+"""Transports of a console: a socket, a TCP port, telnet, a program. Serial devices are in serialport.py."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from typing import Protocol
 from harness.errors import InfraError
 from harness.tied import tied
 
-_CHUNK = 1 << 16
-_CONNECT_LIMIT = 5.0
-_SEND_LIMIT = 30.0  # a far end that takes nothing for so long is as good as gone
+_CHUNK_BYTES = 1 << 16
+_CONNECT_LIMIT_S = 5.0
+_SEND_LIMIT_S = 30.0  # a far end that accepts nothing for this long counts as gone
 
 
 class Transport(Protocol):
-    """A byte stream both ways. Read by one thread."""
+    """A bidirectional byte stream, read by one thread."""
 
     def receive(self) -> bytes:
-        """Wait for bytes; none at the end of the stream. Never raises."""
+        """Wait for bytes; return none at the end of the stream. Never raises."""
 
     def send(self, data: bytes) -> None:
-        """Send all of `data`; OSError where the stream has ended."""
+        """Send all of `data`; raises OSError if the stream has ended."""
 
     def send_break(self) -> bool:
-        """Send a break; False where there is no such thing."""
+        """Send a break; return False if the transport has none."""
 
     def shut(self) -> None:
-        """Let a `receive` that waits return. Never raises."""
+        """Make a waiting `receive` return. Never raises."""
 
     def close(self) -> None:
-        """Release everything, after `shut`, when nobody receives any more. Never raises."""
+        """Release everything; called after `shut`, when nobody receives any more. Never raises."""
 
 
 class SocketTransport:
@@ -47,7 +47,7 @@ class SocketTransport:
 
     def receive(self) -> bytes:
         try:
-            return self._connection.recv(_CHUNK)
+            return self._connection.recv(_CHUNK_BYTES)
         except OSError:
             return b""
 
@@ -66,16 +66,16 @@ class SocketTransport:
 
 
 def connect(host: str, port: int, *, place: str) -> socket.socket:
-    """A connection to `host`:`port`. `place` is what the message calls it."""
+    """Connect to `host`:`port`. Raises InfraError, in the name of `place`."""
     try:
-        connection = socket.create_connection((host, port), timeout=_CONNECT_LIMIT)
+        connection = socket.create_connection((host, port), timeout=_CONNECT_LIMIT_S)
     except OSError as error:
         reason = error.strerror or str(error)
         raise InfraError(
             f"{place}: expected a console server at {host}:{port}, can't connect: {reason}; see whether it runs there"
         ) from None
     connection.settimeout(None)
-    seconds = int(_SEND_LIMIT).to_bytes(8, "little")
+    seconds = int(_SEND_LIMIT_S).to_bytes(8, "little")
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, seconds + bytes(8))
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     return connection
@@ -88,21 +88,23 @@ _SET_BAUDRATE = 1
 
 
 class TelnetTransport:
-    """Telnet over a connected socket: commands taken out of the stream, options answered, a break sent as one.
+    """Telnet over a connected socket: removes commands from the stream, answers options, sends a break as telnet's
+    command.
 
-    With `baud` a server that knows RFC 2217 is told that speed; parity, and the speed elsewhere, are its business."""
+    With `baud`, a server that supports RFC 2217 is set to that speed; its parity, and the speed of other servers, are
+    left alone."""
 
     def __init__(self, connection: socket.socket, *, baud: int = 0) -> None:
         self._inner = SocketTransport(connection)
         self._decoder = TelnetDecoder(baud=baud)
         if baud:
-            with contextlib.suppress(OSError):  # the first receive tells
+            with contextlib.suppress(OSError):  # the first `receive` notices it
                 self._inner.send(bytes((_IAC, _WILL, _COM_PORT)))
 
     def receive(self) -> bytes:
         while raw := self._inner.receive():
             data, answer = self._decoder.feed(raw)
-            with contextlib.suppress(OSError):  # the next receive tells
+            with contextlib.suppress(OSError):  # the next `receive` notices it
                 if answer:
                     self._inner.send(answer)
             if data:
@@ -129,7 +131,7 @@ class TelnetTransport:
 
 
 class TelnetDecoder:
-    """What a telnet server sends, in pieces of any size, taken apart. With `baud` it was offered to be told a speed."""
+    """Decodes what a telnet server sends, in pieces of any size. With `baud`, the server was offered RFC 2217."""
 
     def __init__(self, *, baud: int = 0) -> None:
         self._baud = baud
@@ -142,7 +144,7 @@ class TelnetDecoder:
         next(self._machine)
 
     def feed(self, raw: bytes) -> tuple[bytes, bytes]:
-        """The data in `raw`, and what the server must be answered."""
+        """Return the data in `raw`, and the answer for the server."""
         start = 0
         while start < len(raw):
             if self._in_data:
@@ -195,7 +197,7 @@ class TelnetDecoder:
 
 
 class CommandTransport:
-    """A program whose standard input and output are the stream. It ends when we do."""
+    """A program whose standard input and output are the stream. It ends with the harness."""
 
     def __init__(self, argv: tuple[str, ...], *, place: str) -> None:
         # the kernel ends it when the thread that started it ends: the main one, or the one that reads the line
@@ -215,7 +217,7 @@ class CommandTransport:
 
     def receive(self) -> bytes:
         try:
-            return os.read(self._out, _CHUNK)
+            return os.read(self._out, _CHUNK_BYTES)
         except OSError:
             return b""
 
@@ -241,7 +243,7 @@ class CommandTransport:
 
 
 class SlowTransport:
-    """Another transport, for a far end that loses characters which come too fast."""
+    """Wraps a transport for a far end that loses characters when they arrive too fast."""
 
     def __init__(self, inner: Transport, *, pause: Callable[[], None]) -> None:
         self._inner = inner

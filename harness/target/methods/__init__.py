@@ -1,1 +1,1 @@
-"""Boot methods: one table, and a module or two for each entry."""
+"""Boot methods: one table, and one or two modules for each entry."""

@@ -1,4 +1,4 @@
-"""What can be seen of a board without booting it and without switching its power."""
+"""Checks of a board that neither boot it nor switch its power."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from harness.report.text import one_line
 from harness.target.line.open import open_line, where
 from harness.target.power import HttpPower
 
-_LIMIT = 8.0  # seconds for all checks together
-_CONNECT_LIMIT = 5.0
-_STAYS = 1.0  # seconds after which a line that was opened counts as one that stays open
+_LIMIT_S = 8.0  # for all checks together
+_CONNECT_LIMIT_S = 5.0
+_STAYS_S = 1.0  # after which an open line counts as one that stays open
 _PORTS = {"http": 80, "https": 443}
 
 
 class Unseen(Exception):
-    """It can't be seen from here, for the reason given."""
+    """Something can't be checked from here, for the given reason."""
 
 
 class Outcome(enum.Enum):
@@ -47,9 +47,9 @@ class Outcome(enum.Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """One thing to look at. `key`: the key of the board's entry that it is about; a check is left out where values of
-    that entry are missing. `look` says what it found; it raises HarnessError where that is wrong, with what to do, and
-    Unseen where nothing can be told."""
+    """One check. `key`: the key of the board's entry that it is about; the check is skipped if values of that key are
+    missing. `look` returns what it found; it raises HarnessError, with what to do, if that is wrong, and Unseen if it
+    can't be checked."""
 
     name: str
     key: str
@@ -63,13 +63,14 @@ class Finding:
     told: str
 
 
-def findings(entry: BoardEntry, checks: Sequence[Check], *, limit: float = _LIMIT) -> Iterator[Finding]:
-    """What the checks of an entry find, in their order. They run side by side, within `limit` seconds together."""
+def findings(entry: BoardEntry, checks: Sequence[Check], *, limit: float = _LIMIT_S) -> Iterator[Finding]:
+    """Yield the findings of an entry's checks in their order. The checks run in parallel, for at most `limit` seconds
+    in all."""
     deadline = time.monotonic() + limit
     missing = {reason.partition(":")[0].partition(".")[0] for reason in entry.unset}
     for reason in entry.unset:
         yield Finding(name="values", outcome=Outcome.FAILED, told=reason)
-    # daemons: one that hangs must not keep the process
+    # daemons: a hanging check must not keep the process alive
     found: dict[int, Finding] = {}
     threads = [
         threading.Thread(
@@ -82,10 +83,12 @@ def findings(entry: BoardEntry, checks: Sequence[Check], *, limit: float = _LIMI
             thread.start()
     for number, (thread, check) in enumerate(zip(threads, checks, strict=True)):
         if check.key in missing:
-            yield Finding(name=check.name, outcome=Outcome.UNSEEN, told=f"not looked at: values of {check.key} missing")
+            yield Finding(
+                name=check.name, outcome=Outcome.UNSEEN, told=f"not checked: values of {check.key} are missing"
+            )
             continue
         thread.join(max(0.0, deadline - time.monotonic()))
-        late = Finding(name=check.name, outcome=Outcome.FAILED, told=f"nothing was heard within {limit:.0f} s")
+        late = Finding(name=check.name, outcome=Outcome.FAILED, told=f"the check did not finish within {limit:.0f} s")
         yield found.get(number, late)
 
 
@@ -96,13 +99,13 @@ def _looked(check: Check, access: Access) -> Finding:
         outcome, told = Outcome.FAILED, " ".join([error.message, *error.details])
     except Unseen as reason:
         outcome, told = Outcome.UNSEEN, str(reason)
-    except Exception as error:  # the others are still worth to be seen
+    except Exception as error:  # the findings of the others are still useful
         outcome, told = Outcome.FAILED, f"internal error: {type(error).__name__}: {error}"
     return Finding(name=check.name, outcome=outcome, told=one_line(access.redacted(told)))
 
 
 def common(board: BoardSpec, access: Access) -> list[Check]:
-    """What any board with a console and a power switch has to look at."""
+    """Return the checks of any board with a console and a power switch."""
     checks = []
     if access.console:
         checks.append(
@@ -115,13 +118,13 @@ def common(board: BoardSpec, access: Access) -> list[Check]:
 
 
 def own_system(board: BoardSpec, access: Access, look: Callable[[BoardSpec, Access], str]) -> list[Check]:
-    """`common`, and what `look` sees of the board's own system."""
+    """Return `common`, and a check `look` of the board's own system."""
     return [*common(board, access), Check(name="own system", key="ssh", look=lambda: look(board, access))]
 
 
 def stays_open(console: ConsoleSpec, *, board: str) -> str:
-    """Open the line of the board of that name and see that it stays open for a moment, as a command that can't start
-    does not."""
+    """Open the line of `board` and check that it stays open for a moment; a command that can't start closes it at
+    once."""
     line = open_line(console, board=board)
     said, ended = bytearray(), threading.Event()
 
@@ -133,16 +136,16 @@ def stays_open(console: ConsoleSpec, *, board: str) -> str:
     reader = threading.Thread(target=read, daemon=True)
     reader.start()
     try:
-        over = ended.wait(_STAYS) and len(said) < 1 << 16
+        over = ended.wait(_STAYS_S) and len(said) < 1 << 16
     finally:
         line.shut()
-        reader.join(_STAYS)
+        reader.join(_STAYS_S)
         line.close()
     if over:
         last = f", after it said: {said[-200:].decode(errors='replace').strip()}" if said else ""
         raise InfraError(
             f"{board}.console: {where(console)}: expected it to stay open, it ended at once{last}; see whether "
-            "somebody else has it"
+            "somebody else uses it"
         )
     return f"{where(console)} can be opened"
 
@@ -151,10 +154,10 @@ def _power(switch: SwitchSpec, *, place: str) -> str:
     match switch:
         case CommandSwitch(on=on, off=off):
             return ", ".join(
-                f"{_program(argv, f'{place}.{what}')} is there" for what, argv in (("off", off), ("on", on))
+                f"{_program(argv, f'{place}.{what}')} is installed" for what, argv in (("off", off), ("on", on))
             )
         case HttpSwitch(query=HttpRequest()):
-            return f"the switch answers {HttpPower(switch, place=place, limit=_CONNECT_LIMIT).state()[:80]}"
+            return f"the switch answers {HttpPower(switch, place=place, limit=_CONNECT_LIMIT_S).state()[:80]}"
         case HttpSwitch(on=on_request, off=off_request):
             ends = [urlsplit(request.url) for request in (on_request, off_request)]
             hosts = dict.fromkeys((url.hostname or "", url.port or _PORTS[url.scheme]) for url in ends)
@@ -162,19 +165,19 @@ def _power(switch: SwitchSpec, *, place: str) -> str:
         case PduSwitch(host=host, port=port):
             return _answers(host, port, place)
         case _:
-            raise Unseen("this kind of switch can't be asked")
+            raise Unseen("this kind of switch has no status request")
 
 
 def _program(argv: tuple[str, ...], place: str) -> str:
-    """The program that `argv` starts; of a shell line its first word."""
+    """Return the program that `argv` starts; for a shell line, its first word."""
     word = argv[0]
     if argv[:2] == ("sh", "-c"):
         try:
             word = next(word for word in shlex.split(argv[2]) if "=" not in word)
         except (ValueError, StopIteration):
-            raise Unseen(f"{place}: a shell line that only a shell can tell") from None
+            raise Unseen(f"{place}: a shell line whose program only a shell can find") from None
     told = subprocess.run(
-        ["sh", "-c", 'command -v -- "$1"', "sh", word], capture_output=True, timeout=_CONNECT_LIMIT, check=False
+        ["sh", "-c", 'command -v -- "$1"', "sh", word], capture_output=True, timeout=_CONNECT_LIMIT_S, check=False
     )
     if told.returncode:
         raise InfraError(f"{place}: expected a program {word}, found none; install it or correct {place}")
@@ -183,10 +186,10 @@ def _program(argv: tuple[str, ...], place: str) -> str:
 
 def _answers(host: str, port: int, place: str) -> str:
     try:
-        socket.create_connection((host, port), timeout=_CONNECT_LIMIT).close()
+        socket.create_connection((host, port), timeout=_CONNECT_LIMIT_S).close()
     except OSError as error:
         raise InfraError(
             f"{place}: expected a switch at {host}:{port}, can't connect: {error.strerror or error}; see whether it is "
             "on the network"
         ) from None
-    return f"{host}:{port} takes connections (not asked what it switches)"
+    return f"{host}:{port} accepts connections (its outlets were not checked)"

@@ -1,5 +1,6 @@
-"""Boot method uboot-disk: the board's own system lays kernel and initramfs down on its disk and reboots; U-Boot is
-stopped and told to load them from there. Nothing on the disk says so, so what boots by itself is the own system."""
+"""Boot method uboot-disk: the board's own system stores kernel and initramfs on its disk and reboots; the harness stops
+U-Boot and makes it load them from there. No boot configuration on the disk is changed, so by itself the board boots its
+own system."""
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ _PIECES = 100
 
 
 def look(board: BoardSpec, access: Access) -> str:
-    """What is seen of the own system without changing anything; InfraError where it does not answer."""
+    """Describe the board's own system without changing anything. Raises InfraError if it does not answer."""
     system = own_system(board, access)
     try:
         system.connect()
@@ -34,9 +35,10 @@ def look(board: BoardSpec, access: Access) -> str:
 
 
 def start(job: Start) -> float:
-    """Start the kernel; since when (monotonic) that took.
+    """Start the kernel and return when that began (monotonic).
 
-    Raises InfraError where the own system can't be reached, or U-Boot not be stopped or does not find the files."""
+    Raises InfraError if the own system can't be reached, if U-Boot can't be stopped, or if it does not find the
+    files."""
     started = time.monotonic()
     spec = job.board.spec.boot
     assert isinstance(spec, UbootDiskBoot)
@@ -46,7 +48,7 @@ def start(job: Start) -> float:
         files = _laid_down(job.board.spec, spec, job.media, system)
         _drop_printed(job.line)
         run(system, "command -v reboot && { setsid sh -c 'sleep 1; reboot' < /dev/null > /dev/null 2>&1 & }",
-            f"{job.board.name}: uboot-disk: the board's own system can't be told to reboot")  # fmt: skip
+            f"{job.board.name}: uboot-disk: expected the board's own system to reboot")  # fmt: skip
         uboot = _stopped(job, spec)
     finally:
         system.close()
@@ -55,7 +57,7 @@ def start(job: Start) -> float:
 
 
 def _drop_printed(line: Console) -> None:
-    """Forget what has come so far: U-Boot has spoken already when the own system was started."""
+    """Discard the output so far: it contains U-Boot's messages from the boot of the own system."""
     for _ in range(_PIECES):
         if not line.expect(r"[\s\S]+", timeout=0.1):
             return
@@ -70,11 +72,11 @@ class _File:
 
 
 def _laid_down(board: BoardSpec, spec: UbootDiskBoot, media: Media, system: SshHost) -> dict[str, _File]:
-    """Bring everything there; kernel, root, payload and dtb, as far as there are such."""
+    """Copy the files to the board: kernel, root, payload and dtb, as far as they exist."""
     where = f"{board.name}: uboot-disk"
     files = Files(system, spec.directory, place=where)
     files.drop_all_but(board, media)
-    asked, complaint = f"df -P {shlex.quote(spec.directory)}", f"{where}: expected `df` to tell its partition"
+    asked, complaint = f"df -P {shlex.quote(spec.directory)}", f"{where}: expected `df` to name its partition"
     mounted = run(system, asked, complaint).output.splitlines()[-1].split(maxsplit=5)[-1]
     below = posixpath.relpath(spec.directory, mounted)
     tree = device_tree(media, spec.dtb, board=board.name) if spec.dtb else None
@@ -84,12 +86,12 @@ def _laid_down(board: BoardSpec, spec: UbootDiskBoot, media: Media, system: SshH
         for what, path in parts.items()
         if path
     }
-    run(system, "sync", f"{where}: the board's own system can't sync its disks")
+    run(system, "sync", f"{where}: expected the board's own system to sync its disks")
     return made
 
 
 def _stopped(job: Start, spec: UbootDiskBoot) -> Uboot:
-    """U-Boot at its prompt, as the own system goes down; where that fails once, after a power cycle."""
+    """Stop U-Boot at its prompt while the own system reboots; if that fails, once more after a power cycle."""
     uboot = Uboot(job.line, replace(spec.uboot, uboot_seconds=spec.system_seconds), place=job.board.name)
     try:
         uboot.stop()
@@ -104,7 +106,7 @@ def _stopped(job: Start, spec: UbootDiskBoot) -> Uboot:
 
 
 class _Conversation:
-    """With U-Boot at its prompt, about `place`."""
+    """A conversation with U-Boot at its prompt; `place` is the board's name in messages."""
 
     def __init__(self, uboot: Uboot, spec: UbootDiskBoot, place: str) -> None:
         self._uboot = uboot
@@ -128,12 +130,12 @@ class _Conversation:
         uboot.boot(kernel, f"{root}:{size:x}", tree, arguments=arguments)
 
     def _load(self, file: _File, address: str) -> str:
-        """Load a file from the disk; its address."""
+        """Load a file from the disk and return its address."""
         spec, place = self._spec, f"{self._place}: U-Boot: {self._spec.partition}: {file.name}"
         try:
             output = self._uboot.command(f"load {spec.partition} {address} {file.name}", timeout=spec.load_seconds)
         except NotFinished as error:
-            raise InfraError(f"{place}: it was not loaded within {spec.load_seconds:.0f} s (boot.load_seconds)",
+            raise InfraError(f"{place}: expected it to be loaded within {spec.load_seconds:.0f} s (boot.load_seconds)",
                              details=error.details) from None  # fmt: skip
         found = re.search(r"^(\d+) bytes read", output, re.MULTILINE)
         if not found or int(found[1]) != file.size:

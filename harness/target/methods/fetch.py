@@ -1,4 +1,4 @@
-"""How U-Boot is told to fetch a file, over TFTP (tftpboot) or HTTP (wget), and what its complaints about that mean."""
+"""How U-Boot fetches a file over TFTP (tftpboot) or HTTP (wget), and what its error messages mean."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from urllib.parse import urlsplit
 from harness.model.boot import UbootBoot
 
 Complaints = tuple[tuple[str, str], ...]
-"""What U-Boot says (a regular expression), and what it means; checked in this order."""
+"""U-Boot's messages (regular expressions) and their meanings, checked in this order."""
 
 
 class Fetch(Protocol):
-    """`word`: U-Boot's command for it. `server`: what messages call the one that has the files. `gives_up`: what U-Boot
-    says where it does not come back (a regular expression)."""
+    """`word`: U-Boot's command. `server`: the name of the server in messages. `gives_up`: what U-Boot prints when it
+    will not return to its prompt (a regular expression)."""
 
     word: str
     server: str
@@ -25,15 +25,15 @@ class Fetch(Protocol):
     def complaints(self) -> Complaints: ...
 
     def prepare(self, run: Callable[[str], str]) -> None:
-        """What has to be told and asked once, before the first file; `run` runs a command of U-Boot's."""
+        """Do what is needed once before the first file; `run` runs a command of U-Boot."""
 
     def command(self, address: str, name: str) -> str:
-        """What loads the file that the server calls `name`."""
+        """Return the command that loads the file `name` of the server to `address`."""
         ...
 
     def finding(self, output: str, came: str) -> str:
-        """What it means that the file is not there, as U-Boot has not complained; `came`: the bytes that it tells of,
-        where it does."""
+        """Explain a missing file about which U-Boot printed no error; `came`: the byte count that it printed, if
+        any."""
         ...
 
 
@@ -48,7 +48,7 @@ class Tftp:
         (r"TFTP error: .*(?i:file not found)|TFTP error: .*\(1\)", "the TFTP server has no such file; see whether it "
          "serves the directory that boot.tftp_root names"),
         (r"TFTP error: .*(?i:access violation)|TFTP error: .*\(2\)", "the TFTP server may not read the file; see the "
-         "rights of the directory that boot.tftp_root names"),
+         "permissions of the directory that boot.tftp_root names"),
         (r"TFTP error: trying to overwrite reserved memory", "the address is not free memory; see boot.kernel_at, "
          "boot.ramdisk_at and boot.dtb_at"),
         (r"TFTP error: [^\r\n]*", "the TFTP server refuses"),
@@ -57,7 +57,7 @@ class Tftp:
     gives_up = ""
 
     def prepare(self, run: Callable[[str], str]) -> None:
-        """Nothing: `tftpboot` has been the same for ever."""
+        """Nothing to do: `tftpboot` is the same in all versions."""
 
     def command(self, address: str, name: str) -> str:
         return f"tftpboot {address} {name}"
@@ -67,10 +67,11 @@ class Tftp:
 
 
 class Wget:
-    """U-Boot's wget. `wget ADDRESS HOST:/PATH` is the old form, whose port is in a variable (the oldest versions know
-    port 80 only); with lwIP it takes a URL, and says so in its help.
+    """U-Boot's wget. The old form is `wget ADDRESS HOST:/PATH`, with the port in a variable (the oldest versions
+    support port 80 only); with lwIP wget takes a URL, as its help text says.
 
-    Without lwIP it counts the page that says `not found` as a file: the first line of the answer tells."""
+    Without lwIP, wget stores an error page as if it were the file; only the first line of the answer shows the
+    difference."""
 
     word = "wget"
     server = "web server"
@@ -91,8 +92,8 @@ class Wget:
             (r"Unknown command 'wget'", "this U-Boot can't load over HTTP; set boot.load: tftp, or build it with "
              "CMD_WGET (2022.10 and newer)"),
             (answer.format("404"), f"the web server has no such file; {see}"),
-            (answer.format("40[13]"), f"the web server does not give it away; see its rights there, and {see[4:]}"),
-            (answer.format(r"3\d\d"), f"the web server sends elsewhere, where U-Boot does not go; {see}"),
+            (answer.format("40[13]"), f"the web server denies access to it; see its permissions there, and {see[4:]}"),
+            (answer.format(r"3\d\d"), f"the web server redirects, and U-Boot does not follow; {see}"),
             (answer.format(r"(?!200)\d{3}"), "the web server refuses; see its log"),
             (r"Transfer Fail - Image not found", "the web server closed the connection without an answer; see its log"),
             (r"HTTP client error \d+|Transfer Fail - [^\r\n]+|(?:ARP )?Retry count exceeded", self._silent),
@@ -102,13 +103,13 @@ class Wget:
     @property
     def _silent(self) -> str:
         return (
-            f"the web server at {self._host}, port {self._port}, does not answer, or not any more; see whether it "
+            f"the web server at {self._host}, port {self._port}, does not answer; see whether it "
             f"runs, {self._keys}, and the network cable{self._port_hint}"
         )
 
     @property
     def _port_hint(self) -> str:
-        return "" if self._port == 80 or self._takes_url else "; an old U-Boot knows port 80 only"
+        return "" if self._port == 80 or self._takes_url else "; an old U-Boot supports port 80 only"
 
     def prepare(self, run: Callable[[str], str]) -> None:
         self._takes_url = "url" in run("help wget").lower()

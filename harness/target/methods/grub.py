@@ -1,4 +1,4 @@
-"""Boot method grub: the board's own system lays kernel and initramfs down beside GRUB's configuration, tells GRUB to
+"""Boot method grub: the board's own system stores kernel and initramfs beside GRUB's configuration, configures GRUB to
 boot them once, and reboots."""
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from harness.target.methods.uboot import LOGIN
 from harness.target.shells.ssh import SshHost
 
 _USUAL = ("/boot/grub", "/boot/grub2")
-_LOOK_AGAIN = 20.0  # seconds between two looks whether the own system is back
+_LOOK_AGAIN_S = 20.0  # between two checks whether the board's own system is back
 # where save_env fails, as the 00_header of Debian and Ubuntu has it
 _NOT_WRITTEN = {"btrfs", "cpiofs", "newc", "odc", "romfs", "squash4", "tarfs", "zfs", "diskfilter", "lvm"}
 _HAVE_ANOTHER = "have a /boot on plain ext4 or FAT, or use boot.method: kexec"
@@ -32,8 +32,8 @@ _BOOT_ID = "cat /proc/sys/kernel/random/boot_id"
 
 
 def look(board: BoardSpec, access: Access) -> str:
-    """What is seen of the own system without changing anything; InfraError where it does not answer, or its GRUB could
-    not boot a kernel of ours once."""
+    """Describe the board's own system without changing anything. Raises InfraError if it does not answer, or if its
+    GRUB can't boot a kernel of ours once."""
     system = own_system(board, access)
     try:
         system.connect()
@@ -44,9 +44,9 @@ def look(board: BoardSpec, access: Access) -> str:
 
 
 def start(job: Start) -> float:
-    """Start the kernel, and wait until it shows on the line; since when (monotonic) that took.
+    """Start the kernel, wait until it appears on the console, and return when the start began (monotonic).
 
-    Raises InfraError where the own system can't be reached, or where GRUB can't or does not start the kernel."""
+    Raises InfraError if the own system can't be reached, or if GRUB can't or does not start the kernel."""
     started = time.monotonic()
     system = own_system(job.board.spec, job.board.access)
     try:
@@ -75,7 +75,7 @@ class Grub:
 
     @classmethod
     def found(cls, board: BoardSpec, system: SshHost) -> Grub:
-        """GRUB as the own system has it. Raises InfraError where it could not boot a kernel of ours once."""
+        """Find the GRUB of the own system. Raises InfraError if it can't boot a kernel of ours once."""
         spec = board.boot
         assert isinstance(spec, GrubBoot)
         places = [spec.directory] if spec.directory else _USUAL
@@ -110,7 +110,7 @@ class Grub:
         if below:
             raise InfraError(
                 f"{where}: GRUB can't write to {self.directory}, which is on {' and '.join(sorted(below))}, so it "
-                f"could not take back what it is told to do once; {_HAVE_ANOTHER}"
+                f"could not undo the one-time boot; {_HAVE_ANOTHER}"
             )
         secure = self.system.run(f"od -An -tu1 -j4 -N1 {_SECURE_BOOT}")
         if secure.ok and secure.output.strip() == "1":
@@ -118,7 +118,7 @@ class Grub:
                              "board's firmware")  # fmt: skip
 
     def prepare(self, media: Media, token: str, arguments: str) -> None:
-        """Lay down everything but what arms it."""
+        """Write everything except the file that arms GRUB."""
         where = f"{self.board.name}: grub"
         with media.image.open("rb") as image:
             if image.read(2) != b"MZ":
@@ -135,8 +135,8 @@ class Grub:
         self._change_custom(grubcfg.with_block)
 
     def _change_custom(self, change: Callable[[str], str]) -> None:
-        """custom.cfg, which is somebody else's: its mode stays (it may hold a password), a link is followed, and where
-        nothing is left, there was none."""
+        """Change custom.cfg, which belongs to the board's owner: keep its mode (it may contain a password), follow a
+        link, and remove the file if nothing is left in it."""
         complaint = f"{self.board.name}: grub: {self.custom}: expected to read it"
         name = run(self.system, f"readlink -f {shlex.quote(self.custom)}", complaint).output.strip()
         quoted = shlex.quote(name)
@@ -149,26 +149,27 @@ class Grub:
             self.system.put(after.encode(errors="surrogateescape"), name, mode=int(told, 8) if told else 0o644)
 
     def leave(self, token: str) -> str:
-        """Arm and reboot, in one step of the own system's, which nothing here can interrupt; its boot id."""
+        """Arm GRUB and reboot in a single command of the own system, so that a failure here can't separate them.
+        Returns the boot id."""
         where, armed = f"{self.board.name}: grub", shlex.quote(f"{self.ours}/env")
-        boot_id = _uuid(run(self.system, _BOOT_ID, f"{where}: can't tell which boot of the own system this is").output)
+        boot_id = _uuid(run(self.system, _BOOT_ID, f"{where}: expected a boot id of the board's own system").output)
         run(self.system, f"command -v reboot && mv -f {armed}.armed {armed} && sync && "
             "{ setsid sh -c 'sleep 1; reboot' < /dev/null > /dev/null 2>&1 & }",
-            f"{where}: the board's own system can't be told to reboot")  # fmt: skip
+            f"{where}: expected the board's own system to reboot")  # fmt: skip
         return boot_id
 
     def put_back(self) -> None:
-        """Leave the own system as it was before, as far as it still answers; the kernels stay for the next boot."""
+        """Restore the own system's configuration if it still answers; the kernels stay for the next boot."""
         ours = shlex.quote(self.ours)
         try:
             self.system.run(f"rm -f {ours}/env {ours}/env.armed {ours}/grub.cfg")
             self._change_custom(grubcfg.without_block)
             self.system.run("sync")
         except HarnessError:
-            pass  # what is told is why we are here
+            pass  # the error that led here is reported instead
 
     def is_back(self, boot_id: str) -> bool:
-        """Whether the own system answers, booted anew."""
+        """Return whether the own system answers after a reboot."""
         try:
             self.system.connect()
             told = self.system.run(_BOOT_ID, timeout=10.0)
@@ -184,14 +185,14 @@ class Grub:
 
 
 def _uuid(output: str) -> str:
-    """A boot id; what a user's .bashrc leaves running may talk between."""
+    """Extract a boot id from output with which background jobs of a user's .bashrc may be mixed."""
     found = re.search(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", output)
     return found[0] if found else ""
 
 
 def _await_kernel(job: Start, grub: Grub, token: str, boot_id: str) -> None:
-    """Wait until GRUB says that it starts the kernel, or the kernel shows by its command line. Raises InfraError where
-    the own system comes back instead, or nothing comes."""
+    """Wait until GRUB prints that it starts the kernel, or until the kernel prints its command line. Raises InfraError
+    if the own system comes back instead, or if nothing appears."""
     where, line = f"{job.board.name}: grub", job.line
     spec = job.board.spec.boot
     assert isinstance(spec, GrubBoot)
@@ -201,7 +202,7 @@ def _await_kernel(job: Start, grub: Grub, token: str, boot_id: str) -> None:
         found = line.expect(
             rf"harness {token}: (?P<said>{grubcfg.STARTING}|{grubcfg.NOT_STARTED}|{grubcfg.NOT_DISARMED})|"
             rf"Kernel command line: [^\r\n]*(?P<kernel>{shows})|{LOGIN.pattern}",
-            timeout=min(_LOOK_AGAIN, max(0.1, deadline - time.monotonic())),
+            timeout=min(_LOOK_AGAIN_S, max(0.1, deadline - time.monotonic())),
         )
         if found and (found["kernel"] or found["said"] == grubcfg.STARTING):
             return
@@ -222,7 +223,7 @@ def _await_kernel(job: Start, grub: Grub, token: str, boot_id: str) -> None:
 def _refused(where: str, said: str, grub: Grub, line: Console) -> InfraError:
     if said == grubcfg.NOT_DISARMED:
         return InfraError(
-            f"{where}: GRUB can't write to {grub.directory}, so it could not take back what it was told to do once, "
+            f"{where}: GRUB can't write to {grub.directory}, so it could not undo the one-time boot, "
             f"and boots the usual system; {_HAVE_ANOTHER}",
             details=line.tail(12),
         )
@@ -231,7 +232,7 @@ def _refused(where: str, said: str, grub: Grub, line: Console) -> InfraError:
 
 
 def _not_chosen(where: str, grub: Grub, token: str, line: Console) -> InfraError:
-    """The own system is back, logged in to."""
+    """Return the error for a board whose own system is back and accepts a login."""
     armed = grub.is_armed(token)
     grub.put_back()
     if armed:

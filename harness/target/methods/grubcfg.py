@@ -1,7 +1,8 @@
-"""What GRUB is told: the lines in custom.cfg, the configuration for one boot, the environment block that arms it.
+"""GRUB's configuration: the lines in custom.cfg, the configuration for one boot, and the environment block that arms
+it.
 
-GRUB disarms before it boots, and reads back from the disk whether it could: what it can't disarm it does not boot. So
-whatever becomes of the kernel, the next boot is the usual one."""
+GRUB disarms before it boots and verifies that on the disk; if it can't disarm, it does not boot the kernel. So whatever
+happens to the kernel, the next boot is the usual one."""
 
 from __future__ import annotations
 
@@ -43,24 +44,24 @@ if [ "${{{variable}}}" = "{token}" ]; then
   fi
 fi
 """
-_ENVIRONMENT_SIZE = 1024
+_ENVIRONMENT_BYTES = 1024
 _ENVIRONMENT_HEAD = "# GRUB Environment Block\n"
 
 
 def with_block(text: str) -> str:
-    """custom.cfg with our lines in it, at its end."""
+    """Return custom.cfg with our lines at its end."""
     others = without_block(text)
     return others + ("" if not others or others.endswith("\n") else "\n") + _BLOCK
 
 
 def without_block(text: str) -> str:
-    """custom.cfg as it was before."""
+    """Return custom.cfg without our lines."""
     return _OURS.sub("", text)
 
 
 def config(token: str, *, kernel: str, roots: Sequence[str], tree: str, arguments: str) -> str:
-    """The configuration for one boot. `kernel`, `roots` (the initramfs in parts) and `tree` (or empty) are names of
-    files beside it."""
+    """Return the configuration for one boot. `kernel`, `roots` (the initramfs in parts) and `tree` (or empty) are names
+    of files beside it."""
     words = " ".join(map(_quoted, re.findall(r'(?:[^\s"]|"[^"]*"?)+', arguments)))
     commands = [f"linux {_beside(kernel)} {words}", f"initrd {' '.join(map(_beside, roots))}"]
     if tree:
@@ -77,18 +78,18 @@ def config(token: str, *, kernel: str, roots: Sequence[str], tree: str, argument
 
 
 def environment(value: str) -> bytes:
-    """The environment block, as grub-editenv makes it."""
-    return f"{_ENVIRONMENT_HEAD}{_VARIABLE}={value}\n".encode().ljust(_ENVIRONMENT_SIZE, b"#")
+    """Return an environment block as grub-editenv writes it."""
+    return f"{_ENVIRONMENT_HEAD}{_VARIABLE}={value}\n".encode().ljust(_ENVIRONMENT_BYTES, b"#")
 
 
 def value_of(block: bytes) -> str:
-    """What an environment block has; empty where it has nothing."""
+    """Return the value in an environment block; empty if it has none."""
     found = re.search(rf"^{_VARIABLE}=(.*)$", block.decode(errors="replace"), re.MULTILINE)
     return found[1] if found else ""
 
 
 def _steps(commands: Sequence[str]) -> str:
-    """Boot, if all commands succeed."""
+    """Return commands that boot if all of `commands` succeed."""
     return "".join(f"if {command}; then " for command in commands) + "boot" + "; fi" * len(commands)
 
 

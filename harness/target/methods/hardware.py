@@ -1,5 +1,5 @@
-"""A board on a serial line: its kernel started by U-Boot or by the board's own system, its line shared by log and
-shells; commands and files go over SSH where there is a network."""
+"""A board on a serial line: U-Boot or the board's own system starts its kernel, log and shells share the line, and
+commands and files go over SSH if there is a network."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ from harness.target.shells.serial import Shell
 if TYPE_CHECKING:
     from harness.target.shells.ssh import SshHost
 
-_CATCH_UP = 5.0
+_CATCH_UP_S = 5.0
 _INIT = "rdinit=/harness/board-init"
 
 
 def describe(board: BoardSpec) -> str:
-    """One line about the machine, for `harness boards`."""
+    """Describe the machine in one line, for `harness boards`."""
     access, place = board.access, board.labgrid
     teller = "place" if place else "kernel"
     over = f", ssh {access.ssh.host or f'as its {teller} tells'}" if access.ssh else ""
@@ -54,11 +54,11 @@ def describe(board: BoardSpec) -> str:
 
 
 def check(board: BoardSpec, access: Access) -> None:
-    """See that the board's line can be opened: before an hour of building, not after."""
+    """Check that the board's line can be opened, before an hour of building rather than after it."""
     try:
-        if isinstance(access.console, CommandConsole):  # starts in any case, and ends where it can't
+        if isinstance(access.console, CommandConsole):  # always starts, and ends at once if it can't connect
             stays_open(access.console, board=board.name)
-        elif access.console:  # a place's is there when that is acquired
+        elif access.console:  # a labgrid place has one only after it is acquired
             line = open_line(access.console, board=board.name)
             line.shut()
             line.close()
@@ -68,7 +68,7 @@ def check(board: BoardSpec, access: Access) -> None:
 
 @dataclass
 class BoardTarget:
-    """A Target on real hardware; made by `boot_board`. `_net`: where it is reached over the network."""
+    """A Target on real hardware; made by `boot_board`. `_net`: its SSH connection, if any."""
 
     console: Console
     boot_seconds: float
@@ -79,7 +79,7 @@ class BoardTarget:
     _guard: Guard | None
     _shells: dict[str, Shell]
     _net: SshHost | None = None
-    _caught_up: bool = False  # nothing was run since the last time
+    _caught_up: bool = False  # nothing was run since the last catch-up
     _closed: bool = False
 
     @property
@@ -104,11 +104,11 @@ class BoardTarget:
         return content
 
     def _verify(self, content: bytes, path: str) -> None:
-        """A serial line may lose or change bytes without a word."""
+        """Verify the checksum: a serial line may lose or change bytes silently."""
         if self._net:
             return
         if self._shells[COMMANDS].checksum(path) != hashlib.sha256(content).hexdigest():
-            raise TargetLost(f"{path}: what came over {self._board.name}'s serial line has another checksum")
+            raise TargetLost(f"{path}: what came over {self._board.name}'s serial line has a different checksum")
 
     @property
     def last_word(self) -> float:
@@ -131,17 +131,17 @@ class BoardTarget:
         return not self._net or self._net.still_there(timeout=timeout)
 
     def catch_up(self) -> None:
-        """The log has a way of its own, which may be slower than a verdict's: a message is sent along it."""
+        """The log's channel may be slower than the one for verdicts, so send a message through it and wait for that."""
         if self._caught_up:
             return
         self._caught_up = True
         token, arrived = secrets.token_hex(6), threading.Event()
         stop = self.console.listen(lambda _time, text: arrived.set() if token in text else None)
         try:
-            self._shells[AUX].run(f"echo 'harness: {token}' > /dev/kmsg", timeout=_CATCH_UP)
-            arrived.wait(_CATCH_UP)
+            self._shells[AUX].run(f"echo 'harness: {token}' > /dev/kmsg", timeout=_CATCH_UP_S)
+            arrived.wait(_CATCH_UP_S)
         except (TargetLost, CommandTimeout):
-            pass  # whoever asks next is told
+            pass  # the next command reports it
         finally:
             stop()
 
@@ -173,10 +173,10 @@ class BoardTarget:
 
 
 def boot_board(board: HeldBoard, media: Media, *, starting: Starting, logs: Path, say: Say = silent) -> BoardTarget:
-    """Boot `media` on `board`, started by `starting`, and wait until its shell answers; leaves serial.log (the line as
-    it was, from before power-on) and console.log (the boot loader's and the kernel's part of it) in `logs`.
+    """Boot `media` on `board` with `starting`, and wait until its shell answers. Writes serial.log (the raw line from
+    before power-on) and console.log (the boot loader's and the kernel's part of it) to `logs`.
 
-    Raises InfraError where console, power, U-Boot or own system fail, BootError where the kernel panics or hangs."""
+    Raises InfraError if console, power, U-Boot or the own system fails, BootError if the kernel panics or hangs."""
     try:
         return _boot(board, media, starting=starting, logs=logs, say=say)
     except HarnessError as error:
@@ -232,7 +232,7 @@ def _boot(board: HeldBoard, media: Media, *, starting: Starting, logs: Path, say
 
 
 def _network(board: HeldBoard, shell: Shell, say: Say) -> SshHost | None:
-    """The connection to the booted kernel; None where it has to do with the serial line, which is slower but works."""
+    """Connect to the booted kernel over SSH; None if that fails, and the slower serial line has to do."""
     if not board.access.ssh:
         return None
     from harness.target.shells.network import NoNetwork, reach  # paramiko again
@@ -240,7 +240,7 @@ def _network(board: HeldBoard, shell: Shell, say: Say) -> SshHost | None:
     try:
         return reach(board.access.ssh, shell, place=f"{board.name}.ssh")
     except NoNetwork as error:
-        say(f"{error.message}; going on over the serial line alone")
+        say(f"{error.message}; continuing over the serial line alone")
         return None
 
 
@@ -251,8 +251,8 @@ def _arguments(board: BoardSpec) -> str:
 def _wait_until_up(
     board: BoardSpec, mux: SerialMux, line: Console, console: Console, shell: Shell, *, since: float
 ) -> None:
-    """Wait for the far end of the line's channels, and for the shell behind it."""
-    over = threading.Event()  # something decided: up, panicked, started anew
+    """Wait for the far end of the line's channels, and for its shell."""
+    over = threading.Event()  # the outcome is known: up, panicked or reset
 
     def watch(_time: float, text: str) -> None:
         if "end Kernel panic" in text or text.startswith(RESET):
@@ -262,7 +262,7 @@ def _wait_until_up(
     deadline = since + board.limits.boot
     try:
         while not mux.ready.wait(0.05):
-            login = LOGIN.search("".join(line.tail(1)))  # it ends no line
+            login = LOGIN.search("".join(line.tail(1)))  # a login prompt has no line end
             if login:
                 raise another_system(board, login[0], line)
             if over.is_set() or console.closed or time.monotonic() > deadline:
@@ -276,11 +276,11 @@ def _wait_until_up(
 
 
 def _end(board: HeldBoard, switch: Switch, guard: Guard | None, mux: SerialMux, consoles: list[Console]) -> None:
-    """Leave the board as its users expect it and release everything, whatever fails on the way."""
+    """Put the board into the state that its users expect and release everything, whatever fails on the way."""
     try:
         leave(board.power, switch)
     except InfraError:
-        pass  # the next boot says so: a board that is still on does not fall silent
+        pass  # the next boot reports it: a board that is still on does not fall silent
     finally:
         if guard:
             guard.release()

@@ -1,4 +1,4 @@
-"""Boot method kexec: the board's own system, reached over SSH, takes the kernel and starts it."""
+"""Boot method kexec: the board's own system, reached over SSH, loads the kernel and starts it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from harness.target.methods.ownsystem import RETURNS, Files, name_of, own_system
 from harness.target.methods.start import Start
 from harness.target.shells.ssh import SshHost
 
-_HANDED_OVER = 60.0
+_HANDED_OVER_S = 60.0
 
 
 def look(board: BoardSpec, access: Access) -> str:
-    """What is seen of the own system without changing anything; InfraError where it does not answer or lacks kexec."""
+    """Describe the board's own system without changing anything. Raises InfraError if it does not answer or lacks
+    kexec."""
     system = own_system(board, access)
     try:
         system.connect()
@@ -34,9 +35,9 @@ def _has_kexec(board: BoardSpec, system: SshHost) -> None:
 
 
 def start(job: Start) -> float:
-    """Start the kernel, and wait a while for it to show on the line; since when (monotonic) that took.
+    """Start the kernel, wait a while for it to appear on the console, and return when the start began (monotonic).
 
-    Raises InfraError where the own system can't be reached, lacks kexec or can't load the kernel."""
+    Raises InfraError if the own system can't be reached, lacks kexec or can't load the kernel."""
     started = time.monotonic()
     system = own_system(job.board.spec, job.board.access)
     try:
@@ -60,18 +61,18 @@ def load(board: BoardSpec, media: Media, system: SshHost, arguments: str) -> Non
     if tree:
         options.append(f"--dtb={tree}")
     command = shlex.join(["-l", kernel, *options])
-    # the second system call is the one that a locked-down kernel permits
+    # `kexec -s` uses the system call that a locked-down kernel permits
     run(system, f"kexec {command} || kexec -s {command}", f"{where}: the board's own system does not load it; see "
         "whether it was built with KEXEC and is not locked down (secure boot)", limit=spec.load_seconds)  # fmt: skip
 
 
 def execute(board: BoardSpec, system: SshHost, line: Console) -> None:
-    """Leave the own system. Its disks are synced and made read-only first, because nobody shuts it down."""
+    """Jump to the new kernel. The own system is not shut down, so its disks are synced and made read-only first."""
     quiet = "echo s > /proc/sysrq-trigger; echo u > /proc/sysrq-trigger"
-    run(system, quiet, f"{board.name}: kexec: the board's own system can't sync its disks")
+    run(system, quiet, f"{board.name}: kexec: expected the board's own system to sync its disks")
     system.start("sleep 1; kexec -e 2>&1")  # the connection goes with the system
-    if line.expect(r"Booting Linux on physical CPU|EFI stub: Booting", timeout=_HANDED_OVER):
+    if line.expect(r"Booting Linux on physical CPU|EFI stub: Booting", timeout=_HANDED_OVER_S):
         return
     if system.still_there(timeout=10.0):
-        raise InfraError(f"{board.name}: kexec -e: the board's own system goes on running; see its console's last "
+        raise InfraError(f"{board.name}: kexec -e: the board's own system is still running; see its console's last "
                          "lines", details=line.tail(12))  # fmt: skip

@@ -1,5 +1,5 @@
-"""Boot method uboot: the board is switched on, U-Boot told what to load, its files laid down for a TFTP or web server,
-or served."""
+"""Boot method uboot: switch the board on, stop U-Boot, and make it load files that a TFTP or web server, the lab's or
+ours, provides."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ _TRIES = 2  # power-ons until autoboot is caught
 
 
 def check(board: BoardSpec, _access: Access) -> None:
-    """See that the server that is ours to start could start: before an hour of building, not after."""
+    """Check that our own server, if one is configured, could start, before an hour of building rather than after it."""
     spec, place = board.boot, f"{board.name}.boot"
     assert isinstance(spec, UbootBoot)
     if spec.load == "tftp" and spec.tftp_serve:
         tftp.check(spec.tftp_serve, place=f"{place}.tftp_serve")
     if spec.load == "http" and spec.http_serve:
-        from harness.target.serving import http  # a server of HTTP takes a while
+        from harness.target.serving import http  # slow to import
 
         http.check(spec.http_serve, place=f"{place}.http_serve")
 
 
 def start(job: Start) -> float:
-    """Start the kernel; since when (monotonic) the board is on.
+    """Start the kernel and return when the board was switched on (monotonic).
 
-    Raises InfraError where power, U-Boot, network or server fail."""
+    Raises InfraError if power, U-Boot, network or server fails."""
     board, spec = job.board.spec, job.board.spec.boot
     assert isinstance(spec, UbootBoot)
     with _shelf(job, spec) as shelf:
@@ -49,7 +49,7 @@ def start(job: Start) -> float:
 
 @contextlib.contextmanager
 def _shelf(job: Start, spec: UbootBoot) -> Iterator[Shelf]:
-    """Where the board finds what it loads, served until the end where that is ours to do."""
+    """Return the shelf that the board loads its files from, served by us until the end if so configured."""
     place = f"{job.board.name}.boot.{spec.load}"
     if spec.load == "http" and spec.http_serve:
         from harness.target.serving import http
@@ -69,9 +69,9 @@ def _shelf(job: Start, spec: UbootBoot) -> Iterator[Shelf]:
 
 
 def _power_up(job: Start, spec: UbootBoot) -> tuple[Uboot, float]:
-    """Power off and on, and stop U-Boot; also when it was switched on (monotonic).
+    """Power off and on, and stop U-Boot; return it and when the board was switched on (monotonic).
 
-    It is tried once more, and said, where autoboot was faster than we."""
+    If autoboot was too fast, this is reported and tried once more."""
     for attempt in range(1, _TRIES + 1):
         power_off(job.board.power, job.switch, job.line)
         started = time.monotonic()
@@ -97,10 +97,10 @@ class _Files:
 
 
 def _offered(board: BoardSpec, spec: UbootBoot, media: Media, shelf: Shelf) -> _Files:
-    """Have the board find what it loads."""
+    """Offer the files that the board loads on `shelf`."""
 
     def load(path: Path, address: str, key: str) -> Load:
-        # TFTP waits for each packet; of U-Boot's own TCP not every version is known to see a hole
+        # TFTP acknowledges each packet; U-Boot's own TCP may miss a hole in some versions
         crc32 = zlib.crc32(path.read_bytes()) if spec.load == "http" else None
         return Load(name=shelf.offer(path), size=path.stat().st_size, address=address, key=key, crc32=crc32)
 

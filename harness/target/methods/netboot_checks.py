@@ -1,4 +1,4 @@
-"""What can be seen of where U-Boot loads from: the directory that a server serves, and the server."""
+"""Checks of what U-Boot loads from: the directory that a server serves, and the server."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TFTP_PORT = tftpclient.PORT
 
 
 def checks_of(board: BoardSpec, access: Access) -> list[Check]:
-    """What any board has to look at, and where U-Boot loads from."""
+    """Return the checks of any board, and those of what U-Boot loads from."""
     spec = board.boot
     assert isinstance(spec, UbootBoot)
     is_tftp = spec.load == "tftp"
@@ -36,7 +36,7 @@ def checks_of(board: BoardSpec, access: Access) -> list[Check]:
 
 def _root(board: BoardSpec, root: str, key: str) -> str:
     with _probe_file(board, root, key):
-        return f"{root} can be written to"
+        return f"{root} is writable"
 
 
 def _ours(board: BoardSpec, serve: TftpServe | HttpServe) -> str:
@@ -46,7 +46,7 @@ def _ours(board: BoardSpec, serve: TftpServe | HttpServe) -> str:
 
 def _tftp_server(board: BoardSpec, spec: UbootBoot) -> str:
     if not spec.server:
-        raise Unseen("boot.server is empty, only DHCP knows which one it is")
+        raise Unseen("boot.server is empty, so only DHCP knows the server")
     place, told = f"{board.name}.boot.server", f"from a TFTP server at {spec.server}"
     with _probe_file_to_ask_for(board, spec.tftp_root, "tftp_root") as file:
         _same(file, lambda name: tftpclient.fetch(spec.server, name, port=_TFTP_PORT), place=place, told=told)
@@ -61,7 +61,7 @@ def _web_server(board: BoardSpec, spec: UbootBoot) -> str:
 
 
 def _same(file: Path, fetch: Callable[[str], bytes], *, place: str, told: str) -> None:
-    """See that what a server gives away is `file`."""
+    """Check that the server delivers `file`."""
     try:
         content = fetch(f"{file.parent.name}/{file.name}")
     except InfraError as error:
@@ -70,7 +70,7 @@ def _same(file: Path, fetch: Callable[[str], bytes], *, place: str, told: str) -
             "that directory"
         ) from None
     if content != file.read_bytes():
-        raise InfraError(f"{place}: expected {file} as it is, found another content; see what the server serves")
+        raise InfraError(f"{place}: expected the content of {file}, found another; see what the server serves")
 
 
 @contextlib.contextmanager
@@ -79,13 +79,13 @@ def _probe_file_to_ask_for(board: BoardSpec, root: str, key: str) -> Iterator[Pa
         try:
             file = until_asked.enter_context(_probe_file(board, root, key))
         except InfraError:
-            raise Unseen(f"not asked: there is nothing to ask for without boot.{key}") from None
+            raise Unseen(f"not checked: boot.{key} is not usable") from None
         yield file
 
 
 @contextlib.contextmanager
 def _probe_file(board: BoardSpec, root: str, key: str) -> Iterator[Path]:
-    """A file as booting puts them there, for the length of the ``with``."""
+    """Provide a probe file where booting puts its files, for the length of the ``with``."""
     directory = Path(root, "harness")
     file = directory / f"check-{os.getpid()}-{secrets.token_hex(4)}"
     try:

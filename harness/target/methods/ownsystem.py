@@ -1,4 +1,4 @@
-"""The system that a board has by itself, reached over SSH: brought up where it is not, and given the kernel's files."""
+"""A board's own system, reached over SSH: bring it up if it does not answer, and copy the kernel's files to it."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from harness.target.methods.start import device_tree
 from harness.target.power import Switch, power_off
 from harness.target.shells.ssh import HostKeyChanged, LoginRefused, SshHost, pins_of
 
-_INTERVAL = 1.0  # seconds between two attempts to log in; a machine that boots has no event for us
-_STEP_LIMIT = 60.0
+_INTERVAL_S = 1.0  # between two attempts to log in; a machine that is booting sends us no event
+_STEP_LIMIT_S = 60.0
 _KEPT_DAYS = 7
-_ROOM_LEFT = 32 << 20  # bytes that stay free for the own system's sake
-# A kernel that panics, or to which nobody talks because the harness was killed meanwhile, gives the board back to its
-# own system by itself. The harness sees a panic at once, and harness/build/overlay/board-init the second.
+_SPARE_BYTES = 32 << 20  # left free for the board's own system
+# A kernel that panics, or that nobody talks to because the harness was killed, returns the board to its own system. The
+# harness notices a panic at once; harness/build/overlay/board-init notices that nobody talks to it.
 RETURNS = "panic=60 harness.alone=300"
 
 
 def own_system(board: BoardSpec, access: Access) -> SshHost:
-    """The system that the board has by itself; not yet connected."""
+    """Return the board's own system, not yet connected."""
     assert access.ssh
     return SshHost(access.ssh, pins=pins_of(board.name), place=f"{board.name}.ssh")
 
@@ -38,8 +38,8 @@ def spec_of(board: BoardSpec) -> OwnSystem:
 
 
 def check(board: BoardSpec, access: Access) -> None:
-    """See that nobody else has the own system's address, and that we can log in; one that does not answer may come back
-    with a power cycle."""
+    """Check that no other machine has the own system's address, and that we can log in. A system that does not answer
+    is accepted: a power cycle may bring it back."""
     system = own_system(board, access)
     try:
         system.connect()
@@ -52,13 +52,13 @@ def check(board: BoardSpec, access: Access) -> None:
 
 
 def name_of(system: SshHost) -> str:
-    """Its host name and its kernel's release."""
+    """Return its host name and its kernel's release."""
     return run(system, "uname -nr", "uname -nr: expected the system's name").output.strip()
 
 
 def reach(board: HeldBoard, system: SshHost, line: Console, switch: Switch, say: Say) -> None:
-    """Log in to the own system; where it does not answer (another kernel runs, the board is off, it hangs), after a
-    power cycle."""
+    """Log in to the own system; if it does not answer (another kernel runs, the board is off, it hangs), after a power
+    cycle."""
     spec = spec_of(board.spec)
     try:
         system.connect()
@@ -83,14 +83,14 @@ def reach(board: HeldBoard, system: SshHost, line: Console, switch: Switch, say:
                     "(boot.system_seconds) after a power cycle; the last console lines follow",
                     details=line.tail(12),
                 ) from None
-        time.sleep(_INTERVAL)
+        time.sleep(_INTERVAL_S)
 
 
 class Files:
-    """A directory of ours on the own system. What is brought there stays for the next boot, known by its checksum; what
-    no boot has used for a week goes.
+    """Our directory on the own system. Its files are kept for later boots, named by their checksums; files that no boot
+    has used for a week are removed.
 
-    `place`: what messages call the board. Raises InfraError where it can't be written to."""
+    `place`: the board's name in messages. Raises InfraError if the directory is not writable."""
 
     def __init__(self, system: SshHost, directory: str, *, place: str) -> None:
         self._system = system
@@ -101,7 +101,7 @@ class Files:
             f"{place}: {directory}: expected a directory to write to (boot.directory)")  # fmt: skip
 
     def drop_all_but(self, board: BoardSpec, media: Media) -> None:
-        """Remove what another boot brought and this one does not need: where room is scarce."""
+        """Remove files of other boots that this one does not need, when space is scarce."""
         needed = [path for path in (media.image, media.root, media.payload) if path]
         if tree := spec_of(board).dtb:
             needed.append(device_tree(media, tree, board=board.name))
@@ -111,12 +111,12 @@ class Files:
             f"{self._place}: {self._directory}: expected to remove files of earlier boots there")  # fmt: skip
 
     def bring(self, path: Path) -> str:
-        """Bring `path` there, unless it is there from an earlier boot; its name there."""
+        """Copy `path` there unless an earlier boot has done so; return its name there."""
         content = path.read_bytes()
         digest = hashlib.sha256(content).hexdigest()
         name = f"{self._directory}/{_name_of(content)}"
         there = shlex.quote(name)
-        complaint = f"{name}: the board's own system can't tell its checksum"
+        complaint = f"{name}: expected the board's own system to compute its checksum"
         asked = f"touch -c {there}; sha256sum {there} 2>&1 || true"
         if not run(self._system, asked, complaint).output.startswith(digest):
             self._check_room(len(content))
@@ -131,30 +131,30 @@ class Files:
         asked = f"df -Pk {shlex.quote(self._directory)}"
         told = run(self._system, asked, f"{self._place}: {self._directory}: expected `df` to tell its room").output
         free = int(told.splitlines()[-1].split()[3]) << 10
-        if free < size + _ROOM_LEFT:
-            raise InfraError(f"{self._place}: {self._directory}: expected {(size + _ROOM_LEFT) >> 20} MB free, found "
+        if free < size + _SPARE_BYTES:
+            raise InfraError(f"{self._place}: {self._directory}: expected {(size + _SPARE_BYTES) >> 20} MB free, found "
                              f"{free >> 20} MB; make room there (boot.directory)")  # fmt: skip
 
     def write(self, content: bytes, name: str) -> None:
-        """Write a file; it has its name only when it is whole."""
+        """Write a file; it gets its name only when it is complete."""
         try:
             self._system.put(content, name)
         except UserError as error:
             raise InfraError(f"{error.message}; see boot.directory, and whether that disk has room") from None
 
     def bring_roots(self, media: Media) -> list[str]:
-        """The parts of the initramfs, in their order."""
+        """Copy the parts of the initramfs; return their names in order."""
         return [self.bring(path) for path in (media.root, media.payload) if path]
 
     def bring_whole_root(self, media: Media) -> str:
-        """The initramfs as one file: the kernel unpacks one archive after the other."""
+        """Join the initramfs into one file (the kernel unpacks one archive after the other) and return its name."""
         parts, whole = self.bring_roots(media), f"{self._directory}/initrd"
         complaint = f"{self._place}: {whole}: can't be written"
         run(self._system, f"cat {shlex.join(parts)} > {shlex.quote(whole)}", complaint)
         return whole
 
     def bring_device_tree(self, board: BoardSpec, media: Media) -> str:
-        """The device tree that boot.dtb names; empty where it names none."""
+        """Copy the device tree that boot.dtb names and return its name; empty if it names none."""
         name = spec_of(board).dtb
         return self.bring(device_tree(media, name, board=board.name)) if name else ""
 
@@ -163,8 +163,8 @@ def _name_of(content: bytes) -> str:
     return f"{hashlib.sha256(content).hexdigest()[:12]}-harness"
 
 
-def run(system: SshHost, command: str, complaint: str, *, limit: float = _STEP_LIMIT) -> Completed:
-    """Run a command that has to succeed within `limit` seconds; InfraError with `complaint` where it does not."""
+def run(system: SshHost, command: str, complaint: str, *, limit: float = _STEP_LIMIT_S) -> Completed:
+    """Run a command that has to succeed within `limit` seconds; raises InfraError with `complaint` if it does not."""
     try:
         done = system.run(command, timeout=limit)
     except CommandTimeout:

@@ -1,4 +1,4 @@
-"""What a kernel that panicked at boot says last."""
+"""The reason that a kernel gives for a panic at boot."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ from collections.abc import Sequence
 
 
 def panic_reason(lines: Sequence[str]) -> str:
-    """The line that says why, without printk's time; empty where none does."""
+    """Return the line with the reason, without printk's time; empty if there is none."""
     found = next((line for line in lines if "Kernel panic - not syncing" in line and "---[" not in line), "")
     return found.partition("] ")[2] if found.startswith("[") else found

@@ -1,4 +1,4 @@
-"""A QEMU virt machine: started here, reached over socket pairs, gone when we are gone."""
+"""A QEMU virt machine: started here, reached over socket pairs, ended with the harness."""
 
 from __future__ import annotations
 
@@ -41,15 +41,15 @@ from harness.target.shells.serial import Shell
 from harness.tied import tied
 
 QEMU = "qemu-system-aarch64"
-_SEES_CHANGED_CODE = (8, 1)  # the first version of QEMU
+_SEES_CHANGED_CODE = (8, 1)  # first QEMU version whose emulated CPUs always do
 _LAST_LINES = 40
 _OVERHEAD_MIB = 400  # QEMU's own memory, and a worker's
-_SPARE_MIB = 1024  # what stays the host's
+_SPARE_MIB = 1024  # left for the host
 _CHANNELS = ("kernel", "cmd", "aux", "tty", "qmp")
 
 
 def pick_accel(wanted: str = "auto") -> tuple[str, str]:
-    """The accelerator (``kvm`` or ``tcg``) and, for people, why it is that one."""
+    """Return the accelerator (``kvm`` or ``tcg``) and the reason for the choice, for people."""
     if wanted != "auto":
         return wanted, "as boards.yaml asks"
     if platform.machine() != "aarch64":
@@ -62,41 +62,41 @@ def pick_accel(wanted: str = "auto") -> tuple[str, str]:
 
 
 def describe(board: BoardSpec) -> str:
-    """One line about the machine, for `harness boards`."""
+    """Describe the machine in one line, for `harness boards`."""
     boot = qemu_boot(board)
     return f"qemu {boot.machine}, {pick_accel(boot.accel)[0]}, {boot.cpus} CPUs, {boot.memory_mib} MiB"
 
 
 def announce(board: BoardSpec) -> str:
-    """How it is going to be booted, for a person who waits."""
+    """Describe how it is going to be booted, for a person who waits."""
     return "QEMU with {} ({})".format(*pick_accel(qemu_boot(board).accel))
 
 
 def properties(board: BoardSpec) -> dict[str, str]:
-    """What a run's record says of the machine."""
+    """Return the machine's properties for a run's record."""
     boot = qemu_boot(board)
     accel, _ = pick_accel(boot.accel)
     return {"accelerator": accel} | ({"threads": boot.threads} if accel == "tcg" else {})
 
 
 def capacity(board: BoardSpec, wanted: int | None) -> int:
-    """How many of these machines this host can run side by side: as many as `wanted` (None: what suits it), but no more
-    than its free memory has room for; at least one."""
+    """Return how many of these machines this host can run in parallel: `wanted` (None: as many as suit it), but no more
+    than fit into its free memory; at least one."""
     room = (available.memory_mib() - _SPARE_MIB) // (qemu_boot(board).memory_mib + _OVERHEAD_MIB)
     # half again as many as CPUs: a test often waits
     return max(1, min(room, wanted or (3 * available.cpus() + 1) // 2))
 
 
 def qemu_boot(board: BoardSpec) -> QemuBoot:
-    """The board's boot entry, which is one of ours."""
+    """Return the board's boot entry, which is QEMU's."""
     assert isinstance(board.boot, QemuBoot)
     return board.boot
 
 
 @dataclass(frozen=True, kw_only=True)
 class Storage:
-    """What a machine's memory and disks are. `machine`, `memory`: more for -M, more arguments; `drives`: serial number
-    and -drive options of each disk; `inherited`: files that QEMU gets open."""
+    """A machine's memory and disks. `machine`, `memory`: additions to -M, and further arguments; `drives`: serial
+    number and -drive options of each disk; `inherited`: open files that QEMU inherits."""
 
     machine: str = ""
     memory: tuple[str, ...] = ()
@@ -105,7 +105,7 @@ class Storage:
 
 
 def own_storage(media: Media) -> Storage:
-    """Memory of its own, and disks whose changes are forgotten with the machine."""
+    """Private memory, and disks whose changes are discarded with the machine."""
     disks = (("root", media.root), ("payload", media.payload))
     drives = tuple((serial, f"format=raw,snapshot=on,file={escaped(disk)}") for serial, disk in disks if disk)
     return Storage(drives=drives)
@@ -114,8 +114,8 @@ def own_storage(media: Media) -> Storage:
 def command_line(
     board: BoardSpec, media: Media, storage: Storage, *, fds: dict[str, int], accel: str, in_turns: bool = False
 ) -> list[str]:
-    """QEMU's arguments; `fds` maps the channels to inherited sockets. `in_turns`: emulated CPUs run one at a time,
-    whatever the board's entry says."""
+    """Return QEMU's arguments; `fds` maps the channels to inherited sockets. `in_turns`: emulated CPUs run one at a
+    time, whatever the board's entry says."""
     boot = qemu_boot(board)
     turns = in_turns or boot.threads == "single"
     append = f"console=ttyAMA0 root=/dev/vda rw init=/harness/harness-init {board.cmdline}".strip()
@@ -158,7 +158,7 @@ def loses_changed_code() -> bool:
 
 
 def escaped(path: Path) -> str:
-    """`path` as it stands in an option's list."""
+    """Escape `path` for QEMU's comma-separated options."""
     return str(path).replace(",", ",,")
 
 
@@ -199,7 +199,7 @@ class QemuTarget:
 
     @property
     def _was_told_to_end(self) -> bool:
-        """Whether QEMU ended because somebody on the host wanted that; it is gone."""
+        """Return whether QEMU, which has ended, was terminated by somebody on the host."""
         if not self._qmp:
             return False
         self._qmp.wait_closed(2.0)
@@ -220,7 +220,7 @@ class QemuTarget:
         return True  # there is no cable
 
     def catch_up(self) -> None:
-        """The kernel prints synchronously, and QEMU hands it on at once."""
+        """Nothing to do: the kernel prints synchronously, and QEMU passes it on at once."""
 
     def diagnose(self) -> None:
         for key in "lw":  # backtraces of the CPUs, then the blocked tasks
@@ -243,9 +243,9 @@ class QemuTarget:
                 console.close()
 
     def monitor(self, command: str, *, timeout: float = 30.0, **arguments: object) -> dict[str, Any]:
-        """Tell QEMU's monitor (QMP) `command` and return what it answers: its ``return``, or ``{"error": …}``."""
+        """Send `command` to QEMU's monitor (QMP) and return its answer: its ``return``, or ``{"error": …}``."""
         assert self._qmp
-        self._asked += 1  # an answer that came too late is not the next one's
+        self._asked += 1  # a late answer must not be taken for the next command's
         question = {"execute": command, "arguments": arguments, "id": f"harness-{self._asked}"}
         self._qmp.send(json.dumps(question).encode() + b"\n")
         found = self._qmp.expect(rf'(\{{[^\n]*"id": "harness-{self._asked}"[^\n]*\}})\r?\n', timeout=timeout)
@@ -257,13 +257,13 @@ class QemuTarget:
 def boot_qemu(board: HeldBoard, media: Media, *, logs: Path, say: Say = silent) -> QemuTarget:
     """Start `board` and wait until its shell answers. `logs` gets console.log (appended) and qemu.log.
 
-    Raises InfraError where QEMU itself fails, BootError where the kernel panics, hangs or never answers.
-    Call it from the main thread: the kernel ends QEMU when the thread that started it ends."""
+    Raises InfraError if QEMU itself fails, BootError if the kernel panics, hangs or never answers. Call it from the
+    main thread: the kernel ends QEMU when the thread that started it ends."""
     return boot_with(own_storage(media), board.spec, media, logs=logs)
 
 
 def boot_with(storage: Storage, board: BoardSpec, media: Media, *, logs: Path) -> QemuTarget:
-    """`boot_qemu` on this `storage`."""
+    """Do what `boot_qemu` does, with this `storage`."""
     started = time.monotonic()
     target = start(board, media, storage, logs=logs)
     try:
@@ -278,10 +278,10 @@ def boot_with(storage: Storage, board: BoardSpec, media: Media, *, logs: Path) -
 def start(
     board: BoardSpec, media: Media, storage: Storage, *, logs: Path, more: Sequence[str] = (), in_turns: bool = False
 ) -> QemuTarget:
-    """Start QEMU with `more` arguments; nothing is awaited but its monitor. `in_turns`: see `command_line`."""
+    """Start QEMU with `more` arguments, and wait for its monitor only. `in_turns`: see `command_line`."""
     assert threading.current_thread() is threading.main_thread()
     if not shutil.which(QEMU):
-        raise InfraError(f"{QEMU}: not found on PATH; install qemu-system-arm (`harness doctor` tells all)")
+        raise InfraError(f"{QEMU}: not found on PATH; install qemu-system-arm (`harness doctor` lists all tools)")
     pairs = {channel: socket.socketpair() for channel in _CHANNELS}
     fds = {channel: theirs.fileno() for channel, (_, theirs) in pairs.items()}
     accel, _ = pick_accel(qemu_boot(board).accel)
@@ -325,7 +325,7 @@ def _wait_until_up(target: QemuTarget, board: BoardSpec, *, logs: Path) -> None:
     limit = board.limits.boot
     deadline = time.monotonic() + limit
     try:
-        first = target.start(":")  # its answer says that the shell is there
+        first = target.start(":")  # its answer shows that the shell is running
         while not first.done:
             if panicked.is_set() or time.monotonic() > deadline:
                 raise _boot_failure(target, panicked=panicked.is_set(), limit=limit, logs=logs)

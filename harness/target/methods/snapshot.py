@@ -1,4 +1,4 @@
-"""Snapshots of QEMU machines: a booted one is kept in a directory, and any number of others start from there.
+"""Snapshots of QEMU machines: save a booted machine in a directory, and start any number of others from it.
 
 Memory is a file that the first machine writes and later ones map privately, so starting one reads no memory and many
 share what they do not change (QEMU calls leaving it out of the state ``x-ignore-shared``; where it can't, the state has
@@ -31,8 +31,8 @@ from harness.target.methods.qemu import (
 )
 
 THAW = "/payload/bin/thaw"  # sets the clock, reseeds the random number generator: build/overlay/thaw.c
-_SAVE_LIMIT = 120.0
-_POLL = 0.005  # what is waited for has no event that 7.0 tells without being asked to
+_SAVE_LIMIT_S = 120.0
+_POLL_S = 0.005  # QEMU 7.0 sends no event for this unless it is asked to
 _RECORD = "snapshot.json"
 _MAPPED = [{"capability": "x-ignore-shared", "state": True}]
 
@@ -48,19 +48,19 @@ class Snapshots:
 
     @property
     def is_saved(self) -> bool:
-        """Whether there is a complete snapshot."""
+        """Whether the snapshot exists and is complete."""
         return (self._directory / _RECORD).is_file()
 
     def boot(self) -> QemuTarget:
-        """Boot a machine that `save` can keep; raises what booting raises."""
+        """Boot a machine that `save` can save; raises the exceptions of booting."""
         (self._directory / "ram").unlink(missing_ok=True)  # an earlier machine's
         for serial, disk in self._disks():
             _make_overlay(self._directory / f"{serial}.qcow2", disk)
         return boot_with(self._storage(shared=True), self._board, self._media, logs=self._logs)
 
     def save(self, target: Target) -> None:
-        """Keep the state of `target`, which `boot` made and which nobody uses now; it is closed. InfraError where QEMU
-        can't keep it."""
+        """Save the state of `target`, which `boot` returned and nobody uses now, and close it. Raises InfraError if
+        QEMU can't save it."""
         assert isinstance(target, QemuTarget)
         try:
             mapped = _can_map(target)
@@ -69,19 +69,17 @@ class Snapshots:
             partial.touch()
             written, state = shlex.quote(str(partial)), shlex.quote(str(self._directory / "state"))
             _told(target.monitor("migrate", uri=f"exec:cat > {written} && mv {written} {state} || rm -f {written}"))
-            deadline = time.monotonic() + _SAVE_LIMIT
+            deadline = time.monotonic() + _SAVE_LIMIT_S
             while (answer := _told(target.monitor("query-migrate"))).get("status") != "completed":
                 if answer.get("status") in ("failed", "cancelled") or time.monotonic() > deadline:
                     raise InfraError(f"snapshot: QEMU can't save the machine: {answer.get('error-desc', answer)}")
-                time.sleep(_POLL)
+                time.sleep(_POLL_S)
             while partial.exists():  # what QEMU has sent may still be on its way to the disk
                 if time.monotonic() > deadline:
-                    raise InfraError(f"snapshot: {partial}: not written within {_SAVE_LIMIT:.0f} s")
-                time.sleep(_POLL)
+                    raise InfraError(f"snapshot: {partial}: not written within {_SAVE_LIMIT_S:.0f} s")
+                time.sleep(_POLL_S)
             if not (self._directory / "state").exists():
-                raise InfraError(
-                    f"snapshot: {self._directory}: the machine's state could not be written; qemu.log tells"
-                )
+                raise InfraError(f"snapshot: {self._directory}: the machine's state could not be written; see qemu.log")
         except OSError as error:
             raise InfraError(f"snapshot: {error.filename}: {error.strerror}") from None
         finally:
@@ -93,9 +91,9 @@ class Snapshots:
             raise InfraError(f"snapshot: {error.filename}: {error.strerror}") from None
 
     def restore(self, why: str, *, cpus: Cpus = Cpus.SIDE_BY_SIDE) -> QemuTarget:
-        """A machine in the state that was kept, its clock and its random numbers right; its console's log begins with
-        `why`. InfraError where that can't be, or was made with anything else than what is there now.
-        With Cpus.SEEING_PATCHES and a QEMU that would lose a change, its CPUs run in turns."""
+        """Start a machine in the saved state, set its clock and reseed its random numbers; its console log begins with
+        `why`. Raises InfraError if that fails, or if the snapshot was made with other files or another QEMU than there
+        are now. With Cpus.SEEING_PATCHES and a QEMU that would miss a changed instruction, its CPUs run in turns."""
         record = json.loads((self._directory / _RECORD).read_text())
         for what, now in self._made_with().items():
             if record["made_with"].get(what) != now:
@@ -129,7 +127,7 @@ class Snapshots:
                 raise InfraError(
                     f"snapshot: QEMU does not read the state within {self._board.limits.boot:.0f} s: {status}"
                 )
-            time.sleep(_POLL)
+            time.sleep(_POLL_S)
         _told(target.monitor("cont"))
         now, seed = f"{time.time():.6f}", secrets.token_hex(32)
         done = target.run(f"{THAW} {now} {seed}", timeout=self._board.limits.boot)
@@ -153,7 +151,8 @@ class Snapshots:
         return Storage(machine=",memory-backend=ram", memory=("-object", memory), drives=drives, inherited=inherited)
 
     def _made_with(self) -> dict[str, Any]:
-        """What a snapshot is only good with, as far as it can be told without reading it."""
+        """Return the properties that must be the same when a snapshot is restored, as far as they are known without
+        reading it."""
         files = {"QEMU": Path(shutil.which(QEMU) or QEMU), "kernel": self._media.image}
         files |= {f"{serial} disk": disk for serial, disk in self._disks()}
         told: dict[str, Any] = {name: _stamp(path) for name, path in files.items()}
@@ -161,7 +160,7 @@ class Snapshots:
 
 
 def _can_map(target: QemuTarget) -> bool:
-    """Have the memory left out of the state, because it is in a file; False where this QEMU can't."""
+    """Make QEMU leave the memory out of the state, because it is in a file; return False if this QEMU can't."""
     answer = target.monitor("migrate-set-capabilities", capabilities=_MAPPED)
     if "error" in answer and "class" not in answer["error"]:
         _told(answer)  # it has not refused: it has not answered
@@ -187,7 +186,7 @@ def _make_overlay(path: Path, disk: Path) -> None:
 
 
 def _told(answer: dict[str, Any]) -> dict[str, Any]:
-    """What the monitor answered; InfraError where it refused."""
+    """Return what the monitor answered; raises InfraError if it refused."""
     if "error" in answer:
-        raise InfraError(f"snapshot: QEMU does not do it: {answer['error'].get('desc')}")
+        raise InfraError(f"snapshot: QEMU refuses: {answer['error'].get('desc')}")
     return answer

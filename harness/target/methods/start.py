@@ -1,4 +1,4 @@
-"""What a boot method needs to start a kernel on a board whose console is open."""
+"""The input of a boot method that starts a kernel on a board whose console is open."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Starting = Callable[[Start], float]
 
 
 def device_tree(media: Media, name: str, *, board: str) -> Path:
-    """The build's device tree that boot.dtb names. Raises InfraError where the build has none of that name."""
+    """Return the build's device tree that boot.dtb names. Raises InfraError if the build has none of that name."""
     path = (media.dtbs or Path()) / name
     if not path.is_file():
         raise InfraError(f"{board}.boot.dtb: expected {name} among the build's device trees, found none")

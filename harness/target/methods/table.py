@@ -1,5 +1,4 @@
-"""The boot methods, and what each one needs: one explicit table. Nothing above this room knows which one a board
-has."""
+"""The table of boot methods, with what each one needs. Nothing above this package knows which method a board has."""
 
 from __future__ import annotations
 
@@ -20,7 +19,7 @@ from harness.target.methods.start import Start, Starting
 
 
 class RootForm(enum.Enum):
-    """As what a method hands the kernel its root file system."""
+    """The form in which a method passes the root file system to the kernel."""
 
     DISK = "disk"
     INITRAMFS = "initramfs"
@@ -33,7 +32,7 @@ class Boot(Protocol):
 
 
 class Keep(Protocol):
-    """The snapshot of `board` with `media` that is in `directory`, or shall be; logs go to `logs`."""
+    """Return the existing or future snapshot of `board` with `media` in `directory`; logs go to `logs`."""
 
     def __call__(self, board: BoardSpec, media: Media, directory: Path, *, logs: Path) -> Snapshotting: ...
 
@@ -67,7 +66,7 @@ class Method:
 
 
 def _hardware(*, by: str, starting: Starting, check: Reach, checks: Checks) -> Method:
-    """A board on a serial line, whose kernel is started `by` something."""
+    """Describe the method of a board on a serial line whose kernel is started by `by`."""
 
     def check_all(board: BoardSpec, access: Access) -> None:
         hardware.check(board, access)
@@ -88,7 +87,7 @@ def _hardware(*, by: str, starting: Starting, check: Reach, checks: Checks) -> M
 
 
 def _own_system(*, by: str, starting: Starting, look: Callable[[BoardSpec, Access], str]) -> Method:
-    """The same, by its own system; `look`: what is seen of that without changing anything."""
+    """Describe a method that uses the board's own system; `look` describes that system without changing anything."""
     return _hardware(
         by=by,
         starting=starting,
@@ -152,7 +151,7 @@ _METHODS: dict[type[BootSpec], Method] = {
         properties=qemu.properties,
         check=lambda _board, _access: None,  # build/host.py looks for QEMU
         checks=lambda _board, _access: [],
-        machine=lambda _board: "",  # each one starts its own
+        machine=lambda _board: "",  # each run starts its own
         capacity=qemu.capacity,
         snapshots=snapshot.Snapshots,
     ),
@@ -164,5 +163,5 @@ _METHODS: dict[type[BootSpec], Method] = {
 
 
 def boot_method(board: BoardSpec) -> Method:
-    """How this board is booted."""
+    """Return the boot method of the board."""
     return _METHODS[type(board.boot)]

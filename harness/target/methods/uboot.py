@@ -1,4 +1,4 @@
-"""U-Boot on a serial line: stopped before it boots by itself, told what to load, its complaints understood."""
+"""U-Boot on a serial line: stop its autoboot, make it load files and boot, and explain its error messages."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from harness.model.boot import UbootBoot
 from harness.target.line.console import Console
 from harness.target.methods.fetch import Complaints, fetch_of
 
-_COMMAND_LIMIT = 10.0
-_NETWORK_LIMIT = 60.0
-_KEY_INTERVAL = 0.2  # seconds without the prompt after which the keys are sent again
-_ECHO_LIMIT = 2.0
+_COMMAND_LIMIT_S = 10.0
+_NETWORK_LIMIT_S = 60.0
+_KEY_INTERVAL_S = 0.2  # without the prompt, after which the keys are sent again
+_ECHO_LIMIT_S = 2.0
 _TYPING_TRIES = 5
 _LONGEST_COMMAND = 480  # characters; CONFIG_SYS_CBSIZE is 512 in many a configuration
 
-LOGIN = re.compile(r"\S* ?login: *$")  # what a system says that waits for a user
+LOGIN = re.compile(r"\S* ?login: *$")  # the prompt of a system that waits for a login
 
-# What U-Boot says when something went wrong, and what it means. Checked in this order, on the output of one command.
+# U-Boot's error messages and their meanings. Checked in this order, on the output of one command.
 _COMPLAINTS: Complaints = (
     (r"trying to overwrite reserved memory", "the address is not free memory; see boot.kernel_at, boot.ramdisk_at and "
      "boot.dtb_at"),
@@ -46,17 +46,17 @@ _COMPLAINTS: Complaints = (
 
 
 class NotStopped(InfraError):
-    """U-Boot is there, but did not take what it was sent: it went on to boot by itself, or hears nothing."""
+    """U-Boot showed up but did not react to the keys: it went on to boot by itself, or receives nothing."""
 
 
 class NotFinished(InfraError):
-    """A command did not come back in time."""
+    """A command did not return to the prompt in time."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Load:
-    """A file on the server, which calls it `name`, and where it goes: an address or the name of U-Boot's variable that
-    holds one."""
+    """A file to load: its `name` on the server, and its destination, an address or the name of a U-Boot variable that
+    contains one."""
 
     name: str
     size: int
@@ -66,7 +66,7 @@ class Load:
 
 
 class Uboot:
-    """A conversation with U-Boot on `line`. `place` is what messages call the board."""
+    """A conversation with U-Boot on `line`. `place`: the board's name in messages."""
 
     def __init__(self, line: Console, spec: UbootBoot, *, place: str) -> None:
         self._line = line
@@ -78,7 +78,7 @@ class Uboot:
     def stop(self) -> None:
         """After power-on: wait for U-Boot and stop it before it boots by itself; learn its prompt.
 
-        Raises InfraError where it never shows, NotStopped where it shows and takes nothing."""
+        Raises InfraError if it never shows up, NotStopped if it does not react to the keys."""
         spec = self._spec
         seen = rf"{re.escape(spec.stop_text)}|U-Boot \d{{4}}\.\d\d"
         if not self._line.expect(seen, timeout=spec.uboot_seconds):
@@ -91,7 +91,7 @@ class Uboot:
             found = self._line.expect(
                 rf"(?P<asks>{re.escape(spec.stop_text)})|(?P<gone>Starting kernel|Booting Linux on)|"
                 r"(?:^|[\r\n])(?P<prompt>[^\r\n]{0,40}[>#$] ?) *$",
-                timeout=_KEY_INTERVAL if asked else max(0.1, deadline - time.monotonic()),
+                timeout=_KEY_INTERVAL_S if asked else max(0.1, deadline - time.monotonic()),
             )
             if (found and found["gone"]) or not (found or asked):
                 break
@@ -114,22 +114,22 @@ class Uboot:
         )
 
     def _learn_prompt(self) -> None:
-        """The prompt is what stands before an echoed command and again after its output."""
+        """Learn the prompt: the text that appears both before an echoed command and after its output."""
         for _ in range(_TYPING_TRIES):
             token = secrets.token_hex(4)
-            self._line.send(b"\x03\r")  # ends a line that our keys began
+            self._line.send(b"\x03\r")  # ends a line that the stop keys may have begun
             self._line.send(f"echo {token}\r".encode())
             # in two steps: pexpect matches as early as it can, before the second prompt is whole
             echoed = self._line.expect(
-                rf"[\r\n](?P<prompt>[^\r\n]{{1,40}}?)echo {token}\s+{token}\r?\n", timeout=_ECHO_LIMIT
+                rf"[\r\n](?P<prompt>[^\r\n]{{1,40}}?)echo {token}\s+{token}\r?\n", timeout=_ECHO_LIMIT_S
             )
-            if echoed and self._line.expect(re.escape(echoed["prompt"]), timeout=_ECHO_LIMIT):
+            if echoed and self._line.expect(re.escape(echoed["prompt"]), timeout=_ECHO_LIMIT_S):
                 self._prompt = echoed["prompt"]
                 return
             self._check_line()
         raise NotStopped(
             f"{self._place}: U-Boot does not answer at its prompt; see whether TX is connected, whether the line "
-            "is noisy or what is sent too fast (console.slow_send_ms)",
+            "is noisy or the harness sends too fast (console.slow_send_ms)",
             details=self._line.tail(8),
         )
 
@@ -138,7 +138,7 @@ class Uboot:
         tail = self._line.tail(8)
         if any(LOGIN.search(line) for line in tail):
             return InfraError(
-                f"{self._place}: expected U-Boot on the console within {seconds}, but a system is there that wants a "
+                f"{self._place}: expected U-Boot on the console within {seconds}, found a system that waits for a "
                 "login; see whether the board's firmware starts U-Boot",
                 details=tail,
             )
@@ -159,9 +159,9 @@ class Uboot:
                 f"{self._place}: the serial line was lost; see its cable or console server", details=self._line.tail(8)
             )
 
-    def command(self, text: str, *, timeout: float = _COMMAND_LIMIT, gives_up: str = "") -> str:
-        """Run one command; its output. Raises InfraError where U-Boot complains, or does not come back, which
-        `gives_up` foretells."""
+    def command(self, text: str, *, timeout: float = _COMMAND_LIMIT_S, gives_up: str = "") -> str:
+        """Run one command and return its output. Raises InfraError if U-Boot prints an error or does not return to its
+        prompt; output that matches `gives_up` means that it will not return."""
         if len(text) > _LONGEST_COMMAND:
             raise InfraError(f"{self._place}: too long for U-Boot ({len(text)} characters): {text[:60]}…")
         self._type(text)
@@ -180,16 +180,16 @@ class Uboot:
         return output.partition("\n")[2]
 
     def _type(self, text: str) -> None:
-        """Type `text` at the prompt, and see by the echo that U-Boot has read just that: before it is run."""
+        """Type `text` at the prompt, and verify by the echo that U-Boot has read exactly that before it is run."""
         for _ in range(_TYPING_TRIES):
             self._line.send(text.encode())
-            if self._line.expect(rf"\A{re.escape(text)}", timeout=_ECHO_LIMIT):
+            if self._line.expect(rf"\A{re.escape(text)}", timeout=_ECHO_LIMIT_S):
                 return
             self._check_line()
             self._line.send(b"\x03")
-            self._line.expect(rf"[\r\n]{re.escape(self._prompt)}", timeout=_ECHO_LIMIT)
+            self._line.expect(rf"[\r\n]{re.escape(self._prompt)}", timeout=_ECHO_LIMIT_S)
         raise InfraError(
-            f"{self._place}: U-Boot does not read `{text}` as it was typed, {_TYPING_TRIES} times in a row; the serial "
+            f"{self._place}: U-Boot did not echo `{text}` as it was typed, {_TYPING_TRIES} times in a row; the serial "
             "line loses or changes bytes: see its cable and ground, console.baud and console.slow_send_ms",
             details=self._line.tail(8),
         )
@@ -203,11 +203,11 @@ class Uboot:
                 raise InfraError(f"{self._place}: U-Boot: `{command}`: {found[0].strip()}: {meaning}", details=details)
 
     def network(self) -> None:
-        """Give the board its address."""
+        """Set the board's network address, by DHCP or from its entry."""
         for before in self._spec.before:
-            self.command(before, timeout=_NETWORK_LIMIT)
+            self.command(before, timeout=_NETWORK_LIMIT_S)
         if self._spec.address == "dhcp":
-            output = self.command("setenv autoload no; dhcp", timeout=_NETWORK_LIMIT)
+            output = self.command("setenv autoload no; dhcp", timeout=_NETWORK_LIMIT_S)
             if "bound to address" not in output:
                 raise InfraError(
                     f"{self._place}: U-Boot: `dhcp`: expected an address, found none; see whether a DHCP server runs, "
@@ -224,7 +224,7 @@ class Uboot:
         self._fetch.prepare(lambda text: self._twice(lambda: self.command(text)) or "")
 
     def load(self, file: Load) -> str:
-        """Load a file; the address that it came to lie at, as U-Boot takes it."""
+        """Load a file and return its address in U-Boot's notation."""
         address, seconds = self._address(file), self._spec.load_seconds
         try:
             output = self.command(
@@ -248,11 +248,11 @@ class Uboot:
         return address
 
     def _check(self, file: Load, address: str) -> None:
-        """Compare checksums, where there is one and U-Boot can make one."""
+        """Compare checksums, if the file has one and U-Boot can compute it."""
         if file.crc32 is None:
             return
         expected, command = f"{file.crc32:08x}", f"crc32 {address} {file.size:x}"
-        told = self._twice(lambda: _checksum(self.command(command, timeout=_NETWORK_LIMIT)), unless=expected)
+        told = self._twice(lambda: _checksum(self.command(command, timeout=_NETWORK_LIMIT_S)), unless=expected)
         if told not in (expected, None):
             raise InfraError(
                 f"{self._place}: U-Boot: {file.name}: expected the checksum {expected}, found {told}: it arrived "
@@ -263,7 +263,7 @@ class Uboot:
         return self.value(file.address, key=file.key)
 
     def value(self, text: str, *, key: str) -> str:
-        """`text` where it is an address, else the value of U-Boot's variable of that name."""
+        """Return `text` if it is an address, else the value of the U-Boot variable of that name."""
         if re.fullmatch(r"(?:0x)?[0-9a-fA-F]*[0-9][0-9a-fA-F]*", text):
             return text
         told = self._twice(lambda: self._variable(text))
@@ -274,8 +274,8 @@ class Uboot:
         return told
 
     def _twice(self, ask: Callable[[], str | None], *, unless: str = "") -> str | None:
-        """What U-Boot tells twice in a row, or what was expected anyway: nothing else proves an answer of its. None
-        where there is none."""
+        """Ask until U-Boot gives the same answer twice in a row, or the answer `unless`: on a line that changes bytes a
+        single answer proves nothing. None if that never happens."""
         told: str | None = ""
         for _ in range(_TYPING_TRIES):
             before, told = told, ask()
@@ -290,22 +290,22 @@ class Uboot:
     def boot(self, kernel: str, ramdisk: str, fdt: str, *, arguments: str) -> None:
         """Start the kernel. `ramdisk` is address:size in hex. Returns when U-Boot hands over.
 
-        Raises InfraError where U-Boot does not get so far."""
+        Raises InfraError if U-Boot does not get that far."""
         self._set_long("bootargs", arguments)
         command = f"booti {kernel} {ramdisk} {fdt}"
         self._type(command)
         self._line.send(b"\r")
-        # some print nothing at the end, so the kernel's own first words count too
+        # some versions print nothing at the end, so the kernel's first message counts, too
         found = self._line.expect(
             rf"(?s).*?(?:Starting kernel|Booting Linux|EFI stub|(?P<prompt>[\r\n]{re.escape(self._prompt)}$))",
-            timeout=_COMMAND_LIMIT * 3,
+            timeout=_COMMAND_LIMIT_S * 3,
         )
         if not found or found["prompt"]:
             self._complain(command, found[0].replace("\r", "") if found else "")
             raise InfraError(f"{self._place}: U-Boot: `{command}` started no kernel", details=self._line.tail(12))
 
     def _set_long(self, name: str, value: str) -> None:
-        """Set a variable to a text that may be longer than a command may be."""
+        """Set a variable to a text that may exceed the longest command, in pieces."""
         quoted = value.replace("'", "'\\''")
         pieces = [quoted[start : start + 300] for start in range(0, len(quoted), 300)] or [""]
         self.command(f"setenv {name} '{pieces[0]}'")
@@ -314,7 +314,7 @@ class Uboot:
 
 
 def _told(output: str) -> list[str]:
-    """The last lines of what a command said, without marks of progress."""
+    """Return the last lines of a command's output, without progress marks."""
     lines = (re.sub(r"(?:\| ?){2,}", "", line) for line in output.splitlines())
     return [line for line in lines if line.strip(" #*|\t")][-8:]
 

@@ -1,1 +1,2 @@
-"""Servers that boards load their kernel from: a directory laid out for one, or one of our own over TFTP or HTTP."""
+"""Servers that boards load their kernel from: the lab's, by a directory that it serves, or our own over TFTP or
+HTTP."""

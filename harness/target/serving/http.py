@@ -1,5 +1,5 @@
-"""A web server of our own, where boot.http_serve asks for one: it serves the files that a board is told to load, and
-nothing else, while the board loads them."""
+"""Our own web server, used with boot.http_serve: it serves the files that a board has to load, and nothing else, while
+the board loads them."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from harness.target.holding import lock
 from harness.target.serving import tftp
 from harness.target.serving.ports import check_tcp
 
-_STALLED = 60.0  # seconds without a byte taken, after which a transfer is over
-_POLL = 0.05  # seconds that closing may take
+_STALLED_S = 60.0  # after which a transfer ends if the client accepts no byte
+_POLL_S = 0.05  # the longest delay when the server is closed
 
 
 def check(spec: HttpServe, *, place: str) -> None:
-    """See that a server of ours could start; InfraError with what to do where it could not. A harness that serves there
-    now is no hindrance: it will be our turn."""
+    """Check that our server could start; raises InfraError with what to do if it could not. Another harness that serves
+    there now is no obstacle: we wait for our turn."""
     if not lock.holder_of(_machine(spec)):
         _check_port(spec, place)
     tftp.check(spec, place=place)
 
 
 def _machine(spec: HttpServe) -> str:
-    """What one harness at a time has."""
+    """Return the name under which the address and port are locked."""
     return f"http {spec.address}:{spec.port}"
 
 
@@ -44,11 +44,11 @@ def _check_port(spec: HttpServe, place: str) -> None:
 
 @contextlib.contextmanager
 def served(spec: HttpServe, *, place: str, log: Path, say: Say) -> Iterator[WebServer]:
-    """A web server, and DHCP where that is asked for, for the length of the ``with``. Of this host's harnesses one at a
-    time serves on an address and port: the others wait for their turn, which `say` is told."""
+    """Run a web server, and DHCP if configured, for the length of the ``with``. Only one harness on this host at a time
+    serves on an address and port; the others wait for their turn and report that to `say`."""
     with contextlib.ExitStack() as until_loaded:
         purpose = f"{place}: a board loads"
-        until_loaded.enter_context(lock.acquired(place, _machine(spec), purpose=purpose, wait=tftp.TURN, say=say))
+        until_loaded.enter_context(lock.acquired(place, _machine(spec), purpose=purpose, wait=tftp.TURN_S, say=say))
         if spec.dhcp:
             addresses = log.with_name("dhcp.log")
             until_loaded.enter_context(tftp.served(spec, None, place=place, log=addresses, say=say))
@@ -56,8 +56,8 @@ def served(spec: HttpServe, *, place: str, log: Path, say: Say) -> Iterator[WebS
 
 
 class WebServer:
-    """A Shelf that serves itself, in threads of this process, so it ends with us, however that goes. `log` tells who
-    fetched what."""
+    """A Shelf that serves its own files, in threads of this process, so it ends with the harness in any case. `log`
+    records who fetched what."""
 
     def __init__(self, spec: HttpServe, *, place: str, log: Path) -> None:
         _check_port(spec, place)
@@ -65,9 +65,9 @@ class WebServer:
         self._log, self._writing = log, threading.Lock()
         try:
             self._server = _Server((spec.address, spec.port), _handler(self._files, self._write))
-        except OSError as error:  # somebody was faster
+        except OSError as error:  # another process took the port first
             raise InfraError(f"{place}: can't listen at {spec.address}:{spec.port}: {error.strerror}") from None
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(_POLL,), daemon=True)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(_POLL_S,), daemon=True)
         self._thread.start()
 
     def offer(self, path: Path) -> str:
@@ -80,14 +80,14 @@ class WebServer:
             log.write(f"{time.strftime('%H:%M:%S')} {text}\n")
 
     def close(self) -> None:
-        """End it; a transfer that still runs breaks off."""
+        """Stop the server; running transfers are aborted."""
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
 
 
 class _Server(http.server.ThreadingHTTPServer):
-    """Ends the transfers that run when it is closed."""
+    """A server that aborts its running transfers when it is closed."""
 
     def __init__(self, *arguments: Any) -> None:
         self._open: set[Any] = set()
@@ -108,12 +108,12 @@ class _Server(http.server.ThreadingHTTPServer):
                 request.shutdown(socket.SHUT_RDWR)  # its thread closes it: its number must not be another file's before
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that is gone is none of ours; the handler has told it."""
+        """Ignore a client that disconnected; the handler has logged it."""
 
 
 def _handler(files: dict[str, Path], write: Any) -> type[http.server.BaseHTTPRequestHandler]:
     class Handler(http.server.BaseHTTPRequestHandler):
-        timeout = _STALLED
+        timeout = _STALLED_S
 
         def do_GET(self) -> None:
             self._send(body=True)

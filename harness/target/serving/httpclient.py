@@ -1,4 +1,4 @@
-"""As much of a web client as it takes to ask a server for one small file, as U-Boot would."""
+"""A minimal web client that requests one small file, as U-Boot would."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from urllib.parse import urlsplit
 
 from harness.errors import InfraError
 
-_LARGEST = 512
+_LARGEST_BYTES = 512
 
 
 def fetch(url: str, *, timeout: float = 3.0) -> bytes:
-    """The content of a file of at most 512 bytes. Nothing is followed elsewhere, no proxy is asked.
+    """Fetch a file of at most 512 bytes. Redirects are not followed, and no proxy is used.
 
-    Raises InfraError where the server does not answer within `timeout` seconds, or with anything but the file."""
+    Raises InfraError if the server does not answer within `timeout` seconds, or answers with anything but the file."""
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port or 80, timeout=timeout)
     try:
         connection.request("GET", parts.path)
         answer = connection.getresponse()
-        content = answer.read(_LARGEST + 1)
+        content = answer.read(_LARGEST_BYTES + 1)
     except (OSError, http.client.HTTPException) as error:
         raise InfraError(f"{url}: no answer: {getattr(error, 'strerror', None) or error or type(error)}") from None
     finally:

@@ -1,4 +1,4 @@
-"""Whether a server of ours could listen: told before anything is built."""
+"""Checks before the build that a server of ours could listen."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from harness.errors import InfraError
 
 
 def check_udp(address: str, port: int, *, place: str, instead: str) -> None:
-    """See that `port` of `address` (empty: all of this host's) may be opened and is free; InfraError with what to do
-    where it is not. `instead`: what there is to do where somebody else has it."""
+    """Check that `port` of `address` (empty: all addresses of this host) may be opened and is free; raises InfraError
+    with what to do if not. `instead`: the alternative if another process uses it."""
     _check(socket.SOCK_DGRAM, address, port, place=place, instead=instead)
 
 
@@ -21,7 +21,7 @@ def check_tcp(address: str, port: int, *, place: str, instead: str) -> None:
 
 def _check(kind: socket.SocketKind, address: str, port: int, *, place: str, instead: str) -> None:
     with socket.socket(socket.AF_INET, kind) as probe:
-        if kind == socket.SOCK_STREAM:  # connections that ended a moment ago are in nobody's way
+        if kind == socket.SOCK_STREAM:  # connections that ended a moment ago do not block the port
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((address, port))

@@ -1,4 +1,4 @@
-"""What a board loads, laid down in the directory of a server that is the lab's."""
+"""Puts the files that a board loads into a directory that the lab's server serves."""
 
 from __future__ import annotations
 
@@ -14,22 +14,23 @@ from typing import Protocol
 
 from harness.errors import InfraError
 
-KEEP_SECONDS = 14 * 86400.0
-"""What no board has loaded for so long is removed."""
+KEEP_S = 14 * 86400.0
+"""Seconds after which a file that no board has loaded is removed."""
 
 _OURS = re.compile(r"[0-9a-f]{12}-.+|\.[0-9a-f]{12}-.+\.\d+\.partial")
 
 
 class Shelf(Protocol):
-    """Where a board finds what it loads."""
+    """A place from which a board can load files."""
 
     def offer(self, path: Path) -> str:
-        """Have the board find the file `path`; the name under which it does."""
+        """Offer the file `path` to the board; return the name under which the board finds it."""
         ...
 
 
 class Directory:
-    """`harness` below `root`, which a server serves; `place` is what messages call that. Old files are removed."""
+    """The directory `harness` below `root`, which a server serves; `place`: its name in messages. Old files are
+    removed."""
 
     def __init__(self, root: Path, *, place: str) -> None:
         self._directory = root / "harness"
@@ -46,13 +47,14 @@ class Directory:
 
 
 def publish(path: Path, directory: Path) -> str:
-    """Copy `path` into `directory` under a name that says which file it is, unless it is there; the name."""
+    """Copy `path` into `directory` under a name that identifies the file, unless it is there already; return that
+    name."""
     status = path.stat()
     told = f"{path.resolve()} {status.st_size} {status.st_mtime_ns}"
     name = f"{hashlib.sha256(told.encode()).hexdigest()[:12]}-{path.name}"
     if (directory / name).exists():
-        with contextlib.suppress(OSError):  # somebody else's; he sees to it
-            os.utime(directory / name)  # `clear_old` sees that this one is used
+        with contextlib.suppress(OSError):  # another user's file, which is theirs to maintain
+            os.utime(directory / name)  # so that `clear_old` keeps it
         return name
     partial = directory / f".{name}.{os.getpid()}.partial"
     try:
@@ -67,8 +69,8 @@ def publish(path: Path, directory: Path) -> str:
 
 
 def clear_old(directory: Path) -> None:
-    """Remove what `publish` left in `directory` and nobody has used for KEEP_SECONDS; nothing else, whatever it is."""
-    oldest = time.time() - KEEP_SECONDS
+    """Remove the files in `directory` that `publish` created and that nobody has used for KEEP_S; nothing else."""
+    oldest = time.time() - KEEP_S
     for path in directory.iterdir():
         with contextlib.suppress(OSError):  # gone meanwhile, or somebody else's
             status = path.lstat()

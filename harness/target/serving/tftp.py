@@ -1,4 +1,4 @@
-"""dnsmasq, where the harness itself serves what a board loads (boot.tftp_serve), or gives it its address."""
+"""Runs dnsmasq if the harness itself serves what a board loads (boot.tftp_serve), or answers its DHCP requests."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from harness.target.holding import lock
 from harness.target.serving.ports import check_udp
 from harness.tied import tied
 
-TURN = 1800.0
+TURN_S = 1800.0
 """Seconds to wait until other boards have loaded."""
 
 _TFTP, _DHCP = 69, 67  # ports
-_START_LIMIT = 10.0
+_START_LIMIT_S = 10.0
 
 
 def check(spec: TftpServe | HttpServe, *, place: str) -> None:
-    """See that dnsmasq could do for `spec` what is its to do; InfraError with what to do where it could not. A harness
-    that serves there now is no hindrance: it will be our turn."""
+    """Check that dnsmasq could do what `spec` asks for; raises InfraError with what to do if it could not. Another
+    harness that serves there now is no obstacle: we wait for our turn."""
     if isinstance(spec, HttpServe) and not spec.dhcp:
         return
     if not shutil.which("dnsmasq"):
         raise InfraError(f"{place}: expected dnsmasq on this host, found none; install Debian's package dnsmasq-base")
-    if spec.dhcp and os.geteuid():  # it has to put packets on the wire by itself
+    if spec.dhcp and os.geteuid():  # it has to send raw packets
         raise InfraError(
             f"{place}.dhcp: only root may answer DHCP; run the harness as root, or let another server do it"
         )
@@ -52,25 +52,26 @@ def _check_ports(spec: TftpServe | HttpServe, place: str) -> None:
 
 
 def _machine(spec: TftpServe | HttpServe) -> str:
-    """What one harness at a time has."""
+    """Return the name under which the address is locked."""
     return f"tftp {spec.address}"
 
 
 @contextlib.contextmanager
 def served(spec: TftpServe | HttpServe, root: Path | None, *, place: str, log: Path, say: Say) -> Iterator[None]:
-    """For the length of the ``with`` what `spec` asks of dnsmasq: TFTP where there is a `root`, and DHCP.
+    """Run dnsmasq as `spec` asks, for the length of the ``with``: TFTP if there is a `root`, and DHCP if configured.
 
-    Of this host's harnesses one at a time serves on an address: the others wait for their turn, which `say` is told."""
-    turn = lock.acquired(place, _machine(spec), purpose=f"{place}: a board loads", wait=TURN, say=say)
+    Only one harness on this host at a time serves on an address; the others wait for their turn and report that to
+    `say`."""
+    turn = lock.acquired(place, _machine(spec), purpose=f"{place}: a board loads", wait=TURN_S, say=say)
     with turn, contextlib.closing(Dnsmasq(spec, root, place=place, log=log)):
         yield
 
 
 class Dnsmasq:
-    """dnsmasq, on one address for as long as it is needed; it ends with us, however that goes. Without `root` it gives
-    addresses only.
+    """dnsmasq on one address while it is needed; it ends with the harness in any case. Without `root` it answers DHCP
+    only.
 
-    It runs as who runs the harness: a change of user would lose the signal that ends it with its parent."""
+    It runs as the harness's user: after a change of user it would not get the signal that ends it with its parent."""
 
     def __init__(self, spec: TftpServe | HttpServe, root: Path | None, *, place: str, log: Path) -> None:
         _check_ports(spec, place)
@@ -87,13 +88,13 @@ class Dnsmasq:
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        self._ready.wait(_START_LIMIT)
+        self._ready.wait(_START_LIMIT_S)
         if self._process.poll() is not None or not self._ready.is_set():
             self.close()
             raise InfraError(f"{place}: dnsmasq does not serve {root or 'addresses'}", details=tuple(self._last))
 
     def _read(self) -> None:
-        """Keep what it says: who fetched which file, and why not."""
+        """Keep its log: who fetched which file, and which requests failed."""
         assert self._process.stdout
         with self._log.open("ab") as log:
             for line in self._process.stdout:
@@ -106,7 +107,7 @@ class Dnsmasq:
         self._ready.set()
 
     def close(self) -> None:
-        """End it. May be called twice."""
+        """Stop it. May be called twice."""
         self._process.kill()
         self._process.wait()
         self._reader.join(timeout=5.0)

@@ -1,4 +1,4 @@
-"""As much of a TFTP client (RFC 1350) as it takes to ask a server for one small file."""
+"""A minimal TFTP client (RFC 1350) that requests one small file."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from typing import Any
 from harness.errors import InfraError
 
 PORT = 69
-_BLOCK = 512
+_BLOCK_BYTES = 512
 _READ, _DATA, _ACK, _ERROR = 1, 3, 4, 5
 _TRIES = 3
 
 
 def fetch(server: str, name: str, *, port: int = PORT, timeout: float = 1.0) -> bytes:
-    """The content of `name`, at most one block (512 bytes). The server is asked three times, `timeout` seconds each.
+    """Fetch `name`, at most one block (512 bytes). The server is asked three times, with `timeout` seconds for each
+    answer.
 
-    Raises InfraError where it does not answer or answers with an error."""
+    Raises InfraError if it does not answer or answers with an error."""
     request = struct.pack("!H", _READ) + name.encode() + b"\0octet\0"
     try:
         family, kind, _, _, address = socket.getaddrinfo(server, port, type=socket.SOCK_DGRAM)[0]
@@ -27,7 +28,7 @@ def fetch(server: str, name: str, *, port: int = PORT, timeout: float = 1.0) -> 
             for _ in range(_TRIES):
                 ours.sendto(request, address)
                 with contextlib.suppress(TimeoutError):
-                    answer, sender = ours.recvfrom(4 + _BLOCK)  # from a port of the transfer's own
+                    answer, sender = ours.recvfrom(4 + _BLOCK_BYTES)  # from a port of the transfer's own
                     return _content(answer, ours, sender)
     except OSError as error:
         raise InfraError(f"can't ask {server}: {error.strerror or error}") from None

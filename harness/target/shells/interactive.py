@@ -1,4 +1,4 @@
-"""A person at a target's console: raw bytes between our terminal and the target's, until Ctrl-]."""
+"""A target's console for a person: passes raw bytes between our terminal and the target's, until Ctrl-]."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ LEAVE = b"\x1d"  # Ctrl-]
 
 
 def interact(target: Target) -> None:
-    """Join standard input and output with the target's terminal; ends with Ctrl-] or when the target goes away.
+    """Connect standard input and output to the target's terminal, until Ctrl-] is pressed or the target is gone.
 
-    Kernel messages are shown between, as on a serial line, from the moment they come."""
+    Kernel messages appear in between as they arrive, as on a serial line."""
     size = os.get_terminal_size(sys.stdin.fileno())  # not shutil's, which believes stale COLUMNS first
     terminal = target.terminal(rows=size.lines, columns=size.columns)
     stream = terminal.stream
@@ -28,7 +28,7 @@ def interact(target: Target) -> None:
     before = termios.tcgetattr(sys.stdin)
     try:
         tty.setraw(sys.stdin)
-        stream.send(b"\n")  # its first prompt came before we listened
+        stream.send(b"\n")  # the first prompt was printed before we listened
         while not stream.closed:
             ready, _, _ = select.select([sys.stdin], [], [], 0.2)
             if not ready:

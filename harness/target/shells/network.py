@@ -1,5 +1,5 @@
-"""A booted board's network: brought up through the serial shell, which tells the address and the host key, so that
-the SSH connection is to this very kernel. harness/build/overlay/board-network is the far end."""
+"""The network of a booted board: brought up through the serial shell, which reports the address and the host key, so
+that the SSH connection reaches this very kernel. harness/build/overlay/board-network is the far end."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from harness.target.base import CommandTimeout, TargetLost
 from harness.target.shells.serial import Shell
 from harness.target.shells.ssh import Identity, SshHost
 
-_LIMIT = 60.0
+_LIMIT_S = 60.0
 
 
 class NoNetwork(InfraError):
-    """The booted kernel can't be reached over the network; its serial line is all there is."""
+    """The booted kernel can't be reached over the network; only its serial line is available."""
 
 
 def reach(spec: Ssh, shell: Shell, *, place: str) -> SshHost:
-    """Bring up the network of the kernel that answers in `shell`, and log in. Raises NoNetwork with the reason."""
+    """Bring up the network of the kernel behind `shell`, and log in. Raises NoNetwork with the reason if that fails."""
     identity = Identity()
     words = ["/harness/board-network", spec.address, spec.gateway, identity.public_line]
     try:
-        done = shell.run(shlex.join(words), timeout=_LIMIT)
+        done = shell.run(shlex.join(words), timeout=_LIMIT_S)
     except (CommandTimeout, TargetLost) as error:
         raise NoNetwork(f"{place}: no network: {error.message}") from None
     told = dict(re.findall(r"^(address|hostkey) (\S+(?: \S+)?)$", done.output, re.MULTILINE))

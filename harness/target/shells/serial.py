@@ -1,5 +1,5 @@
-"""Commands over a byte stream: each one framed by a random marker, so that nothing a target prints is taken for
-the end of a command."""
+"""Commands over a byte stream. A random marker frames each one, so that no output of the target is mistaken for the end
+of a command."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from harness.errors import UserError
 from harness.target.base import CommandTimeout, Completed, LineSink, RunningCommand, TargetLost
 from harness.target.line.console import Console
 
-_MOST_OUTPUT = 64 << 20  # characters kept of one command's output; more is dropped, and said
-_MOST_WAITING = 4 << 20  # characters that nobody has taken yet
-_STRING = 64  # what a string takes besides its text, about
-_PUT_CHUNK = 48 << 10
+_MOST_OUTPUT = 64 << 20  # characters kept of one command's output; the rest is dropped with a note
+_MOST_WAITING = 4 << 20  # characters that nobody has read yet
+_STRING = 64  # approximate overhead of a string object, in bytes
+_PUT_CHUNK_BYTES = 48 << 10
 
 
 class Running:
-    """A command under way in a Shell: take its lines until `done`; then `returncode` is its exit code."""
+    """A running command of a Shell: read its lines until `done`; then `returncode` is its exit code."""
 
     def __init__(self, shell: Shell, command: str, marker: str) -> None:
         self.command = command
@@ -35,7 +35,7 @@ class Running:
         self._ready: deque[str] = deque()
 
     def next_line(self, timeout: float) -> str | None:
-        """The next line of output; None where none came within `timeout` seconds, or the command has ended.
+        """Return the next line of output; None if none came within `timeout` seconds, or if the command has ended.
 
         Raises TargetLost when the channel closed."""
         if self._ready:
@@ -51,11 +51,11 @@ class Running:
 
     @property
     def done(self) -> bool:
-        """Whether the command has ended and every line of it was taken."""
+        """Whether the command has ended and all of its lines were read."""
         return self.returncode is not None and not self._ready
 
     def _take(self, block: str) -> None:
-        """Take over the lines of `block` that are this command's."""
+        """Keep the lines of `block` that belong to this command."""
         lines = block[:-1].split("\n")
         if self._marker not in block:
             if self._begun:
@@ -69,14 +69,14 @@ class Running:
                 self._keep(mine)
                 self.returncode = int(line.rsplit(" ", 1)[1])
                 self._shell.ended(self)
-                return  # what follows is of no command
+                return  # what follows belongs to no command
             else:
                 mine.append(line)
         self._keep(mine)
 
     def _keep(self, lines: list[str]) -> None:
-        """Make `lines` ready. The frame puts a line end of its own before the end marker, so an empty line is held back
-        until it is known not to be that one."""
+        """Make `lines` available. The frame adds a line end before the end marker, so an empty line is held back until
+        it is known not to be that one."""
         if not lines:
             return
         if self._held_empty:
@@ -86,7 +86,7 @@ class Running:
 
 
 class _Waiting(queue.Queue[str]):
-    """Blocks of lines that wait to be taken. How full it is is told by their size, not their number."""
+    """A queue of blocks of lines, bounded by their total size rather than their number."""
 
     def _init(self, maxsize: int) -> None:
         super()._init(maxsize)
@@ -107,7 +107,8 @@ class _Waiting(queue.Queue[str]):
 
 class Shell:
     """A shell at the other end of `console`, which reads commands from it and has no prompt and no echo (see
-    harness/build/overlay/harness-init). One command at a time. `why_closed`: what is known of why `console` ended."""
+    harness/build/overlay/harness-init). It runs one command at a time. `why_closed`: returns why `console` ended, if
+    that is known."""
 
     def __init__(self, console: Console, *, why_closed: Callable[[], str] = lambda: "") -> None:
         self.console = console
@@ -117,7 +118,7 @@ class Shell:
         console.listen_blocks(self._arrived)
 
     def _arrived(self, _time: float, block: str) -> None:
-        """Keep lines for `take`; while too many wait, the target has to wait as well."""
+        """Keep lines for `take`; while there are too many, the target has to wait."""
         while not self.console.closing:
             with contextlib.suppress(queue.Full):
                 self._waiting.put(block, timeout=0.2)
@@ -126,11 +127,11 @@ class Shell:
     def start(self, command: str) -> Running:
         """Start `command` in a subshell with nothing on its standard input.
 
-        Raises TargetLost while an earlier command, which somebody gave up waiting for, still runs."""
+        Raises TargetLost while an earlier command that exceeded its limit still runs."""
         if self._running:
             raise TargetLost(f"{self.console.name}: the shell is still busy with `{_short(self._running.command)}`")
         with contextlib.suppress(queue.Empty):
-            while True:  # late words of background commands
+            while True:  # late output of background commands
                 self._waiting.get_nowait()
         marker = f"@@{secrets.token_hex(8)}"
         self._running = Running(self, command, marker)
@@ -140,20 +141,20 @@ class Shell:
         return self._running
 
     def take(self, timeout: float) -> str | None:
-        """The next lines that arrived, whatever they belong to, a line feed behind each."""
+        """Return the next lines that arrived, whatever they belong to, each ending in a line feed."""
         with contextlib.suppress(queue.Empty):
             return self._waiting.get(timeout=timeout)
         return None
 
     def check_open(self, command: str) -> None:
-        """Raise TargetLost where the channel has closed and nothing is left to read."""
+        """Raise TargetLost if the channel has closed and nothing is left to read."""
         if self.console.closed and self._waiting.empty():
             why = self._why_closed()
             ran = f"while `{_short(command)}` ran"
             raise TargetLost(f"{why} ({ran})" if why else f"{self.console.name}: the channel closed {ran}")
 
     def ended(self, running: Running) -> None:
-        """Called by `running` when it saw its end."""
+        """Note that `running` has ended; called by it."""
         if self._running is running:
             self._running = None
 
@@ -165,8 +166,8 @@ class Shell:
     def put(self, content: bytes, path: str, *, mode: int = 0o644) -> None:
         """Write a file; the command line carries it in base64, in pieces."""
         quoted = shlex.quote(path)
-        for start in range(0, len(content) or 1, _PUT_CHUNK):
-            piece = base64.b64encode(content[start : start + _PUT_CHUNK]).decode()
+        for start in range(0, len(content) or 1, _PUT_CHUNK_BYTES):
+            piece = base64.b64encode(content[start : start + _PUT_CHUNK_BYTES]).decode()
             redirect = ">" if start == 0 else ">>"
             done = self.run(f"base64 -d {redirect} {quoted} <<'@@'\n{piece}\n@@", timeout=120.0)
             if not done.ok:
@@ -181,12 +182,12 @@ class Shell:
         return base64.b64decode(done.output)
 
     def checksum(self, path: str) -> str:
-        """The SHA-256 of a file, in hex; empty where it can't be read."""
+        """Return the SHA-256 of a file in hex; empty if it can't be read."""
         return self.run(f"sha256sum {shlex.quote(path)}", timeout=120.0).output.lstrip("\\").partition(" ")[0]
 
 
 def finish(running: RunningCommand, *, started: float, timeout: float, on_line: LineSink | None = None) -> Completed:
-    """Wait for `running` to end; CommandTimeout `timeout` seconds after `started` (monotonic)."""
+    """Wait for `running` to end; raises CommandTimeout `timeout` seconds after `started` (monotonic)."""
     lines: list[str] = []
     kept = 0
     while not running.done:
@@ -202,7 +203,7 @@ def finish(running: RunningCommand, *, started: float, timeout: float, on_line: 
         if kept < _MOST_OUTPUT:
             lines.append(line)
     if kept >= _MOST_OUTPUT:
-        lines.append(f"[the output went on; {_MOST_OUTPUT} characters are kept]")
+        lines.append(f"[output truncated: only {_MOST_OUTPUT} characters are kept]")
     assert running.returncode is not None
     return Completed(
         command=running.command,

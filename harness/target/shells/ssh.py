@@ -1,4 +1,4 @@
-"""A target over SSH: shells that the harness talks to, files by SFTP. The one door to paramiko."""
+"""A target over SSH: shells that the harness talks to, and files by SFTP. The only module that imports paramiko."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ from harness.target.shells.serial import Running, Shell, finish
 
 T = TypeVar("T")
 
-_LIMIT = 10.0  # seconds for each step of a login
-_KEEP_ALIVE = 15  # seconds between two signs of life on an idle connection
-_DEAD_AFTER = 30_000  # milliseconds that sent bytes may go unacknowledged
-_FILE_LIMIT = 120.0
+_STEP_LIMIT_S = 10.0  # for each step of a login
+_KEEP_ALIVE_S = 15  # between two keep-alive messages on an idle connection
+_DEAD_AFTER_MS = 30_000  # for which sent bytes may stay unacknowledged
+_FILE_LIMIT_S = 120.0
 # No terminal: nothing echoes, nothing cuts long lines. On a kernel that we booted, the environment that its other
 # shells have (harness/build/overlay/board-init).
 _SHELL = "exec sh -s"
 _OUR_SHELL = "cd /root; exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C TERM=linux dash -s"
 COMMANDS, AUX = "commands", "aux"
 
-logging.getLogger("paramiko").setLevel(logging.CRITICAL)  # what matters comes as an exception
+logging.getLogger("paramiko").setLevel(logging.CRITICAL)  # what matters is raised as an exception
 
 
 class _ChannelTransport:
-    """The standard streams of a program at the far end, as a console reads and writes them."""
+    """The standard streams of a remote program, as the transport of a console."""
 
     def __init__(self, channel: paramiko.Channel) -> None:
         self._channel = channel
@@ -67,38 +67,38 @@ class _ChannelTransport:
 
 
 def fingerprint(key: paramiko.PKey) -> str:
-    """A key's fingerprint as ssh-keygen -l prints it: ``SHA256:…``."""
+    """Return a key's fingerprint as ssh-keygen -l prints it: ``SHA256:…``."""
     return "SHA256:" + base64.b64encode(hashlib.sha256(key.asbytes()).digest()).decode().rstrip("=")
 
 
 class HostKeyChanged(InfraError):
-    """The machine at the address is not the one that is known by it."""
+    """The machine at the address has another host key than the known one."""
 
 
 class LoginRefused(InfraError):
-    """The machine answers, and does not let us in."""
+    """The machine answers, but refuses the login."""
 
 
 class Identity:
-    """A key pair that lives as long as this process, for a kernel that we booted ourselves."""
+    """A key pair for kernels that we booted; it exists as long as this process."""
 
     def __init__(self) -> None:
         self.key = paramiko.ECDSAKey.generate()
 
     @property
     def public_line(self) -> str:
-        """As authorized_keys wants it."""
+        """The public key in the format of authorized_keys."""
         return f"{self.key.get_name()} {self.key.get_base64()} harness"
 
 
 def pins_of(board: str) -> Path:
-    """The file that keeps the host key of `board` seen first."""
+    """Return the file that stores the first host key seen of `board`."""
     state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
     return Path(state).expanduser() / "arm64-ftrace-harness/host-keys" / board
 
 
 class _Pinned(paramiko.MissingHostKeyPolicy):  # type: ignore[misc]  # paramiko ships no types
-    """Takes the host key that the board is known by, and no other."""
+    """Accepts only the known host key of the board."""
 
     def __init__(self, login: Login, pins: Path | None, place: str) -> None:
         self._login = login
@@ -120,7 +120,7 @@ class _Pinned(paramiko.MissingHostKeyPolicy):  # type: ignore[misc]  # paramiko 
 
     @staticmethod
     def _pin(found: str, pins: Path) -> str:
-        """The first key that is seen is the board's from then on."""
+        """Store `found`, the first key seen, as the key of the board."""
         pins.parent.mkdir(parents=True, exist_ok=True)
         partial = pins.with_name(f"{pins.name}.{os.getpid()}")
         partial.write_text(f"{found}\n")
@@ -129,11 +129,11 @@ class _Pinned(paramiko.MissingHostKeyPolicy):  # type: ignore[misc]  # paramiko 
 
 
 class SshHost:
-    """A machine over SSH, which is connected to when it is needed, and again when the connection was lost.
+    """A machine reached over SSH, connected on demand, and again after the connection was lost.
 
-    `pins`: the file that keeps the host key seen first, where boards.yaml names none. With `identity` it is a kernel
-    that we booted, whose user is named by that. A command that runs while the connection goes is lost (TargetLost);
-    the next one finds a new connection, if there is one to be had."""
+    `pins`: the file that stores the first host key seen if boards.yaml names none. With `identity` it is a kernel that
+    we booted, with the user that the identity names. A command that runs when the connection is lost raises TargetLost;
+    the next one uses a new connection, if possible."""
 
     def __init__(self, spec: Ssh, *, pins: Path | None = None, place: str, identity: Identity | None = None) -> None:
         self._spec = spec
@@ -146,15 +146,15 @@ class SshHost:
         self._last_word = time.monotonic()
 
     def connect(self) -> None:
-        """Log in. Raises InfraError with what to do where that fails."""
+        """Log in. Raises InfraError with what to do if that fails."""
         self._drop()
         spec, login = self._spec, self._spec.login
         ours = bool(self._identity or login.key or login.password)
         client = paramiko.SSHClient()
         client.set_missing_host_key_policy(_Pinned(login, self._pins, self._place))
         with self._explained():
-            sock = socket.create_connection((spec.host, spec.port), timeout=_LIMIT)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _DEAD_AFTER)
+            sock = socket.create_connection((spec.host, spec.port), timeout=_STEP_LIMIT_S)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _DEAD_AFTER_MS)
             try:
                 client.connect(
                     spec.host,
@@ -165,10 +165,10 @@ class SshHost:
                     password=login.password or None,
                     look_for_keys=not ours,
                     allow_agent=not ours,
-                    timeout=_LIMIT,
-                    banner_timeout=_LIMIT,
-                    auth_timeout=_LIMIT,
-                    channel_timeout=_LIMIT,
+                    timeout=_STEP_LIMIT_S,
+                    banner_timeout=_STEP_LIMIT_S,
+                    auth_timeout=_STEP_LIMIT_S,
+                    channel_timeout=_STEP_LIMIT_S,
                     sock=sock,
                 )
             except BaseException:
@@ -177,12 +177,12 @@ class SshHost:
                 raise
         transport = client.get_transport()
         assert transport
-        transport.set_keepalive(_KEEP_ALIVE)
+        transport.set_keepalive(_KEEP_ALIVE_S)
         self._client = client
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
-        """paramiko's exceptions and the sockets', as ours."""
+        """Turn the exceptions of paramiko and of sockets into ours."""
         spec, login, place = self._spec, self._spec.login, self._place
         at = f"{login.user}@{spec.host}:{spec.port}"
         try:
@@ -213,12 +213,12 @@ class SshHost:
             ) from None
 
     def still_there(self, *, timeout: float) -> bool:
-        """Whether the connection carries anything: another session is asked."""
+        """Return whether the connection still works, by opening another session."""
         return self.connected and self.is_alive(timeout=timeout)
 
     @property
     def connected(self) -> bool:
-        """Whether there is a connection, as far as one can know without asking."""
+        """Whether there is a connection, as far as is known without traffic."""
         transport = self._client.get_transport() if self._client else None
         return bool(transport and transport.is_active())
 
@@ -232,7 +232,7 @@ class SshHost:
         transport = self._client.get_transport()
         assert transport
         try:
-            channel = transport.open_session(timeout=_LIMIT)
+            channel = transport.open_session(timeout=_STEP_LIMIT_S)
             channel.set_combine_stderr(True)
             channel.exec_command(_OUR_SHELL if self._identity else _SHELL)
         except (OSError, EOFError, paramiko.SSHException) as error:
@@ -257,7 +257,7 @@ class SshHost:
         return finish(self.start(command), started=started, timeout=timeout, on_line=on_line)
 
     def is_alive(self, *, timeout: float) -> bool:
-        """Whether it still runs processes, asked on a session of its own."""
+        """Return whether the machine still runs processes, asked over a separate session."""
         try:
             return self._shell(AUX).run("echo alive", timeout=timeout).output.strip() == "alive"
         except (TargetLost, CommandTimeout):
@@ -265,11 +265,11 @@ class SshHost:
 
     @property
     def last_word(self) -> float:
-        """When anything last arrived (time.monotonic)."""
+        """When data last arrived (time.monotonic)."""
         return max([self._last_word, *(shell.console.last_activity for shell in self._shells.values())])
 
     def put(self, content: bytes, path: str, *, mode: int = 0o644) -> None:
-        """Write a file; it has its name only when it is whole."""
+        """Write a file; it gets its name only when it is complete."""
 
         def write(sftp: paramiko.SFTPClient) -> None:
             partial = f"{path}.partial"
@@ -300,16 +300,20 @@ class SshHost:
             self._end_sftp()
             raise TargetLost(f"{self._place}: the connection was lost while {path} was {what}: {error}") from None
         except OSError as error:  # SFTP's own answers
-            if error.errno not in (errno.ENOENT, errno.EACCES):  # others may leave answers behind
+            if error.errno not in (
+                errno.ENOENT,
+                errno.EACCES,
+            ):  # after other errors, answers may be left in the session
                 self._end_sftp()
             raise UserError(f"{path}: can't be {what} on the target: {error.strerror or error}") from None
 
     def _sftp_session(self) -> paramiko.SFTPClient:
-        """One for all files: dropbear sometimes closes a new session at once when another one is just ending."""
+        """Return the one session for all files: dropbear sometimes closes a new session at once when another one is
+        just ending."""
         assert self._client
         if not self._sftp or self._sftp.get_channel().closed:
             self._sftp = self._client.open_sftp()
-            self._sftp.get_channel().settimeout(_FILE_LIMIT)
+            self._sftp.get_channel().settimeout(_FILE_LIMIT_S)
         return self._sftp
 
     def _end_sftp(self) -> None:
