@@ -90,7 +90,8 @@ def raw(board: BoardSpec, media: Media) -> float:
                 if not ready:
                     raise TimeoutError(f"raw QEMU: no answer within {LIMIT_S:.0f} s")
                 for key, _ in ready:
-                    data = key.fileobj.recv(1 << 16)  # type: ignore[union-attr]
+                    assert isinstance(key.fileobj, socket.socket)
+                    data = key.fileobj.recv(1 << 16)
                     if not data:
                         raise EOFError("raw QEMU ended")
                     said += data if key.fileobj is command else b""

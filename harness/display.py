@@ -1,4 +1,4 @@
-"""What a person sees while the harness works: bars on a terminal, plain lines in a CI log."""
+"""Progress for people: bars on a terminal, plain lines in a CI log."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 
 from harness.model.result import Result, Verdict
 
-_PLAIN_EVERY_S = 30.0  # between two plain lines about the same piece of work
+_PLAIN_EVERY_S = 30.0  # seconds between two plain lines about one piece of work
 _STYLES = {
     Verdict.PASS: "green",
     Verdict.SKIP: "yellow",
@@ -31,17 +31,17 @@ _STYLES = {
 class Display:
     """Shows the stages of a command (a Progress) and the tests of a run (a RunDisplay); both are in model.progress.
 
-    Use as a context manager, so that the terminal is itself again at the end. Everything goes to standard error;
-    standard output is for answers."""
+    Use it as a context manager, which restores the terminal at the end. Everything goes to standard error; standard
+    output is for results."""
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(stderr=True, highlight=False, soft_wrap=True)
         self.live = self.console.is_terminal
         columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
         self._bars = Progress(*columns, console=self.console, transient=True) if self.live else None
-        self._lock = threading.Lock()  # what others tell comes in threads of theirs
+        self._lock = threading.Lock()  # callers report from their own threads
         self._work: dict[str, TaskID] = {}
-        self._told: dict[str, float] = {}
+        self._shown_at: dict[str, float] = {}
         self._total = 0
         self._done = 0
         self._counts: Counter[Verdict] = Counter()
@@ -73,9 +73,9 @@ class Display:
                 self._bars.update(self._work[label], completed=done, total=total)
             return
         now = time.monotonic()
-        # the first mention starts the clock: short work shows nothing
-        if now - self._told.setdefault(label, now) >= _PLAIN_EVERY_S:
-            self._told[label] = now
+        # the first call starts the clock, so short work shows nothing
+        if now - self._shown_at.setdefault(label, now) >= _PLAIN_EVERY_S:
+            self._shown_at[label] = now
             share = f" ({100 * done / total:.0f} %)" if total else ""
             self.console.print(f"{now - self._began:7.1f}s {escape(label)}: {done:.0f}{share}")
 
@@ -104,7 +104,7 @@ class Display:
         if self._bars and self._tests is not None:
             self._bars.update(self._tests, completed=self._done)
             if result.verdict is Verdict.PASS:
-                return  # the bar tells; lines are for what somebody may want to look at
+                return  # the bar shows it; lines are for results that somebody may want to look at
         style = _STYLES[result.verdict]
         reason = f"  [dim]{escape(result.reason)}[/dim]" if result.reason else ""
         place = f"[dim]{self._done:>4}/{self._total}[/dim]"

@@ -1,4 +1,4 @@
-"""Every exception that the harness raises on purpose, and the exit code each one means.
+"""Every exception that the harness raises on purpose, and its exit code.
 
 ::
 
@@ -8,11 +8,11 @@
     └── KernelError      exit 1   the kernel under test is at fault
         ├── BuildError            it does not compile or link
         ├── BootError             it panicked, hung or never answered while booting
-        └── CrashError            it died, hung or complained while a test ran
+        └── CrashError            it crashed, hung or reported a fault while a test ran
 
 A door (the one module that imports a foreign library) turns that library's exceptions into these.
-Messages say place, expectation, finding and what to do; `details` holds further lines
-(a compiler's message, the last console lines) that the command line prints below the message.
+Messages say place, expectation, finding and what to do; `details` contains further lines (a compiler's message, the
+last console lines) that the command line prints below the message.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ EXIT_INFRA = 3
 
 
 class HarnessError(Exception):
-    """Base of all expected failures. `exit_code` is what the command ends with."""
+    """Base of all expected failures. `exit_code` is the exit code of the command."""
 
     exit_code = EXIT_INFRA
 
@@ -63,4 +63,4 @@ class BootError(KernelError):
 
 
 class CrashError(KernelError):
-    """The kernel crashed, hung or complained; `details` are the console lines of the report."""
+    """The kernel crashed, hung or reported a fault; `details` are the console lines of the report."""

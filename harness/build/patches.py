@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.build.overlay import Overlay
+from harness.build.patched_tree import Overlay
 from harness.build.treefiles import ABSENT, TreeFile, digest, forget_scratch, read, remove, write
 from harness.errors import InfraError
 from harness.model.kernel import Patch

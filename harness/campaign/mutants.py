@@ -220,7 +220,7 @@ class Hunter:
             self._slots.release()
 
     def _report(self, row: Row) -> Row:
-        self._display.say(kill_table.told(row))
+        self._display.say(kill_table.line_of(row))
         return row
 
     def _row(self, mutant: Mutant, kernel: _Kernel, ground: _Ground, build: Build | None) -> Row:

@@ -1,4 +1,4 @@
-"""What boards.yaml says of one machine."""
+"""What boards.yaml says about one machine."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 
 from harness.model.boot import BootSpec
 
-_SHORTEST = 4  # characters: what is shorter hides nothing, but spoils every message
+_SHORTEST = 4  # characters: redacting a shorter secret hides nothing and garbles every message
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Time limits of one board, in seconds. `boot`: from power-on to a shell that answers; where a boot loader fetches
-    the kernel, from the kernel's start. `silence`: how long console and shell may both be quiet during a test before
-    the kernel is asked whether it lives."""
+    """Time limits of one board, in seconds. `boot`: from power-on to a shell that answers; if a boot loader fetches the
+    kernel, from the kernel's start. `silence`: how long console and shell may both be silent during a test before the
+    harness checks whether the kernel is alive."""
 
     boot: float = 90.0
     silence: float = 30.0
@@ -32,8 +32,8 @@ class SerialConsole:
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkConsole:
-    """A serial line behind a TCP port: plain bytes, or with `telnet` its protocol, which can carry a break too, and
-    `baud` (0: as the server has it). `moves`: a file that says where it is now, should that change
+    """A serial line behind a TCP port: plain bytes or, with `telnet`, the telnet protocol, which can also send a break
+    and set `baud` (0: the server's setting). `moves`: a file with the line's current address, if that can change
     (target/line/placerecord.py)."""
 
     host: str
@@ -46,7 +46,7 @@ class NetworkConsole:
 
 @dataclass(frozen=True, kw_only=True)
 class CommandConsole:
-    """A program whose standard input and output are the console, as ``ipmitool … sol activate``."""
+    """A program whose standard input and output are the console, such as ``ipmitool … sol activate``."""
 
     argv: tuple[str, ...]
     slow_send_ms: float = 0.0
@@ -65,7 +65,7 @@ class CommandSwitch:
 
 @dataclass(frozen=True, kw_only=True)
 class HttpRequest:
-    """One request to a switch. `expect`: what its answer must contain."""
+    """One request to a switch. `expect`: text that the answer must contain."""
 
     url: str
     method: str = "GET"
@@ -76,7 +76,7 @@ class HttpRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class HttpSwitch:
-    """Power switched by HTTP requests. `query`: one that only asks, where there is one."""
+    """Power switched by HTTP requests. `query`: a request that only reads the state, if there is one."""
 
     on: HttpRequest
     off: HttpRequest
@@ -100,8 +100,8 @@ SwitchSpec = CommandSwitch | HttpSwitch | PduSwitch
 
 @dataclass(frozen=True, kw_only=True)
 class Power:
-    """How a board is switched. `off_seconds`: how long it stays off before it is switched on again;
-    `check_silence`: whether its console must be silent then."""
+    """How a board is switched. `off_seconds`: how long it stays off before it is switched on again; `check_silence`:
+    whether its console must be silent while it is off."""
 
     switch: SwitchSpec
     off_seconds: float = 2.0
@@ -110,9 +110,9 @@ class Power:
 
 @dataclass(frozen=True, kw_only=True)
 class Login:
-    """Who logs in, and to whom. `key`: the private key's file, else a password, else what ssh-agent and ~/.ssh have.
-    `host_key`: the host key's fingerprint (``SHA256:…``) or the key (``ssh-ed25519 AAAA…``); where it is empty, the
-    first one seen is the one from then on."""
+    """Credentials, and the expected host. `key`: the private key's file; without it the password is used, and without
+    that the keys in ssh-agent and ~/.ssh. `host_key`: the host key's fingerprint (``SHA256:…``) or the key
+    (``ssh-ed25519 AAAA…``); if empty, the first one seen is remembered and required from then on."""
 
     user: str = "root"
     key: str = ""
@@ -122,11 +122,11 @@ class Login:
 
 @dataclass(frozen=True, kw_only=True)
 class Ssh:
-    """Where a board is reached over SSH. `host`: empty where the address that the booted kernel got is the one;
-    `address`: how that kernel gets it: ``dhcp``, or the address with prefix length; `gateway` goes with the latter.
-    `login`: for the board's own system, where it has one; the booted kernel takes a key made for that boot. `given`:
-    which keys the board's entry has. `of_place`: `host` is what the board's place says, and the booted kernel may have
-    come to another address."""
+    """How a board is reached over SSH. `host`: empty to use the address that the booted kernel got; `address`: how that
+    kernel gets it: ``dhcp``, or the address with prefix length, for which `gateway` may be needed. `login`: for the
+    board's installed system, if it has one; the booted kernel accepts a key made for that boot. `given`: the keys that
+    the board's entry sets. `of_place`: `host` comes from the board's place, and the booted kernel may have another
+    address."""
 
     host: str = ""
     port: int = 22
@@ -139,9 +139,9 @@ class Ssh:
 
 @dataclass(frozen=True, kw_only=True)
 class LabgridPlace:
-    """A place of a labgrid coordinator (HOST or HOST:PORT), which is the board's console and power, and tells where it
-    is on the network. `serial`, `power`, `ssh`: the names of its resources, where it has several; the rest as in the
-    console and `Power`."""
+    """A place of a labgrid coordinator (HOST or HOST:PORT), which provides the board's console, power and network
+    address. `serial`, `power`, `ssh`: the names of its resources, if it has several; the other fields as in the console
+    and `Power`."""
 
     coordinator: str
     place: str
@@ -155,8 +155,8 @@ class LabgridPlace:
 
 @dataclass(frozen=True, kw_only=True)
 class Access:
-    """How a board is reached: its console, its power switch, and over SSH where it has a network. None: it has none (as
-    QEMU's machines), or a place of labgrid has yet to tell. `secrets`: passwords and the like in there, for
+    """How a board is reached: its console, its power switch, and SSH if it has a network. None: it has none (as QEMU's
+    machines), or a labgrid place has yet to provide it. `secrets`: the passwords and the like in these fields, for
     `redacted`."""
 
     console: ConsoleSpec | None = None
@@ -165,7 +165,7 @@ class Access:
     secrets: tuple[str, ...] = field(default=(), repr=False)
 
     def redacted(self, text: str) -> str:
-        """`text` without the board's secrets: for every message and log."""
+        """`text` without the board's secrets, for every message and log."""
         for secret in sorted(self.secrets, key=len, reverse=True):
             if len(secret) >= _SHORTEST:
                 text = text.replace(secret, "***")
@@ -176,10 +176,10 @@ class Access:
 class BoardSpec:
     """One machine as boards.yaml describes it: a value, the same in every process and on every host.
 
-    `boot`: its boot method; `access`: how it is reached, as far as its entry says, and `labgrid`: the place that says
-    the rest; `cmdline`: kernel arguments beyond what the boot method needs; `kconfigs`: the fragments that its kernel
-    needs. `pool`: boards that have the same one are equal, and may run the tests of one run side by side; empty: none
-    is."""
+    `boot`: its boot method; `access`: how it is reached, as far as its entry says, and `labgrid`: the place that
+    provides the rest; `cmdline`: kernel arguments in addition to those of the boot method; `kconfigs`: the fragments
+    that its kernel needs. `pool`: boards with the same pool are equal, and may run the tests of one run in parallel;
+    empty: no other board is equal."""
 
     name: str
     boot: BootSpec
@@ -194,8 +194,8 @@ class BoardSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class BoardEntry:
-    """A board's entry in boards.yaml. `unset`: what it takes from the environment or from files and was not found
-    there, each with the reason; where there is any, `board` has placeholders in it: it can be listed and checked, not
+    """A board's entry in boards.yaml. `unset`: environment variables and files that it refers to and that are missing,
+    each with the reason; if there are any, `board` contains placeholders: it can be listed and checked, but not
     used."""
 
     board: BoardSpec

@@ -1,4 +1,4 @@
-"""How machines are booted: a type for each boot method, with what boards.yaml says of it."""
+"""How machines are booted: a type for each boot method, with its keys in boards.yaml."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import ClassVar
 
 @dataclass(frozen=True, kw_only=True)
 class BootSpec:
-    """What the boot methods have in common. `method`: its name in boards.yaml; `has_own_system`: whether the board
-    comes up with a system of its own when it is switched on, reached over SSH."""
+    """What the boot methods have in common. `method`: the name in boards.yaml; `has_own_system`: whether the board,
+    when switched on, boots an installed system that is reached over SSH."""
 
     method: ClassVar[str]
     has_own_system: ClassVar[bool] = False
@@ -20,7 +20,7 @@ class QemuBoot(BootSpec):
     """Boot method ``qemu``: a virtual machine started by the harness, kernel loaded directly.
 
     `memory_mib`: MiB; `accel`: ``auto`` (KVM on an arm64 host where /dev/kvm works, else TCG), ``kvm`` or ``tcg``.
-    `threads`: emulated CPUs run side by side (``multi``) or in turns, on one thread of the host (``single``).
+    `threads`: emulated CPUs run in parallel (``multi``) or in turns, on one thread of the host (``single``).
     """
 
     method: ClassVar[str] = "qemu"
@@ -36,7 +36,7 @@ class QemuBoot(BootSpec):
 @dataclass(frozen=True, kw_only=True)
 class TftpServe:
     """A TFTP server that the harness starts, on this `address` of the host. `dhcp`: the first and the last address that
-    it gives to boards, empty where another server does that."""
+    it assigns to boards; empty if another server does that."""
 
     address: str
     dhcp: tuple[str, ...] = ()
@@ -44,7 +44,7 @@ class TftpServe:
 
 @dataclass(frozen=True, kw_only=True)
 class HttpServe:
-    """A web server that the harness starts, on this `address` and `port` of the host. `dhcp`: as of `TftpServe`."""
+    """A web server that the harness starts, on this `address` and `port` of the host. `dhcp`: as in `TftpServe`."""
 
     address: str
     port: int = 80
@@ -55,15 +55,14 @@ class HttpServe:
 class UbootBoot(BootSpec):
     """Boot method ``uboot``: U-Boot fetches kernel, device tree and an initramfs, over `load`: ``tftp`` or ``http``.
 
-    `tftp_root`: the directory that the TFTP server serves, as this host sees it; `tftp_serve`: that server where it
-    is ours to start. `server`: its address, empty where DHCP tells. `http_root`: the directory of a web server, as
-    this host sees it, and `http_url` as the board does; `http_serve`: a server of ours instead, at `http_url` too,
-    which needs no directory. `address`: ``dhcp`` or the board's own address with prefix length; `gateway` goes with
-    the latter. `dtb`: the name of a device tree of the build, empty where U-Boot has one at `fdt`. `fdt`,
-    `kernel_at`, `ramdisk_at`, `dtb_at`: addresses, or names of variables of U-Boot's environment that hold them.
-    `before`: U-Boot commands that the network needs first, as ``usb start``. `stop_text`, `stop_keys`: what U-Boot
-    says when it waits, and what stops it. Seconds: `uboot_seconds` from power-on to U-Boot, `load_seconds` for one
-    file."""
+    `tftp_root`: the TFTP server's directory on this host; `tftp_serve`: the server, if the harness is to start it.
+    `server`: its address, empty if DHCP provides it. `http_root`: a web server's directory on this host, and `http_url`
+    its URL for the board; `http_serve`: the harness's own server instead, also at `http_url`, which needs no directory.
+    `address`: ``dhcp``, or the board's address with prefix length, for which `gateway` may be needed. `dtb`: the name
+    of a device tree of the build; empty: the one that U-Boot has at `fdt`. `fdt`, `kernel_at`, `ramdisk_at`, `dtb_at`:
+    addresses, or the names of variables in U-Boot's environment. `before`: U-Boot commands that the network needs
+    first, such as ``usb start``. `stop_text`, `stop_keys`: what U-Boot prints while it waits, and what stops it.
+    Seconds: `uboot_seconds` from power-on to U-Boot, `load_seconds` for one file."""
 
     method: ClassVar[str] = "uboot"
     load: str = "tftp"
@@ -89,11 +88,11 @@ class UbootBoot(BootSpec):
 
 @dataclass(frozen=True, kw_only=True)
 class OwnSystem(BootSpec):
-    """What the boot methods of boards with a system of their own, reached over SSH, have in common; a power cycle
-    brings that system back.
+    """What the boot methods of boards with an installed system, reached over SSH, have in common; a power cycle brings
+    that system back.
 
-    `dtb`: a device tree of the build; empty: the one that the own system runs with. `system_seconds`: from power-on
-    until the own system answers over SSH."""
+    `dtb`: a device tree of the build; empty: the one that the installed system is running with. `system_seconds`: from
+    power-on until the installed system answers over SSH."""
 
     has_own_system: ClassVar[bool] = True
     dtb: str = ""
@@ -102,8 +101,8 @@ class OwnSystem(BootSpec):
 
 @dataclass(frozen=True, kw_only=True)
 class KexecBoot(OwnSystem):
-    """Boot method ``kexec``: the board's own system loads the kernel and starts it. `directory`: where kernel and
-    initramfs are put there; `load_seconds`: for loading them."""
+    """Boot method ``kexec``: the board's installed system loads the kernel and starts it. `directory`: where kernel and
+    initramfs are put on it; `load_seconds`: for loading them."""
 
     method: ClassVar[str] = "kexec"
     directory: str = "/var/tmp/harness"
@@ -112,9 +111,9 @@ class KexecBoot(OwnSystem):
 
 @dataclass(frozen=True, kw_only=True)
 class GrubBoot(OwnSystem):
-    """Boot method ``grub``: GRUB starts the kernel when the own system reboots, once. `directory`: where grub.cfg is;
-    empty: in /boot/grub or /boot/grub2. `system_seconds` is also how long it may take from the own system's reboot to
-    the kernel."""
+    """Boot method ``grub``: GRUB starts the kernel once, when the installed system reboots. `directory`: where grub.cfg
+    is; empty: /boot/grub or /boot/grub2. `system_seconds` is also the limit from the installed system's reboot to the
+    kernel."""
 
     method: ClassVar[str] = "grub"
     directory: str = ""
@@ -122,10 +121,10 @@ class GrubBoot(OwnSystem):
 
 @dataclass(frozen=True, kw_only=True)
 class UbootDiskBoot(OwnSystem):
-    """Boot method ``uboot-disk``: U-Boot loads the kernel from the own system's disk, told so on the console.
+    """Boot method ``uboot-disk``: U-Boot, controlled on the console, loads the kernel from the installed system's disk.
 
-    `partition`: what U-Boot calls the partition (``mmc 0:1``) that has `directory`, where kernel and initramfs are put.
-    `uboot`: what is to be known of U-Boot. `system_seconds` is also how long the own system may take to go down;
+    `partition`: U-Boot's name of the partition (``mmc 0:1``) with `directory`, where kernel and initramfs are put.
+    `uboot`: the settings for U-Boot. `system_seconds` is also the limit for the installed system to go down;
     `load_seconds` is for one file."""
 
     method: ClassVar[str] = "uboot-disk"

@@ -10,10 +10,10 @@ from harness.model.result import Attempt, Result, RunEnd
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """What all of them have; the log that writes an event fills it in.
+    """The fields of all events; the log that writes an event fills them in.
 
     `time`: seconds since the epoch. `worker`: the worker that wrote it, empty for the run's own process. `board`: that
-    worker's board, where workers have boards of their own."""
+    worker's board, if workers have boards of their own."""
 
     time: float = 0.0
     worker: str = ""
@@ -22,14 +22,14 @@ class Event:
 
 @dataclass(frozen=True, kw_only=True)
 class RunBegun(Event):
-    """First."""
+    """The first event."""
 
     record: RunRecord
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunChanged(Event):
-    """The run came to be another one than was asked for; None: as it was."""
+    """The run differs from what was requested; None: this did not change."""
 
     isolation: str | None = None
     workers: int | None = None
@@ -37,7 +37,7 @@ class RunChanged(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Planned(Event):
-    """The ids of the tests that are to run, in order; once for each collection."""
+    """The ids of the tests that will run, in order; once per collection."""
 
     tests: tuple[str, ...]
 
@@ -52,7 +52,7 @@ class Started(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class AttemptEnded(Event):
-    """An attempt is over that decides nothing: the test is going to run again."""
+    """An attempt has ended without a verdict on the test, which will run again."""
 
     test: str
     attempt: Attempt
@@ -78,7 +78,8 @@ class Booted(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Note(Event):
-    """Something people should know that no single verdict tells. `is_problem`: who follows the run is shown it."""
+    """Something people should know that belongs to no single verdict. `is_problem`: whether it is shown while the run
+    goes on."""
 
     text: str
     test: str = ""
@@ -87,6 +88,6 @@ class Note(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class RunEnded(Event):
-    """Last. A run without it was killed."""
+    """The last event. A run without it was killed."""
 
     end: RunEnd

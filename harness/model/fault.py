@@ -1,5 +1,5 @@
-"""Faults: what the kernel reported on its console, or what the harness saw of a kernel that reports nothing any more;
-and signatures, by which the same fault is known again."""
+"""Faults: what the kernel reported on its console, or what the harness observed when the kernel can't report any more;
+and signatures, which identify the same fault in several runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PANIC = "panic: "
 
 
 class FaultKind(enum.StrEnum):
-    """What kind of kernel report was recognised on the console. KASAN stands for all sanitizers."""
+    """The kind of kernel report that was recognised on the console. KASAN stands for all sanitizers."""
 
     PANIC = "panic"
     OOPS = "oops"
@@ -40,12 +40,12 @@ class FaultSignature:
     """What two reports of the same bug have in common.
 
     `title` is what happened (``panic: Unable to handle kernel paging request``); `function` and `file` are the frame
-    that the report is booked on, where known. `file` has no line number, which shifts with every patch to the file.
-    Nothing here depends on the process, its pid, an address, a CPU, a counter or the time.
+    that the report is attributed to, if known. `file` has no line number, because that shifts with every patch to the
+    file. Nothing here depends on the process, its pid, an address, a CPU, a counter or the time.
 
-    `is_whole` is False for a report that was cut short. It belongs to the identity: a report that breaks off before its
-    backtrace can't say where it happened, and as a key it must not stand for every report that begins alike. Whether
-    such a report may be of the same bug as another one is a question for `matches`, not for ``==``.
+    `is_whole` is False for a report that was cut short. It is part of the identity: a report that ends before its
+    backtrace can't say where it happened, and as a key it must not stand for every report that begins alike. Use
+    `matches`, not ``==``, to ask whether such a report may be the same bug as another one.
 
     The text form is one line, ``WARNING in f (kernel/x.c) [WARNING]`` or ``Oops in f [oops, cut short]``. `parse` reads
     it back, and equal signatures have equal texts, so it can be a database's key; most need quotes in YAML, because of
@@ -60,8 +60,8 @@ class FaultSignature:
 
     def __post_init__(self) -> None:
         text = str(self)
-        told = _told_by(text)
-        if not text.isprintable() or (self.title, self.function, self.file) != tuple(map(told.get, _PARTS)):
+        fields = _fields_of(text)
+        if not text.isprintable() or (self.title, self.function, self.file) != tuple(map(fields.get, _PARTS)):
             raise ValueError(f"a fault's signature: expected a title in one line, without its place, found {text!r}")
 
     def __str__(self) -> str:
@@ -71,23 +71,23 @@ class FaultSignature:
     @classmethod
     def parse(cls, text: str) -> FaultSignature:
         """The signature with this text form. ValueError for any other text."""
-        told = _told_by(text)
-        if not told:
+        fields = _fields_of(text)
+        if not fields:
             raise ValueError(f"a fault's signature: expected a title and a kind, as 'Oops in f [oops]', found {text!r}")
         return cls(
-            kind=FaultKind(told["kind"] or ""),
-            title=told["title"] or "",
-            function=told["function"],
-            file=told["file"],
-            is_whole=told["cut"] is None,
+            kind=FaultKind(fields["kind"] or ""),
+            title=fields["title"] or "",
+            function=fields["function"],
+            file=fields["file"],
+            is_whole=fields["cut"] is None,
         )
 
     def matches(self, other: FaultSignature) -> bool:
-        """Whether both may be of the same bug: they are equal, or one was cut short and what is left of it agrees.
+        """Whether both may be of the same bug: they are equal, or one was cut short and the rest of it agrees.
 
-        What is left must say where it happened, if the other one does; else any report that broke off early would
-        match every bug that begins alike, and hide a new one. The panic that an oops ends in may be what was cut off.
-        Not transitive: never group by it."""
+        The rest must say where it happened, if the other one does; otherwise any report that ended early would match
+        every bug that begins alike, and hide a new one. The missing part may be the panic that an oops ends in. Not
+        transitive: never group by it."""
         if self.is_whole and other.is_whole:
             return self == other
         return any(_agree(*pair) for pair in ((self, other), (self._panicked(), other), (self, other._panicked())))
@@ -104,13 +104,13 @@ _KINDS = "|".join(re.escape(kind.value) for kind in FaultKind)
 _SIGNATURE = re.compile(rf"(?P<title>\S(?:.*?\S)??){_PLACE} \[(?P<kind>{_KINDS})(?P<cut>, cut short)?\]")
 
 
-def _told_by(text: str) -> dict[str, str | None]:
+def _fields_of(text: str) -> dict[str, str | None]:
     match = _SIGNATURE.fullmatch(text)
     return match.groupdict() if match else {}
 
 
 def _agree(one: FaultSignature, other: FaultSignature) -> bool:
-    """Whether what both say is the same, and something ties them to one place if either names one."""
+    """Whether both agree on everything that both say, and share a location if either names one."""
     if (one.kind, one.title) != (other.kind, other.title):
         return False
     places = ((one.function, other.function), (one.file, other.file))
@@ -135,13 +135,13 @@ class Fault:
 
     @property
     def is_fatal(self) -> bool:
-        """True where the kernel can't be expected to go on (a panic, an oops in a task is not)."""
+        """Whether the kernel can't be expected to continue: true for a panic, false for an oops in a task."""
         return self.kind in (FaultKind.PANIC, FaultKind.HARD_LOCKUP, FaultKind.SILENCE)
 
     @property
     def signature(self) -> FaultSignature:
-        """What this report has in common with others of the same bug. Titles are the target's text: what can't be
-        printed or encoded becomes a question mark."""
+        """What this report has in common with others of the same bug. Titles are the target's text: characters that
+        can't be printed or encoded become question marks."""
         words = " ".join(self.title.split())
         title = _LINE_NUMBER.sub(")", "".join(c if c.isprintable() else "?" for c in words)) or "?"
         cut = "" if self.is_whole else ", cut short"

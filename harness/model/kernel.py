@@ -1,4 +1,4 @@
-"""What a kernel is made from, and what a build leaves."""
+"""What a kernel is built from, and what a build produces."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import enum
 from dataclasses import dataclass, field
 from pathlib import Path
 
-DEFAULT_SOURCE = "debian:@trixie-backports"  # --kernel, where nobody says
+DEFAULT_SOURCE = "debian:@trixie-backports"  # the default of --kernel
 
 
 class SourceKind(enum.StrEnum):
@@ -35,12 +35,12 @@ class SourceSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A resolved source: exactly which one, and where its pristine form lies.
+    """A resolved source: exactly which one, and where its pristine form is.
 
-    `identity`: names the content (part of every build key): a checksum, a commit, a fingerprint of file times
-    and sizes. `path`: a tarball, a directory or a bare git repository. `version`: as told by who ships it
-    (Debian's package version, the tag); `checksum`: ``sha256:…`` or the commit. `setup`: names only the part of the
-    content that a configuration is made from; empty: only `identity` is known.
+    `identity`: identifies the content (part of every build key): a checksum, a commit, a fingerprint of file times and
+    sizes. `path`: a tarball, a directory or a bare git repository. `version`: the distributor's version (Debian's
+    package version, the tag); `checksum`: ``sha256:…`` or the commit. `setup`: identifies only the part of the content
+    that determines a configuration; empty: only `identity` is known.
     """
 
     spec: SourceSpec
@@ -55,8 +55,8 @@ class Source:
 class Patch:
     """One patch of a series, decoded, ready for ``patch -p1``.
 
-    `name`: how messages call it (its file, or its subject for a mail); `text`: from the first ``diff``/``---``
-    line on, LF line ends; `sha256`: of that text.
+    `name`: its name in messages (its file, or a mail's subject); `text`: from the first ``diff``/``---`` line on, LF
+    line ends; `sha256`: of that text.
     """
 
     name: str
@@ -66,7 +66,7 @@ class Patch:
 
 @dataclass(frozen=True, kw_only=True)
 class Toolchain:
-    """A compiler that was asked, not guessed.
+    """A compiler, with properties that were queried, not guessed.
 
     `make_args`: what kbuild needs for it (``CROSS_COMPILE=…``, ``CC=…`` or ``LLVM=…``). `patchable`: whether it
     knows ``-fpatchable-function-entry``, without which arm64 has no DYNAMIC_FTRACE_WITH_REGS/ARGS.
@@ -82,7 +82,7 @@ class Toolchain:
 @dataclass(frozen=True, kw_only=True)
 class KernelSpec:
     """Everything a build depends on. `fragments`: ours, in the order they are merged; `user_fragments`: those of
-    ``--kconfig``, which come last."""
+    ``--kconfig``, which are merged last."""
 
     source: Source
     patches: tuple[Patch, ...] = ()
@@ -95,7 +95,7 @@ class KernelSpec:
 @dataclass(frozen=True, kw_only=True)
 class Build:
     """A finished build directory: Image, vmlinux, System.map, .config, dtbs/, modules/, selftests/, payload.ext4,
-    build.log and build.json. `release` is ``uname -r``; `config` maps symbol to value for every one set."""
+    build.log and build.json. `release` is ``uname -r``; `config` maps every symbol that is set to its value."""
 
     directory: Path
     release: str
@@ -104,7 +104,7 @@ class Build:
     left_out: dict[str, str] = field(default_factory=dict)
     """Test modules that could not be built for this kernel, each with the reason."""
     without: dict[str, str] = field(default_factory=dict)
-    """Wanted symbols this kernel can't have, each with the reason: what a skip says."""
+    """Optional symbols that this kernel can't have, each with the reason, which a skip quotes."""
 
     @property
     def image(self) -> Path:
@@ -122,7 +122,7 @@ class Build:
 
     @property
     def has_thaw(self) -> bool:
-        """Whether the payload has what a target needs to go on from a snapshot; an older harness put nothing there."""
+        """Whether the payload has what a target needs to resume from a snapshot; builds of older harnesses do not."""
         return (self.directory / "tools/thaw").is_file()
 
     @property

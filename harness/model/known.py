@@ -1,7 +1,7 @@
-"""Known outcomes: where each one holds, and whether it is what a test did.
+"""Known outcomes: where each one applies, and whether a test's outcome matches it.
 
-In every pattern ``*`` stands for any text and nothing else is special, so what a result says can be pasted as it is,
-brackets and all."""
+In every pattern ``*`` stands for any text and nothing else is special, so the text of a result can be pasted unchanged,
+including brackets."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _NAMED = 3  # known outcomes that a reason quotes
 
 
 def matches(pattern: str, text: str) -> bool:
-    """Whether `text` as a whole is what `pattern` says; runs of blanks are one. No regular expression: the target wrote
-    `text`, and could make one take for ever."""
+    """Whether `pattern` matches the whole of `text`; a run of blanks counts as one. Not a regular expression: the
+    target wrote `text`, and could make the match take for ever."""
     text = " ".join(text.split())
     first, *others = " ".join(pattern.split()).split("*")
     if not others:
@@ -43,7 +43,7 @@ def version_of(release: str) -> tuple[int, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class Versions:
-    """A range of versions, both ends included: 6.12 includes 6.12.63. An empty end is open."""
+    """A range of versions, including both ends: 6.12 includes 6.12.63. An empty end is open."""
 
     lowest: tuple[int, ...] = ()
     highest: tuple[int, ...] = ()
@@ -58,7 +58,7 @@ class Versions:
 
 @dataclass(frozen=True, kw_only=True)
 class Compiler:
-    """A pattern of a toolchain's name, and the versions that are meant."""
+    """A pattern for a toolchain's name, and a range of its versions."""
 
     name: str
     versions: Versions = Versions()
@@ -66,8 +66,8 @@ class Compiler:
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """What a run's tests run on, and when. `release`: ``uname -r``. `toolchain`: the names it goes by (``gcc-12``,
-    ``aarch64-linux-gnu-gcc-12``, ``gcc``); `config`: symbol to value for every one set."""
+    """What a run's tests run on, and when. `release`: ``uname -r``. `toolchain`: all its names (``gcc-12``,
+    ``aarch64-linux-gnu-gcc-12``, ``gcc``); `config`: maps every symbol that is set to its value."""
 
     release: str
     board: str
@@ -79,8 +79,8 @@ class Context:
 
 @dataclass(frozen=True, kw_only=True)
 class Scope:
-    """Where a known outcome holds: wherever all of these do; an empty one does anywhere. `config`: symbol to value,
-    ``n`` for one that is not set."""
+    """Where a known outcome applies: where all of these conditions hold; an empty condition always holds. `config`:
+    symbol to value, ``n`` for a symbol that is not set."""
 
     kernel: Versions = Versions()
     boards: tuple[str, ...] = ()
@@ -103,19 +103,19 @@ def _is_made_by(compiler: Compiler, context: Context) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class KnownOutcome:
-    """One entry of an expectations file. `until`: the last day, or the versions up to the last kernel, for which it
-    counts."""
+    """One entry of an expectations file. `until`: the last day, or the versions up to the last kernel, for which it is
+    valid."""
 
     expectation: Expectation
     scope: Scope = Scope()
     until: date | Versions | None = None
 
     def names(self, test: str) -> bool:
-        """Whether it speaks of the test with this id."""
+        """Whether it names the test with this id."""
         return matches(self.expectation.test, test)
 
     def has_expired(self, context: Context) -> bool:
-        """Whether it counts no more."""
+        """Whether it is no longer valid."""
         if isinstance(self.until, date):
             return context.today > self.until
         return self.until is not None and self.until.is_behind(version_of(context.release))
@@ -123,8 +123,8 @@ class KnownOutcome:
 
 @dataclass(frozen=True, kw_only=True)
 class Judgement:
-    """What a test's outcome comes to: `verdict` is XFAIL for a failure that is known; `reason` says what was known, or
-    what was expected instead."""
+    """The judgement on a test's outcome: `verdict` is XFAIL for a known failure; `reason` says what was known, or what
+    was expected instead."""
 
     verdict: Verdict
     reason: str
@@ -132,51 +132,51 @@ class Judgement:
 
 
 class KnownOutcomes:
-    """The known outcomes that hold in one context."""
+    """The known outcomes that apply in one context."""
 
     def __init__(self, outcomes: Iterable[KnownOutcome], context: Context) -> None:
         self._outcomes = [outcome for outcome in outcomes if context in outcome.scope]
         self._context = context
 
     def judge(self, test: str, verdict: Verdict, reason: str, fault: Fault | None) -> Judgement:
-        """Hold what a test did against what is known of it. Where several known outcomes speak of it, the first one
-        that it met counts."""
-        held = tuple(
+        """Compare a test's outcome with the known ones. If several known outcomes name the test, the first one that
+        matches counts."""
+        expectations = tuple(
             replace(outcome.expectation, standing=self._standing(outcome, verdict, reason, fault))
             for outcome in self._outcomes
             if outcome.names(test)
         )
         if not (verdict.is_kernel_fault or verdict.is_infra_fault):
-            return Judgement(verdict=verdict, reason=reason, expectations=held)
-        met = next((each for each in held if each.standing is Standing.MET), None)
+            return Judgement(verdict=verdict, reason=reason, expectations=expectations)
+        met = next((each for each in expectations if each.standing is Standing.MET), None)
         if met:
             issue = f", {met.issue}" if met.issue else ""
-            told = f"known {verdict}: {met.reason}{issue} ({reason})"
-            return Judgement(verdict=Verdict.XFAIL, reason=told, expectations=held)
+            text = f"known {verdict}: {met.reason}{issue} ({reason})"
+            return Judgement(verdict=Verdict.XFAIL, reason=text, expectations=expectations)
         if verdict.is_kernel_fault:
-            reason = "; ".join([reason, *_instead(held)])
-        return Judgement(verdict=verdict, reason=reason, expectations=held)
+            reason = "; ".join([reason, *_instead(expectations)])
+        return Judgement(verdict=verdict, reason=reason, expectations=expectations)
 
     def _standing(self, outcome: KnownOutcome, verdict: Verdict, reason: str, fault: Fault | None) -> Standing:
         if outcome.has_expired(self._context):
             return Standing.EXPIRED
-        return Standing.MET if _is(outcome.expectation, verdict, reason, fault) else Standing.OTHER
+        return Standing.MET if _is_met(outcome.expectation, verdict, reason, fault) else Standing.OTHER
 
 
-def _is(expectation: Expectation, verdict: Verdict, reason: str, fault: Fault | None) -> bool:
+def _is_met(expectation: Expectation, verdict: Verdict, reason: str, fault: Fault | None) -> bool:
     if verdict not in expectation.verdicts:
         return False
     if verdict is Verdict.PASS:
         return True
     if verdict is Verdict.CRASH and fault:
-        return any(_is_fault(pattern, fault) for pattern in expectation.faults)
+        return any(_matches_fault(pattern, fault) for pattern in expectation.faults)
     patterns = expectation.faults if verdict is Verdict.CRASH else expectation.messages
     return not patterns or any(matches(pattern, reason) for pattern in patterns)
 
 
-def _is_fault(pattern: str, fault: Fault) -> bool:
-    """Whether `pattern` is of this fault's signature or title, or is the signature of the same bug: one of the two
-    reports may have been cut short."""
+def _matches_fault(pattern: str, fault: Fault) -> bool:
+    """Whether `pattern` matches this fault's signature or title, or is the signature of the same bug, of which one of
+    the two reports may have been cut short."""
     signature = fault.signature
     if matches(pattern, str(signature)) or matches(pattern, fault.title):
         return True
@@ -186,13 +186,13 @@ def _is_fault(pattern: str, fault: Fault) -> bool:
         return False
 
 
-def _instead(held: Sequence[Expectation]) -> Iterable[str]:
-    """What was expected of a test that failed otherwise."""
-    wanted = [described(each) for each in held if each.standing is Standing.OTHER]
+def _instead(expectations: Sequence[Expectation]) -> Iterable[str]:
+    """What was expected of a test that failed in another way."""
+    wanted = [described(each) for each in expectations if each.standing is Standing.OTHER]
     if wanted:
         more = f" or {len(wanted) - _NAMED} others" if len(wanted) > _NAMED else ""
         yield f"expected: {' or '.join(wanted[:_NAMED])}{more}"
-    for each in held:
+    for each in expectations:
         if each.standing is Standing.EXPIRED:
             yield f"{described(each)} was known until {each.until}: {each.reason}"
 
@@ -211,21 +211,21 @@ def described(expectation: Expectation) -> str:
 
 
 def expired(results: RunResults) -> list[Expectation]:
-    """The known outcomes of tests of this run that count no more, each once."""
-    return _those(results, lambda each, _: each.standing is Standing.EXPIRED)
+    """The expired known outcomes of this run's tests, each once."""
+    return _select(results, lambda each, _: each.standing is Standing.EXPIRED)
 
 
 def unmatched(results: RunResults) -> list[Expectation]:
-    """The known outcomes that no test met, although tests of which they speak ran to a verdict. Those that an
-    unexpected pass is reported for are left out."""
-    answered = _those(results, lambda each, result: result.verdict in _ANSWERS and each.standing is Standing.OTHER)
-    met = _those(results, lambda each, _: each.standing is Standing.MET)
+    """The known outcomes that no test matched, although tests that they name ran to a verdict. Those for which an
+    unexpected pass is reported are omitted."""
+    answered = _select(results, lambda each, result: result.verdict in _ANSWERS and each.standing is Standing.OTHER)
+    met = _select(results, lambda each, _: each.standing is Standing.MET)
     passed = [result.expected for result in results.results if result.is_unexpected_pass]
     done = {each.place for each in (*met, *passed) if each}
     return [each for each in answered if each.place not in done]
 
 
-def _those(results: RunResults, are_wanted: Callable[[Expectation, Result], bool]) -> list[Expectation]:
+def _select(results: RunResults, are_wanted: Callable[[Expectation, Result], bool]) -> list[Expectation]:
     found: dict[str, Expectation] = {}
     for result in results.results:
         for each in result.expectations:

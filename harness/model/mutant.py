@@ -1,4 +1,4 @@
-"""Mutants: kernels with one bug put in on purpose, and which tests saw it."""
+"""Mutants: kernels with one deliberate bug, and which tests caught it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from harness.model.result import Verdict
 
 @dataclass(frozen=True, kw_only=True)
 class Mutant:
-    """One patch of tests/mutants/, as its header tells.
+    """One patch of tests/mutants/, as its header describes it.
 
-    `title`: the bug in one line. `caught_by`: the tests that must catch it, each an id, without parameters where all
-    are meant, or a test file. `kernel`: the ``--kernel`` it is made for; empty: the default.
-    `kconfigs`: further fragments it needs, names below kconfigs/."""
+    `title`: the bug in one line. `caught_by`: the tests that must catch it: ids, without parameters to name all
+    variants, or test files. `kernel`: the ``--kernel`` it is made for; empty: the default. `kconfigs`: further
+    fragments it needs, names below kconfigs/."""
 
     name: str
     title: str
@@ -24,7 +24,7 @@ class Mutant:
 
 
 def covers(named: str, test: str) -> bool:
-    """Does `named` (an id, one without its parameters, or a test file) mean the test with the id `test`?"""
+    """Whether `named` (an id, one without its parameters, or a test file) covers the test with the id `test`."""
     return test == named or (test.startswith(named) and test[len(named)] in ":[")
 
 
@@ -37,12 +37,12 @@ class Fate(enum.StrEnum):
     SURVIVED = "survived"
     NO_BUILD = "does not build"
     NO_BOOT = "does not boot"
-    UNTOLD = "not told"  # the run broke off: the lab's fault, nothing is known
+    UNTOLD = "not told"  # the run ended early: the lab's fault, nothing is known
 
 
 @dataclass(frozen=True, kw_only=True)
 class Catch:
-    """A test that passes on the unpatched kernel and did not on the mutant."""
+    """A test that passes on the unpatched kernel and did not pass on the mutant."""
 
     test: str
     verdict: Verdict
@@ -51,7 +51,8 @@ class Catch:
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """What one suite said about one mutant. `complete`: every test had its turn; else it stopped at the first catch."""
+    """What one suite said about one mutant. `complete`: every test ran; otherwise the suite stopped at the first
+    catch."""
 
     catches: tuple[Catch, ...] = ()
     complete: bool = True
@@ -62,7 +63,7 @@ class Trial:
 class Row:
     """A mutant's line of the kill table.
 
-    `fate` tells of our tests. `ours`, `in_tree`: None where they were not run. `missed`: tests the header names
+    `fate` is that of our tests. `ours`, `in_tree`: None if they were not run. `missed`: tests that the header names and
     that did not catch it. `note`: why it did not build or boot, or why nothing is known. `build`: seconds."""
 
     mutant: Mutant

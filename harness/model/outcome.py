@@ -1,4 +1,4 @@
-"""What came of one attempt at a test, before it is held against the outcomes that are known."""
+"""The outcome of one attempt at a test, before it is compared with the known outcomes."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from harness.model.result import Verdict
 
 @dataclass(frozen=True)
 class Outcome:
-    """A verdict, and why.
+    """A verdict and its reason.
 
-    `fault`: the kernel report where there is one. `log`: what the test printed, or how pytest shows its failure.
-    `started`: seconds since the epoch, None where only the whole attempt's beginning is known; `seconds`: how long it
-    took from there. `ended`: when the verdict came (time.monotonic), where the next test may have begun since.
-    `is_lost`: the machine went away, by no doing of its kernel, so nothing was found out about the test."""
+    `fault`: the kernel report, if there is one. `log`: what the test printed, or pytest's account of its failure.
+    `started`: seconds since the epoch, None if only the beginning of the whole attempt is known; `seconds`: the
+    duration from there. `ended`: when the verdict arrived (time.monotonic), if the next test may have begun since.
+    `is_lost`: the machine went away, not through a fault of its kernel, so nothing is known about the test."""
 
     verdict: Verdict = Verdict.PASS
     reason: str = ""

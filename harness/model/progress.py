@@ -1,4 +1,4 @@
-"""How long work tells a person where it is; the command line decides what that looks like."""
+"""How long-running work reports its progress; the command line decides what that looks like."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from harness.model.result import Result
 
 
 class Progress(Protocol):
-    """Where long work reports. A terminal shows a bar, a CI log a plain line now and then."""
+    """Receives the progress of long-running work. A terminal shows a bar, a CI log an occasional plain line."""
 
     def say(self, text: str) -> None:
-        """One line worth keeping: a stage begun or done."""
+        """One line worth keeping: a stage has begun or is done."""
 
     def advance(self, label: str, done: float, total: float | None) -> None:
         """`done` of `total` (bytes, files, objects: any one unit; None: unknown) of what `label` names.
@@ -20,7 +20,7 @@ class Progress(Protocol):
 
 
 class Silent:
-    """The Progress that shows nothing: the default of the functions, and of the tests."""
+    """The Progress that shows nothing: the default for functions and tests."""
 
     def say(self, text: str) -> None:
         """Nothing."""
@@ -30,7 +30,7 @@ class Silent:
 
 
 class RunDisplay(Protocol):
-    """Who is told how a run of tests goes."""
+    """Receives the progress of a run of tests."""
 
     def planned(self, tests: Sequence[str]) -> None:
         """The ids of all tests that will run, in order."""

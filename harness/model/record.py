@@ -1,6 +1,6 @@
 """What is on record about a build, a board and a run: enough to tell years later what ran where, and to run it again.
 
-Every field has a default, because records are read from files that older harnesses wrote.
+Every field has a default, because records are also read from files of older harnesses.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, kw_only=True)
 class SourceRecord:
-    """Which kernel source: the spec as given, the version and checksum it was resolved to, and what tells its content
-    from any other."""
+    """Which kernel source: the spec as given, the version and checksum it was resolved to, and what identifies its
+    content."""
 
     spec: str = ""
     version: str = ""
@@ -22,7 +22,7 @@ class SourceRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class PatchRecord:
-    """A patch of the series, by the name that messages use."""
+    """A patch of the series, with the name that messages use."""
 
     name: str = ""
     sha256: str = ""
@@ -30,7 +30,7 @@ class PatchRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class ToolchainRecord:
-    """The compiler. `patchable`: whether it knows ``-fpatchable-function-entry``; None: not on record."""
+    """The compiler. `patchable`: whether it supports ``-fpatchable-function-entry``; None: not recorded."""
 
     name: str = ""
     command: str = ""
@@ -45,8 +45,8 @@ class ToolchainRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class KernelRecord:
-    """A kernel. `release`: ``uname -r``; `key`: the hash of what it was asked to be made of (make.kernel_key);
-    `made`: the hash of what that came to; `without`: wanted symbols it can't have, each with the reason."""
+    """A kernel. `release`: ``uname -r``; `key`: the hash of the requested inputs (make.kernel_key); `made`: the hash of
+    what they resulted in; `without`: optional symbols that it can't have, each with the reason."""
 
     release: str = ""
     key: str = ""
@@ -81,14 +81,14 @@ class BuildRecord:
 
     @property
     def seconds(self) -> float | None:
-        """How long the build took; None where that is not on record."""
+        """How long the build took; None if that is not recorded."""
         return sum(self.times.values()) if self.times else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class HarnessRecord:
-    """The harness itself. `commit`: of the checkout it ran from, or that it was packaged from; empty: unknown.
-    `is_dirty`: whether that checkout had changes that are in no commit."""
+    """The harness itself. `commit`: of the checkout that it ran from or was packaged from; empty: unknown. `is_dirty`:
+    whether that checkout had uncommitted changes."""
 
     version: str = ""
     commit: str = ""
@@ -101,7 +101,7 @@ class HarnessRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class BoardRecord:
-    """The board of a run. `details`: what its boot method adds, as QEMU's accelerator."""
+    """The board of a run. `details`: what its boot method adds, such as QEMU's accelerator."""
 
     name: str = ""
     details: Mapping[str, str] = field(default_factory=dict)
@@ -109,11 +109,11 @@ class BoardRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecord:
-    """A run: who ran what on which board.
+    """A run: which harness ran what on which board.
 
-    `id`: unique, and sorts by the time of the beginning; empty for runs of harnesses that gave none. `schema`: the
-    version of its events.jsonl. `host`: name and architecture. `build`: the key of the build. `boards`: all of them,
-    where there are several. `suites`, `keyword`: which tests were asked for; `testcases`: a hash of ours."""
+    `id`: unique, and sorts by start time; empty for runs of harnesses that assigned none. `schema`: the version of its
+    events.jsonl. `host`: name and architecture. `build`: the key of the build. `boards`: all of them, if there are
+    several. `suites`, `keyword`: which tests were requested; `testcases`: a hash of ours."""
 
     id: str = ""
     schema: int = 1

@@ -1,4 +1,4 @@
-"""Verdicts and results: what a run finds out, and what documents are made of."""
+"""Verdicts and results: what a run finds out, and what documents are made from."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from harness.model.record import RunRecord
 class Verdict(enum.StrEnum):
     """The outcome of one test.
 
-    CRASH and TIMEOUT are the kernel's, ERROR is the harness's or the lab's. XFAIL is a failure that was
-    expected, by the test itself or by testcases/expectations.yaml. NOTRUN: planned, but never started.
+    CRASH and TIMEOUT blame the kernel, ERROR the harness or the lab. XFAIL is a failure that was expected, by the test
+    itself or by testcases/expectations.yaml. NOTRUN: planned, but never started.
     """
 
     PASS = "PASS"
@@ -33,27 +33,27 @@ class Verdict(enum.StrEnum):
 
     @property
     def is_infra_fault(self) -> bool:
-        """True for the verdicts that make a run end with exit code 3 when no kernel fault is there."""
+        """True for the verdicts that make a run end with exit code 3 if there is no kernel fault."""
         return self in (Verdict.ERROR, Verdict.NOTRUN)
 
 
 class Standing(enum.StrEnum):
-    """How a known outcome compares with what a test did."""
+    """How a known outcome compares with a test's outcome."""
 
     MET = "met"
     OTHER = "other"  # the test did something else
-    EXPIRED = "expired"  # whatever the test did, this counts no more
+    EXPIRED = "expired"  # whatever the test did, this is no longer valid
 
 
 @dataclass(frozen=True, kw_only=True)
 class Expectation:
-    """A known outcome, as an expectations file has it, held against one test.
+    """A known outcome from an expectations file, compared with one test.
 
-    Known is any of `verdicts`, because of `reason`. `faults`, for a CRASH, and `messages`, for all other verdicts but
-    PASS, are patterns of the kernel's report and of the result's reason, one of which has to match; empty: any.
-    `issue`: a URL or empty. `until`: the last day or kernel version for which it counts, as written there, or empty.
-    `place`: where it stands (``expectations.yaml: expectations.3``), by which results share it; `test`: the id or
-    pattern there.
+    Any of `verdicts` is known, for the given `reason`. `faults`, for a CRASH, are patterns for the kernel's report, and
+    `messages`, for all other verdicts but PASS, patterns for the result's reason; one of them has to match, and if
+    there are none, everything matches. `issue`: a URL or empty. `until`: the last day or kernel version for which it is
+    valid, as written in the file, or empty. `place`: the entry (``expectations.yaml: expectations.3``), the same in all
+    results that share it; `test`: the id or pattern in the entry.
     """
 
     verdicts: tuple[Verdict, ...]
@@ -72,10 +72,10 @@ class Attempt:
     """The outcome of a test on one machine.
 
     `reason`: one line, empty for most passes. `log`: path of its log below the run directory. `machine`: which of the
-    run's machines, as ``boot-1`` or ``gw0/restored-7`` (worker, kind of start, number); empty where it met none.
-    `fault`: the kernel report that made it a CRASH. `expectations`: the known outcomes that speak of this test on this
-    kernel and board, in the order of their files.
-    `actual`: the verdict before expectations were applied (a known FAIL has verdict XFAIL, actual FAIL).
+    run's machines, such as ``boot-1`` or ``gw0/restored-7`` (worker, kind of start, number); empty if it used none.
+    `fault`: the kernel report that made it a CRASH. `expectations`: the known outcomes that name this test and apply to
+    this kernel and board, in the order of their files. `actual`: the verdict before expectations were applied (a known
+    FAIL has verdict XFAIL, actual FAIL).
     """
 
     verdict: Verdict
@@ -91,7 +91,8 @@ class Attempt:
 
     @property
     def expected(self) -> Expectation | None:
-        """The known outcome that counts: the first one that the test met, else the first that has not expired."""
+        """The known outcome that counts: the first one that the test matched, otherwise the first that has not
+        expired."""
         for standing in (Standing.MET, Standing.OTHER):
             for expectation in self.expectations:
                 if expectation.standing is standing:
@@ -103,11 +104,10 @@ class Attempt:
 class Result(Attempt):
     """The outcome of one test: the attempt that counts.
 
-    `test`: the id, as ``selftests/ftrace/test.d/00basic/basic1.tc`` or, for the re-run in an instance, the
-    same with ``[instance]`` behind it; ``selftests/livepatch/test-state.sh::system state modification``;
-    ``testcases/function/test_calls.py::test_caller``.
-    `attempts`: all of them, in the order they began, where there were several; `choice` then says which of them counts,
-    and why.
+    `test`: the id, such as ``selftests/ftrace/test.d/00basic/basic1.tc`` or, for the re-run in an instance, the same
+    followed by ``[instance]``; ``selftests/livepatch/test-state.sh::system state modification``;
+    ``testcases/function/test_calls.py::test_caller``. `attempts`: all of them, in the order they began, if there were
+    several; `choice` then says which of them counts, and why.
     """
 
     test: str
@@ -122,13 +122,13 @@ class Result(Attempt):
 
     @property
     def is_unexpected_pass(self) -> bool:
-        """A known failure that passed this time: worth telling, no reason to fail."""
+        """A known failure that passed this time: worth reporting, but no failure."""
         expected = self.expected
         return self.verdict is Verdict.PASS and expected is not None and expected.standing is not Standing.MET
 
 
 class EndKind(enum.StrEnum):
-    """How a run ended. OTHER: in a way that this harness has no word for."""
+    """How a run ended. OTHER: in a way that this version of the harness does not know."""
 
     COMPLETE = "complete"
     INTERRUPTED = "interrupted"
@@ -142,14 +142,14 @@ class EndKind(enum.StrEnum):
 
 _SENTENCES = {
     EndKind.NOT_BOOTED: "the target could not be booted",
-    EndKind.WORKERS_LOST: "workers kept dying, at last",
+    EndKind.WORKERS_LOST: "workers kept dying; the last one",
     EndKind.INTERNAL_ERROR: "the harness failed",
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunEnd:
-    """How a run ended, and why, where there is more to say. Its text is for people only."""
+    """How a run ended and, if there is more to say, why. The text is for people only."""
 
     kind: EndKind
     reason: str = ""
@@ -163,8 +163,8 @@ class RunEnd:
 
 @dataclass(frozen=True, kw_only=True)
 class RunResults:
-    """A whole run, folded from its events: its `record`, every result in the order planned, `notes` for people, and how
-    it `ended` (None: it was killed). `started`: seconds since the epoch."""
+    """A whole run, folded from its events: its `record`, every result in planned order, `notes` for people, and how it
+    `ended` (None: it was killed). `started`: seconds since the epoch."""
 
     record: RunRecord = field(default_factory=RunRecord)
     results: tuple[Result, ...]
@@ -175,7 +175,7 @@ class RunResults:
 
     @property
     def is_complete(self) -> bool:
-        """Whether every planned test had its turn."""
+        """Whether every planned test was run."""
         return self.ended is not None and self.ended.kind is EndKind.COMPLETE
 
     def count(self) -> dict[Verdict, int]:
@@ -187,7 +187,7 @@ class RunResults:
 
     @property
     def exit_code(self) -> int:
-        """0 all as expected, 1 a kernel fault, 3 an infrastructure fault and no kernel fault."""
+        """0: everything as expected, 1: a kernel fault, 3: an infrastructure fault and no kernel fault."""
         verdicts = {result.verdict for result in self.results}
         if any(verdict.is_kernel_fault for verdict in verdicts):
             return 1

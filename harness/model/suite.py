@@ -1,7 +1,7 @@
 """The upstream suites: directories of the kernel's tools/testing/selftests whose tests the harness runs.
 
-Here stands what building, listing and timing a suite takes; how its tests are found and run is in harness/run/suites/.
-docs/architecture.md says what adding one takes."""
+This module has the data for building, listing and timing a suite; harness/run/suites/ finds and runs its tests.
+CONTRIBUTING.md says how to add a suite."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ NOT_BUILT = "not-built"  # the file in an installed suite's directory that says 
 class Suite:
     """One upstream suite.
 
-    `directory`: below tools/testing/selftests, and its name in make's ``TARGETS=``. Its ``config`` is asked for, as far
-    as the kernel has the symbols. `named_in`: a glob of the files in it that name its tests; a build holds them also
-    where it holds none of its programs. `needs`: symbols (without CONFIG_) that it is not built without.
-    `must_build`: whether the kernel's build fails where the suite does not compile. If not, its tests are skipped, with
-    the compiler's first error; nothing in it may depend on anything but the headers and the configuration.
+    `directory`: below tools/testing/selftests, and its name in make's ``TARGETS=``. The symbols in its ``config`` are
+    requested, as far as the kernel has them. `named_in`: a glob for the files in it that name its tests; a build
+    contains them even if it contains none of the programs. `needs`: symbols (without CONFIG_) without which it is not
+    built. `must_build`: whether the kernel's build fails if the suite does not compile. If not, its tests are skipped,
+    with the compiler's first error; such a suite may depend on nothing but the headers and the configuration.
 
-    `tools`: programs that every test of it calls on the target; `occasional_tools`: those that single tests call.
+    `tools`: programs that each of its tests calls on the target; `occasional_tools`: those that only some tests call.
 
-    The rest are patterns (fnmatch) of test ids without the suite's name before them. `budgets`: seconds on reference
-    hardware (run/limits.py), the first pattern that fits counts. `timed`: tests that measure time and get the host to
-    themselves. `patches_busy_code`: tests that patch, once, a function which every CPU calls without a pause then."""
+    The other fields are patterns (fnmatch) for test ids without the suite's name. `budgets`: seconds on reference
+    hardware (run/limits.py); the first pattern that matches counts. `timed`: tests that measure time and get the host
+    to themselves. `patches_busy_code`: tests that patch a function once while every CPU calls it without a pause."""
 
     directory: str
     named_in: str
@@ -39,11 +39,11 @@ class Suite:
 
     @property
     def name(self) -> str:
-        """What --suite and test ids call it: ``selftests/ftrace``."""
+        """Its name in --suite and in test ids: ``selftests/ftrace``."""
         return f"selftests/{self.directory}"
 
     def has(self, test: str, patterns: tuple[str, ...]) -> bool:
-        """Whether the test with this id is this suite's and fits one of its `patterns`."""
+        """Whether the test with this id belongs to this suite and matches one of `patterns`."""
         return any(fnmatch.fnmatchcase(test, f"{self.name}/{pattern}") for pattern in patterns)
 
 

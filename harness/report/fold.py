@@ -1,6 +1,6 @@
-"""events in, results out: what a run wrote down, folded into one verdict for each test.
+"""Events in, results out: what a run recorded, folded into one verdict for each test.
 
-Works on any prefix of a run's events: a run that was killed has results too.
+It works on any prefix of a run's events, so a run that was killed has results too.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _NOTRUN = {
 
 
 class _Fold:
-    """What is known after some events."""
+    """The state after some events."""
 
     def __init__(self) -> None:
         self.record = RunRecord()
@@ -56,7 +56,7 @@ class _Fold:
         match event:
             case Started():
                 self.seen.setdefault(event.test)
-                if event.test in self.running:  # whoever ran it is gone
+                if event.test in self.running:  # its process is gone
                     self._is_over(event.test, self._cut_off(event.test, _CUT_OFF, time))
                 self.running[event.test] = event
             case Finished():
@@ -82,41 +82,41 @@ class _Fold:
             case Booted() if event.machine:
                 self._is_up(event)
             case _:
-                pass  # what only people who follow a run look at
+                pass  # Booted and the like are for people who follow the run
 
     def _is_up(self, event: Booted) -> None:
-        """The test that runs there has begun before its machine was up."""
+        """The current test of this worker began before its machine was up."""
         for test, start in self.running.items():
             if start.worker == event.worker:
                 self.running[test] = dataclasses.replace(start, machine=event.machine)
 
     def _is_over(self, test: str, attempt: Attempt) -> None:
-        """The beginning, the machine and the board are those of its start, where that is on record."""
+        """Start time, machine and board are those of the attempt's `Started` event, if there is one."""
         start = self.running.pop(test, None)
-        told = dict(vars(attempt))
-        told["board"] = attempt.board or (start and start.board) or self.record.board.name
+        fields = dict(vars(attempt))
+        fields["board"] = attempt.board or (start and start.board) or self.record.board.name
         if start:
-            told["started"] = start.time
-            told["machine"] = attempt.machine or start.machine
+            fields["started"] = start.time
+            fields["machine"] = attempt.machine or start.machine
         attempts = self.attempts.get(test)
         if attempts is None:
             self.attempts[test] = attempts = []
-        attempts.append(type(attempt)(**told))  # dataclasses.replace takes thrice as long, for thousands of tests
+        attempts.append(type(attempt)(**fields))  # dataclasses.replace takes three times as long
 
     def _timed(self, event: AttemptEnded) -> Attempt:
-        """The attempt of a worker that died was written down by another process, which knows less of it."""
+        """The attempt of a worker that died was recorded by another process, which knows less about it."""
         start = self.running.get(event.test)
         if start is None or event.attempt.seconds:
             return event.attempt
         return dataclasses.replace(event.attempt, seconds=max(0.0, event.time - start.time))
 
     def _cut_off(self, test: str, why: str, end: float) -> Attempt:
-        """An attempt that has begun, and of whose end nothing is known."""
+        """An attempt that has begun, and whose end is unknown."""
         start = self.running[test].time
         return Attempt(verdict=Verdict.ERROR, reason=why, seconds=max(0.0, end - start), started=start)
 
     def result(self, test: str) -> Result:
-        """The verdict on a test, whatever became of it."""
+        """The result of a test, however far it came."""
         if test in self.running:
             self._is_over(test, self._cut_off(test, "the run ended while this test was running", self.end))
         attempts = self.attempts.get(test)
@@ -135,7 +135,7 @@ class _Fold:
 
 
 def fold(events: Iterable[Event]) -> RunResults:
-    """Every test's result, in the order planned; finished tests that nobody planned come last."""
+    """Every test's result, in planned order; finished tests that were not planned come last."""
     state = _Fold()
     for event in events:
         state.add(event)

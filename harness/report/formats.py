@@ -11,7 +11,7 @@ from harness.report.junit import junit_xml
 from harness.report.results_json import results_json
 
 Logs = Callable[[str], str]
-"""The text of a test's log whose path `Result.log` holds; OSError where there is none."""
+"""Returns the text of the log at the path in `Result.log`; raises OSError if there is none."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,7 @@ from harness.report.summary import duration, overall_line
 from harness.report.text import clean, flatten, last_lines, one_line, tail
 
 LOG_LIMIT = 64 * 1024  # characters of one log,
-PAGE_LIMIT = 16 * 1024 * 1024  # and of all of them: a browser has to open this
+PAGE_LIMIT = 16 * 1024 * 1024  # and of all logs together: a browser has to open this
 LAST_LINES = 15
 _HEADLINES = ("kernel", "version", "patches", "series", "compiler", "toolchain", "board", "target", "date")
 _LAST_DATE_S = 253402300799.0
@@ -50,7 +50,7 @@ class Try:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One result as the page shows it. `key` is its anchor, `href` the relative link to its log."""
+    """One result on the page. `key` is its anchor, `href` the relative link to its log."""
 
     key: str
     test: str
@@ -87,7 +87,7 @@ class Suite:
 
 
 def report_html(results: RunResults, *, logs: Callable[[str], str]) -> str:
-    """The page. `logs` gives the text of a log whose path `Result.log` holds; OSError means that there is none."""
+    """The page. `logs` returns the text of the log at the path in `Result.log`; OSError means that there is none."""
     rows = _rows(results.results, logs)
     paired = list(zip(results.results, rows, strict=True))
     headline, other = _properties(results)
@@ -174,7 +174,7 @@ def _tries(result: Result) -> list[Try]:
 
 
 def _log(result: Result, logs: Callable[[str], str]) -> str:
-    """What a reader wants of the log: nothing of a pass, whose log is linked only."""
+    """The part of the log to show: nothing for a pass, whose log is only linked."""
     if result.log is None or result.verdict is Verdict.PASS:
         return ""
     try:
@@ -228,13 +228,13 @@ def _suites(paired: Iterable[tuple[Result, Row]]) -> list[Suite]:
 
 
 def _counts(results: Iterable[Result]) -> list[tuple[str, int]]:
-    """How many of each verdict that occurs, the worst first."""
+    """How often each verdict occurs, the worst first."""
     found = [result.verdict for result in results]
     return [(verdict.value, found.count(verdict)) for verdict in _TABLE_ORDER if verdict in found]
 
 
 def _properties(results: RunResults) -> tuple[list[tuple[str, list[str]]], dict[str, str]]:
-    """What stands at the top (each value as lines), and all the rest."""
+    """The properties at the top (each value as lines), and all others."""
     headline: list[tuple[str, list[str]]] = []
     other: dict[str, str] = {}
     for key, value in run_record_to_data(results.record).items():

@@ -17,11 +17,11 @@ from harness.parse.records import run_record_to_data
 from harness.report.attempts import attempt_line
 from harness.report.text import clean, flatten, one_line, tail
 
-LOGS_LIMIT = 64 << 20  # characters of all logs: whoever reads the document holds it in memory
+LOGS_LIMIT = 64 << 20  # characters of all logs together: a reader keeps the document in memory
 _SKIPPED = (Verdict.SKIP, Verdict.XFAIL)
-_LAST_DATE_S = 253402300799.0  # of the year 9999, the last that has a date
+_LAST_DATE_S = 253402300799.0  # of the year 9999, the last year that dates support
 _FAILURE = (Verdict.FAIL, Verdict.UNRESOLVED)
-# What junit-10.xsd allows; everything else that the package writes goes.
+# What junit-10.xsd allows; everything else that the package writes is removed.
 _ALLOWED = {
     "testsuites": {"name", "time", "tests", "failures", "errors"},
     "testsuite": {"name", "tests", "failures", "errors", "group", "time", "skipped", "timestamp", "hostname", "id",
@@ -31,7 +31,8 @@ _ALLOWED = {
 
 
 def junit_xml(results: RunResults, *, logs: Callable[[str], str]) -> str:
-    """The whole document. `logs` gives the text of a log whose path `Result.log` holds; OSError means none."""
+    """The whole document. `logs` returns the text of the log at the path in `Result.log`; OSError means that there is
+    none."""
     texts = _Texts(logs)
     properties = {clean(key): value for key, value in flatten(run_record_to_data(results.record)).items()}
     root = ET.Element("testsuites", {"name": "harness"})
@@ -89,17 +90,17 @@ def _case(result: Result, classname: str, name: str, texts: _Texts) -> TestCase:
         case.add_failure_info(message=message, output=lines, failure_type=result.verdict.value)
     elif result.verdict is not Verdict.PASS:
         case.add_error_info(message=message, output=lines, error_type=result.verdict.value)
-    told = [attempt_line(number, attempt) for number, attempt in enumerate(result.attempts, 1)]
-    told += [one_line(result.choice)] if result.choice else []
+    output = [attempt_line(number, attempt) for number, attempt in enumerate(result.attempts, 1)]
+    output += [one_line(result.choice)] if result.choice else []
     if result.verdict is not Verdict.PASS and result.log:
-        told.append(texts.log(result.log))
-    if told:
-        case.stdout = "\n".join(told)
+        output.append(texts.log(result.log))
+    if output:
+        case.stdout = "\n".join(output)
     return case
 
 
 class _Texts:
-    """What the document tells of logs: the end of each, until all of them are too much."""
+    """The logs in the document: the end of each, until their total is too large."""
 
     def __init__(self, logs: Callable[[str], str]) -> None:
         self._logs = logs
@@ -125,12 +126,12 @@ def _message(result: Result) -> str:
 
 
 def _names(members: Iterable[Result]) -> Iterator[tuple[str, str]]:
-    """(classname, name) of each result, unique for each id as long as ids are."""
+    """(classname, name) of each result; unique, because ids are."""
     seen: set[tuple[str, str]] = set()
     for result in members:
         classname, name = unique = case_name(result.test)
         again = 1
-        while unique in seen:  # two ids that differ in nothing but characters XML can't hold
+        while unique in seen:  # two ids that differ only in characters that XML can't represent
             again += 1
             unique = classname, f"{name} ({again})"
         seen.add(unique)
@@ -156,5 +157,5 @@ def case_name(test: str) -> tuple[str, str]:
 
 
 def _timestamp(seconds: float) -> str:
-    """ISO 8601 in UTC, without a zone: what Jenkins' parser takes."""
+    """ISO 8601 in UTC, without a zone, as Jenkins' parser requires."""
     return datetime.fromtimestamp(min(max(seconds, 0.0), _LAST_DATE_S), tz=UTC).strftime("%Y-%m-%dT%H:%M:%S")

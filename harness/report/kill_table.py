@@ -1,4 +1,4 @@
-"""What a mutant's runs say against those of the unpatched kernel, and the table of it. Results in, text out; no I/O."""
+"""Compares a mutant's runs with those of the unpatched kernel, and makes the table. Results in, text out; no I/O."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ _SHOWN = 3  # tests named in a cell
 
 
 def unsteady(baselines: Sequence[RunResults]) -> frozenset[str]:
-    """The tests that did not simply pass on the unpatched kernel, each time: they tell nothing of a mutant."""
+    """The tests that did not pass on the unpatched kernel every time: they say nothing about a mutant."""
     return frozenset(result.test for run in baselines for result in run.results if result.verdict is not Verdict.PASS)
 
 
 def trial(mutant: RunResults, *, baselines: Sequence[RunResults]) -> Trial:
-    """What one suite's run on a mutant says: a test catches it that passed on the unpatched kernel in every one of
-    `baselines`, and here failed, crashed or hung. A test that the baselines do not have says nothing."""
+    """What one suite's run on a mutant says. A test catches it if the test passed on the unpatched kernel in each of
+    `baselines`, and failed, crashed or hung here. A test that the baselines do not have does not count."""
     passed = {result.test for run in baselines for result in run.results} - unsteady(baselines)
     catches = tuple(
         Catch(test=result.test, verdict=result.verdict, reason=one_line(result.reason))
         for result in mutant.results
         if result.verdict.is_kernel_fault and result.test in passed
     )
-    told = all(not result.verdict.is_infra_fault for result in mutant.results if result.test in passed)
-    return Trial(catches=catches, complete=told and mutant.is_complete, seconds=mutant.seconds)
+    is_known = all(not result.verdict.is_infra_fault for result in mutant.results if result.test in passed)
+    return Trial(catches=catches, complete=is_known and mutant.is_complete, seconds=mutant.seconds)
 
 
 def joined(trials: Sequence[Trial]) -> Trial:
-    """Several suites' trials of one mutant as one."""
+    """Several suites' trials of one mutant, combined."""
     return Trial(
         catches=tuple(catch for each in trials for catch in each.catches),
         complete=all(each.complete for each in trials),
@@ -49,13 +49,13 @@ def row(mutant: Mutant, *, ours: Trial, in_tree: Trial | None, build: float | No
     fate = Fate.CAUGHT if ours.catches else without
     caught = [catch.test for catch in ours.catches]
     missed = tuple(named for named in mutant.caught_by if not any(covers(named, test) for test in caught))
-    note = "" if fate is not Fate.UNTOLD else "the run broke off before every test had its turn"
+    note = "" if fate is not Fate.UNTOLD else "the run ended before every test had run"
     return Row(mutant=mutant, fate=fate, ours=ours, in_tree=in_tree, missed=missed, note=note, build=build)
 
 
 @dataclass(frozen=True, kw_only=True)
 class KillTable:
-    """`caption`: what has to be known to read it (kernels, how many tests, restrictions)."""
+    """`caption`: what a reader has to know (kernels, number of tests, restrictions)."""
 
     rows: tuple[Row, ...]
     caption: tuple[str, ...] = ()
@@ -65,14 +65,14 @@ class KillTable:
 
     @property
     def exit_code(self) -> int:
-        """1 where a test or a mutant is missing (a survivor, one that can't be built), 3 where the lab left gaps."""
+        """1 if a test or a mutant is missing (a survivor, or one that can't be built), 3 if the lab left gaps."""
         if self.of(Fate.SURVIVED) or self.of(Fate.NO_BUILD):
             return EXIT_KERNEL
         return EXIT_INFRA if self.of(Fate.UNTOLD) else EXIT_OK
 
 
 def text(table: KillTable) -> list[str]:
-    """For a person at a terminal: aligned columns, then what needs a look, then one line that sums up."""
+    """For a terminal: aligned columns, then what needs attention, then a summary line."""
     head = ("mutant", "caught by our tests", "by the in-tree selftests", "build", "tests")
     cells = [head, *(_cells(row, shown=1) for row in table.rows)]
     widths = [max(len(line[column]) for line in cells) for column in range(len(head))]
@@ -82,7 +82,7 @@ def text(table: KillTable) -> list[str]:
 
 
 def markdown(table: KillTable) -> str:
-    """The same as a document."""
+    """The same as a Markdown document."""
     lines = ["| mutant | the bug | caught by our tests | by the in-tree selftests | build | tests |", "|---" * 6 + "|"]
     for each in table.rows:
         name, ours, in_tree, build, tests = (_escaped(cell) for cell in _cells(each, shown=_SHOWN))
@@ -102,8 +102,8 @@ def as_json(table: KillTable) -> str:
     return json.dumps(document, indent=1) + "\n"
 
 
-def told(each: Row) -> str:
-    """One line, as soon as it is known."""
+def line_of(each: Row) -> str:
+    """One row as a line of text, to be shown as soon as it is known."""
     name, ours, in_tree, _, tests = _cells(each, shown=1)
     return f"{name}: {ours}; in-tree: {in_tree}; {tests}"
 

@@ -1,4 +1,4 @@
-"""results in, one JSON document out, for programs. Keys are only ever added; anything else raises VERSION.
+"""Results in, one JSON document out, for programs. Keys are only ever added; any other change increments VERSION.
 
 ::
 
@@ -19,20 +19,20 @@
         "log": "logs/…" | null,                  below the run directory
         "fault": {"kind": "panic", "title": "…", "lines": ["…"], "whole": true,
                   "signature": "…"} | null,      equal for equal bugs
-        "expected": {…} | null,                  the known outcome that it met, else the first that has not expired:
+        "expected": {…} | null,                  the known outcome that it matched, or the first that has not expired:
                      {"place": "expectations.yaml: expectations.0", "test": "…", "verdicts": ["FAIL"], "reason": "…",
                       "faults": ["…"], "messages": ["…"], "issue": "https://…", "until": "…",
                       "standing": "met" | "other" | "expired"}
-        "expectations": [{…}],                   all known outcomes that speak of this test on this kernel and board
+        "expectations": [{…}],                   all known outcomes that name this test and apply here
         "actual": "FAIL" | null,                 before expectations were applied
         "unexpected_pass": false,
-        "machine": "gw0/restored-7",             which of the run's machines; empty: the test met none
+        "machine": "gw0/restored-7",             which of the run's machines; empty: the test used none
         "board": "…",
-        "attempts": [                            all, where there were several, as they began
+        "attempts": [                            all, if there were several, in the order they began
           {"verdict": "ERROR", …, "machine": "…", "board": "…"}],    the fields of a result
         "choice": ""}],                          which attempt is the result, and why
-     "expired_expectations": [{…}],              known outcomes that count no more, of tests of this run
-     "unmatched_expectations": [{…}]}            those that no test met, though tests of theirs gave an answer
+     "expired_expectations": [{…}],              expired known outcomes of this run's tests
+     "unmatched_expectations": [{…}]}            those that no test matched, though tests that they name ran
 """
 
 from __future__ import annotations

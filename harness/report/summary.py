@@ -1,4 +1,4 @@
-"""results in, a few lines for a person at a terminal out: plain text, no colours."""
+"""Results in, a few lines for a terminal out: plain text, no colours."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from harness.report.text import one_line
 
 
 def summary_lines(results: RunResults, *, run_dir: Path) -> list[str]:
-    """Counts of each suite; what needs a look, with the path of its log; unexpected passes; known outcomes that have
-    expired or that no test met; the overall line."""
+    """Counts for each suite; what needs attention, with the path of its log; unexpected passes; known outcomes that
+    have expired or that no test matched; the overall line."""
     lines = _suite_lines(results)
     for result in results.results:
         if result.verdict.is_kernel_fault or result.verdict is Verdict.ERROR:
@@ -23,9 +23,9 @@ def summary_lines(results: RunResults, *, run_dir: Path) -> list[str]:
         if result.is_unexpected_pass and result.expected is not None:
             lines.append(f"{'PASS':10} {one_line(result.test)}: passed unexpectedly ({_why(result.expected)})")
     for each in known.expired(results):
-        lines.append(f"{'expired':10} {_named(each)}: counted until {one_line(each.until)} ({_why(each)})")
+        lines.append(f"{'expired':10} {_named(each)}: valid until {one_line(each.until)} ({_why(each)})")
     for each in known.unmatched(results):
-        lines.append(f"{'unmatched':10} {_named(each)}: no test met this known outcome ({_why(each)})")
+        lines.append(f"{'unmatched':10} {_named(each)}: no test matched this known outcome ({_why(each)})")
     lines += [f"{'note':10} {one_line(note)}" for note in results.notes]
     return [*lines, overall_line(results)]
 
@@ -79,16 +79,16 @@ def _counts(members: list[Result] | tuple[Result, ...]) -> str:
 def _result_lines(result: Result, run_dir: Path) -> list[str]:
     title = one_line(result.fault.title) if result.fault else ""
     reason = one_line(result.reason)
-    said = [text for text in ("" if reason.startswith(title) else title, reason) if text]
-    said += [attempt_line(number, attempt) for number, attempt in enumerate(result.attempts, 1)]
-    lines = [f"{result.verdict:10} {one_line(result.test)}", *(f"{'':10}   {text}" for text in said)]
+    texts = [text for text in ("" if reason.startswith(title) else title, reason) if text]
+    texts += [attempt_line(number, attempt) for number, attempt in enumerate(result.attempts, 1)]
+    lines = [f"{result.verdict:10} {one_line(result.test)}", *(f"{'':10}   {text}" for text in texts)]
     if result.log:
         lines.append(f"{'':10}   {run_dir / one_line(result.log)}")
     return lines
 
 
 def _not_run_lines(results: RunResults) -> list[str]:
-    """One line for each reason: an interrupted run leaves hundreds of tests, all for the same one."""
+    """One line for each reason: an interrupted run leaves hundreds of tests, all with the same reason."""
     reasons: dict[str, list[Result]] = {}
     for result in results.results:
         if result.verdict is Verdict.NOTRUN:

@@ -1,16 +1,16 @@
-"""Text of the target made fit for a document: no escape sequences, no control characters, nothing XML forbids."""
+"""Makes the target's text safe for documents: no escape sequences, no control characters, nothing that XML forbids."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
 
-LOG_TAIL = 256 * 1024  # characters of a log that go into a document
+LOG_TAIL = 256 * 1024  # characters of a log that a document contains
 
 _ANSI = re.compile(
     r"\x1b(?:\[[0-?]*[ -/]*[@-~]?"  # CSI: colours, cursor; it may be cut short
     r"|[\]PX^_][^\x07\x1b\n]{0,4096}(?:\x07|\x1b\\)"  # OSC and other strings: window titles
-    r"|[ -/]*[0-~])?"  # the rest; a lone ESC goes too
+    r"|[ -/]*[0-~])?"  # the rest; a lone ESC is removed too
 )
 # XML 1.0 "Char", without the C1 controls, which it allows but discourages.
 _ILLEGAL = re.compile("[^\t\n\x20-\x7e\u00a0-\ud7ff\ue000-\ufdcf\ufdf0-\ufffd\U00010000-\U0010fffd]")
@@ -21,7 +21,7 @@ _ILLEGAL_ASCII = dict.fromkeys(code for code in range(128) if _ILLEGAL.match(chr
 
 
 def clean(text: str) -> str:
-    """`text` with line ends as ``\\n`` and without anything but printable characters, tabs and line ends."""
+    """`text` with ``\\n`` as line ends, and with only printable characters, tabs and line ends."""
     if text.isascii() and text.isprintable():  # nearly every name, reason and title
         return text
     text = text.replace("\r\n", "\n").replace("\r", "\n")
@@ -44,19 +44,19 @@ def tail(text: str, limit: int = LOG_TAIL) -> str:
     if len(text) <= limit:
         return clean(text)
     end = text[-limit:]
-    cut = end.find("\n", 0, 4096)  # beyond that the line is so long that half of it is better than none
+    cut = end.find("\n", 0, 4096)  # if the line is longer, half of it is better than none
     end = end[cut + 1 :]
     return f"[... the first {len(text) - len(end)} of {len(text)} characters left out ...]\n{clean(end)}"
 
 
 def last_lines(text: str, count: int) -> str:
-    """The last `count` lines of `text` that are not blank at its end."""
+    """The last `count` lines of `text`, without blank lines at the end."""
     return "\n".join(tail(text).rstrip().split("\n")[-count:])
 
 
 def flatten(properties: object, prefix: str = "") -> dict[str, str]:
-    """Nested properties as one level: ``patches.0``, ``kernel.version``; a list of nothing but plain values
-    is joined with commas."""
+    """Nested properties as one level: ``patches.0``, ``kernel.version``; a list of plain values is joined with
+    commas."""
     if isinstance(properties, Mapping):
         pairs = [(str(key), value) for key, value in properties.items()]
     elif isinstance(properties, list | tuple) and any(

@@ -1,4 +1,4 @@
-"""What collects, runs and judges the tests of a rig, put together; alike in the run's own process and in workers."""
+"""Puts together what collects, runs and judges the tests of a rig, in the run's own process and in workers alike."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def assemble(
     announce: Callable[[Sequence[str]], None] | None = None,
     only: frozenset[str] | None = None,
 ) -> list[object]:
-    """The pytest plugins. `known`: what outcomes are held against; `announce`, `only`: see Collection."""
+    """The pytest plugins. `known`: the known outcomes to compare with; `announce`, `only`: see Collection."""
     collection = Collection(rig, announce=announce, only=only)
     runner = Runner(rig, collection=collection, supply=supply, known=known, display=display or NoDisplay())
     return [collection, runner]

@@ -18,7 +18,7 @@ FILES = "files"
 
 @dataclass(frozen=True)
 class Planned:
-    """A test that will run. `group`: what shares its target, or, with the tests that need none, `FILES`."""
+    """A test that will run. `group`: tests of one group share a target; `FILES` for tests that need none."""
 
     test: str
     group: str
@@ -26,9 +26,9 @@ class Planned:
 
 
 class Collection:
-    """A pytest plugin: collects the tests of a rig's suites, our own and upstream's. `planned` has them, by their
-    pytest node ids, when that is done; `announce` is then told of them. `only`: the node ids of those that are to run,
-    where that is not all that were chosen."""
+    """A pytest plugin: collects the tests of a rig's suites, our own and upstream's. When that is done, `planned` has
+    them by their pytest node ids, and `announce` is called with them. `only`: the node ids of the tests that will run,
+    if not all the chosen ones."""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class Collection:
         self.planned: dict[str, Planned] = {}
 
     def pytest_ignore_collect(self, collection_path: Path) -> bool | None:
-        """testcases/ is always pytest's argument (it needs one); skip it when it was not chosen."""
+        """testcases/ is always pytest's argument (it needs one); skip it if it was not chosen."""
         suites = self._rig.suites
         if TESTCASES in suites or any(suite.startswith(f"{TESTCASES}/") for suite in suites):
             return None
@@ -51,24 +51,24 @@ class Collection:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(self, session: pytest.Session, items: list[pytest.Item]) -> None:
-        """Add the upstream selftests, before -k chooses among all."""
+        """Add the upstream selftests, before -k selects among all tests."""
         rig = self._rig
         items.extend(
             selftests.items(session, suites=rig.suites, build=rig.build, machine=rig.machine, isolation=rig.isolation)
         )
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        # what is told from files comes first: it has its verdicts even when the kernel then does not boot
+        # tests of files come first: they get their verdicts even if the kernel then does not boot
         session.items.sort(key=needs_target)
         if self._only is not None:
             session.items[:] = [item for item in session.items if item.nodeid in self._only]
         self.planned = {item.nodeid: self.plan(item) for item in session.items}
-        selftests.tell_batches(session.items)
+        selftests.choose_in_batches(session.items)
         if self._announce:
             self._announce([planned.test for planned in self.planned.values()])
 
     def plan(self, item: pytest.Item) -> Planned:
-        """What is planned for a collected test."""
+        """The plan for a collected test."""
         test = id_of(item)
         if not needs_target(item):
             return Planned(test, FILES, needs_target=False)
@@ -83,6 +83,6 @@ def id_of(item: pytest.Item) -> str:
 
 
 def needs_target(item: pytest.Item) -> bool:
-    """Whether a test wants a booted kernel: upstream's do, and ours that use the fixture ``guest``, if only through
-    others."""
+    """Whether a test needs a booted kernel: upstream's do, and those of ours that use the fixture ``guest``, directly
+    or through other fixtures."""
     return isinstance(item, selftests.SelftestItem) or "guest" in getattr(item, "fixturenames", ())

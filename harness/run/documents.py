@@ -12,11 +12,11 @@ from harness.report.fold import fold
 from harness.report.formats import FORMATS
 from harness.run.eventlog import EVENTS
 
-_LONGEST_LOG_BYTES = 1 << 20  # documents read no more than this from the end of a test's log
+_LONGEST_LOG_BYTES = 1 << 20  # bytes at the end of a test's log that documents use
 
 
 def read_results(run_dir: Path) -> RunResults:
-    """Fold the events of a run, finished or not. UserError where `run_dir` holds none."""
+    """Fold the events of a run, finished or not. UserError if `run_dir` has none."""
     path = run_dir / EVENTS
     if not path.is_file():
         raise UserError(f"{run_dir}: expected the directory of a run, with {EVENTS} in it; found none")
@@ -25,7 +25,7 @@ def read_results(run_dir: Path) -> RunResults:
 
 
 def write_documents(run_dir: Path) -> RunResults:
-    """Write the documents (report.formats) into `run_dir`; returns what they tell."""
+    """Write the documents (report.formats) to `run_dir`; returns their results."""
     results = read_results(run_dir)
 
     root = run_dir.resolve()

@@ -1,4 +1,4 @@
-"""events.jsonl: what happened, appended and flushed as it happens, so that a run that is killed can be reported."""
+"""events.jsonl: every event is appended and flushed as it happens, so that a killed run can be reported."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ EVENTS = "events.jsonl"  # in the directory of a run
 
 
 class EventLog:
-    """Appends events to a file; every one is with the operating system before `write` returns. Several processes may
+    """Appends events to a file; the operating system has every event before `write` returns. Several processes may
     append to one file: each event is one write(2) to a file opened for appending, so their lines do not mix. `worker`,
     `board`: see Event."""
 
@@ -25,10 +25,10 @@ class EventLog:
         self._file = path.open("ab", buffering=0)
 
     def write(self, event: Event) -> None:
-        """Write an event of now; OSError where that can't be done whole."""
+        """Write an event with the current time; OSError if it can't be written completely."""
         event = type(event)(**{**vars(event), "time": time.time(), "worker": self.worker, "board": self.board})
         line = f"{event_to_json(event)}\n".encode()
-        if self._file.write(line) != len(line):  # what a full disk leaves of it ends here, and spoils no other
+        if self._file.write(line) != len(line):  # on a full disk: end the partial line, so that it damages no other
             self._file.write(b"\n")
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
 

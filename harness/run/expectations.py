@@ -1,4 +1,4 @@
-"""Known outcomes: read from their files, and held against one build on one board."""
+"""Known outcomes: read from their files, and restricted to one build on one board."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from harness.parse.expectations import parse_expectations
 
 
 def load_known(paths: Sequence[Path]) -> tuple[KnownOutcome, ...]:
-    """What these files know, the first one's first; without any, what the project's own does. UserError for what can't
-    be read or is malformed."""
+    """The known outcomes in these files, in order; without any, those in the project's own file. UserError for a file
+    that can't be read or is malformed."""
     known: list[KnownOutcome] = []
     for path in paths or (EXPECTATIONS,):
         place = path.relative_to(PROJECT) if path.is_relative_to(PROJECT) else path
@@ -30,11 +30,11 @@ def _read(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise UserError(f"{path}: expected a file of known outcomes, found that it can't be read: {why}") from None
+        raise UserError(f"{path}: expected a file of known outcomes, can't read it: {why}") from None
 
 
 def known_on(known: Iterable[KnownOutcome], build: Build, board: BoardSpec, *, today: date) -> KnownOutcomes:
-    """The known outcomes that hold for `build` on `board`."""
+    """The known outcomes that apply to `build` on `board`."""
     toolchain = load_record(build.directory).kernel.toolchain
     command = toolchain.command.rpartition("/")[2]
     family = "clang" if "clang" in f"{command} {toolchain.name}" else "gcc"

@@ -1,4 +1,4 @@
-"""The fixtures of testcases/: what a test asks for by name."""
+"""The fixtures of testcases/, which a test requests by name."""
 
 from __future__ import annotations
 
@@ -45,8 +45,7 @@ def vmlinux(kernel_files: KernelFiles) -> Instrumentation:
 
 @pytest.fixture
 def guest(request: pytest.FixtureRequest) -> Iterator[Guest]:
-    """The booted kernel. A test that leaves something switched on or loaded fails for it, and the next one gets a
-    fresh target."""
+    """The booted kernel. A test that leaves something enabled or loaded fails, and the next one gets a fresh target."""
     machine = _rig(request).machine
     assert machine.target
     lacking = machine.findings.reason_to_skip("testcases", frozenset())
@@ -56,10 +55,10 @@ def guest(request: pytest.FixtureRequest) -> Iterator[Guest]:
     before = guest.once_at_start(leftovers.state, lambda: leftovers.state(guest))
     yield guest
     if machine.is_up and not machine.fault():
-        told = leftovers.left_behind(before, leftovers.state(guest))
-        if told:
-            machine.discard(f"{request.node.name} did not put everything back")
-            pytest.fail(told, pytrace=False)
+        leftover = leftovers.left_behind(before, leftovers.state(guest))
+        if leftover:
+            machine.discard(f"{request.node.name} left something behind")
+            pytest.fail(leftover, pytrace=False)
 
 
 @pytest.fixture
@@ -82,34 +81,34 @@ def livepatches(guest: Guest, modules: Modules) -> Livepatches:
 
 @pytest.fixture
 def patchable(build: Build) -> None:
-    """Skips where call sites are those of _mcount (gcc before 8), which hands no registers to tracers."""
+    """Skips the test if functions call _mcount (gcc before 8), which passes no registers to tracers."""
     if not any(build.config.get(symbol) == "y" for symbol in _PATCHABLE):
         pytest.skip(f"this kernel has none of CONFIG_{', CONFIG_'.join(_PATCHABLE)}: its functions call _mcount")
 
 
 @pytest.fixture
 def text(patchable: None, modules: Modules) -> Iterator[Text]:
-    """The kernel's instructions as they are now."""
+    """The kernel's current instructions."""
     with modules.load("text") as module:
         yield Text(module)
 
 
 @pytest.fixture
 def watches(modules: Modules) -> Iterator[Watches]:
-    """ftrace_ops of our own, and what they were handed."""
+    """Our own ftrace_ops, and what they received."""
     with modules.load("watch") as module:
         yield Watches(module)
 
 
 @pytest.fixture
 def hammer_seconds(request: pytest.FixtureRequest) -> float:
-    """For how long a test that hammers shall do so (``--hammer-seconds``), on the clock."""
+    """For how long a hammer test runs (``--hammer-seconds``), in real time."""
     return _rig(request).hammer_seconds
 
 
 @pytest.fixture
 def needs(build: Build) -> Callable[..., None]:
-    """``needs("FUNCTION_GRAPH_RETVAL")`` skips the test where the kernel was built without, and says why."""
+    """``needs("FUNCTION_GRAPH_RETVAL")`` skips the test if the kernel was built without that option, and says why."""
 
     def check(*symbols: str) -> None:
         for symbol in symbols:

@@ -1,4 +1,4 @@
-"""Who runs: the id of a run, and which harness this is."""
+"""Identity: the id of a run, and which harness this is."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from harness import __version__
 from harness.model.record import HarnessRecord
 
 _PACKAGE = Path(__file__).resolve().parents[1]
-_COMMIT = _PACKAGE / "commit"  # what a package was made from (hatch_build.py); a checkout has none
+_COMMIT = _PACKAGE / "commit"  # the commit that a package was built from (bin/hatch_build.py); a checkout has none
 _DISTRIBUTION = "arm64-ftrace-harness"
 _GIT_LIMIT_S = 10.0
 
 
 def new_run_id() -> str:
-    """An id that no other run has, and that sorts by the time: ``20260131T235959.123Z-5f2c1a9e``."""
+    """A unique id that sorts by time: ``20260131T235959.123Z-5f2c1a9e``."""
     now = time.time()
     moment = time.strftime("%Y%m%dT%H%M%S", time.gmtime(now))
     return f"{moment}.{int(now * 1000) % 1000:03}Z-{secrets.token_hex(4)}"
 
 
 def this_harness(package: Path = _PACKAGE) -> HarnessRecord:
-    """The harness that is running: of its checkout, as it was packaged, or as pip got it from a repository."""
+    """The running harness: from its checkout, its package, or pip's record of a repository."""
     record = _of_checkout(package.parent) or _as_packaged(package / _COMMIT.name) or _as_installed()
     return record or HarnessRecord(version=__version__)
 
 
 def _of_checkout(directory: Path) -> HarnessRecord | None:
-    if not (directory / ".git").exists():  # else git would find a repository that holds this one's files by chance
+    if not (directory / ".git").exists():  # otherwise git might find an unrelated repository around this directory
         return None
     commit = _git(directory, "rev-parse", "HEAD")
     if not commit:
@@ -43,7 +43,7 @@ def _of_checkout(directory: Path) -> HarnessRecord | None:
 
 
 def _git(directory: Path, *words: str) -> str:
-    """What git says; nothing where it can't."""
+    """git's output; empty if it fails."""
     try:
         done = subprocess.run(
             ["git", "--no-optional-locks", "-C", str(directory), *words],
@@ -68,7 +68,7 @@ def _as_packaged(file: Path) -> HarnessRecord | None:
 
 
 def _as_installed() -> HarnessRecord | None:
-    """What pip notes where it installs from a repository (PEP 610)."""
+    """What pip records when it installs from a repository (PEP 610)."""
     try:
         text = importlib.metadata.distribution(_DISTRIBUTION).read_text("direct_url.json")
         commit = json.loads(text or "{}").get("vcs_info", {}).get("commit_id")

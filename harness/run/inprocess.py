@@ -1,4 +1,4 @@
-"""pytest in this process: without its own output, cache and configuration, and with an end that says how it came."""
+"""pytest in this process: without its own output, cache and configuration, and with a value that says how it ended."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from harness.errors import HarnessError, InfraError, UserError
 from harness.layout import PROJECT, TESTCASES
 from harness.model.result import EndKind, RunEnd
 
-_LINES = 15  # of an internal error, its last ones, in a message
+_LINES = 15  # the last lines of an internal error that a message shows
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ended:
-    """How the tests came to their end, here or in workers.
+    """How the tests ended, here or in workers.
 
-    `code`: pytest's exit code. `stopped_early`: as many failed as --maxfail allows. `internal_error`: what pytest
-    itself failed over. `boot_failure`: why there is no booted kernel. `lost_workers`: why workers died, where nobody
-    was left to go on."""
+    `code`: pytest's exit code. `stopped_early`: as many tests failed as --maxfail allows. `internal_error`: an error in
+    pytest itself. `boot_failure`: why there is no booted kernel. `lost_workers`: why workers died, if none was left to
+    continue."""
 
     code: int
     stopped_early: bool = False
@@ -32,12 +32,12 @@ class Ended:
 
     @property
     def end(self) -> RunEnd:
-        """How that ends the run."""
+        """The same as the end of the run."""
         if self.boot_failure:
             return RunEnd(kind=EndKind.NOT_BOOTED, reason=self.boot_failure.message)
         if self.collection_errors:
             return RunEnd(kind=EndKind.COLLECTION_FAILED)
-        if self.stopped_early:  # asked first: xdist ends its workers by an interrupt then
+        if self.stopped_early:  # checked first, because xdist then ends its workers by an interrupt
             return RunEnd(kind=EndKind.MAXFAIL)
         if self.code == pytest.ExitCode.INTERRUPTED:
             return RunEnd(kind=EndKind.INTERRUPTED)
@@ -48,7 +48,7 @@ class Ended:
         return RunEnd(kind=EndKind.COMPLETE)
 
     def check(self, *, suites: frozenset[str], keyword: str) -> None:
-        """Raise what this end means where it is not about tests. `suites`, `keyword`: what had been asked for."""
+        """Raise an error if the end is not about tests. `suites`, `keyword`: what had been requested."""
         if self.collection_errors:
             raise UserError("the testcases can't be collected", details=self.collection_errors)
         if self.code == pytest.ExitCode.USAGE_ERROR:
@@ -56,11 +56,11 @@ class Ended:
         if self.code == pytest.ExitCode.NO_TESTS_COLLECTED:
             raise UserError(f"no test of {', '.join(sorted(suites))} matches -k {keyword!r}")
         if self.code == pytest.ExitCode.INTERNAL_ERROR:
-            raise InfraError("pytest failed inside", details=self.internal_error.splitlines()[-_LINES:])
+            raise InfraError("pytest failed with an internal error", details=self.internal_error.splitlines()[-_LINES:])
 
 
 class Witness:
-    """A pytest plugin that sees how pytest ends."""
+    """A pytest plugin that records how pytest ends."""
 
     def __init__(self) -> None:
         self.stopped_early = False
@@ -72,8 +72,8 @@ class Witness:
             self.collection_errors.append(report.longreprtext)
 
     def pytest_internalerror(self, excrepr: object) -> None:
-        """Keep what pytest, here or in a worker, failed over."""
-        self.internal_error = self.internal_error or str(excrepr)  # what follows from it comes later
+        """Keep the internal error of pytest, here or in a worker."""
+        self.internal_error = self.internal_error or str(excrepr)  # later ones are consequences of the first
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         self.stopped_early = bool(session.shouldfail)
@@ -82,8 +82,8 @@ class Witness:
 def run_pytest(
     plugins: Sequence[object], *, suites: frozenset[str], keyword: str = "", maxfail: int = 0, more: Sequence[str] = ()
 ) -> Ended:
-    """Run pytest with `plugins` and `more` arguments on our testcases, of which `suites` names some or none; of other
-    tests the plugins know. `keyword`: -k; `maxfail`: 0 for no limit."""
+    """Run pytest with `plugins` and `more` arguments on our testcases, of which `suites` names some or none; the
+    plugins contribute all other tests. `keyword`: -k; `maxfail`: 0 for no limit."""
     inner = sorted(suite for suite in suites if suite.startswith("testcases/"))
     paths = [str(PROJECT / suite) for suite in inner] or [str(TESTCASES)]
     arguments = [*paths, f"--rootdir={PROJECT}", "-c", os.devnull, "--import-mode=importlib"]
@@ -94,9 +94,9 @@ def run_pytest(
         arguments += ["-k", keyword]
     if maxfail:
         arguments += [f"--maxfail={maxfail}"]
-    for variable in ("PYTEST_ADDOPTS", "PYTEST_PLUGINS"):  # meant for somebody's own tests
+    for variable in ("PYTEST_ADDOPTS", "PYTEST_PLUGINS"):  # meant for the user's own tests
         os.environ.pop(variable, None)
-    # plugins of other packages that are installed here (labgrid has one) are not for our tests
+    # plugins of other installed packages (labgrid has one) are not meant for our tests
     os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     witness = Witness()
     code = int(pytest.main(arguments, plugins=[witness, *plugins]))

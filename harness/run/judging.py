@@ -1,4 +1,4 @@
-"""From what happened to a test to its result: pure functions of exceptions, kernel reports and known outcomes."""
+"""From the events of a test to its result: pure functions of exceptions, kernel reports and known outcomes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SPENT = (Verdict.CRASH, Verdict.TIMEOUT, Verdict.ERROR)
 
 
 def first_of(error: BaseException) -> BaseException:
-    """What ended the test: `error`, or the finding that came before it, where putting things back failed as well."""
+    """What ended the test: `error`, or the earlier finding if undoing the test's changes failed as well."""
     while isinstance(error, BaseExceptionGroup):  # several fixtures could not be torn down
         error = error.exceptions[0]
     first, earlier = error, error.__context__
@@ -48,34 +48,33 @@ def outcome_of(error: BaseException) -> Outcome:
             return Outcome(Verdict.TIMEOUT, error.message)
         case InfraError():
             return Outcome(Verdict.ERROR, error.message)
-        case BootError():  # a kernel that does not come up again: this test has not begun
+        case BootError():  # the kernel did not boot again, so this test has not begun
             return Outcome(Verdict.NOTRUN, error.message)
         case HarnessError():
             return Outcome(Verdict.ERROR, error.message)
         case AssertionError() | pytest.fail.Exception():
             return Outcome(Verdict.FAIL, str(error).partition("\n")[0] or "assertion failed")
         case ValueError() | LookupError() if _raised_in_a_test(error):
-            return Outcome(Verdict.FAIL, f"what the kernel told is not as expected: {type(error).__name__}: {error}")
+            return Outcome(Verdict.FAIL, f"the kernel's output is not as expected: {type(error).__name__}: {error}")
     return Outcome(Verdict.ERROR, f"{type(error).__name__}: {error}")
 
 
 def _raised_in_a_test(error: BaseException) -> bool:
-    """Whether a testcase itself, and no code of the harness, met `error`: it unpacked one call tree, say, and there
+    """Whether a testcase itself, and not the harness, raised `error`: for instance, it unpacked one call tree and there
     was none."""
     frames = traceback.extract_tb(error.__traceback__)
     return bool(frames) and Path(frames[-1].filename).name.startswith("test_")
 
 
 class Phases:
-    """What the phases of one attempt (preparing, running, putting back) have come to so far: `outcome`. The first
-    finding counts."""
+    """The `outcome` so far of the phases of one attempt (set-up, call, tear-down). The first finding counts."""
 
     def __init__(self) -> None:
         self.outcome = Outcome()
 
     @property
     def is_open(self) -> bool:
-        """Whether a phase that fails from now on decides."""
+        """Whether a phase that fails from now on determines the outcome."""
         return self.outcome.verdict in (Verdict.PASS, Verdict.SKIP)
 
     def fail(self, outcome: Outcome) -> None:
@@ -84,20 +83,20 @@ class Phases:
             self.outcome = outcome
 
     def end_as_marked(self, reason: str, *, failed: bool) -> None:
-        """A test that is marked xfail has `failed`, or has not."""
+        """A test that is marked xfail has ended; `failed` says whether it failed."""
         self.outcome = Outcome(Verdict.XFAIL if failed else Verdict.PASS, reason)
 
     def succeed(self, outcome: Outcome) -> None:
-        """The test itself has run to its end, and more is known of that than that nothing was found."""
+        """The test itself has run to its end with an outcome that says more than that nothing was found."""
         self.outcome = outcome
 
     def crash(self) -> None:
-        """The kernel has reported a fault while the test succeeded; `with_fault` says which, when all is over."""
+        """The kernel has reported a fault although the test succeeded; `with_fault` adds the fault at the end."""
         self.outcome = dataclasses.replace(self.outcome, verdict=Verdict.CRASH, reason="")
 
 
 def with_fault(outcome: Outcome, fault: Fault | None) -> Outcome:
-    """The outcome of a test during which the kernel reported `fault`: a crash, because of that fault if none is booked
+    """The outcome of a test during which the kernel reported `fault`: a crash, attributed to that fault if it has none
     yet."""
     if fault is None or outcome.fault is not None:
         return outcome
@@ -105,14 +104,14 @@ def with_fault(outcome: Outcome, fault: Fault | None) -> Outcome:
 
 
 def result_of(test: str, outcome: Outcome, known: KnownOutcomes) -> Result:
-    """The result of `test`: the one place where an outcome is held against those that are known."""
+    """The result of `test`: the one place where an outcome is compared with the known outcomes."""
     attempt = attempt_of(test, outcome)
     judged = known.judge(test, attempt.verdict, attempt.reason, attempt.fault)
     return dataclasses.replace(attempt, verdict=judged.verdict, reason=judged.reason, expectations=judged.expectations)
 
 
 def attempt_of(test: str, outcome: Outcome) -> Result:
-    """What came of an attempt at `test`, whatever is known of the test."""
+    """The result of an attempt at `test`, regardless of known outcomes."""
     return Result(
         test=test,
         verdict=outcome.verdict,
@@ -125,5 +124,5 @@ def attempt_of(test: str, outcome: Outcome) -> Result:
 
 
 def is_failure(verdict: Verdict) -> bool:
-    """Whether it makes a run end with an exit code other than 0; --maxfail counts these."""
+    """Whether the verdict makes a run end with an exit code other than 0; --maxfail counts these."""
     return verdict.is_kernel_fault or verdict.is_infra_fault

@@ -1,4 +1,4 @@
-"""Tests in the run's own process, on the one machine that it has."""
+"""Tests in the run's own process, on its one machine."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ Pytest = Callable[[Sequence[object], Sequence[str]], Ended]
 
 
 class LocalRun:
-    """Runs tests of `rig` here. `known`: what outcomes are held against; `pytest`: runs pytest with plugins and further
-    arguments; `display`: shows how it goes."""
+    """Runs tests of `rig` here. `known`: the known outcomes to compare with; `pytest`: runs pytest with plugins and
+    further arguments; `display`: shows progress."""
 
     def __init__(self, rig: Rig, *, known: KnownOutcomes, pytest: Pytest, display: RunDisplay) -> None:
         self.rig = rig
@@ -28,8 +28,8 @@ class LocalRun:
         self.preparation = Preparation(rig, say=self.say)
 
     def run(self, *, only: frozenset[str] | None = None, is_announced: bool = False) -> Ended:
-        """Run the tests that were chosen, of these `only` some where it is given (by their pytest node ids).
-        `is_announced`: people know which tests there are."""
+        """Run the chosen tests, or `only` some of them (pytest node ids). `is_announced`: the plan has already been
+        recorded and shown."""
         plugins = assemble(
             self.rig,
             OneMachine(self.rig, self.preparation),
@@ -41,11 +41,11 @@ class LocalRun:
         return dataclasses.replace(self.pytest(plugins, ()), boot_failure=self.preparation.failure)
 
     def announce(self, tests: Sequence[str]) -> None:
-        """Write down, and show, which tests there are."""
+        """Record and show which tests there are."""
         self.rig.recorder.planned(tests)
         self.display.planned(tests)
 
     def say(self, problem: str) -> None:
-        """Write down, and show, what people should know."""
+        """Record and show what people should know."""
         self.rig.recorder.note(problem)
         self.display.problem(problem)

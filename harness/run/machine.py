@@ -1,4 +1,4 @@
-"""The one machine of a run: booted when it is needed, watched while it is used, replaced when it is spent."""
+"""The one machine of a run: booted when needed, monitored while in use, replaced when no longer usable."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from harness.target.base import Completed, Cpus, LineSink, RunningCommand, Snaps
 
 Boot = Callable[[], tuple[Target, float]]
 _BOOT_TRIES = 2
-_RESTORE_TRIES = 5  # they cost a fraction of a second each
-_MOST_STRAIN = 8.0  # a hang is to be found on a busy host, too
-_POLL_S = 0.05  # between two looks at the console while a command runs
+_RESTORE_TRIES = 5  # each costs a fraction of a second
+_MOST_STRAIN = 8.0  # bounded, so that a hang is found on a busy host too
+_POLL_S = 0.05  # seconds between two looks at what the console has printed
 
 
 class Machine:
-    """Holds the booted target. Every wait on it goes through `lines` or `run`, which watch the console meanwhile.
+    """Owns the booted target. Every wait for it goes through `next_line` or `run`, which monitor the console meanwhile.
 
-    With `snapshots` the first target is one that can be kept; once `keep` has done so, every later one starts in that
-    state. Where no test's time is limited, the target's speed need not be measured (`measures_speed`)."""
+    With `snapshots` the first target can be saved; once `keep` has done so, every later target starts in that state. If
+    no test's time is limited, the target's speed need not be measured (`measures_speed`)."""
 
     def __init__(
         self,
@@ -57,21 +57,21 @@ class Machine:
         self._dead: HarnessError | None = None
         self.factor = 1.0
         self.findings = Findings()
-        self.epoch = 0  # counts targets: what was started on an earlier one is gone
-        self.remembered: dict[object, object] = {}  # what is true of this target, and asked only once
-        self.at_start: dict[object, object] = {}  # the same of targets that no earlier test has used
-        # How many times slower a busy host restored this target than it has restored one: it runs the test as slowly.
+        self.epoch = 0  # number of the target: what was started on an earlier one is gone
+        self.remembered: dict[object, object] = {}  # properties of this target that are queried only once
+        self.at_start: dict[object, object] = {}  # the same for targets that no earlier test has used
+        # How much longer this restore took than the fastest one: on a busy host the tests are slower likewise.
         self._strain = 1.0
         self._quickest_restore = math.inf
         self._begun = 0  # tests that have begun
-        self._first = 1  # the number of the test that was the first on this target
-        self.has_waiting_ftracetest = False  # in what is kept
+        self._first = 1  # the number of the first test on this target
+        self.has_waiting_ftracetest = False  # in the snapshot
         self._waiting = False  # on this target
 
     @property
     def target(self) -> Target:
-        """The booted target, booted now when there is none. Raises what booting raises; once that has failed
-        twice in a row, every later call raises the same at once."""
+        """The booted target, booted now if there is none. Raises what booting raises; once that has failed twice in a
+        row, every later call raises the same error immediately."""
         if self._target is None:
             if self._dead:
                 raise self._dead
@@ -95,12 +95,12 @@ class Machine:
 
     @property
     def is_dead(self) -> bool:
-        """Whether getting a target has failed for good."""
+        """Whether booting a target has failed for good."""
         return self._dead is not None
 
     @property
     def restores(self) -> bool:
-        """Whether every new target starts in a state that was kept."""
+        """Whether every new target is restored from a snapshot."""
         return self._snapshots is not None and self._snapshots.is_saved
 
     def _started_with_patience(self) -> Target:
@@ -110,7 +110,7 @@ class Machine:
                 target, seconds = self._started()
             except HarnessError as error:
                 self._recorder.note(f"{what} failed (attempt {attempt}): {error.message}")
-                # the first boot of a run is not tried again: nothing is gained, and the answer comes at once
+                # the first boot of a run is not retried: that gains nothing, and this way the error is reported at once
                 if attempt == tries or (self._boots == 0 and not self.restores):
                     self._dead = error
                     raise
@@ -129,11 +129,11 @@ class Machine:
 
     @property
     def can_keep(self) -> bool:
-        """Whether the board has snapshots, and none was made yet."""
+        """Whether the board has snapshots, and none has been saved yet."""
         return self._snapshots is not None and not self._snapshots.is_saved
 
     def keep(self) -> str:
-        """Keep the target's state for all later ones. Returns why not, empty where it was kept."""
+        """Save the target's state for all later ones. Returns why that failed, empty if it was saved."""
         assert self._snapshots
         target = self.target
         fault = self.fault()
@@ -149,15 +149,15 @@ class Machine:
         return ""
 
     def was_lost(self, error: BaseException) -> bool:
-        """Whether `error` means that the machine went away by itself, while its kernel had nothing to report."""
+        """Whether `error` means that the machine went away by itself, without any kernel report."""
         if isinstance(error, Stopped):
             return error.outcome.is_lost
         return isinstance(error, TargetLost) and not self.fault() and not (self._target and self._target.went_down)
 
     def begin(self, test: str, *, fresh: bool, cpus: Cpus = Cpus.SIDE_BY_SIDE) -> None:
-        """Before a test that uses the target: a report of the kernel's that came since the last one ended is nobody's;
-        with `fresh` and something kept, the test gets a target that no other has used. So does one whose CPUs
-        are to run otherwise than its predecessor's."""
+        """Call before a test that uses the target. A kernel report since the end of the last test is blamed on no test.
+        With `fresh` and a snapshot, the test gets a target that no other test has used; so does a test whose CPUs run
+        in another mode than those of the test before."""
         self._what_for = test
         self.leave_faults_behind()
         fresh = fresh or cpus is not self._cpus
@@ -170,13 +170,14 @@ class Machine:
 
     @property
     def is_fresh(self) -> bool:
-        """Whether the test that runs now is the first one on its target."""
+        """Whether the current test is the first one on its target."""
         return self._begun <= self._first
 
     def take_waiting_ftracetest(self) -> bool:
-        """Whether an ftracetest waits on the target for its files (`warm_ftracetest`); the asker is to give it some."""
+        """Whether an ftracetest is waiting on the target for its files (`warm_ftracetest`). If so, the caller must use
+        it."""
         waiting, self._waiting = self._waiting, False
-        return waiting and self.is_fresh  # what an earlier test has left is not reset
+        return waiting and self.is_fresh  # the waiting one would not reset what an earlier test has left
 
     def _forget(self) -> None:
         if self._monitor:
@@ -186,15 +187,15 @@ class Machine:
 
     @property
     def is_up(self) -> bool:
-        """Whether a booted target is there; asking boots none."""
+        """Whether there is a booted target; does not boot one."""
         return self._target is not None
 
     def time_limit(self, test: str) -> float:
-        """Seconds that the test with this id may take on this target."""
+        """The time limit in seconds of the test with this id on this target."""
         return (time_limits.budget(test) * self.factor * self._strain + time_limits.UNSCALED_S) * self._user_factor
 
     def scaled(self, seconds: float) -> float:
-        """Seconds that what takes `seconds` on reference hardware takes on this target."""
+        """`seconds` on reference hardware, scaled to this target."""
         return seconds * self.factor * self._strain * self._user_factor
 
     def discard(self, why: str) -> None:
@@ -214,7 +215,7 @@ class Machine:
             target.close()
 
     def fault(self) -> Fault | None:
-        """The kernel report that the target has printed since it was booted, waiting for its end if one has begun."""
+        """The kernel report since the target was booted; waits for the end of a report that has begun."""
         if not self._monitor:
             return None
         if self._target and not self._monitor.begun:
@@ -226,32 +227,32 @@ class Machine:
         return self.fault() if self._monitor and self._monitor.began_by(moment) else None
 
     def leave_faults_behind(self) -> None:
-        """Before something new starts: a target whose kernel has reported a fault since the last test ended is
-        replaced, so that no test is blamed for what came between."""
+        """Replace a target whose kernel has reported a fault since the last test ended, so that no test is blamed for a
+        report between two tests."""
         fault = self.fault()
         if fault:
             self.discard(f"between two tests the kernel reported: {fault.title}")
 
     def next_line(self, running: RunningCommand, *, deadline: float, what: str) -> str | None:
-        """The next line of `running`, None when it has ended.
+        """The next line of `running`, None if it has ended.
 
-        Raises Stopped: CRASH for a kernel report or a kernel that answers no more, TIMEOUT when `deadline`
-        (monotonic) passes and the kernel still lives, ERROR when the target is lost and its console tells nothing."""
+        Raises Stopped: CRASH for a kernel report or a kernel that no longer answers, TIMEOUT if `deadline` (monotonic)
+        passes and the kernel is still alive, ERROR if the target is lost without any report on its console."""
         while not running.done:
             try:
                 line = running.next_line(_POLL_S)
             except TargetLost as lost:
                 raise self._stopped_by_loss(lost) from None
-            # also while it prints on and on
+            # also while it keeps printing
             if time.monotonic() > deadline:
                 raise self._stopped_by_time(what)
             if line is not None:
-                return line  # what it said before a fault comes first: it may be the verdict of the test before
+                return line  # lines before a fault come first: they may hold the verdict of the test before
             self._check(what)
         return None
 
     def run(self, command: str, *, timeout: float = 60.0, on_line: LineSink | None = None) -> Completed:
-        """Target.run under watch: kernel reports and hangs raise Stopped; `timeout` is for this very target."""
+        """Target.run with monitoring: kernel reports and hangs raise Stopped; `timeout` is not scaled."""
         started = time.monotonic()
         running = self.target.start(command)
         output = Transcript()
@@ -288,7 +289,7 @@ class Machine:
             raise self._stopped_by_loss(lost) from None
 
     def _check_connected(self, what: str, target: Target) -> None:
-        """On a kernel that answers: Stopped where what `what` says can't arrive."""
+        """For a kernel that answers: raises Stopped if the output of `what` can't arrive."""
         if not target.is_connected(timeout=max(self._limits.silence, self.factor)):
             reason = f"{what}: the network to the target was lost; its kernel still answers"
             raise Stopped(Outcome(Verdict.ERROR, reason))
@@ -296,17 +297,17 @@ class Machine:
     def _stopped_by_silence(self, what: str, quiet: float) -> Stopped:
         assert self._target is not None
         self._target.diagnose()
-        fault = self.fault()  # a lockup may have been reported while we asked
+        fault = self.fault()  # a lockup may have been reported meanwhile
         if fault:
             return _crashed(fault)
         title = "hang: the kernel answers no more"
         lines = tuple(self._target.console.tail(60))
-        told = f"{title} ({what}; console silent for {quiet:.0f} s)"
+        reason = f"{title} ({what}; console silent for {quiet:.0f} s)"
         fault = Fault(kind=FaultKind.SILENCE, title=title, lines=lines)
-        return Stopped(Outcome(Verdict.CRASH, told, fault=fault))
+        return Stopped(Outcome(Verdict.CRASH, reason, fault=fault))
 
     def _stopped_by_loss(self, lost: TargetLost) -> Stopped:
-        """An oops on the console outranks a lost connection; the console may be a moment behind the channel."""
+        """An oops on the console outranks a lost connection; the console may lag slightly behind the channel."""
         assert self._target is not None
         self._target.console.wait_closed(2.0)
         fault = self.fault()

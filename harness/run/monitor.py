@@ -1,4 +1,4 @@
-"""The monitor: reads the console along, all the time, and says when the kernel has reported a fault."""
+"""The monitor: reads the console continuously and detects kernel reports."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from harness.model.fault import Fault
 from harness.parse.oops import FaultScanner
 from harness.target.line.console import Console
 
-_SETTLE_S = 1.0  # without a further line, after which an unfinished report is taken as it is
-_LONGEST_S = 10.0  # after which an unfinished report is taken as it is even if the console goes on
+_SETTLE_S = 1.0  # seconds without a further line after which an unfinished report is accepted as it is
+_LONGEST_S = 10.0  # seconds after which one is accepted as it is, even if the console continues
 
 
 class Monitor:
-    """Looks for kernel reports in what `console` prints from now on."""
+    """Looks for kernel reports in the output of `console` from now on."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._lock = threading.Lock()
         self._scanner = FaultScanner()
         self._began = 0.0
-        self._take(console.last_activity, "\n".join(console.tail(1000)))  # what it printed while booting
-        self._stop = console.listen_blocks(self._take)
+        self._scan(console.last_activity, "\n".join(console.tail(1000)))  # the output while booting
+        self._stop = console.listen_blocks(self._scan)
 
-    def _take(self, moment: float, block: str) -> None:
+    def _scan(self, moment: float, block: str) -> None:
         with self._lock:
             before = self._begun
             self._scanner.feed_lines(block)
@@ -36,18 +36,18 @@ class Monitor:
         return self._scanner.begun or bool(self._scanner.faults)
 
     def began_by(self, moment: float) -> bool:
-        """Whether a report has begun, and had by `moment` (monotonic)."""
+        """Whether a report had begun by `moment` (monotonic)."""
         return self.begun and self._began <= moment
 
     def take(self) -> list[Fault]:
-        """Every report so far, unfinished ones as they are, which are forgotten."""
+        """Return every report so far, unfinished ones as they are, and forget them."""
         with self._lock:
             self._scanner.finish()
             return [*self._scanner.take()]
 
     def fault(self, *, at_once: bool = False) -> Fault | None:
-        """The gravest complete report so far; a report under way counts once the console has been quiet for a
-        moment, or has closed, or `at_once`."""
+        """The gravest complete report so far. An unfinished report counts once the console has been silent for a moment
+        or has closed, or with `at_once`."""
         with self._lock:
             quiet = time.monotonic() - self._console.last_activity
             if self._scanner.begun and (at_once or quiet > _SETTLE_S or self._console.closed):
@@ -61,13 +61,13 @@ class Monitor:
             return self._begun
 
     def settle(self) -> Fault | None:
-        """Wait until a report that has begun is complete, and return it; at once None where none has."""
+        """Wait until a report that has begun is complete, and return it; None immediately if none has begun."""
         deadline = time.monotonic() + _LONGEST_S
         while self.begun:
             fault = self.fault(at_once=time.monotonic() > deadline)
             if fault:
                 return fault
-            time.sleep(0.02)  # the console's thread fills the report; it ends by itself after _SETTLE_S
+            time.sleep(0.02)  # the console's thread completes the report, at the latest after _SETTLE_S
         return None
 
     def close(self) -> None:

@@ -1,5 +1,5 @@
-"""Looks at the target before any test: what is missing is said once, up front, and the tests that need it are skipped
-with that reason, instead of failing as if the kernel were broken."""
+"""Checks the target before any test: what is missing is reported once, and the tests that need it are skipped with that
+reason instead of failing as if the kernel were broken."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from harness.model.kernel import Build
 from harness.model.suite import UPSTREAM
 from harness.target.base import Completed
 
-# What our own testcases call. They are few, so it is asked for once for all.
+# The programs that our own testcases call; few enough to check them for all testcases together.
 _TESTCASES = "testcases"
 _OUR_TOOLS = (
     *("awk", "bash", "cat", "chrt", "dmesg", "fallocate", "grep", "insmod", "ls", "md5sum", "mkdir", "mount", "nproc"),
@@ -27,19 +27,21 @@ def _essential(suite: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Findings:
-    """`missing`: tools that the target lacks. `problems`: everything that is not as the suites need it, a line each."""
+    """`missing`: tools that the target lacks. `problems`: everything that does not meet the suites' needs, a line
+    each."""
 
     missing: frozenset[str] = frozenset()
     problems: tuple[str, ...] = ()
 
     def reason_to_skip(self, suite: str, tools: frozenset[str]) -> str:
-        """Why a test of `suite` that calls `tools` can't tell anything on this target; empty where it can."""
+        """Why a test of `suite` that calls `tools` is pointless on this target; empty if it can run."""
         lacking = sorted(self.missing & (tools | set(_essential(suite))))
         return f"the target lacks {', '.join(lacking)}" if lacking else ""
 
 
 def check(run: Callable[..., Completed], build: Build, *, suites: frozenset[str]) -> Findings:
-    """Ask a target, through `run`, for tools, mounts, loopback, modules and whether it is the kernel of `build`."""
+    """Check, through `run`, a target's tools, mounts, loopback and modules, and whether it runs the kernel of
+    `build`."""
     tools = sorted({tool for suite in suites for tool in (*_essential(suite), *_OCCASIONAL.get(suite, ()))})
     script = "\n".join(
         [
@@ -56,24 +58,24 @@ def check(run: Callable[..., Completed], build: Build, *, suites: frozenset[str]
 
 
 def judge(output: str, *, release: str) -> Findings:
-    """The findings in what the target answered."""
+    """The findings in the target's answer."""
     missing: set[str] = set()
     problems: list[str] = []
     for line in output.splitlines():
-        kind, _, told = line.partition(" ")
+        kind, _, value = line.partition(" ")
         match kind:
             case "tool":
-                missing.add(told)
+                missing.add(value)
             case "mount":
-                problems.append(f"{told} is not mounted on the target")
+                problems.append(f"{value} is not mounted on the target")
             case "kconfig":
-                problems.append(told)
+                problems.append(value)
             case "loopback":
                 problems.append("the loopback interface is not up: tests that ping 127.0.0.1 will not work")
             case "modules":
-                problems.append(f"{told} is missing on the target: tests that load modules will not work")
-            case "release" if told != release:
-                problems.append(f"the target runs kernel {told}, the build is {release}")
+                problems.append(f"{value} is missing on the target: tests that load modules will not work")
+            case "release" if value != release:
+                problems.append(f"the target runs kernel {value}, the build is {release}")
     if missing:
         problems.insert(0, f"the target lacks {', '.join(sorted(missing))}: tests that call them are skipped")
     return Findings(frozenset(missing), tuple(problems))

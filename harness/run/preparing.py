@@ -1,4 +1,4 @@
-"""Preparing: what is done with a machine once, before its first test."""
+"""Prepares a machine once, before its first test."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from harness.target.base import TargetLost
 
 
 class Preparation:
-    """Boots a rig's machine, looks at it, and where the board can, keeps it as it is then. `say` is told what people
-    should know. Once that `is_done`, `failure` says what went wrong, None where nothing did."""
+    """Boots a rig's machine, checks it and, if the board supports that, saves a snapshot. `say` receives what people
+    should know. Once `is_done`, `failure` is the error, or None if there was none."""
 
     def __init__(self, rig: Rig, *, say: Callable[[str], None]) -> None:
         self._rig = rig
@@ -24,7 +24,7 @@ class Preparation:
         self.failure: HarnessError | None = None
 
     def prepare(self) -> None:
-        """Do it, or find out that it can't be done."""
+        """Prepare the machine, or set `failure`."""
         self.is_done = True
         rig, machine = self._rig, self._rig.machine
         try:
@@ -41,7 +41,7 @@ class Preparation:
             self._say(problem)
 
     def _warm_up(self) -> None:
-        """Where the kernel fails at what tests would do first, they are to find it out, on a machine that has not."""
+        """If the kernel fails during the warm-up, the tests are to find that out, on a machine without the failure."""
         rig = self._rig
         try:
             why_not = warmup.warm_up(rig.machine, rig.build, with_ftracetest=FTRACE.name in rig.suites)
@@ -54,5 +54,5 @@ class Preparation:
     def _keep(self) -> None:
         why_not = self._rig.machine.keep()
         if why_not:
-            self._say(f"no snapshot, so a target is booted anew after a crash only: {why_not}")
-            self._rig.recorder.changed(isolation=str(Isolation.CRASH))  # what it has come to
+            self._say(f"no snapshot, so the target is booted again only after a crash: {why_not}")
+            self._rig.recorder.changed(isolation=str(Isolation.CRASH))  # the actual isolation

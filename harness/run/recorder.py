@@ -1,5 +1,5 @@
-"""Writes down a run while it happens: its events, and a log file for each attempt at a test. What is known of a run
-later was written here."""
+"""Records a run while it happens: its events, and a log file for each attempt at a test. Everything that is known about
+a run later was recorded here."""
 
 from __future__ import annotations
 
@@ -42,38 +42,38 @@ class Recorder:
         self._events = events
         self._run_dir = run_dir
         self._machines = 0
-        self._machine = ""  # the one that there is, or was last
+        self._machine = ""  # the current one, or the last
         self._is_gone = False
-        self._test = ""  # the last one that began here and uses a machine
+        self._test = ""  # the last one started here that uses a machine
 
     @staticmethod
     def of(run_dir: Path, *, worker: str = "", board: str = "") -> Recorder:
-        """A recorder for the run in `run_dir`. `worker`: this process, where it is one; `board`: where several are
-        used, the one that this process has."""
+        """A recorder for the run in `run_dir`. `worker`: this process, if it is a worker; `board`: this process's
+        board, if the run uses several."""
         return Recorder(EventLog(run_dir / EVENTS, worker=worker, board=board), run_dir=run_dir)
 
     @staticmethod
     def nowhere() -> Recorder:
-        """A recorder that keeps nothing, for machines that are used outside a run."""
+        """A recorder that discards everything, for machines that are used outside a run."""
         return Recorder(EventLog(Path(os.devnull)), run_dir=None)
 
     @property
     def path(self) -> Path:
-        """The file of events, which other processes append to as well."""
+        """The file of events, to which other processes append as well."""
         return self._events.path
 
     # -- the run --------------------------------------------------------------------------------------------------
 
     def began(self, record: RunRecord) -> None:
-        """The run begins: what is tested, where, and how."""
+        """The run begins; `record` says what is tested, where, and how."""
         self._events.write(RunBegun(record=record))
 
     def changed(self, *, isolation: str | None = None, workers: int | None = None) -> None:
-        """Some of what the run began with has become something else."""
+        """Some properties of the run have changed since it began."""
         self._events.write(RunChanged(isolation=isolation, workers=workers))
 
     def planned(self, tests: Iterable[str]) -> None:
-        """These tests are going to run, in this order."""
+        """These tests will run, in this order."""
         self._events.write(Planned(tests=tuple(tests)))
 
     def booted(self, *, seconds: float, factor: float, restored: bool) -> None:
@@ -87,7 +87,7 @@ class Recorder:
         )
 
     def gone(self) -> None:
-        """The machine is not used any more. What has run on it is still to be recorded."""
+        """The machine is no longer used. Tests that ran on it may still have to be recorded."""
         self._is_gone = True
 
     def ended(self, end: RunEnd) -> None:
@@ -107,15 +107,16 @@ class Recorder:
         self._events.write(Started(test=test, machine=self._machine if uses_machine else ""))
 
     def finished(self, result: Result, log: str = "") -> Result:
-        """An attempt is over and `result` is the test's; `log`: what it printed. Returns the result with the name of
+        """An attempt is over, and `result` is the test's result; `log`: its output. Returns the result with the name of
         its log file and its machine."""
         result = self._completed(result, result.test, log)
         self._events.write(Finished(result=result))
         return result
 
     def lost(self, attempt: Result, log: str = "", *, why: str, where: str = "") -> None:
-        """An attempt is over without a verdict on the test, which is run again, `where` it is not here: its machine or
-        its worker went away, or its board could not be booted. `attempt` and `log`: as far as they are known."""
+        """An attempt is over without a verdict on the test: its machine or its worker went away, or its board could not
+        be booted. The test runs again; `where` says where, if not here. `attempt` and `log`: as far as they are
+        known."""
         self._events.write(AttemptEnded(test=attempt.test, attempt=self._completed(attempt, attempt.test, log)))
         self.note(f"{attempt.test}: run again{where and f' {where}'}, because {why}")
 
@@ -125,18 +126,18 @@ class Recorder:
             return {event.result.test for event in parse_events(lines) if isinstance(event, Finished)}
 
     def _completed(self, attempt: _Any, test: str, log: str) -> _Any:
-        machine = attempt.machine or (self._machine if test == self._test else "")  # else another process ran it
+        machine = attempt.machine or (self._machine if test == self._test else "")  # otherwise another process ran it
         return dataclasses.replace(attempt, log=self._write_log(test, log), machine=machine)
 
     def _write_log(self, test: str, text: str) -> str | None:
         if not self._run_dir or not text.strip():
             return None
         (self._run_dir / _LOGS).mkdir(exist_ok=True)
-        # the name comes from our own ids, never from the target
+        # the name is made from our own ids, never from the target's text
         stem = re.sub(r"[^A-Za-z0-9._-]+", "_", test)[-_LONGEST_NAME:].strip("_")
         for number in itertools.count(1):
             name = f"{_LOGS}/{stem}{f'.{number}' if number > 1 else ''}.log"
-            try:  # another attempt, maybe another worker's, has one of its own
+            try:  # another attempt, possibly another worker's, may have this name
                 with (self._run_dir / name).open("x", encoding="utf-8", errors="replace") as file:
                     file.write(text)
             except FileExistsError:
@@ -147,9 +148,9 @@ class Recorder:
     # -- what people should know ----------------------------------------------------------------------------------
 
     def note(self, text: str) -> None:
-        """Something that no single verdict tells."""
+        """Record something that belongs to no single verdict."""
         self._events.write(Note(text=text))
 
     def problem(self, text: str) -> None:
-        """The same, and who follows the run is shown it at once."""
+        """The same, but it is also shown while the run goes on."""
         self._events.write(Note(text=text, is_problem=True))

@@ -1,4 +1,4 @@
-"""What the tests of one process run on."""
+"""Everything that the tests of one process run on."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from harness.run.units import Isolation
 
 @dataclass(frozen=True, kw_only=True)
 class Rig:
-    """The kernel under test, the machine that runs it, and the recorder of what comes of it.
+    """The kernel under test, the machine that runs it, and the recorder of the results.
 
-    `suites`: those whose tests are chosen; `isolation`: when a test gets a machine of its own; `hammer_seconds`: for
-    how long the tests that hammer do so."""
+    `suites`: those whose tests are chosen; `isolation`: when a test gets a machine of its own; `hammer_seconds`: the
+    duration of a hammer test."""
 
     build: Build
     board: BoardSpec
@@ -29,4 +29,4 @@ class Rig:
     hammer_seconds: float = 5.0
 
 
-RIG = pytest.StashKey[Rig]()  # where fixtures find it, in pytest's config
+RIG = pytest.StashKey[Rig]()  # where fixtures find the rig in pytest's config

@@ -1,4 +1,4 @@
-"""Running: gives every test its machine, gathers what comes of it, and has it judged and written down at once."""
+"""Runs tests: gives every test its machine, combines its outcomes, and has it judged and recorded at once."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from harness.run.suites.selftests import SelftestItem
 from harness.run.supply import Supply
 from harness.run.units import Isolation, cpus_for
 
-RERUNS = 5  # of a test whose machine was lost
+RERUNS = 5  # repeats of a test whose machine was lost
 
 
 class _Attempt:
-    """The attempt at a test that runs now. `is_lost`: it tells nothing of the test, and another one is to follow."""
+    """The current attempt at a test. `is_lost`: it says nothing about the test, and another attempt follows."""
 
     def __init__(self) -> None:
         self.phases = judging.Phases()
@@ -33,7 +33,7 @@ class _Attempt:
         self.is_lost = False
 
     def timed(self, outcome: Outcome) -> Outcome:
-        """`outcome`, with the attempt's times where it has none of its own."""
+        """`outcome`, with the attempt's times if it has none of its own."""
         if outcome.started is not None:
             return outcome
         return dataclasses.replace(outcome, started=self.started, seconds=time.time() - self.started)
@@ -79,11 +79,11 @@ class Runner:
         return answer
 
     def _begin(self, item: pytest.Item) -> None:
-        """Give a test its target: one that nobody used, or, where tests share one, that of the test before."""
+        """Give a test its target: a fresh one or, if tests share one, that of the test before."""
         test, group = id_of(item), self._collection.plan(item).group
         is_new = group != self._group
         self._group = group
-        if is_new or not isinstance(item, SelftestItem):  # one in the middle of a batch takes what there is
+        if is_new or not isinstance(item, SelftestItem):  # a test in the middle of a batch uses the present target
             fresh = is_new and self._rig.isolation is not Isolation.CRASH
             self._rig.machine.begin(test, fresh=fresh, cpus=cpus_for(test))
         self._supply.begin(item)
@@ -93,7 +93,7 @@ class Runner:
         self._rig.recorder.started(id_of(item), uses_machine=needs_target(item))
 
     def _run_again(self, item: pytest.Item, nextitem: pytest.Item | None) -> None:
-        """The attempt has told nothing of the test: the machine went away, by no doing of its kernel."""
+        """The attempt said nothing about the test: the machine went away, not through a fault of its kernel."""
         self._reruns_left -= 1
         lost = self._attempt.timed(self._attempt.phases.outcome)
         self._supply.give_up_attempt(judging.attempt_of(id_of(item), lost), _log(item, lost))
@@ -128,8 +128,8 @@ class Runner:
         return report
 
     def _failed(self, item: pytest.Item, first: BaseException, *, text: str) -> None:
-        """A phase has ended with the exception `first`, which pytest shows as `text`."""
-        if isinstance(first, KeyboardInterrupt):  # putting things back failed then, on a shell that was busy
+        """A phase has ended with the exception `first`; `text` is pytest's account of it."""
+        if isinstance(first, KeyboardInterrupt):  # the tear-down then failed on a busy shell
             item.session.shouldstop = "interrupted"
         if not self._attempt.phases.is_open:
             return
@@ -148,7 +148,7 @@ class Runner:
         self._display.result(self._rig.recorder.finished(result, _log(item, outcome)))
 
     def _fault_of(self, item: pytest.Item) -> Fault | None:
-        """The kernel report that came while `item` ran; in a batch the next test may have begun since."""
+        """The kernel report that arrived while `item` ran; in a batch the next test may have begun since."""
         if not isinstance(item, SelftestItem):
             return self._rig.machine.fault()
         return self._rig.machine.fault_before(item.outcome.ended) if item.outcome and item.outcome.ended else None
@@ -158,7 +158,7 @@ class Runner:
 
 
 def _log(item: pytest.Item, outcome: Outcome) -> str:
-    """What is written down of a test: what it printed, or what pytest shows and has captured of it."""
+    """The log of a test: its output, or what pytest reports and has captured."""
     if isinstance(item, SelftestItem) or not item._report_sections:
         return outcome.log
     return "\n".join([outcome.log, *(f"-- {name} --\n{text}" for _, name, text in item._report_sections)])

@@ -46,9 +46,10 @@ SUITES = (*(suite.name for suite in UPSTREAM), "testcases")
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """Which tests run: suites, pytest's -k expression and --maxfail (0: no limit), a factor on time limits, and for how
-    many seconds the tests in hammer/ hammer. And how: when a test gets a target of its own (None: as often as the board
-    can), on how many machines side by side. And what their outcomes are held against: what is known, on which day."""
+    """Which tests run: suites, pytest's -k expression and --maxfail (0: no limit), a factor for time limits, and the
+    duration of the tests in hammer/ in seconds. How they run: when a test gets a target of its own (None: as often as
+    the board supports), and on how many machines in parallel. What their outcomes are compared with: the known
+    outcomes, and today's date."""
 
     suites: frozenset[str] = frozenset(SUITES)
     keyword: str = ""
@@ -63,7 +64,7 @@ class Selection:
 
 @dataclass(frozen=True, kw_only=True)
 class Keeping:
-    """Where booted targets may be kept: a directory of this run's own, and what its machines boot."""
+    """Where booted targets may be saved: a directory of this run's own, and what its machines boot."""
 
     media: Media
     directory: Path
@@ -71,15 +72,15 @@ class Keeping:
 
 @dataclass(frozen=True, kw_only=True)
 class Fleet:
-    """Equal boards that run the tests side by side, and what they boot. `session.run`'s board is the first of them."""
+    """Equal boards that run the tests in parallel, and what they boot. `session.run`'s board is the first of them."""
 
     boards: tuple[HeldBoard, ...]
     media: Media
 
 
 def choose_suites(names: tuple[str, ...]) -> frozenset[str]:
-    """The suites that --suite names: all without any; ``selftests`` is all upstream ones; a directory below testcases/
-    is a suite too. UserError for what is none."""
+    """The suites that --suite names: without names, all of them; ``selftests`` means all upstream ones; a directory
+    below testcases/ is a suite too. UserError for any other name."""
     chosen: set[str] = set()
     for name in (name.strip("/") for name in names):
         if name == "selftests":
@@ -109,10 +110,10 @@ def run(
     command: str,
     display: RunDisplay,
 ) -> tuple[RunResults, int]:
-    """Run the selected tests and write the documents. Returns the results and the exit code. Without `keeping` a target
-    is booted anew after a crash, and only then. With a `fleet` its boards are booted instead, by workers.
+    """Run the selected tests and write the documents. Returns the results and the exit code. Without `keeping`, a
+    target is booted again only after a crash. With a `fleet`, workers boot its boards instead.
 
-    Whatever happens on the way, events.jsonl and the documents hold what was collected until then."""
+    Whatever happens on the way, events.jsonl and the documents contain everything collected until then."""
     isolation = selection.isolation or (Isolation.TEST if keeping else Isolation.CRASH)
     workers = len(fleet.boards) if fleet else selection.workers
     selection = dataclasses.replace(selection, isolation=isolation, workers=workers)
@@ -138,9 +139,9 @@ def run(
         ended = _run_tests(local, selection, board=board, keeping=keeping, fleet=fleet, run_dir=run_dir)
         end = ended.end
     except UserError:
-        end = RunEnd(kind=EndKind.COMPLETE)  # of what there was: -k matched nothing
+        end = RunEnd(kind=EndKind.COMPLETE)  # of an empty selection: -k matched nothing
         raise
-    except HarnessError as error:  # no worker started, say
+    except HarnessError as error:  # for instance, no worker started
         end = RunEnd(kind=EndKind.INTERNAL_ERROR, reason=error.message)
         raise
     finally:
@@ -176,7 +177,7 @@ def _run_tests(
     fleet: Fleet | None,
     run_dir: Path,
 ) -> Ended:
-    """Run what is selected on the machine that is here, on several that start from what is kept, or on a fleet."""
+    """Run the selection on the machine here, on several restored from a snapshot, or on a fleet."""
     if fleet:
         job = _job(local, selection, fleet.media, board=board, run_dir=run_dir)
         return distribute.over_boards(job, fleet.boards)
@@ -194,7 +195,7 @@ def _snapshots(board: BoardSpec, keeping: Keeping | None, logs: Path) -> Snapsho
 
 
 def _job(local: LocalRun, selection: Selection, media: Media, *, board: HeldBoard, run_dir: Path) -> distribute.Job:
-    """What workers are to do; UserError where it can't be told which tests there are."""
+    """The job for workers; UserError if the tests can't be collected."""
     rig = local.rig
     planned = _planned(rig.build, selection, board=rig.board)
     local.announce([each.test for each in planned.values()])
@@ -215,7 +216,7 @@ def _job(local: LocalRun, selection: Selection, media: Media, *, board: HeldBoar
 
 
 def _planned(build: Build, selection: Selection, *, board: BoardSpec) -> dict[str, Planned]:
-    """The tests that a run would plan, by their pytest node ids; UserError where they can't be told."""
+    """The tests that a run would plan, by their pytest node ids; UserError if they can't be collected."""
     nowhere = Recorder.nowhere()
     machine = Machine(_no_boot, limits=board.limits, recorder=nowhere)
     rig = _rig(build, selection, board=board, machine=machine, recorder=nowhere)
@@ -233,12 +234,12 @@ def _no_boot() -> tuple[Target, float]:
 
 
 def _pytest(selection: Selection, plugins: Sequence[object], more: Sequence[str]) -> Ended:
-    """Run pytest here on what was selected."""
+    """Run pytest here on the selection."""
     return run_pytest(plugins, suites=selection.suites, keyword=selection.keyword, maxfail=selection.maxfail, more=more)
 
 
 def key_of_testcases() -> str:
-    """A hash of what the testcases are: their files, and the API they are written in."""
+    """A hash of the testcases: their files, and the API they are written in."""
     digest = hashlib.sha256()
     for directory in (TESTCASES, Path(__file__).parent / "api"):
         for path in sorted(directory.rglob("*.*")):

@@ -1,4 +1,4 @@
-"""Runs in processes of their own: several side by side, each as `harness run` does it, its files kept."""
+"""Runs in processes of their own, several in parallel: each is a `harness run` whose files are kept."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from harness.run.session import key_of_testcases
 from harness.tied import tied
 
 _OVER = (EndKind.COMPLETE, EndKind.MAXFAIL)
-_GRACE_S = 30.0  # for a run to write down its results
+_GRACE_S = 30.0  # seconds for an ending run to record what it has
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What a run is about; two runs with the same plan say the same. `kernel`: make.kernel_key; `made`: what a build's
-    record says it came to, once there is one; one of them has to be the same. `keyword`: -k."""
+    """The subject of a run; runs with equal plans are interchangeable. `kernel`: make.kernel_key; `made`: the hash in
+    the build's record, once there is one; one of the two must be equal. `keyword`: -k."""
 
     kernel: str
     made: str = ""
@@ -35,7 +35,7 @@ class Plan:
 
 
 def finished(run_dir: Path, plan: Plan, *, any_keyword: bool = False) -> RunResults | None:
-    """The results of a finished run in `run_dir` that fits `plan`: it ran the same tests, or all of the suite."""
+    """The results of a finished run in `run_dir` that matches `plan`: it ran the same tests, or the whole suite."""
     try:
         results = read_results(run_dir)
     except UserError:
@@ -44,7 +44,7 @@ def finished(run_dir: Path, plan: Plan, *, any_keyword: bool = False) -> RunResu
     fits = bool(
         results.ended is not None
         and results.ended.kind in _OVER
-        and results.results  # else nothing was collected: a mistake in the tests
+        and results.results  # otherwise nothing was collected: a mistake in the tests
         and (record.kernel.key == plan.kernel or (plan.made and record.kernel.made == plan.made))
         and record.board.name == plan.board
         and record.suites == (plan.suite,)
@@ -56,7 +56,7 @@ def finished(run_dir: Path, plan: Plan, *, any_keyword: bool = False) -> RunResu
 
 @dataclass(frozen=True, kw_only=True)
 class Ended:
-    """How a run ended. `results`: None where it did not come so far as to have any."""
+    """How a run ended. `results`: None if it did not get far enough to have any."""
 
     code: int
     results: RunResults | None
@@ -64,7 +64,7 @@ class Ended:
 
     @property
     def not_booted(self) -> str:
-        """Why the kernel could not be booted, by its own fault; empty where it could."""
+        """Why the kernel failed to boot, if that is its own fault; otherwise empty."""
         end = self.results.ended if self.results else None
         if end is None or end.kind is not EndKind.NOT_BOOTED or self.code == EXIT_INFRA:
             return ""
@@ -72,7 +72,7 @@ class Ended:
 
 
 class SideRuns:
-    """Starts runs and waits for them. As a context manager it ends those that still run when it is left.
+    """Starts runs and waits for them. As a context manager it ends those still running on exit.
 
     `arguments`: options of `harness run` that all of them share."""
 
@@ -91,7 +91,7 @@ class SideRuns:
         self.stop()
 
     def stop(self) -> None:
-        """End the runs that still run, each with time to write down what it has; start no more."""
+        """End the running runs, giving each time to record what it has; start no more."""
         with self._lock:
             self._stopped = True
             running = list(self._running)
@@ -103,9 +103,9 @@ class SideRuns:
             process.kill()
 
     def run(self, build: Path, plan: Plan, run_dir: Path, *, maxfail: int = 0) -> Ended:
-        """Run `plan` on the kernel in `build`, in place of what lies in `run_dir`; says what came of it.
+        """Run `plan` on the kernel in `build`, replacing what is in `run_dir`; returns how it ended.
 
-        What the run prints goes to a file beside its directory."""
+        The run's output goes to a file beside its directory."""
         shutil.rmtree(run_dir, ignore_errors=True)
         run_dir.parent.mkdir(parents=True, exist_ok=True)
         said = run_dir.with_name(f"{run_dir.name}.log")
@@ -120,7 +120,7 @@ class SideRuns:
         return Ended(code=code, results=results, last_line=lines[-1])
 
     def _wait(self, words: list[str], said: Path) -> int:
-        """Run a command; it is asked to end when this thread, which waits for it, does."""
+        """Run a command and wait for it; if this thread is interrupted, the command is asked to end."""
         with said.open("wb") as output:
             with self._lock:
                 if self._stopped:
@@ -130,7 +130,7 @@ class SideRuns:
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,
-                    start_new_session=True,  # a Ctrl-C is for us; we then end the runs, once
+                    start_new_session=True,  # a Ctrl-C reaches only us, and we then end the runs, once
                 )
                 self._running.add(process)
             try:

@@ -1,22 +1,22 @@
-"""The exception that ends a test which can't go on."""
+"""The exception that ends a test which can't continue."""
 
 from __future__ import annotations
 
 from harness.errors import CrashError, HarnessError, InfraError
 from harness.model.outcome import Outcome
 
-_LINES = 40  # of a kernel report, its last ones, in an error message
+_LINES = 40  # the last lines of a kernel report that an error message shows
 
 
 class Stopped(Exception):
-    """A test can't go on, because of what `outcome` says."""
+    """A test can't continue; `outcome` says why."""
 
     def __init__(self, outcome: Outcome) -> None:
         super().__init__(outcome.reason)
         self.outcome = outcome
 
     def as_error(self, *, when: str = "") -> HarnessError:
-        """The same for who runs no test: CrashError or InfraError; `when` it happened comes first."""
+        """The same for callers that run no test: a CrashError or an InfraError, whose message begins with `when`."""
         outcome = self.outcome
         kind = CrashError if outcome.verdict.is_kernel_fault else InfraError
         message = f"{when}: {outcome.reason}" if when else outcome.reason

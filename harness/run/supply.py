@@ -1,4 +1,4 @@
-"""How tests come by a machine, and what happens when one is lost or none is to be had."""
+"""Where tests get their machines from, and what happens when one is lost or none is available."""
 
 from __future__ import annotations
 
@@ -12,35 +12,37 @@ from harness.run.suites import selftests
 
 
 class Supply:
-    """What is the same for all: the rig's machine is there when it is used, and a test is run again if its machine was
-    lost and another one can be restored. Subclasses say what is different for theirs."""
+    """The common behaviour: the rig's machine boots when it is used, and a test runs again if its machine was lost and
+    another one can be restored. Subclasses define what differs."""
 
     def __init__(self, rig: Rig) -> None:
         self.rig = rig
 
     def before_next(self, item: pytest.Item, session: pytest.Session) -> None:
-        """`item` is the next one, of which nothing has begun; what can't be run leaves `session.items`."""
+        """Called when `item` is next, before any part of it begins. Tests that can't run are removed from
+        `session.items`."""
 
     def begin(self, item: pytest.Item) -> None:
-        """A test that needs a target is about to begin."""
+        """Called before a test that needs a target begins."""
 
     def is_to_run_again(self, error: BaseException) -> bool:
-        """Whether `error`, which ended an attempt, tells nothing of the test, and another attempt may."""
+        """Whether `error`, which ended an attempt, says nothing about the test, so that another attempt is
+        worthwhile."""
         return self.rig.machine.restores and self.rig.machine.was_lost(error)
 
     def give_up_attempt(self, attempt: Result, log: str) -> None:
-        """Write down an attempt that is to be followed by another one, and make way for that. Where that is not made in
-        this process, this does not return."""
+        """Record an attempt that another one will follow, and prepare for that. If the next attempt happens in another
+        process, this does not return."""
         self.rig.recorder.lost(attempt, log, why=attempt.reason)
         self.rig.machine.discard(f"{attempt.verdict} in {attempt.test}")
 
     def before_verdict(self) -> None:
-        """A test is over; its result is about to be written down."""
+        """Called when a test has ended, before its result is recorded."""
 
 
 class OneMachine(Supply):
-    """The machine of the run's own process: prepared when the first test that needs it is the next one. With a kernel
-    that does not boot, that one and all behind it stay NOTRUN."""
+    """The machine of the run's own process, prepared before the first test that needs it. If the kernel does not boot,
+    this test and all later ones are NOTRUN."""
 
     def __init__(self, rig: Rig, preparation: Preparation) -> None:
         super().__init__(rig)
@@ -55,4 +57,4 @@ class OneMachine(Supply):
             self._preparation.prepare()
         if self._preparation.failure:
             session.items[:] = [other for other in session.items if not needs_target(other)]
-        selftests.tell_batches(session.items)  # what the target lacks is known now
+        selftests.choose_in_batches(session.items)  # only now is it known what the target lacks

@@ -1,4 +1,4 @@
-"""How long each test took lately, so that the next run can start with the longest."""
+"""How long each test took recently, so that the next run can start with the longest."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ _TELLING = (Verdict.PASS, Verdict.FAIL, Verdict.XFAIL, Verdict.SKIP, Verdict.UNR
 
 
 def load(path: Path) -> dict[str, float]:
-    """Seconds by test id; none where there is no readable record."""
+    """Seconds by test id; empty if there is no readable record."""
     try:
-        told = json.loads(path.read_text())
-        return {str(test): float(seconds) for test, seconds in told.items()}
+        content = json.loads(path.read_text())
+        return {str(test): float(seconds) for test, seconds in content.items()}
     except (OSError, ValueError, AttributeError, TypeError):
         return {}
 
 
 def expected(known: Mapping[str, float], test: str) -> float:
-    """Seconds that the test with this id will take, as far as that can be said."""
+    """The expected duration in seconds of the test with this id."""
     return known.get(test, limits.budget(test))
 
 
 def learn(path: Path, results: Iterable[Result]) -> None:
-    """Add what a run has shown: half of what is recorded is the newest time, half is older. Where it can't be
+    """Add the times of a run: half of a recorded value is the newest time, half the earlier value. If the file can't be
     written, the next run starts in another order, which is no reason to end this one."""
     known = load(path)
     for result in results:

@@ -1,14 +1,14 @@
-"""What a test printed: all of it up to a bound, then its beginning and its end."""
+"""A test's output: complete up to a limit, beyond that its beginning and its end."""
 
 from __future__ import annotations
 
 from collections import deque
 
-_HALF = 4 << 20  # characters kept of the beginning, and again of the end
+_HALF = 4 << 20  # characters kept of the beginning, and as many of the end
 
 
 class Transcript:
-    """Lines in, text out; memory stays bounded however much a target prints."""
+    """Lines in, text out; memory stays bounded no matter how much a target prints."""
 
     def __init__(self, half: int = _HALF) -> None:
         self._half = half
@@ -30,6 +30,6 @@ class Transcript:
             self._left_out += 1
 
     def text(self) -> str:
-        """The lines, joined; a line in the middle says how many were left out, if any."""
+        """The joined lines; if some were left out, a line in the middle says how many."""
         gap = [f"[{self._left_out} lines are left out here]"] if self._left_out else []
         return "\n".join([*self._head, *gap, *self._tail])

@@ -1,4 +1,4 @@
-"""What shares a target, and what has to have the host to itself."""
+"""Which tests share a target, and which need the host to themselves."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class Isolation(enum.StrEnum):
 
 
 def is_timed(test: str) -> bool:
-    """Whether the test with this id is run while no other one runs on this host."""
+    """Whether the test with this id must run alone on this host."""
     return any(suite.has(test, suite.timed) for suite in UPSTREAM)
 
 
 def cpus_for(test: str) -> Cpus:
-    """How the CPUs of a machine for the test with this id are to run."""
+    """How the CPUs of a machine must run for the test with this id."""
     is_busy = any(suite.has(test, suite.patches_busy_code) for suite in UPSTREAM)
     return Cpus.SEEING_PATCHES if is_busy else Cpus.SIDE_BY_SIDE

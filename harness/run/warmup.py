@@ -1,4 +1,4 @@
-"""What every test would do again on a target that was just booted is done once, before the target is kept."""
+"""Does once, before the target is saved, what every test would otherwise do again on a freshly booted target."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from harness.run.machine import Machine
 from harness.run.suites import ftrace, warm_ftracetest
 
 WAITING = "ftracetest-waiting"
-_LIMIT_S = 12.0  # on reference hardware
-# Reading them brings them into the page cache: programs, libraries, and what belongs to the build.
+_LIMIT_S = 12.0  # seconds on reference hardware
+# Reading these files brings them into the page cache: programs, libraries, and the files of the build.
 _READ = """\
 cat /usr/lib/aarch64-linux-gnu/lib*.so.* > /dev/null 2>&1
 for tool in awk base64 basename bash cat chmod chrt cmp cp cut date dash dd diff dirname dmesg expr find getconf grep \\
@@ -22,8 +22,8 @@ true"""
 
 
 def warm_up(machine: Machine, build: Build, *, with_ftracetest: bool) -> str:
-    """Read what tests will read, and `with_ftracetest` have one wait for its files. Returns why that can't be; empty
-    where it can."""
+    """Read the files that tests will read and, `with_ftracetest`, start one that waits for its files. Returns why that
+    failed, empty if it succeeded."""
     limit = max(120.0, machine.scaled(_LIMIT_S))
     machine.run(_READ, timeout=limit)
     if not with_ftracetest:

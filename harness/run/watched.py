@@ -1,4 +1,4 @@
-"""One command on a booted target, as long as it takes, under watch."""
+"""One command on a booted target, monitored, without a time limit."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from harness.target.base import LineSink, Target
 
 
 def run_watched(target: Target, line: str, *, limits: Limits, on_line: LineSink) -> int:
-    """Run `line` on `target`, which is closed then, and return its exit code. CrashError for a kernel that crashes or
-    hangs meanwhile, InfraError for a target that is lost."""
+    """Run `line` on `target`, close the target, and return the command's exit code. CrashError if the kernel crashes or
+    hangs meanwhile, InfraError if the target is lost."""
     nowhere = Recorder.nowhere()
     machine = Machine(lambda: (target, target.boot_seconds), limits=limits, recorder=nowhere, measures_speed=False)
     try:

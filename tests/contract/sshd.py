@@ -55,7 +55,8 @@ def running(directory: Path, *, port: int = 0, name: str = "host", path: str = "
     config.write_text(
         f"ListenAddress 127.0.0.1:{port}\nHostKey {host}\nAuthorizedKeysFile {key}.pub\nPidFile none\nUsePAM no\n"
         "StrictModes no\nPermitRootLogin prohibit-password\nSubsystem sftp internal-sftp\n"
-        + (f"SetEnv PATH={path}\n" if path else "")
+        # in a shell that is not the first one, bash leaves ~/.bashrc of whoever runs the tests alone
+        + f"SetEnv SHLVL=1{f' PATH={path}' if path else ''}\n"
     )
     process = subprocess.Popen(
         [SSHD, "-D", "-e", "-f", str(config)], stderr=subprocess.PIPE, start_new_session=True, bufsize=0

@@ -73,7 +73,7 @@ def test_another_crash_than_the_known_one_is_a_crash(build: Path, tmp_path: Path
     (result,) = _verdicts(tmp_path / "run").values()
     assert (result["verdict"], done.returncode) == ("CRASH", 1), done.stdout
     assert "module_emit_plt_entry; expected: CRASH with the fault 'panic: something else*'" in result["reason"]
-    assert "no test met this known outcome (it never was, https://bugs.example.org/1)" in done.stdout
+    assert "no test matched this known outcome (it never was, https://bugs.example.org/1)" in done.stdout
 
 
 @pytest.mark.xdist_group("builds")

@@ -130,9 +130,9 @@ def test_keys_have_the_descriptions_of_the_documentation(validator: jsonschema.D
     defined = is_a(dict, validator.schema)["$defs"]
     assert (
         defined["UbootBoot"]["properties"]["server"]["description"]
-        == "the TFTP server's address; empty: as DHCP says, or that of tftp_serve"
+        == "the TFTP server's address; empty: the one from DHCP, or that of tftp_serve"
     )
-    assert defined["Limits"]["properties"]["silence"]["description"].endswith("the kernel is asked whether it lives")
+    assert defined["Limits"]["properties"]["silence"]["description"].endswith("whether the kernel is alive")
     assert defined["QemuBoot"]["properties"]["cpus"]["description"].startswith("-smp; two or more")
     assert "description" in defined["Board"]["properties"]["kconfigs"]
     assert "description" in defined["AnyBoot"]["properties"]["uboot_seconds"]

@@ -89,7 +89,7 @@ def test_what_a_run_came_to() -> None:
         ),
         (RunEnd(kind=EndKind.INTERRUPTED, reason="SIGTERM"), "the run was interrupted before this test: SIGTERM"),
         (RunEnd(kind=EndKind.COMPLETE), "the run ended without starting this test"),
-        (RunEnd(kind=EndKind.WORKERS_LOST, reason="killed"), "not run: workers kept dying, at last: killed"),
+        (RunEnd(kind=EndKind.WORKERS_LOST, reason="killed"), "not run: workers kept dying; the last one: killed"),
         (RunEnd(kind=EndKind.OTHER, reason="struck"), "not run: struck"),
         (None, KILLED),
     ],

@@ -98,7 +98,7 @@ def test_sections_and_their_order() -> None:
         "The harness or the lab failed",
         "Passed unexpectedly",
         "Known outcomes that have expired",
-        "Known outcomes that no test met",
+        "Known outcomes that no test matched",
         "Known failures",
         "Notes",
         "All tests",

@@ -24,7 +24,7 @@ def test_the_first_internal_error_is_the_one_that_counts() -> None:
         (Ended(code=CODES.INTERRUPTED, collection_errors=("a", "b")), UserError, "the testcases can't be collected"),
         (Ended(code=CODES.USAGE_ERROR), UserError, "-k: expected an expression as .*, found 'word'"),
         (Ended(code=CODES.NO_TESTS_COLLECTED), UserError, "no test of one, two matches -k 'word'"),
-        (Ended(code=CODES.INTERNAL_ERROR, internal_error="x\ny"), InfraError, "pytest failed inside"),
+        (Ended(code=CODES.INTERNAL_ERROR, internal_error="x\ny"), InfraError, "pytest failed with an internal error"),
     ],
 )
 def test_an_end_that_is_not_about_tests_is_an_error(ended: Ended, kind: type[HarnessError], told: str) -> None:

@@ -91,7 +91,7 @@ def test_what_a_testcase_can_not_read_is_the_kernels() -> None:
         [_] = list[str]()  # in a file whose name begins with test_, as a testcase's does
     outcome = outcome_of(raised.value)
     assert outcome.verdict is Verdict.FAIL
-    assert outcome.reason.startswith("what the kernel told is not as expected: ValueError: ")
+    assert outcome.reason.startswith("the kernel's output is not as expected: ValueError: ")
 
 
 def test_a_stopped_test_has_the_outcome_that_stopped_it() -> None:

@@ -331,7 +331,7 @@ def test_all_that_was_expected_is_named_and_what_expired() -> None:
     )
 
 
-# -- what no test met -----------------------------------------------------------------------------------------------
+# -- what no test matched ----------------------------------------------------------------------------------------------
 
 
 def test_what_no_test_met_is_listed() -> None:

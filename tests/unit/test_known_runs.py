@@ -101,7 +101,7 @@ def test_another_panic_in_a_test_with_a_known_crash_is_a_crash(runs: Runs, tmp_p
     assert results.results[0].reason == "panic: by accident; expected: CRASH with the fault 'panic: on purpose*'"
     document = _document(tmp_path)
     assert [each["place"] for each in document["unmatched_expectations"]] == ["mine.yaml: expectations.0"]
-    assert "Known outcomes that no test met" in (tmp_path / "run/report.html").read_text()
+    assert "Known outcomes that no test matched" in (tmp_path / "run/report.html").read_text()
 
 
 def test_a_failure_of_another_kind_is_a_failure(runs: Runs) -> None:

@@ -20,7 +20,7 @@ from harness.run.machine import Machine
 from harness.run.recorder import Recorder
 from harness.run.stopped import Stopped
 from harness.target.base import Target
-from tests.faketarget import HANG, LOST, FakeTarget, Kmsg
+from tests.faketarget import HANG, LOST, FakeTarget, Kmsg, Step
 
 OOPS = Kmsg(
     """\
@@ -143,7 +143,7 @@ def test_over_its_limit_on_a_dead_kernel_is_a_crash(make_machine: MakeMachine) -
 
 @pytest.mark.parametrize("steps", [[HANG], [OOPS, HANG]], ids=["", "after an oops"])
 def test_over_its_limit_while_the_line_is_broken_is_an_error_unless_the_kernel_said_why(
-    make_machine: MakeMachine, steps: list[object | Kmsg | object]
+    make_machine: MakeMachine, steps: list[Step]
 ) -> None:
     target = FakeTarget(lambda command: steps if command == "test" else [])
     target.line_lost = "b: bytes were lost on the serial line"

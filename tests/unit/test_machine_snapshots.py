@@ -16,6 +16,7 @@ from harness.run.machine import Machine
 from harness.run.recorder import Recorder
 from harness.run.stopped import Stopped
 from harness.target.base import CommandTimeout, Cpus, TargetLost
+from tests.boards import is_a
 from tests.fakesnapshots import FakeSnapshots
 from tests.faketarget import LOST, FakeTarget, Kmsg
 
@@ -90,7 +91,7 @@ def test_only_who_asks_for_it_gets_a_target_that_nobody_used(make_machine: MakeM
     machine.begin("b", fresh=False)
     assert machine.target is first
     machine.begin("c", fresh=True)
-    assert first.closed  # type: ignore[attr-defined]
+    assert is_a(FakeTarget, first).closed
     assert machine.target is snapshots.restored[1]
 
 
@@ -117,7 +118,7 @@ def test_without_snapshots_a_target_is_used_until_it_is_discarded(make_machine: 
 def test_a_kernel_that_has_reported_something_is_not_kept(make_machine: MakeMachine) -> None:
     snapshots = FakeSnapshots()
     machine = make_machine(snapshots, FakeTarget(lambda _: []))
-    machine.target.kernel_says(WARNING)  # type: ignore[attr-defined]
+    is_a(FakeTarget, machine.target).kernel_says(WARNING)
     assert "its kernel reported: " in machine.keep()
     assert not machine.can_keep
     assert not machine.restores
@@ -214,7 +215,7 @@ def test_a_lost_machine_met_outside_of_the_watch_is_lost_too(make_machine: MakeM
     assert machine.target
     assert machine.was_lost(TargetLost("gone"))
     assert not machine.was_lost(InfraError("something else"))
-    machine.target.kernel_says(WARNING)  # type: ignore[attr-defined]
+    is_a(FakeTarget, machine.target).kernel_says(WARNING)
     assert not machine.was_lost(TargetLost("gone"))
     machine.discard("next")
     assert machine.target

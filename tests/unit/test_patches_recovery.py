@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.build import overlay
+from harness.build import patched_tree
 from harness.build.applydiff import patched
 from harness.build.patches import apply_series
 from harness.errors import InfraError
@@ -108,7 +108,7 @@ def killed_everywhere(
     """Whatever the last act on the disk was on the way from the former series to the new one, the next call makes the
     tree exactly what it is asked for."""
     pristine = files(tree)
-    monkeypatch.setattr(overlay, "patched", functools.cache(patched))
+    monkeypatch.setattr(patched_tree, "patched", functools.cache(patched))
     apply_series(tree, series[then], state=tmp_path / "reference")
     expected = files(tree)
     apply_series(tree, [], state=tmp_path / "reference")

@@ -134,7 +134,7 @@ def test_without_a_snapshot_the_run_goes_on_and_says_so(runs: Runs, tmp_path: Pa
     assert [results[test].verdict for test in (ONE, TWO)] == [Verdict.PASS, Verdict.PASS]
     assert code == 0
     notes = [event["data"]["text"] for event in events if event["kind"] == "note"]
-    assert notes[0] == "no snapshot, so a target is booted anew after a crash only: snapshot: disk full"
+    assert notes[0] == "no snapshot, so the target is booted again only after a crash: snapshot: disk full"
     assert len(notes) == workers
     assert workers == 1 or notes[1].startswith("-j: one machine runs all tests")
     documents = json.loads((tmp_path / "run/results.json").read_text())

@@ -144,7 +144,7 @@ def test_what_measures_time_is_alone_also_after_a_worker_died() -> None:
     assert {test for _, test in run.order} == set(run.ids)
 
 
-def test_a_worker_that_has_died_unnoticed_ends_no_run() -> None:
+def test_a_worker_that_has_died_unnoticed_ends_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
     run = Run({f"t{number}": float(number + 1) for number in range(6)}, workers=2)
     asked: list[int] = []
 
@@ -153,7 +153,7 @@ def test_a_worker_that_has_died_unnoticed_ends_no_run() -> None:
         raise OSError("cannot send (already closed?)")
 
     dead = min(run.workers, key=lambda worker: run.seconds[run.ids[worker.queue[0]]])  # the first that ends a test
-    dead.send_runtest_some = gone  # type: ignore[method-assign]
+    monkeypatch.setattr(dead, "send_runtest_some", gone)
     run.step()
     assert asked
     test = run.die(dead)

@@ -391,7 +391,7 @@ def test_what_a_testcase_can_not_unpack_is_the_kernels_fault(
     results, _, _ = run(build, tmp_path=tmp_path, suites=frozenset({"testcases"}))
     lost, ours = (results[f"testcases/test_few.py::test_{name}"] for name in ("lost", "ours"))
     assert lost.verdict is Verdict.FAIL
-    assert lost.reason.startswith("what the kernel told is not as expected: ValueError: not enough values")
+    assert lost.reason.startswith("the kernel's output is not as expected: ValueError: not enough values")
     assert ours.verdict is Verdict.ERROR
 
 

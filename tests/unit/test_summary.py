@@ -67,8 +67,8 @@ def test_known_outcomes_that_expired_or_that_no_test_met() -> None:
         "testcases  1 FAIL",
         "FAIL       testcases/t.py::t",
         "             no",
-        "expired    t*: FAIL: counted until 2026-11-30 (fixed in 7.4, https://bugs.example.org/1)",
-        "unmatched  t*: FAIL with the message '*timed out*': no test met this known outcome (fixed in 7.4)",
+        "expired    t*: FAIL: valid until 2026-11-30 (fixed in 7.4, https://bugs.example.org/1)",
+        "unmatched  t*: FAIL with the message '*timed out*': no test matched this known outcome (fixed in 7.4)",
         "FAILED: 1 FAIL in 11m23s",
     ]
 

@@ -36,7 +36,7 @@ _HELPERS = (
     r"|_*(?:pi_)?mem(?:cpy|set|move|cmp|chr|scan)\w*|_*(?:pi_)?str(?:n?len|n?cmp|n?cpy|n?cat|n?chr|scpy|lcpy|str)"
     r"|_*(?:arch_)?(?:raw_)?_?(?:copy_(?:to|from|in)_user|clear_user)\w*|_*copy_(?:to|from)_iter|(?:copy|clear)_page"
     r"|string(?:_nocheck)?|v?sc?nprintf|v?sprintf|_?printk|__wake_up\w*|finish_wait|prepare_to_wait\w*|complete(?:_all)?"
-    r"|_*(?:const_)?udelay|__delay|arch_local_irq_\w+|__l(?:l|se)_?sc_?atomic\w*"
+    r"|[mf]sleep\w*|usleep_range\w*|_*(?:const_)?udelay|__delay|arch_local_irq_\w+|__l(?:l|se)_?sc_?atomic\w*"
 )
 # They free and allocate.
 _ALLOCATORS = (

@@ -7,6 +7,9 @@ import re
 _MAX_INPUT = 400  # characters of a line that are looked at: a title holds half of that
 _MAX_TITLE = 200
 
+_TOP = "arch|block|certs|crypto|drivers|fs|include|init|io_uring|ipc|kernel|lib|mm|net|rust|security|sound|virt"
+_TREE = re.compile(rf"(?:(?:\.\./)+[^/]+|/.*/(?:src|linux[^/]*))/(?=(?:{_TOP})/)|(?:\.{{1,2}}/)+")
+
 _VARYING = (
     (re.compile(r"\+0x[0-9a-f]+(?:/0x[0-9a-f]+)?"), ""),
     (re.compile(r"(?<!exitcode=)\b(?:0x)?[0-9a-f]{8,}\b"), "ADDR"),
@@ -29,6 +32,7 @@ def stable(text: str) -> str:
 
 
 def source_file(place: str) -> str:
-    """``kernel/x.c:12`` of whatever __FILE__ was: an out-of-tree module's is a path of the build machine."""
-    place = re.sub(r"^(?:\.{1,2}/)+", "", place)
+    """``kernel/x.c:12`` of whatever __FILE__ was: relative to an object tree beside or far from the kernel's, or an
+    out-of-tree module's, which is a path of the build machine."""
+    place = place[match.end() :] if (match := _TREE.match(place)) else place
     return place.rpartition("/")[2] if place.startswith("/") else place

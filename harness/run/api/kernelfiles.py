@@ -1,4 +1,4 @@
-"""The files of a build as a test sees them: vmlinux, its vDSO, its modules. No kernel has to run for that."""
+"""The files of a build for tests: vmlinux, its vDSO, its modules. No kernel has to run for this."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from harness.run.api.leftout import REGIONS, left_out
 
 @dataclass(frozen=True)
 class ModuleFile:
-    """A .ko file. `source`: where in the kernel tree its source lies, as ``kernel/trace/preemptirq_delay_test.c``;
-    for our own modules ``testcases/NAME.c``."""
+    """A .ko file. `source`: its source file in the kernel tree, such as ``kernel/trace/preemptirq_delay_test.c``; for
+    our own modules ``testcases/NAME.c``."""
 
     name: str
     source: str
@@ -47,7 +47,7 @@ class ModuleFile:
 
 
 class KernelFiles:
-    """What a build left, parsed when first asked for, once in a run."""
+    """The results of a build, parsed on first use, once per run."""
 
     def __init__(self, build: Build) -> None:
         self._build = build
@@ -55,12 +55,12 @@ class KernelFiles:
 
     @cached_property
     def version(self) -> tuple[int, ...]:
-        """The kernel's version, as (7, 3, 4)."""
+        """The kernel's version, such as (7, 3, 4)."""
         return tuple(int(part) for part in re.findall(r"\d+", self._build.release.partition("-")[0]))
 
     @cached_property
     def flavour(self) -> Flavour:
-        """How functions are instrumented; skips the test where they are not, or call _mcount."""
+        """How functions are instrumented; skips the test if they are not, or if they call _mcount."""
         flavour = flavour_of(self._build.config)
         if flavour is None:
             pytest.skip("this kernel has no NOPs at its functions' entries: it is built with -pg, or without ftrace")
@@ -72,17 +72,17 @@ class KernelFiles:
         return Instrumentation(_open(self._build.directory / "vmlinux"), self.flavour)
 
     def from_files(self) -> tuple[Function, ...]:
-        """The kernel's functions, each with its source; skips the test where the kernel does not tell sources."""
+        """The kernel's functions, each with its source; skips the test if the kernel has no debug information."""
         sources = {function.source for function in self.vmlinux.functions if function.source}
         if not sources:
-            pytest.skip("which file a function comes from can't be told: vmlinux has no debug information of its own")
-        if "init/main.c" not in sources:  # or every test of files would pass
+            pytest.skip("vmlinux has no debug information, so the source files of its functions are unknown")
+        if "init/main.c" not in sources:  # otherwise every test of files would pass
             raise InfraError(f"vmlinux: expected sources as init/main.c, found {several(sorted(sources), 3)}")
         return self.vmlinux.functions
 
     def left_out(self, group: str) -> list[Function]:
-        """The kernel's functions that come from files which upstream keeps out of tracing: those of `group`, one of
-        LEFT_OUT. Skips the test where the kernel does not tell sources."""
+        """The kernel's functions from files which upstream keeps out of tracing: those of `group`, one of LEFT_OUT.
+        Skips the test if the kernel has no debug information."""
         return self._left_out.get(group, [])
 
     @cached_property
@@ -102,7 +102,7 @@ class KernelFiles:
         return bool(self._group(module.source))
 
     def may_be_instrumented(self, function: Function) -> bool:
-        """Whether `function` comes from a file and stands in a place that are not kept out of tracing."""
+        """Whether neither the file nor the section of `function` is kept out of tracing."""
         elsewhere = any(function.all_named(prefix) for prefix in (EFI_STUB, NVHE, POSITION_INDEPENDENT))
         special = any(function.address in place for place in self._special)
         return not elsewhere and not special and not self._group(function.source or "")
@@ -118,20 +118,20 @@ class KernelFiles:
         return self._build.config.get("ARM64_MODULE_PLTS") == "y" or self.version >= (6, 5)
 
     def trampolines(self) -> int:
-        """How many PLT entries ftrace has in a module: for ftrace_caller, and for ftrace_regs_caller where there is
-        one; skips the test where modules have no PLT."""
+        """How many PLT entries ftrace has in a module: for ftrace_caller, and for ftrace_regs_caller if it exists;
+        skips the test if modules have no PLT."""
         if not self.module_plts:
             pytest.skip("this kernel's modules have no PLT (CONFIG_ARM64_MODULE_PLTS is not set)")
         return 2 if self._build.config.get("DYNAMIC_FTRACE_WITH_REGS") == "y" else 1
 
     def traced_after_boot(self) -> list[tuple[str, ...]]:
-        """The functions of the kernel proper that can be traced once its init text is freed, by address: each with
-        the names that the kernel may call it by."""
+        """The functions of the kernel proper that can be traced once its init text is freed, by address, each with all
+        names that the kernel may use for it."""
         code, freed = self.vmlinux, self.vmlinux.region("__init_begin", "__init_end") or range(0)
         return [code.names_of(entry) for entry in code.entries if code.call_site(entry) not in freed]
 
     def vdso(self) -> Instrumentation:
-        """The vDSO, which lies in the kernel as a whole ELF file."""
+        """The vDSO, which is embedded in the kernel as a whole ELF file."""
         place = self.vmlinux.region("vdso_start", "vdso_end")
         if place is None:
             pytest.skip("this kernel has no vDSO")
@@ -147,7 +147,7 @@ class KernelFiles:
         return tuple(sorted(found, key=lambda module: module.name))
 
     def module(self, name: str) -> ModuleFile:
-        """The module of that name; skips the test where this kernel can't have it."""
+        """The module of that name; skips the test if this kernel can't have it."""
         if name in self._build.left_out:
             pytest.skip(f"{name}: {self._build.left_out[name]}")
         found = [module for module in self.modules if module.name == name]

@@ -1,4 +1,4 @@
-"""The modules that testcases/livepatch patches and looks at: klp_target, and klp_stacks."""
+"""The modules that testcases/livepatch patches and inspects: klp_target and klp_stacks."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ _RETURN_ADDRESS = re.compile(r"(?P<function>[^\s+]+)\+(?P<offset>0x[0-9a-f]+)/(?
 
 
 class KlpTarget(Module):
-    """klp_target.c: functions that tell which of them ran, and functions to sleep in."""
+    """klp_target.c: functions whose return value says which version ran, and functions to sleep in."""
 
     def __init__(self, guest: Guest) -> None:
         super().__init__(guest, "klp_target")
 
     @property
     def says(self) -> str:
-        """What klp_target_name() returns: "original", or the name of the livepatch that is in effect."""
+        """The return value of klp_target_name(): "original", or the name of the livepatch that is in effect."""
         return self._guest.line(f"{self.files}/name")
 
     @property
     def says_other(self) -> str:
-        """What klp_target_other() returns."""
+        """The return value of klp_target_other()."""
         return self._guest.line(f"{self.files}/other")
 
     @contextlib.contextmanager
     def sleeper(self, file: str = "sleep") -> Iterator[Process]:
-        """A process asleep in a function that klp_target_caller() called: in klp_target_callee(), or (`file`
-        "fault") in a page fault taken in klp_target_faulting(). Once it was woken it prints what klp_target_caller()
-        returned, 1042, or 2042 where that was the one of klp_caller; and what klp_target_name(), called after it on
-        the way out of the kernel, said."""
+        """A process asleep in a function that klp_target_caller() called: in klp_target_callee(), or (`file` "fault")
+        in a page fault in klp_target_faulting(). When woken, it prints the return value of klp_target_caller(), which
+        is 1042, or 2042 for klp_caller's version, and that of klp_target_name(), which is called after it on the way
+        out of the kernel."""
         before = self.asleep
         with background(self._guest, f"cat {self.files}/{file}") as process:
             self._guest.wait_until(lambda: self.asleep == before + 1 and process.asleep, "asleep in klp_target")
@@ -46,11 +46,11 @@ class KlpTarget(Module):
 
     @property
     def asleep(self) -> int:
-        """How many processes sleep in it."""
+        """How many processes are asleep in it."""
         return int(self._guest.line(f"{self.files}/asleep"))
 
     def wake(self) -> None:
-        """Let all who sleep go on."""
+        """Wake all sleeping processes."""
         self.write("wake")
 
 
@@ -65,7 +65,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class SleepingTask:
-    """A task that sleeps, and the number of entries in its reliable stack trace; negative: the error instead."""
+    """A sleeping task, and the number of entries in its reliable stack trace; if negative, the error code."""
 
     pid: int
     comm: str
@@ -74,13 +74,14 @@ class SleepingTask:
 
 
 class KlpStacks(Module):
-    """klp_stacks.c: stack traces of sleeping tasks, and kernel threads to take them of."""
+    """klp_stacks.c: stack traces of sleeping tasks, and kernel threads whose traces can be taken."""
 
     def __init__(self, guest: Guest) -> None:
         super().__init__(guest, "klp_stacks")
 
     def reliable(self, pid: int) -> list[Frame] | None:
-        """stack_trace_save_tsk_reliable() of the task, innermost first; None where the kernel says it can't tell."""
+        """stack_trace_save_tsk_reliable() of the task, innermost first; None if the kernel says that it is not
+        reliable."""
         self.write("pid", str(pid))
         text = self.read("reliable")
         return None if text.startswith("error -22") else _frames(text)
@@ -91,7 +92,7 @@ class KlpStacks(Module):
         return _frames(self.read("any"))
 
     def all_asleep(self) -> list[SleepingTask]:
-        """Every task that sleeps, with what its reliable stack trace came to."""
+        """Every sleeping task, with the result of its reliable stack trace."""
         lines = (re.fullmatch(r"(\d+) (.*) (kthread|user) (-?\d+)", line) for line in self.read("all").splitlines())
         return [
             SleepingTask(int(line[1]), line[2], kthread=line[3] == "kthread", entries=int(line[4]))
@@ -114,7 +115,7 @@ class KlpStacks(Module):
 
     @contextlib.contextmanager
     def busy_kthread(self, *, cpu: int) -> Iterator[int]:
-        """A kernel thread that calls schedule() over and over and never leaves this CPU, where nobody else comes to
+        """A kernel thread that calls schedule() over and over and never leaves this CPU, on which nothing else gets to
         run; its pid."""
         self.write("busy", str(cpu))
         try:
@@ -124,7 +125,7 @@ class KlpStacks(Module):
 
 
 def _frames(text: str) -> list[Frame]:
-    """The frames of a trace printed with %pS. One that is no address in a known function is an AssertionError."""
+    """The frames of a trace printed with %pS. AssertionError for a frame outside any known function."""
     frames = []
     for line in text.splitlines():
         match = _RETURN_ADDRESS.match(line)

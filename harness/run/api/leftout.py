@@ -1,8 +1,8 @@
 """Which source files and sections upstream keeps out of function tracing, and since which version.
 
 Collected from the Makefiles of 5.10, 6.1, 6.12 and 7.3: CFLAGS_REMOVE_x.o, ccflags-remove-y and filters of
-KBUILD_CFLAGS that name CC_FLAGS_FTRACE. It is written down, not read from the tree under test: a Makefile that lost
-its line must be noticed.
+KBUILD_CFLAGS that name CC_FLAGS_FTRACE. The list is maintained here rather than read from the tree under test, so that
+a line missing from a Makefile is noticed.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ REGIONS = (
 
 @dataclass(frozen=True)
 class _Files:
-    """`patterns` of file names directly in `directory`; `but`: those that are instrumented nevertheless; `group`: what
-    is told apart in results, by default the directory; `since`, `until`: the first version that keeps them out, and the
-    first known one that no longer does."""
+    """`patterns` of file names directly in `directory`; `but`: those that are instrumented nevertheless; `group`: the
+    group in results, by default the directory; `since`, `until`: the first version that keeps them out, and the first
+    known one that no longer does."""
 
     directory: str
     patterns: str = "*.c"
@@ -50,15 +50,15 @@ class _Files:
 
 
 _FILES = (
-    # the code that patches, and what it calls while it does; insn.c is in arch/arm64/lib, and traced, from 5.14 on
+    # the code that patches, and what it calls meanwhile; from 5.14 on insn.c is in arch/arm64/lib, and traced
     _Files("arch/arm64/kernel", "ftrace.c insn.c return_address.c"),
     # position independent, before the kernel is mapped; at EL2
     _Files("arch/arm64/kernel/pi"),
     _Files("drivers/firmware/efi/libstub"),
     _Files("arch/arm64/kvm/hyp/nvhe"),
-    # the tracer itself; its self tests have functions to be traced
+    # the tracer itself; its self tests have functions that are meant to be traced
     _Files("kernel/trace", but="trace_selftest_dynamic.c trace_kprobe_selftest.c"),
-    # called from everywhere, by the tracer too; the directories below have Makefiles of their own
+    # called from everywhere, including the tracer; the directories below have Makefiles of their own
     _Files("lib", but="test_fprobe.c"),
     _Files("kernel", "irq_work.c"),
     _Files("kernel/sched", "clock.c", "kernel", until=(6, 1)),
@@ -69,7 +69,7 @@ _FILES = (
     # run-time parts of sanitizers, called by instrumented code
     _Files("kernel/kcsan", "core.c debugfs.c report.c", "sanitizers"),
     _Files("mm/kasan", "common.c generic.c init.c quarantine.c report*.c shadow.c hw_tags.c sw_tags.c", "sanitizers"),
-    # a call to firmware has to be made in few instructions
+    # a firmware call must not take more than a few instructions
     _Files("drivers/pmdomain/mediatek", "airoha-cpu-pmdomain.c", "drivers"),
     _Files("drivers/firmware/arm_scmi", "smc.c", "drivers", (5, 19)),
     _Files("drivers/firmware/arm_scmi/transports", "smc.c", "drivers"),
@@ -84,7 +84,7 @@ _SELF_TRACING = (
 
 
 def left_out(source: str, *, version: tuple[int, ...], config: Mapping[str, str]) -> str:
-    """The group in LEFT_OUT of `source` if upstream keeps this file out of tracing in this version, else nothing."""
+    """The group in LEFT_OUT of `source` if upstream keeps this file out of tracing in this version, otherwise empty."""
     path = PurePosixPath(source)
     directory, name = str(path.parent), path.name
     if directory == "kernel/trace" and name in _SELF_TRACING.split() and config.get("FUNCTION_SELF_TRACING") == "y":

@@ -11,8 +11,8 @@ _FILES = (
     "function_profile_enabled",
 )
 _DIRECTORIES = (f"{ROOT}/instances", "/sys/kernel/livepatch")
-# only what the shell itself can do: starting a process is what costs when emulated, and this is done for
-# every test. A few lines of each file say enough: what is left behind can be all functions.
+# Only shell built-ins: starting a process is expensive under emulation, and this runs for every test. A few lines of
+# each file suffice: what is left behind can be all functions.
 _LOOK = f"""\
 cd {ROOT}
 for file in {" ".join(_FILES)}; do
@@ -26,14 +26,15 @@ while read -r module rest; do echo "module $module"; done < /proc/modules"""
 
 
 def state(guest: Guest) -> frozenset[str]:
-    """What can be left behind, as it is now: a line for each setting, instance, module and livepatch."""
+    """The present state of everything that a test can leave behind: a line for each setting, instance, module and
+    livepatch."""
     return frozenset(guest.check(_LOOK).splitlines())
 
 
 def left_behind(before: frozenset[str], after: frozenset[str]) -> str:
-    """What is other than before, for a message; empty when nothing is."""
+    """The differences, for a message; empty if there are none."""
     new = sorted(after - before)
     gone = sorted(before - after)
-    told = [f"left behind: {', '.join(new[:5])}"] if new else []
-    told += [f"gone: {', '.join(gone[:5])}"] if gone else []
-    return "; ".join(told)
+    parts = [f"left behind: {', '.join(new[:5])}"] if new else []
+    parts += [f"gone: {', '.join(gone[:5])}"] if gone else []
+    return "; ".join(parts)

@@ -1,4 +1,4 @@
-"""The testcases' own livepatches: loaded, watched in transition, taken back at the end of every ``with``."""
+"""The testcases' own livepatches: loaded, observed in transition, removed at the end of every ``with``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _DEBUG_QUERY = "file kernel/livepatch/transition.c"
 _HASTY_TRIES = 10
 _TRANSITION_S = 0.75  # the longest that a transition may take
 
-# A task's state in a transition, as /proc/PID/patch_state tells it.
+# A task's state in a transition, as in /proc/PID/patch_state.
 NO_TRANSITION = -1
 UNPATCHED = 0
 PATCHED = 1
@@ -37,17 +37,17 @@ class Livepatch(Module):
 
     @property
     def enabled(self) -> bool:
-        """Whether the patch is on, or on its way there."""
+        """Whether the patch is enabled, or being enabled."""
         return self.attribute("enabled") == "1"
 
     @property
     def replaces_all(self) -> bool:
-        """Whether it took the place of all patches before it."""
+        """Whether it replaced all earlier patches."""
         return self.attribute("replace") == "1"
 
     @property
     def stack_order(self) -> int:
-        """Its place in the order of loading, from 1 on; the last one's functions are in effect."""
+        """Its position in loading order, from 1; the functions of the last one are in effect."""
         return int(self.attribute("stack_order"))
 
     @property
@@ -72,12 +72,13 @@ class Livepatch(Module):
         return not self._guest.run(f"echo {value} > {self.directory}/{attribute}").ok
 
     def wait(self, *, hurry: bool = True) -> None:
-        """Until every task has been switched. The kernel tries once a second; in a `hurry` it is told to try now."""
+        """Wait until every task has been switched. The kernel tries once a second; with `hurry` it is told to try
+        immediately."""
         self._wait(f"read -r on < {self.directory}/transition && [ $on = 0 ]", "transition finished", hurry=hurry)
 
     def _wait(self, condition: str, what: str, *, hurry: bool) -> None:
-        """Until the shell finds that `condition` holds."""
-        # after fifteen tries it would send signals to those that were not switched
+        """Wait until `condition` holds in the shell."""
+        # after fifteen tries the kernel would send signals to the tasks that were not switched
         tries = iter(range(_HASTY_TRIES if hurry else 0))
         try_now = f"{{ echo 1 > /sys/module/{self.name}/parameters/hurry; }} 2>/dev/null"
 
@@ -88,31 +89,31 @@ class Livepatch(Module):
         self._guest.wait_until(holds, f"{self.name}: {what}", seconds=_TRANSITION_S)
 
     def disable(self, *, hurry: bool = True) -> None:
-        """Take the patch back, and wait until it is gone."""
+        """Disable the patch, and wait until it is gone."""
         self.begin_disabling()
         self.wait_gone(hurry=hurry)
 
     def begin_disabling(self) -> None:
-        """Begin to take the patch back; a transition under way to it turns round."""
+        """Start to disable the patch; a transition towards it is reversed."""
         self._guest.write(f"{self.directory}/enabled", "0")
 
     def enable_again(self) -> None:
-        """Turn round the transition that takes the patch back."""
+        """Reverse the transition that disables the patch."""
         self._guest.write(f"{self.directory}/enabled", "1")
 
     def force(self) -> None:
-        """Have the tasks that hold the transition taken for switched."""
+        """Make the kernel treat the tasks that block the transition as switched."""
         self._guest.write(f"{self.directory}/force", "1")
 
     def take_back(self) -> None:
-        """Whatever state the patch is in, disable it, and remove the module."""
+        """Disable the patch, whatever its state, and remove the module."""
         enabled = f"{self.directory}/enabled"
         self._guest.run(f"read -r on < {enabled} && [ $on = 1 ] && echo 0 > {enabled}")
         self.wait_gone()
         self._guest.check(f"[ ! -e /sys/module/{self.name} ] || rmmod {self.name}")
 
     def wait_gone(self, *, hurry: bool = True) -> None:
-        """Until the kernel has dropped the patch, and let go of its module."""
+        """Wait until the kernel has dropped the patch and released its module."""
         module = f"/sys/module/{self.name}"
         unused = f"! {{ read -r users < {module}/refcnt; }} 2>/dev/null || [ $users = 0 ]"
         gone = f"[ ! -e {self.directory} ] && {{ {unused}; }}"
@@ -120,7 +121,7 @@ class Livepatch(Module):
 
 
 class Transition:
-    """What is known of the tasks in a transition. Made by `Livepatches.transition`."""
+    """The tasks in a transition. Created by `Livepatches.transition`."""
 
     def __init__(self, guest: Guest, log: Process) -> None:
         self._guest = guest
@@ -132,12 +133,12 @@ class Transition:
         return held_tasks(self._log.output)
 
     def reasons(self, task: Process | int) -> list[str]:
-        """Why the kernel did not switch this task (a process, or a pid), once for each try."""
+        """Why the kernel did not switch this task (a process, or a pid): one reason for each try."""
         pid = task.pid if isinstance(task, Process) else task
         return [held.reason for held in self.held if held.pid == pid]
 
     def wait_held(self, task: Process | int, reason: str, *, tries: int = 2) -> None:
-        """Until the kernel has tried `tries` times (it does so once a second) to switch this task, and could not
+        """Wait until the kernel has tried `tries` times (it does so once a second) to switch this task, and failed
         because of `reason` (the end of its message)."""
 
         def tried() -> bool:
@@ -148,7 +149,7 @@ class Transition:
 
         self._guest.wait_until(tried, f"{tries} tries to switch a task that {reason}", seconds=0.5 * tries)
         found = self.reasons(task)
-        assert all(told.endswith(reason) for told in found), f"the kernel says: the task {found}"
+        assert all(message.endswith(reason) for message in found), f"the kernel says: the task {found}"
 
     def state(self, task: Process | int) -> int:
         """UNPATCHED or PATCHED, NO_TRANSITION outside of one."""
@@ -161,7 +162,7 @@ class Transition:
         return {int(path.split("/")[4]) for path in listed.split()}
 
     def wait_only(self, task: Process | int, *, goal: int = PATCHED) -> None:
-        """Until all tasks but this one are switched to `goal`."""
+        """Wait until all tasks but this one are switched to `goal`."""
         pid = task.pid if isinstance(task, Process) else task
         self._guest.wait_until(
             lambda: self.not_yet(goal) == {pid}, f"all tasks but {pid} switched to state {goal}", seconds=1.0
@@ -177,22 +178,23 @@ class Livepatches:
 
     @contextlib.contextmanager
     def load(self, name: str, **parameters: object) -> Iterator[Livepatch]:
-        """Load the livepatch module `name`; the end of the ``with`` disables it if need be, and unloads it. When the
-        body begins the kernel has tried once to switch every task."""
+        """Load the livepatch module `name`; the end of the ``with`` disables it if necessary, and unloads it. When the
+        body begins, the kernel has tried once to switch every task."""
         with self.at_hand(name) as patch:
             patch.insert(**parameters)
             yield patch
 
     @contextlib.contextmanager
     def in_effect(self, name: str, **parameters: object) -> Iterator[Livepatch]:
-        """Load the livepatch module `name` and wait until every task has been switched; the end as with `load`."""
+        """Load the livepatch module `name` and wait until every task has been switched; it ends like `load`."""
         with self.load(name, **parameters) as patch:
             patch.wait()
             yield patch
 
     @contextlib.contextmanager
     def at_hand(self, name: str) -> Iterator[Livepatch]:
-        """The livepatch module `name`, not loaded; what is left of it at the end of the ``with`` is taken back."""
+        """The livepatch module `name`, not loaded; if the body loads it, the end of the ``with`` disables and unloads
+        it."""
         self._modules.require(name)
         patch = Livepatch(self._guest, name)
         try:
@@ -202,12 +204,12 @@ class Livepatches:
 
     @contextlib.contextmanager
     def load_in_background(self, patch: Livepatch, *, cpu: int) -> Iterator[Process]:
-        """Load a livepatch that is `at_hand` from this CPU while the test goes on."""
+        """Load a livepatch from `at_hand` on this CPU while the test continues."""
         with background(self._guest, f"taskset -c {cpu} insmod {DIRECTORY}/{patch.name}.ko") as process:
             yield process
 
     def refused(self, name: str, **parameters: object) -> str:
-        """Load the livepatch module `name`, which the kernel has to refuse; returns the error that insmod tells."""
+        """Load the livepatch module `name`, which the kernel must refuse; returns insmod's error message."""
         with self.at_hand(name):
             return self._modules.refused(name, **parameters)
 
@@ -221,15 +223,15 @@ class Livepatches:
 
     @contextlib.contextmanager
     def transition(self) -> Iterator[Transition]:
-        """Have the kernel say, for the length of the ``with``, which tasks hold a transition and why."""
+        """Make the kernel log, for the duration of the ``with``, which tasks block a transition and why."""
         with background(self._guest, "dmesg --follow-new") as log:
-            self._guest.wait_until(lambda: self._says_something(log), "dmesg follows the kernel log")
+            self._guest.wait_until(lambda: self._has_output(log), "dmesg follows the kernel log")
             self._guest.write(_DEBUG, f"{_DEBUG_QUERY} +p")
             try:
                 yield Transition(self._guest, log)
             finally:
                 self._guest.write(_DEBUG, f"{_DEBUG_QUERY} -p")
 
-    def _says_something(self, log: Process) -> bool:
-        """Whether a new line of the kernel log is seen there."""
+    def _has_output(self, log: Process) -> bool:
+        """Whether a new line of the kernel log arrives in `log`."""
         return self._guest.run(f"echo harness: a transition is watched > /dev/kmsg; [ -s {log.output_file} ]").ok

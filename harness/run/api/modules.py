@@ -14,12 +14,12 @@ from harness.run.api.guest import Guest
 DIRECTORY = "/payload/testcases"
 _DEBUGFS = "/sys/kernel/debug"
 _FULL_REGION = "RANDOMIZE_MODULE_REGION_FULL"
-_FILL = {"far": "and far away", "farthest": "near", "above": "and below"}  # what near_filler is told
-REACH_BYTES = 128 << 20  # how far a direct branch reaches in either direction
+_FILL = {"far": "and far away", "farthest": "near", "above": "and below"}  # the argument of near_filler
+REACH_BYTES = 128 << 20  # bytes that a direct branch reaches, either way
 
 
 class Module:
-    """One of our modules. What it does on request is behind files of its own in debugfs (testcases/harness_test.h)."""
+    """One of our modules. Files in debugfs trigger its actions (testcases/harness_test.h)."""
 
     def __init__(self, guest: Guest, name: str) -> None:
         self._guest = guest
@@ -35,9 +35,9 @@ class Module:
         self._guest.check(f"rmmod {self.name}")
 
     def distances(self) -> tuple[int, int]:
-        """By /proc/kallsyms, bytes between the module's text and what is nearest of the kernel's, and the most that
-        there are between it and ftrace_caller, which its calls have to reach."""
-        # what lies at this address was found there before: the file has every symbol, and takes its time
+        """Two distances in bytes, from /proc/kallsyms: between the module's text and the nearest text of the kernel,
+        and the largest one between the module's text and ftrace_caller, which its calls have to reach."""
+        # cached by address: the file has every symbol, and reading it is slow
         text = self._guest.read(f"/sys/module/{self.name}/sections/.text")
         return self._guest.once((self.name, text), self._measured)
 
@@ -55,7 +55,7 @@ class Module:
         return self._guest.exists(f"/sys/module/{self.name}")
 
     def read(self, file: str, *, seconds: float = 5.0) -> str:
-        """Have the module do what is behind `file`, and return what it printed, without the last line end."""
+        """Trigger the action of `file`, and return what the module printed, without the last line end."""
         return self._guest.check(f"cat {self.files}/{file}", seconds=seconds).rstrip("\n")
 
     def try_read(self, file: str) -> str | None:
@@ -64,22 +64,22 @@ class Module:
         return done.output.rstrip("\n") if done.ok else None
 
     def write(self, file: str, line: str = "1") -> None:
-        """Hand `line` to the module's `file`; the test fails when the module refuses it."""
+        """Write `line` to the module's `file`; the test fails if the module refuses it."""
         self._guest.write(f"{self.files}/{file}", line)
 
     def refuses(self, file: str, line: str) -> bool:
-        """Whether the module's `file` does not take `line`."""
+        """Whether the module refuses `line` in `file`."""
         return not self._guest.run(f"echo {shlex.quote(line)} > {self.files}/{file}").ok
 
     def ask(self, file: str, line: str) -> str:
-        """Hand `line` to the module's `file`, and return the line that it prints then."""
+        """Write `line` to the module's `file`, and return the line that it then prints."""
         path = f"{self.files}/{file}"
         answer = 'read -r line && echo "$line"'
         return self._guest.check(f"echo {shlex.quote(line)} > {path} && {{ {answer}; }} < {path}").strip()
 
 
 class Modules:
-    """Test modules that `harness build` made from the C sources beside the tests."""
+    """Test modules that `harness build` built from the C sources beside the tests."""
 
     def __init__(self, guest: Guest, build: Build) -> None:
         self._guest = guest
@@ -87,7 +87,7 @@ class Modules:
 
     @contextlib.contextmanager
     def load(self, name: str, **parameters: object) -> Iterator[Module]:
-        """Load the module `name` for the length of the ``with``; skips the test where this kernel can't have it."""
+        """Load the module `name` for the duration of the ``with``; skips the test if this kernel can't have it."""
         self.require(name)
         module = Module(self._guest, name)
         module.insert(**parameters)
@@ -97,7 +97,7 @@ class Modules:
             self._guest.check(f"[ ! -e /sys/module/{name} ] || rmmod {name}")
 
     def refused(self, name: str, **parameters: object) -> str:
-        """Load the module `name`, which the kernel has to refuse; returns the error that insmod tells."""
+        """Load the module `name`, which the kernel must refuse; returns insmod's error message."""
         self.require(name)
         done = self._guest.run(_insmod(name, parameters))
         if done.ok:
@@ -107,10 +107,10 @@ class Modules:
 
     @contextlib.contextmanager
     def placed(self, name: str, place: str) -> Iterator[Module]:
-        """Load the module `name` where it is wanted: ``near`` the kernel, ``far`` from it (beyond a direct branch's
-        reach, but not much, where the kernel has room for it there), ``farthest`` (beyond, where the kernel likes to
-        put it) or ``above`` (beyond, at a higher address than the kernel's; skips the test where this kernel puts no
-        module there). The test fails when it does not lie there."""
+        """Load the module `name` at the given `place`: ``near`` the kernel, ``far`` from it (beyond a direct branch's
+        reach, but only just, if the kernel has room there), ``farthest`` (beyond, wherever the kernel puts it) or
+        ``above`` (beyond, at a higher address than the kernel; skips the test if this kernel puts no module there). The
+        test fails if the module is not loaded there."""
         with contextlib.ExitStack() as stack:
             if place != "near":
                 filler = stack.enter_context(self.load("near_filler"))
@@ -122,8 +122,8 @@ class Modules:
             if place == "near" and call >= REACH_BYTES and self._build.config.get(_FULL_REGION) == "y":
                 pytest.skip(f"this kernel has CONFIG_{_FULL_REGION}: its modules lie anywhere within 2 GB")
             right = call < REACH_BYTES if place == "near" else nearest >= REACH_BYTES
-            lies = f"{nearest >> 20} MB from the kernel, {call >> 20} MB from ftrace_caller"
-            assert right, f"{name} was to lie {place}, but lies {lies}"
+            found = f"{nearest >> 20} MB from the kernel, {call >> 20} MB from ftrace_caller"
+            assert right, f"expected {name} to be loaded {place}, found it {found}"
             yield module
 
     def available(self, name: str) -> bool:
@@ -131,7 +131,7 @@ class Modules:
         return name not in self._build.left_out
 
     def require(self, name: str) -> None:
-        """Skip the test where the module `name` could not be built for this kernel, with the reason."""
+        """Skip the test if the module `name` could not be built for this kernel, with the reason."""
         if name in self._build.left_out:
             pytest.skip(f"{name}: {self._build.left_out[name]}")
 

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 
 from harness.run.api.guest import Guest
 
-_used: set[str] = set()  # output files of processes that run
+_used: set[str] = set()  # output files of running processes
 
 
 class Process:
-    """A command that runs while the test goes on."""
+    """A command that runs while the test continues."""
 
     def __init__(self, guest: Guest, pid: int, output: str) -> None:
         self._guest = guest
@@ -21,7 +21,7 @@ class Process:
 
     @property
     def running(self) -> bool:
-        """Whether it still runs; one that has ended and that nobody has asked for yet does not."""
+        """Whether it is still running; a zombie is not."""
         return self._state not in ("", "Z", "X")
 
     @property
@@ -31,13 +31,13 @@ class Process:
 
     @property
     def _state(self) -> str:
-        """The letter in /proc/PID/stat; "" where it is gone."""
-        told = self._guest.run(f'[ -e /proc/{self.pid}/stat ] && read -r line < /proc/{self.pid}/stat && echo "$line"')
-        return told.output.rpartition(") ")[2][:1] if told.ok else ""
+        """The state letter in /proc/PID/stat; "" if the process is gone."""
+        line = self._guest.run(f'[ -e /proc/{self.pid}/stat ] && read -r line < /proc/{self.pid}/stat && echo "$line"')
+        return line.output.rpartition(") ")[2][:1] if line.ok else ""
 
     @property
     def preempted(self) -> int:
-        """How often it was taken off its CPU without having asked for it."""
+        """How often it was preempted (involuntary context switches)."""
         return int(self._guest.check(f"sed -n 's/^nonvoluntary_ctxt_switches:[^0-9]*//p' /proc/{self.pid}/status"))
 
     @property
@@ -46,21 +46,21 @@ class Process:
         return self._guest.read(self.output_file).rstrip("\n")
 
     def wait(self, *, seconds: float = 5.0) -> str:
-        """Wait until it has ended; returns its output, which is to be a few lines."""
+        """Wait until it has ended; returns its output, which should be a few lines."""
         self._guest.wait_until(lambda: not self.running, f"process {self.pid} has ended", seconds=seconds)
-        # no process is started for it
+        # this starts no process
         return self._guest.check(f'while read -r line; do echo "$line"; done < {self.output_file}').rstrip("\n")
 
     def kill(self) -> None:
-        """Kill it, if need be, and wait until it is gone."""
+        """Kill it if necessary, and wait until it is gone."""
         self._guest.run(f"kill -KILL {self.pid}")
         self._guest.wait_until(lambda: not self.running, f"process {self.pid} is gone", seconds=5.0)
 
 
 @contextlib.contextmanager
 def background(guest: Guest, command: str) -> Iterator[Process]:
-    """Run the simple command `command` (for more, ``bash -c '…'``) while the test goes on; killed at the end of the
-    ``with`` if need be. A command that lets itself not be killed has to be released before."""
+    """Run the simple command `command` (for more, ``bash -c '…'``) while the test continues; it is killed at the end of
+    the ``with`` if necessary. A command that can't be killed must be released before."""
     output = next(name for n in itertools.count(1) if (name := f"/tmp/harness-background-{n}") not in _used)
     _used.add(output)
     try:

@@ -1,4 +1,4 @@
-"""The kernel's text as it is now: call sites of ftrace, and where they lead (arch/arm64/kernel/ftrace.c)."""
+"""The kernel's current text: ftrace's call sites and their destinations (arch/arm64/kernel/ftrace.c)."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _BEFORE, _AFTER = 4, 6  # instructions read around a function's entry
 class CallSite:
     """The first instructions of a function, and what ftrace put there.
 
-    `address`: of the function; `words`: the instructions from it on, a BTI left out; `at`: the address of the first
-    of them; `literal`: the eight bytes before the function, which hold the ops under CALL_OPS.
+    `address`: of the function; `words`: its first instructions, without a BTI; `at`: the address of the first of them;
+    `literal`: the eight bytes before the function, which contain the ops under CALL_OPS.
     """
 
     address: int
@@ -28,7 +28,7 @@ class CallSite:
 
     @property
     def ip(self) -> int:
-        """The address of the instruction that becomes a call: what ftrace calls rec->ip."""
+        """The address of the instruction that becomes a call: ftrace's rec->ip."""
         return self.at + 4
 
     @property
@@ -37,7 +37,7 @@ class CallSite:
 
     @property
     def destination(self) -> int:
-        """Where the branch with link goes to."""
+        """The destination of the branch with link."""
         assert self.is_called, f"expected a bl at {self.ip:#x}, found {self.words[1]:#010x}"
         return self.ip + 4 * _signed(self.words[1], 26)
 
@@ -50,14 +50,14 @@ class Text:
         self._entries: dict[int, str] = {}
 
     def words(self, symbol: str, offset: int, count: int) -> tuple[int, list[int]]:
-        """The address of `symbol` (``function`` or ``module:function``), and `count` instructions from `offset`
-        instructions after it on."""
+        """The address of `symbol` (``function`` or ``module:function``), and `count` instructions, starting `offset`
+        instructions after it."""
         self._module.write("at", f"{symbol} {offset} {count}")
         first, *rest = (int(word, 16) for word in self._module.read("words").split())
         return first, rest
 
     def site(self, symbol: str) -> CallSite:
-        """The call site of a function, as it is now."""
+        """The current call site of a function."""
         address, words = self.words(symbol, -_BEFORE, _BEFORE + _AFTER)
         before, after = words[:_BEFORE], words[_BEFORE:]
         skip = 1 if after[0] == BTI_C else 0
@@ -70,7 +70,7 @@ class Text:
         return self.words(symbol, 0, 0)[0]
 
     def entry_called(self, symbol: str) -> tuple[str, bool]:
-        """The entry point of ftrace that a function's call site reaches, and whether by a trampoline (PLT)."""
+        """The entry point of ftrace that a function's call site reaches, and whether through a trampoline (PLT)."""
         goal = self.site(symbol).destination
         known = self._entries or self._find_entries()
         if goal in known:
@@ -82,7 +82,7 @@ class Text:
     def _find_entries(self) -> dict[int, str]:
         for name in _ENTRIES:
             self._module.write("at", f"{name} 0 0")
-            found = self._module.try_read("words")  # ftrace_regs_caller went with 6.2
+            found = self._module.try_read("words")  # 6.2 removed ftrace_regs_caller
             if found:
                 self._entries[int(found, 16)] = name
         return self._entries

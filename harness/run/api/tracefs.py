@@ -1,4 +1,4 @@
-"""tracefs, put back as it was at the end of every ``with``."""
+"""tracefs; the end of every ``with`` restores the previous state."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ class Tracefs:
         self._guest.write(f"{self.root}/{name}", text, append=append)
 
     def accepts(self, name: str, text: str) -> bool:
-        """Append `text` to the file `name`, and tell whether the kernel took it."""
+        """Append `text` to the file `name`; returns whether the kernel accepted it."""
         return self._guest.run(f"echo {shlex.quote(text)} >> {self.root}/{name}").ok
 
     @contextlib.contextmanager
     def tracer(self, name: str) -> Iterator[Trace]:
-        """Trace with the tracer `name` (``function``, ``function_graph``) for the length of the ``with``."""
+        """Trace with the tracer `name` (``function``, ``function_graph``) for the duration of the ``with``."""
         self.write("trace", "")
         self.write("current_tracer", name)
-        if name == "function_graph":  # a task may go to another CPU inside a call
+        if name == "function_graph":  # a task may migrate to another CPU during a call
             self.write("trace_options", "funcgraph-proc")
         self.write("tracing_on", "1")
         try:
@@ -49,13 +49,13 @@ class Tracefs:
 
     @contextlib.contextmanager
     def recording(self) -> Iterator[Trace]:
-        """Record events and probes, with no tracer, for the length of the ``with``."""
+        """Record events and probes, without a tracer, for the duration of the ``with``."""
         with self.tracer("nop") as trace:
             yield trace
 
     @contextlib.contextmanager
     def filter(self, *patterns: str, file: str = "set_ftrace_filter") -> Iterator[None]:
-        """Trace only functions that match (globs, ``:mod:name``), for the length of the ``with``."""
+        """Trace only functions that match (globs, ``:mod:name``), for the duration of the ``with``."""
         self.write(file, "")
         for pattern in patterns:
             self.write(file, pattern, append=True)
@@ -65,22 +65,22 @@ class Tracefs:
             self.write(file, "")
 
     def graph(self, *functions: str) -> contextlib.AbstractContextManager[None]:
-        """Let function_graph show only these functions and what they call."""
+        """Make function_graph show only these functions and what they call."""
         return self.filter(*functions, file="set_graph_function")
 
     def value(self, name: str, value: str) -> contextlib.AbstractContextManager[None]:
-        """Another value in the file `name` (``max_graph_depth``) for the length of the ``with``."""
+        """Change the value of the file `name` (``max_graph_depth``) for the duration of the ``with``."""
         return self._guest.value(f"{self.root}/{name}", value)
 
     @contextlib.contextmanager
     def option(self, name: str, value: bool) -> Iterator[None]:
-        """A trace option (``sym-offset``, ``funcgraph-retval``) for the length of the ``with``."""
+        """Set a trace option (``sym-offset``, ``funcgraph-retval``) for the duration of the ``with``."""
         with self.value(f"options/{name}", str(int(value))):
             yield
 
     @contextlib.contextmanager
     def instance(self, name: str) -> Iterator[Tracefs]:
-        """A tracing instance of its own, with its own tracer, filters and buffer."""
+        """A new tracing instance, with its own tracer, filters and buffer."""
         root = f"{self.root}/instances/{name}"
         self._guest.check(f"mkdir {root}")
         try:
@@ -90,8 +90,8 @@ class Tracefs:
 
     @contextlib.contextmanager
     def probe(self, *definitions: str, group: str = "harness", file: str = "kprobe_events") -> Iterator[None]:
-        """Kprobe events (``p:NAME SYMBOL args``, ``r:NAME SYMBOL``), in ``dynamic_events`` fprobes too, for the length
-        of the ``with``: known everywhere, enabled in this tracing directory."""
+        """Define kprobe events (``p:NAME SYMBOL args``, ``r:NAME SYMBOL``), in ``dynamic_events`` also fprobes, for the
+        duration of the ``with``: defined globally, enabled in this tracing directory."""
         enable = f"{self.root}/events/{group}/enable"
         try:
             for definition in definitions:
@@ -107,7 +107,7 @@ class Tracefs:
 
     @contextlib.contextmanager
     def profile(self) -> Iterator[Profile]:
-        """Count calls with the function profiler for the length of the ``with``."""
+        """Count calls with the function profiler for the duration of the ``with``."""
         self.write("function_profile_enabled", "1")
         try:
             yield Profile(self._guest, self)
@@ -120,7 +120,7 @@ class Tracefs:
 
 
 class Profile:
-    """The function profiler's counts. Counting stops when they are first read."""
+    """The function profiler's counts. Counting stops at the first read."""
 
     def __init__(self, guest: Guest, tracefs: Tracefs) -> None:
         self._guest = guest
@@ -135,7 +135,7 @@ class Profile:
 
 
 class Trace:
-    """What was recorded. Recording stops when it is first read."""
+    """The recorded trace. Recording stops at the first read."""
 
     def __init__(self, tracefs: Tracefs) -> None:
         self._tracefs = tracefs

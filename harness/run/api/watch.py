@@ -1,4 +1,4 @@
-"""ftrace_ops of our own, by the module ``watch``: how often a function was called, and what the ops was handed."""
+"""Our own ftrace_ops, in the module ``watch``: how often a function was called, and what the ops received."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _SLOTS = 4
 
 @dataclass(frozen=True)
 class Seen:
-    """What an ops was handed at the last call. `registers`: ``x0`` to ``x30``, ``sp``, ``pc`` and ``pstate`` as far
-    as the kind of ops gets them."""
+    """What an ops received at the last call. `registers`: ``x0`` to ``x30``, ``sp``, ``pc`` and ``pstate``, as far as
+    this kind of ops receives them."""
 
     hits: int
     ip: int
@@ -32,9 +32,9 @@ class Watch:
     def seen(self) -> Seen:
         for line in self._module.read("report").splitlines():
             words = line.split()
-            told = {name: int(value, 16) for name, value in zip(words[::2], words[1::2], strict=True)}
-            if told.pop("slot") == self.slot:
-                return Seen(told.pop("hits"), told.pop("ip"), told.pop("parent_ip"), told)
+            values = {name: int(value, 16) for name, value in zip(words[::2], words[1::2], strict=True)}
+            if values.pop("slot") == self.slot:
+                return Seen(values.pop("hits"), values.pop("ip"), values.pop("parent_ip"), values)
         raise AssertionError(f"watch: slot {self.slot} is not attached")
 
 
@@ -46,7 +46,7 @@ class Watches:
         self._free = list(range(_SLOTS))
 
     def would_attach(self, function: str, kind: str) -> bool:
-        """Whether the kernel takes such an ops; it is taken away again at once."""
+        """Whether the kernel accepts such an ops, which is detached again immediately."""
         slot = self._free[0]
         if self._module.refuses("attach", f"{slot} {kind} {function}"):
             return False
@@ -54,14 +54,14 @@ class Watches:
         return True
 
     def toggled(self, function: str, kind: str) -> str:
-        """Shell commands that attach an ops and take it away again."""
+        """Shell commands that attach an ops and detach it again."""
         slot, files = self._free[-1], self._module.files
         return f"echo {slot} {kind} {function!r} > {files}/attach; echo {slot} > {files}/detach"
 
     @contextlib.contextmanager
     def attach(self, function: str, kind: str = "plain") -> Iterator[Watch]:
-        """Watch `function` with an ops that asks for nothing (``plain``), for all registers (``regs``) or reads
-        struct ftrace_regs (``args``), for the length of the ``with``."""
+        """Watch `function` for the duration of the ``with``, with an ops that requests no registers (``plain``),
+        requests all of them (``regs``) or reads struct ftrace_regs (``args``)."""
         slot = self._free.pop(0)
         self._module.write("attach", f"{slot} {kind} {function}")
         try:

@@ -1,1 +1,1 @@
-"""The upstream suites' tests: which there are in a build, and how they are run on a target."""
+"""The upstream suites' tests: finding them in a build, and running them on a target."""

@@ -1,7 +1,7 @@
-"""Batches: a selftest program that runs many tests in one go, whose results are taken one by one.
+"""Batches: a selftest program runs many tests at once, and their results are read one by one.
 
-ftracetest needs about four seconds to start under emulation, however few files it is given, and a livepatch script
-can only be run as a whole. So several tests share one process on the target; each waits for its own verdict.
+ftracetest takes about four seconds to start under emulation, however few files it gets, and some livepatch scripts can
+only be run as a whole. So several tests share one process on the target, and each waits for its own verdict.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from harness.target.base import RunningCommand
 
 
 class Batch(ABC):
-    """Tests that share a process. Subclasses start it and read verdicts out of what it prints."""
+    """Tests that share a process. Subclasses start it and read the verdicts from its output."""
 
     def __init__(self) -> None:
         self._chosen: list[str] = []
@@ -29,11 +29,11 @@ class Batch(ABC):
         self._process = _Process()
 
     def choose(self, tests: Sequence[str]) -> None:
-        """These are the tests, in this order, whose outcomes will be asked for."""
+        """Set the tests whose outcomes will be requested, in this order."""
         self._chosen = list(tests)
 
     def outcome(self, test: str, machine: Machine) -> Outcome:
-        """Run until `test` has its verdict. Raises Stopped; the next call then starts the rest anew."""
+        """Run until `test` has its verdict. Raises Stopped; the next call then starts the remaining tests again."""
         while test not in self._outcomes and test not in self._stopped:
             try:
                 self._advance(test, machine)
@@ -41,36 +41,36 @@ class Batch(ABC):
                 current = self._current or test
                 if current == test:
                     raise
-                # another test of the batch ran just then: it is to blame, and this one goes on elsewhere
+                # another test of the batch was running: it is to blame, and this one continues elsewhere
                 self._stopped[current] = dataclasses.replace(stopped.outcome, log=self._process.log())
                 machine.discard(f"{stopped.outcome.verdict} in {current}")
         if test in self._stopped:
             raise Stopped(self._stopped[test])
         if test == self._chosen[-1]:
-            # the programs put the system back at their end; what goes wrong there belongs to the last test
+            # the programs restore the system at their end; a failure there is blamed on the last test
             self._process.drain(machine, limit=machine.time_limit(test), what=test)
         return self._outcomes.pop(test)
 
     def start_over(self, test: str) -> None:
-        """`test` is going to be asked for once more: what stopped it was no doing of the kernel's."""
+        """`test` will be requested once more, because the kernel was not what stopped it."""
         self._stopped.pop(test, None)
 
     def log_of_stopped(self, test: str) -> str:
-        """What `test`, which was stopped, had printed."""
+        """The output of `test`, which was stopped."""
         return self._stopped[test].log if test in self._stopped else self._process.log()
 
     @property
     @abstractmethod
     def _current(self) -> str:
-        """The test that runs now, as far as it is known; empty: none that is known."""
+        """The test that is running, as far as known; empty: unknown."""
 
     @abstractmethod
     def _advance(self, test: str, machine: Machine) -> None:
-        """Start the process where none runs, and read on until `_outcomes` has `test`."""
+        """Start the process if none is running, and read until `_outcomes` has `test`."""
 
 
 class _Process:
-    """The process of a batch and what it printed for the test that runs now."""
+    """The process of a batch, and its output for the current test."""
 
     def __init__(self) -> None:
         self._epoch = 0
@@ -86,7 +86,7 @@ class _Process:
         self._begin()
 
     def belongs_to(self, machine: Machine) -> bool:
-        """Whether the process was started on the target that is up now, and has not ended."""
+        """Whether the process was started on the present target and has not ended."""
         return self._running is not None and self._epoch == machine.epoch and machine.is_up and not self._running.done
 
     def next_line(self, machine: Machine, *, deadline: float, what: str) -> str | None:
@@ -96,12 +96,12 @@ class _Process:
             self._printed.add(line)
         return line
 
-    def say_again(self, line: str) -> None:
-        """`line` belongs to the log of the test that runs now, too."""
+    def log_again(self, line: str) -> None:
+        """Add `line` to the current test's log as well."""
         self._printed.add(line)
 
     def drain(self, machine: Machine, *, limit: float, what: str) -> None:
-        """Wait until the process has ended, so that the next one finds the shell free and the system at rest."""
+        """Wait until the process has ended, so that the next one finds the shell free and the system idle."""
         deadline = time.monotonic() + limit
         while self.belongs_to(machine) and self.next_line(machine, deadline=deadline, what=what) is not None:
             pass
@@ -115,7 +115,7 @@ class _Process:
         return f"{text}\n" if text else ""
 
     def outcome(self, verdict: Verdict, reason: str) -> Outcome:
-        """The outcome of the test that ends now; the next one begins with it."""
+        """The outcome of the test that is ending; the next test begins."""
         now = time.time()
         began, log = self._began, self.log()
         self._begin()
@@ -129,7 +129,7 @@ class _Process:
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Found:
     """Tests of a build that share a process. `tests`: their ids, in the order they run; `tools`: the programs that a
-    test calls besides those that all of its suite call."""
+    test calls in addition to those of its whole suite."""
 
     batch: Batch
     tests: tuple[str, ...]

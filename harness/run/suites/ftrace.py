@@ -1,4 +1,4 @@
-"""selftests/ftrace: every .tc file is a test, and its re-run in a tracing instance another one."""
+"""selftests/ftrace: every .tc file is a test, and its re-run in a tracing instance is another one."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from harness.run.units import Isolation
 
 DIRECTORY = f"/payload/{FTRACE.name}"
 _INSTANCE = "[instance]"
-_CHUNK = 16  # .tc files that share a process: fewer cost start-ups, more cost re-runs after a crash
+_CHUNK = 16  # .tc files that share a process: fewer mean more start-ups, more mean more re-runs after a crash
 _STRTONUM = re.compile(r"\bstrtonum\b")
 
 
 def batches(build: Build, isolation: Isolation) -> Iterator[Found]:
-    """Some files, then the re-runs of those among them that ask for one (as ftracetest does), and so on."""
+    """Some files, then the re-runs of those that request one (in ftracetest's order), and so on."""
     directory = build.selftests / FTRACE.directory
     for tests in _shares(directory, isolation):
         tools = {test: tools_of(directory / file_of(test)) for test in tests}
@@ -34,7 +34,7 @@ def batches(build: Build, isolation: Isolation) -> Iterator[Found]:
 
 
 def _shares(directory: Path, isolation: Isolation) -> Iterator[list[str]]:
-    """The ids of the tests that share a process."""
+    """The ids of the tests that share a process, process by process."""
     files = sorted(directory.glob(FTRACE.named_in))
     for chunk in _chunks(files, _CHUNK if isolation is Isolation.CRASH else 1):
         plain = [test_id(str(path), instance=False) for path in chunk]
@@ -51,7 +51,7 @@ def _chunks(files: list[Path], size: int) -> Iterator[list[Path]]:
 
 
 def _runs_in_instance(path: Path) -> bool:
-    """What ftracetest's test_on_instance asks."""
+    """The same question as ftracetest's test_on_instance."""
     lines = path.read_text(errors="replace").splitlines()
     return any(line.startswith("#") and "instance" in line.partition("flags:")[2] for line in lines)
 
@@ -68,7 +68,7 @@ def tools_of(testcase: Path) -> frozenset[str]:
 
 
 class FtraceBatch(Batch):
-    """Some .tc files in one ftracetest process, and the re-runs of those that ask for it in a tracing instance."""
+    """Some .tc files in one ftracetest process, and the re-runs in a tracing instance of those that request it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -85,7 +85,7 @@ class FtraceBatch(Batch):
         if fresh:
             self._begun = ""
             machine.leave_faults_behind()
-            assert machine.target  # booted or restored now: that tells whether an ftracetest waits there
+            assert machine.target  # boots or restores now, so that it is known whether an ftracetest is waiting there
             plain, again = self._files(test)
             process.start(machine, self._command(test, plain, again, machine))
             self._stream = ftracetest.FtracetestStream(_order(plain, again))
@@ -97,33 +97,33 @@ class FtraceBatch(Batch):
                     self._end(ended)
                     continue
                 if fresh:
-                    told = f"ftracetest ended without running it (exit code {process.returncode})"
-                    raise Stopped(Outcome(Verdict.UNRESOLVED, told))
-                return  # it was started for others; the next turn starts one for this test
+                    reason = f"ftracetest ended without running it (exit code {process.returncode})"
+                    raise Stopped(Outcome(Verdict.UNRESOLVED, reason))
+                return  # it was started for other tests; the next iteration starts one for this test
             for number, mark in enumerate(self._stream.feed(line)):
                 if isinstance(mark, ftracetest.Begun):
-                    if number:  # the line that begins it told that another one is over, and went into that one's log
-                        process.say_again(line)
+                    if number:  # the line also ended another test, and is in that one's log
+                        process.log_again(line)
                     self._begun = test_id(mark.path, instance=mark.instance)
                     deadline = time.monotonic() + machine.time_limit(self._begun)
                 else:
                     self._end(mark)
 
     def _end(self, mark: ftracetest.Ended) -> None:
-        """The test that runs has its verdict."""
+        """The current test has its verdict."""
         self._outcomes[self._begun] = self._process.outcome(mark.verdict, mark.reason)
         self._begun = ""
 
     def _files(self, test: str) -> tuple[list[str], list[str]]:
-        """The files of `test` and of those behind it in the batch that have no outcome yet: to run, and to run again
-        in an instance."""
+        """The files of `test` and of the later tests in the batch that have no outcome yet: those to run, and those to
+        run again in an instance."""
         rest = [other for other in self._chosen[self._chosen.index(test) :] if self._is_open(other)]
         plain = [_path_of(other) for other in rest if not other.endswith(_INSTANCE)]
         return plain, [_path_of(other) for other in rest if other.endswith(_INSTANCE)]
 
     def _command(self, test: str, plain: Sequence[str], again: Sequence[str], machine: Machine) -> str:
-        """ftracetest with these files. After a crash, what is left may be re-runs of files whose plain run is over;
-        then only the loop over instances is run."""
+        """The command for ftracetest with these files. After a crash, re-runs of files may remain whose plain run is
+        over; then only the loop over instances runs."""
         if machine.take_waiting_ftracetest():
             return warm_ftracetest.going_command(plain, again)
         only_again = test.endswith(_INSTANCE)
@@ -133,8 +133,8 @@ class FtraceBatch(Batch):
         if only_again:
             program = "ftracetest-instances"
             prepare += f"; sed '/^# Main loop/,/^done/d' ftracetest > {program}; chmod +x {program}"
-        # -l -: logs go to standard output, so they are here before a crash; through cat, because the tests
-        # open standard output a second time, which the command channel does not allow
+        # -l -: logs go to standard output, so they arrive before a crash; through cat, because the tests open standard
+        # output a second time, which the command channel does not allow
         return f"{prepare}; ./{program} $k -l - {paths} 2>&1 | cat"
 
     def _is_open(self, test: str) -> bool:
@@ -142,8 +142,8 @@ class FtraceBatch(Batch):
 
 
 def _order(plain: Sequence[str], again: Sequence[str]) -> list[ftracetest.Begun]:
-    """In which order ftracetest runs these files. What else it may run: every file that it is given and that asks for
-    it once more in an instance, whether that was chosen or not."""
+    """The order in which ftracetest runs these files. It may also run others: every given file that requests a re-run
+    in an instance, whether that was chosen or not."""
     files = dict.fromkeys((*plain, *again))
     begun = [ftracetest.Begun(path, instance=False) for path in plain]
     return [*begun, *(ftracetest.Begun(path, instance=True) for path in files)]
@@ -156,7 +156,7 @@ def test_id(path: str, *, instance: bool) -> str:
 
 
 def file_of(test: str) -> str:
-    """The .tc file of a test id, as ``test.d/00basic/basic1.tc``."""
+    """The .tc file of a test id, such as ``test.d/00basic/basic1.tc``."""
     return test.removeprefix(f"{FTRACE.name}/").removesuffix(_INSTANCE)
 
 

@@ -26,7 +26,7 @@ def batches(build: Build, isolation: Isolation) -> Iterator[Found]:
 
 
 def batches_of(script: Path, isolation: Isolation) -> Iterator[Found]:
-    """A script's TESTs, each one alone where that is asked for and the script can be cut."""
+    """A script's TESTs, each one alone if that is requested and the script can be split."""
     text = script.read_text(errors="replace")
     tests = [f"{LIVEPATCH.name}/{script.stem}::{name}" for name in livepatch_log.names_in(text)]
     parts = [livepatch_log.resumed(text, number, alone=True) for number in range(len(tests))]
@@ -39,8 +39,8 @@ def batches_of(script: Path, isolation: Isolation) -> Iterator[Found]:
 
 
 class LivepatchBatch(Batch):
-    """One livepatch script, or a part of it; its tests are the TESTs that it prints. `text`: what is run, where that
-    is not the script as it stands on the target."""
+    """One livepatch script, or a part of it; its tests are the TESTs that it prints. `text`: the script to run, if it
+    is not the one on the target."""
 
     def __init__(self, script: str, text: str, tests: Sequence[str], *, is_part: bool = False) -> None:
         super().__init__()
@@ -49,12 +49,12 @@ class LivepatchBatch(Batch):
         self._is_part = is_part
         self._names = [name_of(test) for test in tests]
         self._prefix = tests[0].partition("::")[0] if tests else ""
-        self._ended = 0  # how many of the script's TESTs are over
+        self._ended = 0  # how many of the script's TESTs have ended
         self._was_started = False
 
     def start_over(self, test: str) -> None:
         super().start_over(test)
-        # a script that can't be resumed is run as a whole again: nothing in it was to blame
+        # a script that can't be resumed runs again as a whole: nothing in it was to blame
         first = self._names.index(name_of(test))
         self._was_started = self._was_started and livepatch_log.resumed(self._text, first) is not None
 
@@ -82,15 +82,15 @@ class LivepatchBatch(Batch):
                 deadline = time.monotonic() + machine.time_limit(test)
 
     def _start(self, test: str, machine: Machine) -> None:
-        """The whole script; on a fresh target, after a crash, what is left of it."""
+        """Start the whole script or, on a fresh target after a crash, the rest of it."""
         first = self._names.index(name_of(test)) if self._was_started else 0
         program = self._script
-        self._ended = first  # also where it can't be started: then `test` is the one that is stopped
+        self._ended = first  # set even if it can't be started: then `test` is the one that is stopped
         if first or self._is_part:
             rest = livepatch_log.resumed(self._text, first) if first else self._text
             if rest is None:
-                told = f"{self._script} stopped before it and can't be resumed in the middle"
-                raise Stopped(Outcome(Verdict.NOTRUN, told))
+                reason = f"{self._script} stopped before it and can't be resumed in the middle"
+                raise Stopped(Outcome(Verdict.NOTRUN, reason))
             program = f"part-of-{self._script}"
             machine.target.put(rest.encode(), f"{_DIRECTORY}/{program}", mode=0o755)
         self._was_started = True

@@ -1,4 +1,4 @@
-"""Suites of C programs made with kselftest_harness.h: every test that a program holds is a test."""
+"""Suites of C programs that use kselftest_harness.h: every test in a program is a test."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from harness.run.stopped import Stopped
 from harness.run.suites.batch import Batch, Found
 from harness.run.units import Isolation
 
-_SELECTS = b"-r name"  # in the usage text of a program that runs a test by its name; older harnesses can't
+_SELECTS = b"-r name"  # in the usage text of a program that can run a test by name; older kselftest harnesses can't
 
 
 def batches(suite: Suite, build: Build, isolation: Isolation) -> Iterator[Found]:
-    """The tests of each program, each one alone where that is asked for and the program can."""
+    """The tests of each program, each one alone if that is requested and the program supports it."""
     for source in sorted((build.selftests / suite.directory).glob(suite.named_in)):
         program = _bytes_of(source.with_suffix(""))
         prefix = f"{suite.name}/{source.stem}::"
@@ -33,12 +33,12 @@ def batches(suite: Suite, build: Build, isolation: Isolation) -> Iterator[Found]
 
 
 def _bytes_of(program: Path) -> bytes:
-    """Empty where the suite was not built."""
+    """Empty if the suite was not built."""
     return program.read_bytes() if program.is_file() else b""
 
 
 class ProgramBatch(Batch):
-    """One program. `selects`: whether it can be told which of its tests to run."""
+    """One program. `selects`: whether its tests can be selected."""
 
     def __init__(self, suite: Suite, program: str, *, selects: bool) -> None:
         super().__init__()
@@ -70,7 +70,7 @@ class ProgramBatch(Batch):
             if line is None:
                 if is_fresh or not self._selects:
                     raise self._stopped_by_its_end(test)
-                return  # it was started for others; the next turn starts one for this test
+                return  # it was started for other tests; the next iteration starts one for this test
             self._last_line = line.strip() or self._last_line
             for mark in self._stream.feed(line):
                 if isinstance(mark, kselftest.Begun):
@@ -81,11 +81,11 @@ class ProgramBatch(Batch):
                     self._begun = ""
 
     def _start(self, test: str, machine: Machine) -> None:
-        """The program with `test` and what is left of the batch; all of its tests where it can't choose."""
+        """Start the program with `test` and the rest of the batch, or with all its tests if it can't select."""
         self._begun = self._last_line = ""
         if self._was_started and not self._selects:
-            told = f"{self._program} stopped before it and can't be resumed in the middle"
-            raise Stopped(Outcome(Verdict.NOTRUN, told))
+            reason = f"{self._program} stopped before it and can't be resumed in the middle"
+            raise Stopped(Outcome(Verdict.NOTRUN, reason))
         self._was_started = True
         rest = [other for other in self._chosen[self._chosen.index(test) :] if self._is_open(other)]
         names = (other.removeprefix(self._prefix) for other in rest)
@@ -99,7 +99,7 @@ class ProgramBatch(Batch):
     def _stopped_by_its_end(self, test: str) -> Stopped:
         code = self._process.returncode
         if code in (0, 4) and not self._begun:
-            told = f"{self._program} left it out: {self._last_line or f'exit code {code}'}"
-            return Stopped(Outcome(Verdict.SKIP, told))
-        told = f"{self._program} ended without a verdict on it (exit code {code}): {self._last_line}"
-        return Stopped(Outcome(Verdict.UNRESOLVED, told))
+            reason = f"{self._program} left it out: {self._last_line or f'exit code {code}'}"
+            return Stopped(Outcome(Verdict.SKIP, reason))
+        reason = f"{self._program} ended without a verdict on it (exit code {code}): {self._last_line}"
+        return Stopped(Outcome(Verdict.UNRESOLVED, reason))

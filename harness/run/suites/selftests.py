@@ -1,4 +1,4 @@
-"""The upstream selftests as pytest items. They are found in the build's directory, so listing them needs no target."""
+"""The upstream selftests as pytest items. They are found in the build directory, so listing them needs no target."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class SelftestItem(pytest.Item):
     ) -> None:
         super().__init__(**kwargs)  # type: ignore[arg-type]
         self.test = test
-        self.group = group  # the first test of its batch: these share a target
+        self.group = group  # the first test of its batch; tests of a batch share a target
         self.outcome: Outcome | None = None
         self.batch = batch
         self._suite = suite
@@ -53,12 +53,12 @@ class SelftestItem(pytest.Item):
 
     @property
     def reason_to_skip(self) -> str:
-        """Why it can't tell anything on this kernel or target; empty where it can."""
+        """Why the test is pointless on this kernel or target; empty if it can run."""
         return self._skip or self._machine.findings.reason_to_skip(self._suite, self._tools)
 
     @property
     def log(self) -> str:
-        """What the test printed on the target."""
+        """The test's output on the target."""
         if self.outcome:
             return self.outcome.log
         return "" if self.reason_to_skip else self.batch.log_of_stopped(self.test)
@@ -67,8 +67,8 @@ class SelftestItem(pytest.Item):
         return self.path, None, self.test
 
 
-def tell_batches(chosen: Sequence[pytest.Item]) -> None:
-    """Tell every batch which of its tests were chosen and can run, so that it runs no others."""
+def choose_in_batches(chosen: Sequence[pytest.Item]) -> None:
+    """Set in every batch which of its tests were chosen and can run, so that it runs no others."""
     tests: dict[Batch, list[str]] = {}
     for item in chosen:
         if isinstance(item, SelftestItem) and not item.reason_to_skip:
@@ -98,14 +98,14 @@ def items(
 
 
 def why_not(suite: Suite, build: Build) -> str:
-    """Why a suite can't tell anything of this build's kernel; empty where it can."""
+    """Why a suite is pointless on this build's kernel; empty if it can run."""
     for symbol in suite.needs:
         if build.config.get(symbol) not in ("y", "m"):
             reason = build.without.get(symbol, f"CONFIG_{symbol} is not set")
             return f"no {suite.directory} in {build.release} on arm64: {reason}"
     with contextlib.suppress(FileNotFoundError):
-        told = (build.selftests / suite.directory / NOT_BUILT).read_text(errors="replace").strip()
-        return f"{suite.name} does not build for {build.release}: {told}"
+        reason = (build.selftests / suite.directory / NOT_BUILT).read_text(errors="replace").strip()
+        return f"{suite.name} does not build for {build.release}: {reason}"
     return ""
 
 

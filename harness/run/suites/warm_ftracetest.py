@@ -1,20 +1,20 @@
 """A copy of ftracetest that does its start-up once and then waits for the files to run.
 
-Of what a trivial test costs under emulation, a fifth is ftracetest's start-up, and three fifths are three times the
-same reset of an untouched tracefs (`initialize_system`). A machine's snapshot taken while the copy waits holds both
-done. How it is driven:
+Under emulation, a fifth of a trivial test's cost is ftracetest's start-up, and three fifths are three identical resets
+of an untouched tracefs (`initialize_system`). In a machine's snapshot taken while the copy waits, the start-up and the
+first reset are already done. How to use it:
 
-1. `warmed` makes the copy's text from the target's own ftracetest; it is put beside it.
-2. `waiting_command` starts it and ends when it waits. Its output goes to a FIFO, which keeps what nobody read yet.
-3. The snapshot is taken; in each restored machine `going_command` names the files and is what ftracetest was: it
+1. `warmed` makes the copy's text from the target's own ftracetest; the copy is put beside it.
+2. `waiting_command` starts the copy and ends when the copy waits. Its output goes to a FIFO, which keeps unread output.
+3. The snapshot is taken. In each restored machine `going_command` passes the files and takes ftracetest's place: it
    prints the same lines and ends when ftracetest ends.
 
-What is different from ftracetest: which files run plainly and which in an instance is told apart; the first plain test
-finds tracefs reset and is not preceded by a reset of its own (its log lacks those lines); the reset between plain tests
-and re-runs is done only where there are both; no totals are printed at the end. The reset after the last test stays,
-because only there a kernel can fail at undoing what a test did; but it does not read the trigger and filter file of
-every event where the kernel tells that none is set. sched_rt_runtime_us has its own value while the copy
-waits, so the same snapshot is good for tests of other kinds.
+Differences from ftracetest: the files to run plainly and those to run in an instance are given separately; the first
+plain test finds tracefs already reset and is not preceded by a reset of its own (its log lacks those lines); the reset
+between plain tests and re-runs happens only if there are both; no totals are printed at the end. The reset after the
+last test stays, because only there can a kernel fail to undo what a test did; but it does not read the trigger and
+filter file of every event if the kernel reports that none is set. sched_rt_runtime_us has its original value while the
+copy waits, so the same snapshot can be used for other tests.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from harness.errors import InfraError
 
 _READY = "ftracetest waits"
 _ENDED = "ftracetest ended with"
-# The reset reads the trigger and the filter file of every event; newer kernels tell in two files which are set.
+# The reset reads the trigger and the filter file of every event; newer kernels list in two files which are set.
 _QUICK = (
     "nothing_in show_event_triggers && reset_trigger() { :; }; "
     "nothing_in show_event_filters && reset_events_filter() { :; };"
@@ -47,7 +47,7 @@ echo "{_READY}"
 {{ read -r PLAIN_CASES; read -r INSTANCE_CASES; }} < {_FILES}
 setup
 """
-# Each: what it does, the pattern (which must be there once), what it becomes, whether older kernels lack it.
+# Each: what it does, the pattern (which must match exactly once), its replacement, whether older kernels lack it.
 _CHANGES = (
     ("wait", r"^\. \$TEST_DIR/functions\n", lambda m: m[0] + _WAIT, False),
     (
@@ -93,7 +93,7 @@ _CHANGES = (
 def warmed(text: str) -> str:
     """The text of an ftracetest that waits, from the text of the upstream one.
 
-    Raises InfraError for an ftracetest that is made otherwise than those known (6.1, 7.3)."""
+    Raises InfraError for an ftracetest that differs from the known ones (6.1, 7.3)."""
     reset = re.search(r"checkreq \$1; (initialize_\w+);", text)
     for what, pattern, becomes, may_lack in _CHANGES:
         text, count = re.subn(pattern, becomes, text, flags=re.MULTILINE)
@@ -107,7 +107,7 @@ def warmed(text: str) -> str:
 def waiting_command(directory: str, program: str) -> str:
     """The shell command that starts the copy `program` in the selftests' `directory`; it ends when the copy waits, or
     fails with what the copy said."""
-    # setsid -f, not &: that would have the tests ignore SIGINT
+    # setsid -f, not &, which would make the tests ignore SIGINT
     start = f"""setsid -f sh -c "./{program} $k -l -; echo {_ENDED}"' $?' < /dev/null 1<> {_OUTPUT} 2>&1 8<&-"""
     return (
         f"cd {shlex.quote(directory)} && rm -f {_FILES} {_OUTPUT} && mkfifo {_FILES} {_OUTPUT} || exit 1; "
@@ -121,5 +121,5 @@ def going_command(plain: Sequence[str], again: Sequence[str]) -> str:
     """The shell command that gives the waiting copy the .tc files (absolute paths): `plain`, then those `again` in an
     instance. It prints what ftracetest prints and ends with it."""
     lines = " ".join(shlex.quote(" ".join(files)) for files in (plain, again))
-    # its output is opened first: a copy that has ended before anybody reads takes what it said with it
+    # open its output first: if the copy ends before anybody reads, its output is lost
     return rf"exec 8< {_OUTPUT}; printf '%s\n' {lines} > {_FILES}; cat <&8"

@@ -1,1 +1,1 @@
-"""Several machines or boards side by side: a process for each, which the run's own hands tests."""
+"""Several machines or boards in parallel: each has a process, which receives tests from the run's own process."""

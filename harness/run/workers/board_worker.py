@@ -1,4 +1,4 @@
-"""A worker that has a board: it boots it itself, and gives up where that fails, so that others run what it had."""
+"""A worker with a board. It boots the board itself and gives up if that fails, so that other workers run its tests."""
 
 from __future__ import annotations
 
@@ -16,37 +16,37 @@ from harness.run.suites import selftests
 from harness.run.supply import Supply
 from harness.target.base import Target
 
-_OUTPUT = "harness"  # our part of what xdist takes back from a worker that has ended
+_OUTPUT = "harness"  # our key in the data that xdist receives from a worker that has ended
 
 
 @dataclass(frozen=True, kw_only=True)
 class Output:
-    """What a worker that has ended by itself tells of its board. `has_booted`: it has, or tried to, and left the board
-    as it should; `failure`: why it gave up, None where it did not."""
+    """What a worker that ended by itself reports about its board. `has_booted`: it booted the board, or tried to, and
+    left it in a proper state; `failure`: why it gave up, None if it did not."""
 
     has_booted: bool = False
     failure: HarnessError | None = None
 
     def tell(self, config: pytest.Config) -> None:
-        """Hand it to xdist, which takes plain data."""
-        told: dict[str, object] = {"has_booted": self.has_booted}
+        """Pass this to xdist, which transports plain data."""
+        data: dict[str, object] = {"has_booted": self.has_booted}
         if self.failure:
             error = self.failure
-            told |= {"exit_code": error.exit_code, "message": error.message, "details": list(error.details)}
-        config.workeroutput[_OUTPUT] = told  # type: ignore[attr-defined]  # xdist's
+            data |= {"exit_code": error.exit_code, "message": error.message, "details": list(error.details)}
+        config.workeroutput[_OUTPUT] = data  # type: ignore[attr-defined]  # xdist's
 
     @staticmethod
     def of(workeroutput: Mapping[str, Any]) -> Output:
-        """What `tell` told; of a worker without a board: nothing."""
-        told = workeroutput.get(_OUTPUT, {})
-        if "message" not in told:
-            return Output(has_booted=told.get("has_booted", False))
-        kind = {EXIT_KERNEL: BootError, EXIT_USER: UserError}.get(told["exit_code"], InfraError)
-        return Output(has_booted=True, failure=kind(told["message"], details=told["details"]))
+        """The output that `tell` passed; the default for a worker without a board."""
+        data = workeroutput.get(_OUTPUT, {})
+        if "message" not in data:
+            return Output(has_booted=data.get("has_booted", False))
+        kind = {EXIT_KERNEL: BootError, EXIT_USER: UserError}.get(data["exit_code"], InfraError)
+        return Output(has_booted=True, failure=kind(data["message"], details=data["details"]))
 
 
 class Booting:
-    """Boots the board, as often as it is needed, and knows whether the last time failed: `failure`."""
+    """Boots the board, as often as necessary; `failure` is the error of the last boot, if it failed."""
 
     def __init__(self, boot: Callable[[], Target]) -> None:
         self._boot = boot
@@ -63,9 +63,9 @@ class Booting:
 
 
 class OneBoard(Supply):
-    """A worker's board, and a pytest plugin. It is booted before the first test that needs it and after each crash;
-    when that fails at first, or twice in a row then, the worker ends, and what it has not told a verdict on is not its
-    any more."""
+    """A worker's board, and a pytest plugin. The board is booted before the first test that needs it and after each
+    crash. If the first boot fails, or a later one twice in a row, the worker ends, and its tests without a verdict go
+    to other workers."""
 
     def __init__(self, rig: Rig, booting: Booting) -> None:
         super().__init__(rig)
@@ -76,7 +76,7 @@ class OneBoard(Supply):
     def begin(self, item: pytest.Item) -> None:
         if not self._preparation.is_done:
             self._preparation.prepare()
-            selftests.tell_batches(item.session.items)  # what the board lacks is known now
+            selftests.choose_in_batches(item.session.items)  # only now is it known what the board lacks
             failure = self._preparation.failure
         elif self.rig.machine.is_up or (isinstance(item, selftests.SelftestItem) and item.reason_to_skip):
             failure = None
@@ -93,7 +93,7 @@ class OneBoard(Supply):
         return None
 
     def is_to_run_again(self, error: BaseException) -> bool:
-        """Where booting failed in the middle of a test: not here."""
+        """Whether booting failed in the middle of the test, which then runs again elsewhere."""
         return self._booting.failure is not None and error is self._booting.failure
 
     def give_up_attempt(self, attempt: Result, log: str) -> None:
@@ -103,7 +103,7 @@ class OneBoard(Supply):
         self._give_up(failure)
 
     def _give_up(self, failure: HarnessError) -> NoReturn:
-        """End this worker, as one that has done its work."""
+        """End this worker as if it had finished its work."""
         self._failure = failure
         pytest.exit(failure.message, returncode=0)
 

@@ -1,4 +1,4 @@
-"""A run's tests, distributed over workers: over machines that are restored from one snapshot, or over equal boards."""
+"""Distributes a run's tests over workers, with machines restored from one snapshot or with equal boards."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from harness.target.holding.held import HeldBoard
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What is distributed. `local`: runs here what no worker can; `planned`: the tests, which are announced, by their
-    pytest node ids; `setup`: what a worker has to know, but for what it starts from; `seconds`: how long a test is
-    expected to take."""
+    """What is distributed. `local`: runs here what no worker can; `planned`: the tests, which have been announced, by
+    their pytest node ids; `setup`: a worker's settings, except for what it starts from; `seconds`: the expected
+    duration of a test."""
 
     local: LocalRun
     planned: Mapping[str, Planned]
@@ -34,21 +34,21 @@ class Job:
 
 
 def over_restored(job: Job, snapshot: Path, workers: int) -> Ended:
-    """Make a target ready here, then run the tests in as many as `workers` workers that start from it. Where there is
-    no such target, what can be run is run here."""
+    """Prepare a target here, then run the tests in up to `workers` workers that start from its snapshot. Without such a
+    target, run what can be run here."""
     local, machine = job.local, job.local.rig.machine
     if any(planned.needs_target for planned in job.planned.values()):
         local.preparation.prepare()
     if not machine.restores:
         if not local.preparation.failure:
-            local.say("-j: one machine runs all tests, because others start from a snapshot")
+            local.say("-j: one machine runs all tests, because further machines need a snapshot")
             local.rig.recorder.changed(workers=1)
         return local.run(is_announced=True)
     count = min(workers, _groups(job.planned))
     kept = Kept(
         snapshot=snapshot,
         findings=machine.findings,
-        factor=machine.factor * max(1.0, count / available.cpus()),  # they share the CPUs
+        factor=machine.factor * max(1.0, count / available.cpus()),  # the workers share the CPUs
         has_waiting_ftracetest=machine.has_waiting_ftracetest,
     )
     setups = [dataclasses.replace(job.setup, kept=kept)] * count
@@ -57,10 +57,10 @@ def over_restored(job: Job, snapshot: Path, workers: int) -> Ended:
 
 
 def over_boards(job: Job, boards: Sequence[HeldBoard]) -> Ended:
-    """Run the tests in workers that boot one of `boards` each.
+    """Run the tests in workers, each of which boots one of `boards`.
 
-    A board that can't be booted is left out. What it gives back when the other workers have ended already is run in
-    another round with them. When no board is left, `boot_failure` says why, and only what needs none is run."""
+    A board that can't be booted is left out. If the other workers have already ended by then, another round runs the
+    tests it gives back. When no board is left, `boot_failure` says why, and only tests that need no board run."""
     left, failures, recorder = job.planned, dict[str, HarnessError](), job.local.rig.recorder
     names = [board.name for board in boards]
     while True:
@@ -81,10 +81,10 @@ def over_boards(job: Job, boards: Sequence[HeldBoard]) -> Ended:
 
 
 def _without_boards(job: Job, left: Mapping[str, Planned], failures: Sequence[HarnessError]) -> Ended:
-    """What is `left` when no board is, because of `failures`: that which needs none is run here."""
+    """Run here those of the tests `left` that need no board; there is none any more, because of `failures`."""
     only = frozenset(test for test, planned in left.items() if not planned.needs_target)
     ended = job.local.run(only=only, is_announced=True) if only else Ended(code=pytest.ExitCode.OK)
-    # what one tells of the kernel is told before what others tell of themselves
+    # a failure of the kernel is reported rather than failures of boards
     failure = min(failures, key=lambda failure: not isinstance(failure, KernelError))
     return dataclasses.replace(ended, boot_failure=failure)
 

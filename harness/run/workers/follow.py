@@ -1,4 +1,4 @@
-"""Shows a run that others write down: what workers append to events.jsonl, as it comes."""
+"""Shows a run that other processes record: the events that workers append to events.jsonl, as they arrive."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from harness.model.event import Finished, Note, Started
 from harness.model.progress import RunDisplay
 from harness.parse.events import event_from_json
 
-_EVERY_S = 0.1  # between two reads; no event says that a file has grown
+_EVERY_S = 0.1  # seconds between two looks, because a file does not announce that it has grown
 
 
 class Follower:
-    """Tells `display` of every test that starts or ends and of every problem that comes into the file at `path` from
-    now on, until the block's end."""
+    """Shows on `display` every test that starts or ends and every problem that is appended to the file at `path`, from
+    now until the end of the ``with``."""
 
     def __init__(self, path: Path, display: RunDisplay) -> None:
         self._file = path.open("rb")
@@ -47,7 +47,7 @@ class Follower:
             try:
                 event = event_from_json(line.decode())
             except ValueError:
-                continue  # the report will tell
+                continue  # the report will show it
             match event:
                 case Started():
                     self._display.started(event.test)

@@ -1,4 +1,4 @@
-"""A worker: the part of a run that has one machine. pytest-xdist starts it as a process and hands it tests."""
+"""A worker: the part of a run with one machine. pytest-xdist starts it as a process and sends it tests."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from harness.target.base import Media, Target
 from harness.target.holding.held import HeldBoard
 from harness.target.methods.table import boot_method
 
-INPUT = "harness"  # our part of what xdist hands a worker
+INPUT = "harness"  # our key in the data that xdist passes to a worker
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Kept:
-    """What a worker starts from: the directory with the state that every test starts in, and what was found out before
-    that was kept."""
+    """What a worker starts from: the directory with the snapshot in which every test starts, and what was found out
+    before it was saved."""
 
     snapshot: Path
     findings: Findings
@@ -46,8 +46,8 @@ class Kept:
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
-    """What a worker has to know. Without `kept` it boots `board` itself, which nobody else then uses. `today`: the day
-    on which the run began."""
+    """A worker's settings. Without `kept` it boots `board` itself, and no other worker uses that board. `today`: the
+    day on which the run began."""
 
     board: HeldBoard
     media: Media
@@ -67,15 +67,15 @@ class Setup:
 
     @staticmethod
     def unpacked(text: str) -> Setup:
-        """What `packed` made."""
+        """The inverse of `packed`."""
         setup = pickle.loads(base64.b64decode(text))
         assert isinstance(setup, Setup)
         return setup
 
 
 class Restored(Supply):
-    """A worker's machines, which are restored. Where none can be any more, the worker dies instead of making quick
-    errors of all tests that are left: others run them."""
+    """A worker's machines, which are restored from a snapshot. If none can be restored any more, the worker ends
+    instead of turning all remaining tests into quick errors: other workers run them."""
 
     def before_verdict(self) -> None:
         if self.rig.machine.is_dead:
@@ -83,27 +83,27 @@ class Restored(Supply):
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make this pytest process a worker, where it is one."""
+    """Turn this pytest process into a worker, if xdist started it as one."""
     given = getattr(config, "workerinput", None)
     if given is None:
         return
-    # the kernel ends us when the run's own process is gone, however it went
+    # the kernel ends this process when the run's own process is gone, however that ended
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for the run's own process, which then ends us
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for the run's own process, which then ends this one
     for plugin in _plugins(Setup.unpacked(given[INPUT]), name=given["workerid"]):
         config.pluginmanager.register(plugin)
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """End a worker at once: everything is written, its machine is gone, and Python's own end takes seconds on a busy
-    host, for which the run would wait."""
+    """End a worker immediately: everything is recorded, its machine is gone, and Python's own shutdown takes seconds on
+    a busy host, for which the run would wait."""
     if hasattr(config, "workerinput"):
         os._exit(0)
 
 
 def _plugins(setup: Setup, *, name: str) -> list[object]:
-    # a board's logs are of all its boots, whichever workers had it
+    # a board's logs cover all its boots, whichever worker made them
     logs = setup.run_dir / f"worker-{name if setup.kept else setup.board.name}"
     logs.mkdir(exist_ok=True)
     return _with_restored(setup, setup.kept, logs, name) if setup.kept else _with_board(setup, logs, name)
