@@ -1,4 +1,4 @@
-"""What this process may use of its host: CPUs and memory. A container or a service often gets a part of it."""
+"""The CPUs and memory of the host that this process may use; in a container or a service, often only a part."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ ROOT = Path("/")
 
 
 def cpus(root: Path = ROOT) -> int:
-    """CPUs that we may keep busy, at least one: those of our affinity, and no more than the control groups' quota."""
+    """Return how many CPUs we may keep busy, at least one: those of our affinity, and no more than the control groups'
+    quota."""
     allowed = len(os.sched_getaffinity(0))
     for group in _groups(root):
         quota, _, period = _text(group / "cpu.max").partition(" ")
@@ -21,7 +22,7 @@ def cpus(root: Path = ROOT) -> int:
 
 
 def memory_mib(root: Path = ROOT) -> int:
-    """MiB that are free, or can be freed, for us; 0 where the host does not tell."""
+    """Return the MiB that are free or can be freed for us; 0 if the host does not say."""
     free = _named(root / "proc/meminfo").get("MemAvailable:", 0) // 1024
     for group in _groups(root):
         limit, used = _text(group / "memory.max"), _text(group / "memory.current")

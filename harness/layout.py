@@ -1,4 +1,4 @@
-"""Where the data files are that testcases, kernels and boards are described in.
+"""The locations of the data files: testcases, kernel configuration, boards.
 
 In a checkout they stand beside the package, where people edit them; in an installed package (see the `sources` of the
 wheel in pyproject.toml) they are inside it, with the same paths below `PROJECT`. Nothing writes there."""

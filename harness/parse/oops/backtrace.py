@@ -1,4 +1,4 @@
-"""Registers and backtraces of a report, read along for the function that it is booked on."""
+"""Collects registers and backtraces of a report, to find the function that it is booked on."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ class Backtraces:
         self.traced = False  # a backtrace has begun
 
     def learn(self, body: str, *, after_marker: bool) -> bool:
-        """Take a line into account; whether it belongs to a stack. With `after_marker` only what stands behind
-        "Call trace:" is the report's own: other stacks are printed before it."""
+        """Process a line, and return whether it belongs to a stack. With `after_marker`, only the stack behind "Call
+        trace:" is the report's own: other stacks are printed before it."""
         if match := _FRAME.match(body):
             aside = after_marker and not self.traced
             stack = self._stack(_Role.ASIDE) if aside and self._last.role is _Role.MAIN else self._last
@@ -100,7 +100,7 @@ class Backtraces:
 
     @property
     def pc(self) -> str | None:
-        """The function that was executed, as far as the first registers tell."""
+        """Return the executed function according to the first registers."""
         return next((stack.regs.get("pc") for stack in self._of(_Role.MAIN) if stack.regs), None)
 
     @property
@@ -111,7 +111,7 @@ class Backtraces:
 
     @property
     def has_place(self) -> bool:
-        """Whether any frame or register has come that may tell where it was."""
+        """Return whether any frame or register seen so far may show the location."""
         return any(not stack.is_empty for stack in self._stacks if stack.role is not _Role.ASIDE)
 
     def executed(self, *, skip_helpers: bool, skip_allocators: bool) -> str | None:

@@ -1,4 +1,5 @@
-"""Which functions say where it went wrong, and which only report it, or do for everybody what they were told to do.
+"""Distinguishes functions that name the location of a bug from those that only report it, or that do something for
+their callers.
 
 A report names what the CPU executed. Often that is the reporter (`spin_bug`), or a helper that was given something bad
 (`memcpy`, `_raw_spin_lock`): titles that name those are alike for every bug found that way.
@@ -10,7 +11,7 @@ import re
 
 _SUFFIX = re.compile(r"\.(?:isra|constprop|part|cold|llvm|lto_priv)\b.*")
 
-# They report, and break nothing themselves.
+# They only report.
 _REPORTERS = (
     r"(?:__)?dump_(?:backtrace|stack(?:_lvl)?|cpu_task|page)|show_(?:stack|regs)|walk_stackframe|v?panic|nmi_panic"
     r"|__warn(?:_printk)?|warn_slowpath_\w+|report_bug|die|__do_kernel_fault|__bad_area_nosemaphore"
@@ -28,7 +29,7 @@ _REPORTERS = (
     r"|rust_helper_BUG|rust_begin_unwind|report_cfi_failure|_*cfi_slowpath\w*"
     r"|kmemleak_\w+|__report_bad_irq|note_interrupt"
 )
-# They do it for others: locks, memory, strings, user space, waiting.
+# They work for their callers: locks, memory, strings, user space, waiting.
 _HELPERS = (
     r"_raw_(?:spin|read|write)_\w+|do_raw_\w+|(?:native_)?queued_\w+_(?:slowpath|trace\w*)|rt_(?:spin|read|write)_\w+"
     r"|_*(?:ww_|rt_)?mutex_\w+|_*rtlock_slow\w*|_*rwsem_\w+|_*(?:down|up)(?:_(?:read|write)\w*)?"
@@ -78,8 +79,8 @@ _IDENTIFIER = re.compile(r"(\d{1,3})_?")
 
 
 def symbol(name: str) -> str:
-    """A function's name without what differs between builds of one source: the compiler's suffixes; of a Rust function
-    the path, ``my_driver::Queue::push``."""
+    """Return a function's name without the parts that differ between builds of the same source: the compiler's
+    suffixes; of a Rust function the path, ``my_driver::Queue::push``."""
     return _rust_path(name) if name.startswith("_R") else _SUFFIX.sub("", name)
 
 
@@ -103,7 +104,7 @@ def is_interrupt_entry(name: str) -> bool:
 
 
 def is_place(name: str, *, skip_helpers: bool = True, skip_allocators: bool = False) -> bool:
-    """Whether a fault can be booked on the function of this name.
+    """Return whether a fault can be booked on the function of this name.
 
     Reporters never can; helpers can where they themselves can't be executed; allocators can but in reports about the
     memory that they were given."""

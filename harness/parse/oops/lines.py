@@ -1,4 +1,5 @@
-"""Console text as printk lines: control characters gone, level, timestamp and caller id apart from what is said."""
+"""Console text as printk lines: control characters removed; level, timestamp and caller id separated from the
+message."""
 
 from __future__ import annotations
 
@@ -30,7 +31,7 @@ class Piece(NamedTuple):
 
 
 def clean(block: str) -> str:
-    """`block` without control characters and escape sequences; its line ends stay."""
+    """Return `block` without control characters and escape sequences; its line ends are kept."""
     return _ESCAPE.sub("", block) if _CONTROL.search(block) else block
 
 

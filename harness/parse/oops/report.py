@@ -1,4 +1,4 @@
-"""One report that is being read: its lines, and what its title is made from."""
+"""A report being read: its lines, and the parts of its title."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from harness.parse.oops.rules import FILE, Place, Role, Rule
 from harness.parse.oops.title import source_file, stable
 
 HEAD_LINES = 250  # the start names the crash,
-TAIL_LINES = 50  # the end tells how it went out; what lies between is dropped
+TAIL_LINES = 50  # the end shows the outcome; the middle is dropped
 SPAN = 5000  # lines after which a report that never ends (an ftrace dump …) is closed
 PATIENCE_TRACED = 5  # unrelated lines in a row that end a report whose backtrace was seen,
 PATIENCE_BARE = 40  # or one whose backtrace has not come
@@ -53,7 +53,7 @@ _FOLLOWS = (
 
 @dataclass(frozen=True)
 class Cause:
-    """A report that a panic may be the end of."""
+    """A report that may be the cause of a panic."""
 
     kind: FaultKind | None
     title: str
@@ -61,7 +61,7 @@ class Cause:
     caller: str | None
 
     def explains(self, panic: str) -> bool:
-        """Whether the kernel panicked for this, as far as the words of the panic tell."""
+        """Return whether the kernel panicked because of this, judging by the panic's message."""
         if not panic or self.kind is None:
             return True  # cut short: nothing speaks against it
         if _DIED.search(panic):
@@ -100,7 +100,7 @@ class Report:
         self.ended = None
         self._awaits_more = False
         if self.kind is FaultKind.PANIC and rule.role is not Role.PANIC:
-            return  # whatever breaks in a panic, its cause came before
+            return  # whatever fails during a panic, the cause came before
         if rule.role is Role.CUT:
             if self._may_announce and self._rule and self._match:
                 self._said = (self._rule, self._match)
@@ -215,7 +215,7 @@ class Report:
         return self._stacks.learn(body, after_marker=after_marker) or _BODY.match(body) is not None
 
     def ends_with(self, body: str) -> bool:
-        """True where this line is the report's last."""
+        """Return whether this line is the report's last."""
         if _END.match(body) is not None:
             return True
         return self._rule is not None and self._rule.ends is not None and self._rule.ends.match(body) is not None
@@ -241,7 +241,7 @@ class Report:
 
     @property
     def is_whole(self) -> bool:
-        """Whether the report came to its end, as far as its kind has one."""
+        """Return whether the report is complete, if its kind has an end marker."""
         if self.ended is not None:
             return True
         if self._rule is None or self._rule.is_marked or self.kind is FaultKind.PANIC:

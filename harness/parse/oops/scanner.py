@@ -1,4 +1,4 @@
-"""The scanner: finds reports in a stream of console lines, and takes apart those that are printed at the same time.
+"""The scanner: finds reports in a stream of console lines, and separates those that are printed at the same time.
 
 The stream is the target's: it may be cut, interleaved, repeated or hostile. Memory stays bounded.
 """
@@ -15,8 +15,8 @@ from harness.parse.oops.report import Cause, Report
 from harness.parse.oops.rules import HALF, HINT, RULES, Role, Rule
 
 LINGER = 16  # lines after an end marker in which a panic still belongs to the report
-MAX_FAULTS = 100  # kept until taken; a warning that floods the console is told often enough
-MAX_OPEN = 8  # reports that are read at the same time, of as many contexts
+MAX_FAULTS = 100  # kept until taken; a warning that floods the console need not be kept each time
+MAX_OPEN = 8  # reports of different contexts that are read at the same time
 _MAX_CAUSES = 8
 _MAX_NAME = 15  # characters of a process's name
 
@@ -34,9 +34,8 @@ class FaultScanner:
     lines (a panic that follows an oops belongs to it), by another report, by unrelated lines, or by `finish()`,
     which the owner calls when the console fell silent or the test is over.
 
-    Where the kernel tells who prints a line (CONFIG_PRINTK_CALLER), reports of several contexts are read side by side;
-    else there is one at a time.
-    """
+    If the kernel says who prints a line (CONFIG_PRINTK_CALLER), reports of several contexts are read in parallel;
+    otherwise one at a time."""
 
     def __init__(self) -> None:
         self._open: dict[str | None, Report] = {}  # by who prints it, oldest first
@@ -53,7 +52,7 @@ class FaultScanner:
 
     @property
     def fatal(self) -> bool:
-        """True as soon as an open report, or a finished one not yet taken, means that the kernel is gone."""
+        """True as soon as an open report, or a finished one not yet taken, shows that the kernel is dead."""
         kinds = (report.kind for report in self._open.values())
         gone = any(kind is not None and Fault(kind=kind, title="").is_fatal for kind in kinds)
         return gone or any(fault.is_fatal for fault in self._faults)
@@ -64,12 +63,12 @@ class FaultScanner:
         return tuple(self._faults)
 
     def take(self) -> tuple[Fault, ...]:
-        """The finished faults, which the scanner then forgets."""
+        """Return the finished faults and remove them from the scanner."""
         taken, self._faults = tuple(self._faults), []
         return taken
 
     def feed(self, line: str) -> None:
-        """One console line without its line end."""
+        """Process one console line without its line end."""
         self.feed_lines(line)
 
     def feed_lines(self, block: str) -> None:
@@ -89,7 +88,7 @@ class FaultScanner:
             begin = end + 1
 
     def feed_text(self, text: str) -> None:
-        """Any piece of the stream, cut anywhere; an unfinished line waits for its rest (or for `finish`)."""
+        """Process any piece of the stream; an unfinished line waits for its rest (or for `finish`)."""
         lines, _, self._partial = (self._partial + text).rpartition("\n")
         self.feed_lines(lines)
         if len(self._partial) > 4 * MAX_LINE:
@@ -97,7 +96,7 @@ class FaultScanner:
             self._partial = ""
 
     def finish(self) -> None:
-        """Nothing more will come (for now): what is open becomes a fault."""
+        """Turn open reports into faults, because nothing more will come for now."""
         if self._partial:
             self.feed(self._partial)
             self._partial = ""
@@ -238,7 +237,7 @@ def _find(piece: Piece) -> _Found | None:
 
 
 def scan(lines: Iterable[str]) -> tuple[Fault, ...]:
-    """Every fault in a whole log."""
+    """Return every fault in a whole log."""
     scanner = FaultScanner()
     for line in lines:
         scanner.feed(line)

@@ -1,4 +1,4 @@
-"""What a title may hold: nothing that differs between two equal crashes (syzkaller's rule)."""
+"""Removes from titles whatever differs between two equal crashes (syzkaller's rule)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _VARYING = (
 
 
 def stable(text: str) -> str:
-    """`text` without what differs between two equal crashes: addresses, processes, CPUs, counters."""
+    """Return `text` without what differs between two equal crashes: addresses, processes, CPUs, counters."""
     text = text[:_MAX_INPUT]
     for pattern, instead in _VARYING:
         text = pattern.sub(instead, text)
