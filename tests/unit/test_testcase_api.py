@@ -127,7 +127,7 @@ KALLSYMS: dict[str, str | int] = {
 def test_a_module_in_the_wrong_place_fails_the_test(tmp_path: Path, name: str, place: str, found: str) -> None:
     there, machine = guest(KALLSYMS)
     modules = Modules(there, Build(directory=tmp_path, release="7.3.4", key="k"))
-    with pytest.raises(AssertionError, match=f"to lie {place}, but lies {found}"), modules.placed(name, place):
+    with pytest.raises(AssertionError, match=f"to be loaded {place}, found it {found}"), modules.placed(name, place):
         pass
     assert any(command.endswith(f"rmmod {name}") for command in machine.commands)
 
