@@ -238,7 +238,8 @@ def cabled(inside: list[str], build: Path, tmp_path: Path) -> Iterator[Callable[
         return subprocess.run(
             [*inside, sys.executable, "-m", "harness", *words],
             cwd=tmp_path,
-            env={**os.environ, "HARNESS_BOARDS": str(file)},
+            # equal addresses in networks of their own are different boards, which only their locks do not know
+            env={**os.environ, "HARNESS_BOARDS": str(file), "HARNESS_LOCKS": str(tmp_path / "locks")},
             capture_output=True,
             text=True,
             timeout=400,
