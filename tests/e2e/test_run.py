@@ -103,7 +103,7 @@ def test_a_run_that_is_killed_keeps_what_it_has(build: Path, tmp_path: Path, num
         process = subprocess.Popen([*command, "--out", run_dir], stderr=errors, stdout=errors, cwd=tmp_path)
     events = run_dir / "events.jsonl"
     deadline = time.monotonic() + 120
-    while not (events.is_file() and '"finished"' in events.read_text()):
+    while not (events.is_file() and b'"finished"' in events.read_bytes()):
         assert time.monotonic() < deadline, (tmp_path / "stderr").read_text()
         time.sleep(0.05)
     process.send_signal(number)

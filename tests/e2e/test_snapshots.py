@@ -180,7 +180,7 @@ def test_machines_that_are_killed_cost_no_result_and_no_verdict(build: Path, tmp
     killed = seen = 0
     while process.poll() is None:
         # one for each test that ends, and the newest one: no test is to lose all its tries
-        ended = events.read_text().count('"finished"') if events.is_file() else 0
+        ended = events.read_bytes().count(b'"finished"') if events.is_file() else 0
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout=chance.uniform(0.0, 1.5) if ended > seen else 0.02)
         machines = _qemus_below(process.pid)
@@ -223,7 +223,7 @@ def test_a_killed_run_leaves_no_worker_and_no_machine(build: Path, tmp_path: Pat
         process = subprocess.Popen([*command, "--out", str(tmp_path / "run")], stdout=said, stderr=said, cwd=tmp_path)
     events = tmp_path / "run/events.jsonl"
     deadline = time.monotonic() + 120
-    while not (events.is_file() and '"finished"' in events.read_text()):
+    while not (events.is_file() and b'"finished"' in events.read_bytes()):
         assert time.monotonic() < deadline, (tmp_path / "said").read_text()
         time.sleep(0.05)
     children = _tree_of(process.pid)

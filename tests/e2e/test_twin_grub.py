@@ -106,7 +106,7 @@ def test_a_harness_that_is_killed_before_its_kernel_runs(machine: Twin, monkeypa
         stdin=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    while not any("The twin goes down." in log.read_text() for log in machine.cwd.glob("out/boot-*/serial.log")):
+    while not any(b"The twin goes down." in log.read_bytes() for log in machine.cwd.glob("out/boot-*/serial.log")):
         assert process.poll() is None
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
