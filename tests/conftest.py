@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 from collections import defaultdict
@@ -13,9 +14,15 @@ import pytest
 from harness.target.line.console import Console
 from harness.target.line.transport import SocketTransport
 from harness.target.shells.serial import Shell
+from tests.faults.catalogue import COLLECT_TO, write_json
 
 DATA = Path(__file__).parent / "data"
 _SLOW_FILES = 15
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    if COLLECT_TO in os.environ:
+        write_json(session.items, Path(os.environ[COLLECT_TO]))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
