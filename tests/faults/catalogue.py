@@ -121,8 +121,8 @@ def document(faults: Sequence[Fault]) -> str:
         + ", ".join(f"{count} blamed on {blame}" for blame, count in sorted(blamed.items()))
         + ". Written by `python -m tests.faults.catalogue` from the marks of the tests; a test holds it up to date.",
         "",
-        "Blame: *user* is exit code 2, *infrastructure* 3, *kernel* 1; *nobody* means that the harness copes: verdicts and"
-        " exit code are those without the fault.",
+        "Blame: *user* is exit code 2, *infrastructure* 3, *kernel* 1; *nobody*: the harness copes, with the verdicts"
+        " and the exit code that it has without the fault.",
     ]
     for place in PLACES:
         here = [each for each in distinct if each.where == place]
