@@ -10,6 +10,7 @@ import os
 import re
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 from harness.errors import UserError
 
@@ -45,6 +46,15 @@ class Limit:
         """Raise UserError, which calls the input `place`, if `found` is above the limit."""
         if found > self.value:
             raise self.exceeded(place=place, found=str(found))
+
+    def read(self, path: Path) -> bytes:
+        """Return the content of a file. Raises UserError if it is larger than the limit, OSError if it can't be
+        read."""
+        with path.open("rb") as file:
+            data = file.read(self.value + 1)
+        if len(data) > self.value:
+            raise self.exceeded(place=str(path))
+        return data
 
     def exceeded(self, *, place: str, found: str = "more") -> UserError:
         """Return the exception for an input above the limit."""

@@ -81,9 +81,7 @@ class _Reader:
 
     def _content(self, path: Path) -> bytes:
         """Return what is in the file, unpacked."""
-        with path.open("rb") as file:
-            data = file.read(PATCH_BYTES.value + 1)
-        PATCH_BYTES.check(len(data), place=str(path))
+        data = PATCH_BYTES.read(path)
         try:
             if data.startswith(_GZ):
                 data = gzip.GzipFile(fileobj=io.BytesIO(data)).read(PATCH_BYTES.value + 1)

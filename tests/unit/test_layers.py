@@ -27,7 +27,7 @@ ALLOWED = {
     "run": {"model", "errors", "limits", "parse", "report", "build", "target", "layout", "tied", "available"},
     "display": {"model", "errors"},
     "boards": {"model", "errors", "limits", "parse", "build", "target", "layout"},
-    "campaign": {"model", "errors", "parse", "report", "build", "target", "run", "layout", "boards"},
+    "campaign": {"model", "errors", "limits", "parse", "report", "build", "target", "run", "layout", "boards"},
     "cli": {"model", "errors", "report", "build", "target", "run", "campaign", "layout", "display", "boards"},
     "__main__": {"cli"},
     "__init__": set(),
