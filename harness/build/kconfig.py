@@ -14,7 +14,7 @@ from pathlib import Path
 
 from harness.build.command import run
 from harness.build.toolchain import PATCHABLE, require_patchable
-from harness.build.tree import makefile_version
+from harness.build.tree import makefile_version, read_makefile
 from harness.errors import BuildError, InfraError, UserError
 from harness.model.kernel import Toolchain
 from harness.model.suite import UPSTREAM
@@ -86,7 +86,7 @@ def _gather(
 
 def _version(tree: Path) -> tuple[int, int] | None:
     with contextlib.suppress(OSError):
-        found = re.match(r"(\d+)\.(\d+)", makefile_version((tree / "Makefile").read_text(errors="replace")) or "")
+        found = re.match(r"(\d+)\.(\d+)", makefile_version(read_makefile(tree)) or "")
         return (int(found[1]), int(found[2])) if found else None
     return None
 
