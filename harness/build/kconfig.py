@@ -4,6 +4,7 @@ is not."""
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import shutil
@@ -16,8 +17,10 @@ from harness.build.command import run
 from harness.build.toolchain import PATCHABLE, require_patchable
 from harness.build.tree import makefile_version, read_makefile
 from harness.errors import BuildError, InfraError, UserError
+from harness.limits import SOURCE_BYTES
 from harness.model.kernel import Toolchain
 from harness.model.suite import UPSTREAM
+from harness.parse.diff_names import leads_outside
 from harness.parse.kconfig import Fragment, Request, merge, parse_dotconfig, parse_fragment, render, unsatisfied
 from harness.parse.kconfig_deps import Explainer, Explanation, explainer
 from harness.parse.kconfig_lang import parse_kconfig
@@ -139,7 +142,15 @@ def _publish(text: str, dotconfig: Path) -> bool:
 
 def _read(path: Path) -> str:
     """With the line ends that it has: `Path.read_text` takes a lone CR, which a string may hold, for one."""
-    return path.read_bytes().decode(errors="replace")
+    return SOURCE_BYTES.read(path).decode(errors="replace")
+
+
+def _kconfig_file(tree: Path, path: str) -> str | None:
+    """The text of a Kconfig file of the tree; None if there is no such file, or if it is outside."""
+    if leads_outside(path) or not (tree / path).resolve().is_relative_to(tree.resolve()):
+        return None
+    # Reading a pipe or a device might never end.
+    return _text_of(tree / path) if (tree / path).is_file() else None
 
 
 def _text_of(path: Path) -> str | None:
@@ -183,7 +194,7 @@ def _judge(
     missing = unsatisfied(requests, config)
     if not missing:
         return {}, ()
-    explaining = explainer(parse_kconfig(lambda path: _text_of(tree / path)), config)
+    explaining = explainer(parse_kconfig(functools.partial(_kconfig_file, tree)), config)
     without: dict[str, str] = {}
     given_up: list[str] = []
     refused: list[tuple[Request, str]] = []

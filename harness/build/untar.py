@@ -145,7 +145,8 @@ class _Unpacking:
         self._top = directory
         self._place = place
         self._count = 0
-        self._links: dict[str, str] = {}  # path → target
+        self._links: dict[str, tarfile.TarInfo] = {}
+        self._directories: set[str] = set()
         self._is_root = os.geteuid() == 0
 
     def add(self, member: tarfile.TarInfo, archive: tarfile.TarFile) -> None:
@@ -154,17 +155,17 @@ class _Unpacking:
         name = self._inside(member.name)
         if not name:
             return
-        path = self._top / name
         self._links.pop(name, None)
+        self._make_parent(name)
         if member.isdir():
-            path.mkdir(parents=True, exist_ok=True)
+            (self._top / name).mkdir(exist_ok=True)
         elif member.issym():
-            path.unlink(missing_ok=True)
-            self._links[name] = member.linkname
+            (self._top / name).unlink(missing_ok=True)
+            self._links[name] = member
         elif member.islnk():
             self._link_hard(name, self._inside(member.linkname))
         elif member.isreg():
-            self._write(member, archive, path)
+            self._write(member, archive, name)
         else:
             self.left_out.append(name)
 
@@ -176,27 +177,34 @@ class _Unpacking:
             raise UserError(f"{self._place}: refused: a member's name is too long: {name[:200]!r}")
         return "/".join(parts)
 
-    def _write(self, member: tarfile.TarInfo, archive: tarfile.TarFile, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.unlink(missing_ok=True)
+    def _write(self, member: tarfile.TarInfo, archive: tarfile.TarFile, name: str) -> None:
         content = archive.extractfile(member)
         assert content is not None
-        mode = member.mode & 0o777
+        path, mode = os.fspath(self._top / name), member.mode & 0o777
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
         # As tar does it: only root's files get the archive's permissions regardless of the umask.
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
-        with open(handle, "wb") as out:  # noqa: PTH123 (a descriptor)
+        try:
+            handle = os.open(path, flags, mode)
+        except FileExistsError:  # the name came before
+            os.unlink(path)  # noqa: PTH108 (a hundred thousand files: their paths cost more than the calls)
+            handle = os.open(path, flags, mode)
+        with open(handle, "wb", buffering=0) as out:  # noqa: PTH123 (a descriptor)
             shutil.copyfileobj(content, out, _CHUNK_BYTES)
             if self._is_root:
                 os.fchmod(handle, mode)
-        if 0 <= member.mtime < 1 << 40:
-            os.utime(path, (member.mtime, member.mtime))
+            _set_time(handle, member)
+
+    def _make_parent(self, name: str) -> None:
+        parent = name.rpartition("/")[0]
+        if parent not in self._directories:
+            (self._top / parent).mkdir(parents=True, exist_ok=True)
+            self._directories.add(parent)
 
     def _link_hard(self, name: str, source: str) -> None:
         if source in self._links:
             self._links[name] = self._links[source]
             return
         path = self._top / name
-        path.parent.mkdir(parents=True, exist_ok=True)
         if source == name or not (self._top / source).is_file():
             raise UserError(
                 f"{self._place}: refused: {name!r} is a link to {source[:200]!r}, which is no file before it"
@@ -206,14 +214,18 @@ class _Unpacking:
 
     def link(self, check: Callable[[], None]) -> None:
         """Create the symbolic links, then remove those that lead out of the top directory of their own path."""
-        for name, target in self._links.items():
+        for name, member in self._links.items():
             path = self._top / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.symlink_to(target)
-        for name in self._links:
+            path.symlink_to(member.linkname)
+            _set_time(path, member)
+        for name, member in self._links.items():
             check()
             top, _, below = name.partition("/")
-            target = self._links[name]
-            if not below or not stays_inside(below, target, functools.partial(link_target, self._top / top)):
+            if not below or not stays_inside(below, member.linkname, functools.partial(link_target, self._top / top)):
                 (self._top / name).unlink()
                 self.left_out.append(name)
+
+
+def _set_time(path: Path | int, member: tarfile.TarInfo) -> None:
+    if 0 <= member.mtime < 1 << 40:
+        os.utime(path, (member.mtime, member.mtime), follow_symlinks=isinstance(path, int))

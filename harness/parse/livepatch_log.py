@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,13 +20,15 @@ _ASSIGNMENT = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*=")
 def names_in(script: str) -> list[str]:
     """The names of a script's TESTs in order; a name used again gets `` (2)`` behind it, or the next free number."""
     printed = [match["name"] for match in _START.finditer(script)]
+    taken, numbers = set(printed), Counter[str]()
     names: list[str] = []
     for name in printed:
-        key, number = name, 1
-        while key in names or (number > 1 and key in printed):
-            number += 1
-            key = f"{name} ({number})"
+        numbers[name] += 1
+        key = name
+        while numbers[name] > 1 and (key := f"{name} ({numbers[name]})") in taken:
+            numbers[name] += 1
         names.append(key)
+        taken.add(key)
     return names
 
 
