@@ -73,8 +73,8 @@ class DoctorRow:
     remedy: str = ""
 
 
-STAGES = ("fetch", "git", "build", "selftests", "btf", "rootfs", "qemu", "boards", "u-boot", "labgrid", "tftp")
-OPTIONAL_STAGES = frozenset({"u-boot", "labgrid", "tftp"})
+STAGES = ("fetch", "git", "build", "selftests", "btf", "rootfs", "qemu", "boards", "u-boot", "labgrid", "tftp", "tests")
+OPTIONAL_STAGES = frozenset({"u-boot", "labgrid", "tftp", "tests"})
 
 
 def _program(
@@ -133,6 +133,10 @@ _COMMON = (
     _file("network boot ROM", "ipxe-qemu", "qemu", "/usr/lib/ipxe/qemu/efi-virtio.rom"),
     # Run by labgrid's exporter, in the tests' lab.
     _program("ser2net", "ser2net", "labgrid", version_args=("-v",)),
+    # The harness's own tests log in to a real sshd on loopback and have GRUB's checker read what GRUB is told.
+    _program("sshd", "openssh-server", "tests", version_args=("-V",)),
+    _program("grub-script-check", "grub-common", "tests"),
+    _program("ip", "iproute2", "tests", version_args=("-V",)),
     _program("dnsmasq", "dnsmasq-base", "tftp"),
     _file("U-Boot for QEMU", "u-boot-qemu", "u-boot", "/usr/lib/u-boot/qemu_arm64/u-boot.bin"),
 )
