@@ -13,7 +13,7 @@ from harness.display import Display
 from harness.errors import InfraError
 
 # Without what only building and booting a kernel needs, which is most of the download.
-FAST = frozenset({"tests", "fetch", "git", "build", "tftp", "labgrid"})
+FAST = frozenset({"tests", "fetch", "git", "build", "sandbox", "tftp", "labgrid"})
 
 
 def main(kind: str) -> None:

@@ -73,8 +73,22 @@ class DoctorRow:
     remedy: str = ""
 
 
-STAGES = ("fetch", "git", "build", "selftests", "btf", "rootfs", "qemu", "boards", "u-boot", "labgrid", "tftp", "tests")
-OPTIONAL_STAGES = frozenset({"u-boot", "labgrid", "tftp", "tests"})
+STAGES = (
+    "fetch",
+    "git",
+    "build",
+    "sandbox",
+    "selftests",
+    "btf",
+    "rootfs",
+    "qemu",
+    "boards",
+    "u-boot",
+    "labgrid",
+    "tftp",
+    "tests",
+)
+OPTIONAL_STAGES = frozenset({"sandbox", "u-boot", "labgrid", "tftp", "tests"})
 
 
 def _program(
@@ -119,6 +133,7 @@ _COMMON = (
     _program("cpio", "cpio", "build"),
     _program("depmod", "kmod", "build"),
     _program("ccache", "ccache", "build"),
+    _program("bwrap", "bubblewrap", "sandbox"),  # where it can't be installed, unshare takes its place
     _program("setpriv", "util-linux", "build qemu boards"),
     _file("libelf headers", "libelf-dev", "build", "/usr/include/gelf.h"),
     _file("OpenSSL headers", "libssl-dev", "build", "/usr/include/openssl/ssl.h"),
