@@ -26,7 +26,7 @@ _ECHO_LIMIT_S = 2.0
 _TRIES = 5
 _QUIET_S = 0.2  # after a prompt: more output means that it was none
 _ECHOES = 20  # chunks of echoed keys behind a prompt
-_STUCK_S = 1.0  # of silence after the keys, as in a menu
+_STUCK_S = 1.0  # for the keys to have an effect, before something else is tried
 _NEXT_STAGE_S = 3.0  # for another U-Boot to appear after `Starting kernel`
 
 
@@ -117,7 +117,7 @@ class Autoboot:
                 prompt = self._learned() if self._stays_at_prompt() else ""
             else:
                 self._text.forget()
-        elif self._seen and time.monotonic() > max(self._rescue, self._line.last_activity + _STUCK_S):
+        elif self._seen and time.monotonic() > self._rescue:
             prompt = self._rescued()
         if prompt and not self._seen and not self._is_uboot(prompt):
             raise InfraError(
@@ -137,10 +137,12 @@ class Autoboot:
         return False
 
     def _rescued(self) -> str:
-        """U-Boot falls silent, but not at a prompt that can be recognized. Leave a boot menu with Ctrl-C; if that does
-        not help, see whether commands are answered, and return the prompt."""
+        """Where U-Boot is silent, but not at a prompt that can be recognized: leave a boot menu with Ctrl-C; if that
+        does not help, see whether commands are answered, and return the prompt."""
+        self._rescue = time.monotonic() + _STUCK_S
+        if self._text.more(timeout=_QUIET_S) and self._text.more(timeout=_QUIET_S):  # more than the echo of a key
+            return ""
         self._rescues += 1
-        self._rescue = time.monotonic() + 2 * _STUCK_S
         if self._rescues % 2:
             self._line.send(b"\x03")
             return ""

@@ -108,7 +108,8 @@ class Uboot:
         """Type `text` at the prompt, and verify by the echo that U-Boot has read exactly that before it is run."""
         for _ in range(_TYPING_TRIES):
             self._line.send(text.encode())
-            if self._text.expect(rf"\A{re.escape(text)}", timeout=_ECHO_LIMIT_S):
+            # firmware beside U-Boot may print a line of its own in front of it
+            if self._text.expect(rf"(?:\A|[\r\n]){re.escape(text)}", timeout=_ECHO_LIMIT_S):
                 return
             self._check_line()
             self._line.send(b"\x03")
