@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from harness.errors import InfraError
+from harness.model.names import as_name
 
 KEEP_S = 14 * 86400.0
 """Seconds after which a file that no board has loaded is removed."""
@@ -51,7 +52,7 @@ def publish(path: Path, directory: Path) -> str:
     name."""
     status = path.stat()
     told = f"{path.resolve()} {status.st_size} {status.st_mtime_ns}"
-    name = f"{hashlib.sha256(told.encode()).hexdigest()[:12]}-{path.name}"
+    name = f"{hashlib.sha256(told.encode()).hexdigest()[:12]}-{as_name(path.name)}"  # U-Boot's shell reads it
     if (directory / name).exists():
         with contextlib.suppress(OSError):  # another user's file, which is theirs to maintain
             os.utime(directory / name)  # so that `clear_old` keeps it
