@@ -46,7 +46,12 @@ DOORS = {
     "paramiko": {"target/shells/ssh.py"},
     "elftools": {"parse/elf.py"},
     "yaml": {"parse/document.py"},
-    "pydantic": {"parse/document.py", "parse/board_shapes.py", "parse/boot_shapes.py"},
+    "pydantic": {
+        "parse/document.py",
+        "parse/board_shapes.py",
+        "parse/boot_shapes.py",
+        "parse/shape_types.py",
+    },
     "junit_xml": {"report/junit.py"},
     "jinja2": {"report/html.py"},
     "serial": {"target/line/serialport.py"},
