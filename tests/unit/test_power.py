@@ -158,7 +158,7 @@ def test_nothing_else_is_asked(target: str) -> None:
 
 def test_a_redirect_on_the_switch_itself_is_followed_with_the_login() -> None:
     challenge = {"WWW-Authenticate": "Basic realm=x"}
-    answers = (
+    answers: tuple[tuple[int, dict[str, str], str], ...] = (
         (302, {"Location": "/other?outlet=1"}, ""),
         (401, challenge, ""),
         (302, {"Location": "/other?outlet=1"}, ""),

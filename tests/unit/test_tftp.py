@@ -79,9 +79,9 @@ def test_a_harness_that_serves_there_now_is_no_hindrance(
         raise OSError(98, "in use")
 
     monkeypatch.setenv("HARNESS_LOCKS", str(tmp_path))
-    monkeypatch.setattr("socket.socket.bind", refuse)
     spec = TftpServe(address="127.0.0.1")
     with lock.acquired("b1", "tftp 127.0.0.1", purpose="a board loads"):
+        monkeypatch.setattr("socket.socket.bind", refuse)
         tftp.check(spec, place="b2")
     with pytest.raises(InfraError, match="is taken"):
         tftp.check(spec, place="b2")
