@@ -10,7 +10,7 @@ import pydantic
 
 from harness.model import boot
 from harness.parse import document
-from harness.parse.shape_types import Address, FileName, Host, HttpUrl, IPv4, Port, Seconds
+from harness.parse.shape_types import Address, FileName, Host, HttpUrl, IPv4, Mac, Port, Seconds
 
 
 class BootShape(document.Strict, abc.ABC):
@@ -74,21 +74,28 @@ class QemuBoot(BootShape):
 Range = Annotated[list[IPv4], pydantic.Field(min_length=2, max_length=2, examples=[["192.0.2.1", "192.0.2.2"]])]
 
 
-class TftpServe(document.Strict):
+class Serve(document.Strict):
+    """A server of the harness's own."""
+
     address: IPv4
     dhcp: Range | None = None
+    mac: Mac | None = None
+    dhcp_any: bool = False
 
+    def _fields(self) -> dict[str, Any]:
+        return {**self.model_dump(), "dhcp": tuple(self.dhcp or ()), "mac": (self.mac or "").lower()}
+
+
+class TftpServe(Serve):
     def made(self) -> boot.TftpServe:
-        return boot.TftpServe(address=self.address, dhcp=tuple(self.dhcp or ()))
+        return boot.TftpServe(**self._fields())
 
 
-class HttpServe(document.Strict):
-    address: IPv4
+class HttpServe(Serve):
     port: Port = boot.HttpServe.port
-    dhcp: Range | None = None
 
     def made(self) -> boot.HttpServe:
-        return boot.HttpServe(address=self.address, port=self.port, dhcp=tuple(self.dhcp or ()))
+        return boot.HttpServe(**self._fields())
 
 
 def _where_load_is(load: str) -> dict[str, Any]:

@@ -30,7 +30,7 @@ def check(spec: HttpServe, *, place: str) -> None:
     there now is no obstacle: we wait for our turn."""
     if not lock.holder_of(_machine(spec)):
         _check_port(spec, place)
-    tftp.check(spec, place=place)
+    tftp.check(spec, root=None, place=place)
 
 
 def _machine(spec: HttpServe) -> str:

@@ -36,7 +36,7 @@ class Directory:
     def __init__(self, root: Path, *, place: str) -> None:
         self._directory = root / "harness"
         try:
-            self._directory.mkdir(exist_ok=True)
+            make_directory(self._directory)
         except OSError as error:
             raise InfraError(
                 f"{place}: expected a directory to write to at {root}, can't make `harness` there: {error.strerror}"
@@ -45,6 +45,17 @@ class Directory:
 
     def offer(self, path: Path) -> str:
         return f"harness/{publish(path, self._directory)}"
+
+
+def make_directory(path: Path) -> None:
+    """Make the directory `path`, if it is missing, so that a server may read it whatever our umask."""
+    try:
+        path.mkdir()
+    except FileExistsError:
+        if not path.is_dir():
+            raise
+    else:
+        path.chmod(0o755)
 
 
 def publish(path: Path, directory: Path) -> str:
