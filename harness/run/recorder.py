@@ -6,7 +6,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeVar
@@ -22,6 +21,7 @@ from harness.model.event import (
     RunEnded,
     Started,
 )
+from harness.model.names import as_name
 from harness.model.record import RunRecord
 from harness.model.result import Attempt, Result, RunEnd
 from harness.parse.events import parse_events
@@ -134,7 +134,7 @@ class Recorder:
             return None
         (self._run_dir / _LOGS).mkdir(exist_ok=True)
         # the name is made from our own ids, never from the target's text
-        stem = re.sub(r"[^A-Za-z0-9._-]+", "_", test)[-_LONGEST_NAME:].strip("_")
+        stem = as_name(test, longest=_LONGEST_NAME)
         for number in itertools.count(1):
             name = f"{_LOGS}/{stem}{f'.{number}' if number > 1 else ''}.log"
             try:  # another attempt, possibly another worker's, may have this name
