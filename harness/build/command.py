@@ -28,6 +28,10 @@ GIT_HOOK_VARIABLES = frozenset(
 )
 
 
+class TimedOut(InfraError):
+    """A program did not end in time and was stopped."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Finished:
     """A finished program. A non-zero `status` is data, not an exception; a negative one is the signal that killed
@@ -68,7 +72,7 @@ def run(
     that takes both output streams (then `stdout` and `stderr` are empty). `tick`: called about four times a second
     meanwhile.
     `finishes`, `confinement`: see `started`.
-    Raises InfraError when the program does not exist or exceeds `timeout` seconds; then all of its
+    Raises InfraError when the program does not exist, TimedOut when it exceeds `timeout` seconds; then all of its
     children die with it.
     """
     words = [os.fspath(arg) for arg in args]
@@ -80,7 +84,7 @@ def run(
         while True:
             left = deadline - time.monotonic()
             if left <= 0:
-                raise InfraError(f"{shlex.join(words)}: did not end within {timeout:.0f} s and was stopped")
+                raise TimedOut(f"{shlex.join(words)}: did not end within {timeout:.0f} s and was stopped")
             try:
                 stdout, stderr = process.communicate(timeout=min(TICK_S, left) if tick else left)
                 break

@@ -12,22 +12,23 @@ from harness.target.methods import table
 
 PACKAGE = Path(__file__).resolve().parents[2] / "harness"
 
-# What each room may import besides itself. model, errors, tied, available and lockfile stand at the bottom.
+# What each room may import besides itself. model, errors, limits, tied, available and lockfile stand at the bottom.
 ALLOWED = {
     "errors": set(),
+    "limits": {"errors"},
     "layout": set(),
     "tied": set(),
     "available": set(),
     "lockfile": {"errors"},
     "model": {"errors"},
-    "parse": {"model", "errors"},
+    "parse": {"model", "errors", "limits"},
     "report": {"model", "errors", "parse"},
-    "build": {"model", "errors", "parse", "report", "tied", "available", "lockfile"},
+    "build": {"model", "errors", "limits", "parse", "report", "tied", "available", "lockfile"},
     "target": {"model", "errors", "parse", "report", "tied", "available", "lockfile"},
-    "run": {"model", "errors", "parse", "report", "build", "target", "layout", "tied", "available"},
+    "run": {"model", "errors", "limits", "parse", "report", "build", "target", "layout", "tied", "available"},
     "display": {"model", "errors"},
-    "boards": {"model", "errors", "parse", "build", "target", "layout"},
-    "campaign": {"model", "errors", "parse", "report", "build", "target", "run", "layout", "boards"},
+    "boards": {"model", "errors", "limits", "parse", "build", "target", "layout"},
+    "campaign": {"model", "errors", "limits", "parse", "report", "build", "target", "run", "layout", "boards"},
     "cli": {"model", "errors", "report", "build", "target", "run", "campaign", "layout", "display", "boards"},
     "__main__": {"cli"},
     "__init__": set(),
