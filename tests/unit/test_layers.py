@@ -12,22 +12,35 @@ from harness.target.methods import table
 
 PACKAGE = Path(__file__).resolve().parents[2] / "harness"
 
-# What each room may import besides itself. model, errors, tied and available stand at the bottom.
+# What each room may import besides itself. model, errors, tied, available and shortage stand at the bottom.
 ALLOWED = {
     "errors": set(),
     "layout": set(),
     "tied": set(),
     "available": set(),
+    "shortage": {"errors"},
     "model": {"errors"},
     "parse": {"model", "errors"},
     "report": {"model", "errors", "parse"},
-    "build": {"model", "errors", "parse", "report", "tied", "available"},
-    "target": {"model", "errors", "parse", "report", "tied", "available"},
-    "run": {"model", "errors", "parse", "report", "build", "target", "layout", "tied", "available"},
-    "display": {"model", "errors"},
-    "boards": {"model", "errors", "parse", "build", "target", "layout"},
-    "campaign": {"model", "errors", "parse", "report", "build", "target", "run", "layout", "boards"},
-    "cli": {"model", "errors", "report", "build", "target", "run", "campaign", "layout", "display", "boards"},
+    "build": {"shortage", "model", "errors", "parse", "report", "tied", "available"},
+    "target": {"shortage", "model", "errors", "parse", "report", "tied", "available"},
+    "run": {"shortage", "model", "errors", "parse", "report", "build", "target", "layout", "tied", "available"},
+    "display": {"shortage", "model", "errors"},
+    "boards": {"shortage", "model", "errors", "parse", "build", "target", "layout"},
+    "campaign": {"shortage", "model", "errors", "parse", "report", "build", "target", "run", "layout", "boards"},
+    "cli": {
+        "shortage",
+        "model",
+        "errors",
+        "report",
+        "build",
+        "target",
+        "run",
+        "campaign",
+        "layout",
+        "display",
+        "boards",
+    },
     "__main__": {"cli"},
     "__init__": set(),
 }
