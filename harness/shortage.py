@@ -33,6 +33,8 @@ _SAID = re.compile(
     r"(?:^|: |\()'?(?P<error>No space left on device|Disk quota exceeded|File too large|Read-only file system"
     r"|Input/output error|Cannot allocate memory)'?\)?[.)]?\s*$"
 )
+# apt looks before it downloads.
+_APT = re.compile(r"^E: You don't have enough free space in (?P<place>\S+?)\.?$")
 # What gcc, clang and the linker say when the host's out-of-memory killer, or somebody else, ended a part of them.
 _ENDED = re.compile(r"(?:Killed signal terminated program|terminated with signal 9 \[|^LLVM ERROR: out of memory)")
 # Text of a source file in a compiler's message, which may contain any words.
@@ -79,6 +81,8 @@ def reported(where: Path, *, needed: str = "", kept: str = "") -> Iterator[None]
 def said(lines: Iterable[str], *, what: str, where: Path | None = None, needed: str = "") -> Shortage | None:
     """Return the Shortage that a failed program reports in its output; None if it reports none. `what`: the program."""
     for line in lines:
+        if apt := _APT.search(line):
+            return Shortage(f"{what}: {_shortage(errno.ENOSPC, Path(apt['place'])).message}", details=[line])
         if _ENDED.search(line):
             short = f"{what}: a part of it was killed, as by this host's out-of-memory killer"
             return Shortage(f"{short}; {_ADVICE[errno.ENOMEM]}", details=[line.strip()])

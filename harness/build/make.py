@@ -15,11 +15,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness import available
+from harness import available, shortage
 from harness.build import guesttools, klp_relocations, testmodules
 from harness.build.cache import cache_dir, published
 from harness.build.collect import collect
-from harness.build.kbuild import Kbuild
+from harness.build.kbuild import ROOM, Kbuild
 from harness.build.materialize import held_source, materialize
 from harness.build.patches import apply_series, patched_files
 from harness.build.selftests import Selftests
@@ -58,7 +58,11 @@ def build(spec: KernelSpec, *, testcases: Path, reproduce: str, progress: Progre
         os.utime(final)
         progress.say(f"build {key}: ready, nothing changed")
         return load_build(final)
-    with workspace_for(spec.source, configuration=_configuration(spec)) as workspace, published(final) as out:
+    with (
+        shortage.reported(final.parent, needed=ROOM, kept="what is already compiled"),
+        workspace_for(spec.source, configuration=_configuration(spec)) as workspace,
+        published(final) as out,
+    ):
         _Builder(spec, workspace, out, progress, jobs or available.cpus()).run(key, testcases, reproduce)
     _prune(cache_dir("builds"))
     return load_build(final)

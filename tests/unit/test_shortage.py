@@ -65,6 +65,8 @@ def test_an_error_without_a_file_name_is_about_the_place_that_is_given(tmp_path:
         "gcc: fatal error: Killed signal terminated program cc1",
         "collect2: fatal error: ld terminated with signal 9 [Killed]",
         "LLVM ERROR: out of memory",
+        "E: You don't have enough free space in /var/cache/apt/archives/.",
+        "dpkg: error processing archive x.deb (--unpack): failed to write (No space left on device)",
         "sh: 1: cannot create x: File too large",
     ],
 )

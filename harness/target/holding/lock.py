@@ -25,6 +25,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from harness import shortage
 from harness.errors import InfraError
 from harness.report.text import one_line
 from harness.target.base import Say, silent
@@ -88,7 +89,8 @@ def acquired(name: str, machine: str, *, purpose: str, wait: float | None = None
     with _ticket(path, mine) as ticket:
         lock = _lock_file(path, ticket, name, wait=wait, say=say)
     try:
-        _write(lock, mine)
+        with shortage.reported(path):
+            _write(lock, mine)
         yield lock
     finally:
         os.ftruncate(lock, 0)
@@ -134,7 +136,8 @@ def _ticket(path: Path, mine: Holder) -> Iterator[Path]:
     file = _opened(ticket)
     try:
         _locked(file)
-        _write(file, mine)
+        with shortage.reported(ticket):
+            _write(file, mine)
         yield ticket
     finally:
         ticket.unlink(missing_ok=True)
