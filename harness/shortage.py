@@ -9,6 +9,7 @@ import contextlib
 import errno
 import os
 import re
+import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -57,6 +58,8 @@ def of(error: BaseException, *, where: Path | None = None, needed: str = "", kep
         return Shortage(f"this host has no memory left; {_ADVICE[errno.ENOMEM]}")
     if not isinstance(error, OSError):
         return None
+    if isinstance(error, shutil.Error):
+        error = _first_of_a_copy(error)
     number = error.errno
     if isinstance(error, FileNotFoundError) and "No usable temporary directory" in str(error):
         number = errno.ENOSPC  # how Python's tempfile reports it; other reasons are as good for this message
@@ -92,6 +95,15 @@ def said(lines: Iterable[str], *, what: str, where: Path | None = None, needed: 
             found = _shortage(number, where, needed=needed)
             return Shortage(f"{what}: {found.message}", details=[line.strip()])
     return None
+
+
+def _first_of_a_copy(error: shutil.Error) -> OSError:
+    """The first error of shutil.copytree, which goes on with the other files, and keeps of each error its words."""
+    with contextlib.suppress(LookupError, TypeError, ValueError):
+        for _, goal, words in error.args[0]:
+            if found := re.match(r"\[Errno (\d+)\]", words):
+                return OSError(int(found[1]), words, goal)
+    return error
 
 
 def _shortage(number: int, where: Path | None, *, needed: str = "", kept: str = "") -> Shortage:

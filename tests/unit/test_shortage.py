@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from harness import shortage
 from harness.errors import EXIT_INFRA
 from harness.shortage import Shortage
 from tests.faults.catalogue import Blame, fault
+from tests.faults.disk import Disk, mounted
 
 MAIN = [sys.executable, "-m", "harness"]
 
@@ -38,6 +40,15 @@ def test_another_error_stays_what_it_is(tmp_path: Path) -> None:
     with pytest.raises(PermissionError), shortage.reported(tmp_path):
         raise PermissionError(errno.EACCES, "no")
     assert shortage.of(ValueError("x")) is None
+
+
+def test_a_directory_that_can_not_be_copied_names_the_first_file(tmp_path: Path) -> None:
+    source, goal = tmp_path / "from", tmp_path / "to"
+    (source / "inner").mkdir(parents=True)
+    (source / "inner/file").write_text("x" * 100)
+    full = pytest.raises(Shortage, match=f"^{goal / 'inner/file'}: no space left")
+    with mounted(Disk(goal, fails_at=3)), full, shortage.reported(tmp_path):
+        shutil.copytree(source, goal)
 
 
 def test_an_error_without_a_file_name_is_about_the_place_that_is_given(tmp_path: Path) -> None:
