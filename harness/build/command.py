@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from harness import shortage
 from harness.build.confinement import Confinement
 from harness.errors import InfraError
 from harness.tied import tied
@@ -73,7 +74,7 @@ def run(
     meanwhile.
     `finishes`, `confinement`: see `started`.
     Raises InfraError when the program does not exist, TimedOut when it exceeds `timeout` seconds; then all of its
-    children die with it.
+    children die with it. Raises Shortage when it fails and says that the host lacks room or memory.
     """
     words = [os.fspath(arg) for arg in args]
     pipe = subprocess.PIPE if output is None else output
@@ -91,11 +92,16 @@ def run(
             except subprocess.TimeoutExpired:
                 if tick:
                     tick()
-    return Finished(
+    done = Finished(
         status=process.returncode,
         stdout=(stdout or b"").decode(errors="replace"),
         stderr=(stderr or b"").decode(errors="replace"),
     )
+    if done.status:
+        short = shortage.said([*done.stderr.splitlines(), *done.stdout.splitlines()], what=words[0], where=cwd)
+        if short:
+            raise short
+    return done
 
 
 @contextlib.contextmanager

@@ -46,9 +46,13 @@ class _Fold:
         self.begin: float | None = None
         self.end = 0.0
         self.ended: RunEnd | None = None
+        self._last: dict[str, Event] = {}  # by worker
 
     def add(self, event: Event) -> None:
         """Take one event into account."""
+        if self._last.get(event.worker) == event:  # an interrupt hit its writing, and it was written again
+            return
+        self._last[event.worker] = event
         time = event.time
         if self.begin is None or time < self.begin:
             self.begin = time
