@@ -53,7 +53,9 @@ class _Fold:
         if self._last.get(event.worker) == event:  # an interrupt hit its writing, and it was written again
             return
         self._last[event.worker] = event
-        time = event.time
+        self._take(event, event.time)
+
+    def _take(self, event: Event, time: float) -> None:
         if self.begin is None or time < self.begin:
             self.begin = time
         self.end = max(self.end, time)
