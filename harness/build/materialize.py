@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 from typing import IO
 
+from harness import shortage
 from harness.build import gitrepo
 from harness.build.cache import locked
 from harness.build.checksum import write_atomically
@@ -118,7 +119,7 @@ def _untar(source: Source, directory: Path, *, progress: Progress) -> None:
         details = error.details or (str(error),)
         raise kind(f"{path}: damaged or not a tarball; get it again", details=details) from error
     except OSError as error:
-        raise InfraError(f"{path}: cannot be unpacked because of the disk; see its space and state: {error}") from error
+        raise shortage.of(error, where=directory) or InfraError(f"{path}: cannot be unpacked: {error}") from error
     if left_out:
         names = ", ".join(name.partition("/")[2] or name for name in left_out[:_MOST_NAMED])
         more = f" and {len(left_out) - _MOST_NAMED} more" if len(left_out) > _MOST_NAMED else ""

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from harness import shortage
 from harness.build.patched_tree import Overlay
 from harness.build.treefiles import ABSENT, TreeFile, digest, read, remove, write
 from harness.errors import InfraError
@@ -56,7 +57,8 @@ def apply_series(tree: Path, patches: Sequence[Patch], *, state: Path) -> bool:
             overlay.apply(patch)
         return _bring(tree, overlay, standing, record=record, series=series, state=state)
     except OSError as error:
-        raise InfraError(f"{tree}: the patch series can't be applied: {error}") from error
+        unknown = InfraError(f"{tree}: the patch series can't be applied: {error}")
+        raise shortage.of(error, where=tree, kept="the tree as it was") or unknown from error
 
 
 def patched_files(state: Path) -> dict[str, str]:

@@ -19,6 +19,7 @@ import re
 
 from harness.errors import UserError
 from harness.model.mutant import Mutant
+from harness.model.names import NAME_RULE, is_name, is_path_of_names
 
 _DIFF = re.compile(r"^(?:diff |--- )", re.MULTILINE)
 _FIELD = re.compile(r"^(Caught by|Kernel|Kconfig|SPDX-License-Identifier):(.*)$", re.MULTILINE)
@@ -48,6 +49,11 @@ def parse_mutant(text: str, *, name: str, place: str) -> Mutant:
     kernels = fields.get("Kernel", [])
     if len(kernels) > 1:
         raise UserError(f"{place}: expected one line 'Kernel:', found {len(kernels)}")
+    for fragment in fields.get("Kconfig", []):
+        if not is_path_of_names(fragment):
+            raise UserError(f"{place}: Kconfig: expected a file below kconfigs/, found {fragment[:100]!r}")
+    if not is_name(name):
+        raise UserError(f"{place}: expected a file name of {NAME_RULE}, before .patch")
     return Mutant(
         name=name,
         title=title,

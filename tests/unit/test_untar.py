@@ -16,8 +16,9 @@ from harness import limits
 from harness.build.materialize import materialize
 from harness.build.source import parse_source_spec, resolve_source
 from harness.build.tree import kernel_version
-from harness.errors import InfraError, UserError
+from harness.errors import UserError
 from harness.limits import Limit
+from harness.shortage import Shortage
 from tests.faults.catalogue import Blame, fault
 from tests.unit.test_input_limits import Lower, is_told, lower
 from tests.unit.toytree import Recorder, make_tree, pack
@@ -223,13 +224,21 @@ def test_damage(tree: Path, tarball: Path, damage: Callable[[Path], None]) -> No
     assert not tree.exists()
 
 
+@fault(
+    "unpacking the sources finds the disk full",
+    where="disk",
+    blame=Blame.INFRA,
+    survives="the tarball, which is not blamed",
+)
 def test_a_disk_that_fails_is_nobodys_tarball(tree: Path, tarball: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("harness.build.untar.shutil.copyfileobj", full)
-    with pytest.raises(InfraError, match="because of the disk"):
+    with pytest.raises(Shortage, match="no space left on device"):
         unpack(tarball, tree)
+    assert tarball.exists()
+    assert not tree.exists()
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero"), lambda path: path.mkdir()])
