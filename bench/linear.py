@@ -113,7 +113,8 @@ def _symbols(text: str) -> object:
 
 def _fed(stream: Callable[[], Any], text: str) -> object:
     follows = stream()
-    return [follows.feed(line) for line in text.split("\n")]
+    says = getattr(follows, "said", lambda words: ())
+    return [(follows.feed(line), says(line)) for line in text.split("\n")]
 
 
 def _scanned(text: str) -> object:
@@ -135,7 +136,7 @@ _FROM = "From a Mon Sep 17 00:00:00 2001\n"
 _MULTIPART = "Content-Type: multipart/mixed"
 _DIFF = "--- a/k.c\n+++ b/k.c\n@@ -1 +1 @@\n-a\n+b\n"
 _GIT = "diff --git a/k.c b/k.c\nindex 1..2 100644\n"
-_BEGUN = "TAP version 13\n# execute: /a.tc\n"
+_BEGUN = "begin: /a.tc\n"
 
 CASES = (
     # series, mail
@@ -186,11 +187,12 @@ CASES = (
     Case("events: a text", _events, "\\u0041", '{"v": 2, "kind": "note", "x": "', '"}'),
     # output of tests
     Case("ftracetest: lines", _ftracetest, "++ echo x\n", _BEGUN),
-    Case("ftracetest: verdicts in a line", _ftracetest, "ok 1 x ", _BEGUN),
-    Case("ftracetest: names in a line", _ftracetest, "execute: /a", _BEGUN),
-    Case("ftracetest: errors in a line", _ftracetest, "error ", _BEGUN, "\nnot ok 1 x"),
+    Case("ftracetest: verdicts in a line", _ftracetest, "ok 1 x ", _BEGUN, "\t[\nend: 1"),
+    Case("ftracetest: names in a line", _ftracetest, "begin: /a", _BEGUN),
+    Case("ftracetest: runs", _ftracetest, "begin: /a\nx\nend: 1\n"),
+    Case("ftracetest: errors in a line", _ftracetest, "error ", _BEGUN, "\nend: 1"),
     Case("livepatch: names in a line", _livepatch, "TEST: a ... ", after="ok"),
-    Case("livepatch: beginnings in a line", _livepatch, "TEST: "),
+    Case("livepatch: beginnings", _livepatch, "begin: a\nTEST: a ... x\nend: ok\n"),
     Case("livepatch: lines", _livepatch, "SKIP: x\n"),
     Case("livepatch: a script", livepatch_log.names_in, 'start_test "a"\n'),
     Case("kselftest: runs in a line", _program, "#  RUN  a ", after="\n"),

@@ -107,9 +107,8 @@ class LivepatchStream:
         ended = []
         if self._open:
             ended.append(self._last(returncode))
-        for name in list(self._left):
-            ended.append(self._never_begun(name, returncode))
-            self._left.remove(name)
+        ended += [self._never_begun(name, returncode) for name in self._left]
+        self._left = []
         return ended
 
     def _last(self, returncode: int) -> TestEnded:
