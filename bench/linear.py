@@ -140,7 +140,7 @@ _BEGUN = "begin: /a.tc\n"
 
 CASES = (
     # series, mail
-    Case("mailbox: a From line", _mailbox, "00:00 2001 ", "From a ", f"\nSubject: x\n\n{_DIFF}"),
+    Case("mailbox: a From line", _mailbox, "00:00 20 ", "From a ", f"\nSubject: x\n\n{_DIFF}"),
     Case("mailbox: lines", _file, "\n", after=_DIFF),
     Case("mailbox: mails", _mailbox, f"{_FROM}Subject: re: x\n\n{_DIFF}", after=f"{_FROM}Subject: y\n\n{_DIFF}"),
     Case("mailbox: headers", _file, "X-A: b\n c\n", _FROM, f"\n{_DIFF}"),
