@@ -198,7 +198,7 @@ CASES = (
     Case("kselftest: runs in a line", _program, "#  RUN  a ", after="\n"),
     Case("kselftest: verdicts in a line", _program, "ok 1 a # ", "# RUN a ...\n"),
     Case("kselftest: lines", _program, "# a.c:1:a:Expected b\n", "# RUN a ...\n"),
-    Case("kselftest: comments", kselftest.names_in, "/*"),
+    Case("kselftest: comments", kselftest.names_in, "/* "),
     Case("kselftest: strings", kselftest.names_in, '\\"', 'TEST("'),
     Case("kselftest: macros", kselftest.names_in, "TEST_F(a, b   \n"),
     Case("kselftest: a program", lambda text: kselftest.names_in("TEST(a)", text.encode()),

@@ -1,5 +1,5 @@
-"""What targets and builds print: no parser fails, whatever comes; each test gets one verdict; a log in pieces means what
-it means as a whole."""
+"""What targets and builds print: no parser fails, whatever comes; each test gets one verdict; a log in pieces means
+what it means as a whole."""
 
 from __future__ import annotations
 
