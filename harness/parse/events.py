@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from harness.limits import EVENT_BYTES
 from harness.model.event import (
     AttemptEnded,
     Booted,
@@ -93,7 +94,10 @@ _Reader = Callable[[str, Fields, int, Mapping[str, Any]], Event]
 def event_from_json(line: str, *, unknown: Counter[str] | None = None) -> Event | None:
     """Decode one line; None for a kind that only newer harnesses know. Raises ValueError, with what is wrong, if it is
     not an event. `unknown` counts what was skipped."""
-    told = json.loads(line)
+    try:
+        told = json.loads(line)
+    except RecursionError:
+        raise ValueError("expected an object, found one within another too deep to be read") from None
     if not isinstance(told, dict):
         raise ValueError(f"expected an object, found {type(told).__name__}")
     version = told.get("v", 1)
@@ -150,8 +154,10 @@ def parse_events(lines: Iterable[str], *, on_damage: Callable[[int, str], None] 
                 on_damage(*pending)
             pending = None
         try:
+            if len(line) > EVENT_BYTES.value:
+                raise ValueError(f"longer than {EVENT_BYTES.value} bytes ({EVENT_BYTES.variable})")
             event = event_from_json(line, unknown=unknown)
-        except (ValueError, OverflowError, RecursionError) as error:
+        except (ValueError, OverflowError) as error:
             pending = (number, str(error))
             continue
         if event is not None:

@@ -15,7 +15,7 @@ from harness.model.result import RunResults
 from harness.parse.events import parse_events
 from harness.report.fold import fold
 from harness.report.formats import FORMATS
-from harness.run.eventlog import EVENTS
+from harness.run.eventlog import EVENTS, event_lines
 
 _LONGEST_LOG_BYTES = 1 << 20  # bytes at the end of a test's log that documents use
 
@@ -26,8 +26,7 @@ def read_results(run_dir: Path, *, unwritten: Sequence[Event] = ()) -> RunResult
     path = run_dir / EVENTS
     if not path.is_file():
         raise UserError(f"{run_dir}: expected the directory of a run, with {EVENTS} in it; found none")
-    with path.open(encoding="utf-8", errors="replace") as lines:
-        return fold(chain(parse_events(lines), unwritten))
+    return fold(chain(parse_events(event_lines(path)), unwritten))
 
 
 def write_documents(
