@@ -84,7 +84,9 @@ class Instrumentation:
         self.flavour = flavour
         code = sorted((section for section in elf.sections if _is_code(section)), key=lambda section: section.address)
         self._code = [(section, _words(elf, section)) for section in code]
-        self._begins = [section.address for section in code]
+        # An empty one may stand at another's address.
+        self._filled = [(section, words) for section, words in self._code if len(words)]
+        self._begins = [section.address for section, _ in self._filled]
 
     @cached_property
     def table(self) -> tuple[int, ...]:
@@ -140,7 +142,7 @@ class Instrumentation:
         number = bisect_right(self._begins, address) - 1
         if number < 0:
             return None
-        section, words = self._code[number]
+        section, words = self._filled[number]
         place = (address - section.address) // _WORD_BYTES
         return words[place] if place < len(words) else None
 
