@@ -22,6 +22,8 @@ _PROMPT = r"(?:^|[\r\n])[^\r\n]{0,40}[>#$%] ?"
 _ASKING = re.compile(
     r"(?i)\b(?:hit|press|type|enter)\b.*\b(?:stop|abort|interrupt|enter|key)|\bautoboot|\bboot(?:ing)? in "
 )
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]+(?=.)")  # as in a countdown
+_WORD = 4  # keys
 _ECHO_LIMIT_S = 2.0
 _TRIES = 5
 _QUIET_S = 0.2  # after a prompt: more output means that it was none
@@ -82,6 +84,8 @@ class Autoboot:
                 ends = deadline
                 if event == "asks":
                     self._begin()
+            elif event == "prompt" and not (self._seen or self._sent):
+                self._text.more(timeout=self._left(ends))  # not U-Boot's, or no prompt
             elif prompt := self._prompt(event):
                 return prompt
         check_line(self._line, self._place)
@@ -113,16 +117,13 @@ class Autoboot:
         """Return U-Boot's prompt, if it is there."""
         prompt = ""
         if event == "prompt":
-            if self._seen or self._sent:
-                prompt = self._learned() if self._stays_at_prompt() else ""
-            else:
-                self._text.forget()
+            prompt = self._learned() if self._stays_at_prompt() else ""
         elif self._seen and time.monotonic() > self._rescue:
             prompt = self._rescued()
-        if prompt and not self._seen and not self._is_uboot(prompt):
+        if prompt and not self._seen and self._is_shell(prompt):
             raise InfraError(
-                f"{self._place}: expected U-Boot on the console, but what answers at {prompt.strip()!r} does not know "
-                "`version`; see whether the board's firmware starts U-Boot",
+                f"{self._place}: expected U-Boot on the console, but a system's shell answers at {prompt.strip()!r}; "
+                "see whether the board's firmware starts U-Boot",
                 details=self._line.tail(8),
             )
         return prompt
@@ -176,16 +177,13 @@ class Autoboot:
         self._text.forget()
         raise self._mute(answered=answered)
 
-    def _is_uboot(self, prompt: str) -> bool:
-        """Ask what it is. Needed where no banner was seen: a shell of Linux has prompts that look alike."""
-        ends = rf"[\r\n]{re.escape(prompt)}"
+    def _is_shell(self, prompt: str) -> bool:
+        """Ask for `version`, where no banner was seen: a shell of Linux has prompts that look alike."""
         for _ in range(_TRIES):
             self._line.send(b"version\r")
-            told = self._text.expect(rf"(?P<own>U-Boot|Unknown command)|{ends}", timeout=_ECHO_LIMIT_S)
-            if told and told["own"]:
-                return bool(self._text.expect(ends, timeout=_ECHO_LIMIT_S))
+            told = self._text.expect(rf"(?s)version\s(?P<output>.*?)[\r\n]{re.escape(prompt)}", timeout=_ECHO_LIMIT_S)
             if told:
-                return False
+                return bool(re.search(r"not found|No such file", told["output"]))
             check_line(self._line, self._place)
             self._line.send(b"\x03")
         return False
@@ -209,9 +207,10 @@ class Autoboot:
         spec, tail = self._spec, self._line.tail(8)
         login = any(LOGIN.search(line) for line in tail)
         if self._sent and not login and (self._seen or tail):
+            keys = repr(spec.stop_keys) if len(spec.stop_keys) < _WORD else "boot.stop_keys"  # may be a password
             told = f"after it said {spec.stop_text!r}" if spec.stop_from != FROM_POWER_ON else "from power-on"
             return NotStopped(
-                f"{self._place}: U-Boot did not stop when it was sent {spec.stop_keys!r}, {self._sent} times {told}; "
+                f"{self._place}: U-Boot did not stop when it was sent {keys}, {self._sent} times {told}; "
                 f"see what it waits for and set boot.stop_text and boot.stop_keys{_hint(tail)}",
                 details=tail,
             )
@@ -245,5 +244,5 @@ class Autoboot:
 
 def _hint(tail: Sequence[str]) -> str:
     """Point to the line that looks like what U-Boot says while it waits, if there is one."""
-    asking = next((line.strip() for line in reversed(tail) if _ASKING.search(line)), "")
+    asking = next((_CONTROL.split(line)[0].strip() for line in reversed(tail) if _ASKING.search(line)), "")
     return f" (it may be waiting where it says {asking[:80]!r})" if asking else ""
