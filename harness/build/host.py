@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness import shortage
 from harness.build.apt import USUAL_SUITES, mirror_for
 from harness.build.cache import cache_dir, cache_root, locked
 from harness.build.command import SYSTEM_PATH, run
@@ -328,6 +329,8 @@ def _install(packages: Sequence[str], *, prefix: Sequence[str], progress: Progre
         _logged(update, log, timeout=UPDATE_TIMEOUT_S, progress=progress)
         said = _logged(install, log, timeout=INSTALL_TIMEOUT_S, progress=progress)
     if said is not None:
+        if short := shortage.said(said, what="apt-get install"):
+            raise short
         errors = [line for line in said if line.startswith(("E: ", "Err:", "dpkg: error"))]
         raise InfraError(
             f"installing failed (log: {log}); try it by hand: {install_command(packages)}",

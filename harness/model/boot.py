@@ -36,19 +36,26 @@ class QemuBoot(BootSpec):
 @dataclass(frozen=True, kw_only=True)
 class TftpServe:
     """A TFTP server that the harness starts, on this `address` of the host. `dhcp`: the first and the last address that
-    it assigns to boards; empty if another server does that."""
+    it assigns to boards; empty if another server does that. `mac`: of the board's network card, which alone gets an
+    answer; empty: every machine on that network gets one. `dhcp_any`: that is meant, even where the network is the one
+    by which the host reaches others."""
 
     address: str
     dhcp: tuple[str, ...] = ()
+    mac: str = ""
+    dhcp_any: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class HttpServe:
-    """A web server that the harness starts, on this `address` and `port` of the host. `dhcp`: as in `TftpServe`."""
+    """A web server that the harness starts, on this `address` and `port` of the host. The other keys are those of
+    `TftpServe`."""
 
     address: str
     port: int = 80
     dhcp: tuple[str, ...] = ()
+    mac: str = ""
+    dhcp_any: bool = False
 
 
 FROM_TEXT, FROM_POWER_ON = "text", "power-on"

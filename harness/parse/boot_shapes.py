@@ -12,11 +12,10 @@ from pydantic_core import PydanticCustomError
 
 from harness.model import boot
 from harness.parse import document
+from harness.parse.shape_types import Address, FileName, Host, HttpUrl, IPv4, Mac, Port, Seconds
 
-Seconds = pydantic.PositiveFloat | pydantic.PositiveInt
 _MOST_KEYS = 64
 _ESCAPED = re.compile(r"\\(?:x[0-9a-fA-F]{2}|[abefnrtv0])")
-Port = Annotated[int, pydantic.Field(ge=1, le=65535)]
 
 
 class BootShape(document.Strict, abc.ABC):
@@ -67,7 +66,7 @@ class QemuBoot(BootShape):
     machine: str = boot.QemuBoot.machine
     cpu: str = boot.QemuBoot.cpu
     cpus: int = pydantic.Field(boot.QemuBoot.cpus, ge=1, le=512)
-    memory_mib: int = pydantic.Field(boot.QemuBoot.memory_mib, ge=128)
+    memory_mib: int = pydantic.Field(boot.QemuBoot.memory_mib, ge=128, le=1 << 24)
     accel: Literal["auto", "kvm", "tcg"] = "auto"
     threads: Literal["multi", "single"] = "multi"
     extra_args: list[str] = pydantic.Field(default_factory=list)
@@ -77,31 +76,31 @@ class QemuBoot(BootShape):
         return boot.QemuBoot(**{**fields, "extra_args": tuple(self.extra_args)})
 
 
-IPv4 = Annotated[str, pydantic.Field(pattern=r"^\d+\.\d+\.\d+\.\d+$")]
+Range = Annotated[list[IPv4], pydantic.Field(min_length=2, max_length=2, examples=[["192.0.2.1", "192.0.2.2"]])]
 
 
-Range = Annotated[list[IPv4], pydantic.Field(min_length=2, max_length=2)]
+class Serve(document.Strict):
+    """A server of the harness's own."""
 
-
-class TftpServe(document.Strict):
     address: IPv4
     dhcp: Range | None = None
+    mac: Mac | None = None
+    dhcp_any: bool = False
 
+    def _fields(self) -> dict[str, Any]:
+        return {**self.model_dump(), "dhcp": tuple(self.dhcp or ()), "mac": (self.mac or "").lower()}
+
+
+class TftpServe(Serve):
     def made(self) -> boot.TftpServe:
-        return boot.TftpServe(address=self.address, dhcp=tuple(self.dhcp or ()))
+        return boot.TftpServe(**self._fields())
 
 
-class HttpServe(document.Strict):
-    address: IPv4
+class HttpServe(Serve):
     port: Port = boot.HttpServe.port
-    dhcp: Range | None = None
 
     def made(self) -> boot.HttpServe:
-        return boot.HttpServe(address=self.address, port=self.port, dhcp=tuple(self.dhcp or ()))
-
-
-# U-Boot knows no names without a DNS server, and its shell has a meaning for many a character
-HttpUrl = Annotated[str, pydantic.Field(pattern=r"^http://\d+\.\d+\.\d+\.\d+(:\d+)?(/[\w.~%+/-]*)?$")]
+        return boot.HttpServe(**self._fields())
 
 
 def _where_load_is(load: str) -> dict[str, Any]:
@@ -131,7 +130,7 @@ def _keys(text: str) -> str:
 class Uboot(document.Strict):
     """What is to be known of U-Boot, whatever it loads from."""
 
-    dtb: str = ""
+    dtb: FileName = ""
     fdt: str = boot.UbootBoot.fdt
     kernel_at: str = boot.UbootBoot.kernel_at
     ramdisk_at: str = boot.UbootBoot.ramdisk_at
@@ -170,9 +169,9 @@ class UbootBoot(Uboot, HardwareShape):
     http_root: str = ""
     http_url: HttpUrl | None = None
     http_serve: HttpServe | None = None
-    server: str = ""
-    address: str = pydantic.Field("dhcp", pattern=r"^(dhcp|\d+\.\d+\.\d+\.\d+/\d+)$")
-    gateway: str = ""
+    server: Host = boot.UbootBoot.server
+    address: Address = boot.UbootBoot.address
+    gateway: Host = boot.UbootBoot.gateway
 
     def made(self) -> boot.UbootBoot:
         fields = self.model_dump(exclude={"method"})
@@ -198,7 +197,7 @@ class UbootBoot(Uboot, HardwareShape):
 class KexecBoot(OwnSystemShape):
     method: Literal["kexec"]
     directory: str = pydantic.Field(boot.KexecBoot.directory, pattern="^/")
-    dtb: str = ""
+    dtb: FileName = ""
     system_seconds: Seconds = boot.KexecBoot.system_seconds
     load_seconds: Seconds = boot.KexecBoot.load_seconds
 
@@ -209,7 +208,7 @@ class KexecBoot(OwnSystemShape):
 class GrubBoot(OwnSystemShape):
     method: Literal["grub"]
     directory: str = pydantic.Field(boot.GrubBoot.directory, pattern="^(/.*)?$")
-    dtb: str = ""
+    dtb: FileName = ""
     system_seconds: Seconds = boot.GrubBoot.system_seconds
 
     def made(self) -> boot.GrubBoot:

@@ -28,7 +28,7 @@ def check(board: BoardSpec, _access: Access) -> None:
     spec, place = board.boot, f"{board.name}.boot"
     assert isinstance(spec, UbootBoot)
     if spec.load == "tftp" and spec.tftp_serve:
-        tftp.check(spec.tftp_serve, place=f"{place}.tftp_serve")
+        tftp.check(spec.tftp_serve, root=Path(spec.tftp_root), place=f"{place}.tftp_serve")
     if spec.load == "http" and spec.http_serve:
         from harness.target.serving import http  # slow to import
 
