@@ -241,6 +241,30 @@ def test_another_uboot_that_the_first_one_starts_is_stopped(line: Line) -> None:
     assert line.typed
 
 
+@fault("a kernel starts before the line shows anything of U-Boot", where="console", blame=Blame.INFRA,
+       survives="the last lines; the board is switched off and on once more")  # fmt: skip
+def test_a_kernel_before_which_nothing_of_uboot_was_seen(line: Line) -> None:
+    line.say("rubbish\r\n[    0.000000] Booting Linux on physical CPU 0x0\r\n")
+    with pytest.raises(NotStopped, match="a kernel started, and nothing of U-Boot was seen before") as caught:
+        Uboot(line.console, spec(uboot_seconds=20.0), place="b").stop()
+    assert "rubbish" in caught.value.details
+
+
+@fault("a target prints lines without end that look like prompts, logins and questions", where="hostile target",
+       blame=Blame.INFRA, survives="the time limit")  # fmt: skip
+@pytest.mark.parametrize(
+    "text", [">" + " " * 60_000, "x" * 200_000, "hit " * 30_000, "\r\n#" * 30_000, "\x1b[" * 30_000]
+)
+@pytest.mark.parametrize("start", ["text", "power-on"])
+def test_hostile_output_costs_no_more_than_the_time_limit(line: Line, text: str, start: str) -> None:
+    uboot = Uboot(line.console, spec(uboot_seconds=1.0, stop_from=start), place="b")
+    threading.Thread(target=line.say, args=(text,), daemon=True).start()
+    started = time.monotonic()
+    with pytest.raises(InfraError):
+        uboot.stop()
+    assert time.monotonic() - started < 30.0
+
+
 @pytest.mark.parametrize("boots", ["[    0.000000] Booting Linux on physical CPU 0x0", "Linux version 6.1.0 (x)"])
 def test_a_kernel_that_starts_ends_the_waiting(line: Line, boots: str) -> None:
     line.say(f"{BANNER}{AUTOBOOT}\r\n{boots}\r\n")
