@@ -113,7 +113,7 @@ def test_only_what_everybody_may_read_is_served() -> None:
 def test_a_directory_that_can_not_be_served_is_told() -> None:
     found = told(unreadable=True)
     assert found["exit_code"] == 3
-    told_so = r"b\.boot\.tftp_serve: expected a directory that user \w+ may read, .* found /tmp/\w+, which it may not; see"
+    told_so = r"b\.boot\.tftp_serve: expected a directory that user \w+ may read, .* found /tmp/\w+, which it may not"
     assert re.match(told_so, found["refused"])
 
 

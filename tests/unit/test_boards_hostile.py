@@ -31,7 +31,8 @@ UBOOT = """
     console: CONSOLE
     power: POWER
     ssh: {host: h, port: 22, address: 10.0.0.7/24, gateway: 10.0.0.1}
-    boot: {method: uboot, load: tftp, tftp_root: /t, tftp_serve: {address: 10.0.0.1, dhcp: [10.0.0.5, 10.0.0.9]},
+    boot: {method: uboot, load: tftp, tftp_root: /t, tftp_serve: {address: 10.0.0.1, dhcp: [10.0.0.5, 10.0.0.9],
+      mac: "02:00:00:00:00:01", dhcp_any: false},
       http_root: /w, http_url: http://10.0.0.1/w, http_serve: {address: 10.0.0.1, port: 80}, server: s,
       address: 10.0.0.7/24, gateway: 10.0.0.1, dtb: x.dtb, fdt: f, kernel_at: k, ramdisk_at: r, dtb_at: d,
       before: [usb start], stop_text: t, stop_keys: k, uboot_seconds: 3, load_seconds: 4}
