@@ -11,19 +11,31 @@ from pathlib import Path
 
 import platformdirs
 
+from harness import shortage
+from harness.errors import InfraError
 from harness.lockfile import locked_file
 
 
 def cache_root() -> Path:
     """Return the cache directory below ``$XDG_CACHE_HOME``, created if missing."""
-    return platformdirs.user_cache_path("arm64-ftrace-harness", appauthor=False, ensure_exists=True)
+    path = platformdirs.user_cache_path("arm64-ftrace-harness", appauthor=False)
+    _make(path)
+    return path
 
 
 def cache_dir(*parts: str) -> Path:
     """Return a directory below the cache root, created if missing."""
     path = cache_root().joinpath(*parts)
-    path.mkdir(parents=True, exist_ok=True)
+    _make(path)
     return path
+
+
+def _make(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        wrong = f"{path}: expected a directory for the cache, can't make it: {error.strerror}"
+        raise shortage.of(error, where=path) or InfraError(f"{wrong}; name another with XDG_CACHE_HOME") from error
 
 
 @contextlib.contextmanager

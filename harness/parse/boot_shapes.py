@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import abc
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 import pydantic
+from pydantic_core import PydanticCustomError
 
 from harness.model import boot
 from harness.parse import document
 from harness.parse.shape_types import Address, FileName, Host, HttpUrl, IPv4, Mac, Port, Seconds
+
+_MOST_KEYS = 64
+_ESCAPED = re.compile(r"\\(?:x[0-9a-fA-F]{2}|[abefnrtv0])")
 
 
 class BootShape(document.Strict, abc.ABC):
@@ -102,6 +107,26 @@ def _where_load_is(load: str) -> dict[str, Any]:
     return {"properties": {"load": {"const": load}}}
 
 
+_NOT_EMPTY = pydantic.Field(json_schema_extra={"minLength": 1})  # for editors; the messages are the validators'
+
+
+def _waited_for(text: str) -> str:
+    if not text.strip():
+        raise PydanticCustomError(
+            "stop_text", "a part of what U-Boot says while it waits (for one that says nothing: stop_from: power-on)"
+        )
+    return text
+
+
+def _keys(text: str) -> str:
+    if not 1 <= len(text) <= _MOST_KEYS or _ESCAPED.search(text):
+        raise PydanticCustomError(
+            "stop_keys",
+            f"1 to {_MOST_KEYS} keys, control characters in double quotes (in single quotes YAML keeps the backslash)",
+        )
+    return text
+
+
 class Uboot(document.Strict):
     """What is to be known of U-Boot, whatever it loads from."""
 
@@ -111,8 +136,10 @@ class Uboot(document.Strict):
     ramdisk_at: str = boot.UbootBoot.ramdisk_at
     dtb_at: str = boot.UbootBoot.dtb_at
     before: list[str] = pydantic.Field(default_factory=list)
-    stop_text: str = boot.UbootBoot.stop_text
-    stop_keys: str = boot.UbootBoot.stop_keys
+    stop_text: Annotated[str, pydantic.AfterValidator(_waited_for), _NOT_EMPTY] = boot.UbootBoot.stop_text
+    stop_keys: Annotated[str, pydantic.AfterValidator(_keys), _NOT_EMPTY] = boot.UbootBoot.stop_keys
+    stop_from: Literal["text", "power-on"] = "text"
+    stop_every_ms: int = pydantic.Field(boot.UbootBoot.stop_every_ms, ge=50, le=5000)
     uboot_seconds: Seconds = boot.UbootBoot.uboot_seconds
     load_seconds: Seconds = boot.UbootBoot.load_seconds
 

@@ -11,6 +11,7 @@ import pydantic
 import yaml
 
 from harness.errors import UserError
+from harness.limits import NUMBER_DIGITS, YAML_BYTES, YAML_NESTED, YAML_NODES
 
 Shape = TypeVar("Shape", bound="Strict")
 
@@ -65,7 +66,43 @@ class Strict(pydantic.BaseModel):
         return text
 
 
-class _Loader(yaml.SafeLoader):
+class _Bounded(yaml.SafeLoader):
+    """Refuses documents that are small in a file but large, or endless, once their aliases are expanded."""
+
+    def __init__(self, text: str, *, place: str) -> None:
+        super().__init__(text)
+        self._place = place
+        self._open: list[int] = []  # the line in which each value around the present one begins
+        self._sizes: dict[int, int] = {}  # how many values are in a node, by its id
+        self._count = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        event: yaml.Event = self.peek_event()  # type: ignore[no-untyped-call]
+        where = f"{self._place}:{event.start_mark.line + 1}" if event.start_mark else self._place
+        begun = self._count
+        self._open.append(begun)
+        YAML_NESTED.check(len(self._open), place=where)
+        node: yaml.Node | None = super().compose_node(parent, index)
+        self._open.pop()
+        if isinstance(event, yaml.AliasEvent):
+            if id(node) not in self._sizes:
+                raise UserError(
+                    f"{where}: expected a value, found *{str(event.anchor)[:100]}, an alias of what it is in"
+                )
+            self._count += self._sizes[id(node)]
+        else:
+            self._count += 1
+            self._sizes[id(node)] = self._count - begun
+        YAML_NODES.check(self._count, place=where)
+        if isinstance(node, yaml.ScalarNode) and node.tag in _NUMBERS:
+            NUMBER_DIGITS.check(len(node.value), place=where)
+        return node
+
+
+_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+
+
+class _Loader(_Bounded):
     """Only true and false are booleans, as in YAML 1.2; `on` and `off` are texts, the names of power states."""
 
 
@@ -84,13 +121,15 @@ for _first in "123456789+-":
     ]
 
 
-class _TextLoader(yaml.SafeLoader):
+class _TextLoader(_Bounded):
     """Every value is the text in the file: 6.10 is not a number, 2026-12-31 not a date. A duplicate key is refused,
     because it would hide the first one."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, "a key that is no text", key.start_mark)
             if key.value in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"a second {key.value!r}", key.start_mark)
             seen.add(key.value)
@@ -98,19 +137,23 @@ class _TextLoader(yaml.SafeLoader):
 
 
 _TextLoader.yaml_implicit_resolvers = {}
+# What PyYAML raises for a date or number that is none, and for a value of another kind than its tag says.
+_INVALID = (ValueError, AttributeError, KeyError, IndexError, TypeError, RecursionError)
 
 
 def load(text: str, *, place: str, texts_only: bool = False) -> Any:
-    """Parse the document in `text`. Raises UserError with line and column if it is not YAML. `texts_only`: every value
-    is a text."""
+    """Parse the document in `text`. Raises UserError with line and column if it is not YAML, or if it is above a limit.
+    `texts_only`: every value is a text."""
+    YAML_BYTES.check(len(text), place=place)
     try:
-        return yaml.load(text, _TextLoader if texts_only else _Loader)
+        loader = (_TextLoader if texts_only else _Loader)(text, place=place)
+        return loader.get_single_data()
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{place}:{mark.line + 1}:{mark.column + 1}" if mark else place
-        problem = getattr(error, "problem", None) or str(error)
+        problem = (getattr(error, "problem", None) or str(error)).partition("\n")[0]
         raise UserError(f"{where}: expected a YAML document, found a syntax error: {problem}") from None
-    except ValueError as error:  # an invalid date or integer
+    except _INVALID as error:
         raise UserError(f"{place}: expected a YAML document, found an invalid value: {error}") from None
 
 

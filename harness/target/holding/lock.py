@@ -29,6 +29,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from harness import shortage
 from harness.errors import InfraError
 from harness.lockfile import is_at, try_lock
 from harness.report.text import one_line
@@ -105,7 +106,8 @@ def acquired(
     with _ticket(path, mine) as ticket:
         descriptors = _lock_file(path, ticket, name, wait=wait, say=say)
     try:
-        _write(descriptors[0], mine)
+        with shortage.reported(path):
+            _write(descriptors[0], mine)
         yield descriptors
     finally:
         os.ftruncate(descriptors[0], 0)
@@ -165,7 +167,8 @@ def _ticket(path: Path, mine: Holder) -> Iterator[Path]:
         while not (try_lock(file) and is_at(file, ticket)):  # somebody took it for a dead process's and removed it
             os.close(file)
             file = _opened(ticket)
-        _write(file, mine)
+        with shortage.reported(ticket):
+            _write(file, mine)
         yield ticket
     finally:
         ticket.unlink(missing_ok=True)

@@ -77,7 +77,8 @@ class WebServer:
         return name
 
     def _write(self, text: str) -> None:
-        with self._writing, self._log.open("a") as log:
+        # a full disk costs lines of this log, not the board its kernel
+        with self._writing, contextlib.suppress(OSError), self._log.open("a") as log:
             log.write(f"{time.strftime('%H:%M:%S')} {text}\n")
 
     def close(self) -> None:

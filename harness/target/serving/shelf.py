@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Protocol
 
+from harness import shortage
 from harness.errors import InfraError
 from harness.model.names import as_name
 
@@ -74,7 +75,9 @@ def publish(path: Path, directory: Path) -> str:
         partial.chmod(0o644)
         partial.rename(directory / name)
     except OSError as error:
-        raise InfraError(f"{directory}: can't write {name}: {error.strerror}") from None
+        unknown = InfraError(f"{directory}: can't write {name}: {error.strerror}")
+        needed = f"{status.st_size / (1 << 20):.0f} MiB for {path.name}"
+        raise shortage.of(error, where=directory, needed=needed) or unknown from None
     finally:
         partial.unlink(missing_ok=True)
     return name

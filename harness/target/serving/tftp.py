@@ -142,10 +142,10 @@ class Dnsmasq:
     def _read(self) -> None:
         """Keep its log: who fetched which file, and which requests failed."""
         assert self._process.stdout
-        with self._log.open("ab") as log:
+        with self._log.open("ab", buffering=0) as log:
             for line in self._process.stdout:
-                log.write(line)
-                log.flush()
+                with contextlib.suppress(OSError):  # a full disk must not stop the reading, or dnsmasq would wait
+                    log.write(line)
                 self._last.append(line.decode(errors="replace").strip())
                 if self._started in line:
                     self._ready.set()
