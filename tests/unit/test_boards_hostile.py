@@ -35,7 +35,8 @@ UBOOT = """
       mac: "02:00:00:00:00:01", dhcp_any: false},
       http_root: /w, http_url: http://10.0.0.1/w, http_serve: {address: 10.0.0.1, port: 80}, server: s,
       address: 10.0.0.7/24, gateway: 10.0.0.1, dtb: x.dtb, fdt: f, kernel_at: k, ramdisk_at: r, dtb_at: d,
-      before: [usb start], stop_text: t, stop_keys: k, stop_from: text, stop_every_ms: 100, uboot_seconds: 3, load_seconds: 4}
+      before: [usb start], stop_text: t, stop_keys: k, stop_from: text, stop_every_ms: 100,
+      uboot_seconds: 3, load_seconds: 4}
 """
 CONSOLES = (
     "{kind: serial, device: /dev/x, baud: 9600, flow: none, slow_send_ms: 1}",

@@ -131,6 +131,8 @@ class Dnsmasq:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            # no passwords of boards for a program that strangers talk to
+            env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"},
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
