@@ -14,7 +14,7 @@ from harness import lockfile
 from harness.build.cache import locked, try_locked
 from harness.errors import InfraError
 from harness.lockfile import is_at, locked_file
-from harness.target.line.placerecord import PlaceRecord
+from harness.target.line.placerecord import PlaceRecord, Whereabouts, whereabouts
 from tests.faults.catalogue import Blame, fault
 from tests.locks import wait_for_a_waiter
 
@@ -131,5 +131,8 @@ def test_a_place_has_one_record(path: Path) -> None:
             pass
     with second.held():
         assert second.changed == 7.0
+        second.acquired(8.0, line=("i", 2))
+        assert second.changed == 8.0
+        assert whereabouts(path) == Whereabouts(host="i", port=2, is_away=False)
         second.released()
         assert second.changed is None
