@@ -239,6 +239,43 @@ def test_any_text_has_a_name(text: str) -> None:
     assert is_name(as_name(text))
 
 
+@pytest.mark.parametrize(
+    ("key", "bad"),
+    [
+        (("on", "url"), "http://h:99999/x"),  # connects to another port, without a word
+        (("on", "url"), "http://h:0/x"),
+        (("on", "url"), "http://[::1/x"),
+        (("on", "url"), "http:///x"),
+        (("on", "url"), "ftp://h/x"),
+        (("on", "method"), "GE T"),
+        (("on", "headers"), {"X Y": "v"}),
+        (("on", "headers"), {"X": "\u20ac"}),
+    ],
+)
+def test_what_is_no_request_is_told(key: tuple[str, ...], bad: object) -> None:
+    data = whole(UBOOT, power=POWERS[1])
+    with pytest.raises(UserError, match=rf"f: boards\.b\.power\.{'.'.join(key)}[^:]*: expected"):
+        read(changed(data, ("boards", "b", "power", *key), bad))
+
+
+@pytest.mark.parametrize("host", ["h:99999", "h:x", "[::1", "a b", "h/x", "me@h", "a..b", "x" * 64, "h?x", "h#x"])
+def test_what_is_no_host_is_told(host: str) -> None:
+    for document_, place in (
+        (whole(UBOOT, power=POWERS[2]), ("power", "host")),
+        (whole(UBOOT, console=CONSOLES[1]), ("console", "host")),
+        (whole(UBOOT), ("ssh", "host")),
+    ):
+        with pytest.raises(UserError, match=rf"f: boards\.b\.{'.'.join(place)}: expected"):
+            read(changed(document_, ("boards", "b", *place), host))
+
+
+@pytest.mark.parametrize(
+    "host", ["plug-3", "10.0.0.7", "10.0.0.7:8080", "plug.lab.", "[fe80::1]:80", "fe80::1%eth0", "a_b"]
+)
+def test_what_is_a_host(host: str) -> None:
+    read(changed(whole(UBOOT, power=POWERS[2]), ("boards", "b", "power", "host"), host))
+
+
 def test_a_login_in_a_url_is_refused_without_being_shown() -> None:
     data = changed(whole(UBOOT, power=POWERS[1]), ("boards", "b", "power", "on", "url"), "http://admin:pw9@h/x")
     with pytest.raises(UserError, match=r"power\.on\.url: expected .* without a login") as caught:
