@@ -44,7 +44,7 @@ _PROGRAMS = (
     *("cpio", "depmod", "openssl", "pkg-config", "xz", "zstd"),
 )
 _OF_A_TOOLCHAIN = ("bin", "lib", "lib32", "lib64", "libexec", "include")
-_PASSED_ON = ("PATH", "CCACHE_MAXSIZE", "CCACHE_DISABLE", "CCACHE_RECACHE")
+_PASSED_ON = ("PATH", "LANG", "CCACHE_MAXSIZE", "CCACHE_DISABLE", "CCACHE_RECACHE")
 _ALONE = ("--pid", "--net", "--ipc", "--uts")
 
 
