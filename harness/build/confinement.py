@@ -21,7 +21,7 @@ class Confinement:
 
     `prefix`: the words before the program's own. `environment`: all the variables that it has. `writable`: the
     directories that it may write to, each below `root`, that the harness works on afterwards. `given`: all that it may
-    write to. `owner`: the user that it runs as; None: ours."""
+    write to. `owner`: the user that it runs as; None: ours, to whom everything belongs already."""
 
     prefix: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)

@@ -94,7 +94,7 @@ class Sandbox:
     def confine(self, view: View) -> Confinement:
         """Return what runs a program that sees `view`."""
         ccache = cache_dir("ccache")
-        mounts = [("ro", path) for path in (*self.toolchain, view.root)]
+        mounts = [("ro", path) for path in (*self.toolchain, *_rustup().values(), view.root)]
         mounts += [("rw", path) for path in (*view.writable, ccache)]
         prefix = self._bubblewrap(mounts) if self.tool is SandboxTool.BUBBLEWRAP else self._unshare(mounts)
         return Confinement(
@@ -103,13 +103,13 @@ class Sandbox:
             root=view.root,
             writable=view.writable,
             given=(*view.writable, ccache),
-            owner=self.user,
+            owner=0 if self.user is None and os.geteuid() == 0 else self.user,
         )
 
     def _bubblewrap(self, mounts: Sequence[tuple[str, Path]]) -> list[str]:
         words = ["bwrap", "--die-with-parent", *(f"--unshare-{what[2:]}" for what in _ALONE), "--hostname", "harness"]
         if self.user is None:
-            words += ["--unshare-user", "--disable-userns"]
+            words += ["--unshare-user", "--disable-userns", "--cap-drop", "ALL"]
         else:
             words += ["--cap-drop", "ALL"]
             words += [word for name in ("SETUID", "SETGID", "SETPCAP") for word in ("--cap-add", f"CAP_{name}")]
@@ -197,6 +197,14 @@ def directories_of(programs: Iterable[str]) -> list[Path]:
     return list(found)
 
 
+def _rustup() -> dict[str, Path]:
+    """Return RUSTUP_HOME, if the rustc on PATH is rustup's, which finds the compiler in there. It holds compilers and
+    which one is in use; passwords are in CARGO_HOME."""
+    rustc = shutil.which("rustc")
+    home = Path(os.environ.get("RUSTUP_HOME") or Path.home() / ".rustup").absolute()
+    return {"RUSTUP_HOME": home} if rustc and Path(rustc).resolve().name == "rustup" and home.is_dir() else {}
+
+
 def _places(program: str) -> list[Path]:
     """Return the directories with `program` that are not the system's: on PATH, and where a link there leads."""
     which = shutil.which(program)
@@ -240,7 +248,7 @@ def _trial(sandbox: Sandbox) -> str:
 
 def _environment(ccache: Path) -> Mapping[str, str]:
     passed = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-    return {**passed, "HOME": _HOME, "CCACHE_DIR": str(ccache)}
+    return {**passed, "HOME": _HOME, "CCACHE_DIR": str(ccache)} | {name: str(path) for name, path in _rustup().items()}
 
 
 def _limits() -> list[str]:

@@ -28,8 +28,10 @@ from tests.unit.test_make import Toy, toy
 from tests.unit.toytree import write_script
 
 __all__ = ["toy"]
-SANDBOXES = [each for each in sandbox._candidates() if each.user is not None or os.geteuid() != 0]
-TOOLS = pytest.mark.parametrize("tool", [each.tool for each in SANDBOXES])
+USERS = [None, sandbox.BUILD_USER] if os.geteuid() == 0 else [None]
+SANDBOXES = pytest.mark.parametrize(
+    "box", [Sandbox(tool=tool, user=user) for user in USERS for tool in SandboxTool], ids=str
+)
 
 # How long a process sleeps that must not be left: nobody else's does as long.
 UNIQUE = str(1_000_000_000 + os.getpid())
@@ -122,11 +124,9 @@ def bait(toy: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     process.wait()
 
 
-def only(tool: SandboxTool, monkeypatch: pytest.MonkeyPatch) -> Sandbox:
-    """Have builds use the sandbox of this `tool`, and return it."""
-    (wanted,) = (each for each in SANDBOXES if each.tool is tool)
-    monkeypatch.setattr(sandbox, "_candidates", lambda: [wanted])
-    return wanted
+def use(box: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have builds use this sandbox."""
+    monkeypatch.setattr(sandbox, "_candidates", lambda: [box])
 
 
 def running(pid: int) -> bool:
@@ -165,9 +165,9 @@ def wait_until(condition: object) -> bool:
     blame=Blame.NOBODY,
     survives="all of it unseen; files outside the workspace, the source tree, the records of stages",
 )
-@TOOLS
-def test_a_series_sees_nothing(bait: Bait, tool: SandboxTool, monkeypatch: pytest.MonkeyPatch) -> None:
-    only(tool, monkeypatch)
+@SANDBOXES
+def test_a_series_sees_nothing(bait: Bait, box: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    use(box, monkeypatch)
     saw = bait.probe()
     names = {line.partition("=")[0] for line in saw["env"]}
     assert names & {"BOARD_PASSWORD", "SSH_AUTH_SOCK", "XDG_CACHE_HOME"} == set()
@@ -182,8 +182,8 @@ def test_a_series_sees_nothing(bait: Bait, tool: SandboxTool, monkeypatch: pytes
     assert "process" not in saw
     assert saw["capabilities"] == ["0000000000000000"]
     assert int(saw["processes"][0]) < 100_000
-    if os.geteuid() == 0:
-        assert saw["user"] == [str(sandbox.BUILD_USER)]
+    if box.user is not None:
+        assert saw["user"] == [str(box.user)]
     assert processes(UNIQUE) == []  # the makes have ended, and with them all that they started
 
 
@@ -302,10 +302,10 @@ def test_a_build_says_what_it_was_built_in(toy: Toy, monkeypatch: pytest.MonkeyP
         return load_record(toy.build().directory).kernel.sandbox
 
     assert told() == str(sandbox.find_sandbox().tool)
-    for tool in (each.tool for each in SANDBOXES):
-        only(tool, monkeypatch)
+    for box in reversed(sandbox._candidates()):
+        use(box, monkeypatch)
         toy.unpublish()
-        assert told() == str(tool)
+        assert told() == str(box.tool)
     toy.is_sandboxed = False
     toy.unpublish()
     assert told() == "none"
@@ -353,15 +353,15 @@ def test_unshare_takes_the_place_of_bubblewrap(toy: Toy, monkeypatch: pytest.Mon
 # -- how its programs end ----------------------------------------------------------------------------------------
 
 
-@TOOLS
-def test_programs_end_with_the_harness(tool: SandboxTool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@SANDBOXES
+def test_programs_end_with_the_harness(box: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also one that has made a session of its own."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     code = (
         "import sys; from pathlib import Path\n"
         "from harness.build.command import run; from harness.build import sandbox\n"
-        f"s = next(each for each in sandbox._candidates() if each.tool == {str(tool)!r})\n"
-        "inside = s.confine(sandbox.View(root=Path(sys.argv[1])))\n"
+        f"box = sandbox.Sandbox(tool=sandbox.SandboxTool({str(box.tool)!r}), user={box.user})\n"
+        "inside = box.confine(sandbox.View(root=Path(sys.argv[1])))\n"
         f"run(['sh', '-c', 'setsid sleep {UNIQUE} & sleep {UNIQUE}'], timeout=600, confinement=inside)\n"
     )
     with subprocess.Popen([sys.executable, "-c", code, tmp_path]) as harness:
@@ -370,20 +370,20 @@ def test_programs_end_with_the_harness(tool: SandboxTool, tmp_path: Path, monkey
     assert wait_until(lambda: not processes(UNIQUE))
 
 
-@TOOLS
-def test_programs_end_at_their_time_limit(tool: SandboxTool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@SANDBOXES
+def test_programs_end_at_their_time_limit(box: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    inside = only(tool, monkeypatch).confine(View(root=tmp_path))
+    inside = box.confine(View(root=tmp_path))
     words = ["sh", "-c", f"setsid sleep {UNIQUE} & sleep {UNIQUE}"]
     with pytest.raises(InfraError, match=r"sh -c .*: did not end within 1 s"):
         run(words, timeout=1, confinement=inside)
     assert wait_until(lambda: not processes(UNIQUE))
 
 
-@TOOLS
-def test_exit_codes_and_output_pass_through(tool: SandboxTool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@SANDBOXES
+def test_exit_codes_and_output_pass_through(box: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    inside = only(tool, monkeypatch).confine(View(root=tmp_path))
+    inside = box.confine(View(root=tmp_path))
     done = run(["sh", "-c", "echo out; echo err >&2; exit 7"], timeout=60, confinement=inside)
     assert (done.status, done.stdout, done.stderr) == (7, "out\n", "err\n")
 
@@ -404,6 +404,20 @@ def test_a_toolchain_elsewhere_is_seen_but_not_what_lies_beside_it(
     monkeypatch.setenv("PATH", f"{gcc.parent}:{os.environ['PATH']}")
     inside = sandbox.find_sandbox().knowing(["toy-gcc"]).confine(View(root=tmp_path / "cache"))
     assert run(["toy-gcc"], timeout=60, confinement=inside).stdout == "lib/specs\n"
+
+
+def test_rustups_compilers_are_seen_but_not_cargos_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("RUSTUP_HOME", raising=False)
+    cargo = tmp_path / ".cargo"
+    write_script(cargo / "bin/rustup", f'"$RUSTUP_HOME/toolchains/x/bin/rustc"; cat {cargo}/credentials.toml\n')
+    (cargo / "bin/rustc").symlink_to("rustup")
+    (cargo / "credentials.toml").write_text("password\n")
+    write_script(tmp_path / ".rustup/toolchains/x/bin/rustc", "echo rustc 1.99\n")
+    monkeypatch.setenv("PATH", f"{cargo / 'bin'}:{os.environ['PATH']}")
+    inside = sandbox.find_sandbox().confine(View(root=tmp_path / "cache"))
+    assert run(["rustc"], timeout=60, confinement=inside).stdout == "rustc 1.99\n"
 
 
 def test_a_root_with_a_strict_umask_builds_what_the_sandboxs_user_can_read(toy: Toy) -> None:
