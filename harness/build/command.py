@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from harness import shortage
 from harness.build.confinement import Confinement
 from harness.errors import InfraError
 from harness.tied import tied
@@ -26,6 +27,10 @@ GRACE_S = 3.0
 GIT_HOOK_VARIABLES = frozenset(
     {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR", "GIT_PREFIX"}
 )
+
+
+class TimedOut(InfraError):
+    """A program did not end in time and was stopped."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +73,8 @@ def run(
     that takes both output streams (then `stdout` and `stderr` are empty). `tick`: called about four times a second
     meanwhile.
     `finishes`, `confinement`: see `started`.
-    Raises InfraError when the program does not exist or exceeds `timeout` seconds; then all of its
-    children die with it.
+    Raises InfraError when the program does not exist, TimedOut when it exceeds `timeout` seconds; then all of its
+    children die with it. Raises Shortage when it fails and says that the host lacks room or memory.
     """
     words = [os.fspath(arg) for arg in args]
     pipe = subprocess.PIPE if output is None else output
@@ -80,18 +85,23 @@ def run(
         while True:
             left = deadline - time.monotonic()
             if left <= 0:
-                raise InfraError(f"{shlex.join(words)}: did not end within {timeout:.0f} s and was stopped")
+                raise TimedOut(f"{shlex.join(words)}: did not end within {timeout:.0f} s and was stopped")
             try:
                 stdout, stderr = process.communicate(timeout=min(TICK_S, left) if tick else left)
                 break
             except subprocess.TimeoutExpired:
                 if tick:
                     tick()
-    return Finished(
+    done = Finished(
         status=process.returncode,
         stdout=(stdout or b"").decode(errors="replace"),
         stderr=(stderr or b"").decode(errors="replace"),
     )
+    if done.status:
+        short = shortage.said([*done.stderr.splitlines(), *done.stdout.splitlines()], what=words[0], where=cwd)
+        if short:
+            raise short
+    return done
 
 
 @contextlib.contextmanager

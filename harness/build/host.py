@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness import shortage
 from harness.build.apt import USUAL_SUITES, mirror_for
 from harness.build.cache import cache_dir, cache_root, locked
 from harness.build.command import SYSTEM_PATH, run
@@ -86,8 +87,9 @@ STAGES = (
     "u-boot",
     "labgrid",
     "tftp",
+    "tests",
 )
-OPTIONAL_STAGES = frozenset({"sandbox", "u-boot", "labgrid", "tftp"})
+OPTIONAL_STAGES = frozenset({"sandbox", "u-boot", "labgrid", "tftp", "tests"})
 
 
 def _program(
@@ -147,6 +149,10 @@ _COMMON = (
     _file("network boot ROM", "ipxe-qemu", "qemu", "/usr/lib/ipxe/qemu/efi-virtio.rom"),
     # Run by labgrid's exporter, in the tests' lab.
     _program("ser2net", "ser2net", "labgrid", version_args=("-v",)),
+    # The harness's own tests log in to a real sshd on loopback and have GRUB's checker read what GRUB is told.
+    _program("sshd", "openssh-server", "tests", version_args=("-V",)),
+    _program("grub-script-check", "grub-common", "tests"),
+    _program("ip", "iproute2", "tests", version_args=("-V",)),
     _program("dnsmasq", "dnsmasq-base", "tftp"),
     _file("U-Boot for QEMU", "u-boot-qemu", "u-boot", "/usr/lib/u-boot/qemu_arm64/u-boot.bin"),
 )
@@ -323,6 +329,8 @@ def _install(packages: Sequence[str], *, prefix: Sequence[str], progress: Progre
         _logged(update, log, timeout=UPDATE_TIMEOUT_S, progress=progress)
         said = _logged(install, log, timeout=INSTALL_TIMEOUT_S, progress=progress)
     if said is not None:
+        if short := shortage.said(said, what="apt-get install"):
+            raise short
         errors = [line for line in said if line.startswith(("E: ", "Err:", "dpkg: error"))]
         raise InfraError(
             f"installing failed (log: {log}); try it by hand: {install_command(packages)}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shlex
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
+from harness import shortage
 from harness.build.cache import cache_dir
 from harness.build.confinement import Confinement
 from harness.build.process import run_logged
@@ -24,6 +26,8 @@ from harness.parse import make_log
 _LIMIT_S = 5400.0
 _LONGEST_RELEASE = 64  # the kernel's own limit
 _RELEASE = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._+~-]{{0,{_LONGEST_RELEASE - 1}}}")
+ROOM = "about 5 GB for a kernel that is built for the first time"
+"""How much free space a build needs, for people."""
 _FAILED = re.compile(r"^make: \*\*\* \[(?:\S+ )?(?P<goal>part-\d+)\] ")
 
 
@@ -53,7 +57,7 @@ class Kbuild:
         ]
 
     def make(self, what: str, words: Sequence[str]) -> None:
-        """Run make. Raises BuildError, in the name of `what`, if it fails."""
+        """Run make. Raises BuildError, in the name of `what`, if it fails; Shortage if this host is the reason."""
         self._run(what, words, failed=lambda lines: what)
 
     def make_together(self, parts: Mapping[str, Sequence[str]]) -> None:
@@ -84,12 +88,22 @@ class Kbuild:
             command, log=self.log, limit=_LIMIT_S, on_line=follow, env=self._ccache(), confinement=confinement
         )
         if code:
-            kept = cache_dir("failed") / f"{self.workspace.directory.name}.log"
-            shutil.copyfile(self.log, kept)
+            short = shortage.said(lines, what=f"make ({what})", where=self.workspace.directory, needed=ROOM)
+            if short:
+                raise short
+            kept = self._kept_log()
             raise BuildError(
                 f"the kernel does not build ({failed(lines)}); the whole log: {kept}", details=make_log.errors(lines)
             )
         _remember_steps(self.workspace, what, made)
+
+    def _kept_log(self) -> Path:
+        """Return a copy of the log, which the next build in this workspace overwrites."""
+        kept = cache_dir("failed") / f"{self.workspace.directory.name}.log"
+        with contextlib.suppress(OSError):  # the kernel's fault is to be told in any case
+            shutil.copyfile(self.log, kept)
+            return kept
+        return self.log
 
     def release(self) -> str:
         """Return what ``uname -r`` will say. It becomes part of paths, and the tree's Makefile decides what it is:

@@ -16,12 +16,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness import available
+from harness import available, shortage
 from harness.build import guesttools, klp_relocations, testmodules
 from harness.build.cache import cache_dir, published
 from harness.build.collect import collect
 from harness.build.confinement import StrayFile
-from harness.build.kbuild import Kbuild
+from harness.build.kbuild import ROOM, Kbuild
 from harness.build.materialize import held_source, materialize
 from harness.build.patches import apply_series, patched_files
 from harness.build.sandbox import find_sandbox
@@ -83,6 +83,7 @@ def build(
         progress.say("building without a sandbox: the kernel tree's programs run with all that you may do and see")
     configuration = _configuration(spec)
     with (
+        shortage.reported(final.parent, needed=ROOM, kept="what is already compiled"),
         sandbox.files_readable() if sandbox else contextlib.nullcontext(),
         workspace_for(spec.source, configuration=configuration, is_sandboxed=is_sandboxed) as workspace,
         published(final) as out,

@@ -12,6 +12,7 @@ import shutil
 import stat
 from pathlib import Path
 
+from harness import shortage
 from harness.build.checksum import write_atomically
 from harness.build.tree import Entry, scan
 from harness.errors import InfraError
@@ -45,7 +46,8 @@ def mirror(source: Path, tree: Path, *, progress: Progress, label: str = "", eve
             if done % PROGRESS_STEP == 0:
                 progress.advance(label or f"copying {source}", done, len(wanted))
     except OSError as error:
-        raise InfraError(f"{error.filename or tree}: cannot be copied into the cache: {error.strerror}") from error
+        unknown = InfraError(f"{error.filename or tree}: cannot be copied into the cache: {error.strerror}")
+        raise shortage.of(error, where=tree) or unknown from error
     if not everything:
         text = json.dumps({"source": str(source), "files": agreed}, separators=(",", ":"))
         write_atomically(note, text)

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from harness import shortage
 from harness.build.command import started
 from harness.build.confinement import Confinement
 from harness.errors import InfraError
@@ -29,7 +30,7 @@ def run_logged(
     Returns its exit code and the last 20,000 lines of output. Raises InfraError after `limit` seconds, or if the
     program is missing. The program ends when the harness ends. `confinement`: what it is run in."""
     lines: deque[str] = deque(maxlen=20_000)
-    with log.open("a", encoding="utf-8", errors="replace") as out:
+    with shortage.reported(log), log.open("a", encoding="utf-8", errors="replace") as out:
         out.write(f"$ {' '.join(command)}\n")
         out.flush()
         with started(command, env=env, stderr=subprocess.STDOUT, confinement=confinement) as process:

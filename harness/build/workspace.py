@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import re
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator
@@ -20,7 +19,9 @@ from pathlib import Path
 from harness.build.cache import cache_dir, try_locked
 from harness.build.confinement import strays
 from harness.model.kernel import Source, SourceKind
+from harness.model.names import as_name
 
+_LONGEST_NAME = 120  # characters of a workspace's name; others are derived from it
 _MOST = 16  # builds of one origin at once
 _KEEP_CONFIGURATIONS = 4  # of each origin; with debug information an object tree takes 1.8 GB
 _KEEP_WORKSPACES = 6  # a source tree takes 1.8 GB too
@@ -172,4 +173,4 @@ def origin_name(source: Source) -> str:
         case _:
             digest = hashlib.sha256(spec.location.encode()).hexdigest()[:10]
             origin = f"{spec.kind}-{Path(spec.location).name}-{digest}"
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", origin)
+    return as_name(origin, longest=_LONGEST_NAME)
