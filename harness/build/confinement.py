@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -46,6 +46,19 @@ class Confinement:
                     f"the kernel's build left {path}, {why}; such a file can only be meant for programs outside the "
                     "build's sandbox: look at the patches before you build them again"
                 )
+
+
+def refused(lines: Iterable[str]) -> BuildError | None:
+    """Return the exception for a confined program that failed with these `lines` because it wrote where it may not;
+    None if they say nothing of that."""
+    for line in lines:
+        if line.rstrip(" .'").endswith("Read-only file system"):
+            return BuildError(
+                "the kernel's build writes outside the directories that a build may write to; if you trust this source "
+                "and its patches like your own programs, build it with --no-sandbox",
+                details=[line],
+            )
+    return None
 
 
 def give(directory: Path, owner: int) -> None:

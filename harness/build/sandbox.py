@@ -216,20 +216,10 @@ def _places(program: str) -> list[Path]:
 
 
 def _candidates() -> list[Sandbox]:
-    """Return what to try, the best first. Root of a container that is an unprivileged user outside has, where no other
-    user is to be had, none of the host's privileges anyway."""
-    users: list[int | None] = [BUILD_USER] if os.geteuid() == 0 else [None]
-    if os.geteuid() == 0 and not _is_root_of_the_host():
-        users.append(None)
+    """Return what to try, the best first. Root of a container may be refused mounts and other users, but not a user
+    namespace; there it has none of its privileges, though its number."""
+    users = [BUILD_USER, None] if os.geteuid() == 0 else [None]
     return [Sandbox(tool=tool, user=user) for user in users for tool in SandboxTool]
-
-
-def _is_root_of_the_host() -> bool:
-    try:
-        first = Path("/proc/self/uid_map").read_text().split()
-    except OSError:
-        return True
-    return first[:2] == ["0", "0"]
 
 
 def _trial(sandbox: Sandbox) -> str:
@@ -242,7 +232,7 @@ def _trial(sandbox: Sandbox) -> str:
     try:
         done = run(["touch", root / "out/written"], timeout=_TRIAL_S, confinement=confinement)
     except (InfraError, OSError) as error:
-        return str(error)
+        return error.details[0] if isinstance(error, InfraError) and error.details else str(error)
     return "" if done.status == 0 else (done.last_lines(1) or (f"exit code {done.status}",))[0]
 
 
