@@ -11,8 +11,9 @@ from pathlib import Path
 from harness.errors import BuildError
 
 
-class StrayFile(BuildError):
-    """A build left a file that programs outside its sandbox must not meet."""
+class UnusableOutput(BuildError):
+    """What a build left can't be used, or must not be met by programs outside its sandbox; its workspace is thrown
+    away."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,11 +39,11 @@ class Confinement:
                 give(directory, self.owner)
 
     def verify(self) -> None:
-        """Raise StrayFile if the writable directories hold something that would lead the harness, which works on
+        """Raise UnusableOutput if the writable directories hold something that would lead the harness, which works on
         them outside the sandbox, out of `root`, or would make it wait. Nothing of the sandbox runs any more."""
         for directory in self.writable:
             for path, why in strays(directory, root=self.root):
-                raise StrayFile(
+                raise UnusableOutput(
                     f"the kernel's build left {path}, {why}; such a file can only be meant for programs outside the "
                     "build's sandbox: look at the patches before you build them again"
                 )

@@ -20,8 +20,9 @@ import pytest
 from harness.build import sandbox
 from harness.build.command import run
 from harness.build.make import load_record
+from harness.build.process import run_logged
 from harness.build.sandbox import Sandbox, SandboxTool, View
-from harness.errors import BuildError, InfraError
+from harness.errors import BuildError, InfraError, UserError
 from tests.faults.catalogue import Blame, fault
 from tests.unit.numbered import patch
 from tests.unit.test_make import Toy, toy
@@ -269,6 +270,60 @@ def test_what_leads_out_of_the_workspace_ends_the_build(bait: Bait, recipe: str,
     bait.toy.unpublish()
     assert (bait.toy.build().directory / "vmlinux").read_text().startswith("int sched")
     assert not list(bait.toy.directory.rglob("cache/**/workspaces/*/obj-*/tool"))
+
+
+WRONG = [
+    pytest.param("@echo configure >> $(O)/calls", "mkdir -p $(O)/.config.partial", id="one to write"),
+    pytest.param("@touch $(O)/System.map", "rm $(O)/System.map; mkdir $(O)/System.map", id="one to copy"),
+    pytest.param(
+        "@touch $(O)/System.map", "cd $(O)/include/config; rm *; mkdir kernel.release", id="one to read"
+    ),
+]
+
+
+@pytest.mark.parametrize(("behind", "recipe"), WRONG)
+@fault(
+    "a build leaves a directory where kbuild makes a file",
+    where="hostile input",
+    blame=Blame.KERNEL,
+    survives="the next build",
+)
+def test_what_no_kbuild_makes_is_the_builds_fault(toy: Toy, behind: str, recipe: str) -> None:
+    (toy.directory / "our.config").write_text("CONFIG_TWO=y\n")
+    makefile = (toy.tree / "Makefile").read_text()
+    toy.edits["Makefile"] = makefile.replace(f"\t{behind}\n", f"\t{behind}\n\t{recipe}\n")
+    with pytest.raises(BuildError, match=r"obj-\w+/.*: expected what kbuild makes there|made no System\.map"):
+        toy.build()
+    toy.edits.clear()
+    toy.unpublish()
+    assert toy.build().directory.is_dir()
+
+
+@fault(
+    "a make that prints without end",
+    where="hostile input",
+    blame=Blame.USER,
+    survives="the disk; the next build",
+)
+def test_a_make_that_prints_without_end_is_stopped(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HARNESS_LIMIT_BUILD_LOG_BYTES", "100000")
+    makefile = (toy.tree / "Makefile").read_text()
+    toy.edits["Makefile"] = makefile.replace("\t@echo kernel >>", "\t@yes flood\n\t@echo kernel >>")
+    with pytest.raises(UserError, match=r"the output of make: .* 100000 bytes .*HARNESS_LIMIT_BUILD_LOG_BYTES"):
+        toy.build()
+    assert (toy.workspace / f"made-{toy.objects.name[4:]}/build.log").stat().st_size < 200_000
+    toy.edits.clear()
+    toy.unpublish()
+    assert toy.build().directory.is_dir()
+
+
+def test_a_line_without_end_is_logged_in_pieces(tmp_path: Path) -> None:
+    words = ["sh", "-c", "head -c 3000000 /dev/zero | tr '\\0' x; echo; echo last"]
+    code, lines = run_logged(words, log=tmp_path / "log", limit=60)
+    assert code == 0
+    assert len("".join(lines)) == 3_000_000 + len("last")
+    assert lines[-1] == "last"
+    assert max(map(len, lines)) < 2_000_000
 
 
 def test_what_an_interrupted_build_left_is_thrown_away(toy: Toy, tmp_path: Path) -> None:
