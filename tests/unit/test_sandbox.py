@@ -275,9 +275,7 @@ def test_what_leads_out_of_the_workspace_ends_the_build(bait: Bait, recipe: str,
 WRONG = [
     pytest.param("@echo configure >> $(O)/calls", "mkdir -p $(O)/.config.partial", id="one to write"),
     pytest.param("@touch $(O)/System.map", "rm $(O)/System.map; mkdir $(O)/System.map", id="one to copy"),
-    pytest.param(
-        "@touch $(O)/System.map", "cd $(O)/include/config; rm *; mkdir kernel.release", id="one to read"
-    ),
+    pytest.param("@touch $(O)/System.map", "cd $(O)/include/config; rm *; mkdir kernel.release", id="one to read"),
 ]
 
 
