@@ -133,29 +133,31 @@ def started(
     if confinement is not None:
         confinement.prepare()
         words = [*confinement.prefix, *words]
-    try:
-        process = subprocess.Popen(
-            tied(words) if shutil.which("setpriv") and not finishes else words,
-            cwd=cwd,
-            env=command_env(env, base=confinement.environment if confinement else None),
-            stdin=stdin or subprocess.DEVNULL,
-            stdout=stdout,
-            stderr=stderr,
-            # Its own process group: git and apt use helpers, which have to end with them.
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise InfraError(f"{words[0]}: cannot be started: {error.strerror}") from error
-    with process:
-        leave = False
+    with confinement.lifeline() if confinement else contextlib.nullcontext(()) as inherited:
         try:
-            yield process
-        except KeyboardInterrupt:
-            leave = finishes
-            raise
-        finally:
-            if process.poll() is None and not leave:
-                _end_group(process)
+            process = subprocess.Popen(
+                tied(words) if shutil.which("setpriv") and not finishes else words,
+                cwd=cwd,
+                env=command_env(env, base=confinement.environment if confinement else None),
+                stdin=stdin or subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
+                pass_fds=inherited,
+                # Its own process group: git and apt use helpers, which have to end with them.
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise InfraError(f"{words[0]}: cannot be started: {error.strerror}") from error
+        with process:
+            leave = False
+            try:
+                yield process
+            except KeyboardInterrupt:
+                leave = finishes
+                raise
+            finally:
+                if process.poll() is None and not leave:
+                    _end_group(process)
     if confinement is not None:
         confinement.verify()
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import selectors
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.errors import BuildError
+from harness.errors import BuildError, InfraError
+
+_END_S = 30.0
 
 
 class UnusableOutput(BuildError):
@@ -37,6 +41,25 @@ class Confinement:
         for directory in self.given:
             if self.owner is not None and directory.stat().st_uid != self.owner:
                 give(directory, self.owner)
+
+    @contextlib.contextmanager
+    def lifeline(self) -> Iterator[tuple[int, ...]]:
+        """Yield descriptors for the program to inherit; when the block is left, wait until nobody holds them any more.
+        The first process in the sandbox keeps them, and it ends last: after this, everything in the sandbox has
+        ended. The program that made the sandbox may end a moment earlier."""
+        ours, theirs = os.pipe()
+        try:
+            try:
+                yield (theirs,)
+            finally:
+                os.close(theirs)
+                with selectors.DefaultSelector() as ready:
+                    ready.register(ours, selectors.EVENT_READ)
+                    ended = ready.select(_END_S)
+            if not ended:
+                raise InfraError(f"the sandbox's processes did not end within {_END_S:.0f} s after it was closed")
+        finally:
+            os.close(ours)
 
     def verify(self) -> None:
         """Raise UnusableOutput if the writable directories hold something that would lead the harness, which works on

@@ -45,6 +45,9 @@ _PROGRAMS = (
 )
 _OF_A_TOOLCHAIN = ("bin", "lib", "lib32", "lib64", "libexec", "include")
 _PASSED_ON = ("PATH", "LANG", "CCACHE_MAXSIZE", "CCACHE_DISABLE", "CCACHE_RECACHE")
+# The first process in the sandbox. It ends last, and it gets the signal of its parent's death, which a process loses
+# when it becomes another user.
+_FIRST = ("sh", "-c", 'code=0; "$@" || code=$?; exit $code', "sandbox")
 _ALONE = ("--pid", "--net", "--ipc", "--uts")
 
 
@@ -98,7 +101,7 @@ class Sandbox:
         mounts += [("rw", path) for path in (*view.writable, ccache)]
         prefix = self._bubblewrap(mounts) if self.tool is SandboxTool.BUBBLEWRAP else self._unshare(mounts)
         return Confinement(
-            prefix=(*prefix, *self._dropped(), *_limits()),
+            prefix=(*prefix, *_FIRST, *self._dropped(), *_limits()),
             environment=_environment(ccache),
             root=view.root,
             writable=view.writable,
@@ -107,7 +110,14 @@ class Sandbox:
         )
 
     def _bubblewrap(self, mounts: Sequence[tuple[str, Path]]) -> list[str]:
-        words = ["bwrap", "--die-with-parent", *(f"--unshare-{what[2:]}" for what in _ALONE), "--hostname", "harness"]
+        words = [
+            "bwrap",
+            "--die-with-parent",
+            "--as-pid-1",
+            *(f"--unshare-{what[2:]}" for what in _ALONE),
+            "--hostname",
+            "harness",
+        ]
         if self.user is None:
             words += ["--unshare-user", "--disable-userns", "--cap-drop", "ALL"]
         else:

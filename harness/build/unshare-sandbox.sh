@@ -49,8 +49,4 @@ cd /
 umount -l /.old
 rmdir /.old
 mount -o remount,bind,ro,nosuid,nodev /
-# This shell stays: it is the first process of the namespace, with which all others end, and it gets the signal of its
-# parent's death, which a process loses when it becomes another user.
-code=0
-"$@" || code=$?
-exit $code
+exec "$@"

@@ -441,7 +441,19 @@ def test_programs_end_at_their_time_limit(box: Sandbox, tmp_path: Path, monkeypa
     words = ["sh", "-c", f"setsid sleep {UNIQUE} & sleep {UNIQUE}"]
     with pytest.raises(InfraError, match=r"sh -c .*: did not end within 1 s"):
         run(words, timeout=1, confinement=inside)
-    assert wait_until(lambda: not processes(UNIQUE))
+    assert processes(UNIQUE) == []
+
+
+@SANDBOXES
+def test_nothing_runs_any_more_once_a_program_has_ended(
+    box: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once, not soon: what is checked then must not change any more."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    inside = box.confine(View(root=tmp_path))
+    for _ in range(5):
+        run(["sh", "-c", f"setsid sleep {UNIQUE} > /dev/null 2>&1 &"], timeout=60, confinement=inside)
+        assert processes(UNIQUE) == []
 
 
 @SANDBOXES
