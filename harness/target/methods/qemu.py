@@ -250,8 +250,11 @@ class QemuTarget:
         self._qmp.send(json.dumps(question).encode() + b"\n")
         found = self._qmp.expect(rf'(\{{[^\n]*"id": "harness-{self._asked}"[^\n]*\}})\r?\n', timeout=timeout)
         silence = "it has ended" if self._qmp.closed else f"no answer within {timeout:.0f} s"
-        answer = json.loads(found[1]) if found else {"error": {"desc": silence}}
-        return answer if "error" in answer else dict(answer["return"])
+        try:
+            answer = json.loads(found[1]) if found else {"error": {"desc": silence}}
+            return dict(answer if "error" in answer else answer["return"])
+        except (ValueError, LookupError, TypeError, RecursionError):
+            return {"error": {"desc": f"an answer that is none: {found[1][:80] if found else ''!r}"}}
 
 
 def boot_qemu(board: HeldBoard, media: Media, *, logs: Path, say: Say = silent) -> QemuTarget:
