@@ -24,7 +24,7 @@ ALLOWED = {
     "build": {"model", "errors", "parse", "report", "tied", "available"},
     "target": {"model", "errors", "parse", "report", "tied", "available"},
     "run": {"model", "errors", "parse", "report", "build", "target", "layout", "tied", "available"},
-    "display": {"model", "errors"},
+    "display": {"model", "errors", "report"},
     "boards": {"model", "errors", "parse", "build", "target", "layout"},
     "campaign": {"model", "errors", "parse", "report", "build", "target", "run", "layout", "boards"},
     "cli": {"model", "errors", "report", "build", "target", "run", "campaign", "layout", "display", "boards"},
@@ -136,3 +136,24 @@ def _names(path: Path) -> set[str]:
     tree = list(ast.walk(ast.parse(path.read_text())))
     used = {node.id for node in tree if isinstance(node, ast.Name)}
     return used | {node.attr for node in tree if isinstance(node, ast.Attribute)}
+
+
+# Who may write to a terminal: those that free the text from control characters first, the console of a person, which is
+# meant to have them, and a process that talks to us through a pipe.
+WRITES = {"cli/output.py", "display.py", "target/shells/interactive.py", "target/holding/labgrid.py"}
+
+
+def _writes(node: ast.AST) -> bool:
+    """Whether `node` is a call that may write to a terminal."""
+    if not isinstance(node, ast.Call):
+        return False
+    called = ast.unparse(node.func)
+    return called in ("print", "click.echo", "click.secho") or called.startswith(("sys.stdout.", "sys.stderr."))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_text_gets_to_the_terminal_through_one_door(path: Path) -> None:
+    place = str(path.relative_to(PACKAGE))
+    lines = [node for node in ast.walk(ast.parse(path.read_text())) if _writes(node)]
+    harmless = [node for node in lines if ast.unparse(node).endswith(("isatty()", "fileno()"))]
+    assert place in WRITES or lines == harmless, f"{place} prints; harness/cli/output.py and harness/display.py do that"

@@ -18,7 +18,7 @@ from typing import BinaryIO
 import pexpect
 from pexpect.spawnbase import SpawnBase
 
-from harness.target.line.textlines import LineSplitter, Tail
+from harness.target.line.textlines import LONGEST_LINE, LineSplitter, Tail
 from harness.target.line.transport import Transport
 
 LineListener = Callable[[float, str], None]
@@ -86,7 +86,8 @@ class Console:
     target waits.
     """
 
-    def __init__(self, transport: Transport, *, log: Path | None, name: str) -> None:
+    def __init__(self, transport: Transport, *, log: Path | None, name: str, longest_line: int = LONGEST_LINE) -> None:
+        """`longest_line`: see LineSplitter."""
         self.name = name
         self.opened = time.monotonic()
         self.last_activity = self.opened
@@ -97,7 +98,7 @@ class Console:
         self._raw_listeners: list[Callable[[bytes], None]] = []
         self._tail = Tail(_TAIL)
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-        self._splitter = LineSplitter()
+        self._splitter = LineSplitter(longest=longest_line, whole=log.name if log else "")
         self._feed = _Feed()
         self._closed = threading.Event()
         self.closing = False

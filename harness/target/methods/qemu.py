@@ -307,10 +307,7 @@ def start(
         process=process,
         console=Console(SocketTransport(ours["kernel"]), log=logs / "console.log", name="ttyAMA0"),
         tty=Console(SocketTransport(ours["tty"]), log=None, name="hvc0"),
-        _shells={
-            name: Shell(Console(SocketTransport(ours[name]), log=None, name=f"harness.{name}"))
-            for name in ("cmd", "aux")
-        },
+        _shells={name: Shell.over(SocketTransport(ours[name]), name=f"harness.{name}") for name in ("cmd", "aux")},
         _qmp=Console(SocketTransport(ours["qmp"]), log=None, name="qmp"),
     )
     target.monitor("qmp_capabilities")

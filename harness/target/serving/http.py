@@ -15,12 +15,14 @@ from urllib.parse import unquote
 
 from harness.errors import InfraError
 from harness.model.boot import HttpServe
+from harness.report.text import one_line
 from harness.target.base import Say
 from harness.target.holding import lock
 from harness.target.serving import tftp
 from harness.target.serving.ports import check_tcp
 
 _STALLED_S = 60.0  # after which a transfer ends if the client accepts no byte
+_LONGEST_ENTRY = 1000  # characters of a line of the log
 _POLL_S = 0.05  # the longest delay when the server is closed
 
 
@@ -76,8 +78,9 @@ class WebServer:
         return name
 
     def _write(self, text: str) -> None:
-        with self._writing, self._log.open("a") as log:
-            log.write(f"{time.strftime('%H:%M:%S')} {text}\n")
+        line = one_line(text, _LONGEST_ENTRY)  # it has what strangers ask for
+        with self._writing, self._log.open("a", encoding="utf-8") as log:
+            log.write(f"{time.strftime('%H:%M:%S')} {line}\n")
 
     def close(self) -> None:
         """Stop the server; running transfers are aborted."""

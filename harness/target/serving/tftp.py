@@ -15,6 +15,7 @@ from pathlib import Path
 
 from harness.errors import InfraError
 from harness.model.boot import HttpServe, TftpServe
+from harness.report.text import clean
 from harness.target.base import Say
 from harness.target.holding import lock
 from harness.target.serving.ports import check_udp
@@ -98,9 +99,10 @@ class Dnsmasq:
         assert self._process.stdout
         with self._log.open("ab") as log:
             for line in self._process.stdout:
-                log.write(line)
+                text = clean(line.decode(errors="replace"))  # it has names that strangers ask for
+                log.write(text.encode())
                 log.flush()
-                self._last.append(line.decode(errors="replace").strip())
+                self._last.append(text.strip())
                 if self._started in line:
                     self._ready.set()
         self._process.wait()

@@ -17,6 +17,8 @@ from collections.abc import Callable
 from harness.errors import UserError
 from harness.target.base import CommandTimeout, Completed, LineSink, RunningCommand, TargetLost
 from harness.target.line.console import Console
+from harness.target.line.textlines import LONGEST_OUTPUT_LINE
+from harness.target.line.transport import Transport
 
 _MOST_OUTPUT = 64 << 20  # characters kept of one command's output; the rest is dropped with a note
 _MOST_WAITING = 4 << 20  # characters that nobody has read yet
@@ -128,6 +130,12 @@ class Shell:
         self._waiting = _Waiting(maxsize=_MOST_WAITING)
         self._running: Running | None = None
         console.listen_blocks(self._arrived)
+
+    @classmethod
+    def over(cls, transport: Transport, *, name: str, why_closed: Callable[[], str] = lambda: "") -> Shell:
+        """Return a shell at the other end of `transport`, whose lines may be long: they are in no log of their own."""
+        console = Console(transport, log=None, name=name, longest_line=LONGEST_OUTPUT_LINE)
+        return cls(console, why_closed=why_closed)
 
     def _arrived(self, _time: float, block: str) -> None:
         """Keep lines for `take`; while there are too many, the target has to wait."""

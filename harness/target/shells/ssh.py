@@ -20,7 +20,6 @@ import paramiko
 from harness.errors import InfraError, UserError
 from harness.model.board import Login, Ssh
 from harness.target.base import CommandTimeout, Completed, LineSink, TargetLost
-from harness.target.line.console import Console
 from harness.target.shells.serial import Running, Shell, finish
 
 T = TypeVar("T")
@@ -240,8 +239,7 @@ class SshHost:
             channel.exec_command(_OUR_SHELL if self._identity else _SHELL)
         except (OSError, EOFError, paramiko.SSHException) as error:
             raise TargetLost(f"{self._place}: can't start a shell: {error or 'the connection closed'}") from None
-        console = Console(_ChannelTransport(channel), log=None, name=f"{self._place} ({name})")
-        self._shells[name] = Shell(console)
+        self._shells[name] = Shell.over(_ChannelTransport(channel), name=f"{self._place} ({name})")
         return self._shells[name]
 
     def _connect_again(self) -> None:
