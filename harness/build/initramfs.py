@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 
+from harness import shortage
 from harness.build import command
 from harness.build.cache import cache_dir, locked
 from harness.errors import InfraError
@@ -60,7 +61,7 @@ def _made(archive: Path) -> Iterator[gzip.GzipFile | None]:
     if archive.is_file():
         yield None
         return
-    with locked(archive.with_suffix(".lock")):
+    with shortage.reported(archive, needed="about 1 GB while it is made"), locked(archive.with_suffix(".lock")):
         if archive.is_file():
             yield None
             return
@@ -82,6 +83,8 @@ def _write_image(out: gzip.GzipFile, image: Path, *, below: str) -> None:
         # debugfs says what went wrong, and ends with 0 all the same
         done = command.run(["debugfs", "-R", f"rdump / {scratch}", image], timeout=300.0)
         complaints = [line for line in done.stderr.splitlines()[1:] if "changing ownership" not in line]
+        if complaints and (short := shortage.said(complaints, what="debugfs", where=Path(scratch))):
+            raise short
         if done.status or complaints:
             raise InfraError(f"{image}: expected an ext4 image, debugfs can't unpack it", details=complaints[:15])
         _write_tree(out, Path(scratch), below=below)

@@ -10,6 +10,7 @@ import tempfile
 from importlib import resources
 from pathlib import Path
 
+from harness import shortage
 from harness.build import apt, command
 from harness.build.cache import cache_dir, locked
 from harness.errors import InfraError
@@ -55,7 +56,7 @@ def root_image(*, progress: Progress) -> Path:
     image = cache_dir("rootfs") / f"root-{_key()}.ext4"
     if image.is_file():
         return image
-    with locked(image.with_suffix(".lock")):
+    with shortage.reported(image, needed="about 2 GB while it is made"), locked(image.with_suffix(".lock")):
         if not image.is_file():
             progress.say(f"root file system: unpacking {len(PACKAGES)} packages and what they need ({SUITE}, arm64)")
             _make(image)

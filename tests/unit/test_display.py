@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 import threading
 import time
 
@@ -93,3 +95,28 @@ def test_bars_show_no_escape_sequences() -> None:
         shown.started("a\x1b[5mb")
     assert "\x1b]0;" not in text.getvalue()
     assert "\x1b[5m" not in text.getvalue()
+
+
+class Full(io.StringIO):
+    """A file on a full disk."""
+
+    refused = 0
+
+    def write(self, _text: str) -> int:
+        self.refused += 1
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@fault(
+    "the terminal is gone, or its file is on a full disk", where="disk", blame=Blame.NOBODY,
+    survives="the run, which goes on",
+)  # fmt: skip
+def test_what_can_not_be_shown_ends_nothing() -> None:
+    full = Full()
+    shown = display.Display(rich.console.Console(file=full))
+    with shown:
+        shown.say("building")
+        shown.planned(["a"])
+        shown.result(Result(test="a", verdict=Verdict.FAIL))
+        shown.problem("y")
+    assert full.refused == 4
