@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import xml.etree.ElementTree as ET
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from harness.model.boot import QemuBoot
@@ -62,13 +62,19 @@ class _Answers:
 
 
 def fake_run(
-    build: Build, run_dir: Path, *, target: FakeTarget | None = None, display: RunDisplay | None = None
+    build: Build,
+    run_dir: Path,
+    *,
+    target: FakeTarget | None = None,
+    targets: Sequence[FakeTarget] = (),
+    display: RunDisplay | None = None,
 ) -> tuple[RunResults, int]:
-    """Run the tests of `build`, which leaves everything below `run_dir`."""
-    only = [target or fake_target()]
+    """Run the tests of `build`, which leaves everything below `run_dir`. `targets`: one after the other, if one
+    `target` is not enough."""
+    waiting = [*targets] or [target or fake_target()]
 
     def boot() -> tuple[Target, float]:
-        return only.pop(), 1.0
+        return waiting.pop(0), 1.0
 
     return session.run(
         build,

@@ -13,6 +13,7 @@ import os
 import re
 import secrets
 import shutil
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from harness.model.kernel import Source, SourceKind
 _MOST = 16  # builds of one origin at once
 _KEEP_CONFIGURATIONS = 4  # of each origin; with debug information an object tree takes 1.8 GB
 _KEEP_WORKSPACES = 6  # a source tree takes 1.8 GB too
+_CLOCK_S = 2.0  # a file system's clock and resolution may differ by as much
 _OBJECTS, _STATE, _GONE = "obj-", "made-", ".gone-"
 
 
@@ -83,6 +85,7 @@ def workspace_for(source: Source, *, configuration: str) -> Iterator[Workspace]:
     for workspace in sorted(candidates, key=lambda each: not each.objects.is_dir()):
         with try_locked(_lock_of(workspace.directory)) as is_mine:
             if is_mine:
+                _forget_the_future(workspace)
                 for used in (workspace.objects, workspace.state, workspace.directory):
                     used.mkdir(parents=True, exist_ok=True)
                     os.utime(used)
@@ -90,6 +93,15 @@ def workspace_for(source: Source, *, configuration: str) -> Iterator[Workspace]:
                 yield workspace
                 return
     raise AssertionError(f"more than {_MOST} builds of {name} at once")
+
+
+def _forget_the_future(workspace: Workspace) -> None:
+    """Remove the object tree if it is younger than now, since the host's clock was set back: files that change from now
+    on would be older than their objects, and make would keep these."""
+    made = (workspace.directory, workspace.state, workspace.objects, workspace.objects / "vmlinux")
+    if any(path.exists() and path.stat().st_mtime > time.time() + _CLOCK_S for path in made):
+        for tree in (workspace.objects, workspace.state):
+            shutil.rmtree(tree, ignore_errors=True)
 
 
 def _lock_of(directory: Path) -> Path:

@@ -12,19 +12,33 @@ from harness.target.methods import table
 
 PACKAGE = Path(__file__).resolve().parents[2] / "harness"
 
-# What each room may import besides itself. model, errors, tied, available and shortage stand at the bottom.
+# What each room may import besides itself. model, errors, tied, available,
+# shortage and clock stand at the bottom.
 ALLOWED = {
     "errors": set(),
     "layout": set(),
     "tied": set(),
     "available": set(),
     "shortage": {"errors"},
+    "clock": set(),
     "model": {"errors"},
     "parse": {"model", "errors"},
     "report": {"model", "errors", "parse"},
     "build": {"shortage", "model", "errors", "parse", "report", "tied", "available"},
     "target": {"shortage", "model", "errors", "parse", "report", "tied", "available"},
-    "run": {"shortage", "model", "errors", "parse", "report", "build", "target", "layout", "tied", "available"},
+    "run": {
+        "shortage",
+        "clock",
+        "model",
+        "errors",
+        "parse",
+        "report",
+        "build",
+        "target",
+        "layout",
+        "tied",
+        "available",
+    },
     "display": {"shortage", "model", "errors"},
     "boards": {"shortage", "model", "errors", "parse", "build", "target", "layout"},
     "campaign": {"shortage", "model", "errors", "parse", "report", "build", "target", "run", "layout", "boards"},
