@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import secrets
 import shutil
@@ -14,6 +13,7 @@ import platformdirs
 
 from harness import shortage
 from harness.errors import InfraError
+from harness.lockfile import locked_file
 
 
 def cache_root() -> Path:
@@ -43,22 +43,24 @@ def locked(path: Path) -> Iterator[None]:
     """Hold the lock file `path` (created if missing). Waits for another holder. The lock ends with the process, however
     that dies, because the kernel releases a flock with its last file descriptor."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    file = locked_file(path, wait=True)
+    assert file is not None
+    try:
         yield
+    finally:
+        os.close(file)
 
 
 @contextlib.contextmanager
 def try_locked(path: Path) -> Iterator[bool]:
     """Like `locked`, but without waiting: yields False if somebody else holds the lock."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
+    file = locked_file(path, wait=False)
+    try:
+        yield file is not None
+    finally:
+        if file is not None:
+            os.close(file)
 
 
 @contextlib.contextmanager

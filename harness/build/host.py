@@ -74,8 +74,22 @@ class DoctorRow:
     remedy: str = ""
 
 
-STAGES = ("fetch", "git", "build", "selftests", "btf", "rootfs", "qemu", "boards", "u-boot", "labgrid", "tftp")
-OPTIONAL_STAGES = frozenset({"u-boot", "labgrid", "tftp"})
+STAGES = (
+    "fetch",
+    "git",
+    "build",
+    "sandbox",
+    "selftests",
+    "btf",
+    "rootfs",
+    "qemu",
+    "boards",
+    "u-boot",
+    "labgrid",
+    "tftp",
+    "tests",
+)
+OPTIONAL_STAGES = frozenset({"sandbox", "u-boot", "labgrid", "tftp", "tests"})
 
 
 def _program(
@@ -120,6 +134,7 @@ _COMMON = (
     _program("cpio", "cpio", "build"),
     _program("depmod", "kmod", "build"),
     _program("ccache", "ccache", "build"),
+    _program("bwrap", "bubblewrap", "sandbox"),  # where it can't be installed, unshare takes its place
     _program("setpriv", "util-linux", "build qemu boards"),
     _file("libelf headers", "libelf-dev", "build", "/usr/include/gelf.h"),
     _file("OpenSSL headers", "libssl-dev", "build", "/usr/include/openssl/ssl.h"),
@@ -134,6 +149,10 @@ _COMMON = (
     _file("network boot ROM", "ipxe-qemu", "qemu", "/usr/lib/ipxe/qemu/efi-virtio.rom"),
     # Run by labgrid's exporter, in the tests' lab.
     _program("ser2net", "ser2net", "labgrid", version_args=("-v",)),
+    # The harness's own tests log in to a real sshd on loopback and have GRUB's checker read what GRUB is told.
+    _program("sshd", "openssh-server", "tests", version_args=("-V",)),
+    _program("grub-script-check", "grub-common", "tests"),
+    _program("ip", "iproute2", "tests", version_args=("-V",)),
     _program("dnsmasq", "dnsmasq-base", "tftp"),
     _file("U-Boot for QEMU", "u-boot-qemu", "u-boot", "/usr/lib/u-boot/qemu_arm64/u-boot.bin"),
 )

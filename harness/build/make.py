@@ -5,6 +5,7 @@ found again without calling make, and a killed build leaves nothing that looks f
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -19,17 +20,27 @@ from harness import available, shortage
 from harness.build import guesttools, klp_relocations, testmodules
 from harness.build.cache import cache_dir, published
 from harness.build.collect import collect
+from harness.build.confinement import StrayFile
 from harness.build.kbuild import ROOM, Kbuild
 from harness.build.materialize import held_source, materialize
 from harness.build.patches import apply_series, patched_files
+from harness.build.sandbox import find_sandbox
 from harness.build.selftests import Selftests
-from harness.build.stages import Stages, tool_stamps
+from harness.build.stages import Stages, programs_of, tool_stamps
 from harness.build.tree import only_compiled
 from harness.build.workspace import Workspace, workspace_for
 from harness.errors import UserError
 from harness.model.kernel import Build, KernelSpec
 from harness.model.progress import Progress
-from harness.model.record import BuildHost, BuildRecord, KernelRecord, PatchRecord, SourceRecord, ToolchainRecord
+from harness.model.record import (
+    NO_SANDBOX,
+    BuildHost,
+    BuildRecord,
+    KernelRecord,
+    PatchRecord,
+    SourceRecord,
+    ToolchainRecord,
+)
 from harness.model.suite import UPSTREAM, Suite
 from harness.parse.kconfig import parse_dotconfig
 from harness.parse.records import build_record_from_json, build_record_to_json
@@ -47,23 +58,46 @@ _KERNEL = (
 )
 
 
-def build(spec: KernelSpec, *, testcases: Path, reproduce: str, progress: Progress, jobs: int | None = None) -> Build:
+def build(
+    spec: KernelSpec,
+    *,
+    testcases: Path,
+    reproduce: str,
+    progress: Progress,
+    jobs: int | None = None,
+    is_sandboxed: bool = True,
+) -> Build:
     """Build `spec`, or return the finished build from the cache.
 
     `testcases`: the directory with the test modules' C sources. `reproduce`: a command line that repeats the build,
-    for build.json. Raises UserError (a patch, a fragment), BuildError (the compiler), InfraError (the host)."""
+    for build.json. `is_sandboxed`: run what comes from the kernel tree in a sandbox. Raises UserError (a patch, a
+    fragment), BuildError (the compiler), InfraError (the host, or no sandbox works on it)."""
     key = build_key(spec, testcases=testcases)
     final = cache_dir("builds") / key
     if (final / RECORD).is_file():
         os.utime(final)
         progress.say(f"build {key}: ready, nothing changed")
         return load_build(final)
+    sandbox = find_sandbox(progress=progress).knowing(programs_of(spec.toolchain)) if is_sandboxed else None
+    if sandbox is None:
+        progress.say("building without a sandbox: the kernel tree's programs run with all that you may do and see")
+    configuration = _configuration(spec)
     with (
         shortage.reported(final.parent, needed=ROOM, kept="what is already compiled"),
-        workspace_for(spec.source, configuration=_configuration(spec)) as workspace,
+        sandbox.files_readable() if sandbox else contextlib.nullcontext(),
+        workspace_for(spec.source, configuration=configuration, is_sandboxed=is_sandboxed) as workspace,
         published(final) as out,
     ):
-        _Builder(spec, workspace, out, progress, jobs or available.cpus()).run(key, testcases, reproduce)
+        if sandbox and not workspace.is_usable(by_others=sandbox.user is not None):
+            progress.say("the workspace of earlier builds can't be used in the sandbox: building everything anew")
+            workspace.discard()
+        jobs = jobs or available.cpus()
+        kbuild = Kbuild(workspace, spec.toolchain, jobs=jobs, progress=progress, sandbox=sandbox)
+        try:
+            _Builder(spec, kbuild, out).run(key, testcases, reproduce)
+        except StrayFile:
+            workspace.discard()
+            raise
     _prune(cache_dir("builds"))
     return load_build(final)
 
@@ -148,16 +182,17 @@ def _configuration(spec: KernelSpec) -> str:
 class _Builder:
     """One run through the stages of a build; `out` is the directory that becomes the finished build."""
 
-    def __init__(self, spec: KernelSpec, workspace: Workspace, out: Path, progress: Progress, jobs: int) -> None:
+    def __init__(self, spec: KernelSpec, kbuild: Kbuild, out: Path) -> None:
+        workspace = kbuild.workspace
         self.spec = spec
         self.workspace = workspace
         self.out = out
-        self.progress = progress
-        self.log = workspace.state / "build.log"
+        self.progress = kbuild.progress
+        self.log = kbuild.log
         self.times: dict[str, float] = {}
         self.payload = workspace.payload
         self.stages = Stages(workspace.stages)
-        self.kbuild = Kbuild(workspace, spec.toolchain, log=self.log, jobs=jobs, progress=progress)
+        self.kbuild = kbuild
         self.tools = tool_stamps(spec.toolchain)
 
     def run(self, key: str, testcases: Path, reproduce: str) -> None:
@@ -166,10 +201,12 @@ class _Builder:
         without = self._stage("configure", self._configure)["without"]
         self._stage("kernel", self._kernel)
         kernel = self.stages.identity("kernel")
-        release = (self.workspace.objects / "include/config/kernel.release").read_text().strip()
+        release = self.kbuild.release()
         self._stage("modules", lambda: self._modules(kernel, release))
         left_out = self._stage("selftests, test modules", lambda: self._tests(kernel, testcases, without))
-        guesttools.compile_tools(self.spec.toolchain, self.payload / "bin")
+        tools = self.payload / "bin"
+        tools.mkdir(exist_ok=True)
+        guesttools.compile_tools(self.spec.toolchain, tools, confinement=self.kbuild.confinement(tools))
         self._stage("collect", lambda: collect(self.workspace.objects, self.payload, self.out, log=self.log))
         record = self._record(key, release, reproduce, without=without, left_out=left_out)
         (self.out / RECORD).write_text(build_record_to_json(record))
@@ -217,6 +254,7 @@ class _Builder:
                 user_fragments=spec.user_fragments,
                 toolchain=spec.toolchain,
                 allow_plain_ftrace=spec.allow_plain_ftrace,
+                confinement=self.kbuild.confinement(),
             )
             for symbol in done.given_up:
                 self.progress.say(f"configure: given up: CONFIG_{symbol}: {done.without[symbol]}")
@@ -346,6 +384,7 @@ class _Builder:
                 patchable=toolchain.patchable,
             ),
             without=without,
+            sandbox=str(self.kbuild.sandbox.tool) if self.kbuild.sandbox else NO_SANDBOX,
         )
         return BuildRecord(
             key=key,

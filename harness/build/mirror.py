@@ -87,7 +87,7 @@ def _same(original: Path, copy: Path, entry: Entry) -> bool:
         status = copy.lstat()
     except OSError:
         return False
-    if status.st_mode != entry.mode or status.st_size != entry.size:
+    if status.st_mode != _mode(entry) or status.st_size != entry.size:
         return False
     if stat.S_ISLNK(entry.mode):
         return original.readlink() == copy.readlink()
@@ -103,4 +103,12 @@ def _copy(original: Path, copy: Path, entry: Entry) -> None:
         copy.symlink_to(original.readlink())
     else:
         shutil.copyfile(original, copy)
-        copy.chmod(stat.S_IMODE(entry.mode))
+        copy.chmod(stat.S_IMODE(_mode(entry)))
+
+
+def _mode(entry: Entry) -> int:
+    """Return the mode of a copy: anybody may read it and run its scripts, because a build in the sandbox may be another
+    user's."""
+    if stat.S_ISLNK(entry.mode):
+        return entry.mode
+    return entry.mode | 0o444 | (0o111 if entry.mode & 0o100 else 0)

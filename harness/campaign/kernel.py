@@ -59,7 +59,12 @@ def build_kernel(kernel: KernelSpec, options: BuildOptions, progress: Progress) 
     """Build `kernel` as `options` ask, or return the finished build from the cache."""
     progress.say(f"kernel {kernel.source.version}, {kernel.toolchain.command} {kernel.toolchain.version}")
     return make_build(
-        kernel, testcases=TESTCASES, reproduce=_reproduce(options, kernel), progress=progress, jobs=options.jobs
+        kernel,
+        testcases=TESTCASES,
+        reproduce=_reproduce(options, kernel),
+        progress=progress,
+        jobs=options.jobs,
+        is_sandboxed=not options.no_sandbox,
     )
 
 
@@ -72,4 +77,6 @@ def _reproduce(options: BuildOptions, kernel: KernelSpec) -> str:
         words += ["--toolchain", options.toolchain]
     if options.allow_plain_ftrace:
         words += ["--allow-plain-ftrace"]
+    if options.no_sandbox:
+        words += ["--no-sandbox"]
     return shlex.join(words)

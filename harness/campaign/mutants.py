@@ -21,6 +21,7 @@ from harness.campaign.kernel import build_kernel, kernel_for
 from harness.campaign.request import BuildOptions
 from harness.errors import BootError, BuildError, InfraError, UserError
 from harness.layout import KCONFIGS, MUTANTS
+from harness.limits import PATCH_BYTES
 from harness.model.board import BoardSpec
 from harness.model.kernel import DEFAULT_SOURCE, Build, KernelSpec
 from harness.model.mutant import Fate, Mutant, Row, Trial
@@ -52,7 +53,8 @@ class Hunt:
 def all_mutants(directory: Path = MUTANTS) -> dict[str, Mutant]:
     """Return the project's mutants by name. Raises UserError for one without a proper header."""
     files = sorted(directory.glob("*.patch"))
-    return {path.stem: parse_mutant(path.read_text(), name=path.stem, place=path.name) for path in files}
+    texts = {path: PATCH_BYTES.read(path).decode(errors="replace") for path in files}
+    return {path.stem: parse_mutant(text, name=path.stem, place=path.name) for path, text in texts.items()}
 
 
 def choose(names: Sequence[str], known: dict[str, Mutant]) -> list[Mutant]:

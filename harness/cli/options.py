@@ -74,6 +74,12 @@ def _build_options(function: Function, *jobs: str) -> Function:
             "--allow-plain-ftrace", is_flag=True, help="Accept a compiler that lacks -fpatchable-function-entry."
         ),
         click.option(*jobs, type=click.IntRange(1), help="Number of jobs for make; default: one per CPU."),
+        click.option(
+            "--no-sandbox",
+            is_flag=True,
+            envvar="HARNESS_NO_SANDBOX",
+            help="Build without a sandbox, for sources and patches that you trust like your own programs.",
+        ),
     ]
     return _all(options, function)
 

@@ -42,6 +42,7 @@ def build_record_to_json(record: BuildRecord) -> str:
         "host": {"machine": record.host.machine, "system": record.host.system, "cpus": record.host.cpus},
         "times": dict(record.times),
         "reproduce": record.reproduce,
+        **filled(sandbox=kernel.sandbox),
         "without": dict(kernel.without),
         "test_modules_left_out": dict(record.left_out),
     }
@@ -75,6 +76,7 @@ def build_record_from_json(text: str) -> BuildRecord:
                 patchable=tools.flag("patchable_function_entry") if "patchable_function_entry" in tools else None,
             ),
             without=fields.texts_by_name("without"),
+            sandbox=fields.text("sandbox"),
         ),
         left_out=fields.texts_by_name("test_modules_left_out"),
         host=BuildHost(machine=host.text("machine"), system=host.text("system"), cpus=host.count("cpus")),
@@ -108,6 +110,7 @@ def run_record_to_data(record: RunRecord) -> dict[str, object]:
         "build": record.build,
         "kernel_key": kernel.key,
         "kernel_made": kernel.made,
+        **filled(sandbox=kernel.sandbox),
         "testcases": record.testcases,
         "board": record.board.name,
         "suites": list(record.suites),
@@ -145,6 +148,7 @@ def run_record_from_fields(fields: Fields, *, schema: int) -> RunRecord:
             fragments=fields.texts("fragments"),
             toolchain=ToolchainRecord(name=fields.text("toolchain"), command=command, version=version),
             without=fields.texts_by_name("without"),
+            sandbox=fields.text("sandbox"),
         ),
         board=BoardRecord(
             name=fields.text("board"),

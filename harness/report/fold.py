@@ -6,7 +6,7 @@ It works on any prefix of a run's events, so a run that was killed has results t
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from harness.model.event import (
     AttemptEnded,
@@ -46,10 +46,16 @@ class _Fold:
         self.begin: float | None = None
         self.end = 0.0
         self.ended: RunEnd | None = None
+        self._last: dict[str, Event] = {}  # by worker
 
     def add(self, event: Event) -> None:
         """Take one event into account."""
-        time = event.time
+        if self._last.get(event.worker) == event:  # an interrupt hit its writing, and it was written again
+            return
+        self._last[event.worker] = event
+        self._take(event, event.time)
+
+    def _take(self, event: Event, time: float) -> None:
         if self.begin is None or time < self.begin:
             self.begin = time
         self.end = max(self.end, time)
@@ -134,19 +140,10 @@ class _Fold:
         return f"{reason}: {self.ended.reason}" if self.ended.reason else reason
 
 
-def _once(events: Iterable[Event]) -> Iterator[Event]:
-    """Leave out what was written twice: an interrupt hit its writing, so that nobody knew whether it was written."""
-    last: dict[str, Event] = {}  # by worker
-    for event in events:
-        if last.get(event.worker) != event:
-            yield event
-        last[event.worker] = event
-
-
 def fold(events: Iterable[Event]) -> RunResults:
     """Every test's result, in planned order; finished tests that were not planned come last."""
     state = _Fold()
-    for event in _once(events):
+    for event in events:
         state.add(event)
     begin = state.begin or 0.0
     return RunResults(

@@ -6,7 +6,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,6 +24,7 @@ from harness.model.event import (
     RunEnded,
     Started,
 )
+from harness.model.names import as_name
 from harness.model.record import RunRecord
 from harness.model.result import Attempt, Result, RunEnd
 from harness.parse.events import event_from_json, event_to_json, parse_events
@@ -186,7 +186,7 @@ class Recorder:
         if not self._run_dir or not text.strip():
             return None
         # the name is made from our own ids, never from the target's text
-        stem = re.sub(r"[^A-Za-z0-9._-]+", "_", test)[-_LONGEST_NAME:].strip("_")
+        stem = as_name(test, longest=_LONGEST_NAME)
         for number in itertools.count(1):
             name = f"{_LOGS}/{stem}{f'.{number}' if number > 1 else ''}.log"
             if name in self.unwritten_logs:

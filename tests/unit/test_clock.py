@@ -14,9 +14,10 @@ from harness.model.result import RunResults, Verdict
 from harness.parse.events import parse_events
 from harness.run.timings import load
 from harness.target.holding import lock
-from tests.fakerun import fake_build, fake_run, fake_target
+from tests.fakerun import fake_build, fake_run, fake_target, ftracetest
 from tests.faketarget import HANG, FakeTarget, Kmsg, Step
 from tests.faults.catalogue import Blame, fault
+from tests.marked import marked
 from tests.unit.test_build_disk_full import tools, toy  # noqa: F401
 from tests.unit.test_make import Toy
 
@@ -149,7 +150,8 @@ def test_a_report_is_the_tests_though_the_targets_clock_goes_backwards(tmp_path:
     def script(command: str) -> list[Step]:
         if "ftracetest" in command and "-l -" in command:
             files = [word for word in command.split() if word.endswith(".tc")]
-            return [Kmsg("[   99.0] before"), f"execute: {files[0]}", "ok 1 fine", f"execute: {files[1]}", panic, HANG]
+            second = ftracetest(files[:2])[5:7]
+            return marked(command, [Kmsg("[   99.0] before"), *ftracetest(files[:1]), *second, panic, HANG])
         return ["release 7.3.4"] if "echo release" in command else []
 
     targets = [FakeTarget(script), fake_target()]

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from harness import shortage
 from harness.errors import InfraError
+from harness.model.names import as_name
 
 KEEP_S = 14 * 86400.0
 """Seconds after which a file that no board has loaded is removed."""
@@ -36,7 +37,7 @@ class Directory:
     def __init__(self, root: Path, *, place: str) -> None:
         self._directory = root / "harness"
         try:
-            self._directory.mkdir(exist_ok=True)
+            make_directory(self._directory)
         except OSError as error:
             raise InfraError(
                 f"{place}: expected a directory to write to at {root}, can't make `harness` there: {error.strerror}"
@@ -47,12 +48,23 @@ class Directory:
         return f"harness/{publish(path, self._directory)}"
 
 
+def make_directory(path: Path) -> None:
+    """Make the directory `path`, if it is missing, so that a server may read it whatever our umask."""
+    try:
+        path.mkdir()
+    except FileExistsError:
+        if not path.is_dir():
+            raise
+    else:
+        path.chmod(0o755)
+
+
 def publish(path: Path, directory: Path) -> str:
     """Copy `path` into `directory` under a name that identifies the file, unless it is there already; return that
     name."""
     status = path.stat()
     told = f"{path.resolve()} {status.st_size} {status.st_mtime_ns}"
-    name = f"{hashlib.sha256(told.encode()).hexdigest()[:12]}-{path.name}"
+    name = f"{hashlib.sha256(told.encode()).hexdigest()[:12]}-{as_name(path.name)}"  # U-Boot's shell reads it
     if (directory / name).exists():
         with contextlib.suppress(OSError):  # another user's file, which is theirs to maintain
             os.utime(directory / name)  # so that `clear_old` keeps it
