@@ -14,6 +14,7 @@ import pytest
 
 from harness.build.host import ensure_host
 from tests.e2e.conftest import PROJECT, Boots
+from tests.faults.catalogue import Blame, fault
 
 BOARDS = """
 boards:
@@ -51,6 +52,7 @@ def test_a_board_gets_its_address_and_its_kernel_from_a_server_that_lives_as_lon
     assert subprocess.run(["pgrep", "-f", f"tftp-root={(tmp_path / 'tftp').resolve()}"], check=False).returncode == 1
 
 
+@fault("another server has the TFTP port", where="network", blame=Blame.INFRA, survives="the board, not switched on")
 def test_a_port_that_is_taken_is_told_before_anything_is_booted(boot: Boots, inside: list[str]) -> None:
     taken = (
         "import socket; s = socket.socket(type=socket.SOCK_DGRAM); s.bind(('10.77.0.1', 69)); "
