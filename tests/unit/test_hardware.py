@@ -13,6 +13,7 @@ from harness.target.line.console import Console
 from harness.target.methods.bootfailure import boot_failure
 from harness.target.methods.table import boot_method
 from tests.boards import spec
+from tests.faults.catalogue import Blame, fault
 
 POWER = Power(switch=CommandSwitch(on=("true",), off=("true",)))
 
@@ -82,6 +83,12 @@ def failure(text: str, *, since: float = 0.1, cmdline: str = "") -> HarnessError
     ],
     ids=["U-Boot", "slow", "own system", "GRUB", "EFI stub", "reset", "no last words"],
 )
+@fault(
+    "a board's kernel never says a word",
+    where="boot",
+    blame=Blame.INFRA,
+    survives="the kernel's good name; how to make it speak",
+)
 def test_a_kernel_that_never_speaks_is_the_labs_fault(text: str, since: float) -> None:
     told = failure(text, since=since)
     assert isinstance(told, InfraError)
@@ -102,6 +109,12 @@ def test_a_kernel_that_never_speaks_is_the_labs_fault(text: str, since: float) -
         ("something else\n", 3.0, "no shell within 90 s"),
     ],
     ids=["at once", "own system", "much at once", "for long", "reset", "panic", "no last words"],
+)
+@fault(
+    "a board's kernel speaks, and then hangs, resets or panics at boot",
+    where="boot",
+    blame=Blame.KERNEL,
+    survives="its last words",
 )
 def test_one_that_has_spoken_is_the_kernels(text: str, since: float, message: str) -> None:
     told = failure(text, since=since)
