@@ -305,3 +305,17 @@ def test_a_report_between_two_tests_costs_no_test(make_machine: MakeMachine) -> 
     machine.leave_faults_behind()
     assert first.closed
     assert machine.target is second
+
+
+@fault(
+    "the target's out-of-memory killer ends the shell on which a test runs",
+    where="memory",
+    blame=Blame.INFRA,
+    survives="the kernel's own words, in the reason",
+)
+def test_a_target_that_ran_out_of_memory_says_so(make_machine: MakeMachine) -> None:
+    killed = Kmsg("[    6.800000] Out of memory: Killed process 97 (sh) total-vm:1200kB, anon-rss:64kB")
+    stopped = _stopped(make_machine(FakeTarget(lambda command: [killed, LOST] if command == "test" else [])))
+    assert stopped.verdict is Verdict.ERROR
+    assert stopped.fault is None
+    assert stopped.reason.endswith(f"; the target ran out of memory: {killed}")
