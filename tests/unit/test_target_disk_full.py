@@ -136,7 +136,7 @@ def test_a_kernel_is_published_whole_or_not_at_all(tmp_path: Path) -> None:
     image, served = tmp_path / "Image", tmp_path / "served"
     image.write_bytes(b"x" * 100)
     served.mkdir()
-    with mounted(Disk(served, fails_at=2)), pytest.raises(Shortage, match="needed: 0 MiB for Image"):
+    with mounted(Disk(served, fails_at=2)), pytest.raises(Shortage, match="needed: 0 KiB for Image"):
         shelf.publish(image, served)
     assert list(served.iterdir()) == []
 
