@@ -31,8 +31,8 @@ _ADVICE = {
 _OF_FILES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 # How the C library words them in a program's message, which ends with them.
 _SAID = re.compile(
-    r"(?:^|: |\()'?(?P<error>No space left on device|Disk quota exceeded|File too large|Read-only file system"
-    r"|Input/output error|Cannot allocate memory)'?\)?[.)]?\s*$"
+    r"(?:^|: |\(|\[Errno \d+\] )'?(?P<error>No space left on device|Disk quota exceeded|File too large"
+    r"|Read-only file system|Input/output error|Cannot allocate memory)'?\)?[.)]?\s*$"
 )
 # apt looks before it downloads.
 _APT = re.compile(r"^E: You don't have enough free space in (?P<place>\S+?)\.?$")
