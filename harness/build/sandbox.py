@@ -16,7 +16,7 @@ from enum import StrEnum
 from importlib import resources
 from pathlib import Path
 
-from harness import available
+from harness import available, shortage
 from harness.build import host
 from harness.build.cache import cache_dir
 from harness.build.command import run
@@ -237,11 +237,14 @@ def _trial(sandbox: Sandbox) -> str:
     if shutil.which("bwrap" if sandbox.tool is SandboxTool.BUBBLEWRAP else "unshare") is None:
         return "not installed"
     root = cache_dir("sandbox-trial")
-    (root / "out").mkdir(exist_ok=True)
+    with shortage.reported(root):
+        (root / "out").mkdir(exist_ok=True)
     confinement = sandbox.confine(View(root=root, writable=(root / "out",)))
     try:
         done = run(["touch", root / "out/written"], timeout=_TRIAL_S, confinement=confinement)
     except (InfraError, OSError) as error:
+        if short := shortage.of(error, where=root):
+            raise short from None  # which says nothing about sandboxes
         return error.details[0] if isinstance(error, InfraError) and error.details else str(error)
     return "" if done.status == 0 else (done.last_lines(1) or (f"exit code {done.status}",))[0]
 

@@ -58,7 +58,7 @@ def write_documents(
     try:
         _publish(run_dir, texts)
     except OSError as error:
-        needed = f"{sum(map(len, texts.values())) / (1 << 20):.1f} MiB for the documents"
+        needed = f"{shortage.told_size(sum(map(len, texts.values())))} for the documents"
         short = shortage.of(error, where=run_dir, needed=needed, kept=f"the run's {EVENTS} and logs")
         raise short or UserError(f"{run_dir}: expected a directory to write to, found: {error.strerror}") from error
     return results

@@ -15,6 +15,7 @@ from harness.target.base import CommandTimeout, TargetLost
 from harness.target.line.console import Console
 from harness.target.line.transport import SocketTransport
 from harness.target.shells.serial import Shell
+from tests.faults.catalogue import Blame, fault
 
 
 @pytest.fixture(params=["whole", "byte by byte"])
@@ -101,6 +102,12 @@ def test_a_command_over_its_limit_raises_and_keeps_the_shell_busy(shell: Shell) 
         shell.run("echo no", timeout=5)
 
 
+@fault(
+    "the target's shell dies during a command",
+    where="console",
+    blame=Blame.INFRA,
+    survives="nothing is taken for a result",
+)
 def test_a_far_end_that_dies_is_lost(shell: Shell) -> None:
     with pytest.raises(TargetLost, match="closed"):
         shell.run("kill -9 $$", timeout=10)

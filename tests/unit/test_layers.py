@@ -12,7 +12,8 @@ from harness.target.methods import table
 
 PACKAGE = Path(__file__).resolve().parents[2] / "harness"
 
-# What each room may import besides itself. errors, limits, shortage, tied, available and lockfile stand at the bottom.
+# What each room may import besides itself. errors, limits, shortage, clock, tied, available and lockfile
+# stand at the bottom.
 _HOST = {"shortage", "tied", "available", "lockfile"}  # what rooms need that do I/O
 ALLOWED = {
     "errors": set(),
@@ -22,12 +23,13 @@ ALLOWED = {
     "available": set(),
     "lockfile": {"errors", "shortage"},
     "shortage": {"errors"},
+    "clock": set(),
     "model": {"errors"},
     "parse": {"model", "errors", "limits"},
     "report": {"model", "errors", "parse"},
     "build": {"model", "errors", "limits", "parse", "report", *_HOST},
     "target": {"model", "errors", "limits", "parse", "report", *_HOST},
-    "run": {"model", "errors", "limits", "parse", "report", "build", "target", "layout", *_HOST},
+    "run": {"model", "errors", "limits", "parse", "report", "build", "target", "layout", "clock", *_HOST},
     "display": {"model", "errors", "report", "shortage"},
     "boards": {"model", "errors", "limits", "parse", "build", "target", "layout", *_HOST},
     "campaign": {"model", "errors", "limits", "parse", "report", "build", "target", "run", "layout", "boards", *_HOST},

@@ -105,6 +105,12 @@ def test_a_transfer_that_still_runs_ends_with_the_server(
         socket.create_connection((spec.address, spec.port), timeout=30)
 
 
+@fault(
+    "another server has the HTTP port",
+    where="network",
+    blame=Blame.INFRA,
+    survives="its address and port in the message",
+)
 def test_a_port_that_is_taken_is_told(spec: HttpServe, server: web.WebServer) -> None:
     with pytest.raises(InfraError, match=rf"b: port {spec.port} of 127\.0\.0\.1 is taken; .*boot.http_root"):
         web.check(spec, place="b")
