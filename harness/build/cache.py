@@ -7,10 +7,13 @@ import fcntl
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import platformdirs
+
+from harness.build.inuse import hold
+from harness.products import sync
 
 
 def cache_root() -> Path:
@@ -71,20 +74,25 @@ def scratch_dir(kind: str) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def published(final: Path) -> Iterator[Path]:
-    """Yield a scratch directory beside `final`; on success rename it to `final`, on failure remove it.
+def published(final: Path, *, seal: Callable[[Path], None]) -> Iterator[Path]:
+    """Yield a scratch directory beside `final`; on success `seal` it and rename it to `final`, on failure remove it.
 
-    So `final` is always complete if it exists, even after SIGKILL. If somebody else published the same meanwhile,
-    theirs is kept."""
-    scratch = final.with_name(f".{final.name}.{os.getpid()}.partial")
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(parents=True)
+    So `final` is always complete if it exists, even after SIGKILL or a power cut. If somebody else published the same
+    meanwhile, theirs is kept."""
+    held = None
+    while held is None:  # what removes left-overs may be faster than the lock
+        scratch = final.with_name(f".{final.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
+        scratch.mkdir(parents=True)
+        held = hold(scratch)
     try:
         yield scratch
+        seal(scratch)
         try:
             scratch.rename(final)
         except OSError:
             if not final.is_dir():
                 raise
+        sync(final.parent)
     finally:
+        held.close()
         shutil.rmtree(scratch, ignore_errors=True)

@@ -15,6 +15,7 @@ from typing import TypeVar
 from harness.build.checksum import CHUNK_BYTES, remember, sha256_of
 from harness.errors import InfraError, UserError
 from harness.model.progress import Progress
+from harness.products import rename_synced
 
 SOCKET_TIMEOUT_S = 30.0
 MOST_TRIES = 50
@@ -75,7 +76,10 @@ def fetch_file(url: str, target: Path, *, sha256: str, progress: Progress, sleep
             f"{url}: wrong content, which was removed: expected sha256 {sha256}, found {found}; "
             "try again, and if that does not help, use another server"
         )
-    partial.replace(target)
+    try:
+        rename_synced(partial, target)
+    except OSError as error:
+        raise InfraError(f"{target}: cannot be written: {error.strerror}") from error
     remember(target, sha256)
 
 

@@ -5,6 +5,7 @@ found again without calling make, and a killed build leaves nothing that looks f
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -16,27 +17,26 @@ from pathlib import Path
 from typing import Any
 
 from harness import available
-from harness.build import guesttools, klp_relocations, testmodules
+from harness.build import guesttools, klp_relocations, prune, testmodules
 from harness.build.cache import cache_dir, published
 from harness.build.collect import collect
+from harness.build.finished import RECORD, usable_build
 from harness.build.kbuild import Kbuild
 from harness.build.materialize import held_source, materialize
 from harness.build.patches import apply_series, patched_files
+from harness.build.seal import seal_directory
 from harness.build.selftests import Selftests
 from harness.build.stages import Stages, tool_stamps
 from harness.build.tree import only_compiled
 from harness.build.workspace import Workspace, workspace_for
-from harness.errors import UserError
 from harness.model.kernel import Build, KernelSpec
 from harness.model.progress import Progress
 from harness.model.record import BuildHost, BuildRecord, KernelRecord, PatchRecord, SourceRecord, ToolchainRecord
 from harness.model.suite import UPSTREAM, Suite
 from harness.parse.kconfig import parse_dotconfig
-from harness.parse.records import build_record_from_json, build_record_to_json
+from harness.parse.records import build_record_to_json
 
-RECORD = "build.json"  # in the directory of a build, and a copy in that of a run
 _RECIPE = 5  # incremented with each change of what a build directory contains
-_KEEP = 12  # finished builds kept in the cache
 _KERNEL = (
     "arch/arm64/boot/Image",
     "vmlinux",
@@ -47,52 +47,35 @@ _KERNEL = (
 )
 
 
-def build(spec: KernelSpec, *, testcases: Path, reproduce: str, progress: Progress, jobs: int | None = None) -> Build:
-    """Build `spec`, or return the finished build from the cache.
+def build(
+    spec: KernelSpec,
+    *,
+    testcases: Path,
+    reproduce: str,
+    progress: Progress,
+    jobs: int | None = None,
+    verify: bool = False,
+) -> Build:
+    """Build `spec`, or return the finished build from the cache. A damaged one is removed and built again.
 
     `testcases`: the directory with the test modules' C sources. `reproduce`: a command line that repeats the build,
-    for build.json. Raises UserError (a patch, a fragment), BuildError (the compiler), InfraError (the host)."""
+    for build.json. `verify`: read every file of a finished build. Raises UserError (a patch, a fragment), BuildError
+    (the compiler), InfraError (the host)."""
     key = build_key(spec, testcases=testcases)
-    final = cache_dir("builds") / key
-    if (final / RECORD).is_file():
-        os.utime(final)
+    final, limits = cache_dir("builds") / key, prune.limits_from_environment()
+    is_new = False
+    while (found := usable_build(final, progress, verify=verify)) is None:
+        with (
+            workspace_for(spec.source, configuration=_configuration(spec), progress=progress) as workspace,
+            published(final, seal=functools.partial(seal_directory, final=final)) as out,
+        ):
+            _Builder(spec, workspace, out, progress, jobs or available.cpus()).run(key, testcases, reproduce)
+        is_new = True
+    if is_new:
+        prune.prune(limits, progress)
+    else:
         progress.say(f"build {key}: ready, nothing changed")
-        return load_build(final)
-    with workspace_for(spec.source, configuration=_configuration(spec)) as workspace, published(final) as out:
-        _Builder(spec, workspace, out, progress, jobs or available.cpus()).run(key, testcases, reproduce)
-    _prune(cache_dir("builds"))
-    return load_build(final)
-
-
-def load_build(directory: Path) -> Build:
-    """Load the Build in the finished `directory`. Raises UserError if it is not one."""
-    record = load_record(directory)
-    try:
-        config = parse_dotconfig((directory / ".config").read_bytes().decode(errors="replace"))
-    except (OSError, ValueError) as error:
-        raise _no_build(directory, error) from None
-    return Build(
-        directory=directory.absolute(),
-        release=record.kernel.release,
-        key=record.key,
-        config=config,
-        without=dict(record.kernel.without),
-        left_out=dict(record.left_out),
-    )
-
-
-def load_record(directory: Path) -> BuildRecord:
-    """Load the record of the build in `directory`, or of the run there, which has a copy. Raises UserError if there is
-    none."""
-    try:
-        return build_record_from_json((directory / RECORD).read_text())
-    except (OSError, ValueError) as error:
-        raise _no_build(directory, error) from None
-
-
-def _no_build(directory: Path, error: Exception) -> UserError:
-    told = f"{type(error).__name__}: {error}"
-    return UserError(f"{directory}: expected a finished build ({RECORD}, .config), found: {told}")
+    return found
 
 
 def build_key(spec: KernelSpec, *, testcases: Path) -> str:
@@ -350,6 +333,7 @@ class _Builder:
             host=BuildHost(machine=platform.machine(), system=_system(), cpus=os.cpu_count() or 0),
             times=self.times,
             reproduce=reproduce,
+            has_manifest=True,
         )
 
 
@@ -388,13 +372,3 @@ def _system() -> str:
         return platform.freedesktop_os_release()["PRETTY_NAME"]
     except (OSError, KeyError):
         return platform.platform()
-
-
-def _prune(builds: Path) -> None:
-    """Remove all but the dozen most recently used builds, and unfinished directories of killed builds."""
-    for partial in builds.glob(".*.partial"):
-        if not Path("/proc", partial.name.split(".")[-2]).exists():
-            shutil.rmtree(partial, ignore_errors=True)
-    finished = sorted((path for path in builds.iterdir() if (path / RECORD).is_file()), key=lambda p: p.stat().st_mtime)
-    for old in finished[:-_KEEP]:
-        shutil.rmtree(old, ignore_errors=True)

@@ -14,7 +14,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.build.make import kernel_key, load_record
+from harness.build.finished import load_record
+from harness.build.make import kernel_key
 from harness.campaign.kernel import build_kernel, kernel_for
 from harness.campaign.request import BuildOptions
 from harness.errors import BootError, BuildError, InfraError, UserError

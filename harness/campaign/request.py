@@ -11,7 +11,8 @@ from harness.model.kernel import DEFAULT_SOURCE
 
 @dataclass(frozen=True, kw_only=True)
 class BuildOptions:
-    """Which kernel is meant: a finished build, or what to build."""
+    """Which kernel is meant: a finished build, or what to build. `verify`: read all files from the cache and compare
+    their checksums, instead of only those that seem to have changed."""
 
     build_dir: Path | None
     kernel: str
@@ -20,6 +21,7 @@ class BuildOptions:
     toolchain: str | None
     allow_plain_ftrace: bool
     jobs: int | None
+    verify: bool = False
 
     def checked(self) -> BuildOptions:
         """Return these options. Raises UserError if they contradict each other."""

@@ -12,21 +12,22 @@ from harness.target.methods import table
 
 PACKAGE = Path(__file__).resolve().parents[2] / "harness"
 
-# What each room may import besides itself. model, errors, tied and available stand at the bottom.
+# What each room may import besides itself. model, errors, tied, available and products stand at the bottom.
 ALLOWED = {
     "errors": set(),
     "layout": set(),
     "tied": set(),
     "available": set(),
+    "products": {"model", "errors"},
     "model": {"errors"},
     "parse": {"model", "errors"},
     "report": {"model", "errors", "parse"},
-    "build": {"model", "errors", "parse", "report", "tied", "available"},
-    "target": {"model", "errors", "parse", "report", "tied", "available"},
-    "run": {"model", "errors", "parse", "report", "build", "target", "layout", "tied", "available"},
+    "build": {"model", "errors", "parse", "report", "tied", "available", "products"},
+    "target": {"model", "errors", "parse", "report", "tied", "available", "products"},
+    "run": {"model", "errors", "parse", "report", "build", "target", "layout", "tied", "available", "products"},
     "display": {"model", "errors"},
     "boards": {"model", "errors", "parse", "build", "target", "layout"},
-    "campaign": {"model", "errors", "parse", "report", "build", "target", "run", "layout", "boards"},
+    "campaign": {"model", "errors", "parse", "report", "build", "target", "run", "layout", "boards", "products"},
     "cli": {"model", "errors", "report", "build", "target", "run", "campaign", "layout", "display", "boards"},
     "__main__": {"cli"},
     "__init__": set(),

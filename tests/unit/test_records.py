@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness import __version__
-from harness.build.make import load_build, load_record
+from harness.build.finished import load_build, load_record
 from harness.errors import UserError
 from harness.model.record import (
     BuildHost,

@@ -1,0 +1,53 @@
+"""Recognizes a directory that was being written when the host went down: a power cut may leave files there that are
+empty or full of zeros, with times that make them look finished.
+
+While the directory is written, a marker in it names this boot of the host. It is removed when everything is on the
+disk. A killed process is no reason for doubt, because what it wrote is in the host's memory, and comes to the disk."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from harness.build import command
+from harness.errors import InfraError
+from harness.products import sync
+
+_MARKER = "not-on-disk"
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
+_SYNC_LIMIT_S = 1800.0
+
+
+def was_cut_off(directory: Path) -> bool:
+    """Return whether the directory was being written when the host went down."""
+    try:
+        return (directory / _MARKER).read_text() != _BOOT.read_text()
+    except FileNotFoundError:
+        return False
+
+
+@contextlib.contextmanager
+def writing(directory: Path) -> Iterator[None]:
+    """Mark `directory` as being written, for the length of the ``with``; then wait until all is on the disk. Raises
+    InfraError if it can't be written."""
+    marker = directory / _MARKER
+    try:
+        marker.write_text(_BOOT.read_text())
+        sync(marker)
+        sync(directory)
+    except OSError as error:
+        raise InfraError(f"{marker}: can't be written: {error.strerror}") from error
+    try:
+        yield
+    except KeyboardInterrupt:  # who interrupts does not want to wait; the mark stays until the next build has ended
+        raise
+    except BaseException:
+        _settle(directory, marker)
+        raise
+    _settle(directory, marker)
+
+
+def _settle(directory: Path, marker: Path) -> None:
+    if command.run(["sync", "--file-system", directory], timeout=_SYNC_LIMIT_S).status == 0:
+        marker.unlink(missing_ok=True)
