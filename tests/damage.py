@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.build import seal
+from harness.build.checksum import stamp_of
 
 
 def empty(path: Path) -> None:
@@ -44,7 +45,7 @@ HOW: dict[str, Callable[[Path], None]] = {
 
 def unnoticed(damage: Callable[[Path], None], path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Damage a file as a disk does it: size and times stay as they were."""
-    before, stamp_of = path.stat(), seal.stamp_of
+    before = path.stat()
     stamp, size = stamp_of(before), before.st_size
     damage(path)
     assert path.stat().st_size == size

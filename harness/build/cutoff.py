@@ -16,6 +16,7 @@ from harness.products import sync
 
 _MARKER = "not-on-disk"
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
+_SYNC = ("sync", "--file-system")
 _SYNC_LIMIT_S = 1800.0
 
 
@@ -49,5 +50,5 @@ def writing(directory: Path) -> Iterator[None]:
 
 
 def _settle(directory: Path, marker: Path) -> None:
-    if command.run(["sync", "--file-system", directory], timeout=_SYNC_LIMIT_S).status == 0:
+    if command.run([*_SYNC, directory], timeout=_SYNC_LIMIT_S).status == 0:
         marker.unlink(missing_ok=True)

@@ -82,7 +82,7 @@ def checked(manifest: Path, *, remedy: str, full: bool = False) -> tuple[Product
         recorded = manifest_from_json(text.decode())
     except FileNotFoundError:
         raise
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise Damaged(f"{manifest}: damaged: expected digests of files, found: {error}; {remedy}") from None
     known, stamps = _noted(manifest, text), {}
     products = tuple(
