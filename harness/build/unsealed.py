@@ -14,6 +14,7 @@ _ELF64 = b"\x7fELF\x02\x01"
 _HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
 _SEGMENT = struct.Struct("<IIQQQQQQ")
 _LOAD = 1
+_MOST_SEGMENTS = 64  # a kernel has four
 _HEAD_BYTES = 64 * 1024
 _PAGE_BYTES = 4096
 _NOTHING = bytes(_PAGE_BYTES)
@@ -36,7 +37,7 @@ def check_image(directory: Path, *, remedy: str) -> None:
         segments = _segments(vmlinux)
         if max(offset + length for _, offset, length in segments) > len(vmlinux):
             raise ValueError("a part of one")
-    except (struct.error, ValueError) as error:
+    except ValueError as error:
         raise Damaged(f"{directory / 'vmlinux'}: damaged: expected an ELF file, found {error}; {remedy}") from None
     start = min(address for address, _, _ in segments)
     size = max(address + length for address, _, length in segments) - start
@@ -53,26 +54,30 @@ def check_image(directory: Path, *, remedy: str) -> None:
 
 def _loaded_part(path: Path) -> bytes:
     """Return a kernel's ELF file up to the end of what is loaded: a tenth of it, without the debug information."""
+    size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(_HEAD_BYTES)
         try:
             end = max(offset + length for _, offset, length in _segments(head))
-        except (struct.error, ValueError):
+        except ValueError:
             return head
-        return head + file.read(max(0, end - len(head)))
+        return head + file.read(max(0, min(end, size) - len(head)))
 
 
 def _segments(vmlinux: bytes) -> list[tuple[int, int, int]]:
-    """Return physical address, offset and length of what is loaded from an ELF file."""
+    """Return physical address, offset and length of what is loaded from an ELF file. Raises ValueError."""
     if vmlinux[: len(_ELF64)] != _ELF64:
         raise ValueError("another beginning")
-    fields = _HEADER.unpack_from(vmlinux)
-    table, entry, count = fields[5], fields[9], fields[10]
     found = []
-    for number in range(count):
-        kind, _, offset, _, address, length, _, _ = _SEGMENT.unpack_from(vmlinux, table + number * entry)
-        if kind == _LOAD and length:
-            found.append((address, offset, length))
+    try:
+        fields = _HEADER.unpack_from(vmlinux)
+        table, entry, count = fields[5], fields[9], min(fields[10], _MOST_SEGMENTS)
+        for number in range(count):
+            kind, _, offset, _, address, length, _, _ = _SEGMENT.unpack_from(vmlinux, table + number * entry)
+            if kind == _LOAD and length:
+                found.append((address, offset, length))
+    except (struct.error, OverflowError):
+        raise ValueError("one with a broken table of segments") from None
     if not found:
         raise ValueError("one of which nothing is loaded")
     return found

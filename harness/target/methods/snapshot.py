@@ -125,7 +125,7 @@ class Snapshots:
             recorded, now = record["files"], self._files()
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InfraError(
-                f"snapshot: {self._directory / _RECORD}: expected its record, found: {error}; {advice}"
+                f"snapshot: {self._directory / _RECORD}: expected its record, found: {getattr(error, 'strerror', None) or error!r}; {advice}"
             ) from None
         for name, stamp in recorded.items():
             if now.get(name) != stamp:
