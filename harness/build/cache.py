@@ -7,6 +7,7 @@ import fcntl
 import os
 import secrets
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -53,9 +54,17 @@ def try_locked(path: Path) -> Iterator[bool]:
 
 @contextlib.contextmanager
 def scratch_dir(kind: str) -> Iterator[Path]:
-    """Yield a new directory below the cache root that is removed afterwards. Directories of this `kind` that killed
-    harnesses left behind are removed first."""
-    parent = cache_dir(kind)
+    """Yield a new directory below the cache root that is removed afterwards; if the cache can't be written, one for
+    temporary files. Directories of this `kind` that killed harnesses left behind are removed first."""
+    try:
+        parent = cache_dir(kind)
+        is_writable = os.access(parent, os.W_OK)
+    except OSError:
+        is_writable = False
+    if not is_writable:
+        with tempfile.TemporaryDirectory(prefix=f"harness-{kind}-") as directory:
+            yield Path(directory)
+        return
     path = parent / f"{os.getpid()}-{secrets.token_hex(4)}"
     with contextlib.ExitStack() as until_done:
         with locked(parent.with_name(f".{kind}.turn")):  # or others would remove a lock file before it is locked

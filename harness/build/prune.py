@@ -124,8 +124,29 @@ def size_of(path: Path) -> int:
     return total
 
 
-def is_in_use(entry: Entry) -> bool:
-    """Return whether somebody uses it now."""
+def usage() -> list[str]:
+    """Describe what the cache holds, a line for each kind, and the limits. Raises UserError for an invalid limit."""
+    limits, found = limits_from_environment(), list(entries())
+    lines = []
+    for kind in ("builds", *_FILES):
+        these = [entry for entry in found if entry.name.startswith(f"{kind}/")]
+        used = sum(_is_in_use(entry) for entry in these)
+        lines.append(f"{kind}: {len(these)}, {_gb(sum(entry.size for entry in these))}, {used} in use")
+    total = _gb(sum(entry.size for entry in found))
+    lines.append(f"together: {total} of {limits.size / 1e9:g} GB ({SIZE_VARIABLE})")
+    lines.append(f"removed at the end of a build: what was not used for {limits.age / _DAY_S:g} days ({AGE_VARIABLE})")
+    workspaces = [path for path in _below("workspaces", "*") if path.is_dir() and not path.name.startswith(".")]
+    return [
+        *lines,
+        f"workspaces: {len(workspaces)}, {_gb(sum(map(size_of, workspaces)))}, of which the last used ones are kept",
+    ]
+
+
+def _gb(size: float) -> str:
+    return f"{size / 1e9:.1f} GB"
+
+
+def _is_in_use(entry: Entry) -> bool:
     with nobody_uses(entry.lock) as is_free:
         return not is_free
 

@@ -9,8 +9,8 @@ from harness.errors import InfraError
 
 @click.command(epilog="Example: harness doctor")
 def doctor() -> None:
-    """Show which host tools are installed, in which version, and what each is needed for."""
-    from harness.build import host
+    """Show which host tools are installed, in which version, and what each is needed for; and what the cache holds."""
+    from harness.build import host, prune
     from harness.target.methods.qemu import pick_accel
 
     rows = host.doctor_rows()
@@ -21,5 +21,7 @@ def doctor() -> None:
         click.echo(f"{mark} {row.name:<{width}}  {row.found:<{found}}  {row.needed_for}  {row.remedy}".rstrip())
     accel, why = pick_accel()
     click.echo(f"ok      {'QEMU accelerator':<{width}}  {accel} ({why})")
+    for line in prune.usage():
+        click.echo(f"cache   {line}")
     if not all(row.ok for row in rows):
         raise InfraError("some tools are missing; `harness run` installs them if it may, or install them as shown")

@@ -11,6 +11,7 @@ import pytest
 from harness.build.cache import cache_root, published, scratch_dir, try_locked
 from harness.build.workspace import Workspace, workspace_for
 from harness.model.kernel import Source, SourceKind, SourceSpec
+from tests.faults.catalogue import Blame, fault
 
 
 def _source(version: str = "7.3.4-1", kind: SourceKind = SourceKind.DEBIAN, location: str = "") -> Source:
@@ -193,3 +194,15 @@ def test_other_kinds_of_scratch_are_left_alone(own_cache: Path) -> None:
     (other / "1-2.lock").touch()
     with scratch_dir("snapshots"):
         assert (other / "1-2").is_dir()
+
+
+@fault("the cache is on a file system that became read-only, and a run wants to save snapshots", where="disk",
+       blame=Blame.NOBODY, survives="the run: its snapshots are temporary files elsewhere")  # fmt: skip
+def test_scratch_that_can_not_be_in_the_cache_is_elsewhere(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own_cache.mkdir(parents=True)
+    monkeypatch.setattr(os, "access", lambda *_: False)  # a root user's permissions would not stop anything
+    with scratch_dir("snapshots") as path:
+        assert not path.is_relative_to(own_cache)
+        assert path.is_dir()
+    assert not path.exists()
+    assert list(own_cache.iterdir()) == []

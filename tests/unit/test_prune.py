@@ -284,6 +284,19 @@ def test_a_build_interrupted_while_it_is_removed_does_not_look_finished(monkeypa
     monkeypatch.undo()
 
 
+def test_the_use_of_the_cache_is_told(cache: Path) -> None:
+    kept = hold(a_build("one"))
+    a_build("two")
+    a_file("rootfs", "root-1.ext4")
+    (cache / "workspaces/w/src").mkdir(parents=True)
+    (cache / "workspaces/w.lock").touch()
+    told = prune.usage()
+    assert kept
+    assert told[:2] == ["builds: 2, 0.0 GB, 1 in use", "rootfs: 1, 0.0 GB, 0 in use"]
+    assert "together: 0.0 GB of 10 GB (HARNESS_CACHE_GB)" in told
+    assert told[-1].startswith("workspaces: 1, 0.0 GB")
+
+
 @pytest.mark.parametrize(("gb", "days", "limits"), [
     ("", "", Limits(size=10e9, age=60 * _DAY_S)),
     ("0.5", "1", Limits(size=0.5e9, age=_DAY_S)),

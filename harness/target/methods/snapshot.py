@@ -124,9 +124,9 @@ class Snapshots:
             record: dict[str, Any] = json.loads((self._directory / _RECORD).read_text())
             recorded, now = record["files"], self._files()
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InfraError(
-                f"snapshot: {self._directory / _RECORD}: expected its record, found: {getattr(error, 'strerror', None) or error!r}; {advice}"
-            ) from None
+            found = error.strerror if isinstance(error, OSError) else repr(error)
+            place = f"snapshot: {self._directory / _RECORD}"
+            raise InfraError(f"{place}: expected its record, found: {found}; {advice}") from None
         for name, stamp in recorded.items():
             if now.get(name) != stamp:
                 found = f"{now[name][2]} bytes that were changed later" if name in now else "none"
