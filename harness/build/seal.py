@@ -42,7 +42,7 @@ def seal_directory(directory: Path, *, final: Path) -> None:
                 name = str(path.relative_to(directory))
                 if path.is_symlink():
                     links[name] = str(path.readlink())
-                elif path.is_file():
+                elif path.is_file() and name != MANIFEST:
                     files[name] = digest_of(path)
                     sync(path)
         for inner, _, _ in os.walk(directory, topdown=False):

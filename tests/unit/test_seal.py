@@ -65,6 +65,12 @@ def test_a_manifest_lists_every_file_and_link(build: Path) -> None:
     assert found.files["Image"] == digest_of(build / "Image") == check(build)[0].digest
 
 
+def test_a_directory_can_be_sealed_again(build: Path) -> None:
+    (build / "Image").write_bytes(b"new")
+    seal_directory(build, final=build)
+    assert [product.path.name for product in check(build, full=True)] == ["Image", "x.ko"]
+
+
 def test_nothing_is_read_while_nothing_changes(build: Path, reads: list[Path]) -> None:
     check(build)
     assert reads == []
