@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -28,7 +29,7 @@ from harness.boards.inventory import read_inventory
 from harness.build.finished import load_build
 from harness.build.rootfs import root_image
 from harness.model.progress import Silent
-from harness.parse import ftracetest, livepatch_log
+from harness.parse import livepatch_log
 from harness.run import limits
 from harness.run.suites.ftrace import test_id
 from harness.target.base import Media
@@ -102,24 +103,32 @@ def _follow(channel: socket.socket, drained: list[socket.socket], outcome: Outco
     outcome.lost.append(reader.current)
 
 
+_TOLD = {" # SKIP": "SKIP", " # XFAIL": "XFAIL", " # UNRESOLVED": "UNRESOLVED"}
+
+
 class Ftrace:
-    """Takes verdicts out of what ftracetest prints."""
+    """Takes verdicts out of what ftracetest prints by itself, and believes them."""
+
+    _EXECUTE = re.compile(r"execute(?P<again> \(instance\) ?)?: (?P<path>/\S+\.tc)$")
+    _VERDICT = re.compile(r"(?P<ok>not ok|ok) \d+\b.*?(?P<told> # [A-Z]+)?$")
 
     def __init__(self, outcome: Outcome) -> None:
         self.current = ""
         self._outcome = outcome
-        self._stream = ftracetest.FtracetestStream()
 
     def feed(self, line: str) -> None:
-        for mark in self._stream.feed(line):
-            if isinstance(mark, ftracetest.Begun):
-                self.current = test_id(mark.path, instance=mark.instance)
-            else:
-                self._outcome.verdicts[self.current] = str(mark.verdict)
+        if begun := self._EXECUTE.match(line):
+            self.current = test_id(begun["path"], instance=bool(begun["again"]))
+        elif self.current and (ended := self._VERDICT.match(line)):
+            verdict = "PASS" if ended["ok"] == "ok" else "FAIL"
+            self._outcome.verdicts[self.current] = _TOLD.get(ended["told"], verdict)
 
 
 class Livepatch:
-    """Takes verdicts out of what the livepatch scripts print, each led by its name and followed by its exit code."""
+    """Takes verdicts out of what the livepatch scripts print by themselves, each script led by its name and followed by
+    its exit code, and believes them."""
+
+    _BEGUN = re.compile(r"TEST: (?P<name>.*?) \.\.\. ?(?P<rest>.*)$")
 
     def __init__(self, outcome: Outcome, scripts: Path) -> None:
         self.current = ""
@@ -128,7 +137,7 @@ class Livepatch:
         self._stream = livepatch_log.LivepatchStream([])
 
     def feed(self, line: str) -> None:
-        ended = []
+        ended: list[livepatch_log.TestEnded] = []
         if line.startswith("@@ ended "):
             ended = self._stream.finish(int(line.split()[-1]))
         elif line.startswith("@@ "):
@@ -136,7 +145,11 @@ class Livepatch:
             self.current = f"selftests/livepatch/{name.removesuffix('.sh')}"
             self._stream = livepatch_log.LivepatchStream(livepatch_log.names_in((self._scripts / name).read_text()))
         else:
-            ended = [*self._stream.feed(line)]
+            if begun := self._BEGUN.match(line):
+                ended += self._stream.said(f"begin: {begun['name']}")
+            self._stream.feed(line)
+            if (begun["rest"] if begun else line) == "ok":
+                ended += self._stream.said("end: ok")
         for each in ended:
             self._outcome.verdicts[f"{self.current}::{each.name}"] = str(each.verdict)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import Counter
@@ -59,9 +60,14 @@ class Display:
         if self._bars:
             self._bars.stop()
 
+    def _print(self, text: str) -> None:
+        """Print a line. A terminal that is gone, or a file on a full disk, must not end the work that is shown."""
+        with contextlib.suppress(OSError):
+            self.console.print(text)
+
     def say(self, text: str) -> None:
         self._drop_finished_work()
-        self.console.print(f"[dim]{time.monotonic() - self._began:7.1f}s[/dim] {escape(text)}")
+        self._print(f"[dim]{time.monotonic() - self._began:7.1f}s[/dim] {escape(text)}")
 
     def advance(self, label: str, done: float, total: float | None) -> None:
         if self._bars:
@@ -77,7 +83,7 @@ class Display:
         if now - self._shown_at.setdefault(label, now) >= _PLAIN_EVERY_S:
             self._shown_at[label] = now
             share = f" ({100 * done / total:.0f} %)" if total else ""
-            self.console.print(f"{now - self._began:7.1f}s {escape(label)}: {done:.0f}{share}")
+            self._print(f"{now - self._began:7.1f}s {escape(label)}: {done:.0f}{share}")
 
     def _drop_finished_work(self) -> None:
         with self._lock:
@@ -108,7 +114,7 @@ class Display:
         style = _STYLES[result.verdict]
         reason = f"  [dim]{escape(result.reason)}[/dim]" if result.reason else ""
         place = f"[dim]{self._done:>4}/{self._total}[/dim]"
-        self.console.print(
+        self._print(
             f"{place} [{style}]{result.verdict:<10}[/{style}] {escape(result.test)} ({result.seconds:.1f} s){reason}"
         )
 

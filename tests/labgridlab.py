@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import queue
 import re
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 import yaml
 
 SCRIPTS = Path(sys.executable).parent
+_SAID_S = 60.0
 
 
 class Lab:
@@ -27,14 +29,15 @@ class Lab:
         }
         (directory / "places.yaml").write_text(yaml.safe_dump(matches))
         (directory / "exporter.yaml").write_text(yaml.safe_dump(groups))
+        self._resources = {(group, name) for group, resources in groups.items() for name in resources}
         self.coordinator = "127.0.0.1:0"
         self.start_coordinator()
         self.start_exporter()
 
     def start_coordinator(self) -> None:
         """Also after it was ended: at the port where it was."""
-        self._coordinator = self._start("listening on .*:([0-9]+)", "labgrid-coordinator", "-l", self.coordinator)
-        self.coordinator = f"127.0.0.1:{self._found}"
+        self._coordinator, self._coordinator_says = self._start("labgrid-coordinator", "-l", self.coordinator)
+        self.coordinator = f"127.0.0.1:{self._said(self._coordinator_says, 'listening on .*:([0-9]+)')[1]}"
 
     def end_coordinator(self) -> None:
         """The exporter ends with it, as it does by itself."""
@@ -43,10 +46,16 @@ class Lab:
             process.wait(timeout=60)
 
     def start_exporter(self) -> None:
+        """Start it and wait until the coordinator has all its resources. What the exporter itself prints comes before
+        that: it only queues them."""
         words = ("labgrid-exporter", "-c", self.coordinator, "--hostname", "127.0.0.1", "-n", "exp", "exporter.yaml")
-        self._exporter = self._start("creating (poll task)", *words)  # when everything was told to the coordinator
+        self._exporter, _ = self._start(*words)
+        missing = set(self._resources)
+        while missing:
+            told = self._said(self._coordinator_says, r"set_resource (\S+) (\S+) (?!None)")
+            missing.discard((told[1], told[2]))
 
-    def _start(self, until: str, *words: str) -> subprocess.Popen[str]:
+    def _start(self, *words: str) -> tuple[subprocess.Popen[str], queue.SimpleQueue[str]]:
         process = subprocess.Popen(
             ["setpriv", "--pdeathsig", "TERM", "--", SCRIPTS / words[0], *words[1:]],
             cwd=self._directory,
@@ -55,14 +64,17 @@ class Lab:
             text=True,
         )
         self._running.append(process)
-        assert process.stdout
-        for line in process.stdout:
-            if found := re.search(until, line):
-                self._found = found[1]
-                # what comes later has to be read, or the process would wait for us
-                threading.Thread(target=process.stdout.read, daemon=True).start()
-                return process
-        raise AssertionError(f"{words[0]} ended: {process.wait()}")
+        says: queue.SimpleQueue[str] = queue.SimpleQueue()
+        threading.Thread(target=_listen, args=(process, says), daemon=True).start()
+        return process, says
+
+    def _said(self, says: queue.SimpleQueue[str], what: str) -> re.Match[str]:
+        """Wait until a process says it."""
+        while True:
+            line = says.get(timeout=_SAID_S)
+            assert line, f"ended before it said: {what}"
+            if found := re.search(what, line):
+                return found
 
     def end(self) -> None:
         for process in reversed(self._running):
@@ -89,3 +101,11 @@ class Lab:
             answer = CoordinatorStub(channel).GetPlaces(messages.GetPlacesRequest(), timeout=30, wait_for_ready=True)
         [found] = [each for each in answer.places if each.name == place]
         return str(found.acquired)
+
+
+def _listen(process: subprocess.Popen[str], says: queue.SimpleQueue[str]) -> None:
+    """Read all that it prints, or it would wait for us; an empty line at its end."""
+    assert process.stdout
+    for line in process.stdout:
+        says.put(line)
+    says.put("")

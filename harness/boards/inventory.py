@@ -11,6 +11,7 @@ from pathlib import Path
 
 from harness.errors import UserError
 from harness.layout import BOARDS, BOARDS_DOCS
+from harness.limits import YAML_BYTES
 from harness.model.board import BoardEntry, BoardSpec
 from harness.parse.boards import parse_boards
 from harness.parse.boards_schema import schema
@@ -59,7 +60,7 @@ def read_inventory(file: Path | None) -> Inventory:
     UserError."""
     path = file or Path(os.environ.get("HARNESS_BOARDS") or BOARDS)
     try:
-        text = path.read_text()
+        text = YAML_BYTES.read(path).decode()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: expected a file that describes boards, can't read it: {error}") from None
     return Inventory(entries=parse_boards(text, place=path.name, lookup=partial(_from_outside, beside=path.parent)))

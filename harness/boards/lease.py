@@ -84,8 +84,8 @@ def locked(board: BoardSpec, *, wait: float | None = None, say: Say = silent) ->
     if not machine:
         yield ()
         return
-    with lock.acquired(board.name, machine, purpose=command_line(), wait=wait, say=say) as descriptor:
-        yield (descriptor,)
+    with lock.acquired(board.name, machine, purpose=command_line(), wait=wait, say=say) as descriptors:
+        yield descriptors
 
 
 def access_before(board: BoardSpec) -> Access:

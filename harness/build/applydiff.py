@@ -6,14 +6,16 @@ import hashlib
 import re
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from harness.build.command import Finished, run
+from harness.build.command import Finished, TimedOut, run
 from harness.errors import InfraError, UserError
+from harness.limits import APPLY_SECONDS
 from harness.parse.diff import Binary, FileDiff, Hunk
 
-_TIMEOUT_S = 60.0
+_MOST_PAIRS = 1_000_000  # equal lines that are looked at to find where a hunk belongs
 _NOTHING = "0" * 40
 # No repository, nobody's configuration, and no more memory than a file of a kernel tree needs: a delta itself says how
 # large its result is.
@@ -28,9 +30,12 @@ _GIT_ENV = {
 
 def patched(source: bytes, diff: FileDiff, *, who: str) -> bytes:
     """Return the file's content after the diff. Raises UserError, in the name of `who`, if it does not apply."""
-    if diff.binary:
-        return _binary(source, diff.binary, who=who)
-    return _text(source, diff, who=who) if diff.hunks else source
+    try:
+        if diff.binary:
+            return _binary(source, diff.binary, who=who)
+        return _text(source, diff, who=who) if diff.hunks else source
+    except TimedOut as error:
+        raise APPLY_SECONDS.exceeded(place=who) from error
 
 
 def _text(source: bytes, diff: FileDiff, *, who: str) -> bytes:
@@ -44,7 +49,9 @@ def _text(source: bytes, diff: FileDiff, *, who: str) -> bytes:
         done = _run_patch(scratch)
         if done.status == 0:
             return (scratch / "out").read_bytes()
-        if _run_patch(scratch, "--reverse", "--dry-run", "--fuzz=0").status == 0:
+        # Taking back what only removes lines, without context, always works.
+        shows = any(line[0] in " +" for hunk in diff.hunks for line in hunk.lines)
+        if shows and _run_patch(scratch, "--reverse", "--dry-run", "--fuzz=0").status == 0:
             raise _already_applied(who)
     raise _failure(source, diff, output=done.stdout + done.stderr, who=who)
 
@@ -52,7 +59,7 @@ def _text(source: bytes, diff: FileDiff, *, who: str) -> bytes:
 def _run_patch(scratch: Path, *options: str) -> Finished:
     # --force, not --batch, which would reverse a patch that looks applied and remove its change from the tree.
     fixed = ("--force", "--no-backup-if-mismatch", "--reject-file=rej", "--output=out")
-    return run(["patch", *fixed, *options, "in", "diff"], cwd=scratch, timeout=_TIMEOUT_S)
+    return run(["patch", *fixed, *options, "in", "diff"], cwd=scratch, timeout=APPLY_SECONDS.value)
 
 
 def _binary(source: bytes, change: Binary, *, who: str) -> bytes:
@@ -78,7 +85,8 @@ def _binary(source: bytes, change: Binary, *, who: str) -> bytes:
             (scratch / "file").write_bytes(source)
         (scratch / "diff").write_text(f"{head}GIT binary patch\n" + "".join(f"{line}\n" for line in change.lines))
         env = {**_GIT_ENV, "GIT_CEILING_DIRECTORIES": str(scratch.parent), "HOME": str(scratch)}
-        done = run(["git", "-c", "core.autocrlf=false", "apply", "diff"], cwd=scratch, timeout=_TIMEOUT_S, env=env)
+        words = ["git", "-c", "core.autocrlf=false", "apply", "diff"]
+        done = run(words, cwd=scratch, timeout=APPLY_SECONDS.value, env=env)
         if done.status == 0:
             return (scratch / "file").read_bytes()
     raise UserError(f"{who}: expected a binary change that git apply takes, found an error", details=done.last_lines())
@@ -132,15 +140,20 @@ def _compared(hunk: Hunk, found: Sequence[str], *, at: int) -> list[str]:
 
 
 def _likeliest(expected: Sequence[str], lines: Sequence[str], *, near: int) -> int:
-    """Return the index in `lines` where most lines of `expected` match, the nearest to `near` among equals."""
-
-    def likeness(at: int) -> tuple[int, int]:
-        there = lines[at : at + len(expected)]
-        same = sum(a == b for a, b in zip(expected, there, strict=False) if a.strip())
-        return same, -abs(at - near)
-
-    best = max(range(len(lines)), key=likeness)
-    return best if likeness(best)[0] else near
+    """Return the index in `lines` where most lines of `expected` match, the nearest to `near` among equals. Lines that
+    the file has most often count least: where there are very many pairs of equal lines, they do not count at all."""
+    places: dict[str, list[int]] = {}
+    for number, line in enumerate(lines):
+        places.setdefault(line, []).append(number)
+    telling = [(number, places[line]) for number, line in enumerate(expected) if line.strip() and line in places]
+    same: Counter[int] = Counter()
+    left = _MOST_PAIRS
+    for number, found in sorted(telling, key=lambda each: len(each[1])):
+        left -= len(found)
+        if left < 0:
+            break
+        same.update(place - number for place in found if place >= number)
+    return max(same, key=lambda at: (same[at], -abs(at - near), -at), default=near)
 
 
 def _blankless(lines: Iterable[str]) -> list[str]:

@@ -20,6 +20,7 @@ from harness.build.checksum import sha256_of
 from harness.build.command import Finished, run
 from harness.build.download import fetch_file
 from harness.errors import HarnessError, InfraError, UserError
+from harness.model.names import is_name
 from harness.model.progress import Progress, Silent
 
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
@@ -112,6 +113,7 @@ def check_suite_name(suite: str) -> None:
 
 # Lines that begin with #clear take the machine's hooks out: they clean its own caches, not ours.
 # Download as the user who runs: apt's own unprivileged user cannot write to a private cache.
+_SHA256 = re.compile("[0-9a-f]{64}")
 _CONFIG = """\
 #clear APT::Update::Pre-Invoke;
 #clear APT::Update::Post-Invoke;
@@ -323,6 +325,13 @@ def _parse_packages(text: str) -> list[AptPackage]:
     for paragraph in re.split(r"\n\s*\n", text):
         fields = dict(re.findall(r"(?m)^(Package|Version|SHA256|Size): *(\S+)", paragraph))
         if len(fields) == 4:
+            version = fields["Version"].partition(":")[2] or fields["Version"]  # without the epoch
+            # they become parts of paths
+            if not (is_name(fields["Package"]) and is_name(version) and _SHA256.fullmatch(fields["SHA256"])):
+                raise InfraError(
+                    f"apt's package list: expected names, versions and SHA-256 sums, found {paragraph[:200]!r}; see "
+                    "which archive it is from"
+                )
             packages.append(
                 AptPackage(
                     name=fields["Package"],

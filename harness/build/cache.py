@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import secrets
 import shutil
@@ -13,20 +12,33 @@ from pathlib import Path
 
 import platformdirs
 
+from harness import shortage
 from harness.build.inuse import hold
+from harness.errors import InfraError
+from harness.lockfile import locked_file
 from harness.products import sync
 
 
 def cache_root() -> Path:
     """Return the cache directory below ``$XDG_CACHE_HOME``, created if missing."""
-    return platformdirs.user_cache_path("arm64-ftrace-harness", appauthor=False, ensure_exists=True)
+    path = platformdirs.user_cache_path("arm64-ftrace-harness", appauthor=False)
+    _make(path)
+    return path
 
 
 def cache_dir(*parts: str) -> Path:
     """Return a directory below the cache root, created if missing."""
     path = cache_root().joinpath(*parts)
-    path.mkdir(parents=True, exist_ok=True)
+    _make(path)
     return path
+
+
+def _make(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        wrong = f"{path}: expected a directory for the cache, can't make it: {error.strerror}"
+        raise shortage.of(error, where=path) or InfraError(f"{wrong}; name another with XDG_CACHE_HOME") from error
 
 
 @contextlib.contextmanager
@@ -34,22 +46,24 @@ def locked(path: Path) -> Iterator[None]:
     """Hold the lock file `path` (created if missing). Waits for another holder. The lock ends with the process, however
     that dies, because the kernel releases a flock with its last file descriptor."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    file = locked_file(path, wait=True)
+    assert file is not None
+    try:
         yield
+    finally:
+        os.close(file)
 
 
 @contextlib.contextmanager
 def try_locked(path: Path) -> Iterator[bool]:
     """Like `locked`, but without waiting: yields False if somebody else holds the lock."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
+    file = locked_file(path, wait=False)
+    try:
+        yield file is not None
+    finally:
+        if file is not None:
+            os.close(file)
 
 
 @contextlib.contextmanager
@@ -59,7 +73,7 @@ def scratch_dir(kind: str) -> Iterator[Path]:
     try:
         parent = cache_dir(kind)
         is_writable = os.access(parent, os.W_OK)
-    except OSError:
+    except InfraError:
         is_writable = False
     if not is_writable:
         with tempfile.TemporaryDirectory(prefix=f"harness-{kind}-") as directory:
@@ -101,7 +115,8 @@ def published(final: Path, *, seal: Callable[[Path], None]) -> Iterator[Path]:
         except OSError:
             if not final.is_dir():
                 raise
-        sync(final.parent)
+        with contextlib.suppress(OSError):  # it is complete in any case; a power cut may make it vanish as a whole
+            sync(final.parent)
     finally:
         held.close()
         shutil.rmtree(scratch, ignore_errors=True)

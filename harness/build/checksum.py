@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 
 from harness.build.cache import cache_dir
-from harness.errors import UserError
+from harness.errors import InfraError, UserError
 from harness.model.progress import Progress, Silent
 
 CHUNK_BYTES = 1 << 20
@@ -23,7 +23,7 @@ def sha256_of(path: Path, *, progress: Progress | None = None, fresh: bool = Fal
     path = path.absolute()
     try:
         stamp = stamp_of(path)
-        with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+        with contextlib.suppress(OSError, InfraError, ValueError, TypeError, KeyError):
             known = json.loads(_note_of(path).read_text())
             if known["stamp"] == stamp and not fresh:
                 return str(known["sha256"])
@@ -40,7 +40,7 @@ def remember(path: Path, sha256: str) -> None:
     """Cache the checksum of a file whose content was hashed while it was written; a cache that is read-only stays
     without it."""
     told = {"path": os.fspath(path), "stamp": stamp_of(path), "sha256": sha256}
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, InfraError):
         write_atomically(_note_of(path.absolute()), json.dumps(told))
 
 

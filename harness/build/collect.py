@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
 from harness.build import command
+from harness.build.confinement import give
 from harness.errors import InfraError
 
 _FILES = ("arch/arm64/boot/Image", "vmlinux", "System.map", ".config")
@@ -31,6 +33,8 @@ def collect(objects: Path, payload: Path, out: Path, *, log: Path) -> None:
 def _make_image(tree: Path, image: Path) -> None:
     """Pack `tree` into an ext4 image with some free space."""
     used = sum(path.lstat().st_size + 4096 for path in tree.rglob("*"))
+    if os.geteuid() == 0:
+        give(tree, 0)  # the image has the files' owners; on the target they are root's
     blocks = 16 * 1024 + used * 13 // 10 // 1024
     words = ["mke2fs", "-q", "-t", "ext4", "-L", "payload", "-E", "root_owner=0:0", "-d", str(tree), str(image)]
     done = command.run([*words, f"{blocks}k"], timeout=300.0)

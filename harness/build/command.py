@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from harness import shortage
+from harness.build.confinement import Confinement
 from harness.errors import InfraError
 from harness.tied import tied
 
@@ -25,6 +27,10 @@ GRACE_S = 3.0
 GIT_HOOK_VARIABLES = frozenset(
     {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR", "GIT_PREFIX"}
 )
+
+
+class TimedOut(InfraError):
+    """A program did not end in time and was stopped."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,10 +47,11 @@ class Finished:
         return tuple((self.stderr.strip() or self.stdout.strip()).splitlines()[-count:])
 
 
-def command_env(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+def command_env(extra: Mapping[str, str] | None = None, *, base: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return the environment for programs whose output is parsed: with the C locale, so that messages are in
-    English."""
-    inherited = {name: value for name, value in os.environ.items() if name not in GIT_HOOK_VARIABLES}
+    English. `base`: what else is in it (default: our own environment)."""
+    ours = os.environ if base is None else base
+    inherited = {name: value for name, value in ours.items() if name not in GIT_HOOK_VARIABLES}
     return {**inherited, "LC_ALL": "C", "LANGUAGE": "C", **(extra or {})}
 
 
@@ -58,34 +65,43 @@ def run(
     output: IO[bytes] | None = None,
     tick: Callable[[], None] | None = None,
     finishes: bool = False,
+    confinement: Confinement | None = None,
 ) -> Finished:
     """Run `args` to its end.
 
-    `env`: set on top of ours. `stdin`: a file to read from (default: empty). `output`: a file that takes both
-    output streams (then `stdout` and `stderr` are empty). `tick`: called about four times a second meanwhile.
-    `finishes`: see `started`.
-    Raises InfraError when the program does not exist or exceeds `timeout` seconds; then all of its
-    children die with it.
+    `env`: set on top of ours, or of the confinement's. `stdin`: a file to read from (default: empty). `output`: a file
+    that takes both output streams (then `stdout` and `stderr` are empty). `tick`: called about four times a second
+    meanwhile.
+    `finishes`, `confinement`: see `started`.
+    Raises InfraError when the program does not exist, TimedOut when it exceeds `timeout` seconds; then all of its
+    children die with it. Raises Shortage when it fails and says that the host lacks room or memory.
     """
     words = [os.fspath(arg) for arg in args]
     pipe = subprocess.PIPE if output is None else output
-    with started(words, cwd=cwd, env=env, stdin=stdin, stdout=pipe, stderr=pipe, finishes=finishes) as process:
+    with started(
+        words, cwd=cwd, env=env, stdin=stdin, stdout=pipe, stderr=pipe, finishes=finishes, confinement=confinement
+    ) as process:
         deadline = time.monotonic() + timeout
         while True:
             left = deadline - time.monotonic()
             if left <= 0:
-                raise InfraError(f"{shlex.join(words)}: did not end within {timeout:.0f} s and was stopped")
+                raise TimedOut(f"{shlex.join(words)}: did not end within {timeout:.0f} s and was stopped")
             try:
                 stdout, stderr = process.communicate(timeout=min(TICK_S, left) if tick else left)
                 break
             except subprocess.TimeoutExpired:
                 if tick:
                     tick()
-    return Finished(
+    done = Finished(
         status=process.returncode,
         stdout=(stdout or b"").decode(errors="replace"),
         stderr=(stderr or b"").decode(errors="replace"),
     )
+    if done.status:
+        short = shortage.said([*done.stderr.splitlines(), *done.stdout.splitlines()], what=words[0], where=cwd)
+        if short:
+            raise short
+    return done
 
 
 @contextlib.contextmanager
@@ -98,21 +114,26 @@ def started(
     stdout: IO[bytes] | int = subprocess.PIPE,
     stderr: IO[bytes] | int = subprocess.PIPE,
     finishes: bool = False,
+    confinement: Confinement | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Yield a running program. It and its children are ended if the block is left before the program ends, and when the
     harness dies.
 
     `finishes`: if the harness is interrupted or killed, the program still runs to its end (dpkg must not be stopped
-    half-way)."""
+    half-way). `confinement`: what the program is run in; then everything it starts has ended when the block is left,
+    and BuildError is raised if it left files that the harness must not meet."""
     if cwd is not None and not cwd.is_dir():
         raise InfraError(f"{cwd}: the directory vanished")
     if shutil.which(words[0]) is None:
         raise InfraError(f"{words[0]}: no such command on this host; `harness doctor` shows what to install")
+    if confinement is not None:
+        confinement.prepare()
+        words = [*confinement.prefix, *words]
     try:
         process = subprocess.Popen(
             tied(words) if shutil.which("setpriv") and not finishes else words,
             cwd=cwd,
-            env=command_env(env),
+            env=command_env(env, base=confinement.environment if confinement else None),
             stdin=stdin or subprocess.DEVNULL,
             stdout=stdout,
             stderr=stderr,
@@ -131,6 +152,8 @@ def started(
         finally:
             if process.poll() is None and not leave:
                 _end_group(process)
+    if confinement is not None:
+        confinement.verify()
 
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:

@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from harness import shortage
 from harness.build import command
 from harness.errors import InfraError
 from harness.products import sync
@@ -28,27 +29,32 @@ def was_cut_off(directory: Path) -> bool:
         return False
 
 
-@contextlib.contextmanager
-def writing(directory: Path) -> Iterator[None]:
-    """Mark `directory` as being written, for the length of the ``with``; then wait until all is on the disk. Raises
-    InfraError if it can't be written."""
+def mark(directory: Path) -> None:
+    """Mark `directory` as being written. Raises InfraError if it can't be."""
     marker = directory / _MARKER
     try:
         marker.write_text(_BOOT.read_text())
         sync(marker)
         sync(directory)
     except OSError as error:
-        raise InfraError(f"{marker}: can't be written: {error.strerror}") from error
+        wrong = InfraError(f"{marker}: can't be written: {error.strerror}")
+        raise shortage.of(error, where=directory) or wrong from error
+
+
+@contextlib.contextmanager
+def synced_after(directory: Path) -> Iterator[None]:
+    """After the block, wait until all that was written to the marked `directory` is on the disk."""
     try:
         yield
     except KeyboardInterrupt:  # who interrupts does not want to wait; the mark stays until the next build has ended
         raise
     except BaseException:
-        _settle(directory, marker)
+        _settle(directory)
         raise
-    _settle(directory, marker)
+    _settle(directory)
 
 
-def _settle(directory: Path, marker: Path) -> None:
+def _settle(directory: Path) -> None:
     if command.run([*_SYNC, directory], timeout=_SYNC_LIMIT_S).status == 0:
-        marker.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # then the next build removes it
+            (directory / _MARKER).unlink(missing_ok=True)

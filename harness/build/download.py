@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
+from harness import shortage
 from harness.build.checksum import CHUNK_BYTES, remember, sha256_of
 from harness.errors import InfraError, UserError
 from harness.model.progress import Progress
@@ -64,6 +65,11 @@ def fetch_file(url: str, target: Path, *, sha256: str, progress: Progress, sleep
 
     An interrupted download in ``target.partial`` is resumed, even by a later call, if the server still has the same
     file. A complete file with the wrong checksum is removed and raises InfraError."""
+    with shortage.reported(target.parent, kept="what has arrived; the next try resumes"):
+        _fetch_file(url, target, sha256=sha256, progress=progress, sleep=sleep)
+
+
+def _fetch_file(url: str, target: Path, *, sha256: str, progress: Progress, sleep: Sleep) -> None:
     partial = target.with_name(target.name + ".partial")
     tag = target.with_name(target.name + ".etag")
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -79,7 +85,8 @@ def fetch_file(url: str, target: Path, *, sha256: str, progress: Progress, sleep
     try:
         rename_synced(partial, target)
     except OSError as error:
-        raise InfraError(f"{target}: cannot be written: {error.strerror}") from error
+        unknown = InfraError(f"{target}: cannot be written: {error.strerror}")
+        raise shortage.of(error, where=target.parent) or unknown from error
     remember(target, sha256)
 
 
@@ -151,10 +158,11 @@ def _receive(response: Response, partial: Path, *, have: int, progress: Progress
     total = have + int(length) if length else None
     done = have
     label = partial.name.removesuffix(".partial")
+    needed = f"{(total - have) / (1 << 20):.0f} MiB for the rest of {label}" if total else ""
     try:
         file = partial.open("ab" if have else "wb")
     except OSError as error:
-        raise InfraError(f"{partial}: cannot be written: {error.strerror}") from error
+        raise _unwritable(partial, error, needed=needed) from error
     with file:
         while True:
             try:
@@ -165,13 +173,19 @@ def _receive(response: Response, partial: Path, *, have: int, progress: Progress
                 break
             try:
                 file.write(chunk)
+                file.flush()
             except OSError as error:
-                raise InfraError(f"{partial}: cannot be written: {error.strerror}") from error
+                raise _unwritable(partial, error, needed=needed) from error
             done += len(chunk)
             progress.advance(label, done, total)
     # http.client does not complain about a short answer that is read in pieces.
     if total is not None and done < total:
         raise _Interrupted(f"the connection broke at {done} of {total} bytes", gained=done > have)
+
+
+def _unwritable(partial: Path, error: OSError, *, needed: str) -> InfraError:
+    short = shortage.of(error, where=partial, needed=needed, kept="what has arrived; the next try resumes")
+    return short or InfraError(f"{partial}: cannot be written: {error.strerror}")
 
 
 def _keep_validator(response: Response, tag: Path) -> None:

@@ -7,6 +7,7 @@ from importlib import resources
 from pathlib import Path
 
 from harness.build import command
+from harness.build.confinement import Confinement
 from harness.errors import InfraError
 from harness.model.kernel import Toolchain
 
@@ -15,14 +16,15 @@ _FLAGS = ("-O1", "-static", "-nostdlib", "-ffreestanding", "-fno-stack-protector
 _LIMIT_S = 60.0
 
 
-def compile_tools(toolchain: Toolchain, directory: Path) -> None:
-    """Compile every tool into `directory`, which is created. Raises BuildError."""
+def compile_tools(toolchain: Toolchain, directory: Path, *, confinement: Confinement | None = None) -> None:
+    """Compile every tool into `directory`. `confinement`: what the compiler runs in, because the kernel's build may
+    have put links where it writes. Raises InfraError."""
     directory.mkdir(parents=True, exist_ok=True)
     clang = ("--target=aarch64-linux-gnu", "-fuse-ld=lld") if toolchain.name.startswith("clang") else ()
     for name in _TOOLS:
-        with resources.as_file(_source(name)) as source:
-            words = [toolchain.command, *clang, *_FLAGS, "-o", str(directory / name), str(source)]
-            done = command.run(words, timeout=_LIMIT_S)
+        with resources.as_file(_source(name)) as path, path.open("rb") as source:
+            words = [toolchain.command, *clang, *_FLAGS, "-o", str(directory / name), "-x", "c", "-"]
+            done = command.run(words, timeout=_LIMIT_S, stdin=source, confinement=confinement)
         if done.status:
             told = f"{name}.c: {toolchain.command} ended with exit code {done.status}"
             raise InfraError(told, details=done.last_lines())

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness import shortage
 from harness.build.apt import USUAL_SUITES, mirror_for
 from harness.build.cache import cache_dir, cache_root, locked
 from harness.build.command import SYSTEM_PATH, run
@@ -73,8 +74,22 @@ class DoctorRow:
     remedy: str = ""
 
 
-STAGES = ("fetch", "git", "build", "selftests", "btf", "rootfs", "qemu", "boards", "u-boot", "labgrid", "tftp")
-OPTIONAL_STAGES = frozenset({"u-boot", "labgrid", "tftp"})
+STAGES = (
+    "fetch",
+    "git",
+    "build",
+    "sandbox",
+    "selftests",
+    "btf",
+    "rootfs",
+    "qemu",
+    "boards",
+    "u-boot",
+    "labgrid",
+    "tftp",
+    "tests",
+)
+OPTIONAL_STAGES = frozenset({"sandbox", "u-boot", "labgrid", "tftp", "tests"})
 
 
 def _program(
@@ -119,6 +134,7 @@ _COMMON = (
     _program("cpio", "cpio", "build"),
     _program("depmod", "kmod", "build"),
     _program("ccache", "ccache", "build"),
+    _program("bwrap", "bubblewrap", "sandbox"),  # where it can't be installed, unshare takes its place
     _program("setpriv", "util-linux", "build qemu boards"),
     _file("libelf headers", "libelf-dev", "build", "/usr/include/gelf.h"),
     _file("OpenSSL headers", "libssl-dev", "build", "/usr/include/openssl/ssl.h"),
@@ -133,6 +149,10 @@ _COMMON = (
     _file("network boot ROM", "ipxe-qemu", "qemu", "/usr/lib/ipxe/qemu/efi-virtio.rom"),
     # Run by labgrid's exporter, in the tests' lab.
     _program("ser2net", "ser2net", "labgrid", version_args=("-v",)),
+    # The harness's own tests log in to a real sshd on loopback and have GRUB's checker read what GRUB is told.
+    _program("sshd", "openssh-server", "tests", version_args=("-V",)),
+    _program("grub-script-check", "grub-common", "tests"),
+    _program("ip", "iproute2", "tests", version_args=("-V",)),
     _program("dnsmasq", "dnsmasq-base", "tftp"),
     _file("U-Boot for QEMU", "u-boot-qemu", "u-boot", "/usr/lib/u-boot/qemu_arm64/u-boot.bin"),
 )
@@ -309,6 +329,8 @@ def _install(packages: Sequence[str], *, prefix: Sequence[str], progress: Progre
         _logged(update, log, timeout=UPDATE_TIMEOUT_S, progress=progress)
         said = _logged(install, log, timeout=INSTALL_TIMEOUT_S, progress=progress)
     if said is not None:
+        if short := shortage.said(said, what="apt-get install"):
+            raise short
         errors = [line for line in said if line.startswith(("E: ", "Err:", "dpkg: error"))]
         raise InfraError(
             f"installing failed (log: {log}); try it by hand: {install_command(packages)}",

@@ -12,6 +12,7 @@ from functools import partial
 from importlib import resources
 from pathlib import Path
 
+from harness import shortage
 from harness.build import command
 from harness.build.cache import cache_dir, scratch_dir
 from harness.build.checksum import sha256_of
@@ -23,6 +24,7 @@ from harness.model.progress import Progress
 _SCRIPTS = ("board-init", "board-network", "board-dhcp")
 _RECIPE = 2  # counts changes of what this module does
 _LEVEL = 6
+_ROOM = "about 1 GB while it is made"
 _LEFT_OUT = "lost+found"
 
 
@@ -43,7 +45,7 @@ def root_archive(root: Product, *, progress: Progress, verify: bool = False) -> 
         _write_image(out, root.path, below="")
 
     archive = cache_dir("initramfs") / f"root-{key}.cpio.gz"
-    return made_once(archive, partial(_pack, write), progress=progress, full=verify)
+    return made_once(archive, partial(_pack, write), progress=progress, needed=_ROOM, full=verify)
 
 
 def payload_archive(image: Path, *, progress: Progress, verify: bool = False) -> Kept:
@@ -56,7 +58,7 @@ def payload_archive(image: Path, *, progress: Progress, verify: bool = False) ->
         _write_image(out, image, below="payload/")
 
     archive = cache_dir("initramfs") / f"payload-{key}.cpio.gz"
-    return made_once(archive, partial(_pack, write), progress=progress, full=verify)
+    return made_once(archive, partial(_pack, write), progress=progress, needed=_ROOM, full=verify)
 
 
 def _pack(write: Callable[[gzip.GzipFile], None], archive: Path) -> None:
@@ -74,6 +76,8 @@ def _write_image(out: gzip.GzipFile, image: Path, *, below: str) -> None:
         # debugfs says what went wrong, and ends with 0 all the same
         done = command.run(["debugfs", "-R", f"rdump / {scratch}", image], timeout=300.0)
         complaints = [line for line in done.stderr.splitlines()[1:] if "changing ownership" not in line]
+        if complaints and (short := shortage.said(complaints, what="debugfs", where=scratch)):
+            raise short
         if done.status or complaints:
             raise InfraError(f"{image}: expected an ext4 image, debugfs can't unpack it", details=complaints[:15])
         _write_tree(out, scratch, below=below)

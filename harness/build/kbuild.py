@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shlex
@@ -10,8 +11,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
+from harness import shortage
 from harness.build.cache import cache_dir
+from harness.build.confinement import Confinement
 from harness.build.process import run_logged
+from harness.build.sandbox import Sandbox, View
 from harness.build.toolchain import with_ccache
 from harness.build.workspace import Workspace
 from harness.errors import BuildError
@@ -20,19 +24,28 @@ from harness.model.progress import Progress
 from harness.parse import make_log
 
 _LIMIT_S = 5400.0
+_LONGEST_RELEASE = 64  # the kernel's own limit
+_RELEASE = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._+~-]{{0,{_LONGEST_RELEASE - 1}}}")
+ROOM = "about 5 GB for a kernel that is built for the first time"
+"""How much free space a build needs, for people."""
 _FAILED = re.compile(r"^make: \*\*\* \[(?:\S+ )?(?P<goal>part-\d+)\] ")
 
 
 @dataclass(frozen=True)
 class Kbuild:
-    """make for one build. `log`: gets all of its output; `jobs`: how many run at a time."""
+    """make for one build. `jobs`: how many run at a time; `sandbox`: in which it runs; None: in none."""
 
     workspace: Workspace
     toolchain: Toolchain
     _: KW_ONLY
-    log: Path
     jobs: int
     progress: Progress
+    sandbox: Sandbox | None = None
+
+    @property
+    def log(self) -> Path:
+        """The file that gets all output of make."""
+        return self.workspace.state / "build.log"
 
     def words(self, *targets: str, directory: Path | None = None) -> list[str]:
         """Return make's arguments, except the number of jobs, to make `targets` in `directory` (default: the
@@ -44,7 +57,7 @@ class Kbuild:
         ]
 
     def make(self, what: str, words: Sequence[str]) -> None:
-        """Run make. Raises BuildError, in the name of `what`, if it fails."""
+        """Run make. Raises BuildError, in the name of `what`, if it fails; Shortage if this host is the reason."""
         self._run(what, words, failed=lambda lines: what)
 
     def make_together(self, parts: Mapping[str, Sequence[str]]) -> None:
@@ -70,14 +83,47 @@ class Kbuild:
                 self.progress.advance(f"make {what}", made, total)
 
         command = ["make", f"-j{self.jobs}", *words]
-        code, lines = run_logged(command, log=self.log, limit=_LIMIT_S, on_line=follow, env=self._ccache())
+        confinement = self.confinement()
+        code, lines = run_logged(
+            command, log=self.log, limit=_LIMIT_S, on_line=follow, env=self._ccache(), confinement=confinement
+        )
         if code:
-            kept = cache_dir("failed") / f"{self.workspace.directory.name}.log"
-            shutil.copyfile(self.log, kept)
+            short = shortage.said(lines, what=f"make ({what})", where=self.workspace.directory, needed=ROOM)
+            if short:
+                raise short
+            kept = self._kept_log()
             raise BuildError(
                 f"the kernel does not build ({failed(lines)}); the whole log: {kept}", details=make_log.errors(lines)
             )
         _remember_steps(self.workspace, what, made)
+
+    def _kept_log(self) -> Path:
+        """Return a copy of the log, which the next build in this workspace overwrites."""
+        kept = cache_dir("failed") / f"{self.workspace.directory.name}.log"
+        with contextlib.suppress(OSError):  # the kernel's fault is to be told in any case
+            shutil.copyfile(self.log, kept)
+            return kept
+        return self.log
+
+    def release(self) -> str:
+        """Return what ``uname -r`` will say. It becomes part of paths, and the tree's Makefile decides what it is:
+        raises BuildError for anything but a name."""
+        found = (self.workspace.objects / "include/config/kernel.release").read_bytes()[: _LONGEST_RELEASE + 1]
+        release = found.decode(errors="replace").strip()
+        if not _RELEASE.fullmatch(release):
+            raise BuildError(
+                f"kernel release: expected a name of at most {_LONGEST_RELEASE} letters, digits and . _ + ~ -, "
+                f"found {release!r}"
+            )
+        return release
+
+    def confinement(self, *writable: Path) -> Confinement | None:
+        """Return how a program that works in the workspace is confined, if it is. `writable`: the directories that it
+        may write to (default: those of make)."""
+        if self.sandbox is None:
+            return None
+        directories = writable or tuple(self.workspace.written_by_make)
+        return self.sandbox.confine(View(root=self.workspace.directory, writable=directories))
 
     def _ccache(self) -> dict[str, str]:
         """Return the environment with which ccache finds in one workspace what was compiled in another."""

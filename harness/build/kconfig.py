@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.build.command import run
+from harness.build.confinement import Confinement, give
 from harness.build.toolchain import PATCHABLE, require_patchable
 from harness.build.tree import makefile_version
 from harness.errors import BuildError, InfraError, UserError
@@ -53,17 +54,18 @@ def configure(
     selftest_configs: bool = True,
     toolchain: Toolchain,
     allow_plain_ftrace: bool = False,
+    confinement: Confinement | None = None,
 ) -> Configured:
     """Write ``objdir/.config`` for `tree` and verify it.
 
     Merged in this order, the later winning: `fragments`, the config files of the tree's selftests (as wishes),
     `user_fragments`. A wish that conflicts with a demand is given up. An unchanged configuration leaves ``.config``
-    untouched, so that kbuild rebuilds nothing. Raises UserError if a fragment can't be read or a demanded symbol is not
-    in the result; BuildError if the kernel's own Kconfig files are broken."""
+    untouched, so that kbuild rebuilds nothing. `confinement`: what make runs in. Raises UserError if a fragment can't
+    be read or a demanded symbol is not in the result; BuildError if the kernel's own Kconfig files are broken."""
     require_patchable(toolchain, allow_plain_ftrace=allow_plain_ftrace)
     requests = _gather(tree, fragments, user_fragments, selftest_configs=selftest_configs)
     objdir.mkdir(parents=True, exist_ok=True)
-    text = _final_text(tree=tree, objdir=objdir, request=render(requests), toolchain=toolchain)
+    text = _final_text(tree=tree, objdir=objdir, request=render(requests), toolchain=toolchain, confinement=confinement)
     config = parse_dotconfig(text)
     without, given_up = _judge(tree, requests, config, toolchain=toolchain, allow_plain_ftrace=allow_plain_ftrace)
     changed = _publish(text, objdir / ".config")
@@ -106,7 +108,9 @@ def _shown(path: Path) -> str:
     return str(path)
 
 
-def _final_text(*, tree: Path, objdir: Path, request: str, toolchain: Toolchain) -> str:
+def _final_text(
+    *, tree: Path, objdir: Path, request: str, toolchain: Toolchain, confinement: Confinement | None
+) -> str:
     """The ``.config`` that kbuild makes of `request`, worked out beside ``objdir/.config``.
 
     olddefconfig settles what allnoconfig leaves open. Its result is its own fixed point, so where allnoconfig
@@ -116,12 +120,14 @@ def _final_text(*, tree: Path, objdir: Path, request: str, toolchain: Toolchain)
         scratch = Path(scratch_name).absolute()
         allconfig, draft = scratch / "request.config", scratch / "draft.config"
         allconfig.write_text(request)
+        if confinement is not None and confinement.owner is not None:
+            give(scratch, confinement.owner)
         make = ["make", "-C", str(tree), f"O={objdir.absolute()}", "ARCH=arm64", *toolchain.make_args]
         make.append(f"KCONFIG_CONFIG={draft}")
-        _run_make([*make, f"KCONFIG_ALLCONFIG={allconfig}", "allnoconfig"], toolchain=toolchain)
+        _run_make([*make, f"KCONFIG_ALLCONFIG={allconfig}", "allnoconfig"], toolchain, confinement)
         text = _read(draft)
         if text != _text_of(objdir / ".config"):
-            _run_make([*make, "olddefconfig"], toolchain=toolchain)
+            _run_make([*make, "olddefconfig"], toolchain, confinement)
             text = _read(draft)
         return text
 
@@ -132,6 +138,7 @@ def _publish(text: str, dotconfig: Path) -> bool:
     if text == _text_of(dotconfig):
         return False
     draft = dotconfig.with_name(".config.partial")
+    draft.unlink(missing_ok=True)  # if a build left a link there, this would write through it
     draft.write_text(text)
     draft.replace(dotconfig)
     return True
@@ -149,10 +156,10 @@ def _text_of(path: Path) -> str | None:
         return None
 
 
-def _run_make(make: Sequence[str], *, toolchain: Toolchain) -> None:
+def _run_make(make: Sequence[str], toolchain: Toolchain, confinement: Confinement | None) -> None:
     # Variables that kbuild would take from the caller's environment; ours are arguments in `make`.
     meddling = {name: "" for name in os.environ if name in _MEDDLING or name.startswith("KBUILD_")}
-    done = run(make, timeout=MAKE_TIMEOUT_S, env=meddling)
+    done = run(make, timeout=MAKE_TIMEOUT_S, env=meddling, confinement=confinement)
     if done.status == 0:
         return
     for tool in ("flex", "bison"):

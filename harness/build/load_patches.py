@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import gzip
+import io
 import lzma
 import re
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from harness.errors import UserError
+from harness.limits import PATCH_BYTES, PATCH_LINES, SERIES_BYTES, SERIES_PATCHES, XZ_BYTES
 from harness.model.kernel import Patch
 from harness.parse.series import parse_series, patches_from_file, patches_from_mails
 
 _FORMS = "a .patch or .diff, a directory of them, a quilt series, an mbox, a maildir or a mail"
 _COVER = re.compile(r"(v\d+-)?0+-cover-letter\.")
 _FORMATTED = re.compile(r"(?:v(\d+)-)?\d+-")
-_UNPACK: Mapping[bytes, Callable[[bytes], bytes]] = {b"\x1f\x8b": gzip.decompress, b"\xfd7zXZ\0": lzma.decompress}
+_GZ, _XZ = b"\x1f\x8b", b"\xfd7zXZ\0"
+_CHUNK_BYTES = 64 << 10
 
 
 def load_patches(paths: Sequence[Path]) -> tuple[Patch, ...]:
@@ -24,50 +27,100 @@ def load_patches(paths: Sequence[Path]) -> tuple[Patch, ...]:
 
     A path is a patch file (also .gz, .xz), a directory of them, a quilt series (its directory or its ``series`` file),
     an mbox, a maildir, a mail or a directory of mails. Raises UserError for anything else, for an empty one, and for a
-    mailed series that is incomplete or ambiguous."""
+    mailed series that is incomplete or ambiguous, and for input above a limit (`harness.limits`)."""
     patches: list[Patch] = []
+    reader = _Reader()
     for path in paths:
         try:
-            patches += _load(path)
+            patches += reader.load(path)
         except OSError as error:
             raise UserError(f"{path}: expected {_FORMS}, found that it can't be read: {error}") from error
     return tuple(patches)
 
 
-def _load(path: Path) -> tuple[Patch, ...]:
-    if not path.exists():
-        raise UserError(f"{path}: expected {_FORMS}, found no such file: check the path given to --patches")
-    if path.name == "series" and path.is_file():
-        return _load_quilt(path)
-    if not path.is_dir():
-        return patches_from_file(_content(path), name=_name(path))
-    if (path / "series").is_file():
-        return _load_quilt(path / "series")
-    if (path / "cur").is_dir() or (path / "new").is_dir():
-        mails = [file for part in ("cur", "new") for file in _files(path / part)]
-        return _load_mails(path, mails, "a maildir with mails in cur/ or new/")
-    files = _files(path)
-    if patches := [file for file in files if _is_patch(file)]:
-        return tuple(
-            patch for file in _newest(patches) for patch in patches_from_file(_content(file), name=_name(file))
-        )
-    return _load_mails(path, [file for file in files if file.suffix == ".eml"], _FORMS)
+class _Reader:
+    """Reads the files of one command; their sizes are added up."""
+
+    def __init__(self) -> None:
+        self._bytes = 0
+
+    def load(self, path: Path) -> tuple[Patch, ...]:
+        if not path.exists():
+            raise UserError(f"{path}: expected {_FORMS}, found no such file: check the path given to --patches")
+        if path.name == "series" and path.is_file():
+            return self._quilt(path)
+        if not path.is_dir():
+            return patches_from_file(self._content(path), name=_name(path))
+        if (path / "series").is_file():
+            return self._quilt(path / "series")
+        if (path / "cur").is_dir() or (path / "new").is_dir():
+            mails = [file for part in ("cur", "new") for file in _files(path / part)]
+            return self._mails(path, mails, "a maildir with mails in cur/ or new/")
+        files = _files(path)
+        if patches := [file for file in files if _is_patch(file)]:
+            newest = _newest(patches)
+            SERIES_PATCHES.check(len(newest), place=str(path))
+            return tuple(patch for file in newest for patch in patches_from_file(self._content(file), name=_name(file)))
+        return self._mails(path, [file for file in files if file.suffix == ".eml"], _FORMS)
+
+    def _quilt(self, series: Path) -> tuple[Patch, ...]:
+        patches: list[Patch] = []
+        entries = parse_series(self._content(series).decode("utf-8", "surrogateescape"), place=str(series))
+        for entry in entries:
+            file = series.parent / entry.name
+            if not file.is_file():
+                raise UserError(f"{series}: {entry.name}: expected a patch beside the series file, found no such file")
+            patches += patches_from_file(self._content(file), name=entry.name, strip=entry.strip)
+        return tuple(patches)
+
+    def _mails(self, path: Path, files: Sequence[Path], expected: str) -> tuple[Patch, ...]:
+        if not files:
+            raise UserError(f"{path}: expected {expected}, found a directory without any: check the path of --patches")
+        SERIES_PATCHES.check(len(files), place=str(path))
+        return patches_from_mails([self._content(file) for file in files], place=str(path), ordered=False)
+
+    def _content(self, path: Path) -> bytes:
+        """Return what is in the file, unpacked."""
+        data = PATCH_BYTES.read(path)
+        try:
+            if data.startswith(_GZ):
+                data = gzip.GzipFile(fileobj=io.BytesIO(data)).read(PATCH_BYTES.value + 1)
+            elif data.startswith(_XZ):
+                data = _unxz(data, place=str(path))
+        except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
+            raise UserError(f"{path}: expected a whole packed file, found a damaged one: {error}") from error
+        if len(data) > PATCH_BYTES.value:
+            raise PATCH_BYTES.exceeded(place=str(path))
+        PATCH_LINES.check(data.count(b"\n"), place=str(path))
+        self._bytes += len(data)
+        SERIES_BYTES.check(self._bytes, place=str(path))
+        return data
 
 
-def _load_quilt(series: Path) -> tuple[Patch, ...]:
-    patches: list[Patch] = []
-    for entry in parse_series(_content(series).decode("utf-8", "surrogateescape"), place=str(series)):
-        file = series.parent / entry.name
-        if not file.is_file():
-            raise UserError(f"{series}: {entry.name}: expected a patch beside the series file, found no such file")
-        patches += patches_from_file(_content(file), name=entry.name, strip=entry.strip)
-    return tuple(patches)
-
-
-def _load_mails(path: Path, files: Sequence[Path], expected: str) -> tuple[Patch, ...]:
-    if not files:
-        raise UserError(f"{path}: expected {expected}, found a directory without any: check the path of --patches")
-    return patches_from_mails([_content(file) for file in files], place=str(path), ordered=False)
+def _unxz(data: bytes, *, place: str) -> bytes:
+    """Unpack all streams of an .xz file, until the limit is passed. `lzma.decompress` would take as much memory as the
+    file asks for."""
+    out, most, at = bytearray(), PATCH_BYTES.value, 0
+    unpacker = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=XZ_BYTES.value)
+    try:
+        while len(out) <= most:
+            if unpacker.eof:
+                at -= len(unpacker.unused_data)
+                while data[at : at + 4] == b"\0" * 4:  # padding between streams
+                    at += 4
+                if at >= len(data):
+                    return bytes(out)
+                unpacker = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=XZ_BYTES.value)
+            elif unpacker.needs_input and at >= len(data):
+                raise EOFError("its end is missing")
+            chunk = data[at : at + _CHUNK_BYTES] if unpacker.needs_input else b""
+            at += len(chunk)
+            out += unpacker.decompress(chunk, most + 1 - len(out))
+    except lzma.LZMAError as error:
+        if "Memory usage limit" in str(error):
+            raise XZ_BYTES.exceeded(place=place) from error
+        raise
+    return bytes(out)
 
 
 def _files(directory: Path) -> list[Path]:
@@ -101,14 +154,3 @@ def _newest(files: Sequence[Path]) -> list[Path]:
 
 def _name(path: Path) -> str:
     return path.with_suffix("").name if path.suffix in (".gz", ".xz") else path.name
-
-
-def _content(path: Path) -> bytes:
-    data = path.read_bytes()
-    for magic, unpack in _UNPACK.items():
-        if data.startswith(magic):
-            try:
-                return unpack(data)
-            except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
-                raise UserError(f"{path}: expected a whole packed file, found a damaged one: {error}") from error
-    return data

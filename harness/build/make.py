@@ -5,6 +5,7 @@ found again without calling make, and a killed build leaves nothing that looks f
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -16,22 +17,32 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness import available
+from harness import available, shortage
 from harness.build import guesttools, klp_relocations, prune, testmodules
 from harness.build.cache import cache_dir, published
 from harness.build.collect import collect
+from harness.build.confinement import StrayFile
 from harness.build.finished import RECORD, usable_build
-from harness.build.kbuild import Kbuild
+from harness.build.kbuild import ROOM, Kbuild
 from harness.build.materialize import held_source, materialize
 from harness.build.patches import apply_series, patched_files
+from harness.build.sandbox import find_sandbox
 from harness.build.seal import seal_directory
 from harness.build.selftests import Selftests
-from harness.build.stages import Stages, tool_stamps
+from harness.build.stages import Stages, programs_of, tool_stamps
 from harness.build.tree import only_compiled
 from harness.build.workspace import Workspace, workspace_for
 from harness.model.kernel import Build, KernelSpec
 from harness.model.progress import Progress
-from harness.model.record import BuildHost, BuildRecord, KernelRecord, PatchRecord, SourceRecord, ToolchainRecord
+from harness.model.record import (
+    NO_SANDBOX,
+    BuildHost,
+    BuildRecord,
+    KernelRecord,
+    PatchRecord,
+    SourceRecord,
+    ToolchainRecord,
+)
 from harness.model.suite import UPSTREAM, Suite
 from harness.parse.kconfig import parse_dotconfig
 from harness.parse.records import build_record_to_json
@@ -54,28 +65,68 @@ def build(
     reproduce: str,
     progress: Progress,
     jobs: int | None = None,
+    is_sandboxed: bool = True,
     verify: bool = False,
 ) -> Build:
     """Build `spec`, or return the finished build from the cache. A damaged one is removed and built again.
 
     `testcases`: the directory with the test modules' C sources. `reproduce`: a command line that repeats the build,
-    for build.json. `verify`: read every file of a finished build. Raises UserError (a patch, a fragment), BuildError
-    (the compiler), InfraError (the host)."""
+    for build.json. `is_sandboxed`: run what comes from the kernel tree in a sandbox. `verify`: read every file of a
+    finished build. Raises UserError (a patch, a fragment), BuildError (the compiler), InfraError (the host, or no
+    sandbox works on it)."""
     key = build_key(spec, testcases=testcases)
     final, limits = cache_dir("builds") / key, prune.limits_from_environment()
     is_new = False
     while (found := usable_build(final, progress, verify=verify)) is None:
-        with (
-            workspace_for(spec.source, configuration=_configuration(spec), progress=progress) as workspace,
-            published(final, seal=functools.partial(seal_directory, final=final)) as out,
-        ):
-            _Builder(spec, workspace, out, progress, jobs or available.cpus()).run(key, testcases, reproduce)
+        with shortage.reported(final.parent, needed=ROOM, kept="what is already compiled"):
+            _build(
+                spec,
+                final,
+                testcases=testcases,
+                reproduce=reproduce,
+                progress=progress,
+                jobs=jobs or available.cpus(),
+                is_sandboxed=is_sandboxed,
+            )
         is_new = True
     if is_new:
         prune.prune(limits, progress)
     else:
         progress.say(f"build {key}: ready, nothing changed")
     return found
+
+
+def _build(
+    spec: KernelSpec,
+    final: Path,
+    *,
+    testcases: Path,
+    reproduce: str,
+    progress: Progress,
+    jobs: int,
+    is_sandboxed: bool,
+) -> None:
+    """Build `spec` and publish it as `final`, whose name is its key."""
+    sandbox = find_sandbox(progress=progress).knowing(programs_of(spec.toolchain)) if is_sandboxed else None
+    if sandbox is None:
+        progress.say("building without a sandbox: the kernel tree's programs run with all that you may do and see")
+    configuration = _configuration(spec)
+    with (
+        sandbox.files_readable() if sandbox else contextlib.nullcontext(),
+        workspace_for(
+            spec.source, configuration=configuration, is_sandboxed=is_sandboxed, progress=progress
+        ) as workspace,
+        published(final, seal=functools.partial(seal_directory, final=final)) as out,
+    ):
+        if sandbox and not workspace.is_usable(by_others=sandbox.user is not None):
+            progress.say("the workspace of earlier builds can't be used in the sandbox: building everything anew")
+            workspace.discard()
+        kbuild = Kbuild(workspace, spec.toolchain, jobs=jobs, progress=progress, sandbox=sandbox)
+        try:
+            _Builder(spec, kbuild, out).run(final.name, testcases, reproduce)
+        except StrayFile:
+            workspace.discard()
+            raise
 
 
 def build_key(spec: KernelSpec, *, testcases: Path) -> str:
@@ -127,16 +178,17 @@ def _configuration(spec: KernelSpec) -> str:
 class _Builder:
     """One run through the stages of a build; `out` is the directory that becomes the finished build."""
 
-    def __init__(self, spec: KernelSpec, workspace: Workspace, out: Path, progress: Progress, jobs: int) -> None:
+    def __init__(self, spec: KernelSpec, kbuild: Kbuild, out: Path) -> None:
+        workspace = kbuild.workspace
         self.spec = spec
         self.workspace = workspace
         self.out = out
-        self.progress = progress
-        self.log = workspace.state / "build.log"
+        self.progress = kbuild.progress
+        self.log = kbuild.log
         self.times: dict[str, float] = {}
         self.payload = workspace.payload
         self.stages = Stages(workspace.stages)
-        self.kbuild = Kbuild(workspace, spec.toolchain, log=self.log, jobs=jobs, progress=progress)
+        self.kbuild = kbuild
         self.tools = tool_stamps(spec.toolchain)
 
     def run(self, key: str, testcases: Path, reproduce: str) -> None:
@@ -145,10 +197,12 @@ class _Builder:
         without = self._stage("configure", self._configure)["without"]
         self._stage("kernel", self._kernel)
         kernel = self.stages.identity("kernel")
-        release = (self.workspace.objects / "include/config/kernel.release").read_text().strip()
+        release = self.kbuild.release()
         self._stage("modules", lambda: self._modules(kernel, release))
         left_out = self._stage("selftests, test modules", lambda: self._tests(kernel, testcases, without))
-        guesttools.compile_tools(self.spec.toolchain, self.payload / "bin")
+        tools = self.payload / "bin"
+        tools.mkdir(exist_ok=True)
+        guesttools.compile_tools(self.spec.toolchain, tools, confinement=self.kbuild.confinement(tools))
         self._stage("collect", lambda: collect(self.workspace.objects, self.payload, self.out, log=self.log))
         record = self._record(key, release, reproduce, without=without, left_out=left_out)
         (self.out / RECORD).write_text(build_record_to_json(record))
@@ -196,6 +250,7 @@ class _Builder:
                 user_fragments=spec.user_fragments,
                 toolchain=spec.toolchain,
                 allow_plain_ftrace=spec.allow_plain_ftrace,
+                confinement=self.kbuild.confinement(),
             )
             for symbol in done.given_up:
                 self.progress.say(f"configure: given up: CONFIG_{symbol}: {done.without[symbol]}")
@@ -325,6 +380,7 @@ class _Builder:
                 patchable=toolchain.patchable,
             ),
             without=without,
+            sandbox=str(self.kbuild.sandbox.tool) if self.kbuild.sandbox else NO_SANDBOX,
         )
         return BuildRecord(
             key=key,

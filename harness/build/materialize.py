@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import shutil
 from pathlib import Path
 
@@ -145,10 +144,6 @@ def _untar(source: Source, directory: Path, *, progress: Progress) -> None:
 
 
 def _tar_error(source: Source, stderr: str, details: tuple[str, ...]) -> HarnessError:
-    if re.search(r"No space left|Read-only file system|Input/output error|Disk quota", stderr):
-        return InfraError(
-            f"{source.path}: cannot be unpacked because of the disk; see its space and state", details=details
-        )
     if ".." in stderr and "Member name" in stderr:
         return UserError(f"{source.path}: refused: a member's name leads out of the archive", details=details)
     kind = UserError if source.spec.kind is SourceKind.TARBALL else InfraError

@@ -12,6 +12,7 @@ import shutil
 import stat
 from pathlib import Path
 
+from harness import shortage
 from harness.build.checksum import write_atomically
 from harness.build.tree import Entry, scan
 from harness.errors import InfraError
@@ -45,7 +46,8 @@ def mirror(source: Path, tree: Path, *, progress: Progress, label: str = "", eve
             if done % PROGRESS_STEP == 0:
                 progress.advance(label or f"copying {source}", done, len(wanted))
     except OSError as error:
-        raise InfraError(f"{error.filename or tree}: cannot be copied into the cache: {error.strerror}") from error
+        unknown = InfraError(f"{error.filename or tree}: cannot be copied into the cache: {error.strerror}")
+        raise shortage.of(error, where=tree) or unknown from error
     if not everything:
         text = json.dumps({"source": str(source), "files": agreed}, separators=(",", ":"))
         write_atomically(note, text)
@@ -85,7 +87,7 @@ def _same(original: Path, copy: Path, entry: Entry) -> bool:
         status = copy.lstat()
     except OSError:
         return False
-    if status.st_mode != entry.mode or status.st_size != entry.size:
+    if status.st_mode != _mode(entry) or status.st_size != entry.size:
         return False
     if stat.S_ISLNK(entry.mode):
         return original.readlink() == copy.readlink()
@@ -101,4 +103,12 @@ def _copy(original: Path, copy: Path, entry: Entry) -> None:
         copy.symlink_to(original.readlink())
     else:
         shutil.copyfile(original, copy)
-        copy.chmod(stat.S_IMODE(entry.mode))
+        copy.chmod(stat.S_IMODE(_mode(entry)))
+
+
+def _mode(entry: Entry) -> int:
+    """Return the mode of a copy: anybody may read it and run its scripts, because a build in the sandbox may be another
+    user's."""
+    if stat.S_ISLNK(entry.mode):
+        return entry.mode
+    return entry.mode | 0o444 | (0o111 if entry.mode & 0o100 else 0)

@@ -8,10 +8,12 @@ import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from harness.build.applydiff import patched
-from harness.build.treefiles import SCRATCH, TreeFile, is_directory, link_before, read
+from harness.build.treefiles import TreeFile, is_directory, link_before, read
 from harness.errors import UserError
+from harness.limits import RESULT_BYTES, SERIES_SECONDS, Clock
 from harness.model.kernel import Patch
 from harness.parse.diff import FileDiff, parse_diff
 from harness.parse.diff_names import NO_PREFIX, leads_outside
@@ -22,6 +24,7 @@ _MOST_FOLLOWED = 1000
 _LONGEST_TARGET = 4000
 
 Files = dict[str, TreeFile | None]
+_Directory = dict[str, Any]  # name → what is below it
 
 
 class _LeadsOut(Exception):
@@ -39,6 +42,12 @@ class Overlay:
         self.base = base
         self.files: Files = {}
         self._followed = 0  # how many links, to find out where one leads
+        self._bytes = 0  # in all of `files`
+        self._clock = Clock.start(SERIES_SECONDS)
+        self._links: set[str] = set()  # paths at which the series has ever made a link
+        self._known: _Directory = {}  # every path that the series has named
+        for path in base:
+            self._remember(path)
 
     def apply(self, patch: Patch) -> None:
         """Apply one whole patch. As in git, renames and copies use the files as they were before the patch."""
@@ -47,6 +56,7 @@ class Overlay:
         made: Files = {}
         for diff in diffs:
             who = f"{patch.name}: {diff.path}"
+            self._clock.check(place=who)
             source = self._source(diff, made, patch=patch)
             _check_kind(source, diff, who=who)
             if diff.old == diff.new and not (diff.hunks or diff.binary or diff.mode):
@@ -66,8 +76,34 @@ class Overlay:
                 )
         change = dict.fromkeys(gone - made.keys()) | made
         self._check_places(change, patch=patch)
-        self.files |= change
+        self._adopt(change)
+        RESULT_BYTES.check(self._bytes, place=patch.name)
         self._check_links(patch)
+
+    def _adopt(self, change: Files) -> None:
+        for path, file in change.items():
+            self._bytes += _size(file) - _size(self.files.get(path))
+            self.files[path] = file
+            self._remember(path)
+            if file is not None and file.is_link:
+                self._links.add(path)
+
+    def _remember(self, path: str) -> None:
+        place = self._known
+        for part in path.split("/"):
+            place = place.setdefault(part, {})
+
+    def _known_below(self, directory: str) -> Iterator[str]:
+        """The paths below `directory` that the series has named, and directories among them."""
+        place = self._known
+        for part in directory.split("/"):
+            place = place.get(part, {})
+        pending = [(directory, place)]
+        while pending:
+            above, place = pending.pop()
+            for part, inner in place.items():
+                yield f"{above}/{part}"
+                pending.append((f"{above}/{part}", inner))
 
     def _look(self, path: str) -> TreeFile | None:
         """Return the file at `path` with the patches so far applied."""
@@ -80,6 +116,7 @@ class Overlay:
         """Return the same for a file that a patch changes."""
         if path not in self.files and path not in self.base:
             self.base[path] = read(self.tree, path)
+            self._remember(path)
         return self._look(path)
 
     def _source(self, diff: FileDiff, made: Mapping[str, TreeFile | None], *, patch: Patch) -> TreeFile | None:
@@ -117,34 +154,35 @@ class Overlay:
         created = [path for path, file in change.items() if file is not None and self._look(path) is None]
         for path in created:
             who = f"{patch.name}: {path}"
-            if path.endswith(SCRATCH):
-                raise UserError(f"{who}: expected another name, since files of that kind are the harness's own")
             for directory in _parents(path):
                 if (found := after(directory)) is None:
                     continue
                 if found.is_link:
                     raise _through_link(who, directory)
                 raise UserError(f"{who}: expected the directory {directory}, found a file of that name")
-        known = {*change, *self.files, *self.base} if created else set()
-        directories = {directory for other in known if after(other) for directory in _parents(other)}
+        directories = {directory for path in created for directory in _parents(path)}
         for path in created:
-            if path in directories or any(other not in known for other in self._on_disk(path)):
+            inside = path in directories or any(map(after, self._known_below(path)))
+            if inside or any(not self._is_known(other, change) for other in self._on_disk(path)):
                 raise UserError(f"{patch.name}: {path}: expected a file, found a directory in the source tree")
 
+    def _is_known(self, path: str, change: Files) -> bool:
+        return path in change or path in self.files or path in self.base
+
     def _on_disk(self, directory: str) -> Iterator[str]:
-        """Return the files and links below `directory` on disk, if it is one, without the leftovers of a killed
-        `write`."""
+        """Return the files and links below `directory` on disk, if it is one."""
         top = self.tree / directory
         if link_before(top, top=self.tree) or not is_directory(top):
             return
         for place, directories, names in os.walk(top):
             here = Path(place).relative_to(self.tree).as_posix()
-            yield from (f"{here}/{name}" for name in names if not name.endswith(SCRATCH))
+            yield from (f"{here}/{name}" for name in names)
             yield from (f"{here}/{name}" for name in directories if (Path(place) / name).is_symlink())
 
     def _check_links(self, patch: Patch) -> None:
         """Refuse a link that leads out of the tree, even one that does so only because of another link."""
-        for path, file in self.files.items():
+        for path in sorted(self._links):
+            file = self.files[path]
             if file is not None and file.is_link and not self._stays_inside(path, file.target):
                 raise UserError(
                     f"{patch.name}: {path}: expected a symbolic link to a place in the tree, found one to "
@@ -188,6 +226,10 @@ class Overlay:
             else:
                 at = [*at, part]
         return at
+
+
+def _size(file: TreeFile | None) -> int:
+    return len(file.content) if file else 0
 
 
 def _parents(path: str) -> Iterator[str]:

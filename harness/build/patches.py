@@ -7,12 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from harness import shortage
 from harness.build.patched_tree import Overlay
-from harness.build.treefiles import ABSENT, TreeFile, digest, forget_scratch, read, remove, write
+from harness.build.treefiles import ABSENT, TreeFile, digest, read, remove, write
 from harness.errors import InfraError
 from harness.model.kernel import Patch
 
 _FORMAT = 1
+_SCRATCH = "new"  # in the state directory: a file on its way to its place
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +35,8 @@ def apply_series(tree: Path, patches: Sequence[Patch], *, state: Path) -> bool:
 
     New contents are worked out beside the tree, always from the pristine files kept in `state`, and only files
     that then differ are replaced (by rename, so hard links elsewhere keep the old content; with a new mtime).
-    A run that was killed is finished or taken back by the next call. One caller at a time: hold a lock.
+    A run that was killed is finished or taken back by the next call. One caller at a time: hold a lock. `state` is on
+    the file system of the tree, but not in it.
 
     The pristine form of a file is the one in which a series first finds it. So before the tree is renewed from its
     origin, the series has to be taken back: ``apply_series(tree, (), state=state)``.
@@ -54,7 +57,8 @@ def apply_series(tree: Path, patches: Sequence[Patch], *, state: Path) -> bool:
             overlay.apply(patch)
         return _bring(tree, overlay, standing, record=record, series=series, state=state)
     except OSError as error:
-        raise InfraError(f"{tree}: the patch series can't be applied: {error}") from error
+        unknown = InfraError(f"{tree}: the patch series can't be applied: {error}")
+        raise shortage.of(error, where=tree, kept="the tree as it was") or unknown from error
 
 
 def patched_files(state: Path) -> dict[str, str]:
@@ -72,23 +76,22 @@ def _bring(
     state: Path,
 ) -> bool:
     """Write what differs, between two writes of the record, so that a kill at any point leaves a recoverable state."""
+    scratch = state / _SCRATCH
     for path in sorted(overlay.files.keys() - standing.keys()):
         standing[path] = overlay.base[path]
         if (original := standing[path]) is not None:
-            write(state / "pristine" / path, original, top=state)
+            write(state / "pristine" / path, original, top=state, scratch=scratch)
     wanted = {path: overlay.files.get(path, overlay.base[path]) for path in standing}
     pristine = {path: digest(overlay.base[path]) for path in standing}
     forms = {path: (*record.forms.get(path, (pristine[path],)), digest(file)) for path, file in wanted.items()}
     _save_record(state, _Record(series=(), forms=forms, complete=False))
     changed = [path for path in sorted(wanted) if wanted[path] != standing[path]]
-    for path in standing:
-        forget_scratch(tree / path, top=tree)
     for path in changed:  # removals first: a file may make room for a directory
         if wanted[path] is None:
             remove(tree / path, top=tree)
     for path in changed:
         if (file := wanted[path]) is not None:
-            write(tree / path, file, top=tree)
+            write(tree / path, file, top=tree, scratch=scratch)
     done = {path: (pristine[path], digest(wanted[path])) for path in overlay.files}
     _save_record(state, _Record(series=series, forms=done))
     for path in sorted(standing.keys() - overlay.files.keys(), reverse=True):
@@ -126,7 +129,7 @@ def _load_record(state: Path) -> _Record:
 def _save_record(state: Path, record: _Record) -> None:
     data = {"format": _FORMAT, "complete": record.complete, "series": record.series, "forms": dict(record.forms)}
     content = json.dumps(data, indent=1).encode()
-    write(state / "series.json", TreeFile(content=content, mode=0o644), top=state)
+    write(state / "series.json", TreeFile(content=content, mode=0o644), top=state, scratch=state / _SCRATCH)
 
 
 def _pristine(state: Path, path: str, form: str) -> TreeFile | None:

@@ -10,7 +10,9 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from harness import shortage
 from harness.build.command import started
+from harness.build.confinement import Confinement
 from harness.errors import InfraError
 
 
@@ -21,16 +23,17 @@ def run_logged(
     limit: float,
     on_line: Callable[[str], None] = lambda line: None,
     env: Mapping[str, str] | None = None,
+    confinement: Confinement | None = None,
 ) -> tuple[int, list[str]]:
     """Run `command`, append its output to `log`, and pass each line to `on_line`.
 
     Returns its exit code and the last 20,000 lines of output. Raises InfraError after `limit` seconds, or if the
-    program is missing. The program ends when the harness ends."""
+    program is missing. The program ends when the harness ends. `confinement`: what it is run in."""
     lines: deque[str] = deque(maxlen=20_000)
-    with log.open("a", encoding="utf-8", errors="replace") as out:
+    with shortage.reported(log), log.open("a", encoding="utf-8", errors="replace") as out:
         out.write(f"$ {' '.join(command)}\n")
         out.flush()
-        with started(command, env=env, stderr=subprocess.STDOUT) as process:
+        with started(command, env=env, stderr=subprocess.STDOUT, confinement=confinement) as process:
             for line in _lines(process, limit=limit, what=command[0]):
                 out.write(line + "\n")
                 lines.append(line)

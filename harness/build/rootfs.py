@@ -60,7 +60,7 @@ def root_image(*, progress: Progress, verify: bool = False) -> Kept:
         _make(partial)
         progress.say(f"root file system: {image.name} ready")
 
-    return made_once(image, make, progress=progress, full=verify)
+    return made_once(image, make, progress=progress, needed="about 2 GB while it is made", full=verify)
 
 
 def _key() -> str:

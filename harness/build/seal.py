@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness import shortage
 from harness.build.cache import cache_dir, locked
 from harness.build.checksum import stamp_of, write_atomically
 from harness.build.inuse import Hold, hold
@@ -49,7 +50,7 @@ def seal_directory(directory: Path, *, final: Path) -> None:
             sync(Path(inner))
         _write(directory / MANIFEST, Manifest(files=files, links=links), final=final / MANIFEST)
     except OSError as error:
-        raise InfraError(f"{error.filename or directory}: can't be written: {error.strerror}") from error
+        raise _unwritable(error, directory) from error
 
 
 def seal_file(partial: Path, final: Path) -> None:
@@ -62,7 +63,12 @@ def seal_file(partial: Path, final: Path) -> None:
         rename_synced(partial, final)
         _write(manifest, Manifest(files={final.name: digest}), final=manifest)
     except OSError as error:
-        raise InfraError(f"{error.filename or final}: can't be written: {error.strerror}") from error
+        raise _unwritable(error, final) from error
+
+
+def _unwritable(error: OSError, path: Path) -> InfraError:
+    wrong = InfraError(f"{error.filename or path}: can't be written: {error.strerror}")
+    return shortage.of(error, where=path.parent) or wrong
 
 
 def _write(path: Path, manifest: Manifest, *, final: Path) -> None:
@@ -112,12 +118,12 @@ def _note(manifest: Path, text: bytes, stamps: dict[str, list[int]]) -> None:
     """Remember at which times and sizes the files were found to be right; in a cache that is read-only they are read
     again each time."""
     told = {"path": str(manifest.absolute()), "manifest": hashlib.sha256(text).hexdigest(), "stamps": stamps}
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, InfraError):
         write_atomically(_place_of_note(manifest), json.dumps(told))
 
 
 def _noted(manifest: Path, text: bytes) -> dict[str, list[int]]:
-    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+    with contextlib.suppress(OSError, InfraError, ValueError, TypeError, KeyError):
         told = json.loads(_place_of_note(manifest).read_text())
         if told["manifest"] == hashlib.sha256(text).hexdigest():
             return dict(told["stamps"])
@@ -162,14 +168,14 @@ def find(path: Path, *, full: bool = False) -> Kept | None:
     return Kept(product=products[0], hold=held)
 
 
-def made_once(path: Path, make: Callable[[Path], None], *, progress: Progress, full: bool = False) -> Kept:
+def made_once(path: Path, make: Callable[[Path], None], *, progress: Progress, needed: str, full: bool = False) -> Kept:
     """Return the sealed file `path` of the cache. If there is none, or a damaged one, `make` writes it to the path that
-    it gets; others wait meanwhile."""
+    it gets; others wait meanwhile. `needed`: how much room that takes, for the message if there is too little."""
     while True:
         kept = find_or_drop(path, progress, full=full)
         if kept:
             return kept
-        with locked(path.with_name(f"{path.name}.lock")):
+        with shortage.reported(path, needed=needed), locked(path.with_suffix(".lock")):
             if find_or_drop(path, progress):
                 continue
             partial = path.with_name(f".{path.name}.{os.getpid()}.partial")

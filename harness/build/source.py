@@ -12,6 +12,7 @@ import threading
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from harness import shortage
 from harness.build import gitrepo, kernelorg
 from harness.build.apt import AptPackage, PrivateApt, check_suite_name
 from harness.build.cache import cache_dir, locked
@@ -189,7 +190,8 @@ def _extract_member(deb: Path, partial: Path, *, progress: Progress) -> str:
             return _copy_member(process.stdout, partial, deb=deb, progress=progress)
         except (tarfile.TarError, OSError) as error:
             partial.unlink(missing_ok=True)
-            raise InfraError(f"{deb}: the kernel tarball cannot be taken out of the package: {error}") from error
+            unknown = InfraError(f"{deb}: the kernel tarball cannot be taken out of the package: {error}")
+            raise shortage.of(error, where=partial.parent, needed="about 150 MB for the tarball") or unknown from error
         finally:
             timer.cancel()
 

@@ -67,10 +67,14 @@ class Stages:
 
 def tool_stamps(toolchain: Toolchain) -> list[list[Any]]:
     """Return size and time of each program that kbuild runs, so that an upgrade is noticed."""
-    prefix = next((arg.partition("=")[2] for arg in toolchain.make_args if arg.startswith("CROSS_COMPILE=")), "")
-    names = (toolchain.command, *(prefix + tool for tool in _OF_THE_PREFIX), *_TOOLS)
-    found = [Path(path).resolve() for path in map(shutil.which, names) if path]
+    found = [Path(path).resolve() for path in map(shutil.which, programs_of(toolchain)) if path]
     return [[str(path), *(_stamp(path) or ())] for path in found]
+
+
+def programs_of(toolchain: Toolchain) -> tuple[str, ...]:
+    """Return the names of the programs that kbuild runs with this toolchain."""
+    prefix = next((arg.partition("=")[2] for arg in toolchain.make_args if arg.startswith("CROSS_COMPILE=")), "")
+    return (toolchain.command, *(prefix + tool for tool in _OF_THE_PREFIX), *_TOOLS)
 
 
 def _hash(inputs: Any) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.errors import UserError
+from harness.model.names import NAME_RULE, is_name
 
 _NEEDS = re.compile(r"^\s*(?://|/?\*)\s*harness: needs (?P<symbols>CONFIG_\w+(?:\s+CONFIG_\w+)*)", re.MULTILINE)
 
@@ -24,9 +25,12 @@ class Prepared:
 
 
 def sources(testcases: Path) -> list[Path]:
-    """Return the modules' C sources, sorted by name. Raises UserError for two of the same name: modules share one name
-    space."""
+    """Return the modules' C sources, sorted by name. Raises UserError for two of the same name, because modules share
+    one name space, and for a name that make would read as something else."""
     found = sorted(testcases.rglob("*.c"), key=lambda path: path.name)
+    for path in found:
+        if not is_name(path.stem):
+            raise UserError(f"{path}: expected a file name of {NAME_RULE}, before .c; rename it")
     for first, second in itertools.pairwise(found):
         if first.name == second.name:
             raise UserError(f"{second}: a test module of that name exists already: {first}; rename one")

@@ -12,7 +12,6 @@ from pathlib import Path
 from harness.errors import InfraError, UserError
 
 ABSENT = "absent"
-SCRATCH = ".harness-new"
 _LINK = "link:"
 
 
@@ -67,16 +66,18 @@ def link_before(path: Path, *, top: Path) -> Path | None:
     return next((parent for parent in reversed(ways) if parent.is_symlink()), None)
 
 
-def write(path: Path, file: TreeFile, *, top: Path) -> None:
+def write(path: Path, file: TreeFile, *, top: Path, scratch: Path) -> None:
     """Replace `path`, below the directory `top`, as a whole; never writes into the old file, which may have other
     names elsewhere. Directories there that hold no files are removed.
+
+    `scratch`: where the new file is written before it is moved to its place. It is on the same file system but not in
+    the tree, where any name may be a file's. What a killed call leaves there the next one removes.
 
     Not synced: what a power cut damages has the wrong checksum, and is refused by the next call.
     """
     if link := link_before(path, top=top):
         raise InfraError(f"{path}: expected plain directories on the way, found the symbolic link {link}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = _scratch(path)
     scratch.unlink(missing_ok=True)  # it might be a link
     if file.is_link:
         scratch.symlink_to(file.target)
@@ -101,14 +102,3 @@ def remove(path: Path, *, top: Path) -> None:
             return
         if parent.is_dir():
             parent.rmdir()
-
-
-def forget_scratch(path: Path, *, top: Path) -> None:
-    """Remove the leftovers of a killed `write`."""
-    if not link_before(path, top=top):
-        with contextlib.suppress(NotADirectoryError):
-            _scratch(path).unlink(missing_ok=True)
-
-
-def _scratch(path: Path) -> Path:
-    return path.with_name(f".{path.name}{SCRATCH}")

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import re
 import secrets
 import shutil
 import time
@@ -19,15 +18,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.build.cache import cache_dir, try_locked
-from harness.build.cutoff import was_cut_off, writing
+from harness.build.confinement import strays
+from harness.build.cutoff import mark, synced_after, was_cut_off
 from harness.build.prune import limits_from_environment
 from harness.model.kernel import Source, SourceKind
+from harness.model.names import as_name
 from harness.model.progress import Progress, Silent
 
+_LONGEST_NAME = 120  # characters of a workspace's name; others are derived from it
 _MOST = 16  # builds of one origin at once
 _KEEP_CONFIGURATIONS = 4  # of each origin; with debug information an object tree takes 1.8 GB
 _KEEP_WORKSPACES = 6  # a source tree takes 1.8 GB too
 _OBJECTS, _STATE, _GONE = "obj-", "made-", ".gone-"
+_SANDBOXED = "-sandboxed"
 
 
 @dataclass(frozen=True)
@@ -77,13 +80,39 @@ class Workspace:
         """Copies of the testcases' C sources, and their build products."""
         return self.state / "testmodules"
 
+    @property
+    def written_by_make(self) -> list[Path]:
+        """The directories that the kernel's makes may write to; created if missing. Modules of the livepatch selftests
+        are built in the source tree."""
+        made = [self.objects, self.payload, self.modules, self.optional_suites]
+        for directory in made:
+            directory.mkdir(parents=True, exist_ok=True)
+        in_tree = self.source / "tools/testing/selftests/livepatch/test_modules"
+        return [*made, *([in_tree] if in_tree.is_dir() else [])]
+
+    def is_usable(self, *, by_others: bool) -> bool:
+        """Return whether a build in a sandbox can go on here. An interrupted one may have left strays; one of a root
+        with another umask, files that no other user can read, which `by_others` rules out."""
+        read = (self.directory, self.state, self.source, self.source / "Makefile")
+        if by_others and not all(path.stat().st_mode & 0o004 for path in read if path.exists()):
+            return False
+        return not any(any(strays(each, root=self.directory)) for each in self.written_by_make)
+
+    def discard(self) -> None:
+        """Empty the workspace, which we have locked; the next build makes everything anew."""
+        _set_aside(self.directory.parent, self.directory)
+        _create(self)
+
 
 @contextlib.contextmanager
-def workspace_for(source: Source, *, configuration: str, progress: Progress | None = None) -> Iterator[Workspace]:
+def workspace_for(
+    source: Source, *, configuration: str, is_sandboxed: bool = True, progress: Progress | None = None
+) -> Iterator[Workspace]:
     """Lock a workspace for `source` for the length of the ``with``, preferably one that has objects of this
-    `configuration`. Raises InfraError if all are in use."""
+    `configuration`. Builds in a sandbox have workspaces of their own: programs that one leaves must not run in a build
+    without a sandbox, and their files may be another user's. Raises InfraError if all are in use."""
     progress = progress or Silent()
-    root, name = cache_dir("workspaces"), origin_name(source)
+    root, name = cache_dir("workspaces"), origin_name(source) + (_SANDBOXED if is_sandboxed else "")
     candidates = [Workspace(root / f"{name}-{number}", configuration) for number in range(_MOST)]
     for workspace in sorted(candidates, key=lambda each: not each.objects.is_dir()):
         with try_locked(_lock_of(workspace.directory)) as is_mine:
@@ -94,14 +123,20 @@ def workspace_for(source: Source, *, configuration: str, progress: Progress | No
                         "damaged; it is made again"
                     )
                     _set_aside(root, workspace.directory)
-                for used in (workspace.objects, workspace.state, workspace.directory):
-                    used.mkdir(parents=True, exist_ok=True)
-                    os.utime(used)
+                _create(workspace)
                 _make_room(root, [each.directory for each in candidates], mine=workspace.directory, progress=progress)
-                with writing(workspace.directory):
+                with synced_after(workspace.directory):
                     yield workspace
                 return
     raise AssertionError(f"more than {_MOST} builds of {name} at once")
+
+
+def _create(workspace: Workspace) -> None:
+    """Create its directories, and mark them as used, and written, now."""
+    for used in (workspace.objects, workspace.state, workspace.directory):
+        used.mkdir(parents=True, exist_ok=True)
+        os.utime(used)
+    mark(workspace.directory)
 
 
 def _lock_of(directory: Path) -> Path:
@@ -169,4 +204,4 @@ def origin_name(source: Source) -> str:
         case _:
             digest = hashlib.sha256(spec.location.encode()).hexdigest()[:10]
             origin = f"{spec.kind}-{Path(spec.location).name}-{digest}"
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", origin)
+    return as_name(origin, longest=_LONGEST_NAME)

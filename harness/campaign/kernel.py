@@ -65,6 +65,7 @@ def build_kernel(kernel: KernelSpec, options: BuildOptions, progress: Progress) 
         reproduce=_reproduce(options, kernel),
         progress=progress,
         jobs=options.jobs,
+        is_sandboxed=not options.no_sandbox,
         verify=options.verify,
     )
 
@@ -78,4 +79,6 @@ def _reproduce(options: BuildOptions, kernel: KernelSpec) -> str:
         words += ["--toolchain", options.toolchain]
     if options.allow_plain_ftrace:
         words += ["--allow-plain-ftrace"]
+    if options.no_sandbox:
+        words += ["--no-sandbox"]
     return shlex.join(words)

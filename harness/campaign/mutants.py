@@ -14,12 +14,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness import shortage
+from harness.build.checksum import write_atomically
 from harness.build.finished import load_record
 from harness.build.make import kernel_key
 from harness.campaign.kernel import build_kernel, kernel_for
 from harness.campaign.request import BuildOptions
 from harness.errors import BootError, BuildError, InfraError, UserError
 from harness.layout import KCONFIGS, MUTANTS
+from harness.limits import PATCH_BYTES
 from harness.model.board import BoardSpec
 from harness.model.kernel import DEFAULT_SOURCE, Build, KernelSpec
 from harness.model.mutant import Fate, Mutant, Row, Trial
@@ -51,7 +54,8 @@ class Hunt:
 def all_mutants(directory: Path = MUTANTS) -> dict[str, Mutant]:
     """Return the project's mutants by name. Raises UserError for one without a proper header."""
     files = sorted(directory.glob("*.patch"))
-    return {path.stem: parse_mutant(path.read_text(), name=path.stem, place=path.name) for path in files}
+    texts = {path: PATCH_BYTES.read(path).decode(errors="replace") for path in files}
+    return {path.stem: parse_mutant(text, name=path.stem, place=path.name) for path, text in texts.items()}
 
 
 def choose(names: Sequence[str], known: dict[str, Mutant]) -> list[Mutant]:
@@ -122,9 +126,10 @@ class Hunter:
                 self._side_runs.stop()  # otherwise the pool would wait for them
                 raise
         made = KillTable(rows=done, caption=tuple(self._caption(ground) for ground in grounds.values()))
-        self._wish.out.mkdir(parents=True, exist_ok=True)
-        (self._wish.out / "kill-table.md").write_text(kill_table.markdown(made))
-        (self._wish.out / "kill-table.json").write_text(kill_table.as_json(made))
+        with shortage.reported(self._wish.out, kept="all runs; the same command makes its tables from them"):
+            self._wish.out.mkdir(parents=True, exist_ok=True)
+            write_atomically(self._wish.out / "kill-table.md", kill_table.markdown(made))
+            write_atomically(self._wish.out / "kill-table.json", kill_table.as_json(made))
         return made
 
     def _kernel(self, mutant: Mutant, *, patched: bool) -> _Kernel:

@@ -5,6 +5,7 @@ unreachable board is reported in less time than it takes to load pytest, rich an
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import shlex
@@ -19,7 +20,7 @@ from typing import NoReturn, cast
 
 import click
 
-from harness import __version__
+from harness import __version__, shortage
 from harness.build.command import SYSTEM_PATH
 from harness.errors import HarnessError, InfraError
 
@@ -63,6 +64,7 @@ def main() -> NoReturn:
     os.environ["PATH"] = os.pathsep.join((os.environ.get("PATH", os.defpath), SYSTEM_PATH))
     try:
         code = cli(standalone_mode=False, prog_name="harness")
+        sys.stdout.flush()
     except HarnessError as error:
         code = _complain(error)
     except click.ClickException as error:
@@ -71,18 +73,43 @@ def main() -> NoReturn:
     except (KeyboardInterrupt, click.Abort):
         click.echo("harness: interrupted", err=True)
         code = 130
-    except Exception as error:  # a bug of ours: one line for the user, the traceback for whoever fixes it
-        path = _keep_traceback()
-        code = _complain(InfraError(f"internal error: {type(error).__name__}: {error}; please report {path}"))
+    except Exception as error:
+        code = _complain(shortage.of(error, where=_unwritable_output()) or _bug(error))
+    _abandon_output()
     sys.exit(code or 0)
 
 
-def _keep_traceback() -> Path:
+def _unwritable_output() -> Path | None:
+    """Return the file that standard output goes to if it can't be written: errors do not name it."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with contextlib.suppress(OSError):
+            return Path(f"/proc/self/fd/{sys.stdout.fileno()}").readlink()
+    return None
+
+
+def _abandon_output() -> None:
+    """Let output that can't be written go: Python would try again at its end, and replace the exit code by 120."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _bug(error: Exception) -> InfraError:
+    """One line about a bug of ours for the user; the traceback goes to a file, for whoever fixes it."""
     from harness.build.cache import cache_dir
 
-    path = cache_dir("logs") / time.strftime("internal-error-%Y%m%d-%H%M%S.log")
-    path.write_text(f"{shlex.join(sys.argv)}\n{traceback.format_exc()}")
-    return path
+    told = f"internal error: {type(error).__name__}: {error}; please report"
+    text = f"{shlex.join(sys.argv)}\n{traceback.format_exc()}"
+    try:
+        path = cache_dir("logs") / time.strftime("internal-error-%Y%m%d-%H%M%S.log")
+        path.write_text(text)
+    except OSError:
+        return InfraError(f"{told} this", details=text.splitlines())
+    return InfraError(f"{told} {path}")
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
@@ -93,6 +120,7 @@ def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
 def _complain(error: HarnessError) -> int:
     from harness.report.text import clean
 
-    for line in (f"harness: {error.message}", *(f"  {line}" for line in error.details)):
-        click.echo(clean(line), err=True)  # console lines in it may contain escape sequences
+    with contextlib.suppress(OSError):  # the exit code says the most important thing
+        for line in (f"harness: {error.message}", *(f"  {line}" for line in error.details)):
+            click.echo(clean(line), err=True)  # console lines in it may contain escape sequences
     return error.exit_code

@@ -77,6 +77,12 @@ def _build_options(function: Function, *jobs: str) -> Function:
             "--verify", is_flag=True, help="Read everything that is used from the cache, and compare its checksums."
         ),
         click.option(*jobs, type=click.IntRange(1), help="Number of jobs for make; default: one per CPU."),
+        click.option(
+            "--no-sandbox",
+            is_flag=True,
+            envvar="HARNESS_NO_SANDBOX",
+            help="Build without a sandbox, for sources and patches that you trust like your own programs.",
+        ),
     ]
     return _all(options, function)
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from dataclasses import dataclass, field
+from urllib.parse import quote, quote_plus, urlsplit
 
 from harness.model.boot import BootSpec
 
-_SHORTEST = 4  # characters: redacting a shorter secret hides nothing and garbles every message
+_SHORTEST = 4  # characters: searching texts for a shorter secret would garble every message
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,10 +49,17 @@ class NetworkConsole:
 
 @dataclass(frozen=True, kw_only=True)
 class CommandConsole:
-    """A program whose standard input and output are the console, such as ``ipmitool … sol activate``."""
+    """A program whose standard input and output are the console, such as ``ipmitool … sol activate``. `masked`: the
+    same without its secrets, if it has any."""
 
     argv: tuple[str, ...]
     slow_send_ms: float = 0.0
+    masked: tuple[str, ...] = field(default=(), compare=False)
+
+    @property
+    def shown(self) -> str:
+        """What messages show of it."""
+        return shlex.join(self.masked or self.argv)
 
 
 ConsoleSpec = SerialConsole | NetworkConsole | CommandConsole
@@ -57,21 +67,35 @@ ConsoleSpec = SerialConsole | NetworkConsole | CommandConsole
 
 @dataclass(frozen=True, kw_only=True)
 class CommandSwitch:
-    """Power switched by programs."""
+    """Power switched by programs. `masked_on`, `masked_off`: the same without their secrets, if they have any."""
 
     on: tuple[str, ...]
     off: tuple[str, ...]
+    masked_on: tuple[str, ...] = field(default=(), compare=False)
+    masked_off: tuple[str, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, kw_only=True)
 class HttpRequest:
-    """One request to a switch. `expect`: text that the answer must contain."""
+    """One request to a switch. `expect`: text that the answer must contain. `masked`: the URL without its secrets, if
+    it is known which part of it they are."""
 
-    url: str
+    url: str = field(repr=False)
     method: str = "GET"
-    body: str = ""
-    headers: tuple[tuple[str, str], ...] = ()
+    body: str = field(default="", repr=False)
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     expect: str = ""
+    masked: str = field(default="", compare=False)
+
+    @property
+    def shown(self) -> str:
+        """What messages show of the URL. Path and query of a switch that we know nothing about may be a secret: tokens
+        are found in both."""
+        if self.masked:
+            return self.masked
+        parts = urlsplit(self.url)
+        rest = "/…" if parts.path.strip("/") or parts.query else ""
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{rest}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,11 +189,25 @@ class Access:
     secrets: tuple[str, ...] = field(default=(), repr=False)
 
     def redacted(self, text: str) -> str:
-        """`text` without the board's secrets, for every message and log."""
-        for secret in sorted(self.secrets, key=len, reverse=True):
-            if len(secret) >= _SHORTEST:
-                text = text.replace(secret, "***")
+        """`text` without the board's secrets, for what other programs, servers and libraries say. Short ones stay: what
+        the harness itself says of a command, a URL or a login has them masked, however short they are."""
+        forms = {form for secret in self.secrets if len(secret) >= _SHORTEST for form in _written(secret)}
+        for form in sorted(forms, key=len, reverse=True):
+            text = text.replace(form, "***")
         return text
+
+
+def _written(secret: str) -> tuple[str, ...]:
+    """Return the ways in which messages may write `secret`: plain, in a URL, a Python or JSON string, a shell line."""
+    return (
+        secret,
+        quote(secret),
+        quote(secret, safe=""),
+        quote_plus(secret),
+        repr(secret)[1:-1],
+        json.dumps(secret)[1:-1],
+        shlex.quote(secret).strip("'"),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

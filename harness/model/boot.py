@@ -36,19 +36,29 @@ class QemuBoot(BootSpec):
 @dataclass(frozen=True, kw_only=True)
 class TftpServe:
     """A TFTP server that the harness starts, on this `address` of the host. `dhcp`: the first and the last address that
-    it assigns to boards; empty if another server does that."""
+    it assigns to boards; empty if another server does that. `mac`: of the board's network card, which alone gets an
+    answer; empty: every machine on that network gets one. `dhcp_any`: that is meant, even where the network is the one
+    by which the host reaches others."""
 
     address: str
     dhcp: tuple[str, ...] = ()
+    mac: str = ""
+    dhcp_any: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class HttpServe:
-    """A web server that the harness starts, on this `address` and `port` of the host. `dhcp`: as in `TftpServe`."""
+    """A web server that the harness starts, on this `address` and `port` of the host. The other keys are those of
+    `TftpServe`."""
 
     address: str
     port: int = 80
     dhcp: tuple[str, ...] = ()
+    mac: str = ""
+    dhcp_any: bool = False
+
+
+FROM_TEXT, FROM_POWER_ON = "text", "power-on"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,8 +71,10 @@ class UbootBoot(BootSpec):
     `address`: ``dhcp``, or the board's address with prefix length, for which `gateway` may be needed. `dtb`: the name
     of a device tree of the build; empty: the one that U-Boot has at `fdt`. `fdt`, `kernel_at`, `ramdisk_at`, `dtb_at`:
     addresses, or the names of variables in U-Boot's environment. `before`: U-Boot commands that the network needs
-    first, such as ``usb start``. `stop_text`, `stop_keys`: what U-Boot prints while it waits, and what stops it.
-    Seconds: `uboot_seconds` from power-on to U-Boot, `load_seconds` for one file."""
+    first, such as ``usb start``. `stop_text`, `stop_keys`: what U-Boot prints while it waits, and what stops it; the
+    keys are sent every `stop_every_ms` milliseconds until the prompt comes, from that text on or, with `stop_from`
+    ``power-on``, from power-on. Seconds: `uboot_seconds` from power-on to U-Boot's prompt, `load_seconds` for one
+    file."""
 
     method: ClassVar[str] = "uboot"
     load: str = "tftp"
@@ -82,6 +94,8 @@ class UbootBoot(BootSpec):
     before: tuple[str, ...] = ()
     stop_text: str = "stop autoboot"
     stop_keys: str = " "
+    stop_from: str = FROM_TEXT
+    stop_every_ms: int = 100
     uboot_seconds: float = 30.0
     load_seconds: float = 120.0
 

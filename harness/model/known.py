@@ -37,7 +37,7 @@ def matches(pattern: str, text: str) -> bool:
 
 def version_of(release: str) -> tuple[int, ...]:
     """The numbers that ``7.3.4-rc1+`` begins with."""
-    match = re.match(r"\d+(\.\d+)*", release)
+    match = re.match(r"\d{1,9}(\.\d{1,9})*", release)
     return tuple(int(part) for part in match[0].split(".")) if match else ()
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+NO_SANDBOX = "none"
+
 
 @dataclass(frozen=True, kw_only=True)
 class SourceRecord:
@@ -46,7 +48,8 @@ class ToolchainRecord:
 @dataclass(frozen=True, kw_only=True)
 class KernelRecord:
     """A kernel. `release`: ``uname -r``; `key`: the hash of the requested inputs (make.kernel_key); `made`: the hash of
-    what they resulted in; `without`: optional symbols that it can't have, each with the reason."""
+    what they resulted in; `without`: optional symbols that it can't have, each with the reason; `sandbox`: what it was
+    built in (NO_SANDBOX: it was built without one; empty: not recorded)."""
 
     release: str = ""
     key: str = ""
@@ -56,6 +59,7 @@ class KernelRecord:
     fragments: tuple[str, ...] = ()
     toolchain: ToolchainRecord = ToolchainRecord()
     without: Mapping[str, str] = field(default_factory=dict)
+    sandbox: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,9 +10,10 @@ import pydantic
 
 from harness.model import board as model
 from harness.parse import document
-from harness.parse.boot_shapes import Boot, Port, Seconds
+from harness.parse.boot_shapes import Boot
+from harness.parse.shape_types import Address, Fragment, Host, Milliseconds, Port, Seconds, SwitchUrl
 
-Milliseconds = pydantic.NonNegativeFloat | pydantic.NonNegativeInt
+_MOST_OUTLETS = 10_000
 Words = Annotated[list[str], pydantic.Field(min_length=1)]
 Command = str | Words
 
@@ -25,7 +26,7 @@ class Limits(document.Strict):
 class Serial(document.Strict):
     kind: Literal["serial"]
     device: str
-    baud: int = pydantic.Field(model.SerialConsole.baud, ge=50)
+    baud: int = pydantic.Field(model.SerialConsole.baud, ge=50, le=50_000_000)
     flow: Literal["none", "rtscts", "xonxoff"] = "none"
     slow_send_ms: Milliseconds = 0
 
@@ -37,7 +38,7 @@ class Serial(document.Strict):
 
 class Network(document.Strict):
     kind: Literal["tcp", "telnet"]
-    host: str
+    host: Host
     port: Port
     slow_send_ms: Milliseconds = 0
 
@@ -78,7 +79,7 @@ class CommandPower(Switch):
 
 
 class Request(document.Strict):
-    url: str = pydantic.Field(pattern="^https?://")
+    url: SwitchUrl
     method: str = "GET"
     body: str = ""
     headers: dict[str, str] = pydantic.Field(default_factory=dict)
@@ -102,27 +103,31 @@ class HttpPower(Switch):
 
 class Tasmota(Switch):
     kind: Literal["tasmota"]
-    host: str
-    outlet: int = pydantic.Field(1, ge=1)
+    host: Host
+    outlet: int = pydantic.Field(1, ge=1, le=_MOST_OUTLETS)
     user: str = "admin"
     password: str = ""
 
     def switch(self) -> model.HttpSwitch:
-        login = f"user={quote(self.user)}&password={quote(self.password)}&" if self.password else ""
-        url = f"http://{self.host}/cm?{login}cmnd=Power{self.outlet}%20"
         # {"POWER":"ON"} or {"POWER1":"ON"}; after a wrong password {"WARNING":"…"}
         return model.HttpSwitch(
-            on=model.HttpRequest(url=f"{url}On", expect='"ON"'),
-            off=model.HttpRequest(url=f"{url}Off", expect='"OFF"'),
-            query=model.HttpRequest(url=url.removesuffix("%20"), expect='"POWER'),
+            on=self._request("%20On", expect='"ON"'),
+            off=self._request("%20Off", expect='"OFF"'),
+            query=self._request("", expect='"POWER'),
             password=self.password,
         )
+
+    def _request(self, state: str, *, expect: str) -> model.HttpRequest:
+        quoted = (quote(text, safe="") for text in (self.user, self.password))
+        login = "user={}&password={}&".format(*quoted) if self.password else ""
+        server, command = f"http://{self.host}/cm?", f"cmnd=Power{self.outlet}{state}"
+        return model.HttpRequest(url=f"{server}{login}{command}", expect=expect, masked=f"{server}{command}")
 
 
 class Shelly(Switch):
     kind: Literal["shelly"]
-    host: str
-    outlet: int = pydantic.Field(0, ge=0)
+    host: Host
+    outlet: int = pydantic.Field(0, ge=0, le=_MOST_OUTLETS)
     generation: Literal[1, 2] = 2
     user: str = "admin"
     password: str = ""
@@ -131,25 +136,30 @@ class Shelly(Switch):
         if self.generation == 1:
             urls = [f"http://{self.host}/relay/{self.outlet}?turn={turn}" for turn in ("on", "off")]
             requests = [
-                model.HttpRequest(url=url, expect=expect)
+                _open_request(url, expect=expect)
                 for url, expect in zip(urls, ('"ison":true', '"ison":false'), strict=True)
             ]
-            query = model.HttpRequest(url=urls[0].partition("?")[0], expect='"ison":')
+            query = _open_request(urls[0].partition("?")[0], expect='"ison":')
         else:
             base = f"http://{self.host}/rpc/Switch.Set?id={self.outlet}&on="
-            requests = [model.HttpRequest(url=f"{base}{turn}", expect="was_on") for turn in ("true", "false")]
+            requests = [_open_request(f"{base}{turn}", expect="was_on") for turn in ("true", "false")]
             status = f"http://{self.host}/rpc/Switch.GetStatus?id={self.outlet}"
-            query = model.HttpRequest(url=status, expect='"output":')
+            query = _open_request(status, expect='"output":')
         on, off = requests
         return model.HttpSwitch(on=on, off=off, query=query, user=self.user, password=self.password)
 
 
+def _open_request(url: str, *, expect: str) -> model.HttpRequest:
+    """Return a request whose URL contains no secret."""
+    return model.HttpRequest(url=url, expect=expect, masked=url)
+
+
 class Pdudaemon(Switch):
     kind: Literal["pdudaemon"]
-    host: str
+    host: Host
     port: Port = 16421
     pdu: str
-    outlet: str | int
+    outlet: str | Annotated[int, pydantic.Field(ge=0, le=_MOST_OUTLETS)]
 
     def switch(self) -> model.PduSwitch:
         return model.PduSwitch(host=self.host, port=self.port, pdu=self.pdu, outlet=str(self.outlet))
@@ -171,10 +181,10 @@ class Labgrid(document.Strict):
 
 
 class Ssh(document.Strict):
-    host: str = ""
+    host: Host = model.Ssh.host
     port: Port = model.Ssh.port
-    address: str = pydantic.Field("dhcp", pattern=r"^(dhcp|\d+\.\d+\.\d+\.\d+/\d+)$")
-    gateway: str = ""
+    address: Address = model.Ssh.address
+    gateway: Host = model.Ssh.gateway
     user: str = model.Login.user
     key: str = ""
     password: str = ""
@@ -199,7 +209,7 @@ class Board(document.Strict):
     labgrid: Labgrid | None = None
     pool: str = ""
     cmdline: str = ""
-    kconfigs: list[str] | None = None
+    kconfigs: list[Fragment] | None = None
     limits: Limits = Limits()
 
     @property

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
-from urllib.parse import quote
 
 from harness.errors import UserError
 from harness.model import board as model
 from harness.model.boot import BootSpec
+from harness.model.names import NAME_RULE, is_name
 from harness.parse import board_shapes as shapes
 from harness.parse import document
 
@@ -18,6 +19,13 @@ Lookup = Callable[[str], str]
 # Keys of console and power whose values are never secret, wherever they come from: messages have to quote them.
 _PLAIN = {"device", "host", "user", "pdu", "outlet", "key", "host_key", "address", "gateway"}
 _FROM_OUTSIDE = re.compile(r"\$\{([^{}]+)\}")
+# Keys whose values messages never show, because they are secrets or may contain some.
+_HIDDEN = {"password", "url", "headers", "body"}
+# Text in these keys may have several lines; `stop_keys` may be any keys.
+_SEVERAL_LINES = {"description", "run", "on", "off", "body"}
+_KEYS = {"stop_keys"}
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_NO_CHARACTER = re.compile(r"[\x00\ud800-\udfff]")
 
 
 def parse_boards(text: str, *, place: str, lookup: Lookup | None = None) -> dict[str, model.BoardEntry]:
@@ -28,14 +36,51 @@ def parse_boards(text: str, *, place: str, lookup: Lookup | None = None) -> dict
     data = document.load(text, place=place)
     if data is None:
         raise UserError(f"{place}: expected a mapping with the key `boards`, found an empty document")
-    raw = document.shaped(data, shapes.Raw, place=place)
+    raw = document.shaped(data, shapes.Raw, place=place, hidden=_HIDDEN)
+    for name in raw.boards:
+        if not is_name(name):  # it becomes a part of paths
+            raise UserError(f"{place}: boards: expected names of {NAME_RULE}; found {document.found(name)}")
     entries = {name: _inherited(name, entry, raw.defaults, place=place) for name, entry in raw.boards.items()}
     outside = {name: _Outside(lookup or _nothing) for name in entries}
     filled = {name: outside[name].fill(entry) for name, entry in entries.items()}
-    shaped = document.shaped({"boards": filled}, shapes.Boards, place=place)
-    made = {name: _entry(name, entry, outside[name], place=place) for name, entry in shaped.boards.items()}
+    secrets = tuple(secret for each in outside.values() for secret in each.secrets)
+    try:
+        return _made(filled, entries, outside, place=place)
+    except UserError as error:
+        redacted = model.Access(secrets=secrets).redacted
+        raise UserError(redacted(error.message), details=[redacted(line) for line in error.details]) from None
+
+
+def _made(
+    filled: Mapping[str, dict[str, Any]],
+    raw: Mapping[str, dict[str, Any]],
+    outside: Mapping[str, _Outside],
+    *,
+    place: str,
+) -> dict[str, model.BoardEntry]:
+    complaints = [line for name, entry in filled.items() for line in _controls(entry, f"boards.{name}", "")]
+    if complaints:
+        raise UserError(f"{place}: {complaints[0]}", details=[f"{place}: {line}" for line in complaints[1:]])
+    shaped = document.shaped({"boards": filled}, shapes.Boards, place=place, hidden=_HIDDEN)
+    made = {name: _entry(name, entry, outside[name], raw[name], place=place) for name, entry in shaped.boards.items()}
     _check_pools(shaped.boards, made, place=place)
     return made
+
+
+def _controls(value: object, where: str, key: str) -> Iterator[str]:
+    """Yield complaints about characters that a terminal, a path, a command line or a request can't have."""
+    if isinstance(value, Mapping):
+        for inner, each in value.items():
+            name = f"{where}.{document.shown_key(inner)}"
+            yield from _controls(inner, f"a key of {where}", "")
+            yield from _controls(each, name, str(inner))
+    elif isinstance(value, list):
+        for number, each in enumerate(value):
+            yield from _controls(each, f"{where}.{number}", key)
+    elif isinstance(value, str):
+        text = re.sub(r"\r?[\n\t]", "", value) if key in _SEVERAL_LINES else value
+        if found := (_NO_CHARACTER if key in _KEYS else _CONTROL).search(text):
+            yield f"{where}: expected a text without control characters, found {found[0]!r} in it"
 
 
 def raw_schema() -> dict[str, Any]:
@@ -103,7 +148,8 @@ class _Outside:
             value.is_missing = True
             return value
         if (secret and where.rpartition(".")[2] not in _PLAIN) or name.startswith("file:"):
-            self.secrets += [value, quote(value)]
+            value.is_secret = True
+            self.secrets.append(value)
         return value
 
 
@@ -111,15 +157,17 @@ def _nothing(name: str) -> str:
     raise LookupError(f"${{{name}}} has no value")
 
 
-def _entry(name: str, entry: shapes.Board, outside: _Outside, *, place: str) -> model.BoardEntry:
+def _entry(
+    name: str, entry: shapes.Board, outside: _Outside, raw: Mapping[str, Any], *, place: str
+) -> model.BoardEntry:
     _check_keys(name, entry, place=place)
     if not outside.unset and (lacking := entry.boot.lacks()):
         key, expected = lacking
         raise UserError(f"{place}: boards.{name}.boot.{key}: {expected}")
     boot = entry.boot.made()
     access = model.Access(
-        console=entry.console.made() if entry.console else None,
-        power=entry.power.made() if entry.power else None,
+        console=_masked_console(entry.console.made(), raw["console"]) if entry.console else None,
+        power=_masked_power(entry.power.made(), raw["power"]) if entry.power else None,
         ssh=_ssh(entry, boot),
         secrets=tuple(dict.fromkeys([*outside.secrets, *_passwords(entry)])),
     )
@@ -135,6 +183,27 @@ def _entry(name: str, entry: shapes.Board, outside: _Outside, *, place: str) -> 
         labgrid=entry.labgrid.made() if entry.labgrid else None,
     )
     return model.BoardEntry(board=board, unset=tuple(outside.unset))
+
+
+def _masked_console(console: model.ConsoleSpec, raw: Mapping[str, Any]) -> model.ConsoleSpec:
+    if isinstance(console, model.CommandConsole):
+        return dataclasses.replace(console, masked=_masked(raw["run"]))
+    return console
+
+
+def _masked_power(power: model.Power, raw: Mapping[str, Any]) -> model.Power:
+    if isinstance(power.switch, model.CommandSwitch):
+        masked = dataclasses.replace(power.switch, masked_on=_masked(raw["on"]), masked_off=_masked(raw["off"]))
+        return dataclasses.replace(power, switch=masked)
+    return power
+
+
+def _masked(command: Any) -> tuple[str, ...]:
+    """Return a command as boards.yaml has it, with *** for what comes from outside: this hides a value of any length,
+    and nothing else. Empty if nothing comes from outside."""
+    words = shapes.argv(command)
+    masked = tuple(_FROM_OUTSIDE.sub("***", word) for word in words)
+    return () if masked == words else masked
 
 
 def _ssh(entry: shapes.Board, boot: BootSpec) -> model.Ssh | None:
@@ -187,4 +256,4 @@ def _deciding(entry: shapes.Board) -> dict[str, str]:
 def _passwords(entry: shapes.Board) -> list[str]:
     """Return the entry's passwords, which are secret even if the file itself contains them."""
     passwords = [getattr(entry.power, "password", ""), getattr(entry.ssh, "password", "")]
-    return [form for password in passwords if password for form in (password, quote(password))]
+    return [password for password in passwords if password]

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from harness.model.names import NAME_PATTERN
 from harness.parse import boards
 
 _OUTSIDE = {"type": "string", "pattern": r"^\$\{[^{}]+\}$", "description": "from the environment or a file"}
@@ -36,7 +37,12 @@ def schema(docs: str) -> Node:
         "additionalProperties": False,
         "required": ["boards"],
         "properties": {
-            "boards": {"type": "object", "additionalProperties": entry, "description": "the machines, by name"},
+            "boards": {
+                "type": "object",
+                "propertyNames": {"pattern": f"^{NAME_PATTERN}$"},
+                "additionalProperties": entry,
+                "description": "the machines, by name",
+            },
             "defaults": {
                 "type": "object",
                 "additionalProperties": _reference("Default"),
@@ -60,7 +66,7 @@ def _plain(node: Any, *, tag: bool = False) -> Any:
         return node
     if "$ref" in node:
         return _reference(node["$ref"].rpartition("/")[2])
-    kept = {key: value for key, value in node.items() if key not in ("title", "discriminator", "default")}
+    kept = {key: value for key, value in node.items() if key not in ("title", "discriminator", "default", "examples")}
     default = {"default": node["default"]} if node.get("default") is not None else {}
     if "properties" in kept:
         properties = {key: _plain(value, tag=key in ("kind", "method")) for key, value in kept["properties"].items()}

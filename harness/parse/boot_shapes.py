@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import abc
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 import pydantic
+from pydantic_core import PydanticCustomError
 
 from harness.model import boot
 from harness.parse import document
+from harness.parse.shape_types import Address, FileName, Host, HttpUrl, IPv4, Mac, Port, Seconds
 
-Seconds = pydantic.PositiveFloat | pydantic.PositiveInt
-Port = Annotated[int, pydantic.Field(ge=1, le=65535)]
+_MOST_KEYS = 64
+_ESCAPED = re.compile(r"\\(?:x[0-9a-fA-F]{2}|[abefnrtv0])")
 
 
 class BootShape(document.Strict, abc.ABC):
@@ -63,7 +66,7 @@ class QemuBoot(BootShape):
     machine: str = boot.QemuBoot.machine
     cpu: str = boot.QemuBoot.cpu
     cpus: int = pydantic.Field(boot.QemuBoot.cpus, ge=1, le=512)
-    memory_mib: int = pydantic.Field(boot.QemuBoot.memory_mib, ge=128)
+    memory_mib: int = pydantic.Field(boot.QemuBoot.memory_mib, ge=128, le=1 << 24)
     accel: Literal["auto", "kvm", "tcg"] = "auto"
     threads: Literal["multi", "single"] = "multi"
     extra_args: list[str] = pydantic.Field(default_factory=list)
@@ -73,48 +76,70 @@ class QemuBoot(BootShape):
         return boot.QemuBoot(**{**fields, "extra_args": tuple(self.extra_args)})
 
 
-IPv4 = Annotated[str, pydantic.Field(pattern=r"^\d+\.\d+\.\d+\.\d+$")]
+Range = Annotated[list[IPv4], pydantic.Field(min_length=2, max_length=2, examples=[["192.0.2.1", "192.0.2.2"]])]
 
 
-Range = Annotated[list[IPv4], pydantic.Field(min_length=2, max_length=2)]
+class Serve(document.Strict):
+    """A server of the harness's own."""
 
-
-class TftpServe(document.Strict):
     address: IPv4
     dhcp: Range | None = None
+    mac: Mac | None = None
+    dhcp_any: bool = False
 
+    def _fields(self) -> dict[str, Any]:
+        return {**self.model_dump(), "dhcp": tuple(self.dhcp or ()), "mac": (self.mac or "").lower()}
+
+
+class TftpServe(Serve):
     def made(self) -> boot.TftpServe:
-        return boot.TftpServe(address=self.address, dhcp=tuple(self.dhcp or ()))
+        return boot.TftpServe(**self._fields())
 
 
-class HttpServe(document.Strict):
-    address: IPv4
+class HttpServe(Serve):
     port: Port = boot.HttpServe.port
-    dhcp: Range | None = None
 
     def made(self) -> boot.HttpServe:
-        return boot.HttpServe(address=self.address, port=self.port, dhcp=tuple(self.dhcp or ()))
-
-
-# U-Boot knows no names without a DNS server, and its shell has a meaning for many a character
-HttpUrl = Annotated[str, pydantic.Field(pattern=r"^http://\d+\.\d+\.\d+\.\d+(:\d+)?(/[\w.~%+/-]*)?$")]
+        return boot.HttpServe(**self._fields())
 
 
 def _where_load_is(load: str) -> dict[str, Any]:
     return {"properties": {"load": {"const": load}}}
 
 
+_NOT_EMPTY = pydantic.Field(json_schema_extra={"minLength": 1})  # for editors; the messages are the validators'
+
+
+def _waited_for(text: str) -> str:
+    if not text.strip():
+        raise PydanticCustomError(
+            "stop_text", "a part of what U-Boot says while it waits (for one that says nothing: stop_from: power-on)"
+        )
+    return text
+
+
+def _keys(text: str) -> str:
+    if not 1 <= len(text) <= _MOST_KEYS or _ESCAPED.search(text):
+        raise PydanticCustomError(
+            "stop_keys",
+            f"1 to {_MOST_KEYS} keys, control characters in double quotes (in single quotes YAML keeps the backslash)",
+        )
+    return text
+
+
 class Uboot(document.Strict):
     """What is to be known of U-Boot, whatever it loads from."""
 
-    dtb: str = ""
+    dtb: FileName = ""
     fdt: str = boot.UbootBoot.fdt
     kernel_at: str = boot.UbootBoot.kernel_at
     ramdisk_at: str = boot.UbootBoot.ramdisk_at
     dtb_at: str = boot.UbootBoot.dtb_at
     before: list[str] = pydantic.Field(default_factory=list)
-    stop_text: str = boot.UbootBoot.stop_text
-    stop_keys: str = boot.UbootBoot.stop_keys
+    stop_text: Annotated[str, pydantic.AfterValidator(_waited_for), _NOT_EMPTY] = boot.UbootBoot.stop_text
+    stop_keys: Annotated[str, pydantic.AfterValidator(_keys), _NOT_EMPTY] = boot.UbootBoot.stop_keys
+    stop_from: Literal["text", "power-on"] = "text"
+    stop_every_ms: int = pydantic.Field(boot.UbootBoot.stop_every_ms, ge=50, le=5000)
     uboot_seconds: Seconds = boot.UbootBoot.uboot_seconds
     load_seconds: Seconds = boot.UbootBoot.load_seconds
 
@@ -144,9 +169,9 @@ class UbootBoot(Uboot, HardwareShape):
     http_root: str = ""
     http_url: HttpUrl | None = None
     http_serve: HttpServe | None = None
-    server: str = ""
-    address: str = pydantic.Field("dhcp", pattern=r"^(dhcp|\d+\.\d+\.\d+\.\d+/\d+)$")
-    gateway: str = ""
+    server: Host = boot.UbootBoot.server
+    address: Address = boot.UbootBoot.address
+    gateway: Host = boot.UbootBoot.gateway
 
     def made(self) -> boot.UbootBoot:
         fields = self.model_dump(exclude={"method"})
@@ -172,7 +197,7 @@ class UbootBoot(Uboot, HardwareShape):
 class KexecBoot(OwnSystemShape):
     method: Literal["kexec"]
     directory: str = pydantic.Field(boot.KexecBoot.directory, pattern="^/")
-    dtb: str = ""
+    dtb: FileName = ""
     system_seconds: Seconds = boot.KexecBoot.system_seconds
     load_seconds: Seconds = boot.KexecBoot.load_seconds
 
@@ -183,7 +208,7 @@ class KexecBoot(OwnSystemShape):
 class GrubBoot(OwnSystemShape):
     method: Literal["grub"]
     directory: str = pydantic.Field(boot.GrubBoot.directory, pattern="^(/.*)?$")
-    dtb: str = ""
+    dtb: FileName = ""
     system_seconds: Seconds = boot.GrubBoot.system_seconds
 
     def made(self) -> boot.GrubBoot:

@@ -11,9 +11,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from harness.errors import UserError
+from harness.limits import BINARY_BYTES, PATCH_FILES, PATCH_LINES
 from harness.parse.diff_names import (
     NO_PREFIX,
     is_nowhere,
+    is_too_long,
     leads_outside,
     split_git_names,
     split_stamp,
@@ -34,7 +36,6 @@ _GIT_BINARY = "GIT binary patch"
 _BINARY_DIFFER = re.compile(r"Binary files .* differ$")
 _BINARY_BODY = re.compile(r"(?:literal|delta) (\d{1,40})")
 _BASE_85 = re.compile(r"[A-Za-z](?:[0-9A-Za-z!#$%&()*+;<=>?@^_`{|}~-]{5}){1,13}")
-_MOST_BINARY_BYTES = 64 << 20
 _ASK_FOR_BINARY = "make the patch with git format-patch, or git diff --binary"
 
 
@@ -129,11 +130,15 @@ class _DiffReader:
     lines: list[str] = field(default_factory=list)
 
     def sections(self) -> Iterator[FileDiff]:
+        PATCH_LINES.check(self.text.count("\n"), place=self.name)
         self.lines = self.text.removesuffix("\n").split("\n")
+        count = 0
         while self.at < len(self.lines):
             if _starts_section(self.lines, self.at):
                 if self.first < 0:
                     self.first = self.at
+                count += 1
+                PATCH_FILES.check(count, place=self.name)
                 section = self._section()
                 self.end = self.at
                 yield section
@@ -250,8 +255,7 @@ class _DiffReader:
         head = _BINARY_BODY.fullmatch(self._line())
         if head is None:
             raise self._error(f"{path}: expected 'literal SIZE' or 'delta SIZE'", self._line())
-        if int(head[1]) > _MOST_BINARY_BYTES:
-            raise self._error(f"{path}: expected a binary change of at most {_MOST_BINARY_BYTES} bytes", self._line())
+        BINARY_BYTES.check(int(head[1]), place=f"{self.name}: line {self.at + 1} of the diff: {path}")
         lines = [self._line()]
         self.at += 1
         while self.at < len(self.lines) and (line := self._line()):
@@ -309,6 +313,8 @@ class _DiffReader:
         return self._checked(path)
 
     def _checked(self, path: str) -> str:
+        if is_too_long(path):
+            raise self._error("expected a path of at most 64 parts of 255 bytes each, 4095 in all", path)
         if leads_outside(path):
             raise self._error("expected a path inside the tree (not '..', absolute or below .git)", path)
         return path
@@ -322,7 +328,9 @@ def _starts_section(lines: Sequence[str], at: int) -> bool:
     """Return whether a file's section starts here, rather than prose such as the ``---`` below a commit message."""
     line, ahead = lines[at], [*lines[at + 1 : at + 3], "", ""]
     if line.startswith("diff --git "):
-        return bool(_EXTENDED.match(ahead[0])) or (bool(ahead[0]) and _starts_section(lines, at + 1))
+        # Of many such lines in a row each counts as one, without a look at all that follow it.
+        extended = _EXTENDED.match(ahead[0]) or ahead[0].startswith("diff --git ")
+        return bool(extended) or (bool(ahead[0]) and _starts_section(lines, at + 1))
     if line.startswith("diff -"):
         return bool(_BINARY_DIFFER.match(ahead[0]))
     return line.startswith("--- ") and ahead[0].startswith("+++ ") and ahead[1].startswith(_HUNK_MARK)

@@ -12,14 +12,20 @@ _ESCAPES = {"n": 10, "t": 9, "r": 13, "a": 7, "b": 8, "v": 11, "f": 12, '"': 34,
 # What diff programs write behind a name and a tab, which mailers and editors turn into blanks: a date (with a time and
 # a zone), the C library's form of it, a revision. git strips the first of these too (apply.c, diff_timestamp_len).
 _STAMP = re.compile(
-    r"[ \t]+(?:"
+    r"(?<![ \t])[ \t]++(?:"
     r"(?:\d\d)?\d\d-\d\d-\d\d(?:[ T]\d\d:\d\d:\d\d(?:\.\d+)?)?(?: ?[+-]\d\d:?\d\d)?"
     r"|[A-Z][a-z]{2} [A-Z][a-z]{2} +\d{1,2} \d\d:\d\d:\d\d(?: [A-Z]+)? \d{4}"
     r"|\((?:revision \d+|working copy|nonexistent)\)"
     r")$"
 )
 # `diff -N` marks the side that does not exist by the epoch, in whatever time zone; Subversion says so.
-_NOWHERE = re.compile(r"\b(?:1970-01-01|1969-12-31)\b|\bJan +1 .* 1970$|\bDec 31 .* 1969$|\(nonexistent\)$")
+_NOWHERE = re.compile(
+    r"\b(?:1970-01-01|1969-12-31)\b|\bJan {1,9}1 .{0,40} 1970$|\bDec 31 .{0,40} 1969$|\(nonexistent\)$"
+)
+# As the kernel and its file systems have them.
+_LONGEST_PATH_BYTES = 4095
+_LONGEST_NAME_BYTES = 255
+_MOST_NESTED = 64  # directories; a kernel has a dozen
 
 
 def split_stamp(side: str) -> tuple[str, str]:
@@ -58,6 +64,13 @@ def stripped(name: str, count: int) -> tuple[str, str]:
     """`name` as (its first `count` parts, the path behind them); the path is empty where there are no more."""
     parts = name.split("/")
     return "/".join(parts[:count]), "/".join(parts[count:])
+
+
+def is_too_long(path: str) -> bool:
+    """Return whether the path is longer than file systems allow, or of more parts than any source tree has."""
+    raw = path.encode("utf-8", "surrogateescape")
+    parts = raw.split(b"/")
+    return len(raw) > _LONGEST_PATH_BYTES or len(parts) > _MOST_NESTED or max(map(len, parts)) > _LONGEST_NAME_BYTES
 
 
 def leads_outside(path: str) -> bool:

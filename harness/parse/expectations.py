@@ -13,7 +13,7 @@ from harness.model.result import Expectation, Verdict
 from harness.parse import document
 from harness.parse.kconfig import parse_fragment
 
-_VERSION = r"\d+(?:\.\d+)*"
+_VERSION = r"\d{1,9}(?:\.\d{1,9})*"
 _RANGE = re.compile(rf"(?={_VERSION}|\.\.\d)(?P<lowest>{_VERSION})?(?:(?P<to>\.\.)(?P<highest>{_VERSION})?)?")
 
 
@@ -173,6 +173,6 @@ def _until(text: str, place: str) -> date | Versions:
             return date.fromisoformat(text)
         except ValueError:
             raise UserError(f"{place}: expected {wanted}, found a day that does not exist: {text!r}") from None
-    if not re.fullmatch(r"\d+(\.\d+)+", text):
+    if not re.fullmatch(r"\d{1,9}(\.\d{1,9})+", text):
         raise UserError(f"{place}: expected {wanted}, found {text!r}")
     return Versions(highest=version_of(text))

@@ -2,6 +2,10 @@
 
 A test is called as the program calls it: ``fixture.test``, ``fixture.variant.test``, or ``global.test`` where it has no
 fixture. The program prints ``# RUN <name> ...`` before and a KTAP line (``ok 1 <name>``) behind each test.
+
+A test can print such lines too. So its verdict is known only when the next test begins or the program has ended, and
+all lines that look like it must agree. Where a program runs one test alone, which all programs of today can, its exit
+code must agree as well; that one no output can imitate.
 """
 
 from __future__ import annotations
@@ -24,7 +28,8 @@ _TEST = re.compile(rb"\0wrapper_(\w+)(?=\0)")
 _NO_FIXTURE = "global"
 
 _RUN = re.compile(r"#\s+RUN\s+(?P<name>[\w.]+) \.\.\.$")
-_RESULT = re.compile(r"(?P<ok>not ok|ok) (?P<number>\d+)(?: (?P<name>[\w.]+))?(?: # (?P<told>.*))?$")
+_RESULT = re.compile(r"(?P<ok>not ok|ok) (?P<number>\d{1,9})(?: (?P<name>[\w.]+))?(?: # (?P<told>.*))?$")
+_MOST_VERDICTS = 8
 _EXPECTED = re.compile(r"^# [^:\s]+:\d+:\w+:(?P<told>.*)$")
 _ENDED = re.compile(r"^# [\w.]+: (?P<told>Test .*)$")
 
@@ -92,31 +97,63 @@ class Ended:
 
 
 class ProgramStream:
-    """Follows a program's output, fed line by line."""
+    """Follows a program's output, fed line by line. `only`: the one test that it runs; empty: it runs all."""
 
-    def __init__(self) -> None:
+    def __init__(self, only: str = "") -> None:
+        self._only = only
         self._number = 0
         self._running = ""
         self._log: list[str] = []
+        self._verdicts: list[tuple[str, Ended]] = []  # of the running test: as printed, and what it means
 
     def feed(self, line: str) -> list[Begun | Ended]:
-        """Return the marks of `line`; nothing for a line of the running test's log, or outside of any test."""
+        """Return the marks of `line`: a test begins, and the one before it has ended. Nothing for other lines."""
         line = line.rstrip("\r")
-        if self._running:
-            match = _RESULT.search(line)
-            if match and self._is_of_the_running(match):
-                self._running = ""
-                return [_ended(match, self._log)]
-        match = _RUN.search(line)
-        if match and (not self._running or match.start() == 0):
-            lost = [Ended(Verdict.UNRESOLVED, "the program printed no verdict for it")] if self._running else []
+        if self._running and (match := _RESULT.search(line)) and self._is_of_the_running(match):
+            self._verdicts.append((match[0], _ended(match, self._log)))
+            del self._verdicts[_MOST_VERDICTS:]
+            return []
+        if (match := _RUN.search(line)) and self._begins(match):
+            ended = [self._judged()] if self._running else []
             self._number += 1
             self._running = match["name"]
-            self._log = []
-            return [*lost, Begun(self._running)]
+            self._log, self._verdicts = [], []
+            return [*ended, Begun(self._running)]
         self._log.append(line)
         del self._log[:-400]
         return []
+
+    def _begins(self, match: re.Match[str]) -> bool:
+        if self._only:
+            return not self._number and match["name"] == self._only
+        return not self._running or match.start() == 0 or bool(self._verdicts)
+
+    def finish(self, returncode: int) -> Ended | None:
+        """Return the verdict of the last test when the program has ended; None if it printed none."""
+        if not self._running or not self._verdicts:
+            return None
+        ended, self._running = self._judged(), ""
+        fits = (
+            returncode in (0, 4)
+            if ended.verdict is Verdict.SKIP
+            else (returncode != 0) is (ended.verdict is Verdict.FAIL)
+        )
+        if fits or not self._only:
+            return ended
+        printed = "; ".join(dict.fromkeys(line for line, _ in self._verdicts))
+        if returncode:
+            return Ended(Verdict.FAIL, f"the program ended with exit code {returncode}, although it printed: {printed}")
+        told = f"the program printed: {printed}; and ended with exit code 0"
+        return Ended(Verdict.UNRESOLVED, told)
+
+    def _judged(self) -> Ended:
+        """The verdict of the running test, from all lines that look like it."""
+        if not self._verdicts:
+            return Ended(Verdict.UNRESOLVED, "the program printed no verdict for it")
+        if len({ended.verdict for _, ended in self._verdicts}) > 1:
+            printed = "; ".join(dict.fromkeys(line for line, _ in self._verdicts))
+            return Ended(Verdict.UNRESOLVED, f"the program's output has several verdicts for it: {printed}")
+        return self._verdicts[-1][1]
 
     def _is_of_the_running(self, match: re.Match[str]) -> bool:
         """Kernels before 6.9 leave the name out where a test was skipped. A test may itself print such lines; and what

@@ -1,4 +1,7 @@
-"""The livepatch selftests: parses the TESTs of a script and its output."""
+"""The livepatch selftests: parses the TESTs of a script, and a run of it as `run/suites/marked_livepatch.py` starts it.
+
+Beginnings and verdicts are taken only from what the script's functions themselves say (`LivepatchStream.said`):
+``begin: NAME``, ``end: ok`` or ``end: not ok``; and from the script's exit code. Its output gives reasons at most."""
 
 from __future__ import annotations
 
@@ -9,9 +12,12 @@ from dataclasses import dataclass
 from harness.model.result import Verdict
 
 _START = re.compile(r'^(?P<indent>[ \t]*)start_test "(?P<name>[^"]+)"', re.MULTILINE)
-_TEST = re.compile(r"TEST: (?P<name>.{1,200}?) \.\.\. ?(?P<rest>.*)$")
+_FUNCTIONS = re.compile(r"^\. .*functions\.sh.*\n", re.MULTILINE)
+_SAID = re.compile(r"(?:begin: (?P<name>.*)|end: (?P<result>ok|not ok))")
+_LED = re.compile(r"TEST: .{1,200}? \.\.\. ?")  # what start_test prints, without a line end
 _SKIP = re.compile(r"(?:SKIP|skip all tests): (?P<words>.*)")
 _ERROR = re.compile(r"ERROR: (?P<words>.*)")
+_MOST_LINES = 4000
 _SKIPPED = "the script skipped itself (exit code 4)"
 _ASSIGNMENT = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*=")
 
@@ -42,6 +48,13 @@ def resumed(script: str, first: int, *, alone: bool = False) -> str | None:
     return script[: starts[0].start()] + "\n".join([*kept, ""]) + script[starts[first].start() : end]
 
 
+def with_functions(script: str, functions: str) -> str | None:
+    """The script with the shell text `functions` behind the line that reads upstream's functions.sh; None if there is
+    not one such line."""
+    changed, count = _FUNCTIONS.subn(lambda match: match[0] + functions, script)
+    return changed if count == 1 else None
+
+
 @dataclass(frozen=True)
 class TestEnded:
     """TEST `name` has its verdict."""
@@ -52,39 +65,39 @@ class TestEnded:
 
 
 class LivepatchStream:
-    """Follows a script's output, fed line by line; `finish` tells what became of the TESTs it did not name."""
+    """Follows a script, fed with the lines of its output and with what its functions say; `finish` tells what became of
+    the TESTs it did not name."""
 
     def __init__(self, names: Sequence[str]) -> None:
         self._left = list(names)
         self._open: str | None = None
+        self._refused = False  # the open one is not ok; why follows, until the script ends
         self._skip = ""
         self._failed = ""
         self._words: list[str] = []
 
-    def feed(self, line: str) -> tuple[TestEnded, ...]:
-        """Return the TESTs that get their verdict by `line`: usually none; several if one had none before the next
-        began."""
-        ended: list[TestEnded] = []
-        whole = line
-        # Behind other output, only the name of a TEST that has not run yet counts.
-        while (match := _TEST.search(line)) and (match[0] == whole or self._key(match["name"]) in self._left):
-            if match.start():
-                ended += self._said(line[: match.start()])
-            if self._open:
-                ended.append(self._overtaken())
-            self._open, self._words = self._key(match["name"]), []
-            line = match["rest"]  # as good as a line of its own: the verdict, or why the script ends
-        return (*ended, *self._said(line))
-
-    def _said(self, line: str) -> tuple[TestEnded, ...]:
+    def feed(self, line: str) -> None:
+        """Take a line of the output."""
+        if match := _LED.match(line):
+            line = line[match.end() :]
         if match := _SKIP.match(line):
             self._skip = match["words"]
         elif match := _ERROR.match(line):
             self._failed = match["words"]
-        if self._open and line == "ok":
-            return (self._settle(Verdict.PASS),)
         self._words.append(line)
-        return ()
+        del self._words[:-_MOST_LINES]
+
+    def said(self, words: str) -> tuple[TestEnded, ...]:
+        """Return the TESTs that get their verdict by what the functions say: one, or none."""
+        match = _SAID.fullmatch(words)
+        if match is None:
+            return ()
+        if match["result"]:
+            self._refused = match["result"] == "not ok"
+            return (self._settle(Verdict.PASS),) if self._open and not self._refused else ()
+        lost = (self._overtaken(),) if self._open else ()
+        self._open, self._words, self._refused = self._key(match["name"]), [], False
+        return lost
 
     def finish(self, returncode: int) -> list[TestEnded]:
         """Return the verdicts of the TESTs that `feed` has not returned, after the script has ended."""
@@ -100,20 +113,17 @@ class LivepatchStream:
         """The verdict of the TEST during which the script ended."""
         if returncode == 4:
             return self._settle(Verdict.SKIP, self._skip or self._glued(_SKIP) or _SKIPPED)
-        if returncode == 0:
-            return self._overtaken()
+        return self._overtaken() if returncode == 0 else self._failing()
+
+    def _failing(self) -> TestEnded:
         words = [word for word in self._words if word.strip()]
         told = "; ".join(_difference(words)) or self._failed or self._glued(_ERROR) or (words[0] if words else "")
         return self._settle(Verdict.FAIL, told)
 
     def _overtaken(self) -> TestEnded:
-        """The verdict of a TEST that the script has left behind. It ends at the first "not ok", so all is well where
-        an "ok" stands behind other output; not where that might be the end of a word."""
-        words = [word for word in self._words if word.strip()]
-        if failed := [word for word in words if word.endswith("not ok")]:
-            return self._settle(Verdict.FAIL, "; ".join(_difference(words)) or failed[0])
-        if words and re.search(r"(?<!\w)ok$", words[-1]):
-            return self._settle(Verdict.PASS)
+        """The verdict of a TEST that the script has left behind without an "ok"."""
+        if self._refused:
+            return self._failing()
         return self._settle(Verdict.UNRESOLVED, "the script printed no verdict for it")
 
     def _glued(self, form: re.Pattern[str]) -> str:

@@ -19,9 +19,10 @@ import re
 
 from harness.errors import UserError
 from harness.model.mutant import Mutant
+from harness.model.names import NAME_RULE, is_name, is_path_of_names
 
 _DIFF = re.compile(r"^(?:diff |--- )", re.MULTILINE)
-_FIELD = re.compile(r"^(Caught by|Kernel|Kconfig|SPDX-License-Identifier):\s*(.*?)\s*$", re.MULTILINE)
+_FIELD = re.compile(r"^(Caught by|Kernel|Kconfig|SPDX-License-Identifier):(.*)$", re.MULTILINE)
 _TEST = re.compile(r"testcases/[\w/.-]+\.py(::\S.*)?")
 
 
@@ -33,7 +34,7 @@ def parse_mutant(text: str, *, name: str, place: str) -> Mutant:
     header = text[: start.start()]
     fields: dict[str, list[str]] = {}
     for field in _FIELD.finditer(header):
-        fields.setdefault(field[1], []).append(field[2])
+        fields.setdefault(field[1], []).append(field[2].strip())
     title = header.split("\n", 1)[0].strip()
     if not title or _FIELD.match(title):
         raise UserError(f"{place}: expected the bug in one line at the top, found {title!r}")
@@ -48,6 +49,11 @@ def parse_mutant(text: str, *, name: str, place: str) -> Mutant:
     kernels = fields.get("Kernel", [])
     if len(kernels) > 1:
         raise UserError(f"{place}: expected one line 'Kernel:', found {len(kernels)}")
+    for fragment in fields.get("Kconfig", []):
+        if not is_path_of_names(fragment):
+            raise UserError(f"{place}: Kconfig: expected a file below kconfigs/, found {fragment[:100]!r}")
+    if not is_name(name):
+        raise UserError(f"{place}: expected a file name of {NAME_RULE}, before .patch")
     return Mutant(
         name=name,
         title=title,

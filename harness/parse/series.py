@@ -6,28 +6,31 @@ because C sources hold form feeds, which `str.splitlines` would take for line en
 
 from __future__ import annotations
 
-import email
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from email.errors import MessageError
-from email.header import decode_header, make_header
 from email.message import Message
 
 from harness.errors import UserError
+from harness.limits import SERIES_PATCHES
 from harness.model.kernel import Patch
 from harness.parse.diff import find_diff, normalize_diff
+from harness.parse.mail import header, parse_mail
 
 # --- mails ------------------------------------------------------------------------------------------------------
 
 _HEADER = rb"[!-9;-~]+:"
-_FROM_LINE = re.compile(rb"^From \S+ .*\d\d:\d\d.*\d{4}.*\r?\n(?=" + _HEADER + rb"|>?From )", re.MULTILINE)
+# No longer than such lines are: what follows is tried for every one, and then all of it again for its time.
+_FROM_LINE = re.compile(rb"^From (?=\S)[^\n]{1,300}\n(?=" + _HEADER + rb"|>?From )", re.MULTILINE)
+_FROM_TIME = re.compile(rb"From \S+ .*?\d\d:\d\d.*?\d{4}")
 _MAIL = re.compile(rb"(?:%b.*\n(?:[ \t].*\n)*)*?(?:From|Subject|Message-Id|MIME-Version):" % _HEADER, re.IGNORECASE)
 _REPLY = re.compile(r"(?:re|aw|sv|antw|回复|答复)\s*(?:\[\d+\])?\s*[::]\s*", re.IGNORECASE)
 _FORWARD = re.compile(r"(?:fwd?|wg)\s*:\s*", re.IGNORECASE)
 _TAG = re.compile(r"\[([^\]]*)\]\s*")
-_NUMBER = re.compile(r"(?<![\d.])(\d{1,4})/(\d{1,4})(?![\d.])")
+_NUMBER = re.compile(r"(?<![\d.])([0-9]+)/([0-9]+)(?![\d.])")
+_MOST_DIGITS = 9
+_MOST_NAMED = 40  # mails that a message names
 _VERSION = re.compile(r"(?:\b|PATCH|RFC)v(\d{1,4})(?:\.(\d{1,4}))?\b", re.IGNORECASE)
 # Charsets in which bytes that happen to be valid UTF-8 mean something else.
 _NOT_ASCII = ("utf-16", "utf-32", "utf-7", "iso-2022", "hz", "gb", "big5", "euc", "shift", "cp9")
@@ -61,7 +64,7 @@ class _Mail:
 def split_mbox(data: bytes) -> tuple[bytes, ...]:
     """Return the mails of an mbox without their ``From `` lines; none if the data is not an mbox."""
     data = data.lstrip()
-    starts = list(_FROM_LINE.finditer(data))
+    starts = [match for match in _FROM_LINE.finditer(data) if _FROM_TIME.match(match[0])]
     if not starts or starts[0].start() != 0:
         return ()
     ends = [start.start() for start in starts[1:]] + [len(data)]
@@ -81,7 +84,7 @@ def patches_from_file(data: bytes, *, name: str, strip: int = 1) -> tuple[Patch,
         return patches_from_mails(mails, place=name)
     raw = mails[0] if mails else data
     if mails or _MAIL.match(raw.removeprefix(b"\xef\xbb\xbf").lstrip()):
-        mail = _read_mail(raw)
+        mail = _read_mail(raw, place=name)
         if mail.diffs and not is_patch:
             return mail.patches()
         if mail.diffs and strip == 1:
@@ -102,7 +105,8 @@ def patches_from_mails(mails: Sequence[bytes], *, place: str, ordered: bool = Tr
 
     UserError, which calls the mailbox `place`, where a number is missing or the choice would be a guess.
     """
-    read = [mail for mail in map(_read_mail, mails) if not mail.reply]
+    SERIES_PATCHES.check(len(mails), place=place)
+    read = [mail for mail in (_read_mail(raw, place=place) for raw in mails) if not mail.reply]
     numbered = [mail for mail in read if mail.number is not None]
     loose = [mail for mail in read if mail.number is None and mail.diffs]
     if not any(mail.diffs and mail.number != 0 for mail in read):
@@ -140,22 +144,28 @@ def _by_number(mails: Sequence[_Mail], *, place: str) -> tuple[Patch, ...]:
         raise _ambiguous(place, "more than one series", mails)
     absent = [number for number in range(1, total + 1) if number not in found or not found[number].diffs]
     if absent:
-        names = ", ".join(f"{number}/{total}" + " (a mail without a diff)" * (number in found) for number in absent)
-        have = ", ".join(f"{number}/{total}" for number in sorted(found) if number not in absent) or "none"
+        names = _some([f"{number}/{total}" + " (a mail without a diff)" * (number in found) for number in absent])
+        have = _some([f"{number}/{total}" for number in sorted(found.keys() - set(absent))]) or "none"
         version = ".".join(map(str, mails[0].version)).removesuffix(".0")
         raise UserError(
             f"{place}: expected all {total} patches of v{version}, found {have}; missing: {names}: save the whole "
             "thread (for example with 'b4 am'), or name a single mail's file *.patch to apply it alone",
-            details=[mail.subject for mail in mails],
+            details=[mail.subject for mail in mails[:_MOST_NAMED]],
         )
     return tuple(patch for number in sorted(found) for patch in found[number].patches())
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first of `names`, and how many more there are."""
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return ", ".join(names[:_MOST_NAMED]) + more
 
 
 def _ambiguous(place: str, finding: str, mails: Sequence[_Mail]) -> UserError:
     return UserError(
         f"{place}: expected one patch series, found {finding}: keep only the mails to apply, or pass them as "
         "separate --patches in their order",
-        details=[mail.subject for mail in mails],
+        details=[mail.subject for mail in mails[:_MOST_NAMED]],
     )
 
 
@@ -165,18 +175,21 @@ def _patch(diff: str, *, name: str, strip: int = 1) -> Patch:
     return Patch(name=name, text=text, sha256=digest)
 
 
-def _read_mail(raw: bytes) -> _Mail:
+def _read_mail(raw: bytes, *, place: str) -> _Mail:
     # Mail that travelled with CRLF has it everywhere, so in the diff it is none of the file's.
     if raw.split(b"\n", 1)[0].endswith(b"\r"):
         raw = raw.replace(b"\r\n", b"\n")
-    message = email.message_from_bytes(raw)
-    subject, tags, reply = _header(message, "Subject"), "", False
+    message = parse_mail(raw, place=place)
+    subject, tags, reply = header(message, "Subject"), "", False
     rest = subject
     while match := _REPLY.match(rest) or _FORWARD.match(rest) or _TAG.match(rest):
         reply = reply or match.re is _REPLY
         tags += f" {match[1]}" if match.re is _TAG else ""
         rest = rest[match.end() :]
     number, version = _NUMBER.search(tags), _VERSION.search(tags)
+    for text in number.groups() if number else ():
+        if len(text) > _MOST_DIGITS or int(text) > SERIES_PATCHES.value:
+            raise SERIES_PATCHES.exceeded(place=f"{place}: {subject[:100]}", found=f"number {text[:20]}")
     return _Mail(
         subject=subject,
         title=rest,
@@ -186,15 +199,6 @@ def _read_mail(raw: bytes) -> _Mail:
         total=int(number[2]) if number else None,
         diffs=tuple(_diffs(message)),
     )
-
-
-def _header(message: Message, name: str) -> str:
-    value = message.get(name, "")
-    try:
-        value = str(make_header(decode_header(value)))
-    except (LookupError, ValueError, MessageError):
-        value = str(value)  # a broken encoded word: show it as it is
-    return " ".join(value.split())
 
 
 def _diffs(message: Message) -> Iterator[tuple[str, str]]:
@@ -257,8 +261,9 @@ class SeriesEntry:
 
 def parse_series(text: str, *, place: str) -> tuple[SeriesEntry, ...]:
     """Quilt's ``series`` file. UserError for an option other than ``-pN``/``-pab``, or when it lists nothing."""
-    entries = []
+    entries: list[SeriesEntry] = []
     for number, line in enumerate(text.split("\n"), start=1):
+        SERIES_PATCHES.check(len(entries), place=place)
         words = re.sub(r"(^|\s)#.*", "", line).split()
         if not words:
             continue

@@ -46,10 +46,16 @@ class _Fold:
         self.begin: float | None = None
         self.end = 0.0
         self.ended: RunEnd | None = None
+        self._last: dict[str, Event] = {}  # by worker
 
     def add(self, event: Event) -> None:
         """Take one event into account."""
-        time = event.time
+        if self._last.get(event.worker) == event:  # an interrupt hit its writing, and it was written again
+            return
+        self._last[event.worker] = event
+        self._take(event, event.time)
+
+    def _take(self, event: Event, time: float) -> None:
         if self.begin is None or time < self.begin:
             self.begin = time
         self.end = max(self.end, time)

@@ -6,6 +6,7 @@ import os
 import time
 from pathlib import Path
 
+from harness import shortage
 from harness.errors import UserError
 from harness.run.eventlog import EVENTS
 
@@ -18,7 +19,8 @@ def new_directory(wanted: Path | None, prefix: str) -> Path:
     except FileExistsError:
         return new_directory(path.with_name(f"{path.name}-{os.getpid()}"), prefix)
     except OSError as error:
-        raise UserError(f"{path}: expected a directory to write to, can't create it: {error.strerror}") from None
+        wrong = UserError(f"{path}: expected a directory to write to, can't create it: {error.strerror}")
+        raise shortage.of(error, where=path) or wrong from None
     if (path / EVENTS).exists():
         raise UserError(f"{path}: already contains a run; name another directory with --out")
     return path

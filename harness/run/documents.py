@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
+from harness import shortage
 from harness.errors import UserError
+from harness.model.event import Event
 from harness.model.result import RunResults
 from harness.parse.events import parse_events
 from harness.report.fold import fold
@@ -15,27 +20,65 @@ from harness.run.eventlog import EVENTS
 _LONGEST_LOG_BYTES = 1 << 20  # bytes at the end of a test's log that documents use
 
 
-def read_results(run_dir: Path) -> RunResults:
-    """Fold the events of a run, finished or not. UserError if `run_dir` has none."""
+def read_results(run_dir: Path, *, unwritten: Sequence[Event] = ()) -> RunResults:
+    """Fold the events of a run, finished or not, and those that could not be written. UserError if `run_dir` has
+    none."""
     path = run_dir / EVENTS
     if not path.is_file():
         raise UserError(f"{run_dir}: expected the directory of a run, with {EVENTS} in it; found none")
     with path.open(encoding="utf-8", errors="replace") as lines:
-        return fold(parse_events(lines))
+        return fold(chain(parse_events(lines), unwritten))
 
 
-def write_documents(run_dir: Path) -> RunResults:
-    """Write the documents (report.formats) to `run_dir`; returns their results."""
-    results = read_results(run_dir)
+def write_documents(
+    run_dir: Path, *, unwritten: Sequence[Event] = (), unwritten_logs: Mapping[str, str] | None = None
+) -> RunResults:
+    """Write the documents (report.formats) to `run_dir`; returns their results. `unwritten`, `unwritten_logs`: what
+    could not be written to the run's own files.
 
+    All documents are written beside the earlier ones before the first of these is replaced, so a full disk leaves the
+    earlier ones. Raises Shortage, and UserError if the directory can't be written for another reason."""
+    results = read_results(run_dir, unwritten=unwritten)
     root = run_dir.resolve()
+    in_memory = unwritten_logs or {}
 
     def logs(name: str) -> str:
-        return _log(root, name)
+        return in_memory[name][-_LONGEST_LOG_BYTES:] if name in in_memory else _log(root, name)
 
-    for document in FORMATS:
-        (run_dir / document.file).write_text(document.render(results, logs), encoding="utf-8")
+    texts = {document.file: document.render(results, logs).encode("utf-8", "surrogateescape") for document in FORMATS}
+    try:
+        _publish(run_dir, texts)
+    except OSError as error:
+        needed = f"{sum(map(len, texts.values())) / (1 << 20):.1f} MiB for the documents"
+        short = shortage.of(error, where=run_dir, needed=needed, kept=f"the run's {EVENTS} and logs")
+        raise short or UserError(f"{run_dir}: expected a directory to write to, found: {error.strerror}") from error
     return results
+
+
+def _publish(directory: Path, files: Mapping[str, bytes]) -> None:
+    """Write all `files`, by name, or none. After a power cut each one is as it was, or whole."""
+    _remove_partial(directory)
+    partial = {name: directory / f".{name}.{os.getpid()}.partial" for name in files}
+    try:
+        for name, content in files.items():
+            with partial[name].open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        for name, path in partial.items():
+            path.replace(directory / name)
+    finally:
+        for path in partial.values():
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+
+
+def _remove_partial(directory: Path) -> None:
+    """Remove what processes left that were killed while they wrote."""
+    for path in directory.glob(".*.partial"):
+        if not Path("/proc", path.name.split(".")[-2]).exists():
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
 
 
 def _log(root: Path, name: str) -> str:

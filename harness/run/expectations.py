@@ -9,6 +9,7 @@ from pathlib import Path
 from harness.build.finished import load_record
 from harness.errors import UserError
 from harness.layout import EXPECTATIONS, PROJECT
+from harness.limits import YAML_BYTES
 from harness.model.board import BoardSpec
 from harness.model.kernel import Build
 from harness.model.known import Context, KnownOutcome, KnownOutcomes
@@ -27,7 +28,7 @@ def load_known(paths: Sequence[Path]) -> tuple[KnownOutcome, ...]:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return YAML_BYTES.read(path).decode()
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise UserError(f"{path}: expected a file of known outcomes, can't read it: {why}") from None

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from harness import shortage
 from harness.errors import BootError, CrashError, HarnessError, InfraError
 from harness.model.fault import Fault
 from harness.model.known import KnownOutcomes
@@ -52,6 +53,8 @@ def outcome_of(error: BaseException) -> Outcome:
             return Outcome(Verdict.NOTRUN, error.message)
         case HarnessError():
             return Outcome(Verdict.ERROR, error.message)
+        case OSError() | MemoryError() if short := shortage.of(error):
+            return Outcome(Verdict.ERROR, short.message)
         case AssertionError() | pytest.fail.Exception():
             return Outcome(Verdict.FAIL, str(error).partition("\n")[0] or "assertion failed")
         case ValueError() | LookupError() if _raised_in_a_test(error):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from harness.errors import HarnessError
 from harness.model.board import Limits
@@ -17,6 +18,7 @@ from harness.run.precheck import Findings
 from harness.run.recorder import Recorder
 from harness.run.stopped import Stopped
 from harness.run.transcript import Transcript
+from harness.shortage import Shortage
 from harness.target.base import Completed, Cpus, LineSink, RunningCommand, Snapshotting, Target, TargetLost
 
 Boot = Callable[[], tuple[Target, float]]
@@ -94,6 +96,11 @@ class Machine:
         return self._target
 
     @property
+    def log_failure(self) -> tuple[OSError, Path] | None:
+        """Why the target's console log has gaps, and the path of the log; None if it has none."""
+        return self._target.console.log_failure if self._target else None
+
+    @property
     def is_dead(self) -> bool:
         """Whether booting a target has failed for good."""
         return self._dead is not None
@@ -111,7 +118,7 @@ class Machine:
             except HarnessError as error:
                 self._recorder.note(f"{what} failed (attempt {attempt}): {error.message}")
                 # the first boot of a run is not retried: that gains nothing, and this way the error is reported at once
-                if attempt == tries or (self._boots == 0 and not self.restores):
+                if attempt == tries or isinstance(error, Shortage) or (self._boots == 0 and not self.restores):
                     self._dead = error
                     raise
                 continue

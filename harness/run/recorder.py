@@ -6,14 +6,16 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
-import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from harness import shortage
+from harness.errors import InfraError
 from harness.model.event import (
     AttemptEnded,
     Booted,
+    Event,
     Finished,
     Note,
     Planned,
@@ -22,9 +24,10 @@ from harness.model.event import (
     RunEnded,
     Started,
 )
+from harness.model.names import as_name
 from harness.model.record import RunRecord
 from harness.model.result import Attempt, Result, RunEnd
-from harness.parse.events import parse_events
+from harness.parse.events import event_from_json, event_to_json, parse_events
 from harness.run.eventlog import EVENTS, EventLog
 
 _LOGS = "logs"  # below the run directory
@@ -36,7 +39,10 @@ class Recorder:
     """Writes events to `events` and log files below `run_dir`, where the documents find them by the names in the
     events. Several processes may record one run, each with a recorder of its own.
 
-    It numbers the machines of its process, so that every attempt says on which one it ran."""
+    It numbers the machines of its process, so that every attempt says on which one it ran.
+
+    What can't be written is kept in memory, for the documents: the `unwritten` events, and `unwritten_logs` by their
+    names. `failure` is the first reason, with which the run has to end; None if there is none."""
 
     def __init__(self, events: EventLog, *, run_dir: Path | None) -> None:
         self._events = events
@@ -45,6 +51,8 @@ class Recorder:
         self._machine = ""  # the current one, or the last
         self._is_gone = False
         self._test = ""  # the last one started here that uses a machine
+        self._failure: InfraError | None = None
+        self.unwritten_logs: dict[str, str] = {}
 
     @staticmethod
     def of(run_dir: Path, *, worker: str = "", board: str = "") -> Recorder:
@@ -97,6 +105,50 @@ class Recorder:
     def close(self) -> None:
         self._events.close()
 
+    # -- what could not be written --------------------------------------------------------------------------------
+
+    @property
+    def failure(self) -> InfraError | None:
+        """Why the run can't go on; None if it can."""
+        if self._failure is None and self._events.failure:
+            self.fail(self._events.failure, self.path)
+        return self._failure
+
+    def fail(self, error: Exception, where: Path | None = None) -> None:
+        """The run can't go on because of `error`, which is about `where`."""
+        known = shortage.of(error, where=where)
+        self._failure = self._failure or known or InfraError(f"{where}: can't be written: {error}")
+
+    @property
+    def unwritten(self) -> list[Event]:
+        """The events that are only in memory."""
+        return list(self._events.unwritten)
+
+    def left_over(self) -> dict[str, Any]:
+        """What is only in this process's memory, as plain data for `take_over` in another one."""
+        return {
+            "events": [event_to_json(event) for event in self.unwritten],
+            "logs": self.unwritten_logs,
+            "failure": self.failure.message if self.failure else "",
+        }
+
+    def take_over(self, left: Mapping[str, Any]) -> None:
+        """Record what another process could not write."""
+        if left["failure"]:
+            self._failure = self._failure or shortage.Shortage(left["failure"])
+        for name, text in left["logs"].items():
+            self.unwritten_logs[name] = text
+        for line in left["events"]:
+            event = event_from_json(line)
+            if event:
+                self._events.add(event)
+
+    def try_again(self) -> None:
+        """Write the logs that could not be written before, if that is possible now."""
+        for name, text in list(self.unwritten_logs.items()):
+            if self._run_dir and self._is_written(self._run_dir / name, text):
+                del self.unwritten_logs[name]
+
     # -- its tests: each attempt is one `started`, then one `finished` or one `lost` ----------------------------------
 
     def started(self, test: str, *, uses_machine: bool = True) -> None:
@@ -123,7 +175,8 @@ class Recorder:
     def finished_tests(self) -> set[str]:
         """The tests that have a result, whichever process wrote it."""
         with self.path.open(encoding="utf-8", errors="replace") as lines:
-            return {event.result.test for event in parse_events(lines) if isinstance(event, Finished)}
+            events = [*parse_events(lines), *self.unwritten]
+        return {event.result.test for event in events if isinstance(event, Finished)}
 
     def _completed(self, attempt: _Any, test: str, log: str) -> _Any:
         machine = attempt.machine or (self._machine if test == self._test else "")  # otherwise another process ran it
@@ -132,18 +185,37 @@ class Recorder:
     def _write_log(self, test: str, text: str) -> str | None:
         if not self._run_dir or not text.strip():
             return None
-        (self._run_dir / _LOGS).mkdir(exist_ok=True)
         # the name is made from our own ids, never from the target's text
-        stem = re.sub(r"[^A-Za-z0-9._-]+", "_", test)[-_LONGEST_NAME:].strip("_")
+        stem = as_name(test, longest=_LONGEST_NAME)
         for number in itertools.count(1):
             name = f"{_LOGS}/{stem}{f'.{number}' if number > 1 else ''}.log"
+            if name in self.unwritten_logs:
+                continue
             try:  # another attempt, possibly another worker's, may have this name
-                with (self._run_dir / name).open("x", encoding="utf-8", errors="replace") as file:
-                    file.write(text)
+                if not self._is_written(self._run_dir / name, text):
+                    self.unwritten_logs[name] = text
             except FileExistsError:
                 continue
             return name
         raise AssertionError("unreachable")
+
+    def _is_written(self, path: Path, text: str) -> bool:
+        """Write the new file `path`, whole or not at all. Raises FileExistsError."""
+        try:
+            path.parent.mkdir(exist_ok=True)
+            with path.open("x", encoding="utf-8", errors="replace") as file:
+                try:
+                    file.write(text)
+                    file.flush()
+                except OSError:
+                    path.unlink()
+                    raise
+        except FileExistsError:
+            raise
+        except OSError as error:
+            self.fail(error, path)
+            return False
+        return True
 
     # -- what people should know ----------------------------------------------------------------------------------
 

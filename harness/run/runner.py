@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from _pytest.runner import runtestprotocol
 
+from harness import shortage
 from harness.model.fault import Fault
 from harness.model.known import KnownOutcomes
 from harness.model.outcome import Outcome
@@ -74,6 +75,8 @@ class Runner:
         while self._attempt.is_lost:
             self._run_again(item, nextitem)
         self._finish(item)
+        if failure := self._rig.recorder.failure:
+            item.session.shouldstop = failure.message
         if nextitem is not None:
             self._supply.before_next(nextitem, item.session)
         return answer
@@ -131,6 +134,8 @@ class Runner:
         """A phase has ended with the exception `first`; `text` is pytest's account of it."""
         if isinstance(first, KeyboardInterrupt):  # the tear-down then failed on a busy shell
             item.session.shouldstop = "interrupted"
+        if short := shortage.of(first):
+            self._rig.recorder.fail(short)
         if not self._attempt.phases.is_open:
             return
         log = item.log if isinstance(item, SelftestItem) else text
@@ -138,6 +143,8 @@ class Runner:
         self._attempt.is_lost = self._reruns_left > 0 and self._supply.is_to_run_again(first)
 
     def _finish(self, item: pytest.Item) -> None:
+        if lost := self._rig.machine.log_failure:
+            self._rig.recorder.fail(*lost)
         self._supply.before_verdict()
         test, fault = id_of(item), self._fault_of(item)
         outcome = judging.with_fault(self._attempt.phases.outcome, fault)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
 
+from harness import shortage
 from harness.build.cache import cache_dir
 from harness.build.finished import load_record
 from harness.errors import EXIT_INFRA, HarnessError, UserError
@@ -26,7 +27,7 @@ from harness.model.suite import UPSTREAM
 from harness.parse.events import VERSION
 from harness.run import timings
 from harness.run.collecting import Collection, Planned
-from harness.run.documents import write_documents
+from harness.run.conclusion import conclude, failure
 from harness.run.expectations import known_on
 from harness.run.identity import new_run_id, this_harness
 from harness.run.inprocess import Ended, run_pytest
@@ -117,8 +118,7 @@ def run(
     isolation = selection.isolation or (Isolation.TEST if keeping else Isolation.CRASH)
     workers = len(fleet.boards) if fleet else selection.workers
     selection = dataclasses.replace(selection, isolation=isolation, workers=workers)
-    shutil.copyfile(build.directory / "build.json", run_dir / "build.json")
-    recorder = Recorder.of(run_dir)
+    recorder = _begun(build, run_dir)
     boards = tuple(each.name for each in fleet.boards) if fleet else ()
     recorder.began(_record(build, board.spec, selection, boards=boards, command=command))
     machine = Machine(
@@ -146,14 +146,21 @@ def run(
         raise
     finally:
         machine.close()
-        recorder.ended(end)
-        recorder.close()
-        results = write_documents(run_dir)
+        results = conclude(recorder, run_dir, end)
         timings.learn(_timings(board.spec), results.results)
+    if recorder.failure:
+        raise failure(recorder, run_dir, results)
     if ended.boot_failure:
         raise ended.boot_failure
     ended.check(suites=selection.suites, keyword=selection.keyword)
     return results, EXIT_INFRA if end.kind is EndKind.INTERRUPTED else results.exit_code
+
+
+def _begun(build: Build, run_dir: Path) -> Recorder:
+    """Put the record of the build into the directory of the run, and begin to record the run."""
+    with shortage.reported(run_dir, needed="some MiB for a run's logs and documents"):
+        shutil.copyfile(build.directory / "build.json", run_dir / "build.json")
+        return Recorder.of(run_dir)
 
 
 def _rig(build: Build, selection: Selection, *, board: BoardSpec, machine: Machine, recorder: Recorder) -> Rig:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import http.client
 import re
 import secrets
 import shlex
@@ -12,17 +13,20 @@ import time
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import quote, urlsplit
 
 from harness.errors import InfraError
 from harness.model.board import CommandSwitch, HttpRequest, HttpSwitch, PduSwitch, Power
+from harness.report.text import one_line
 from harness.target.line.console import Console
 from harness.tied import run_tied
 
 _LIMIT_S = 30.0
 _QUIET_S = 0.7  # without a byte that count as silence
 _SETTLE_S = 5.0  # for a board that was switched off to fall silent
+_PORTS = {"http": 80, "https": 443}
+_REDIRECTS = 4  # that one request may follow
 
 
 class Switch(Protocol):
@@ -40,13 +44,13 @@ class CommandPower:
         self._limit = limit
 
     def on(self) -> None:
-        self._run(self._spec.on, "on")
+        self._run(self._spec.on, self._spec.masked_on, "on")
 
     def off(self) -> None:
-        self._run(self._spec.off, "off")
+        self._run(self._spec.off, self._spec.masked_off, "off")
 
-    def _run(self, argv: tuple[str, ...], what: str) -> None:
-        words = shlex.join(argv)
+    def _run(self, argv: tuple[str, ...], masked: tuple[str, ...], what: str) -> None:
+        words = shlex.join(masked or argv)
         try:
             code, output = run_tied(argv, limit=self._limit)
         except subprocess.TimeoutExpired:
@@ -77,7 +81,7 @@ class HttpPower:
         self._ask(self._spec.off, "off")
 
     def _ask(self, request: HttpRequest, what: str) -> str:
-        where = f"{self._place}.{what}: {request.url}"
+        where = f"{self._place}.{what}: {request.shown}"
         status, challenge, answer = self._exchange(request, "", where)
         if status == 401 and self._spec.password:
             authorization = self._authorization(request, challenge)
@@ -97,14 +101,15 @@ class HttpPower:
         headers = {**dict(request.headers), **({"Authorization": authorization} if authorization else {})}
         data = request.body.encode() or None
         asked = urllib.request.Request(request.url, data=data, headers=headers, method=request.method)
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # the switch is in the local network
+        # no proxy: the switch is in the local network
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _SameHost(where))
         try:
             with opener.open(asked, timeout=self._limit) as response:
                 return response.status, "", response.read(1 << 16).decode(errors="replace")
         except urllib.error.HTTPError as error:
             told = error.headers.get("WWW-Authenticate", "")
             return error.code, told, error.read(1 << 16).decode(errors="replace")
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", None) or error
             raise InfraError(
                 f"{where}: the switch does not answer: {reason}; see whether it is on the network"
@@ -115,6 +120,36 @@ class HttpPower:
         if challenge.lower().startswith("digest"):
             return digest_authorization(request, challenge, user=user, password=password, cnonce=secrets.token_hex(8))
         return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+class _SameHost(urllib.request.HTTPRedirectHandler):
+    """Follows redirects on the host and port that were asked, and no others: urllib would send the login, and whatever
+    else a switch's headers contain, to any server that the answer names."""
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+        self._followed = 0
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> urllib.request.Request | None:
+        asked, told = _end_of(req.full_url), _end_of(newurl)
+        if told != asked:
+            raise InfraError(
+                f"{self._where}: expected an answer of the switch itself, it redirects to {one_line(told, 100)}; no "
+                "redirect to another host, port or scheme is followed, because the login would go there: if that is "
+                "the switch, write its address into boards.yaml"
+            )
+        self._followed += 1
+        if self._followed > _REDIRECTS:
+            raise InfraError(f"{self._where}: expected an answer, the switch redirects more than {_REDIRECTS} times")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _end_of(url: str) -> str:
+    """Return scheme, host and port of `url`, without a login."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{(parts.hostname or '')}:{parts.port or _PORTS.get(parts.scheme, 0)}"
 
 
 def digest_authorization(request: HttpRequest, challenge: str, *, user: str, password: str, cnonce: str) -> str:
@@ -143,7 +178,8 @@ class PduPower(HttpPower):
     def __init__(self, spec: PduSwitch, *, place: str) -> None:
         base = f"http://{spec.host}:{spec.port}/power/control"
         query = f"?hostname={quote(spec.pdu)}&port={quote(spec.outlet)}"
-        on, off = (HttpRequest(url=f"{base}/{what}{query}") for what in ("on", "off"))
+        urls = (f"{base}/{what}{query}" for what in ("on", "off"))
+        on, off = (HttpRequest(url=url, masked=url) for url in urls)
         super().__init__(HttpSwitch(on=on, off=off), place=place)
 
 

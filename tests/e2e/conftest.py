@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -218,14 +219,22 @@ def inside() -> Iterator[list[str]]:
 
 
 @pytest.fixture
-def cabled(inside: list[str], build: Path, tmp_path: Path) -> Iterator[Callable[..., Boots]]:
+def everybodys() -> Iterator[Path]:
+    """A directory that users other than root may read, as whom dnsmasq runs."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as directory:
+        Path(directory).chmod(0o755)
+        yield Path(directory)
+
+
+@pytest.fixture
+def cabled(inside: list[str], build: Path, everybodys: Path, tmp_path: Path) -> Iterator[Callable[..., Boots]]:
     """Starts the twin `uboot` at the other end of the cable. What it returns is `harness boot` of a command on board
     `twin` of the given boards, in which ROOT is a directory; or another verb, with that board's name behind."""
     started: list[subprocess.Popen[str]] = []
-    root, file = tmp_path / "tftp", tmp_path / "boards.yaml"
+    root, file = everybodys, tmp_path / "boards.yaml"
 
     def start(boards: str, *options: str | Path) -> Boots:
-        root.mkdir()
+        (tmp_path / "tftp").symlink_to(root)
         file.write_text(boards.replace("ROOT", str(root)))
         words = [*inside, sys.executable, TWIN, "serve", "uboot", "--tftp", root, "--tap", "tap0", *options]
         started.append(subprocess.Popen(words, stdout=subprocess.PIPE, text=True))

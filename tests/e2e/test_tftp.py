@@ -48,7 +48,7 @@ def test_a_board_gets_its_address_and_its_kernel_from_a_server_that_lives_as_lon
     log = next(tmp_path.glob("out/boot-*/tftp.log")).read_text()
     assert re.search(r"-Image to 10\.77\.0\.[12]\d$", log, re.MULTILINE), log
     assert re.search(r"DHCPACK\(tap0\) 10\.77\.0\.[12]\d ", log), log
-    assert subprocess.run(["pgrep", "-f", f"tftp-root={tmp_path}"], check=False).returncode == 1
+    assert subprocess.run(["pgrep", "-f", f"tftp-root={(tmp_path / 'tftp').resolve()}"], check=False).returncode == 1
 
 
 def test_a_port_that_is_taken_is_told_before_anything_is_booted(boot: Boots, inside: list[str]) -> None:
@@ -86,10 +86,10 @@ print(line.recv(600)[4:].decode())
 """
 
 
-def test_a_server_serves_and_ends_with_a_harness_that_is_killed(inside: list[str], tmp_path: Path) -> None:
+def test_a_server_serves_and_ends_with_a_harness_that_is_killed(inside: list[str], everybodys: Path) -> None:
     ensure_host(needed_for={"tftp"})
-    (tmp_path / "file").write_text("what is in it")
-    words: list[str | Path] = [*inside, sys.executable, "-c", SERVER, tmp_path]
+    (everybodys / "file").write_text("what is in it")
+    words: list[str | Path] = [*inside, sys.executable, "-c", SERVER, everybodys]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd=PROJECT) as process:
         assert process.stdout
         server = os.pidfd_open(int(process.stdout.readline()))

@@ -217,6 +217,13 @@ def test_a_package_that_is_not_there_is_answered_with_those_that_are(fake: FakeA
         suite.newest(r"linux\-source\-9\.9")
 
 
+@pytest.mark.parametrize("version", ["../../x", "-1", "7.3/../x"])
+def test_a_version_that_leads_out_of_the_cache_is_refused(fake: FakeApt, version: str) -> None:
+    fake.packages({"linux-source-7.3": version})
+    with pytest.raises(InfraError, match="apt's package list: expected names, versions and SHA-256 sums, found"):
+        PrivateApt("bookworm").newest("linux-source-7.3")
+
+
 def test_an_empty_list_is_not_the_users_fault(fake: FakeApt) -> None:
     suite = PrivateApt(SUITE)
     suite.update()

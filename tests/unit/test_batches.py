@@ -17,7 +17,10 @@ from harness.run.suites.batch import Found
 from harness.run.suites.livepatch import LivepatchBatch
 from harness.run.units import Isolation, cpus_for, is_timed
 from harness.target.base import Cpus
-from tests.faketarget import HANG, LOST, FakeTarget, Kmsg
+from tests.faketarget import HANG, LOST, FakeTarget, Kmsg, Step
+from tests.faults.catalogue import Blame, fault
+from tests.marked import marked
+from tests.unit.small_ftracetest import UPSTREAM
 
 PLAIN = '. functions.sh\nM=mod\nstart_test "one"\ncheck_result "x"\nN=more\nstart_test "two"\ncheck_result "y"\n'
 NESTED = '. functions.sh\nstart_test "one"\nif true; then\n\tstart_test "two"\nfi\nstart_test "three"\n'
@@ -76,7 +79,6 @@ def test_a_livepatch_script_is_cut_where_each_test_is_to_be_alone(tmp_path: Path
     texts = [_livepatch(found)._text for found in batches]
     assert texts[0] == '. functions.sh\nM=mod\nstart_test "one"\ncheck_result "x"\nN=more\n'
     assert texts[1] == '. functions.sh\nM=mod\nN=more\nstart_test "two"\ncheck_result "y"\n'
-    assert all(_livepatch(found)._is_part for found in batches)
 
 
 def _livepatch(found: Found) -> LivepatchBatch:
@@ -88,14 +90,14 @@ def _livepatch(found: Found) -> LivepatchBatch:
 def test_a_livepatch_script_is_a_file(tmp_path: Path, isolation: Isolation) -> None:
     [found] = livepatch.batches_of(_script(tmp_path, PLAIN), isolation)
     assert found.tests == (f"{L}::one", f"{L}::two")
-    assert not _livepatch(found)._is_part
+    assert _livepatch(found)._text == PLAIN
 
 
 @pytest.mark.parametrize("text", [NESTED, '. functions.sh\nstart_test "one"\n'])
 def test_a_script_that_can_not_be_cut_or_need_not_is_run_as_it_stands(tmp_path: Path, text: str) -> None:
     [found] = livepatch.batches_of(_script(tmp_path, text), Isolation.TEST)
     assert found.tests[0] == f"{L}::one"
-    assert not _livepatch(found)._is_part
+    assert _livepatch(found)._text == text
 
 
 def test_a_script_without_tests_is_no_batch(tmp_path: Path) -> None:
@@ -136,8 +138,12 @@ def _machine(tmp_path: Path, *targets: FakeTarget) -> Machine:
     return Machine(lambda: (waiting.pop(0), 1.0), limits=Limits(silence=30.0), recorder=Recorder.of(tmp_path))
 
 
-def _target(*steps: object) -> FakeTarget:
-    return FakeTarget(lambda command: list(steps) if "test-x" in command else [])
+def _target(*steps: Step) -> FakeTarget:
+    return FakeTarget(lambda command: marked(command, steps) if "./marked-test-x.sh" in command else [])
+
+
+def _passed(name: str) -> tuple[str, str, str]:
+    return (f"@begin: {name}", f"TEST: {name} ... ok", "@end: ok")
 
 
 def _batch(text: str) -> LivepatchBatch:
@@ -160,8 +166,8 @@ def test_what_is_behind_a_crash_in_a_script_that_can_not_be_resumed_is_not_run(t
 
 
 def test_a_script_that_can_not_be_resumed_is_run_as_a_whole_again_when_its_machine_was_lost(tmp_path: Path) -> None:
-    said = ("TEST: one ... ok", "TEST: two ... ok", "TEST: three ... ok")
-    machine, batch = _machine(tmp_path, _target(said[0], LOST), _target(*said)), _batch(NESTED)
+    said = [line for name in ("one", "two", "three") for line in _passed(name)]
+    machine, batch = _machine(tmp_path, _target(*said[:3], LOST), _target(*said)), _batch(NESTED)
     assert batch.outcome(f"{L}::one", machine).verdict is Verdict.PASS
     with pytest.raises(Stopped) as stopped:
         batch.outcome(f"{L}::two", machine)
@@ -175,17 +181,43 @@ def test_a_script_that_can_not_be_resumed_is_run_as_a_whole_again_when_its_machi
 # -- verdicts that do not come as they should --------------------------------------------------------------------
 
 
-def test_each_ftrace_test_has_its_own_outcome_where_verdicts_are_missing_or_stand_behind_other_output(
-    tmp_path: Path,
-) -> None:
-    t = "execute: /payload/selftests/ftrace/test.d/basic"
-    said = ("TAP version 13", f"{t}/a.tc", f"{t}/b.tc", "words:not ok 2 second", f"{t}/c.tc", "words:ok 3 third")
+@fault(
+    "a test's log has ftracetest's verdicts and beginnings, for itself and for other tests",
+    where="hostile target",
+    blame=Blame.KERNEL,
+    survives="each test's own verdict, and a log of its own",
+)
+def test_each_ftrace_test_has_its_own_outcome_whatever_the_logs_say(tmp_path: Path) -> None:
+    t = "/payload/selftests/ftrace/test.d/basic"
+    said = (
+        *("TAP version 13", f"@begin: {t}/a.tc", f"execute: {t}/a.tc", "ok 1 first", "words\t[PASS]"),
+        *(f"@begin: {t}/b.tc", f"execute: {t}/b.tc", f"execute: {t}/c.tc", "ok 2 x", "not ok 2 second", "@end: 1"),
+        *(f"@begin: {t}/c.tc", f"execute: {t}/c.tc", "", "words:ok 3 third", "@end: 0", "over"),
+    )
     tests = [f"{D}/{name}.tc" for name in "abc"]
-    target = FakeTarget(lambda command: list(said) if "ftracetest" in command else [])
-    machine, batch = _machine(tmp_path, target), ftrace_suite.FtraceBatch()
+    target = FakeTarget(lambda command: marked(command, said) if "./ftracetest-marked" in command else [])
+    (tmp_path / "ftracetest").write_text(UPSTREAM)
+    machine, batch = _machine(tmp_path, target), ftrace_suite.FtraceBatch(tmp_path / "ftracetest")
     batch.choose(tests)
     outcomes = [batch.outcome(test, machine) for test in tests]
     assert [outcome.verdict for outcome in outcomes] == [Verdict.UNRESOLVED, Verdict.FAIL, Verdict.PASS]
     assert outcomes[0].reason == "ftracetest printed no verdict for it"
-    assert outcomes[2].log == f"{t}/c.tc\nwords:ok 3 third\n"
-    assert len([command for command in target.commands if "ftracetest" in command]) == 1
+    assert outcomes[2].log == f"execute: {t}/c.tc\n\nwords:ok 3 third\n"
+    assert len([command for command in target.commands if "./ftracetest" in command]) == 1
+
+
+@fault(
+    "a livepatch TEST prints a bare line ok and then fails",
+    where="hostile target",
+    blame=Blame.KERNEL,
+    survives="the script's verdict, FAIL, with the difference; the target is discarded",
+)
+def test_a_livepatch_test_that_says_ok_itself_fails_and_leaves_no_target_behind(tmp_path: Path) -> None:
+    lines = ("TEST: one ... ", "ok", "not ok", "-livepatch: x", "ERROR: livepatch kselftest(s) failed")
+    target = _target("@begin: one", *lines, "@end: not ok", "exit=1")
+    machine, batch = _machine(tmp_path, target), _batch(PLAIN)
+    failed = batch.outcome(f"{L}::one", machine)
+    assert (failed.verdict, failed.reason) == (Verdict.FAIL, "-livepatch: x")
+    assert failed.log == "\n".join([*lines, ""])
+    assert batch.outcome(f"{L}::two", machine).verdict is Verdict.NOTRUN
+    assert target.closed

@@ -251,7 +251,7 @@ def test_the_web_server_is_asked_for_a_file_of_ours(tmp_path: Path) -> None:
 
 
 def test_a_tftp_server_of_ours_is_not_asked_before_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tftp, "check", lambda _spec, place: None)
+    monkeypatch.setattr(tftp, "check", lambda _spec, root, place: None)
     ours = board(tmp_path, tftp_serve=TftpServe(address="127.0.0.1"), server="127.0.0.1")
     assert seen(ours)["tftp server"] == (OK, "the harness can serve at 127.0.0.1")
 

@@ -235,7 +235,7 @@ class TestBinary:
             ("literal 3\nKcmZQ\n\n", r"line 6: x\.png: its binary change is damaged"),
             (LITERAL + " \n", r"line 7: x\.png: its binary change is damaged"),
             (LITERAL + "+more\n", r"line 7: x\.png: its binary change is damaged"),
-            ("literal 99999999999\n", r"line 5: x\.png: expected a binary change of at most 67108864 bytes"),
+            ("literal 99999999999\n", r"line 5: x\.png: expected at most 67108864 bytes \(one binary"),
         ],
     )
     def test_damage(self, body: str, message: str) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 import threading
 import time
 
@@ -12,6 +14,7 @@ from rich.progress import TaskID
 
 from harness import display
 from harness.model.result import Result, Verdict
+from tests.faults.catalogue import Blame, fault
 
 
 def _shown() -> tuple[display.Display, io.StringIO]:
@@ -59,3 +62,28 @@ def test_news_from_another_thread_take_no_bar_away_twice(monkeypatch: pytest.Mon
         shown.say("made")
         others[0].join()
     assert len(removed) == 1
+
+
+class Full(io.StringIO):
+    """A file on a full disk."""
+
+    refused = 0
+
+    def write(self, _text: str) -> int:
+        self.refused += 1
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@fault(
+    "the terminal is gone, or its file is on a full disk", where="disk", blame=Blame.NOBODY,
+    survives="the run, which goes on",
+)  # fmt: skip
+def test_what_can_not_be_shown_ends_nothing() -> None:
+    full = Full()
+    shown = display.Display(rich.console.Console(file=full))
+    with shown:
+        shown.say("building")
+        shown.planned(["a"])
+        shown.result(Result(test="a", verdict=Verdict.FAIL))
+        shown.problem("y")
+    assert full.refused == 4

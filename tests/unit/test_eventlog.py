@@ -5,12 +5,16 @@ from __future__ import annotations
 import errno
 import json
 import multiprocessing
+import os
 from pathlib import Path
 
 import pytest
 
-from harness.model.event import Note
+from harness.model.event import Finished, Note, Started
+from harness.model.result import Result, Verdict
+from harness.parse.events import parse_events
 from harness.run.eventlog import EventLog
+from tests.faults.catalogue import Blame, fault
 
 _LINES = 200
 
@@ -40,43 +44,59 @@ class Nearly:
 
     def __init__(self, room: int) -> None:
         self.text = b""
-        self._room = room
+        self.room = room
 
     def write(self, data: bytes) -> int:
-        taken = min(len(data), self._room)
+        taken = min(len(data), self.room)
         if not taken:
             raise OSError(errno.ENOSPC, "No space left on device")
-        self._room -= taken
+        self.room -= taken
         self.text += data[:taken]
         return taken
 
 
-class Growing(Nearly):
-    """Somebody makes room when it is full."""
-
-    def write(self, data: bytes) -> int:
-        self._room = self._room or 1000
-        return super().write(data)
-
-
 @pytest.mark.parametrize("room", [0, 1, 20])
-def test_an_event_that_a_full_disk_does_not_take_is_an_error(
+def test_an_event_that_a_full_disk_does_not_take_is_kept_and_told(
     tmp_path: Path, room: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = EventLog(tmp_path / "events.jsonl")
     log.close()
     monkeypatch.setattr(log, "_file", Nearly(room))
-    with pytest.raises(OSError, match="No space left on device"):
-        log.write(Note(text="a word"))
+    log.write(Note(text="a word"))
+    assert [event.text for event in log.unwritten if isinstance(event, Note)] == ["a word"]
+    assert log.failure
+    assert log.failure.errno == errno.ENOSPC
 
 
-def test_the_event_behind_one_that_was_cut_off_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("room", [0, 1, 10])
+@fault(
+    "an event is cut off, and room is made before the next one",
+    where="disk",
+    blame=Blame.NOBODY,
+    survives="both events, in order",
+)
+def test_what_could_not_be_written_is_written_with_the_next_event(
+    tmp_path: Path, room: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     log = EventLog(tmp_path / "events.jsonl")
     log.close()
-    disk = Growing(10)
+    disk = Nearly(room)
     monkeypatch.setattr(log, "_file", disk)
-
-    with pytest.raises(OSError, match="No space left on device"):
-        log.write(Note(text="cut off"))
+    log.write(Note(text="cut off"))
+    disk.room = 1000
     log.write(Note(text="whole"))
-    assert [json.loads(line)["data"]["text"] for line in disk.text.splitlines()[1:]] == ["whole"]
+    texts = []
+    for event in parse_events(disk.text.decode().splitlines()):
+        assert isinstance(event, Note)
+        texts.append(event.text)
+    assert [text for text in texts if "damaged" not in text] == ["cut off", "whole"]
+    assert log.unwritten == []
+
+
+def test_verdicts_are_on_the_disk_and_not_only_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[bytes] = []
+    log = EventLog(tmp_path / "events.jsonl")
+    monkeypatch.setattr(os, "fdatasync", lambda _: synced.append(log.path.read_bytes().splitlines()[-1]))
+    for event in (Started(test="t"), Finished(result=Result(test="t", verdict=Verdict.PASS)), Note(text="n")):
+        log.write(event)
+    assert [json.loads(line)["kind"] for line in synced] == ["finished"]

@@ -16,6 +16,7 @@ from harness.target.line.frames import (
     decoded,
     encoded,
 )
+from tests.faults.catalogue import Blame, fault
 
 
 def frame(channel: str, text: str, number: int = 1) -> bytes:
@@ -75,6 +76,93 @@ def test_a_frame_that_the_kernel_printed_into_is_put_together(cut: int) -> None:
         (KERNEL, "[   12.345679] more"),
         (COMMANDS, "a: result"),
     ]
+
+
+STAMPS = [
+    "[    1.234567][    T1] ",  # CONFIG_PRINTK_CALLER
+    "[    1.234567][ T4194304] ",
+    "[    1.234567][    C0] ",
+    "<6>[    1.234567] ",  # console_msg_format=syslog
+    "<30>[    1.234567][    T1] ",
+    "[    1.234567] [        T1] ",  # dmesg of util-linux 2.41
+]
+
+
+@pytest.mark.parametrize("stamp", STAMPS)
+def test_kernel_lines_with_levels_and_caller_ids_are_kernel_lines(stamp: str) -> None:
+    untangler = Untangler()
+    line = f"{stamp}Internal error: Oops".encode()
+    assert untangler.take(line) == [Frame(KERNEL, line)]
+    assert untangler.damaged == 0
+
+
+@pytest.mark.parametrize("stamp", STAMPS)
+@pytest.mark.parametrize("cut", [1, 5, 12, len(WHOLE) - 1])
+@fault("the kernel, which names who prints, prints into a frame", where="console", blame=Blame.NOBODY,
+       survives="the frame, and the kernel's line")  # fmt: skip
+def test_a_frame_that_such_a_line_tears_is_put_together(stamp: str, cut: int) -> None:
+    lines = [WHOLE[:cut] + f"{stamp}oops\r".encode(), f"{stamp}more\r".encode(), WHOLE[cut:]]
+    assert untangled(*lines) == [
+        (KERNEL, f"{stamp}oops"),
+        (KERNEL, f"{stamp}more"),
+        (COMMANDS, "a: result"),
+    ]
+
+
+TIMES = ["[2026-01-01 12:00:00] ", "12:00:00.123 ", "[   12.345678] ", "[12.345] "]
+
+
+@pytest.mark.parametrize("time", TIMES)
+@fault("a console server puts the time before each line", where="console", blame=Blame.NOBODY,
+       survives="frames, torn ones too, and the kernel's own times")  # fmt: skip
+def test_frames_behind_a_console_servers_time(time: str) -> None:
+    untangler, before = Untangler(), time.encode()
+    lines = [
+        frame("", "!ready"),
+        frame("C", "a result"),
+        b"[    1.000000] x\r",
+        WHOLE[:9] + b"[    2.000000] oops\r",
+        WHOLE[9:],
+        frame("A", "[    3.000000] in a result"),
+    ]
+    got = [(each.channel, each.text.decode()) for line in lines for each in untangler.take(before + line)]
+    assert got == [
+        (PROTOCOL, "!ready"),
+        (COMMANDS, "a result"),
+        (KERNEL, "[    1.000000] x"),
+        (KERNEL, "[    2.000000] oops"),
+        (COMMANDS, "a: result"),
+        (AUX, "[    3.000000] in a result"),
+    ]
+    assert untangler.damaged == 0
+
+
+@pytest.mark.parametrize("time", TIMES[:2])
+def test_a_servers_time_before_the_first_frame(time: str) -> None:
+    lines = [f"{time}U-Boot 2023.01".encode(), f"{time}[    0.000000] Booting Linux".encode()]
+    assert untangled(*lines) == [(KERNEL, "U-Boot 2023.01"), (KERNEL, "[    0.000000] Booting Linux")]
+
+
+def test_the_kernels_own_time_is_kept() -> None:
+    lines = [b"[    1.000000] [    0.500000] a message that begins with a time", frame("C", "x"), b"[    2.000000] y"]
+    assert untangled(*lines) == [
+        (KERNEL, "[    1.000000] [    0.500000] a message that begins with a time"),
+        (COMMANDS, "x"),
+        (KERNEL, "[    2.000000] y"),
+    ]
+
+
+def test_a_server_that_stops_adding_times() -> None:
+    untangler = Untangler()
+    for line in (b"[12.345] " + frame("C", "x"), frame("C", "y"), b"[    2.000000] z"):
+        got = untangler.take(line)
+    assert got == [Frame(KERNEL, b"[    2.000000] z")]
+
+
+@pytest.mark.parametrize("end", [b"\r", b"\r\r"])
+def test_carriage_returns_that_the_line_adds_are_no_damage(end: bytes) -> None:
+    assert decoded(frame("C", "a result") + end) == Frame(COMMANDS, b"a result", number=1)
+    assert decoded(frame("C", "a result\r") + end) == Frame(COMMANDS, b"a result\r", number=1)
 
 
 def test_a_frame_torn_twice() -> None:
@@ -152,6 +240,14 @@ def test_a_kernel_line_that_comes_both_ways_comes_once(direct_first: bool) -> No
     line = b"[   12.345678] Internal error: Oops"
     ways = [Frame(KERNEL, line), Frame(KERNEL, line, number=1)]
     assert kernel_lines(*(ways if direct_first else ways[::-1])) == [line]
+
+
+@pytest.mark.parametrize("direct_first", [True, False])
+@pytest.mark.parametrize("stamp", STAMPS)
+@pytest.mark.parametrize("shown", ["[    1.234567] ", "[    1.234567] [        T1] "])
+def test_a_line_comes_once_however_dmesg_shows_it(stamp: str, shown: str, direct_first: bool) -> None:
+    ways = [Frame(KERNEL, f"{stamp}Oops".encode()), Frame(KERNEL, f"{shown}Oops".encode(), number=1)]
+    assert len(kernel_lines(*(ways if direct_first else ways[::-1]))) == 1
 
 
 def test_only_the_last_kernel_lines_are_remembered() -> None:

@@ -1,4 +1,9 @@
-"""Following ftracetest's output: recorded from 7.3.4 (cut), and the form of kernels without --ktap."""
+"""Following a run of ftracetest: recorded from 7.3.4 (cut), and what tests print to look like it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
 
 import pytest
 
@@ -6,15 +11,38 @@ from harness.model.result import Verdict
 from harness.parse.ftracetest import Begun, Ended, FtracetestStream
 from tests.boards import is_a
 from tests.conftest import DATA
+from tests.faults.catalogue import Blame, fault
+
+_EXECUTE = re.compile(r"execute(?P<again> \(instance\) ?)?: (?P<path>/\S+\.tc)")
+_RESULTS = {"ok": 0, "not ok": 1, "not ok # UNRESOLVED": 2, "ok # SKIP": 4, "ok # XFAIL": 5}
 
 
-def _marks(text: str) -> list[Begun | Ended]:
+def _marks(lines: Iterable[str]) -> list[Begun | Ended]:
+    """`lines` of output; what the runner says is led by ``@``."""
     stream = FtracetestStream()
-    return [mark for line in text.splitlines() for mark in stream.feed(line)]
+    marks: list[Begun | Ended] = []
+    for line in lines:
+        if line.startswith("@"):
+            marks += stream.said(line.removeprefix("@"))
+        else:
+            stream.feed(line)
+    return marks
+
+
+def _recorded() -> list[Begun | Ended]:
+    """The recorded log, in which every line of these forms is the runner's, with what it says today added."""
+    said: list[str] = []
+    for line in (DATA / "ftracetest/ktap-7.3.log").read_text().splitlines():
+        if begun := _EXECUTE.fullmatch(line):
+            said.append(f"@begin{' again' if begun['again'] else ''}: {begun['path']}")
+        said.append(line)
+        if ended := re.fullmatch(r"(not ok|ok) \d+ .*?( # [A-Z]+)?", line):
+            said.append(f"@end: {_RESULTS[ended[1] + (ended[2] or '')]}")
+    return _marks(said)
 
 
 def test_recorded_run_of_7_3() -> None:
-    marks = _marks((DATA / "ftracetest/ktap-7.3.log").read_text())
+    marks = _recorded()
     begun = [mark for mark in marks if isinstance(mark, Begun)]
     ended = [mark for mark in marks if isinstance(mark, Ended)]
     assert [mark.path.rpartition("/")[2] for mark in begun] == [
@@ -40,7 +68,7 @@ def test_recorded_run_of_7_3() -> None:
 
 
 def test_reasons_tell_what_the_log_says() -> None:
-    ended = [mark for mark in _marks((DATA / "ftracetest/ktap-7.3.log").read_text()) if isinstance(mark, Ended)]
+    ended = [mark for mark in _recorded() if isinstance(mark, Ended)]
     assert ended[2].reason == "./ftracetest: 20: echo: echo: I/O error"
     assert ended[3].reason == "We cannot test cpu hotplug with a single cpu online"
     assert ended[0].reason == ""
@@ -48,120 +76,71 @@ def test_reasons_tell_what_the_log_says() -> None:
     assert ended[6].reason == "the test expects to fail"
 
 
-def test_kernels_without_ktap() -> None:
-    marks = _marks(
-        "=== Ftrace unit tests ===\n"
-        "[1] Basic trace file checkexecute: /payload/selftests/ftrace/test.d/00basic/basic1.tc\n"
-        "+ checkreq\n"
-        "\t[PASS]\n"
-        "[2] Needs moreexecute: /payload/selftests/ftrace/test.d/x/more.tc\n"
-        "Required tracer wakeup is not configured.\n"
-        "\t[\x1b[34mUNSUPPORTED\x1b[0m]\n"
-        "[3] (instance)  Basic trace file checkexecute (instance) : "
-        "/payload/selftests/ftrace/test.d/00basic/basic1.tc\n"
-        "last line without end\t[FAIL]\n"
-    )
-    assert marks == [
-        Begun("/payload/selftests/ftrace/test.d/00basic/basic1.tc", instance=False),
-        Ended(Verdict.PASS, ""),
-        Begun("/payload/selftests/ftrace/test.d/x/more.tc", instance=False),
-        Ended(Verdict.SKIP, "Required tracer wakeup is not configured."),
-        Begun("/payload/selftests/ftrace/test.d/00basic/basic1.tc", instance=True),
-        marks[-1],
-    ]
-    assert is_a(Ended, marks[-1]).verdict is Verdict.FAIL
-
-
-A, B, C = (Begun(f"/t/test.d/{name}.tc", instance=False) for name in "abc")
-B_AGAIN = Begun(B.path, instance=True)
-ORDER = [A, B, C, B_AGAIN]
+A, B = (Begun(f"/t/test.d/{name}.tc", instance=False) for name in "ab")
 LOST = Ended(Verdict.UNRESOLVED, "ftracetest printed no verdict for it")
 PASS = Ended(Verdict.PASS, "")
 
 
-def _in_order(*lines: str) -> tuple[list[Begun | Ended], FtracetestStream]:
-    stream = FtracetestStream(ORDER)
-    return [mark for line in ("TAP version 13", "1..4", *lines) for mark in stream.feed(line)], stream
-
-
-def test_a_test_that_prints_ktap_of_its_own_is_not_believed() -> None:
-    marks, _ = _in_order(
-        "execute: /t/test.d/a.tc",
-        "ok 7 not the number of this test",
-        "execute: /t/test.d/z.tc",
-        "execute: /t/test.d/a.tc",
-        "\t[PASS]",
-        "ok 1 (instance) which this is not",
-        "+ echo execute: /t/test.d/b.tc",
-        "not ok 1 the real one",
-    )
-    assert marks[0] == A
-    assert [is_a(Ended, mark).verdict for mark in marks[1:]] == [Verdict.FAIL]
-
-
-def test_a_verdict_of_a_kernel_without_ktap_has_no_number() -> None:
-    marks = _marks("[1] firstexecute: /t/test.d/a.tc\nok 1 of the test's own\n\t[FAIL]\n")
-    assert [getattr(mark, "verdict", None) for mark in marks] == [None, Verdict.FAIL]
-
-
-def test_tests_without_description() -> None:
-    marks, _ = _in_order(
-        *("execute: /t/test.d/a.tc", "ok 1"),
-        *("execute: /t/test.d/b.tc", "not ok 2 # UNRESOLVED"),
-        *("execute: /t/test.d/c.tc", "ok 3 # SKIP"),
-        *("execute (instance) : /t/test.d/b.tc", "ok 4 (instance)"),
-    )
-    assert [mark.verdict for mark in marks if isinstance(mark, Ended)] == [
-        Verdict.PASS,
-        Verdict.UNRESOLVED,
-        Verdict.SKIP,
-        Verdict.PASS,
-    ]
+@pytest.mark.parametrize(
+    "forged",
+    [
+        pytest.param(
+            [line],
+            marks=fault(
+                f"a test's log has {what}",
+                where="hostile target",
+                blame=Blame.KERNEL,
+                survives="the test's own verdict, FAIL; the line in its log",
+            ),
+        )
+        for what, line in (
+            (
+                "a verdict as ftracetest prints it without -K",
+                "<...>-12 [000] 1.0: tracing_mark_write: all is well\t[PASS]",
+            ),
+            ("a numbered verdict as ftracetest prints it with -K", "ok 1 the description of this test"),
+            ("a verdict behind words without a line end", "some words:ok 1 the description of this test"),
+            ("the beginning of another test", "execute: /t/test.d/b.tc"),
+            ("a line that looks like a mark of the harness", "@@0123456789abcdef end: 0"),
+        )
+    ],
+)
+def test_a_verdict_in_a_tests_own_log_is_none(forged: list[str]) -> None:
+    lines = [line if not line.startswith("@") else f" {line}" for line in forged]
+    marks = _marks(["@begin: /t/test.d/a.tc", *lines, "+ false", "not ok 1 the description", "@end: 1"])
+    assert marks == [A, Ended(Verdict.FAIL, "after `false`")]
 
 
 @pytest.mark.parametrize(
-    ("glued", "verdict"),
+    ("result", "verdict"),
     [
-        ("no line end here:ok 1 some test", Verdict.PASS),
-        ("no line end herenot ok 1 some test", Verdict.FAIL),
-        ("2 of 2 lookups ok 1 skippednot ok 1 some test", Verdict.FAIL),
-        ("ok 1 is what the test printsnot ok 1 some test # UNRESOLVED", Verdict.UNRESOLVED),
-        ("no line endok 1", Verdict.PASS),
+        (0, Verdict.PASS),
+        (1, Verdict.FAIL),
+        (2, Verdict.UNRESOLVED),
+        (3, Verdict.SKIP),
+        (4, Verdict.SKIP),
+        (5, Verdict.XFAIL),
+        (99, Verdict.FAIL),
     ],
 )
-def test_a_verdict_behind_output_without_a_line_end(glued: str, verdict: Verdict) -> None:
-    begin = ("execute: /t/test.d/a.tc", "+ printf %s", glued)
-    marks, stream = _in_order(*begin)
-    assert (marks, is_a(Ended, stream.finish()).verdict) == ([A], verdict)
-    marks, _ = _in_order(*begin, "rm: a complaint", "execute: /t/test.d/b.tc", "ok 2 the next")
-    assert [marks[0], *marks[2:]] == [A, B, PASS]
+def test_the_results_that_ftracetest_knows(result: int, verdict: Verdict) -> None:
+    marks = _marks(["@begin again: /t/test.d/a.tc", f"@end: {result}"])
+    assert marks[0] == Begun(A.path, instance=True)
     assert is_a(Ended, marks[1]).verdict is verdict
 
 
 @pytest.mark.parametrize(
-    "last", ["it took 3 s", f"ok {'1' * 5000}", "+ echo look: ok 1 to see", "ok 2 is another's number"]
+    "printed", ["not ok 1 it does not fail", "not ok 1", "\t[FAIL]", "words without end\t[\x1b[31mFAIL\x1b[0m]"]
 )
-def test_words_that_are_no_verdict_are_none(last: str) -> None:
-    marks, stream = _in_order("execute: /t/test.d/a.tc", "a lookok 1 of its own", "+ [ 1 -eq 1 ]", last)
-    assert (marks, stream.finish()) == ([A], None)
-    assert stream.feed("execute: /t/test.d/b.tc") == (B,)
+def test_the_verdict_itself_is_no_reason(printed: str) -> None:
+    marks = _marks(["@begin: /t/test.d/a.tc", "sh: cannot create x: Invalid argument", printed, "@end: 1"])
+    assert marks[1] == Ended(Verdict.FAIL, "sh: cannot create x: Invalid argument")
 
 
 def test_a_test_without_a_verdict_takes_none_from_the_next() -> None:
-    marks, _ = _in_order(
-        *("execute: /t/test.d/a.tc", "+ killall sh"),
-        *("execute: /t/test.d/b.tc", "not ok 2 the second"),
-        *("execute: /t/test.d/c.tc", "no line endexecute (instance) : /t/test.d/b.tc", "ok 4 (instance) the second"),
-    )
-    failed = Ended(Verdict.FAIL, "")
-    assert marks == [A, LOST, B, failed, C, LOST, B_AGAIN, PASS]
+    marks = _marks(["@begin: /t/test.d/a.tc", "+ killall sh", "@begin: /t/test.d/b.tc", "@end: 0"])
+    assert marks == [A, LOST, B, PASS]
 
 
-def test_what_was_not_given_in_any_order_begins_where_another_test_runs() -> None:
-    marks = _marks("execute: /t/test.d/a.tc\nexecute: /t/test.d/a.tc\nexecute: /t/test.d/z.tc\nok 2 z\n")
-    assert marks == [A, LOST, Begun("/t/test.d/z.tc", instance=False), PASS]
-
-
-def test_the_reason_is_found_before_a_verdict_that_is_glued_to_it() -> None:
-    _, stream = _in_order("execute: /t/test.d/a.tc", "sh: cannot create x: Invalid argumentnot ok 1 a test")
-    assert stream.finish() == Ended(Verdict.FAIL, "sh: cannot create x: Invalid argument")
+def test_a_second_result_and_unknown_words_are_nothing() -> None:
+    assert _marks(["@end: 0", "@begin: /t/test.d/a.tc", "@end: x", "@hello", "@end: 0", "@end: 1"]) == [A, PASS]

@@ -6,6 +6,7 @@ import pytest
 
 from harness.model.result import Verdict
 from harness.parse.kselftest import Begun, Ended, ProgramStream, names_in
+from tests.faults.catalogue import Blame, fault
 
 SOURCE = r"""
 /* TEST_F(old, gone) is no test any more:
@@ -72,9 +73,11 @@ def test_a_stripped_program_tells_nothing_and_the_source_is_believed() -> None:
     assert names_in(SOURCE, b"\x7fELF\0 no symbols here \0") == ALL
 
 
-def marks(*lines: str) -> list[Begun | Ended]:
-    stream = ProgramStream()
-    return [mark for line in lines for mark in stream.feed(line)]
+def marks(*lines: str, only: str = "", code: int = 0) -> list[Begun | Ended]:
+    stream = ProgramStream(only)
+    told = [mark for line in lines for mark in stream.feed(line)]
+    last = stream.finish(code)
+    return [*told, last] if last else told
 
 
 def test_a_run_of_a_program() -> None:
@@ -121,10 +124,86 @@ def test_a_run_of_a_program() -> None:
         (["ok 2 user.x", "ok 1 user.y", "not ok 1 somebody else's", "ok 1 user.x"], Verdict.PASS, ""),
         (["it says: ok 1", "not ok 1 user.x"], Verdict.FAIL, ""),
         (["ok 1 user.x\r"], Verdict.PASS, ""),
+        ([f"ok {'1' * 5000} user.x", "ok 1 user.x"], Verdict.PASS, ""),
     ],
 )
 def test_verdicts(lines: list[str], verdict: Verdict, reason: str) -> None:
-    assert marks("#  RUN           user.x ...", *lines) == [Begun("user.x"), Ended(verdict, reason)]
+    told = [Begun("user.x"), Ended(verdict, reason)]
+    assert marks("#  RUN           user.x ...", *lines) == told
+    assert marks("#  RUN           user.x ...", *lines, only="user.x", code=int(verdict is Verdict.FAIL)) == told
+
+
+@pytest.mark.parametrize("code", [0, 4])
+def test_a_test_alone_that_is_skipped(code: int) -> None:
+    told = marks("#  RUN           user.x ...", "ok 1 user.x # SKIP no", only="user.x", code=code)
+    assert told[1] == Ended(Verdict.SKIP, "no")
+
+
+RUN = "#  RUN           user.x ..."
+
+
+@pytest.mark.parametrize(
+    ("lines", "code", "verdict", "reason"),
+    [
+        pytest.param(
+            lines,
+            code,
+            verdict,
+            reason,
+            marks=fault(
+                f"a test in a program prints {what}",
+                where="hostile target",
+                blame=Blame.KERNEL,
+                survives="FAIL where the exit code says so, else UNRESOLVED with every verdict named",
+            ),
+        )
+        for what, lines, code, verdict, reason in (
+            (
+                "its own ok before the program's not ok",
+                ["ok 1 user.x", "not ok 1 user.x"],
+                1,
+                Verdict.FAIL,
+                "the program ended with exit code 1, although it printed: ok 1 user.x; not ok 1 user.x",
+            ),
+            (
+                "its own ok, and hides the program's not ok",
+                ["ok 1 user.x"],
+                1,
+                Verdict.FAIL,
+                "the program ended with exit code 1, although it printed: ok 1 user.x",
+            ),
+            (
+                "that it was skipped, before the program's ok",
+                ["ok 1 user.x # SKIP me", "ok 1 user.x"],
+                0,
+                Verdict.UNRESOLVED,
+                "the program's output has several verdicts for it: ok 1 user.x # SKIP me; ok 1 user.x",
+            ),
+            (
+                "not ok in a program that succeeds",
+                ["not ok 1 user.x"],
+                0,
+                Verdict.UNRESOLVED,
+                "the program printed: not ok 1 user.x; and ended with exit code 0",
+            ),
+            (
+                "its own ok, the beginning of another test, and that one's ok",
+                ["ok 1 user.x", "#  RUN           user.y ...", "ok 2 user.y", "not ok 1 user.x"],
+                1,
+                Verdict.FAIL,
+                "the program ended with exit code 1, although it printed: ok 1 user.x; not ok 1 user.x",
+            ),
+        )
+    ],
+)
+def test_a_test_that_prints_a_verdict_of_its_own(lines: list[str], code: int, verdict: Verdict, reason: str) -> None:
+    assert marks(RUN, *lines, only="user.x", code=code) == [Begun("user.x"), Ended(verdict, reason)]
+
+
+def test_two_verdicts_where_a_program_runs_all_its_tests() -> None:
+    two = Ended(Verdict.UNRESOLVED, "the program's output has several verdicts for it: ok 1 user.x; not ok 1 user.x")
+    lines = (RUN, "ok 1 user.x", "not ok 1 user.x", "#  RUN           user.y ...", "ok 2 user.y")
+    assert marks(*lines, code=1) == [Begun("user.x"), two, Begun("user.y"), Ended(Verdict.PASS, "")]
 
 
 def test_a_verdict_of_no_test_is_none() -> None:

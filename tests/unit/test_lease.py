@@ -37,7 +37,7 @@ def _board(**keys: Any) -> BoardSpec:
 def test_a_held_board_is_reached_as_its_entry_says_and_has_the_locks_descriptor(locks: Path) -> None:
     board = _board()
     with acquire(board, wait=None, say=silent) as ours:
-        [descriptor] = ours.descriptors
+        descriptor, _claim = ours.descriptors
         [lock] = locks.glob("*.lock")
         assert os.path.samestat(os.fstat(descriptor), lock.stat())
         assert (ours.spec, ours.access, ours.is_guarded) == (board, board.access, False)

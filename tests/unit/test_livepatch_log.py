@@ -5,7 +5,9 @@ import re
 import pytest
 
 from harness.model.result import Verdict
-from harness.parse.livepatch_log import LivepatchStream, names_in, resumed
+from harness.parse import livepatch_log
+from harness.parse.livepatch_log import LivepatchStream, names_in, resumed, with_functions
+from tests.faults.catalogue import Blame, fault
 
 SCRIPT = """\
 #!/bin/bash
@@ -31,9 +33,19 @@ exit 0
 
 
 def _verdicts(lines: list[str], names: list[str], returncode: int) -> list[tuple[str, Verdict, str]]:
+    """`lines` of output; what the script's functions say is led by ``@``."""
     stream = LivepatchStream(names)
-    ended = [mark for line in lines for mark in stream.feed(line)] + stream.finish(returncode)
-    return [(mark.name, mark.verdict, mark.reason) for mark in ended]
+    ended: list[livepatch_log.TestEnded] = []
+    for line in lines:
+        if line.startswith("@"):
+            ended += stream.said(line.removeprefix("@"))
+        else:
+            stream.feed(line)
+    return [(mark.name, mark.verdict, mark.reason) for mark in [*ended, *stream.finish(returncode)]]
+
+
+def _passed(name: str) -> tuple[str, str, str]:
+    return (f"@begin: {name}", f"TEST: {name} ... ok", "@end: ok")
 
 
 def test_names_in_order_and_a_repeated_one_told_apart() -> None:
@@ -41,7 +53,7 @@ def test_names_in_order_and_a_repeated_one_told_apart() -> None:
 
 
 def test_all_pass() -> None:
-    lines = ["TEST: first ... ok", "TEST: second ... ok", "TEST: second ... ok"]
+    lines = [*_passed("first"), *_passed("second"), *_passed("second")]
     assert [row[:2] for row in _verdicts(lines, names_in(SCRIPT), 0)] == [
         ("first", Verdict.PASS),
         ("second", Verdict.PASS),
@@ -49,25 +61,64 @@ def test_all_pass() -> None:
     ]
 
 
+NOT_OK = [
+    "@begin: first",
+    "TEST: first ... not ok",
+    "",
+    "--- expected",
+    "+++ result",
+    "@@ -1 +1 @@",
+    "-livepatch: 'a': patching complete",
+    "+livepatch: 'a': unpatching complete",
+    "ERROR: livepatch kselftest(s) failed",
+    "@end: not ok",
+]
+
+
 def test_a_failure_tells_the_difference_and_what_never_ran() -> None:
-    lines = [
-        "TEST: first ... not ok",
-        "",
-        "--- expected",
-        "+++ result",
-        "@@ -1 +1 @@",
-        "-livepatch: 'a': patching complete",
-        "+livepatch: 'a': unpatching complete",
-        "ERROR: livepatch kselftest(s) failed",
-    ]
-    rows = _verdicts(lines, ["first", "second"], 1)
+    rows = _verdicts(NOT_OK, ["first", "second"], 1)
     assert rows[0][:2] == ("first", Verdict.FAIL)
     assert "-livepatch: 'a': patching complete" in rows[0][2]
     assert rows[1] == ("second", Verdict.NOTRUN, "the script had ended before it: livepatch kselftest(s) failed")
 
 
+def test_what_is_not_ok_fails_even_if_the_script_goes_on() -> None:
+    for rest, code in (((), 0), (_passed("second"), 0), (_passed("second"), 1)):
+        rows = _verdicts([*NOT_OK, *rest], ["first", "second"], code)
+        told = "-livepatch: 'a': patching complete; +livepatch: 'a': unpatching complete"
+        assert rows[0] == ("first", Verdict.FAIL, told)
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        pytest.param(
+            line,
+            marks=fault(
+                f"a livepatch TEST prints {what}",
+                where="hostile target",
+                blame=Blame.KERNEL,
+                survives="the script's own verdict, FAIL; no verdict for the TEST that did not run",
+            ),
+        )
+        for what, line in (
+            ("a bare line ok", "ok"),
+            ("words that end in ok", "it looks ok"),
+            ("the beginning and verdict of another TEST", "TEST: b ... ok"),
+            ("a line that looks like a mark of the harness", "@@0123456789abcdef end: ok"),
+        )
+    ],
+)
+def test_a_verdict_in_the_output_is_none(forged: str) -> None:
+    stream = LivepatchStream(["a", "b"])
+    assert stream.said("begin: a") == ()
+    for line in ("TEST: a ... words", forged, "ERROR: failed to load module m"):
+        stream.feed(line)
+    assert [(ended.name, ended.verdict) for ended in stream.finish(1)] == [("a", Verdict.FAIL), ("b", Verdict.NOTRUN)]
+
+
 def test_a_test_that_dies_in_the_middle_fails_with_its_words() -> None:
-    rows = _verdicts(["TEST: first ... ERROR: failed to load module a"], ["first"], 1)
+    rows = _verdicts(["@begin: first", "TEST: first ... ERROR: failed to load module a"], ["first"], 1)
     assert rows == [("first", Verdict.FAIL, "failed to load module a")]
 
 
@@ -77,7 +128,7 @@ def test_a_skipped_script_skips_all_with_its_reason() -> None:
 
 
 def test_a_conditional_test_that_did_not_run_is_skipped() -> None:
-    rows = _verdicts(["TEST: a ... ok"], ["a", "b"], 0)
+    rows = _verdicts([*_passed("a")], ["a", "b"], 0)
     assert rows[1][:2] == ("b", Verdict.SKIP)
 
 
@@ -92,11 +143,6 @@ def test_resuming_leaves_out_what_ran_and_keeps_its_variables() -> None:
 
 def test_names_inside_an_if_cannot_be_resumed() -> None:
     assert resumed('start_test "a"\nif x; then\n\tstart_test "b"\nfi\n', 1) is None
-
-
-def test_words_between_a_name_and_its_verdict_do_not_hide_it() -> None:
-    rows = _verdicts(["TEST: a ... insmod: something harmless", "ok", "TEST: b ... ok"], ["a", "b"], 0)
-    assert [row[:2] for row in rows] == [("a", Verdict.PASS), ("b", Verdict.PASS)]
 
 
 ALONE = '. functions.sh\nM=mod\nstart_test "one"\nN=more\na\nstart_test "two"\nb\nstart_test "three"\nc\n'
@@ -125,10 +171,10 @@ def test_a_test_inside_an_if_can_not_be_alone() -> None:
 
 @pytest.mark.parametrize("before", ["", "insmod: something", "insmod: something\n"])
 def test_words_behind_the_name_tell_why_the_script_ends(before: str) -> None:
-    skipped = f"TEST: a ... {before}SKIP: failed to set kernel.ftrace_enabled = 1".split("\n")
+    skipped = f"@begin: a\nTEST: a ... {before}SKIP: failed to set kernel.ftrace_enabled = 1".split("\n")
     why = "failed to set kernel.ftrace_enabled = 1"
     assert _verdicts(skipped, ["a", "b"], 4) == [(name, Verdict.SKIP, why) for name in "ab"]
-    died = f"TEST: a ... {before}ERROR: failed to load module m".split("\n")
+    died = f"@begin: a\nTEST: a ... {before}ERROR: failed to load module m".split("\n")
     assert _verdicts(died, ["a", "b"], 1) == [
         ("a", Verdict.FAIL, "failed to load module m"),
         ("b", Verdict.NOTRUN, "the script had ended before it: failed to load module m"),
@@ -137,11 +183,11 @@ def test_words_behind_the_name_tell_why_the_script_ends(before: str) -> None:
 
 def test_a_script_that_skips_itself_without_a_word() -> None:
     why = "the script skipped itself (exit code 4)"
-    assert _verdicts(["TEST: a ... "], ["a", "b"], 4) == [(name, Verdict.SKIP, why) for name in "ab"]
+    assert _verdicts(["@begin: a", "TEST: a ... "], ["a", "b"], 4) == [(name, Verdict.SKIP, why) for name in "ab"]
 
 
 def test_what_a_passed_test_printed_is_no_reason_for_the_next() -> None:
-    rows = _verdicts(["TEST: a ... xERROR: harmless", "ok"], ["a", "b"], 1)
+    rows = _verdicts(["@begin: a", "TEST: a ... xERROR: harmless", "ok", "@end: ok"], ["a", "b"], 1)
     assert rows[1] == ("b", Verdict.NOTRUN, "the script had ended before it: exit code 1")
 
 
@@ -156,7 +202,7 @@ def test_what_a_passed_test_printed_is_no_reason_for_the_next() -> None:
     ],
 )
 def test_a_verdict_goes_to_the_test_of_that_name(printed: list[str], names: list[str]) -> None:
-    rows = _verdicts([f"TEST: {name} ... ok" for name in printed], names, 0)
+    rows = _verdicts([line for name in printed for line in _passed(name)], names, 0)
     passed = [name for name, verdict, _ in rows if verdict is Verdict.PASS]
     assert [re.sub(r" \([23]\)$", "", name) for name in passed] == [re.sub(r" \([23]\)$", "", n) for n in printed]
     assert set(passed) <= set(names)
@@ -167,33 +213,21 @@ def test_a_name_that_looks_like_a_repeated_one_is_told_from_it() -> None:
     assert names_in(script) == ["X", "X (3)", "X (2)"]
 
 
-@pytest.mark.parametrize(
-    ("lines", "first"),
-    [
-        (["TEST: a ... TEST: b ... ok"], (Verdict.UNRESOLVED, "the script printed no verdict for it")),
-        (["TEST: a ... it took", "TEST: b ... ok"], (Verdict.UNRESOLVED, "the script printed no verdict for it")),
-        (["TEST: a ... some words:ok", "TEST: b ... ok"], (Verdict.PASS, "")),
-        (["TEST: a ... not ok", "-x", "+y", "TEST: b ... ok"], (Verdict.FAIL, "-x; +y")),
-        (["TEST: a ... wordsTEST: b ... ok"], (Verdict.UNRESOLVED, "the script printed no verdict for it")),
-        (["TEST: a ... ", "not ok", "wordsTEST: b ... ok"], (Verdict.FAIL, "not ok")),
-    ],
-)
-def test_a_test_without_a_verdict_of_its_own_takes_none_from_the_next(
-    lines: list[str], first: tuple[Verdict, str]
-) -> None:
-    assert _verdicts(lines, ["a", "b"], 0) == [("a", *first), ("b", Verdict.PASS, "")]
+def test_a_test_without_a_verdict_of_its_own_takes_none_from_the_next() -> None:
+    lines = ["@begin: a", "TEST: a ... some words:ok", *_passed("b")]
+    told = ("a", Verdict.UNRESOLVED, "the script printed no verdict for it")
+    assert _verdicts(lines, ["a", "b"], 0) == [told, ("b", Verdict.PASS, "")]
+    assert _verdicts(lines[:2], ["a"], 0) == [told]
 
 
-def test_what_only_looks_like_a_beginning_is_none() -> None:
-    rows = _verdicts(["TEST: a ... see TEST: z ... ok", "ok"], ["a"], 0)
-    assert rows == [("a", Verdict.PASS, "")]
+def test_a_second_verdict_and_unknown_words_are_nothing() -> None:
+    lines = ["@end: ok", "@begin: a", "@hello", "@end: maybe", "@end: ok", "@end: not ok"]
+    assert _verdicts(lines, ["a"], 0) == [("a", Verdict.PASS, "")]
 
 
-def test_the_last_test_without_a_verdict() -> None:
-    assert _verdicts(["TEST: a ... words"], ["a"], 0)[0][1] is Verdict.UNRESOLVED
-    assert _verdicts(["TEST: a ... words:ok"], ["a"], 0)[0][1] is Verdict.PASS
-
-
-def test_a_line_of_nothing_but_beginnings_ends() -> None:
-    stream = LivepatchStream(["a"])
-    assert len(stream.feed("TEST: a ... " + "TEST: a ... " * 5000)) == 1
+def test_the_functions_of_the_harness_stand_behind_upstreams() -> None:
+    assert with_functions("#!/bin/bash\n. $(dirname $0)/functions.sh\nx\n", "ours\n") == (
+        "#!/bin/bash\n. $(dirname $0)/functions.sh\nours\nx\n"
+    )
+    assert with_functions("#!/bin/bash\nx\n", "ours\n") is None
+    assert with_functions(". functions.sh\n. functions.sh\n", "ours\n") is None

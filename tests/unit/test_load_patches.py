@@ -136,11 +136,11 @@ def test_single_mail(tmp_path: Path) -> None:
 
 
 def test_path_that_can_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(self: Path) -> bytes:
+    def refuse(self: Path, *mode: str) -> bytes:
         raise PermissionError(13, "Permission denied", str(self))
 
     path = write(tmp_path / "a.patch", "b")
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr(Path, "open", refuse)
     assert "found that it can't be read: [Errno 13] Permission denied" in refusal(path)
 
 

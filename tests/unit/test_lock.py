@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,12 +24,13 @@ from harness.errors import InfraError
 from harness.model.board import CommandConsole, CommandSwitch, ConsoleSpec, NetworkConsole, Power, SerialConsole
 from harness.model.boot import QemuBoot
 from harness.target.base import Say, silent
+from harness.target.holding import claim, lock
 from harness.target.holding import held as holding
-from harness.target.holding import lock
 from harness.target.holding.guard import Guard
 from harness.target.holding.held import machine_of
 from tests import boards
 from tests.boards import is_a, spec
+from tests.faults.catalogue import Blame, fault
 
 MACHINE = "port rack1:4001"
 
@@ -55,8 +58,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background
 wait = f"touch {sys.argv[1]}.asked; until [ -e {sys.argv[1]} ]; do sleep 0.05; done"
 off = CommandSwitch(on=("true",), off=("sh", "-c", wait))
 board = BoardSpec(name="b", boot=UbootBoot(tftp_root="/t"), access=Access(power=Power(switch=off)))
-with lock.acquired("b", sys.argv[2], purpose="harness run", wait=float(sys.argv[3])) as descriptor:
-    guard = Guard(HeldBoard(spec=board, access=board.access, descriptors=(descriptor,)))
+with lock.acquired("b", sys.argv[2], purpose="harness run", wait=float(sys.argv[3])) as descriptors:
+    guard = Guard(HeldBoard(spec=board, access=board.access, descriptors=descriptors))
     print("mine", flush=True)
     input()
     guard.release()
@@ -90,9 +93,9 @@ def holder() -> lock.Holder:
 
 
 @contextlib.contextmanager
-def held(*, wait: float | None = None, say: Say = silent) -> Iterator[int]:
-    with lock.acquired("b", MACHINE, purpose="me", wait=wait, say=say) as descriptor:
-        yield descriptor
+def held(*, wait: float | None = None, say: Say = silent) -> Iterator[tuple[int, ...]]:
+    with lock.acquired("b", MACHINE, purpose="me", wait=wait, say=say) as descriptors:
+        yield descriptors
 
 
 def test_who_has_it_is_told_at_once(harness: Callable[..., subprocess.Popen[str]]) -> None:
@@ -135,8 +138,8 @@ def test_after_a_kill_it_is_held_until_the_guard_has_switched_the_board_off(
 
 def test_it_outlives_the_guards_of_each_boot() -> None:
     power = Power(switch=CommandSwitch(on=("true",), off=("true",)))
-    with held() as descriptor:
-        board = replace(boards.held(spec(power=power)), descriptors=(descriptor,))
+    with held() as descriptors:
+        board = replace(boards.held(spec(power=power)), descriptors=descriptors)
         for _ in range(2):
             Guard(board).release()
             assert holder().process == os.getpid()
@@ -192,6 +195,117 @@ def test_who_waits_longest_is_next_and_who_died_waiting_is_not(
     waiting[1].communicate("go\n")
     assert said(waiting[2]) == "mine\n"
     assert list(directory.glob("*.ticket")) == []
+
+
+@fault(
+    "the lock file of a board that another harness uses is removed, by hand or by what cleans /tmp",
+    where="two users",
+    blame=Blame.INFRA,
+    survives="the board stays its user's, who is named; then the next one gets it",
+)
+@pytest.mark.parametrize("what", ["file", "directory"])
+def test_a_lock_whose_file_is_removed_still_holds(
+    harness: Callable[..., subprocess.Popen[str]], directory: Path, what: str
+) -> None:
+    other = harness()
+    assert said(other) == "mine\n"
+    if what == "file":
+        next(directory.glob("*.lock")).unlink()
+    else:
+        shutil.rmtree(directory)
+    told = rf"^b: in use by \S+@\S+, process {other.pid} \(the lock file was removed\)"
+    with pytest.raises(lock.InUse, match=told), held():
+        pass
+    assert (holder().process, holder().lost_its_file) == (other.pid, True)
+    waiting = harness(60.0)
+    other.communicate("go\n")
+    assert said(waiting) == "mine\n"
+    assert (holder().process, holder().lost_its_file) == (waiting.pid, False)
+
+
+@fault(
+    "a harness whose lock file was removed is killed while a second one wants the board",
+    where="two users",
+    blame=Blame.INFRA,
+    survives="the board stays locked until it is off",
+)
+def test_a_lock_without_its_file_holds_until_the_board_is_off(
+    harness: Callable[..., subprocess.Popen[str]], directory: Path, tmp_path: Path
+) -> None:
+    other = harness()
+    assert said(other) == "mine\n"
+    next(directory.glob("*.lock")).unlink()
+    other.kill()
+    other.wait()
+    with pytest.raises(lock.InUse, match=f"process {other.pid}, which has ended: the board is being switched"), held():
+        pass
+    (tmp_path / "off").touch()
+    with held(wait=30.0):
+        pass
+
+
+@fault(
+    "the lock file is removed while a harness waits for it, and the board's user goes",
+    where="two users",
+    blame=Blame.NOBODY,
+    survives="one user at a time: who waits locks the file that is there now",
+)
+def test_who_waits_does_not_get_a_file_that_was_removed(
+    harness: Callable[..., subprocess.Popen[str]], directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the claim does not help: in another network namespace."""
+    monkeypatch.setattr(claim, "claimed", lambda _path: ())
+    monkeypatch.setattr(claim, "claimant", lambda _path: None)
+    other = harness()
+    assert said(other) == "mine\n"
+
+    def say(_text: str) -> None:
+        next(directory.glob("*.lock")).unlink()
+        other.communicate("go\n")
+
+    with held(wait=30.0, say=say) as (descriptor,):
+        [file] = directory.glob("*.lock")
+        assert os.path.samestat(os.fstat(descriptor), file.stat())
+        with pytest.raises(lock.InUse, match=f"process {os.getpid()}: me"), held():
+            pass
+
+
+@fault(
+    "a host, or a sandbox, that allows no sockets in the abstract name space",
+    where="two users",
+    blame=Blame.NOBODY,
+    survives="the lock, by its file",
+)
+def test_without_a_claim_there_is_the_file(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_self: object, _address: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr("socket.socket.bind", refuse)
+    with held() as descriptors, pytest.raises(lock.InUse), held():
+        pass
+    assert len(descriptors) == 1
+
+
+def test_a_ticket_that_somebody_removed_is_made_again(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between its creation and its lock it looks like one of a dead process."""
+    real = fcntl.flock
+    removed: list[Path] = []
+    queued: list[bool] = []
+
+    def late(file: int, how: int) -> None:
+        for ticket in directory.glob("*.ticket") if not removed else ():
+            removed.append(ticket)
+            ticket.unlink()
+        real(file, how)
+
+    def nobody_before(_path: Path, ticket: Path) -> None:
+        queued.append(ticket.exists())
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    monkeypatch.setattr(lock, "_first_in_line", nobody_before)
+    with held():
+        assert removed
+        assert queued == [True]
 
 
 def test_an_interrupt_ends_the_wait(harness: Callable[..., subprocess.Popen[str]], directory: Path) -> None:

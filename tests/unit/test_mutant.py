@@ -35,6 +35,17 @@ def test_everything_a_header_can_say() -> None:
     assert mutant.kconfigs == ("modules-far.config",)
 
 
+@pytest.mark.parametrize("fragment", ["../../etc/passwd", "/etc/passwd", "a b"])
+def test_a_fragment_is_one_of_ours(fragment: str) -> None:
+    with pytest.raises(UserError, match=r"m\.patch: Kconfig: expected a file below kconfigs/"):
+        parse(f"Title\n\n{CAUGHT}Kconfig: {fragment}\n{LICENCE}\n{PATCH}")
+
+
+def test_a_mutants_name_becomes_a_part_of_paths() -> None:
+    with pytest.raises(UserError, match=r"m\.patch: expected a file name of"):
+        parse_mutant(f"Title\n\n{CAUGHT}{LICENCE}\n{PATCH}", name="-rf", place="m.patch")
+
+
 def test_what_stands_in_the_patch_is_no_header() -> None:
     mutant = parse(f"Title\n\n{CAUGHT}{LICENCE}\n{PATCH}+Kernel: 5.10\n+Caught by: testcases/other.py\n")
     assert mutant.kernel == ""

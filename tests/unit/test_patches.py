@@ -374,9 +374,17 @@ class TestRefusals:
         apply_series(tree, [create("n/x", "x")], state=state)
         assert files(tree)["n/x"][0] == b"x\n"
 
-    def test_names_of_our_own(self, tree: Path, state: Path) -> None:
-        message = refusal(tree, [create("kernel/.a.c.harness-new", "x")], state).message
-        assert "kernel/.a.c.harness-new: expected another name" in message
+    @pytest.mark.parametrize("name", [".a.c.harness-new", "new", "series.json", "x" * 255])
+    def test_no_name_is_our_own(self, tree: Path, state: Path, name: str) -> None:
+        """A file of any name survives when the file beside it is replaced, and when a killed run is finished."""
+        series = [create(f"kernel/{name}", "x"), change("kernel/a.c", 5, "new")]
+        pristine = files(tree)
+        apply_series(tree, series, state=state)
+        assert files(tree)[f"kernel/{name}"] == (b"x\n", 0o644)
+        apply_series(tree, [series[0]], state=state)
+        assert files(tree)[f"kernel/{name}"] == (b"x\n", 0o644)
+        apply_series(tree, [], state=state)
+        assert files(tree) == pristine
 
     @pytest.mark.parametrize("path", ["../out", "/etc/out", ".git/hooks/out", "kernel/../../out"])
     def test_path_outside_the_tree(self, tree: Path, state: Path, tmp_path: Path, path: str) -> None:

@@ -204,7 +204,7 @@ class TestBinary:
     def test_what_grows_beyond_all_measure_is_refused(self, tree: Path, state: Path) -> None:
         name = "0123456789" * 4
         text = f"diff --git a/x b/x\nnew file mode 100644\nindex {'0' * 40}..{name}\nGIT binary patch\n"
-        with pytest.raises(UserError, match=r"x: expected a binary change of at most \d+ bytes, found 'literal 9+'"):
+        with pytest.raises(UserError, match=r"x: expected at most \d+ bytes \(one binary .*\), found 9+;"):
             apply_series(tree, [patch(f"{text}literal {'9' * 30}\nHcmV?d00001\n\n")], state=state)
 
 

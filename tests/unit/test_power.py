@@ -18,6 +18,7 @@ from harness.model.board import CommandSwitch, HttpRequest, HttpSwitch, PduSwitc
 from harness.target.line.console import Console
 from harness.target.line.transport import SocketTransport
 from harness.target.power import BoardPower, CommandPower, digest_authorization, power_off, switch_of
+from tests.faults.catalogue import Blame, fault
 
 
 def power(switch: SwitchSpec, **more: Any) -> BoardPower:
@@ -78,7 +79,7 @@ class SwitchServer:
                 self.end_headers()
                 self.wfile.write(answer.encode())
 
-            do_GET = do_POST = _serve
+            do_GET = do_POST = do_PUT = _serve
 
             def log_message(self, *_: object) -> None: ...
 
@@ -124,6 +125,110 @@ def test_the_login_is_given_when_it_is_asked_for() -> None:
             switch_of(power(http_switch(server.url))).on()
         assert server.asked[1][2] == "Basic YWRtaW46czNjcmV0"
         assert "s3cret" not in caught.value.message
+
+
+@fault(
+    "a switch, or whoever took its address, redirects a request with the login to another port or host",
+    where="network",
+    blame=Blame.INFRA,
+    survives="the login and the headers: the other server is not asked at all",
+)
+@pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("target", ["http://127.0.0.1:{port}/on", "http://localhost:{port}/on", "//127.0.0.1:{port}/"])
+def test_nobody_else_gets_the_login(code: int, target: str) -> None:
+    challenge = {"WWW-Authenticate": "Basic realm=x"}
+    with SwitchServer((200, {}, "ok")) as stranger:
+        away = {"Location": target.format(port=stranger.port)}
+        with SwitchServer((401, challenge, ""), (code, away, "")) as server:
+            switch = switch_of(power(http_switch(server.url, headers=(("X-Key", "swordfish"),))))
+            with pytest.raises(InfraError, match=r"it redirects to http://.*: if that is the switch, write") as caught:
+                switch.on()
+            assert server.asked[1][2].startswith("Basic ")
+        assert stranger.asked == []
+    assert "swordfish" not in caught.value.message
+
+
+@pytest.mark.parametrize("target", ["https://127.0.0.1/", "ftp://127.0.0.1/x", "file:///etc/passwd", "http://["])
+def test_nothing_else_is_asked(target: str) -> None:
+    with SwitchServer((302, {"Location": target}, "")) as server:
+        with pytest.raises(InfraError, match=r"b\.power\.on: http://127\.0\.0\.1:\d+/…: "):
+            switch_of(power(http_switch(server.url))).on()
+        assert len(server.asked) == 1
+
+
+def test_a_redirect_on_the_switch_itself_is_followed_with_the_login() -> None:
+    challenge = {"WWW-Authenticate": "Basic realm=x"}
+    answers: tuple[tuple[int, dict[str, str], str], ...] = (
+        (302, {"Location": "/other?outlet=1"}, ""),
+        (401, challenge, ""),
+        (302, {"Location": "/other?outlet=1"}, ""),
+        (200, {}, "ok"),
+    )
+    with SwitchServer(*answers) as server:
+        switch_of(power(http_switch(server.url))).on()
+        assert [path for _, path, _, _ in server.asked] == ["/on?outlet=1", "/other?outlet=1"] * 2
+        assert [asked[2][:5] for asked in server.asked] == ["", "", "Basic", "Basic"]
+
+
+@fault(
+    "a switch redirects from one of its pages to the next without end",
+    where="network",
+    blame=Blame.INFRA,
+    survives="the time limit: a few requests, then a message",
+)
+def test_a_switch_that_only_redirects() -> None:
+    with SwitchServer(*((302, {"Location": f"/{number}"}, "") for number in range(9))) as server:
+        with pytest.raises(InfraError, match=r"b\.power\.on: .*: expected an answer, the switch redirects more than 4"):
+            switch_of(power(http_switch(server.url))).on()
+        assert len(server.asked) == 5
+
+
+@fault(
+    "a server at the switch's address answers with what is no HTTP",
+    where="network",
+    blame=Blame.INFRA,
+    survives="a message that names the switch",
+)
+def test_a_switch_that_speaks_another_protocol() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(1 << 16)
+                connection.sendall(b"SSH-2.0-x\r\n")
+
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        with pytest.raises(InfraError, match=r"b\.power\.on: .*: the switch does not answer: SSH-2.0-x"):
+            switch_of(power(http_switch(f"http://127.0.0.1:{server.getsockname()[1]}"))).on()
+        thread.join(10.0)
+
+
+@fault(
+    "a token in the path or the query of power.on.url, and a switch that refuses it or is off",
+    where="power",
+    blame=Blame.INFRA,
+    survives="the secret: messages show the host alone",
+)
+@pytest.mark.parametrize("secret", ["abc", "swordfish-1"])
+def test_messages_do_not_show_what_may_be_secret_in_a_url(secret: str) -> None:
+    with SwitchServer((403, {}, "no")) as server:
+        request = HttpRequest(url=f"{server.url}/hook/{secret}?token={secret}")
+        switch = switch_of(power(HttpSwitch(on=request, off=request)))
+        with pytest.raises(InfraError, match=r"http://127\.0\.0\.1:\d+/…: expected the switch to accept") as refused:
+            switch.on()
+        assert secret in server.asked[0][1]
+        assert secret not in repr(request)
+    with pytest.raises(InfraError, match="the switch does not answer") as gone:
+        switch.on()
+    assert secret not in refused.value.message + gone.value.message
+
+
+def test_a_command_is_shown_without_its_secrets() -> None:
+    switch = CommandSwitch(on=("false", "-P", "ab"), off=("true",), masked_on=("false", "-P", "***"))
+    with pytest.raises(InfraError, match=r"b\.power\.on: `false -P '\*\*\*'` ended with exit code 1"):
+        switch_of(power(switch)).on()
 
 
 def test_the_digest_is_rfc_7616s_example() -> None:

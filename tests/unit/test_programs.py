@@ -18,6 +18,7 @@ from harness.run.suites.programs import ProgramBatch
 from harness.run.suites.selftests import why_not
 from harness.run.units import Isolation
 from tests.faketarget import HANG, LOST, FakeTarget, Kmsg, Step
+from tests.faults.catalogue import Blame, fault
 
 P = "selftests/user_events/abi_test"
 SOURCE = "TEST_F(user, one) {}\nTEST_F(user, two) {}\nTEST_F(user, three) {}\n"
@@ -90,15 +91,19 @@ class Lab:
     """A machine whose targets, one after the other, answer the program's start with some steps."""
 
     def __init__(self, tmp_path: Path, *answers: list[Step]) -> None:
-        self.targets = [self._target(steps) for steps in answers]
+        self._steps = list(answers)
+        self.targets = [self._target(number) for number in range(len(answers))]
         waiting = list(self.targets)
         self.machine = Machine(
             lambda: (waiting.pop(0), 1.0), limits=Limits(silence=30.0), recorder=Recorder.of(tmp_path)
         )
 
-    @staticmethod
-    def _target(steps: list[Step]) -> FakeTarget:
-        return FakeTarget(lambda command: list(steps) if "abi_test" in command else [])
+    def _target(self, number: int) -> FakeTarget:
+        return FakeTarget(lambda command: list(self._steps[number]) if "abi_test" in command else [])
+
+    def answer(self, steps: list[Step]) -> None:
+        """What the first target answers from now on."""
+        self._steps[0] = steps
 
     def started(self) -> list[str]:
         return [command for target in self.targets for command in target.commands if "abi_test" in command]
@@ -110,15 +115,30 @@ def batch(*chosen: str, selects: bool = True) -> ProgramBatch:
     return made
 
 
-def test_one_process_for_the_tests_of_a_batch(tmp_path: Path) -> None:
-    lab, tests = Lab(tmp_path, program("one", "two", "three")), batch()
-    outcomes = [tests.outcome(test, lab.machine) for test in IDS]
-    assert [outcome.verdict for outcome in outcomes] == [Verdict.PASS] * 3
-    assert "said in two" in outcomes[1].log
-    assert "said in one" not in outcomes[1].log
+def test_one_process_for_each_test_that_can_be_selected(tmp_path: Path) -> None:
+    lab, tests = Lab(tmp_path, program("one")), batch()
+    assert tests.outcome(IDS[0], lab.machine).verdict is Verdict.PASS
+    lab.answer(program("two"))
+    two = tests.outcome(IDS[1], lab.machine)
+    assert two.verdict is Verdict.PASS
+    assert "said in two" in two.log
+    assert "said in one" not in two.log
     assert lab.started() == [
-        "cd /payload/selftests/user_events && ./abi_test -r user.one -r user.two -r user.three 2>&1"
+        f"cd /payload/selftests/user_events && ./abi_test -r user.{name} 2>&1" for name in ("one", "two")
     ]
+
+
+@fault(
+    "a test in a program prints that it passed, and the program's own verdict says otherwise",
+    where="hostile target",
+    blame=Blame.KERNEL,
+    survives="the program's verdict by its exit code, FAIL",
+)
+def test_a_test_in_a_program_can_not_pass_itself(tmp_path: Path) -> None:
+    lab = Lab(tmp_path, program("one", last=("not ok 1 user.one", "exit=1")))
+    outcome = batch(IDS[0]).outcome(IDS[0], lab.machine)
+    assert outcome.verdict is Verdict.FAIL
+    assert outcome.reason.endswith("although it printed: ok 1 user.one; not ok 1 user.one")
 
 
 def test_only_chosen_tests_are_run(tmp_path: Path) -> None:
@@ -128,15 +148,15 @@ def test_only_chosen_tests_are_run(tmp_path: Path) -> None:
 
 
 def test_after_a_crash_the_rest_goes_on_elsewhere(tmp_path: Path) -> None:
-    crash = program("one", last=("#  RUN           user.two ...", PANIC, HANG))
-    lab, tests = Lab(tmp_path, crash, program("three")), batch()
+    lab, tests = Lab(tmp_path, program("one"), program("three")), batch()
     assert tests.outcome(IDS[0], lab.machine).verdict is Verdict.PASS
+    lab.answer(["#  RUN           user.two ...", PANIC, HANG])
     with pytest.raises(Stopped) as stopped:
         tests.outcome(IDS[1], lab.machine)
     assert stopped.value.outcome.verdict is Verdict.CRASH
     lab.machine.discard("crashed")
     assert tests.outcome(IDS[2], lab.machine).verdict is Verdict.PASS
-    assert lab.started()[1].endswith("./abi_test -r user.three 2>&1")
+    assert lab.started()[2].endswith("./abi_test -r user.three 2>&1")
 
 
 def test_a_program_that_can_not_select_is_not_resumed(tmp_path: Path) -> None:

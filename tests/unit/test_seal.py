@@ -183,9 +183,9 @@ def test_a_file_is_made_once_and_held(tmp_path: Path) -> None:
         made.append(partial)
         make(partial)
 
-    first = made_once(path, noted, progress=progress)
+    first = made_once(path, noted, progress=progress, needed="1 GB")
     os.utime(manifest_of(path), (1, 1))
-    assert made_once(path, noted, progress=progress).product == first.product
+    assert made_once(path, noted, progress=progress, needed="1 GB").product == first.product
     assert len(made) == 1
     assert manifest_of(path).stat().st_mtime > time.time() - 60  # it tells the pruner
     assert {each.name for each in tmp_path.iterdir()} >= {path.name, f"{path.name}.manifest.json"}
@@ -210,9 +210,9 @@ def test_a_file_is_made_once_and_held(tmp_path: Path) -> None:
 )
 def test_a_damaged_file_is_made_again(tmp_path: Path, how: Damage) -> None:
     path, progress = tmp_path / "root.ext4", Recorder()
-    made_once(path, make, progress=progress)
+    made_once(path, make, progress=progress, needed="1 GB")
     how(path)
-    assert made_once(path, make, progress=progress).path.read_bytes() == CONTENT
+    assert made_once(path, make, progress=progress, needed="1 GB").path.read_bytes() == CONTENT
     (told,) = progress.said
     assert told.startswith(f"{path}: damaged: expected a file of 4096 bytes")
 
@@ -221,7 +221,7 @@ def test_a_file_without_a_manifest_is_made_again(tmp_path: Path) -> None:
     """An older harness made it, or the host went down before the manifest was on the disk."""
     (tmp_path / "root.ext4").write_bytes(b"?")
     assert find(tmp_path / "root.ext4") is None
-    assert made_once(tmp_path / "root.ext4", make, progress=Recorder()).path.read_bytes() == CONTENT
+    assert made_once(tmp_path / "root.ext4", make, progress=Recorder(), needed="1 GB").path.read_bytes() == CONTENT
 
 
 def test_the_manifest_of_another_file_vouches_for_nothing(tmp_path: Path) -> None:
@@ -239,8 +239,8 @@ def test_what_fails_on_the_way_leaves_nothing(tmp_path: Path) -> None:
         raise InfraError("no space")
 
     with pytest.raises(InfraError, match="no space"):
-        made_once(tmp_path / "root.ext4", fail, progress=Recorder())
-    assert [path.name for path in tmp_path.iterdir() if path.name != "cache"] == ["root.ext4.lock"]
+        made_once(tmp_path / "root.ext4", fail, progress=Recorder(), needed="1 GB")
+    assert [path.name for path in tmp_path.iterdir() if path.name != "cache"] == ["root.lock"]
 
 
 # a boot that fails

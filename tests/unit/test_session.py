@@ -15,10 +15,13 @@ from harness.model.result import EndKind, Result, RunEnd, Verdict
 from harness.run import inprocess, session
 from harness.run.documents import read_results, write_documents
 from harness.run.local import LocalRun
+from harness.run.suites.marked_livepatch import marked as marked_script
 from harness.target.base import Target
 from tests.boards import held, spec
 from tests.faketarget import HANG, FakeTarget, Kmsg, Step
+from tests.marked import marked
 from tests.records import build_json
+from tests.unit.small_ftracetest import UPSTREAM
 
 PANIC = Kmsg(
     "[    1.000000] Kernel panic - not syncing: tried to kill init\n"
@@ -31,6 +34,7 @@ check_result "x"
 start_test "two"
 check_result "y"
 """
+NOT_OK = ("TEST: one ... not ok", "ERROR: livepatch kselftest(s) failed")
 BOARD = held(spec("fake", boot=QemuBoot()))
 
 
@@ -42,13 +46,15 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def build(tmp_path: Path) -> Build:
-    """A build directory with three .tc files, one of them re-run in an instance, and one livepatch script."""
+    """A build directory with ftracetest and three .tc files, of which two are re-run in an instance, and one livepatch
+    script."""
     directory = tmp_path / "build"
     tests = directory / "selftests/ftrace/test.d/basic"
     tests.mkdir(parents=True)
     (tests / "a.tc").write_text("# description: a\n# flags: instance\n")
     (tests / "b.tc").write_text("# description: b\nping -c 1 localhost\n")
     (tests / "c.tc").write_text("# description: c\n# flags: instance\n")
+    (directory / "selftests/ftrace/ftracetest").write_text(UPSTREAM)
     (directory / "selftests/livepatch").mkdir()
     (directory / "selftests/livepatch/test-x.sh").write_text(SCRIPT)
     build_json(directory)
@@ -56,16 +62,21 @@ def build(tmp_path: Path) -> Build:
 
 
 def ftracetest(command: str, answers: dict[str, list[Step]]) -> list[Step]:
-    """What ftracetest prints for the files on its command line; `answers` replaces a file's verdict line."""
+    """What ftracetest prints for the files on its command line; `answers` replaces a file's verdict."""
     steps: list[Step] = ["TAP version 13"]
     files = [word for word in command.split() if word.endswith(".tc")]
     again = [(path, " (instance) ") for path in files if path.endswith(("a.tc", "c.tc"))]
     turns = again if "ftracetest-instances" in command else [*((path, "") for path in files), *again]
     for number, (path, instance) in enumerate(turns, start=1):
-        steps.append(f"execute{instance}: {path}")
-        steps.append(f"+ log of {path}")
-        steps += answers.get(path.rpartition("/")[2] + instance.strip(), [f"ok {number}{instance.rstrip()} fine"])
-    return steps
+        steps += [f"@begin{' again' if instance else ''}: {path}", f"execute{instance}: {path}", f"+ log of {path}"]
+        printed = f"ok {number}{instance.rstrip()} fine"
+        steps += answers.get(path.rpartition("/")[2] + instance.strip(), [printed, "@end: 0"])
+    return marked(command, steps)
+
+
+def passed(*names: str) -> list[Step]:
+    """What a livepatch script prints whose TESTs with these names pass."""
+    return [line for name in names for line in (f"@begin: {name}", f"TEST: {name} ... ok", "@end: ok")]
 
 
 def target(
@@ -74,8 +85,8 @@ def target(
     def script(command: str) -> list[Step]:
         if "ftracetest" in command and "-l -" in command:
             return ftracetest(command, answers or {})
-        if "test-x.sh" in command:
-            return livepatch or ["TEST: one ... ok", "TEST: two ... ok"]
+        if "./marked-test-x.sh" in command:
+            return marked(command, livepatch or passed("one", "two"))
         if "echo release" in command:
             return [*(f"tool {tool}" for tool in missing), "release 7.3.4"]
         return []
@@ -177,7 +188,7 @@ def test_a_panic_in_another_test_of_the_batch_is_not_booked_on_the_one_awaited(b
 
 
 def test_a_panic_right_behind_a_verdict_is_the_next_tests(build: Build, tmp_path: Path) -> None:
-    first = target(answers={"b.tc": ["ok 2 fine", PANIC, HANG]})
+    first = target(answers={"b.tc": ["ok 2 fine", "@end: 0", PANIC, HANG]})
     results, _, _ = run(build, first, target(), tmp_path=tmp_path, keyword="basic")
     assert results[B].verdict is Verdict.PASS
     assert results[C].verdict is Verdict.CRASH
@@ -191,11 +202,12 @@ def test_a_skipped_last_test_does_not_keep_the_shell_busy(build: Build, tmp_path
     assert results[ONE].verdict is Verdict.PASS
 
 
-def test_one_test_of_a_script_runs_the_script_as_it_is(build: Build, tmp_path: Path) -> None:
+def test_one_test_of_a_script_runs_the_whole_script(build: Build, tmp_path: Path) -> None:
     only = target()
     results, _, _ = run(build, only, tmp_path=tmp_path, keyword="two")
     assert results[TWO].verdict is Verdict.PASS
-    assert not any(command.startswith("put ") for command in only.commands)
+    whole = f"put /payload/selftests/livepatch/marked-test-x.sh {len(marked_script(SCRIPT, name='test-x.sh'))} 755"
+    assert [command for command in only.commands if command.startswith("put ")] == [whole]
 
 
 def test_a_panic_before_the_first_test_is_the_kernels(build: Build, tmp_path: Path) -> None:
@@ -214,15 +226,16 @@ def test_a_choice_of_nothing_is_wrong_input(build: Build, tmp_path: Path, keywor
 
 
 def test_a_crash_in_a_livepatch_script_resumes_behind_it(build: Build, tmp_path: Path) -> None:
-    second = target(livepatch=["TEST: two ... ok"])
+    second = target(livepatch=passed("two"))
     results, _, _ = run(build, target(livepatch=[PANIC, HANG]), second, tmp_path=tmp_path, keyword="livepatch")
     assert results[ONE].verdict is Verdict.CRASH
     assert results[TWO].verdict is Verdict.PASS
-    assert any(command.startswith("put /payload/selftests/livepatch/part-of-test-x.sh") for command in second.commands)
+    [put] = [command for command in second.commands if command.startswith("put ")]
+    assert 0 < int(put.split()[2]) < len(marked_script(SCRIPT, name="test-x.sh"))
 
 
 def test_a_failed_livepatch_test_leaves_no_patch_for_the_next(build: Build, tmp_path: Path) -> None:
-    first = target(livepatch=["TEST: one ... not ok", "ERROR: livepatch kselftest(s) failed", "exit=1"])
+    first = target(livepatch=["@begin: one", *NOT_OK, "@end: not ok", "exit=1"])
     results, code, _ = run(build, first, tmp_path=tmp_path)
     assert results[ONE].verdict is Verdict.FAIL
     assert results[TWO].verdict is Verdict.NOTRUN
@@ -249,7 +262,9 @@ def test_a_kernel_without_livepatch_skips_with_the_true_reason(build: Build, tmp
 
 
 def test_keyword_and_maxfail(build: Build, tmp_path: Path) -> None:
-    results, _, _ = run(build, target(answers={"a.tc": ["not ok 1 a"]}), tmp_path=tmp_path, keyword="basic", maxfail=1)
+    results, _, _ = run(
+        build, target(answers={"a.tc": ["not ok 1 a", "@end: 1"]}), tmp_path=tmp_path, keyword="basic", maxfail=1
+    )
     assert results[A].verdict is Verdict.FAIL
     assert results[B].verdict is Verdict.NOTRUN
     assert ONE not in results
@@ -265,7 +280,7 @@ def test_only_what_was_chosen_runs(build: Build, tmp_path: Path) -> None:
 
 def test_a_batch_is_over_before_the_next_begins(build: Build, tmp_path: Path) -> None:
     """ftracetest puts the system back after its last verdict; a panic there is its last test's."""
-    first = target(answers={"c.tc(instance)": ["ok 5 (instance) fine", PANIC, HANG]})
+    first = target(answers={"c.tc(instance)": ["ok 5 (instance) fine", "@end: 0", PANIC, HANG]})
     results, _, _ = run(build, first, target(), tmp_path=tmp_path)
     assert results[C_AGAIN].verdict is Verdict.CRASH
     assert results[ONE].verdict is Verdict.PASS
@@ -282,7 +297,7 @@ def test_a_kernel_that_does_not_boot_leaves_all_notrun_with_the_reason(build: Bu
 
 def test_a_warning_after_a_verdict_is_the_next_tests(build: Build, tmp_path: Path) -> None:
     warning = Kmsg("[    1.000000] WARNING: CPU: 0 PID: 1 at kernel/trace/ftrace.c:123 ftrace_bug+0x10/0x20")
-    first = target(answers={"c.tc": ["ok 3 fine", warning]})
+    first = target(answers={"c.tc": ["ok 3 fine", "@end: 0", warning]})
     results, code, _ = run(build, first, target(), tmp_path=tmp_path, keyword="basic")
     crashed = [name for name, result in results.items() if result.verdict is Verdict.CRASH]
     assert len(crashed) == 1

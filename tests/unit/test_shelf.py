@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import InfraError
+from harness.model.names import is_path_of_names
 from harness.target.serving import shelf
 from tests.faults.catalogue import Blame, fault
 
@@ -52,6 +53,13 @@ def test_what_is_offered_lies_below_a_directory_of_ours(tmp_path: Path) -> None:
     (tmp_path / "Image").write_text("kernel")
     name = shelf.Directory(tmp_path, place="b").offer(tmp_path / "Image")
     assert (name.partition("/")[0], (tmp_path / name).read_text()) == ("harness", "kernel")
+
+
+def test_the_name_of_a_file_is_one_word_in_u_boots_shell(tmp_path: Path) -> None:
+    (tmp_path / "x; reset").write_text("kernel")
+    name = shelf.Directory(tmp_path, place="b").offer(tmp_path / "x; reset")
+    assert is_path_of_names(name)
+    assert (tmp_path / name).read_text() == "kernel"
 
 
 @pytest.mark.parametrize(

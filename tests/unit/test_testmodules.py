@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.build.testmodules import fingerprint, needs, prepare
+from harness.build.testmodules import fingerprint, needs, prepare, sources
 from harness.errors import UserError
 from harness.layout import TESTCASES
 
@@ -55,6 +55,13 @@ def test_two_modules_of_one_name_are_refused(testcases: Path) -> None:
     (testcases / "plain.c").write_text("")
     with pytest.raises(UserError, match=r"plain\.c.*exists already"):
         fingerprint(testcases)
+
+
+@pytest.mark.parametrize("name", ["$(shell touch x).c", "a b.c", "-x.c"])
+def test_a_name_that_make_would_read_otherwise_is_refused(testcases: Path, name: str) -> None:
+    (testcases / name).touch()
+    with pytest.raises(UserError, match=r"expected a file name of .*, before \.c; rename it"):
+        sources(testcases)
 
 
 def test_the_fingerprint_tells_changes(testcases: Path) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,10 +18,17 @@ from harness.target.serving import tftp
 
 
 @pytest.fixture
-def dnsmasq(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def everybodys() -> Iterator[Path]:
+    """A directory that users other than root may read."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as directory:
+        Path(directory).chmod(0o755)
+        yield Path(directory)
+
+
+@pytest.fixture
+def dnsmasq(everybodys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A dnsmasq that is only looked for."""
-    program = tmp_path / "bin/dnsmasq"
-    program.parent.mkdir()
+    program = everybodys / "dnsmasq"
     program.write_text("#!/bin/sh\necho dnsmasq: no such directory; exit 3\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
@@ -27,13 +36,13 @@ def dnsmasq(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_address_of_another_machine_is_told(dnsmasq: None) -> None:
     with pytest.raises(InfraError, match=r"b: expected an address of this host, found 203\.0\.113\.9, which none of"):
-        tftp.check(TftpServe(address="203.0.113.9"), place="b")
+        tftp.check(TftpServe(address="203.0.113.9"), root=None, place="b")
 
 
 def test_a_dnsmasq_that_is_missing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(InfraError, match="install Debian's package dnsmasq-base"):
-        tftp.check(TftpServe(address="127.0.0.1"), place="b")
+        tftp.check(TftpServe(address="127.0.0.1"), root=None, place="b")
 
 
 @pytest.mark.parametrize(
@@ -52,7 +61,7 @@ def test_a_port_that_may_not_be_opened_is_told(
 
     monkeypatch.setattr("socket.socket.bind", refuse)
     with pytest.raises(InfraError) as caught:
-        tftp.check(TftpServe(address="127.0.0.1"), place="b")
+        tftp.check(TftpServe(address="127.0.0.1"), root=None, place="b")
     assert told in caught.value.message
 
 
@@ -60,7 +69,7 @@ def test_only_root_answers_dhcp(dnsmasq: None, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("socket.socket.bind", lambda _self, _address: None)
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(InfraError, match="only root may answer DHCP"):
-        tftp.check(TftpServe(address="127.0.0.1", dhcp=("127.0.0.2", "127.0.0.3")), place="b")
+        tftp.check(TftpServe(address="127.0.0.1", dhcp=("127.0.0.2", "127.0.0.3")), root=None, place="b")
 
 
 def test_what_a_server_says_that_does_not_start_is_told(
@@ -79,12 +88,12 @@ def test_a_harness_that_serves_there_now_is_no_hindrance(
         raise OSError(98, "in use")
 
     monkeypatch.setenv("HARNESS_LOCKS", str(tmp_path))
-    monkeypatch.setattr("socket.socket.bind", refuse)
     spec = TftpServe(address="127.0.0.1")
     with lock.acquired("b1", "tftp 127.0.0.1", purpose="a board loads"):
-        tftp.check(spec, place="b2")
+        monkeypatch.setattr("socket.socket.bind", refuse)
+        tftp.check(spec, root=None, place="b2")
     with pytest.raises(InfraError, match="is taken"):
-        tftp.check(spec, place="b2")
+        tftp.check(spec, root=None, place="b2")
 
 
 class Server:

@@ -13,7 +13,8 @@ import pytest
 from harness.errors import InfraError
 from harness.model.boot import UbootBoot
 from harness.target.line.console import Console
-from harness.target.methods.uboot import Load, NotStopped, Uboot
+from harness.target.methods.autoboot import NotStopped
+from harness.target.methods.uboot import Load, Uboot
 from tests.unit.scripted_uboot import AUTOBOOT, BANNER, LOADED, ScriptedUboot
 
 FILE = Load(name="harness/Image", size=1234, address="kernel_addr_r", key="boot.kernel_at")

@@ -9,93 +9,9 @@ import pytest
 from harness.errors import InfraError
 from harness.parse.ftracetest import Begun, Ended, FtracetestStream
 from harness.run.suites import warm_ftracetest
+from harness.run.suites.marked_ftracetest import marks_for
 from harness.run.suites.warm_ftracetest import going_command, waiting_command, warmed
-
-# What the transformation takes hold of, as in 7.3; initialize_system tells each time it is called.
-_UPSTREAM = """\
-#!/bin/sh
-sched_rt_runtime=$HERE/sched_rt
-sched_rt_runtime_orig=$(cat $sched_rt_runtime)
-setup() {
-  echo -1 > $sched_rt_runtime
-}
-cleanup() {
-  echo $sched_rt_runtime_orig > $sched_rt_runtime
-}
-setup
-TOP_DIR=$HERE
-TEST_DIR=$TOP_DIR/test.d
-TRACING_DIR=$HERE/tracing
-KTAP=1
-TEST_CASES=`find $TEST_DIR -name '*.tc' | sort`
-test_on_instance() { # testfile
-  grep -q "^#[ \\t]*flags:.*instance" $1
-}
-checkreq() { :; }
-prlog() { echo "$*"; }
-__run_test() { # testfile
-  (cd $TRACING_DIR; set -e;
-   checkreq $1; initialize_system; . $1)
-  [ $? -eq 0 ] && result=ok || result="not ok"
-  echo $result $CASENO $INSTANCE a test  # unquoted, as there
-}
-run_test() { # testfile
-  CASENO=$((CASENO+1))
-  echo "execute$INSTANCE: $1"
-  __run_test $1
-}
-
-# load in the helper functions
-. $TEST_DIR/functions
-
-if [ "$KTAP" = "1" ]; then
-  echo "TAP version 13"
-
-  casecount=`echo $TEST_CASES | wc -w`
-  for t in $TEST_CASES; do
-    test_on_instance $t || continue
-    casecount=$((casecount+1))
-  done
-  echo "1..${casecount}"
-fi
-
-# Main loop
-for t in $TEST_CASES; do
-  run_test $t
-  if [ 0 -ne 0 ]; then
-    exit 1
-  fi
-done
-
-# Test on instance loop
-(cd $TRACING_DIR; initialize_system)
-INSTANCE=" (instance) "
-for t in $TEST_CASES; do
-  test_on_instance $t || continue
-  SAVED_TRACING_DIR=$TRACING_DIR
-  export TRACING_DIR=`mktemp -d $TRACING_DIR/instances/ftracetest.XXXXXX`
-  run_test $t
-  rmdir $TRACING_DIR
-  TRACING_DIR=$SAVED_TRACING_DIR
-done
-(cd $TRACING_DIR; finish_system) # for cleanup
-
-prlog ""
-prlog "# of passed: " `echo $PASSED_CASES | wc -w`
-
-if [ "$KTAP" = "1" ]; then
-  echo -n "# Totals:"
-  echo
-fi
-
-cleanup
-
-exit 0
-"""
-_FUNCTIONS = """\
-initialize_system() { echo "reset ${PWD##*/}"; }
-finish_system() { echo "reset at the end"; }
-"""
+from tests.unit.small_ftracetest import FUNCTIONS, UPSTREAM
 
 
 @pytest.fixture
@@ -103,14 +19,15 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A directory with the small ftracetest; FIFOs and all are in it."""
     (tmp_path / "tracing/instances").mkdir(parents=True)
     (tmp_path / "test.d").mkdir()
-    (tmp_path / "test.d/functions").write_text(_FUNCTIONS)
+    (tmp_path / "test.d/functions").write_text(FUNCTIONS)
     (tmp_path / "test.d/good.tc").write_text("# flags: instance\ncat $HERE/sched_rt\n")
     (tmp_path / "test.d/bad.tc").write_text("false\n")
     (tmp_path / "sched_rt").write_text("950000\n")
     monkeypatch.setenv("HERE", str(tmp_path))
     monkeypatch.setattr(warm_ftracetest, "_FILES", str(tmp_path / "files"))
     monkeypatch.setattr(warm_ftracetest, "_OUTPUT", str(tmp_path / "output"))
-    monkeypatch.setattr(warm_ftracetest, "_WAIT", warm_ftracetest._WAIT.replace("/run/ftracetest.files", "$HERE/files"))
+    here = warm_ftracetest._WAIT.replace("/run/ftracetest.files", "$HERE/files")
+    monkeypatch.setattr(warm_ftracetest, "_WAIT", here)
     return tmp_path
 
 
@@ -118,7 +35,7 @@ def _sh(command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
 
 
-def _warm(place: Path, text: str = _UPSTREAM) -> subprocess.CompletedProcess[str]:
+def _warm(place: Path, text: str = UPSTREAM) -> subprocess.CompletedProcess[str]:
     program = place / "ftracetest-warm"
     program.write_text(warmed(text))
     program.chmod(0o755)
@@ -126,13 +43,16 @@ def _warm(place: Path, text: str = _UPSTREAM) -> subprocess.CompletedProcess[str
 
 
 def _went(place: Path, plain: list[str], again: list[str]) -> list[str]:
-    files = [[str(place / "test.d" / name) for name in names] for names in (plain, again)]
-    return _sh(going_command(*files)).stdout.splitlines()
+    """The output; what the runner says is led by ``@``."""
+    first, second = ([str(place / "test.d" / name) for name in names] for names in (plain, again))
+    marks = marks_for(len(plain) + len(again))
+    lines = _sh(going_command(first, second, marks)).stdout.splitlines()
+    return [f"@{mark.words}" if (mark := marks.of(line)) else line for line in lines]
 
 
 def _marks(lines: list[str]) -> tuple[list[tuple[str, bool]], list[str]]:
     stream = FtracetestStream()
-    marks = [mark for line in lines for mark in stream.feed(line)]
+    marks = [mark for line in lines if line[:1] == "@" for mark in stream.said(line[1:])]
     begun = [(mark.path.rpartition("/")[2], mark.instance) for mark in marks if isinstance(mark, Begun)]
     return begun, [mark.verdict.name for mark in marks if isinstance(mark, Ended)]
 
@@ -243,14 +163,14 @@ def test_where_the_early_reset_fails_each_test_resets_itself(place: Path) -> Non
 
 
 def test_one_that_ends_before_it_waits_says_why(place: Path) -> None:
-    waiting = _warm(place, _UPSTREAM.replace("KTAP=1\n", 'echo "Error: not configured" >&2; exit 1\n'))
+    waiting = _warm(place, UPSTREAM.replace("KTAP=1\n", 'echo "Error: not configured" >&2; exit 1\n'))
     assert waiting.returncode == 1
     assert "Error: not configured" in waiting.stdout
     assert waiting.stdout.splitlines()[-1] == "ftracetest ended with 1"
 
 
 def test_older_ftracetest_without_ktap_and_with_another_name_for_the_reset() -> None:
-    older = re.sub(r"^if \[ \"\$KTAP\" = \"1\" \]; then\n  echo \"TAP(.*\n)*?fi\n", "", _UPSTREAM, flags=re.MULTILINE)
+    older = re.sub(r"^if \[ \"\$KTAP\" = \"1\" \]; then\n  echo \"TAP(.*\n)*?fi\n", "", UPSTREAM, flags=re.MULTILINE)
     older = older.replace("(cd $TRACING_DIR; initialize_system)\n", "", 1).replace(
         "initialize_system", "initialize_ftrace"
     )
@@ -259,4 +179,4 @@ def test_older_ftracetest_without_ktap_and_with_another_name_for_the_reset() -> 
 
 def test_an_unknown_ftracetest_is_not_guessed_at() -> None:
     with pytest.raises(InfraError, match="plain tests"):
-        warmed(_UPSTREAM.replace("# Main loop", "# The loop"))
+        warmed(UPSTREAM.replace("# Main loop", "# The loop"))

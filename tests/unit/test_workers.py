@@ -214,6 +214,6 @@ def test_a_worker_that_gets_no_machine_any_more_ends_instead_of_making_errors(
 ) -> None:
     ended: list[int] = []
     monkeypatch.setattr(os, "_exit", ended.append)
-    rig = SimpleNamespace(machine=SimpleNamespace(is_dead=is_dead))
+    rig = SimpleNamespace(machine=SimpleNamespace(is_dead=is_dead), recorder=Recorder.nowhere())
     Restored(rig).before_verdict()  # type: ignore[arg-type]
     assert ended == ([1] if is_dead else [])

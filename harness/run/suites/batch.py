@@ -15,6 +15,7 @@ from harness.model.outcome import Outcome
 from harness.model.result import Verdict
 from harness.run.machine import Machine
 from harness.run.stopped import Stopped
+from harness.run.suites.marks import Mark, Marks
 from harness.run.transcript import Transcript
 from harness.target.base import RunningCommand
 
@@ -77,11 +78,14 @@ class _Process:
         self._printed = Transcript()
         self._began = 0.0
         self._running: RunningCommand | None = None
+        self._marks = Marks()
+        self._held_empty = False
 
-    def start(self, machine: Machine, command: str) -> None:
+    def start(self, machine: Machine, command: str, marks: Marks | None = None) -> None:
         machine.leave_faults_behind()
         target = machine.target
         self._running = target.start(command)
+        self._marks = marks or Marks()
         self._epoch = machine.epoch
         self._begin()
 
@@ -89,16 +93,21 @@ class _Process:
         """Whether the process was started on the present target and has not ended."""
         return self._running is not None and self._epoch == machine.epoch and machine.is_up and not self._running.done
 
-    def next_line(self, machine: Machine, *, deadline: float, what: str) -> str | None:
+    def next_line(self, machine: Machine, *, deadline: float, what: str) -> str | Mark | None:
+        """Return the next line of output, or the next mark, which is in no log; None when the process has ended."""
         assert self._running is not None
         line = machine.next_line(self._running, deadline=deadline, what=what)
-        if line is not None:
+        if line is None:
+            return None
+        mark = self._marks.of(line)
+        if self._held_empty and not mark:
+            self._printed.add("")
+        self._held_empty = not line  # the line before a mark belongs to it
+        if mark:
+            return mark
+        if line:
             self._printed.add(line)
         return line
-
-    def log_again(self, line: str) -> None:
-        """Add `line` to the current test's log as well."""
-        self._printed.add(line)
 
     def drain(self, machine: Machine, *, limit: float, what: str) -> None:
         """Wait until the process has ended, so that the next one finds the shell free and the system idle."""
@@ -123,6 +132,7 @@ class _Process:
 
     def _begin(self) -> None:
         self._printed = Transcript()
+        self._held_empty = False
         self._began = time.time()
 
 

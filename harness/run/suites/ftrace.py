@@ -17,9 +17,12 @@ from harness.run.machine import Machine
 from harness.run.stopped import Stopped
 from harness.run.suites import warm_ftracetest
 from harness.run.suites.batch import Batch, Found
+from harness.run.suites.marked_ftracetest import marked, marks_for
+from harness.run.suites.marks import Mark, Marks
 from harness.run.units import Isolation
 
 DIRECTORY = f"/payload/{FTRACE.name}"
+_MARKED = f"{DIRECTORY}/ftracetest-marked"
 _INSTANCE = "[instance]"
 _CHUNK = 16  # .tc files that share a process: fewer mean more start-ups, more mean more re-runs after a crash
 _STRTONUM = re.compile(r"\bstrtonum\b")
@@ -30,7 +33,7 @@ def batches(build: Build, isolation: Isolation) -> Iterator[Found]:
     directory = build.selftests / FTRACE.directory
     for tests in _shares(directory, isolation):
         tools = {test: tools_of(directory / file_of(test)) for test in tests}
-        yield Found(batch=FtraceBatch(), tests=tuple(tests), tools=tools)
+        yield Found(batch=FtraceBatch(directory / "ftracetest"), tests=tuple(tests), tools=tools)
 
 
 def _shares(directory: Path, isolation: Isolation) -> Iterator[list[str]]:
@@ -68,10 +71,12 @@ def tools_of(testcase: Path) -> frozenset[str]:
 
 
 class FtraceBatch(Batch):
-    """Some .tc files in one ftracetest process, and the re-runs in a tracing instance of those that request it."""
+    """Some .tc files in one ftracetest process, and the re-runs in a tracing instance of those that request it.
+    `upstream`: the kernel's own ftracetest, on this host."""
 
-    def __init__(self) -> None:
+    def __init__(self, upstream: Path) -> None:
         super().__init__()
+        self._upstream = upstream
         self._begun = ""
         self._stream = ftracetest.FtracetestStream()
 
@@ -87,32 +92,27 @@ class FtraceBatch(Batch):
             machine.leave_faults_behind()
             assert machine.target  # boots or restores now, so that it is known whether an ftracetest is waiting there
             plain, again = self._files(test)
-            process.start(machine, self._command(test, plain, again, machine))
-            self._stream = ftracetest.FtracetestStream(_order(plain, again))
+            marks = marks_for(len({*plain, *again}))
+            process.start(machine, self._command(test, plain, again, machine, marks), marks)
+            self._stream = ftracetest.FtracetestStream()
         deadline = time.monotonic() + machine.time_limit(test)
         while test not in self._outcomes:
-            line = process.next_line(machine, deadline=deadline, what=self._begun or test)
-            if line is None:
-                if ended := self._stream.finish():
-                    self._end(ended)
-                    continue
+            said = process.next_line(machine, deadline=deadline, what=self._begun or test)
+            if said is None:
                 if fresh:
                     reason = f"ftracetest ended without running it (exit code {process.returncode})"
                     raise Stopped(Outcome(Verdict.UNRESOLVED, reason))
                 return  # it was started for other tests; the next iteration starts one for this test
-            for number, mark in enumerate(self._stream.feed(line)):
-                if isinstance(mark, ftracetest.Begun):
-                    if number:  # the line also ended another test, and is in that one's log
-                        process.log_again(line)
-                    self._begun = test_id(mark.path, instance=mark.instance)
+            if not isinstance(said, Mark):
+                self._stream.feed(said)
+                continue
+            for event in self._stream.said(said.words):
+                if isinstance(event, ftracetest.Begun):
+                    self._begun = test_id(event.path, instance=event.instance)
                     deadline = time.monotonic() + machine.time_limit(self._begun)
                 else:
-                    self._end(mark)
-
-    def _end(self, mark: ftracetest.Ended) -> None:
-        """The current test has its verdict."""
-        self._outcomes[self._begun] = self._process.outcome(mark.verdict, mark.reason)
-        self._begun = ""
+                    self._outcomes[self._begun] = process.outcome(event.verdict, event.reason)
+                    self._begun = ""
 
     def _files(self, test: str) -> tuple[list[str], list[str]]:
         """The files of `test` and of the later tests in the batch that have no outcome yet: those to run, and those to
@@ -121,32 +121,27 @@ class FtraceBatch(Batch):
         plain = [_path_of(other) for other in rest if not other.endswith(_INSTANCE)]
         return plain, [_path_of(other) for other in rest if other.endswith(_INSTANCE)]
 
-    def _command(self, test: str, plain: Sequence[str], again: Sequence[str], machine: Machine) -> str:
+    def _command(self, test: str, plain: Sequence[str], again: Sequence[str], machine: Machine, marks: Marks) -> str:
         """The command for ftracetest with these files. After a crash, re-runs of files may remain whose plain run is
         over; then only the loop over instances runs."""
         if machine.take_waiting_ftracetest():
-            return warm_ftracetest.going_command(plain, again)
+            return warm_ftracetest.going_command(plain, again, marks)
+        if _MARKED not in machine.remembered:
+            machine.target.put(marked(self._upstream.read_text(errors="replace")).encode(), _MARKED, mode=0o755)
+            machine.remembered[_MARKED] = True
         only_again = test.endswith(_INSTANCE)
         paths = " ".join(map(shlex.quote, again if only_again else plain))
-        program = "ftracetest"
+        program = "ftracetest-marked"
         prepare = f"cd {DIRECTORY} && k=; grep -q -e --ktap ftracetest && k=-K"
         if only_again:
             program = "ftracetest-instances"
-            prepare += f"; sed '/^# Main loop/,/^done/d' ftracetest > {program}; chmod +x {program}"
+            prepare += f"; sed '/^# Main loop/,/^done/d' {_MARKED} > {program}; chmod +x {program}"
         # -l -: logs go to standard output, so they arrive before a crash; through cat, because the tests open standard
         # output a second time, which the command channel does not allow
-        return f"{prepare}; ./{program} $k -l - {paths} 2>&1 | cat"
+        return f"{prepare}; ./{program} $k -l - {paths} 2>&1 {marks.redirection('| cat')}"
 
     def _is_open(self, test: str) -> bool:
         return test not in self._outcomes and test not in self._stopped
-
-
-def _order(plain: Sequence[str], again: Sequence[str]) -> list[ftracetest.Begun]:
-    """The order in which ftracetest runs these files. It may also run others: every given file that requests a re-run
-    in an instance, whether that was chosen or not."""
-    files = dict.fromkeys((*plain, *again))
-    begun = [ftracetest.Begun(path, instance=False) for path in plain]
-    return [*begun, *(ftracetest.Begun(path, instance=True) for path in files)]
 
 
 def test_id(path: str, *, instance: bool) -> str:

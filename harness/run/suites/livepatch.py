@@ -14,6 +14,8 @@ from harness.parse import livepatch_log
 from harness.run.machine import Machine
 from harness.run.stopped import Stopped
 from harness.run.suites.batch import Batch, Found
+from harness.run.suites.marked_livepatch import marked, marks_for
+from harness.run.suites.marks import Mark
 from harness.run.units import Isolation
 
 _DIRECTORY = f"/payload/{LIVEPATCH.name}"
@@ -33,20 +35,18 @@ def batches_of(script: Path, isolation: Isolation) -> Iterator[Found]:
     if isolation is Isolation.TEST and len(tests) > 1 and None not in parts:
         for test, part in zip(tests, parts, strict=True):
             assert part is not None
-            yield Found(batch=LivepatchBatch(script.name, part, [test], is_part=True), tests=(test,))
+            yield Found(batch=LivepatchBatch(script.name, part, [test]), tests=(test,))
     elif tests:
         yield Found(batch=LivepatchBatch(script.name, text, tests), tests=tuple(tests))
 
 
 class LivepatchBatch(Batch):
-    """One livepatch script, or a part of it; its tests are the TESTs that it prints. `text`: the script to run, if it
-    is not the one on the target."""
+    """One livepatch script, or a part of it; its tests are the TESTs that it prints. `text`: what is run."""
 
-    def __init__(self, script: str, text: str, tests: Sequence[str], *, is_part: bool = False) -> None:
+    def __init__(self, script: str, text: str, tests: Sequence[str]) -> None:
         super().__init__()
         self._script = script
         self._text = text
-        self._is_part = is_part
         self._names = [name_of(test) for test in tests]
         self._prefix = tests[0].partition("::")[0] if tests else ""
         self._ended = 0  # how many of the script's TESTs have ended
@@ -68,14 +68,16 @@ class LivepatchBatch(Batch):
             self._start(test, machine)
         deadline = time.monotonic() + machine.time_limit(test)
         while test not in self._outcomes:
-            line = process.next_line(machine, deadline=deadline, what=self._current or test)
-            marks: Iterable[livepatch_log.TestEnded]
-            if line is None:
+            said = process.next_line(machine, deadline=deadline, what=self._current or test)
+            marks: Iterable[livepatch_log.TestEnded] = ()
+            if said is None:
                 marks = self._stream.finish(process.returncode or 0)
                 if process.returncode not in (0, 4):
                     machine.discard(f"{self._script}: exit code {process.returncode}; it may have left patches loaded")
+            elif isinstance(said, Mark):
+                marks = self._stream.said(said.words)
             else:
-                marks = self._stream.feed(line)
+                self._stream.feed(said)
             for mark in marks:
                 self._outcomes[f"{self._prefix}::{mark.name}"] = process.outcome(mark.verdict, mark.reason)
                 self._ended = self._names.index(mark.name) + 1 if mark.name in self._names else self._ended
@@ -84,18 +86,17 @@ class LivepatchBatch(Batch):
     def _start(self, test: str, machine: Machine) -> None:
         """Start the whole script or, on a fresh target after a crash, the rest of it."""
         first = self._names.index(name_of(test)) if self._was_started else 0
-        program = self._script
         self._ended = first  # set even if it can't be started: then `test` is the one that is stopped
-        if first or self._is_part:
-            rest = livepatch_log.resumed(self._text, first) if first else self._text
-            if rest is None:
-                reason = f"{self._script} stopped before it and can't be resumed in the middle"
-                raise Stopped(Outcome(Verdict.NOTRUN, reason))
-            program = f"part-of-{self._script}"
-            machine.target.put(rest.encode(), f"{_DIRECTORY}/{program}", mode=0o755)
+        rest = livepatch_log.resumed(self._text, first) if first else self._text
+        if rest is None:
+            reason = f"{self._script} stopped before it and can't be resumed in the middle"
+            raise Stopped(Outcome(Verdict.NOTRUN, reason))
+        program = f"marked-{self._script}"
+        machine.target.put(marked(rest, name=self._script).encode(), f"{_DIRECTORY}/{program}", mode=0o755)
         self._was_started = True
         self._stream = livepatch_log.LivepatchStream(self._names[first:])
-        self._process.start(machine, f"cd {_DIRECTORY} && ./{program}")
+        marks = marks_for(len(self._names) - first)
+        self._process.start(machine, f"cd {_DIRECTORY} && ./{program} {marks.redirection()}", marks)
 
 
 def name_of(test: str) -> str:

@@ -38,7 +38,8 @@ def _bytes_of(program: Path) -> bytes:
 
 
 class ProgramBatch(Batch):
-    """One program. `selects`: whether its tests can be selected."""
+    """One program. `selects`: whether its tests can be selected; then each runs in a process of its own, whose exit
+    code is a verdict that the test's output can't imitate."""
 
     def __init__(self, suite: Suite, program: str, *, selects: bool) -> None:
         super().__init__()
@@ -61,40 +62,41 @@ class ProgramBatch(Batch):
 
     def _advance(self, test: str, machine: Machine) -> None:
         process = self._process
-        is_fresh = not process.belongs_to(machine)
-        if is_fresh:
+        if not process.belongs_to(machine):
             self._start(test, machine)
         deadline = time.monotonic() + machine.time_limit(test)
         while test not in self._outcomes:
             line = process.next_line(machine, deadline=deadline, what=self._begun or test)
             if line is None:
-                if is_fresh or not self._selects:
+                ended = self._stream.finish(process.returncode or 0)
+                if ended is None:
                     raise self._stopped_by_its_end(test)
-                return  # it was started for other tests; the next iteration starts one for this test
+                self._end(ended)
+                continue
+            assert isinstance(line, str), "programs print no marks"
             self._last_line = line.strip() or self._last_line
             for mark in self._stream.feed(line):
                 if isinstance(mark, kselftest.Begun):
                     self._begun = f"{self._prefix}{mark.name}"
                     deadline = time.monotonic() + machine.time_limit(self._begun)
                 else:
-                    self._outcomes[self._begun] = process.outcome(mark.verdict, mark.reason)
-                    self._begun = ""
+                    self._end(mark)
+
+    def _end(self, ended: kselftest.Ended) -> None:
+        self._outcomes[self._begun] = self._process.outcome(ended.verdict, ended.reason)
+        self._begun = ""
 
     def _start(self, test: str, machine: Machine) -> None:
-        """Start the program with `test` and the rest of the batch, or with all its tests if it can't select."""
+        """Start the program with `test`, or with all its tests if it can't select."""
         self._begun = self._last_line = ""
         if self._was_started and not self._selects:
             reason = f"{self._program} stopped before it and can't be resumed in the middle"
             raise Stopped(Outcome(Verdict.NOTRUN, reason))
         self._was_started = True
-        rest = [other for other in self._chosen[self._chosen.index(test) :] if self._is_open(other)]
-        names = (other.removeprefix(self._prefix) for other in rest)
-        options = " ".join(f"-r {shlex.quote(name)}" for name in names) if self._selects else ""
-        self._stream = kselftest.ProgramStream()
+        name = test.removeprefix(self._prefix)
+        options = f"-r {shlex.quote(name)}" if self._selects else ""
+        self._stream = kselftest.ProgramStream(name if self._selects else "")
         self._process.start(machine, f"cd {self._directory} && ./{shlex.quote(self._program)} {options} 2>&1")
-
-    def _is_open(self, test: str) -> bool:
-        return test not in self._outcomes and test not in self._stopped
 
     def _stopped_by_its_end(self, test: str) -> Stopped:
         code = self._process.returncode

@@ -4,9 +4,9 @@ Under emulation, a fifth of a trivial test's cost is ftracetest's start-up, and 
 of an untouched tracefs (`initialize_system`). In a machine's snapshot taken while the copy waits, the start-up and the
 first reset are already done. How to use it:
 
-1. `warmed` makes the copy's text from the target's own ftracetest; the copy is put beside it.
+1. `warmed` makes the copy's text from the marked one (`marked_ftracetest.py`); the copy is put beside it.
 2. `waiting_command` starts the copy and ends when the copy waits. Its output goes to a FIFO, which keeps unread output.
-3. The snapshot is taken. In each restored machine `going_command` passes the files and takes ftracetest's place: it
+3. The snapshot is taken. In each restored machine `going_command` passes the files and marks and takes its place: it
    prints the same lines and ends when ftracetest ends.
 
 Differences from ftracetest: the files to run plainly and those to run in an instance are given separately; the first
@@ -24,6 +24,8 @@ import shlex
 from collections.abc import Sequence
 
 from harness.errors import InfraError
+from harness.run.suites.marked_ftracetest import marked
+from harness.run.suites.marks import DESCRIPTOR, Marks
 
 _READY = "ftracetest waits"
 _ENDED = "ftracetest ended with"
@@ -44,7 +46,9 @@ RESET=
 [ $? -eq 0 ] && RESET=done
 echo $sched_rt_runtime_orig > $sched_rt_runtime
 echo "{_READY}"
-{{ read -r PLAIN_CASES; read -r INSTANCE_CASES; }} < {_FILES}
+exec {DESCRIPTOR}< {_FILES}  # behind the two lines stand the marks
+rm -f {_FILES}
+{{ read -r PLAIN_CASES; read -r INSTANCE_CASES; }} <&{DESCRIPTOR}
 setup
 """
 # Each: what it does, the pattern (which must match exactly once), its replacement, whether older kernels lack it.
@@ -94,6 +98,7 @@ def warmed(text: str) -> str:
     """The text of an ftracetest that waits, from the text of the upstream one.
 
     Raises InfraError for an ftracetest that differs from the known ones (6.1, 7.3)."""
+    text = marked(text)
     reset = re.search(r"checkreq \$1; (initialize_\w+);", text)
     for what, pattern, becomes, may_lack in _CHANGES:
         text, count = re.subn(pattern, becomes, text, flags=re.MULTILINE)
@@ -117,9 +122,9 @@ def waiting_command(directory: str, program: str) -> str:
     )
 
 
-def going_command(plain: Sequence[str], again: Sequence[str]) -> str:
+def going_command(plain: Sequence[str], again: Sequence[str], marks: Marks) -> str:
     """The shell command that gives the waiting copy the .tc files (absolute paths): `plain`, then those `again` in an
-    instance. It prints what ftracetest prints and ends with it."""
-    lines = " ".join(shlex.quote(" ".join(files)) for files in (plain, again))
+    instance. It prints what the copy prints, `marks` included, and ends with it."""
+    lines = " ".join([*(shlex.quote(" ".join(files)) for files in (plain, again)), *marks.words])
     # open its output first: if the copy ends before anybody reads, its output is lost
     return rf"exec 8< {_OUTPUT}; printf '%s\n' {lines} > {_FILES}; cat <&8"

@@ -14,7 +14,7 @@ from harness.run.collecting import Planned
 from harness.run.recorder import Recorder
 from harness.run.workers.board_worker import Output
 from harness.run.workers.schedule import LongestFirst
-from harness.run.workers.worker import INPUT, Setup
+from harness.run.workers.worker import INPUT, UNWRITTEN, Setup
 from harness.target.holding.held import HeldBoard
 
 ARGUMENTS = ("-p", "xdist.plugin", "-p", "harness.run.workers.worker", "--max-worker-restart=20")
@@ -63,6 +63,8 @@ class Distributor:
     def pytest_testnodedown(self, node: Any, error: object) -> None:
         """A worker has ended, with `error` if it died."""
         setup = self._setups.pop(node, None)
+        if left := getattr(node, "workeroutput", {}).get(UNWRITTEN):
+            self._recorder.take_over(left)
         if error:
             self._lost.append(str(error))
         if error and setup:

@@ -21,7 +21,7 @@ from harness.run.expectations import known_on
 from harness.run.machine import Machine
 from harness.run.precheck import Findings
 from harness.run.recorder import Recorder
-from harness.run.rig import Rig
+from harness.run.rig import RIG, Rig
 from harness.run.supply import Supply
 from harness.run.units import Isolation
 from harness.run.workers.board_worker import Booting, OneBoard
@@ -30,6 +30,7 @@ from harness.target.holding.held import HeldBoard
 from harness.target.methods.table import boot_method
 
 INPUT = "harness"  # our key in the data that xdist passes to a worker
+UNWRITTEN = "unwritten"  # our key in what it receives from one: what the worker could not write
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
@@ -78,7 +79,7 @@ class Restored(Supply):
     instead of turning all remaining tests into quick errors: other workers run them."""
 
     def before_verdict(self) -> None:
-        if self.rig.machine.is_dead:
+        if self.rig.machine.is_dead and not self.rig.recorder.failure:  # otherwise the whole run ends
             os._exit(1)
 
 
@@ -92,6 +93,12 @@ def pytest_configure(config: pytest.Config) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for the run's own process, which then ends this one
     for plugin in _plugins(Setup.unpacked(given[INPUT]), name=given["workerid"]):
         config.pluginmanager.register(plugin)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Pass on what is only in the memory of this worker."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput[UNWRITTEN] = session.config.stash[RIG].recorder.left_over()
 
 
 @pytest.hookimpl(trylast=True)

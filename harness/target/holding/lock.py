@@ -5,6 +5,10 @@ that acquired it has ended, however it died, and the guard (`target/holding/guar
 descriptor because a board that is being switched off is not free yet. No other child has it: by default Python opens
 files as non-inheritable.
 
+A file can be removed, by its user or by whatever cleans up a directory for temporary files, and another one made in its
+place. Therefore a process that gets the lock looks whether the file is still there under its name, and it makes a claim
+besides (`claim.py`) that nobody can remove: somebody who has the lock of a removed file still has the board.
+
 Each waiting process has a ticket file beside the lock, also locked, so that the tickets of dead processes don't count;
 the oldest ticket is served first."""
 
@@ -25,9 +29,12 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from harness import shortage
 from harness.errors import InfraError
+from harness.lockfile import is_at, try_lock
 from harness.report.text import one_line
 from harness.target.base import Say, silent
+from harness.target.holding import claim
 
 _PLACE = "arm64-ftrace-harness"
 _LARGEST_BYTES = 4096  # read no more of a lock file
@@ -48,6 +55,7 @@ class Holder:
     process: int = 0
     purpose: str = ""
     since: float = 0.0
+    lost_its_file: bool = False
 
     @property
     def is_gone(self) -> bool:
@@ -65,6 +73,9 @@ class Holder:
     def __str__(self) -> str:
         if not self.process:
             return "somebody whom the lock file does not name"
+        if self.lost_its_file:
+            over = ", which has ended: the board is being switched off" if self.is_gone else ""
+            return f"{self.user}@{self.host}, process {self.process}{over} (the lock file was removed)"
         day = "%H:%M:%S" if time.time() - self.since < 43200 else "%Y-%m-%d %H:%M"
         who = f"{self.user}@{self.host} since {time.strftime(day, time.localtime(self.since))}"
         if self.is_gone:
@@ -74,43 +85,63 @@ class Holder:
 
 def holder_of(machine: str) -> Holder | None:
     """Return who holds the lock of `machine` now; None if nobody does."""
-    return _holder_of_file(_path(machine)) if machine else None
+    if not machine:
+        return None
+    path = _path(machine)
+    return _holder_of_file(path) or _holder_without_file(path)
 
 
 @contextlib.contextmanager
-def acquired(name: str, machine: str, *, purpose: str, wait: float | None = None, say: Say = silent) -> Iterator[int]:
-    """Hold the lock of `machine`, which messages call `name`, for the length of the ``with``. Yields its descriptor,
-    for a child that has to hold it, too.
+def acquired(
+    name: str, machine: str, *, purpose: str, wait: float | None = None, say: Say = silent
+) -> Iterator[tuple[int, ...]]:
+    """Hold the lock of `machine`, which messages call `name`, for the length of the ``with``. Yields the descriptors
+    that hold it, for a child that has to hold it, too.
 
     `wait`: how many seconds to wait for it; `say` gets its user. Raises InUse, at once if `wait` is None."""
     path = _path(machine)
-    mine = Holder(user=_user(), host=socket.gethostname(), process=os.getpid(), purpose=purpose, since=time.time())
+    mine = Holder(
+        user=_user(os.getuid()), host=socket.gethostname(), process=os.getpid(), purpose=purpose, since=time.time()
+    )
     with _ticket(path, mine) as ticket:
-        lock = _lock_file(path, ticket, name, wait=wait, say=say)
+        descriptors = _lock_file(path, ticket, name, wait=wait, say=say)
     try:
-        _write(lock, mine)
-        yield lock
+        with shortage.reported(path):
+            _write(descriptors[0], mine)
+        yield descriptors
     finally:
-        os.ftruncate(lock, 0)
-        os.close(lock)
+        os.ftruncate(descriptors[0], 0)
+        for descriptor in reversed(descriptors):  # a claim without a lock means that the lock's file was removed
+            os.close(descriptor)
 
 
-def _user() -> str:
+def _user(number: int) -> str:
     try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:  # in some containers the user has no name
-        return str(os.getuid())
+        return pwd.getpwuid(number).pw_name
+    except (KeyError, OverflowError):  # in some containers the user has no name
+        return str(number)
 
 
-def _lock_file(path: Path, ticket: Path, name: str, *, wait: float | None, say: Say) -> int:
-    """Lock the file `path` and return its descriptor."""
+def _lock_file(path: Path, ticket: Path, name: str, *, wait: float | None, say: Say) -> tuple[int, ...]:
+    """Lock the file `path` and claim it; return the descriptors that hold both, the file's first."""
     deadline = time.monotonic() + (_GRACE_S if wait is None else wait)
-    lock, told = _opened(path), ""
+    lock, told, was_claimed = _opened(path), "", False
     try:
         while True:
             before = _first_in_line(path, ticket)
-            if not before and _locked(lock):
-                return lock
+            if not before and try_lock(lock):
+                if not is_at(lock, path):  # it was removed, and another one may be there
+                    os.close(lock)
+                    lock = _opened(path)
+                    continue
+                with contextlib.suppress(claim.Claimed):
+                    return (lock, *claim.claimed(path))
+                fcntl.flock(lock, fcntl.LOCK_UN)
+                if not was_claimed:  # a process that ends may be about to give it up, too
+                    was_claimed = True
+                    time.sleep(_INTERVAL_S)
+                    continue
+                before = _holder_without_file(path)
             who = str(before or _read(lock))
             if time.monotonic() >= deadline:
                 waited = "" if wait is None else f"; waited {wait:.0f} s"
@@ -133,8 +164,11 @@ def _ticket(path: Path, mine: Holder) -> Iterator[Path]:
     ticket = path.with_name(f"{path.stem}.{time.time_ns():020d}-{secrets.token_hex(4)}.ticket")
     file = _opened(ticket)
     try:
-        _locked(file)
-        _write(file, mine)
+        while not (try_lock(file) and is_at(file, ticket)):  # somebody took it for a dead process's and removed it
+            os.close(file)
+            file = _opened(ticket)
+        with shortage.reported(ticket):
+            _write(file, mine)
         yield ticket
     finally:
         ticket.unlink(missing_ok=True)
@@ -227,14 +261,6 @@ def _opened(path: Path) -> int:
     raise InfraError(f"{path}: expected a lock file that all users may write, found something else; remove it")
 
 
-def _locked(file: int) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
 def _holder_of_file(path: Path) -> Holder | None:
     """Return who holds the lock file `path`; None if nobody does."""
     try:
@@ -248,6 +274,15 @@ def _holder_of_file(path: Path) -> Holder | None:
     finally:
         os.close(file)
     return None
+
+
+def _holder_without_file(path: Path) -> Holder | None:
+    """Return who claims the lock `path` although its file is not locked; None if nobody does."""
+    found = claim.claimant(path)
+    if not found:
+        return None
+    process, user = found
+    return Holder(user=_user(user), host=socket.gethostname(), process=process, lost_its_file=True)
 
 
 def _read(file: int) -> Holder:

@@ -139,8 +139,22 @@ def _switch(board: BoardSpec, resources: list[Resource]) -> CommandSwitch | PduS
 
 def _network_switch(_place: LabgridPlace, parameters: Mapping[str, Any]) -> CommandSwitch:
     """Switch with labgrid's own driver for that model, without the coordinator."""
-    words = (*PROGRAM, "switch", parameters["model"], parameters["host"], str(parameters["index"]))
-    return CommandSwitch(on=(*words, "on"), off=(*words, "off"))
+
+    def words(host: str, state: str) -> tuple[str, ...]:
+        return (*PROGRAM, "switch", parameters["model"], host, str(parameters["index"]), state)
+
+    host = str(parameters["host"])
+    shown = _without_login(host)
+    return CommandSwitch(
+        on=words(host, "on"), off=words(host, "off"), masked_on=words(shown, "on"), masked_off=words(shown, "off")
+    )
+
+
+def _without_login(host: str) -> str:
+    """Return `host`, which may be a URL with a login in it, without that."""
+    scheme, mark, rest = host.rpartition("://")
+    login, at, end = rest.rpartition("@")
+    return f"{scheme}{mark}{'***' if login else ''}{at}{end}"
 
 
 def _pdudaemon(_place: LabgridPlace, parameters: Mapping[str, Any]) -> PduSwitch:

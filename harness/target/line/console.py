@@ -7,7 +7,9 @@ everything that is kept is bounded."""
 from __future__ import annotations
 
 import codecs
+import errno
 import io
+import os
 import re
 import threading
 import time
@@ -84,6 +86,9 @@ class Console:
     `log` gets every byte as it arrives, each line led by ``[seconds since opening] ``. Listeners get every line
     (without its end, undecodable bytes replaced) in the reading thread, so they must be quick; while one waits, the
     target waits.
+
+    A log that can't be written (a full disk) never stops the reading, or the target would hang. `log_failure` is the
+    first such error and the log's path; where bytes are missing the log says so as soon as it can be written again.
     """
 
     def __init__(self, transport: Transport, *, log: Path | None, name: str) -> None:
@@ -91,7 +96,9 @@ class Console:
         self.opened = time.monotonic()
         self.last_activity = self.opened
         self._transport = transport
+        self._log_path = log or Path()
         self._log: BinaryIO | None = log.open("ab", buffering=0) if log else None
+        self._missing = 0  # bytes that could not be written to the log
         self._at_line_start = True
         self._listeners: list[LineListener] = []  # they get blocks of lines
         self._raw_listeners: list[Callable[[bytes], None]] = []
@@ -101,7 +108,7 @@ class Console:
         self._feed = _Feed()
         self._closed = threading.Event()
         self.closing = False
-        self.log_error = ""
+        self.log_failure: tuple[OSError, Path] | None = None
         self._thread = threading.Thread(target=self._pump, name=f"console {name}", daemon=True)
         self._thread.start()
 
@@ -196,12 +203,15 @@ class Console:
         stamp = b"[%12.6f] " % (self.last_activity - self.opened)
         ends_line = data.endswith(b"\n")
         body = (data[:-1] if ends_line else data).replace(b"\n", b"\n" + stamp)
+        text = (stamp if self._at_line_start else b"") + body + (b"\n" if ends_line else b"")
+        gap = b"\n[about %d bytes are missing here]\n" % self._missing if self._missing else b""
         try:
-            self._log.write((stamp if self._at_line_start else b"") + body + (b"\n" if ends_line else b""))
-        except OSError as error:  # a full disk must not stop the reading, or the target would hang
-            self.log_error = f"{self.name}: the log ends here: {error.strerror}"
-            self._log.close()
-            self._log = None
+            if self._log.write(gap + text) != len(gap + text):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            self._missing = 0
+        except OSError as error:
+            self._missing += len(text)
+            self.log_failure = self.log_failure or (error, self._log_path)
         self._at_line_start = ends_line
 
     def _hand_on(self, text: str) -> None:

@@ -12,11 +12,16 @@ import itertools
 import re
 from dataclasses import dataclass
 
+from harness.target.line.times import AT_START_BYTES
+
 KERNEL, COMMANDS, AUX, PROTOCOL, QUESTION = "K", "C", "A", "", "?"
 
 _MODULUS = 16777213  # the largest prime below 2**24: what gawk reckons with, times 2**24, is exact in a double
 _FRAME = re.compile(rb"@([KCAkca?]?)(\d{1,15}):(\d{1,6}):(\d{1,8}):(.*)", re.DOTALL)
-_STAMP = re.compile(rb"\[ {0,7}\d+\.\d{6}\] ")
+# What the kernel puts before a message: a level (console_msg_format=syslog), the time, and who printed it
+# (CONFIG_PRINTK_CALLER), which dmesg separates by a blank.
+_STAMP = re.compile(rb"(?:<\d{1,3}>)?(\[ {0,7}\d{1,10}\.\d{6}\])(?: ?\[ {0,11}[CT]\d{1,10}\])? ")
+_BOOT_LOADER = b"U-Boot "
 _LONGEST_REPAIR = 1 << 12
 _REMEMBERED = 4000  # kernel lines that may arrive twice: directly on the line and through the log channel
 _MOST_HELD = 4096  # frames behind a missing one
@@ -47,12 +52,14 @@ def encoded(channel: str, number: int, text: bytes) -> bytes:
 
 
 def decoded(line: bytes) -> Frame | None:
-    """Decode `line` (without its line feed); None if it is not a frame, or a damaged one."""
+    """Decode `line` (without its line feed); None if it is not a frame, or a damaged one. Carriage returns that the
+    line has added are no damage."""
     found = _FRAME.fullmatch(line)
     if not found:
         return None
     channel, number, length, told, text = found.groups()
-    if len(text) != int(length) or checksum(channel + number, text) != int(told):
+    text, added = text[: int(length)], text[int(length) :]
+    if len(text) != int(length) or added.strip(b"\r") or checksum(channel + number, text) != int(told):
         return None
     name = channel.decode()
     return Frame(name.upper(), text, goes_on=name.islower(), number=int(number))
@@ -60,14 +67,33 @@ def decoded(line: bytes) -> Frame | None:
 
 class Untangler:
     """Turns lines of the target into frames, and joins those that the kernel's console driver tore apart. `damaged`
-    counts lines that are neither frames nor begin like kernel messages."""
+    counts lines that are neither frames nor begin like kernel messages. A time that a console server puts before each
+    line is removed."""
 
     def __init__(self) -> None:
         self._held = b""
+        self._timed = False  # frames come behind a time that is not the target's
         self.damaged = 0
 
     def take(self, line: bytes) -> list[Frame]:
         """Return the frames that `line` (without its line feed) completes."""
+        return self._take(self._without_time(line))
+
+    def _without_time(self, line: bytes) -> bytes:
+        """Return `line` without a console server's time. The kernel's own looks like some of those, so it counts as the
+        server's only when frames, too, come behind one."""
+        found = AT_START_BYTES.match(line)
+        if not found:
+            if self._timed and line.startswith(b"@") and decoded(line):
+                self._timed = False
+            return line
+        rest = line[found.end() :]
+        if rest.startswith(b"@") and decoded(rest):
+            self._timed = True
+        theirs = self._timed or rest.startswith(_BOOT_LOADER) or (_STAMP.match(rest) and not _STAMP.match(line))
+        return rest if theirs else line
+
+    def _take(self, line: bytes) -> list[Frame]:
         if self._held:
             return self._take_rest(line)
         if not line.startswith(b"@"):
@@ -94,7 +120,7 @@ class Untangler:
         if _STAMP.search(joined) and len(joined) < _LONGEST_REPAIR:
             return self._torn(joined)
         self.damaged += 1
-        return [*self._kernel(joined[: len(joined) - len(line)]), *self.take(line)]
+        return [*self._kernel(joined[: len(joined) - len(line)]), *self._take(line)]
 
     def _kernel(self, line: bytes) -> list[Frame]:
         if line.strip() and not _STAMP.match(line):
@@ -137,7 +163,8 @@ class InOrder:
 
 
 class KernelLines:
-    """Removes duplicates of kernel lines that arrive both directly on the line and through the log channel."""
+    """Removes duplicates of kernel lines that arrive both directly on the line and through the log channel. They are
+    equal when time and message are: dmesg shows no level, and an older one not who printed it."""
 
     def __init__(self) -> None:
         self._seen = {True: _Recent(), False: _Recent()}  # straight from the kernel; through the log channel
@@ -152,10 +179,12 @@ class KernelLines:
             if frame.goes_on and len(self._partial) < 1 << 16:
                 return []
             line, self._partial = self._partial, b""
-        if _STAMP.match(line):
-            if self._seen[not direct].remove(line):
+        stamp = _STAMP.match(line)
+        if stamp:
+            same = stamp[1] + line[stamp.end() :]
+            if self._seen[not direct].remove(same):
                 return []
-            self._seen[direct].add(line)
+            self._seen[direct].add(same)
         return [line]
 
 

@@ -22,8 +22,8 @@ def where(console: ConsoleSpec | None) -> str:
             return device
         case NetworkConsole(host=host, port=port):
             return f"{host}:{port}"
-        case CommandConsole(argv=argv):
-            return " ".join(argv)
+        case CommandConsole():
+            return console.shown
         case _:
             return ""
 
@@ -40,7 +40,7 @@ def open_line(console: ConsoleSpec, *, board: str) -> Transport:
             connection = connect(host, port, place=place)
             opened = TelnetTransport(connection, baud=console.baud) if console.telnet else SocketTransport(connection)
         case CommandConsole():
-            opened = CommandTransport(console.argv, place=place)
+            opened = CommandTransport(console.argv, shown=console.shown, place=place)
     return slowed(opened, console.slow_send_ms)
 
 

@@ -4,8 +4,8 @@ apart."""
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from harness.errors import InfraError
+from harness.lockfile import locked_file
 
 _READ_TRIES = 5  # of a file that may be in the middle of a write
 _WRITTEN_S = 0.02
@@ -57,15 +58,14 @@ class PlaceRecord:
     def held(self) -> Iterator[None]:
         """Hold the file. Raises InfraError if another harness holds it."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("a+") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+        descriptor = locked_file(self._path, wait=False)
+        if descriptor is None:
+            with self._path.open() as file:
                 raise InfraError(
                     f"{self._told}: expected it to be free, another harness on this host has it: {self._holder(file)}; "
                     "wait until that ends"
-                ) from None
-            self._file = file
+                )
+        with os.fdopen(descriptor, "r+") as self._file:
             yield
 
     def _holder(self, file: IO[str]) -> str:

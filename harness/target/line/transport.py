@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
 import signal
 import socket
 import subprocess
@@ -69,8 +68,8 @@ def connect(host: str, port: int, *, place: str) -> socket.socket:
     """Connect to `host`:`port`. Raises InfraError, in the name of `place`."""
     try:
         connection = socket.create_connection((host, port), timeout=_CONNECT_LIMIT_S)
-    except OSError as error:
-        reason = error.strerror or str(error)
+    except (OSError, UnicodeError) as error:  # the latter: a name that no host can have
+        reason = getattr(error, "strerror", None) or str(error)
         raise InfraError(
             f"{place}: expected a console server at {host}:{port}, can't connect: {reason}; see whether it runs there"
         ) from None
@@ -197,9 +196,10 @@ class TelnetDecoder:
 
 
 class CommandTransport:
-    """A program whose standard input and output are the stream. It ends with the harness."""
+    """A program whose standard input and output are the stream. It ends with the harness. `shown`: what messages show
+    of its command line."""
 
-    def __init__(self, argv: tuple[str, ...], *, place: str) -> None:
+    def __init__(self, argv: tuple[str, ...], *, shown: str, place: str) -> None:
         # the kernel ends it when the thread that started it ends: the main one, or the one that reads the line
         try:
             self._process = subprocess.Popen(
@@ -210,7 +210,7 @@ class CommandTransport:
                 start_new_session=True,
             )
         except OSError as error:
-            raise InfraError(f"{place}: can't start {shlex.join(argv)}: {error.strerror}") from None
+            raise InfraError(f"{place}: can't start {shown}: {error.strerror}") from None
         assert self._process.stdin
         assert self._process.stdout
         self._in, self._out = self._process.stdin.fileno(), self._process.stdout.fileno()

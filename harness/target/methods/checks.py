@@ -187,9 +187,9 @@ def _program(argv: tuple[str, ...], place: str) -> str:
 def _answers(host: str, port: int, place: str) -> str:
     try:
         socket.create_connection((host, port), timeout=_CONNECT_LIMIT_S).close()
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # the latter: a name that no host can have
+        reason = getattr(error, "strerror", None) or error
         raise InfraError(
-            f"{place}: expected a switch at {host}:{port}, can't connect: {error.strerror or error}; see whether it is "
-            "on the network"
+            f"{place}: expected a switch at {host}:{port}, can't connect: {reason}; see whether it is on the network"
         ) from None
     return f"{host}:{port} accepts connections (its outlets were not checked)"

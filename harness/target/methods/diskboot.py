@@ -14,14 +14,14 @@ from harness.errors import InfraError
 from harness.model.board import Access, BoardSpec
 from harness.model.boot import UbootDiskBoot
 from harness.target.base import Media
-from harness.target.line.console import Console
+from harness.target.methods.autoboot import NotStopped
 from harness.target.methods.ownsystem import RETURNS, Files, name_of, own_system, reach, run
 from harness.target.methods.start import Start, device_tree
-from harness.target.methods.uboot import NotFinished, NotStopped, Uboot
+from harness.target.methods.uboot import NotFinished, Uboot
 from harness.target.power import power_off
 from harness.target.shells.ssh import SshHost
 
-_PIECES = 100
+_GOES_DOWN = r"reboot: Restarting system"  # the last that a kernel says
 
 
 def look(board: BoardSpec, access: Access) -> str:
@@ -46,21 +46,15 @@ def start(job: Start) -> float:
     try:
         reach(job.board, system, job.line, job.switch, job.say)
         files = _laid_down(job.board.spec, spec, job.media, system)
-        _drop_printed(job.line)
+        uboot = Uboot(job.line, replace(spec.uboot, uboot_seconds=spec.system_seconds), place=job.board.spec.name)
+        uboot.forget()  # U-Boot's messages from the boot of the own system
         run(system, "command -v reboot && { setsid sh -c 'sleep 1; reboot' < /dev/null > /dev/null 2>&1 & }",
             f"{job.board.name}: uboot-disk: expected the board's own system to reboot")  # fmt: skip
-        uboot = _stopped(job, spec)
+        uboot = _stopped(job, spec, uboot)
     finally:
         system.close()
     _Conversation(uboot, spec, job.board.name).start_kernel(files, f"{RETURNS} {job.arguments}")
     return started
-
-
-def _drop_printed(line: Console) -> None:
-    """Discard the output so far: it contains U-Boot's messages from the boot of the own system."""
-    for _ in range(_PIECES):
-        if not line.expect(r"[\s\S]+", timeout=0.1):
-            return
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,17 +84,17 @@ def _laid_down(board: BoardSpec, spec: UbootDiskBoot, media: Media, system: SshH
     return made
 
 
-def _stopped(job: Start, spec: UbootDiskBoot) -> Uboot:
+def _stopped(job: Start, spec: UbootDiskBoot, uboot: Uboot) -> Uboot:
     """Stop U-Boot at its prompt while the own system reboots; if that fails, once more after a power cycle."""
-    uboot = Uboot(job.line, replace(spec.uboot, uboot_seconds=spec.system_seconds), place=job.board.name)
     try:
-        uboot.stop()
+        uboot.stop(after=_GOES_DOWN)
         return uboot
     except NotStopped as error:
         job.say(f"{error.message}; switching the board off and on once more")
     power_off(job.board.power, job.switch, job.line)
-    job.switch.on()
     uboot = Uboot(job.line, spec.uboot, place=job.board.name)
+    uboot.forget()
+    job.switch.on()
     uboot.stop()
     return uboot
 

@@ -17,9 +17,9 @@ from harness.model.boot import GrubBoot
 from harness.target.base import Media
 from harness.target.line.console import Console
 from harness.target.methods import grubcfg
+from harness.target.methods.autoboot import LOGIN
 from harness.target.methods.ownsystem import RETURNS, Files, name_of, own_system, reach, run
 from harness.target.methods.start import Start
-from harness.target.methods.uboot import LOGIN
 from harness.target.shells.ssh import SshHost
 
 _USUAL = ("/boot/grub", "/boot/grub2")

@@ -31,10 +31,10 @@ from harness.target.line.console import Console
 from harness.target.line.open import open_line, open_when_there, where
 from harness.target.line.reconnect import ReconnectingTransport
 from harness.target.line.serialmux import AUX, COMMANDS, KERNEL, SerialMux
+from harness.target.methods.autoboot import LOGIN
 from harness.target.methods.bootfailure import RESET, another_system, boot_failure
 from harness.target.methods.checks import stays_open
 from harness.target.methods.start import Start, Starting
-from harness.target.methods.uboot import LOGIN
 from harness.target.power import Switch, leave, switch_of
 from harness.target.shells.serial import Shell
 

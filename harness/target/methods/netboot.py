@@ -13,8 +13,9 @@ from pathlib import Path
 from harness.model.board import Access, BoardSpec
 from harness.model.boot import UbootBoot
 from harness.target.base import Media
+from harness.target.methods.autoboot import NotStopped
 from harness.target.methods.start import Start, device_tree
-from harness.target.methods.uboot import Load, NotStopped, Uboot
+from harness.target.methods.uboot import Load, Uboot
 from harness.target.power import power_off
 from harness.target.serving import tftp
 from harness.target.serving.shelf import Directory, Shelf
@@ -27,7 +28,7 @@ def check(board: BoardSpec, _access: Access) -> None:
     spec, place = board.boot, f"{board.name}.boot"
     assert isinstance(spec, UbootBoot)
     if spec.load == "tftp" and spec.tftp_serve:
-        tftp.check(spec.tftp_serve, place=f"{place}.tftp_serve")
+        tftp.check(spec.tftp_serve, root=Path(spec.tftp_root), place=f"{place}.tftp_serve")
     if spec.load == "http" and spec.http_serve:
         from harness.target.serving import http  # slow to import
 
@@ -74,9 +75,10 @@ def _power_up(job: Start, spec: UbootBoot) -> tuple[Uboot, float]:
     If autoboot was too fast, this is reported and tried once more."""
     for attempt in range(1, _TRIES + 1):
         power_off(job.board.power, job.switch, job.line)
+        uboot = Uboot(job.line, spec, place=job.board.name)
+        uboot.forget()
         started = time.monotonic()
         job.switch.on()
-        uboot = Uboot(job.line, spec, place=job.board.name)
         try:
             uboot.stop()
         except NotStopped as error:

@@ -15,6 +15,7 @@ from harness.model.boot import HttpServe, TftpServe, UbootBoot
 from harness.target.methods import netboot
 from harness.target.methods.checks import Check, Unseen, common
 from harness.target.serving import httpclient, tftpclient
+from harness.target.serving.shelf import make_directory
 
 _TFTP_PORT = tftpclient.PORT
 
@@ -89,7 +90,7 @@ def _probe_file(board: BoardSpec, root: str, key: str) -> Iterator[Path]:
     directory = Path(root, "harness")
     file = directory / f"check-{os.getpid()}-{secrets.token_hex(4)}"
     try:
-        directory.mkdir(exist_ok=True)
+        make_directory(directory)
         file.write_text(f"{secrets.token_hex(16)}\n")
         file.chmod(0o644)
     except OSError as error:

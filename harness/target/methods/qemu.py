@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness import available
+from harness import available, shortage
 from harness.errors import BootError, InfraError, KernelError
 from harness.model.board import BoardSpec
 from harness.model.boot import QemuBoot
@@ -38,6 +38,7 @@ from harness.target.holding.held import HeldBoard
 from harness.target.line.console import Console
 from harness.target.line.transport import SocketTransport
 from harness.target.methods.panic import panic_reason
+from harness.target.methods.qemuhost import last_words, why_ended, why_stopped
 from harness.target.shells.serial import Shell
 from harness.tied import tied
 
@@ -206,10 +207,19 @@ class QemuTarget:
         self._qmp.wait_closed(2.0)
         return any('"SHUTDOWN"' in line and '"guest": false' in line for line in self._qmp.tail(20))
 
+    @property
+    def why_stopped(self) -> str:
+        """Why QEMU has stopped the machine, or was ended, for a reason of this host's; empty if neither."""
+        if self.process.poll() is not None:
+            return why_ended(self.process)
+        return why_stopped(self.monitor("query-status", timeout=5.0).get("status", "")) if self._qmp else ""
+
     def is_alive(self, *, timeout: float) -> bool:
         try:
             return self._shells["aux"].run("echo alive", timeout=timeout).output.strip() == "alive"
         except CommandTimeout:
+            if why := self.why_stopped:
+                raise TargetLost(why) from None
             return False
         except TargetLost:
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -288,7 +298,7 @@ def start(
     fds = {channel: theirs.fileno() for channel, (_, theirs) in pairs.items()}
     accel, _ = pick_accel(qemu_boot(board).accel)
     args = [*command_line(board, media, storage, fds=fds, accel=accel, in_turns=in_turns), *more]
-    with (logs / "qemu.log").open("ab") as log:
+    with shortage.reported(logs), (logs / "qemu.log").open("ab") as log:
         log.write(f"$ {' '.join(args)}\n".encode())
         log.flush()
         process = subprocess.Popen(
@@ -307,7 +317,10 @@ def start(
         console=Console(SocketTransport(ours["kernel"]), log=logs / "console.log", name="ttyAMA0"),
         tty=Console(SocketTransport(ours["tty"]), log=None, name="hvc0"),
         _shells={
-            name: Shell(Console(SocketTransport(ours[name]), log=None, name=f"harness.{name}"))
+            name: Shell(
+                Console(SocketTransport(ours[name]), log=None, name=f"harness.{name}"),
+                why_closed=functools.partial(why_ended, process),
+            )
             for name in ("cmd", "aux")
         },
         _qmp=Console(SocketTransport(ours["qmp"]), log=None, name="qmp"),
@@ -347,8 +360,13 @@ def _boot_failure(target: QemuTarget, *, panicked: bool, limit: float, logs: Pat
     reason = panic_reason(tail)
     if panicked or reason:
         return BootError(f"the kernel panicked at boot: {reason}", details=tail)
+    last = last_words(logs / "qemu.log")
+    host = shortage.said(last, what=QEMU) if target.process.poll() else None
+    if host:
+        return host
+    if why := target.why_stopped:
+        return InfraError(f"{why}; see qemu.log", details=last)
     if target.process.poll() is not None and not tail:
-        last = (logs / "qemu.log").read_text(errors="replace").splitlines()[-5:]
         return InfraError(
             f"QEMU ended with exit code {target.process.returncode} before the kernel started", details=last
         )

@@ -16,6 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from harness import shortage
 from harness.errors import InfraError
 from harness.model.board import BoardSpec
 from harness.target.base import CommandTimeout, Cpus, Media, Target, TargetLost
@@ -29,6 +30,7 @@ from harness.target.methods.qemu import (
     qemu_boot,
     start,
 )
+from harness.target.methods.qemuhost import last_words
 
 THAW = "/payload/bin/thaw"  # sets the clock, reseeds the random number generator: build/overlay/thaw.c
 _SAVE_LIMIT_S = 120.0
@@ -72,23 +74,34 @@ class Snapshots:
             deadline = time.monotonic() + _SAVE_LIMIT_S
             while (answer := _checked(target.monitor("query-migrate"))).get("status") != "completed":
                 if answer.get("status") in ("failed", "cancelled") or time.monotonic() > deadline:
-                    raise InfraError(f"snapshot: QEMU can't save the machine: {answer.get('error-desc', answer)}")
+                    raise self._unsaved(f"QEMU can't save the machine: {answer.get('error-desc', answer)}")
                 time.sleep(_POLL_S)
             while partial.exists():  # what QEMU has sent may still be on its way to the disk
                 if time.monotonic() > deadline:
                     raise InfraError(f"snapshot: {partial}: not written within {_SAVE_LIMIT_S:.0f} s")
                 time.sleep(_POLL_S)
             if not (self._directory / "state").exists():
-                raise InfraError(f"snapshot: {self._directory}: the machine's state could not be written; see qemu.log")
+                raise self._unsaved("the machine's state could not be written; see qemu.log")
         except OSError as error:
-            raise InfraError(f"snapshot: {error.filename}: {error.strerror}") from None
+            raise self._failed(error) from None
         finally:
             target.close()
         record = {"mapped": mapped, "made_with": self._made_with(), "files": self._files()}
         try:
             (self._directory / _RECORD).write_text(json.dumps(record, indent=2) + "\n")
         except OSError as error:
-            raise InfraError(f"snapshot: {error.filename}: {error.strerror}") from None
+            raise self._failed(error) from None
+
+    def _unsaved(self, what: str) -> InfraError:
+        """Why the state is not there: QEMU's log has the messages of what writes it."""
+        told = [*last_words(self._logs / "qemu.log"), what]
+        needed = f"up to {qemu_boot(self._board).memory_mib} MiB for the machine's memory"
+        short = shortage.said(told, what="snapshot", where=self._directory, needed=needed)
+        return short or InfraError(f"snapshot: {self._directory}: {what}")
+
+    def _failed(self, error: OSError) -> InfraError:
+        unknown = InfraError(f"snapshot: {error.filename}: {error.strerror}")
+        return shortage.of(error, where=self._directory) or unknown
 
     def restore(self, why: str, *, cpus: Cpus = Cpus.SIDE_BY_SIDE) -> QemuTarget:
         """Start a machine in the saved state, set its clock and reseed its random numbers; its console log begins with
@@ -99,7 +112,7 @@ class Snapshots:
             if record["made_with"].get(what) != now:
                 raise InfraError(f"snapshot: it was made with another {what}, which has changed since; start again")
         started = time.monotonic()
-        with (self._logs / "console.log").open("a") as log:
+        with shortage.reported(self._logs), (self._logs / "console.log").open("a") as log:
             log.write(f"--- {why}\n")
         with (self._directory / "state").open("rb") as state:
             storage = self._storage(shared=False, inherited=(state.fileno(),))
@@ -205,11 +218,14 @@ def _make_overlay(path: Path, disk: Path) -> None:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise InfraError(f"snapshot: qemu-img: {error}") from None
     if done.returncode:
+        if short := shortage.said(done.stderr.splitlines(), what="snapshot: qemu-img", where=path):
+            raise short
         raise InfraError(f"snapshot: qemu-img ended with exit code {done.returncode}: {done.stderr.strip()}")
 
 
 def _checked(answer: dict[str, Any]) -> dict[str, Any]:
     """Return what the monitor answered; raises InfraError if it refused."""
     if "error" in answer:
-        raise InfraError(f"snapshot: QEMU refuses: {answer['error'].get('desc')}")
+        refusal = f"QEMU refuses: {answer['error'].get('desc')}"
+        raise shortage.said([refusal], what="snapshot") or InfraError(f"snapshot: {refusal}")
     return answer

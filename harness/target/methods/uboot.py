@@ -1,27 +1,24 @@
-"""U-Boot on a serial line: stop its autoboot, make it load files and boot, and explain its error messages."""
+"""U-Boot at its prompt on a serial line: make it load files and boot, and explain its error messages."""
 
 from __future__ import annotations
 
 import ipaddress
 import re
-import secrets
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from harness.errors import InfraError
 from harness.model.boot import UbootBoot
 from harness.target.line.console import Console
+from harness.target.line.plaintext import PlainText
+from harness.target.methods.autoboot import Autoboot, check_line
 from harness.target.methods.fetch import Complaints, fetch_of
 
 _COMMAND_LIMIT_S = 10.0
 _NETWORK_LIMIT_S = 60.0
-_KEY_INTERVAL_S = 0.2  # without the prompt, after which the keys are sent again
 _ECHO_LIMIT_S = 2.0
 _TYPING_TRIES = 5
 _LONGEST_COMMAND = 480  # characters; CONFIG_SYS_CBSIZE is 512 in many a configuration
-
-LOGIN = re.compile(r"\S* ?login: *$")  # the prompt of a system that waits for a login
 
 # U-Boot's error messages and their meanings. Checked in this order, on the output of one command.
 _COMPLAINTS: Complaints = (
@@ -45,10 +42,6 @@ _COMPLAINTS: Complaints = (
 )  # fmt: skip
 
 
-class NotStopped(InfraError):
-    """U-Boot showed up but did not react to the keys: it went on to boot by itself, or receives nothing."""
-
-
 class NotFinished(InfraError):
     """A command did not return to the prompt in time."""
 
@@ -70,94 +63,26 @@ class Uboot:
 
     def __init__(self, line: Console, spec: UbootBoot, *, place: str) -> None:
         self._line = line
+        self._text = PlainText(line)
         self._spec = spec
         self._place = place
         self._prompt = ""
         self._fetch = fetch_of(spec)
 
-    def stop(self) -> None:
+    def forget(self) -> None:
+        """Discard what the board has printed so far; to be called before it is switched on."""
+        self._text.drop()
+
+    def stop(self, *, after: str = "") -> None:
         """After power-on: wait for U-Boot and stop it before it boots by itself; learn its prompt.
 
-        Raises InfraError if it never shows up, NotStopped if it does not react to the keys."""
-        spec = self._spec
-        seen = rf"{re.escape(spec.stop_text)}|U-Boot \d{{4}}\.\d\d"
-        if not self._line.expect(seen, timeout=spec.uboot_seconds):
-            self._check_line()
-            raise self._nothing_seen()
-        keys = spec.stop_keys.encode()
-        asked = False
-        deadline = time.monotonic() + spec.uboot_seconds
-        while time.monotonic() < deadline and not self._line.closed:
-            found = self._line.expect(
-                rf"(?P<asks>{re.escape(spec.stop_text)})|(?P<gone>Starting kernel|Booting Linux on)|"
-                r"(?:^|[\r\n])(?P<prompt>[^\r\n]{0,40}[>#$] ?) *$",
-                timeout=_KEY_INTERVAL_S if asked else max(0.1, deadline - time.monotonic()),
-            )
-            if (found and found["gone"]) or not (found or asked):
-                break
-            if found and found["prompt"]:
-                self._learn_prompt()
-                return
-            asked = True
-            self._line.send(keys)
-        self._check_line()
-        if not asked:
-            raise NotStopped(
-                f"{self._place}: U-Boot started, but neither said {spec.stop_text!r} nor showed a prompt; see what it "
-                "says when it waits, and set boot.stop_text",
-                details=self._line.tail(8),
-            )
-        raise NotStopped(
-            f"{self._place}: U-Boot did not stop when it was sent {spec.stop_keys!r}; see what it waits for and set "
-            "boot.stop_text and boot.stop_keys",
-            details=self._line.tail(8),
-        )
-
-    def _learn_prompt(self) -> None:
-        """Learn the prompt: the text that appears both before an echoed command and after its output."""
-        for _ in range(_TYPING_TRIES):
-            token = secrets.token_hex(4)
-            self._line.send(b"\x03\r")  # ends a line that the stop keys may have begun
-            self._line.send(f"echo {token}\r".encode())
-            # in two steps: pexpect matches as early as it can, before the second prompt is whole
-            echoed = self._line.expect(
-                rf"[\r\n](?P<prompt>[^\r\n]{{1,40}}?)echo {token}\s+{token}\r?\n", timeout=_ECHO_LIMIT_S
-            )
-            if echoed and self._line.expect(re.escape(echoed["prompt"]), timeout=_ECHO_LIMIT_S):
-                self._prompt = echoed["prompt"]
-                return
-            self._check_line()
-        raise NotStopped(
-            f"{self._place}: U-Boot does not answer at its prompt; see whether TX is connected, whether the line "
-            "is noisy or the harness sends too fast (console.slow_send_ms)",
-            details=self._line.tail(8),
-        )
-
-    def _nothing_seen(self) -> InfraError:
-        seconds = f"{self._spec.uboot_seconds:.0f} s"
-        tail = self._line.tail(8)
-        if any(LOGIN.search(line) for line in tail):
-            return InfraError(
-                f"{self._place}: expected U-Boot on the console within {seconds}, found a system that waits for a "
-                "login; see whether the board's firmware starts U-Boot",
-                details=tail,
-            )
-        if tail:
-            return InfraError(
-                f"{self._place}: expected U-Boot on the console within {seconds}, it never showed; the last lines "
-                "follow. See console.baud, and whether the board's firmware finds U-Boot",
-                details=tail,
-            )
-        return InfraError(
-            f"{self._place}: expected U-Boot on the console within {seconds}, nothing came at all; see whether the "
-            "board has power, whether TX, RX and GND are connected the right way round, and console.baud"
-        )
+        `after`: where keys are sent from power-on, the output (a regular expression) before which they are not. Raises
+        InfraError if it never shows up, NotStopped if it does not react to the keys."""
+        self._prompt = Autoboot(self._line, self._text, self._spec, place=self._place).stop(after=after)
+        self._text.prompt = self._prompt
 
     def _check_line(self) -> None:
-        if self._line.closed:
-            raise InfraError(
-                f"{self._place}: the serial line was lost; see its cable or console server", details=self._line.tail(8)
-            )
+        check_line(self._line, self._place)
 
     def command(self, text: str, *, timeout: float = _COMMAND_LIMIT_S, gives_up: str = "") -> str:
         """Run one command and return its output. Raises InfraError if U-Boot prints an error or does not return to its
@@ -167,7 +92,7 @@ class Uboot:
         self._type(text)
         self._line.send(b"\r")
         ends = rf"[\r\n]{re.escape(self._prompt)}|(?P<last>{gives_up or '(?!)'})"
-        found = self._line.expect(rf"(?s)(?P<output>.*?)(?:{ends})", timeout=timeout)
+        found = self._text.expect(rf"(?s)(?P<output>.*?)(?:{ends})", timeout=timeout)
         if not found:
             self._check_line()
             output = "\n".join(self._line.tail(8))
@@ -183,15 +108,19 @@ class Uboot:
         """Type `text` at the prompt, and verify by the echo that U-Boot has read exactly that before it is run."""
         for _ in range(_TYPING_TRIES):
             self._line.send(text.encode())
-            if self._line.expect(rf"\A{re.escape(text)}", timeout=_ECHO_LIMIT_S):
+            # firmware beside U-Boot may print a line of its own in front of it
+            if self._text.expect(rf"(?:\A|[\r\n]){re.escape(text)}", timeout=_ECHO_LIMIT_S):
                 return
             self._check_line()
             self._line.send(b"\x03")
-            self._line.expect(rf"[\r\n]{re.escape(self._prompt)}", timeout=_ECHO_LIMIT_S)
+            self._text.expect(rf"[\r\n]{re.escape(self._prompt)}", timeout=_ECHO_LIMIT_S)
+        tail = self._line.tail(8)
+        why = "the serial line loses or changes bytes: see its cable and ground, console.baud and console.slow_send_ms"
+        if any(text in line for line in tail):
+            why = "something else came between the prompt and the echo; see the last lines, and what else uses the line"
         raise InfraError(
-            f"{self._place}: U-Boot did not echo `{text}` as it was typed, {_TYPING_TRIES} times in a row; the serial "
-            "line loses or changes bytes: see its cable and ground, console.baud and console.slow_send_ms",
-            details=self._line.tail(8),
+            f"{self._place}: U-Boot did not echo `{text}` as it was typed, {_TYPING_TRIES} times in a row; {why}",
+            details=tail,
         )
 
     def _complain(self, command: str, output: str) -> None:
@@ -296,7 +225,7 @@ class Uboot:
         self._type(command)
         self._line.send(b"\r")
         # some versions print nothing at the end, so the kernel's first message counts, too
-        found = self._line.expect(
+        found = self._text.expect(
             rf"(?s).*?(?:Starting kernel|Booting Linux|EFI stub|(?P<prompt>[\r\n]{re.escape(self._prompt)}$))",
             timeout=_COMMAND_LIMIT_S * 3,
         )

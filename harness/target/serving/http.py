@@ -15,6 +15,7 @@ from urllib.parse import unquote
 
 from harness.errors import InfraError
 from harness.model.boot import HttpServe
+from harness.model.names import as_name
 from harness.target.base import Say
 from harness.target.holding import lock
 from harness.target.serving import tftp
@@ -29,7 +30,7 @@ def check(spec: HttpServe, *, place: str) -> None:
     there now is no obstacle: we wait for our turn."""
     if not lock.holder_of(_machine(spec)):
         _check_port(spec, place)
-    tftp.check(spec, place=place)
+    tftp.check(spec, root=None, place=place)
 
 
 def _machine(spec: HttpServe) -> str:
@@ -71,12 +72,13 @@ class WebServer:
         self._thread.start()
 
     def offer(self, path: Path) -> str:
-        name = f"{len(self._files)}/{path.name}"
+        name = f"{len(self._files)}/{as_name(path.name)}"  # U-Boot's shell reads it
         self._files[name] = path
         return name
 
     def _write(self, text: str) -> None:
-        with self._writing, self._log.open("a") as log:
+        # a full disk costs lines of this log, not the board its kernel
+        with self._writing, contextlib.suppress(OSError), self._log.open("a") as log:
             log.write(f"{time.strftime('%H:%M:%S')} {text}\n")
 
     def close(self) -> None:

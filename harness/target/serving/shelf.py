@@ -11,7 +11,9 @@ import time
 from pathlib import Path
 from typing import Protocol
 
+from harness import shortage
 from harness.errors import InfraError
+from harness.model.names import as_name
 from harness.model.product import Digest
 from harness.products import digest_of, rename_synced
 
@@ -36,7 +38,7 @@ class Directory:
     def __init__(self, root: Path, *, place: str) -> None:
         self._directory = root / "harness"
         try:
-            self._directory.mkdir(exist_ok=True)
+            make_directory(self._directory)
         except OSError as error:
             raise InfraError(
                 f"{place}: expected a directory to write to at {root}, can't make `harness` there: {error.strerror}"
@@ -47,11 +49,22 @@ class Directory:
         return f"harness/{publish(path, self._directory)}"
 
 
+def make_directory(path: Path) -> None:
+    """Make the directory `path`, if it is missing, so that a server may read it whatever our umask."""
+    try:
+        path.mkdir()
+    except FileExistsError:
+        if not path.is_dir():
+            raise
+    else:
+        path.chmod(0o755)
+
+
 def publish(path: Path, directory: Path) -> str:
     """Copy `path` into `directory` under a name made from its content, unless it is there already; return that name.
     What has the name but another content (a file cut short, somebody else's) is replaced."""
     digest = _digest_of(path)
-    name = f"{digest.sha256[:12]}-{path.name}"
+    name = f"{digest.sha256[:12]}-{as_name(path.name)}"  # U-Boot's shell reads it
     if _has(directory / name, digest):
         with contextlib.suppress(OSError):  # another user's file, which is theirs to maintain
             os.utime(directory / name)  # so that `clear_old` keeps it
@@ -62,10 +75,10 @@ def publish(path: Path, directory: Path) -> str:
         partial.chmod(0o644)
         rename_synced(partial, directory / name)
     except OSError as error:
-        raise InfraError(
-            f"{directory / name}: expected the content of {path}, or that it can be written: {error.strerror}; remove "
-            "what has that name"
-        ) from None
+        wrong = f"{directory / name}: expected the content of {path}, or that it can be written: {error.strerror}"
+        needed = f"{digest.size / (1 << 20):.0f} MiB for {path.name}"
+        short = shortage.of(error, where=directory, needed=needed)
+        raise short or InfraError(f"{wrong}; remove what has that name") from None
     finally:
         partial.unlink(missing_ok=True)
     if not _has(directory / name, digest):

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import grp
 import os
 import pwd
 import shutil
 import subprocess
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from harness.errors import InfraError
+from harness.errors import InfraError, UserError
 from harness.model.boot import HttpServe, TftpServe
 from harness.target.base import Say
 from harness.target.holding import lock
+from harness.target.serving.interfaces import has_default_route, interface_of
 from harness.target.serving.ports import check_udp
 from harness.tied import tied
 
@@ -25,21 +25,58 @@ TURN_S = 1800.0
 
 _TFTP, _DHCP = 69, 67  # ports
 _START_LIMIT_S = 10.0
+_LOOK_LIMIT_S = 10.0
+_USERS = ("dnsmasq", "nobody")  # who dnsmasq runs as where we are root; the first one that this host has
 
 
-def check(spec: TftpServe | HttpServe, *, place: str) -> None:
-    """Check that dnsmasq could do what `spec` asks for; raises InfraError with what to do if it could not. Another
-    harness that serves there now is no obstacle: we wait for our turn."""
+def check(spec: TftpServe | HttpServe, *, root: Path | None, place: str) -> None:
+    """Check that dnsmasq could do what `spec` asks for, and serve `root`; raises InfraError with what to do if it could
+    not, and UserError if it had to answer machines that are nobody's here. Another harness that serves there now is no
+    obstacle: we wait for our turn."""
     if isinstance(spec, HttpServe) and not spec.dhcp:
         return
+    _check_strangers(spec, place)
     if not shutil.which("dnsmasq"):
         raise InfraError(f"{place}: expected dnsmasq on this host, found none; install Debian's package dnsmasq-base")
     if spec.dhcp and os.geteuid():  # it has to send raw packets
         raise InfraError(
             f"{place}.dhcp: only root may answer DHCP; run the harness as root, or let another server do it"
         )
+    if root and root.is_dir():
+        _check_readable(root, place)
     if not lock.holder_of(_machine(spec)):
         _check_ports(spec, place)
+
+
+def _check_strangers(spec: TftpServe | HttpServe, place: str) -> None:
+    """A second DHCP server in a network that has one already takes other machines off it."""
+    if spec.dhcp and not spec.mac and not spec.dhcp_any and (interface := _uplink(spec)):
+        raise UserError(
+            f"{place}.dhcp: expected {place}.mac, the address of the board's network card (U-Boot: printenv ethaddr), "
+            f"because {spec.address} is on {interface}, over which this host reaches other networks (it has a default "
+            f"route): every machine there would get an answer. Where that is meant, set {place}.dhcp_any: true"
+        )
+
+
+def _uplink(spec: TftpServe | HttpServe) -> str:
+    """Return the interface of the server's address if this host reaches other networks over it; empty if not."""
+    interface = interface_of(spec.address)
+    return interface if interface and has_default_route(interface) else ""
+
+
+def _check_readable(root: Path, place: str) -> None:
+    user = _unprivileged()
+    if not user:
+        return
+    for directory in (root, root / "harness"):
+        words = [*_as_user(user, capabilities=()), "test", "-r", str(directory), "-a", "-x", str(directory)]
+        seen = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, timeout=_LOOK_LIMIT_S, check=False)
+        if directory.is_dir() and seen.returncode:
+            raise InfraError(
+                f"{place}: expected a directory that user {user.pw_name} may read, because dnsmasq runs as that user, "
+                f"found {directory}, which it may not; see `namei -l {directory}` for what lacks `o+rx`, or serve "
+                "another directory, such as /srv/tftp"
+            )
 
 
 def _check_ports(spec: TftpServe | HttpServe, place: str) -> None:
@@ -62,6 +99,12 @@ def served(spec: TftpServe | HttpServe, root: Path | None, *, place: str, log: P
 
     Only one harness on this host at a time serves on an address; the others wait for their turn and report that to
     `say`."""
+    _check_strangers(spec, place)
+    if spec.dhcp and not spec.mac and (interface := _uplink(spec)):
+        say(
+            f"{place}: until the kernel has started, every machine on {interface} that asks for an address gets one "
+            "from here (dhcp_any)"
+        )
     turn = lock.acquired(place, _machine(spec), purpose=f"{place}: a board loads", wait=TURN_S, say=say)
     with turn, contextlib.closing(Dnsmasq(spec, root, place=place, log=log)):
         yield
@@ -71,7 +114,8 @@ class Dnsmasq:
     """dnsmasq on one address while it is needed; it ends with the harness in any case. Without `root` it answers DHCP
     only.
 
-    It runs as the harness's user: after a change of user it would not get the signal that ends it with its parent."""
+    Where the harness is root, dnsmasq is started as another user, with the capabilities that it needs for its ports. It
+    does not change its user itself, because it would no longer get the signal that ends it with its parent."""
 
     def __init__(self, spec: TftpServe | HttpServe, root: Path | None, *, place: str, log: Path) -> None:
         _check_ports(spec, place)
@@ -79,8 +123,10 @@ class Dnsmasq:
         self._started = b"TFTP root is" if root else b"DHCP, IP range"  # its sockets are open by then
         self._last: deque[str] = deque(maxlen=8)
         self._ready = threading.Event()
+        words, user = tied(_command(spec, root)), _unprivileged()
+        needed = ("net_bind_service", "net_admin", "net_raw") if spec.dhcp else ("net_bind_service",)
         self._process = subprocess.Popen(
-            tied(_command(spec, root, leases=log.with_suffix(".leases"))),
+            [*_as_user(user, capabilities=needed), *words] if user else words,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -96,10 +142,10 @@ class Dnsmasq:
     def _read(self) -> None:
         """Keep its log: who fetched which file, and which requests failed."""
         assert self._process.stdout
-        with self._log.open("ab") as log:
+        with self._log.open("ab", buffering=0) as log:
             for line in self._process.stdout:
-                log.write(line)
-                log.flush()
+                with contextlib.suppress(OSError):  # a full disk must not stop the reading, or dnsmasq would wait
+                    log.write(line)
                 self._last.append(line.decode(errors="replace").strip())
                 if self._started in line:
                     self._ready.set()
@@ -115,13 +161,31 @@ class Dnsmasq:
             self._process.stdout.close()
 
 
-def _command(spec: TftpServe | HttpServe, root: Path | None, *, leases: Path) -> list[str]:
-    own = os.geteuid()
+def _unprivileged() -> pwd.struct_passwd | None:
+    """Return the user that dnsmasq runs as; None if that is ours, because we are not root."""
+    if os.geteuid():
+        return None
+    for name in _USERS:
+        with contextlib.suppress(KeyError):
+            return pwd.getpwnam(name)
+    raise InfraError(f"dnsmasq: expected one of the users {', '.join(_USERS)} on this host to run it as, found none")
+
+
+def _as_user(user: pwd.struct_passwd, *, capabilities: Sequence[str]) -> list[str]:
+    """Return the words that start a program as `user`, with these capabilities and no way to get more."""
+    allowed = ",".join(["-all", *(f"+{each}" for each in capabilities)])
+    words = ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups", "--no-new-privs"]
+    return [*words, f"--inh-caps={allowed}", f"--ambient-caps={allowed}", "--"]
+
+
+def _command(spec: TftpServe | HttpServe, root: Path | None) -> list[str]:
     words = ["dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--pid-file=", "--log-facility=-", "--port=0"]
-    words += [f"--user={pwd.getpwuid(own).pw_name}", f"--group={grp.getgrgid(os.getegid()).gr_name}"]
     words += ["--bind-interfaces", f"--listen-address={spec.address}"]
     if root:
         words += ["--enable-tftp", f"--tftp-root={root}"]
     if spec.dhcp:
-        words += [f"--dhcp-range={','.join(spec.dhcp)}", f"--dhcp-leasefile={leases}", "--dhcp-authoritative"]
+        # not --dhcp-authoritative: it would refuse addresses that other servers have given
+        words += [f"--dhcp-range={','.join(spec.dhcp)}", "--leasefile-ro"]
+    if spec.dhcp and spec.mac:
+        words += [f"--dhcp-host={spec.mac},set:board", "--dhcp-ignore=tag:!known"]
     return words

@@ -1,0 +1,262 @@
+"""The sandbox in which everything runs that comes from a kernel tree: kbuild's Makefiles and the programs it compiles.
+
+A series that was mailed is a program once make reads it. In the sandbox it sees the system's directories, the toolchain
+and its workspace; it can write to the workspace and to a ccache of the sandbox's own; it has no network, no
+environment but what is listed here, no view of other processes, and no privileges. docs/security.md says against what
+this helps and against what it does not."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from importlib import resources
+from pathlib import Path
+
+from harness import available
+from harness.build import host
+from harness.build.cache import cache_dir
+from harness.build.command import run
+from harness.build.confinement import Confinement
+from harness.errors import InfraError
+from harness.model.progress import Progress, Silent
+
+BUILD_USER = 60973
+"""The user of builds if the caller is root: a number that neither Debian nor systemd assigns to anybody."""
+
+_TRIAL_S = 20.0
+_TMP_BYTES = 2 << 30
+_MOST_PROCESSES = 4096
+_MORE_PROCESSES_PER_CPU = 64
+_HOME = "/tmp/home"
+_SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
+# Of /etc what compilers, linkers, scripts and openssl read; the rest may hold secrets that the caller can read.
+_CONFIGURATION = (
+    *("alternatives", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "passwd", "group", "nsswitch.conf", "localtime"),
+    *("ssl/openssl.cnf", "perl", "python3", "depmod.d", "modprobe.d", "mke2fs.conf", "os-release", "debian_version"),
+)
+# Programs that kbuild runs; where one is installed outside the system's directories, its toolchain is shown as well.
+_PROGRAMS = (
+    *("gcc", "clang", "ld.lld", "make", "ccache", "pahole", "rustc", "bindgen", "flex", "bison", "bc", "perl", "rsync"),
+    *("cpio", "depmod", "openssl", "pkg-config", "xz", "zstd"),
+)
+_OF_A_TOOLCHAIN = ("bin", "lib", "lib32", "lib64", "libexec", "include")
+_PASSED_ON = ("PATH", "CCACHE_MAXSIZE", "CCACHE_DISABLE", "CCACHE_RECACHE")
+_ALONE = ("--pid", "--net", "--ipc", "--uts")
+
+
+class SandboxTool(StrEnum):
+    """What makes the sandbox; the value is what records say."""
+
+    BUBBLEWRAP = "bubblewrap"
+    UNSHARE = "unshare"
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """What a program sees besides the system's directories. `root`: the directory of all its work, which it may read;
+    `writable`: directories in it that it may write to."""
+
+    root: Path
+    writable: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sandbox:
+    """A sandbox that was tried and works here. `user`: the user that programs run as; None: the caller."""
+
+    tool: SandboxTool
+    user: int | None = None
+    toolchain: tuple[Path, ...] = field(default_factory=lambda: tuple(directories_of(_PROGRAMS)))
+
+    def __str__(self) -> str:
+        return f"{self.tool}, as user {self.user}" if self.user is not None else f"{self.tool}, as the caller's user"
+
+    def knowing(self, programs: Iterable[str]) -> Sandbox:
+        """Return the same sandbox, which also shows where these `programs` are installed."""
+        return replace(self, toolchain=tuple(dict.fromkeys([*self.toolchain, *directories_of(programs)])))
+
+    @contextlib.contextmanager
+    def files_readable(self) -> Iterator[None]:
+        """Create files in this ``with`` so that the programs' user can read them, if that is not us."""
+        if self.user is None:
+            yield
+            return
+        before = os.umask(0o022)
+        try:
+            yield
+        finally:
+            os.umask(before)
+
+    def confine(self, view: View) -> Confinement:
+        """Return what runs a program that sees `view`."""
+        ccache = cache_dir("ccache")
+        mounts = [("ro", path) for path in (*self.toolchain, view.root)]
+        mounts += [("rw", path) for path in (*view.writable, ccache)]
+        prefix = self._bubblewrap(mounts) if self.tool is SandboxTool.BUBBLEWRAP else self._unshare(mounts)
+        return Confinement(
+            prefix=(*prefix, *self._dropped(), *_limits()),
+            environment=_environment(ccache),
+            root=view.root,
+            writable=view.writable,
+            given=(*view.writable, ccache),
+            owner=self.user,
+        )
+
+    def _bubblewrap(self, mounts: Sequence[tuple[str, Path]]) -> list[str]:
+        words = ["bwrap", "--die-with-parent", *(f"--unshare-{what[2:]}" for what in _ALONE), "--hostname", "harness"]
+        if self.user is None:
+            words += ["--unshare-user", "--disable-userns"]
+        else:
+            words += ["--cap-drop", "ALL"]
+            words += [word for name in ("SETUID", "SETGID", "SETPCAP") for word in ("--cap-add", f"CAP_{name}")]
+        words += ["--proc", "/proc", "--dev", "/dev", "--perms", "1777", "--size", str(_TMP_BYTES), "--tmpfs", "/tmp"]
+        words += ["--perms", "1777", "--dir", _HOME]
+        for link, target in _system_links():
+            words += ["--symlink", target, link]
+        # bubblewrap itself would make parents that only root may pass
+        shown = [("ro", Path(path)) for path in _system_paths()] + list(mounts)
+        parents = dict.fromkeys(parent for _, path in shown for parent in reversed(path.parents) if parent.parts[1:])
+        for parent in parents:
+            if not parent.is_relative_to("/usr") and parent != Path("/tmp"):
+                words += ["--perms", "0755", "--dir", str(parent)]
+        for how, path in shown:
+            words += ["--ro-bind" if how == "ro" else "--bind", str(path), str(path)]
+        return [*words, "--remount-ro", "/", "--chdir", "/", "--"]
+
+    def _unshare(self, mounts: Sequence[tuple[str, Path]]) -> list[str]:
+        base = cache_dir("sandbox")  # where the new root is mounted, in a mount namespace of its own
+        words = ["unshare", *(["--user", "--map-root-user"] if self.user is None else []), "--mount", *_ALONE]
+        words += ["--fork", "--kill-child=KILL", "--", "sh", "-c", _script(), "sandbox", str(base), str(_TMP_BYTES)]
+        for link, target in _system_links():
+            words += ["link", target, link]
+        for how, path in [*(("ro", Path(path)) for path in _system_paths()), *mounts]:
+            words += [how, str(path), str(path)]
+        return [*words, "--"]
+
+    def _dropped(self) -> list[str]:
+        """Return the words that drop what privileges are left. bubblewrap drops a caller's own by itself."""
+        if self.user is None and self.tool is SandboxTool.BUBBLEWRAP:
+            return []
+        words = ["setpriv", "--no-new-privs", "--bounding-set=-all", "--inh-caps=-all"]
+        if self.user is not None:
+            words += [f"--reuid={self.user}", f"--regid={self.user}", "--clear-groups"]
+        return [*words, "--"]
+
+
+def find_sandbox(*, progress: Progress | None = None) -> Sandbox:
+    """Return the sandbox of this host: the first that runs a program. Installs bubblewrap if that is missing and may be
+    installed. Raises InfraError if none works; there is no silent way around it."""
+    if shutil.which("bwrap") is None:
+        try:
+            host.ensure_host(progress=progress or Silent(), needed_for={"sandbox"})
+        except InfraError as error:
+            (progress or Silent()).say(f"bubblewrap can't be installed, so unshare is tried: {error.message}")
+    failed = []
+    for sandbox in _candidates():
+        why = _trial(sandbox)
+        if not why:
+            return sandbox
+        failed.append(f"{sandbox}: {why}")
+    raise InfraError(
+        "a build runs programs from the kernel tree, and on this host no sandbox works to run them in; let this "
+        "container or host have user namespaces and mounts, or, for sources and patches that you trust like your own "
+        "programs, build without one: --no-sandbox (or HARNESS_NO_SANDBOX=1)",
+        details=failed,
+    )
+
+
+def doctor_row() -> host.DoctorRow:
+    """Return the row of `harness doctor` about the sandbox."""
+    what = "build (untrusted sources and patches)"
+    found = [(sandbox, _trial(sandbox)) for sandbox in _candidates()]
+    works = next((sandbox for sandbox, why in found if not why), None)
+    if works is None:
+        told = "; ".join(f"{sandbox}: {why}" for sandbox, why in found)
+        remedy = "allow user namespaces and mounts here, or build with --no-sandbox"
+        return host.DoctorRow(name="sandbox", ok=False, found=f"none works: {told}", needed_for=what, remedy=remedy)
+    remedy = "" if works.tool is SandboxTool.BUBBLEWRAP else f"better: {host.install_command(['bubblewrap'])}"
+    return host.DoctorRow(name="sandbox", ok=True, found=str(works), needed_for=what, remedy=remedy)
+
+
+def directories_of(programs: Iterable[str]) -> list[Path]:
+    """Return the directories to show for `programs` that are installed outside the system's directories: the one that
+    each is in, and those of the toolchain around it (not all of a directory that may be somebody's home)."""
+    found: dict[Path, None] = {}
+    for program in programs:
+        for directory in _places(program):
+            prefix = directory.parent
+            parts = [prefix / name for name in _OF_A_TOOLCHAIN] if directory.name == "bin" else []
+            parts += [prefix / program.rpartition("/")[2].rpartition("-")[0]] if directory.name == "bin" else []
+            for path in (directory, *parts):
+                if path.is_dir() and path not in (prefix, Path.home()):
+                    found[path] = None
+    return list(found)
+
+
+def _places(program: str) -> list[Path]:
+    """Return the directories with `program` that are not the system's: on PATH, and where a link there leads."""
+    which = shutil.which(program)
+    if which is None:
+        return []
+    found = Path(which).absolute()
+    places = (found.parent, found.resolve().parent)
+    return [place for place in dict.fromkeys(places) if not any(place.is_relative_to(path) for path in _SYSTEM)]
+
+
+def _candidates() -> list[Sandbox]:
+    """Return what to try, the best first. Root of a container that is an unprivileged user outside has, where no other
+    user is to be had, none of the host's privileges anyway."""
+    users: list[int | None] = [BUILD_USER] if os.geteuid() == 0 else [None]
+    if os.geteuid() == 0 and not _is_root_of_the_host():
+        users.append(None)
+    return [Sandbox(tool=tool, user=user) for user in users for tool in SandboxTool]
+
+
+def _is_root_of_the_host() -> bool:
+    try:
+        first = Path("/proc/self/uid_map").read_text().split()
+    except OSError:
+        return True
+    return first[:2] == ["0", "0"]
+
+
+def _trial(sandbox: Sandbox) -> str:
+    """Run `true` in the sandbox, with a directory to write to. Returns why that failed; empty: it works."""
+    if shutil.which("bwrap" if sandbox.tool is SandboxTool.BUBBLEWRAP else "unshare") is None:
+        return "not installed"
+    root = cache_dir("sandbox-trial")
+    (root / "out").mkdir(exist_ok=True)
+    confinement = sandbox.confine(View(root=root, writable=(root / "out",)))
+    try:
+        done = run(["touch", root / "out/written"], timeout=_TRIAL_S, confinement=confinement)
+    except (InfraError, OSError) as error:
+        return str(error)
+    return "" if done.status == 0 else (done.last_lines(1) or (f"exit code {done.status}",))[0]
+
+
+def _environment(ccache: Path) -> Mapping[str, str]:
+    passed = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    return {**passed, "HOME": _HOME, "CCACHE_DIR": str(ccache)}
+
+
+def _limits() -> list[str]:
+    most = _MOST_PROCESSES + _MORE_PROCESSES_PER_CPU * available.cpus()
+    return ["prlimit", f"--nproc={most}:{most}", "--core=0:0", "--"]
+
+
+def _system_links() -> list[tuple[str, str]]:
+    """Return the system directories that are links (``/bin``), and where each leads."""
+    return [(path, str(Path(path).readlink())) for path in _SYSTEM if Path(path).is_symlink()]
+
+
+def _system_paths() -> list[str]:
+    directories = [path for path in _SYSTEM if Path(path).is_dir() and not Path(path).is_symlink()]
+    return [*directories, *(f"/etc/{name}" for name in _CONFIGURATION if Path("/etc", name).exists())]
+
+
+def _script() -> str:
+    return (resources.files("harness.build") / "unshare-sandbox.sh").read_text()

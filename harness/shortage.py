@@ -1,0 +1,152 @@
+"""What this host lacks: room on a file system, one that can be written and read, memory, file descriptors.
+
+The one place that knows such errors, whether the operating system reports them to us or to a program that we started.
+They say nothing about the kernel under test: each becomes a Shortage, which names the file system and what to do."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from harness.errors import InfraError
+
+_MIB = 1 << 20
+_NEARLY_FULL_MIB = 64  # a file system with less free than this is named as a likely culprit
+_ROOM = "free some space, and repeat the command"
+_ADVICE = {
+    errno.ENOSPC: _ROOM,
+    errno.EDQUOT: f"ask for a larger quota, or {_ROOM}",
+    errno.EFBIG: "raise the limit of file sizes (`ulimit -f`), or use another file system",
+    errno.EROFS: "make the file system writable, or name another directory (XDG_CACHE_HOME, TMPDIR, --out)",
+    errno.EIO: "look for errors of its device in this host's kernel log",
+    errno.ENOMEM: "end other programs, or use fewer jobs (--jobs, -j)",
+    errno.EMFILE: "raise the limit of open files (`ulimit -n`)",
+    errno.ENFILE: "end other programs, or raise fs.file-max",
+}
+_OF_FILES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+# How the C library words them in a program's message, which ends with them.
+_SAID = re.compile(
+    r"(?:^|: |\()'?(?P<error>No space left on device|Disk quota exceeded|File too large|Read-only file system"
+    r"|Input/output error|Cannot allocate memory)'?\)?[.)]?\s*$"
+)
+# apt looks before it downloads.
+_APT = re.compile(r"^E: You don't have enough free space in (?P<place>\S+?)\.?$")
+# What gcc, clang and the linker say when the host's out-of-memory killer, or somebody else, ended a part of them.
+_ENDED = re.compile(r"(?:Killed signal terminated program|terminated with signal 9 \[|^LLVM ERROR: out of memory)")
+# Text of a source file in a compiler's message, which may contain any words.
+_QUOTED = re.compile(r"^\s*\d*\s*\||:\d+(?::\d+)?: (?:error|warning|note): |\*\*\* .*Stop\.$")
+_ERRNO = {os.strerror(number): number for number in _ADVICE}
+
+
+class Shortage(InfraError):
+    """This host lacks room, memory or the like."""
+
+
+def of(error: BaseException, *, where: Path | None = None, needed: str = "", kept: str = "") -> Shortage | None:
+    """Return the Shortage that `error` means; None if it means something else.
+
+    `where`: a path on the file system in question, if the error does not name one. `needed`, `kept`: how much room the
+    work needs, and what it leaves behind, as parts of a sentence."""
+    if isinstance(error, Shortage):
+        return error
+    if isinstance(error, MemoryError):
+        return Shortage(f"this host has no memory left; {_ADVICE[errno.ENOMEM]}")
+    if not isinstance(error, OSError):
+        return None
+    if isinstance(error, shutil.Error):
+        error = _first_of_a_copy(error)
+    number = error.errno
+    if isinstance(error, FileNotFoundError) and "No usable temporary directory" in str(error):
+        number = errno.ENOSPC  # how Python's tempfile reports it; other reasons are as good for this message
+    if number not in _ADVICE:
+        return None
+    named = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) and error.filename else where
+    return _shortage(number, named, needed=needed, kept=kept)
+
+
+@contextlib.contextmanager
+def reported(where: Path, *, needed: str = "", kept: str = "") -> Iterator[None]:
+    """Turn an OSError of the block into a Shortage if it means one; the arguments are those of `of`."""
+    try:
+        yield
+    except OSError as error:
+        short = of(error, where=where, needed=needed, kept=kept)
+        if short is None:
+            raise
+        raise short from error
+
+
+def said(lines: Iterable[str], *, what: str, where: Path | None = None, needed: str = "") -> Shortage | None:
+    """Return the Shortage that a failed program reports in its output; None if it reports none. `what`: the program."""
+    for line in lines:
+        if apt := _APT.search(line):
+            return Shortage(f"{what}: {_shortage(errno.ENOSPC, Path(apt['place'])).message}", details=[line])
+        if _ENDED.search(line):
+            short = f"{what}: a part of it was killed, as by this host's out-of-memory killer"
+            return Shortage(f"{short}; {_ADVICE[errno.ENOMEM]}", details=[line.strip()])
+        match = _SAID.search(line)
+        if match and ("atal error: " in line or not _QUOTED.search(line)):
+            number = _ERRNO[match["error"]]
+            found = _shortage(number, where, needed=needed)
+            return Shortage(f"{what}: {found.message}", details=[line.strip()])
+    return None
+
+
+def _first_of_a_copy(error: shutil.Error) -> OSError:
+    """The first error of shutil.copytree, which goes on with the other files, and keeps of each error its words."""
+    with contextlib.suppress(LookupError, TypeError, ValueError):
+        for _, goal, words in error.args[0]:
+            if found := re.match(r"\[Errno (\d+)\]", words):
+                return OSError(int(found[1]), words, goal)
+    return error
+
+
+def _shortage(number: int, where: Path | None, *, needed: str = "", kept: str = "") -> Shortage:
+    found = os.strerror(number)
+    place = f"{where}: " if where else ""
+    room = ""
+    if number in _OF_FILES:
+        full = [] if where else _nearly_full()
+        told = [told for path in ([where] if where else full) if (told := _file_system(path, number))]
+        room = f" ({'; '.join(told)})" if told else ""
+    needs = f"; needed: {needed}" if needed else ""
+    keeps = f"; kept: {kept}" if kept else ""
+    return Shortage(f"{place}{found[0].lower()}{found[1:]}{room}{needs}; {_ADVICE[number]}{keeps}")
+
+
+def _nearly_full() -> list[Path]:
+    """The file systems that are probably meant, where an error names none."""
+    temporary = os.environ.get("TMPDIR", "/tmp")
+    full: dict[Path, None] = {}
+    for path in map(Path, (".", temporary, "/var/tmp")):
+        with contextlib.suppress(OSError):
+            status = os.statvfs(path)
+            if status.f_bavail * status.f_frsize < _NEARLY_FULL_MIB * _MIB or (status.f_files and not status.f_favail):
+                full[_mount_point(path)] = None
+    return list(full)
+
+
+def _file_system(path: Path, number: int) -> str:
+    """Describe the file system that `path` is on, or would be; empty if that can't be found out."""
+    with contextlib.suppress(OSError):
+        mount = _mount_point(path)
+        status = os.statvfs(mount)
+        free, size = (count * status.f_frsize / _MIB for count in (status.f_bavail, status.f_blocks))
+        inodes = ", all inodes in use" if status.f_files and not status.f_favail and number == errno.ENOSPC else ""
+        return f"file system {mount}: {free:.0f} MiB free of {size:.0f}{inodes}"
+    return ""
+
+
+def _mount_point(path: Path) -> Path:
+    path = path.absolute()
+    while not path.exists():
+        path = path.parent
+    path = path.resolve()
+    while not path.is_mount():
+        path = path.parent
+    return path
