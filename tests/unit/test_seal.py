@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from harness.build import seal
+from harness.build.cache import published
 from harness.build.seal import MANIFEST, checked, find, made_once, manifest_of, seal_directory, seal_file
 from harness.errors import BootError, InfraError
 from harness.model.product import Digest, Manifest, Product
@@ -17,6 +19,8 @@ from harness.parse.manifest import manifest_from_json, manifest_to_json
 from harness.products import Damaged, digest_of, verified_on_failure, verify
 from tests import damage
 from tests.faults.catalogue import Blame, fault
+from tests.faults.disk import mounted
+from tests.faults.powercut import Journal
 from tests.unit.toytree import Recorder
 
 CONTENT = bytes(range(256)) * 16
@@ -297,3 +301,62 @@ def test_manifest_round_trip() -> None:
 def test_a_malformed_manifest_is_refused_as_a_whole(text: str) -> None:
     with pytest.raises(ValueError, match=r"(?i)expect"):
         manifest_from_json(text)
+
+
+# a power cut
+
+
+@fault("the power goes out after any operation of making a root image or an archive", where="power cut",
+       blame=Blame.NOBODY, survives="the file, whole; or it is made again")  # fmt: skip
+def test_after_a_power_cut_a_file_is_whole_or_made_again(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = cache / "arm64-ftrace-harness/rootfs/root.ext4"
+    path.parent.mkdir(parents=True)
+    with mounted(Journal(cache)) as journal:
+        made_once(path, make, progress=Recorder(), needed="1 GB")
+    assert isinstance(journal, Journal)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "left"))
+    found = []
+    for number, left, directory in journal.states(tmp_path / "left"):
+        there = directory / path.relative_to(cache)
+        there.parent.mkdir(parents=True, exist_ok=True)
+        found.append(_what_is_found(there))
+        assert found[-1] in ("none", "whole", "damage"), (
+            f"after operation {number}, {left} of the unsynced data is left"
+        )
+        assert made_once(there, make, progress=Recorder(), needed="1 GB").path.read_bytes() == CONTENT
+    assert found[-3:] == ["whole"] * 3
+    assert "none" in found
+
+
+def _what_is_found(path: Path) -> str:
+    try:
+        kept = find(path)
+    except Damaged:
+        return "damage"
+    if kept is None:
+        return "none"
+    return "whole" if kept.path.read_bytes() == CONTENT else "something else"
+
+
+@fault("the power goes out after any operation of publishing a build", where="power cut", blame=Blame.NOBODY,
+       survives="the build, whole; or it is recognised as damaged, or is not there")  # fmt: skip
+def test_after_a_power_cut_a_build_is_whole_or_not_there(cache: Path, tmp_path: Path) -> None:
+    final = cache / "builds/b"
+    final.parent.mkdir(parents=True)
+    sealed = functools.partial(seal_directory, final=final)
+    with mounted(Journal(cache)) as journal, published(final, seal=sealed) as scratch:
+        (scratch / "Image").write_bytes(CONTENT)
+        (scratch / "modules").mkdir()
+        (scratch / "modules/x.ko").write_bytes(CONTENT)
+    assert isinstance(journal, Journal)
+    whole = 0
+    for number, left, directory in journal.states(tmp_path / "left"):
+        there = directory / "builds/b"
+        if there.exists():
+            where = f"after operation {number}, {left} of the unsynced data is left"
+            assert [product.path.name for product in check(there)] == ["Image", "x.ko"], where
+            assert (there / "Image").read_bytes() == (there / "modules/x.ko").read_bytes() == CONTENT, where
+            whole += 1
+    assert whole >= 3
