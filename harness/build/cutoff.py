@@ -24,16 +24,24 @@ _SYNC_LIMIT_S = 1800.0
 def was_cut_off(directory: Path) -> bool:
     """Return whether the directory was being written when the host went down."""
     try:
-        return (directory / _MARKER).read_text() != _BOOT.read_text()
+        return (directory / _MARKER).read_text() != _this_boot()
     except FileNotFoundError:
         return False
+
+
+def _this_boot() -> str:
+    """Return what names this boot; the same for all boots in a container that hides it."""
+    try:
+        return _BOOT.read_text()
+    except OSError:
+        return ""
 
 
 def mark(directory: Path) -> None:
     """Mark `directory` as being written. Raises InfraError if it can't be."""
     marker = directory / _MARKER
     try:
-        marker.write_text(_BOOT.read_text())
+        marker.write_text(_this_boot())
         sync(marker)
         sync(directory)
     except OSError as error:

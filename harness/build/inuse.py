@@ -49,6 +49,8 @@ def hold(path: Path) -> Hold | None:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except (FileNotFoundError, NotADirectoryError):
             return None
+        except PermissionError:  # what it holds may be readable all the same
+            return Hold(-1)
         except OSError as error:
             raise InfraError(f"{path}: can't be opened: {error.strerror}") from None
         held = Hold(descriptor)

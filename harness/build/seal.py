@@ -86,8 +86,8 @@ def checked(manifest: Path, *, remedy: str, full: bool = False) -> tuple[Product
     try:
         text = manifest.read_bytes()
         recorded = manifest_from_json(text.decode())
-    except FileNotFoundError:
-        raise
+    except (FileNotFoundError, NotADirectoryError):
+        raise FileNotFoundError(manifest) from None
     except (OSError, ValueError, RecursionError) as error:
         raise Damaged(f"{manifest}: damaged: expected digests of files, found: {error}; {remedy}") from None
     known, stamps = _noted(manifest, text), {}
@@ -178,6 +178,8 @@ def made_once(path: Path, make: Callable[[Path], None], *, progress: Progress, n
         with shortage.reported(path, needed=needed), locked(path.with_suffix(".lock")):
             if find_or_drop(path, progress):
                 continue
+            for left in path.parent.glob(f".{path.name}.*.partial"):  # by one that was killed: the lock is ours
+                left.unlink()
             partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
             try:
                 make(partial)

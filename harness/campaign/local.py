@@ -100,7 +100,7 @@ def run_here(checked: Checked, display: Display) -> Finished:
             made,
             selection,
             board=held[0],
-            boot=booter(held[0], made, run_dir, display, verify=request.kernel.verify),
+            boot=booter(held[0], made, run_dir, display, verify=request.kernel.verify and not kept),
             keeping=kept,
             fleet=_fleet(held, made, display),
             run_dir=run_dir,

@@ -548,3 +548,11 @@ def test_a_finished_build_in_a_read_only_cache_is_used(toy: Toy, tmp_path: Path)
         pytest.skip("may not make a mount namespace here")
     done = subprocess.run([*unshare, "sh", "-c", script], check=False, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "7.3.4\n"), done.stderr
+
+
+def test_a_host_that_hides_its_boots_builds_all_the_same(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cutoff, "_BOOT", toy.directory / "nowhere")
+    (toy.workspace / "not-on-disk").write_text("")
+    toy.edits["kernel/sched.c"] = "int sched; /* edited */\n"
+    toy.build()
+    assert toy.calls() == FROM_KERNEL

@@ -228,6 +228,13 @@ def test_a_file_without_a_manifest_is_made_again(tmp_path: Path) -> None:
     assert made_once(tmp_path / "root.ext4", make, progress=Recorder(), needed="1 GB").path.read_bytes() == CONTENT
 
 
+def test_what_a_killed_maker_left_is_removed(tmp_path: Path) -> None:
+    for left in (".root.ext4.4711.partial", ".other.ext4.4711.partial"):
+        (tmp_path / left).write_bytes(b"half")
+    made_once(tmp_path / "root.ext4", make, progress=Recorder(), needed="1 GB")
+    assert [path.name for path in tmp_path.glob(".*")] == [".other.ext4.4711.partial"]
+
+
 def test_the_manifest_of_another_file_vouches_for_nothing(tmp_path: Path) -> None:
     (tmp_path / "partial").write_bytes(CONTENT)
     seal_file(tmp_path / "partial", tmp_path / "a")
