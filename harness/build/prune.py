@@ -38,7 +38,7 @@ class Limits:
     @property
     def too_old(self) -> str:
         """The reason for the removal of something that exceeds `age`."""
-        return f"not used for {self.age / _DAY_S:g} days ({AGE_VARIABLE})"
+        return f"not used for {_days(self.age)} ({AGE_VARIABLE})"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,12 +134,17 @@ def usage() -> list[str]:
         lines.append(f"{kind}: {len(these)}, {_gb(sum(entry.size for entry in these))}, {used} in use")
     total = _gb(sum(entry.size for entry in found))
     lines.append(f"together: {total} of {limits.size / 1e9:g} GB ({SIZE_VARIABLE})")
-    lines.append(f"removed at the end of a build: what was not used for {limits.age / _DAY_S:g} days ({AGE_VARIABLE})")
+    lines.append(f"removed at the end of a build: what was not used for {_days(limits.age)} ({AGE_VARIABLE})")
     workspaces = [path for path in _below("workspaces", "*") if path.is_dir() and not path.name.startswith(".")]
     return [
         *lines,
         f"workspaces: {len(workspaces)}, {_gb(sum(map(size_of, workspaces)))}, of which the last used ones are kept",
     ]
+
+
+def _days(seconds: float) -> str:
+    days = seconds / _DAY_S
+    return f"{days:g} day{'' if days == 1 else 's'}"
 
 
 def _gb(size: float) -> str:

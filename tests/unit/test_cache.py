@@ -12,6 +12,7 @@ from harness.build.cache import cache_root, published, scratch_dir, try_locked
 from harness.build.workspace import Workspace, workspace_for
 from harness.model.kernel import Source, SourceKind, SourceSpec
 from tests.faults.catalogue import Blame, fault
+from tests.unit.toytree import Recorder
 
 
 def _source(version: str = "7.3.4-1", kind: SourceKind = SourceKind.DEBIAN, location: str = "") -> Source:
@@ -206,3 +207,29 @@ def test_scratch_that_can_not_be_in_the_cache_is_elsewhere(own_cache: Path, monk
         assert path.is_dir()
     assert not path.exists()
     assert list(own_cache.iterdir()) == []
+
+
+def test_a_workspace_that_nobody_used_for_long_is_removed_and_that_is_told(
+    ages: Ages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HARNESS_CACHE_DAYS", "1")
+    old, newer = (ages.build("c", source=_source(f"6.{number}.1-1")).directory for number in (1, 2))
+    os.utime(old, (time.time() - 90_000,) * 2)
+    progress = Recorder()
+    with workspace_for(_source(), configuration="c", progress=progress):
+        pass
+    assert [old.exists(), newer.exists()] == [False, True]
+    assert progress.said == [f"cache: removed workspaces/{old.name}: not used for 1 day (HARNESS_CACHE_DAYS)"]
+
+
+def test_why_objects_are_removed_is_told(ages: Ages) -> None:
+    for configuration in "abcd":
+        ages.build(configuration)
+    progress = Recorder()
+    with workspace_for(_source(), configuration="e", progress=progress) as workspace:
+        pass
+    (told,) = progress.said
+    assert told == (
+        f"cache: removed workspaces/{workspace.directory.name}/obj-a: 4 other configurations of this kernel were used "
+        "more recently"
+    )
