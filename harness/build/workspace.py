@@ -19,8 +19,11 @@ from pathlib import Path
 
 from harness.build.cache import cache_dir, try_locked
 from harness.build.confinement import strays
+from harness.build.cutoff import mark, synced_after, was_cut_off
+from harness.build.prune import limits_from_environment
 from harness.model.kernel import Source, SourceKind
 from harness.model.names import as_name
+from harness.model.progress import Progress, Silent
 
 _LONGEST_NAME = 120  # characters of a workspace's name; others are derived from it
 _MOST = 16  # builds of one origin at once
@@ -108,19 +111,29 @@ class Workspace:
 
 
 @contextlib.contextmanager
-def workspace_for(source: Source, *, configuration: str, is_sandboxed: bool = True) -> Iterator[Workspace]:
+def workspace_for(
+    source: Source, *, configuration: str, is_sandboxed: bool = True, progress: Progress | None = None
+) -> Iterator[Workspace]:
     """Lock a workspace for `source` for the length of the ``with``, preferably one that has objects of this
     `configuration`. Builds in a sandbox have workspaces of their own: programs that one leaves must not run in a build
     without a sandbox, and their files may be another user's. Raises InfraError if all are in use."""
+    progress = progress or Silent()
     root, name = cache_dir("workspaces"), origin_name(source) + (_SANDBOXED if is_sandboxed else "")
     candidates = [Workspace(root / f"{name}-{number}", configuration) for number in range(_MOST)]
     for workspace in sorted(candidates, key=lambda each: not each.objects.is_dir()):
         with try_locked(_lock_of(workspace.directory)) as is_mine:
             if is_mine:
+                if was_cut_off(workspace.directory):
+                    progress.say(
+                        f"{workspace.directory}: the host went down while it was written, so files in it may be "
+                        "damaged; it is made again"
+                    )
+                    _set_aside(root, workspace.directory)
                 _forget_the_future(workspace)
                 _create(workspace)
-                _make_room(root, [each.directory for each in candidates], mine=workspace.directory)
-                yield workspace
+                _make_room(root, [each.directory for each in candidates], mine=workspace.directory, progress=progress)
+                with synced_after(workspace.directory):
+                    yield workspace
                 return
     raise AssertionError(f"more than {_MOST} builds of {name} at once")
 
@@ -135,29 +148,36 @@ def _forget_the_future(workspace: Workspace) -> None:
 
 
 def _create(workspace: Workspace) -> None:
-    """Create its directories, and mark them as used now."""
+    """Create its directories, and mark them as used, and written, now."""
     for used in (workspace.objects, workspace.state, workspace.directory):
         used.mkdir(parents=True, exist_ok=True)
         os.utime(used)
+    mark(workspace.directory)
 
 
 def _lock_of(directory: Path) -> Path:
     return directory.with_name(f"{directory.name}.lock")
 
 
-def _make_room(root: Path, same_origin: Iterable[Path], *, mine: Path) -> None:
+def _make_room(root: Path, same_origin: Iterable[Path], *, mine: Path, progress: Progress) -> None:
     """Remove the least recently used object trees in the workspaces of `same_origin`, then the least recently used
-    workspaces of any origin. Locked workspaces are in use and kept; `mine` is locked by us."""
+    workspaces of any origin, and those that nobody has used for too long. Locked workspaces are in use and kept; `mine`
+    is locked by us."""
     objects = (tree for directory in same_origin for tree in directory.glob(f"{_OBJECTS}*"))
     for tree in _oldest(objects, beyond=_KEEP_CONFIGURATIONS):
         with contextlib.nullcontext(True) if tree.parent == mine else try_locked(_lock_of(tree.parent)) as is_free:
             if is_free:
                 _set_aside(root, tree, tree.with_name(tree.name.replace(_OBJECTS, _STATE, 1)))
-    workspaces = (path for path in root.iterdir() if path.is_dir() and path != mine and path.name[:1] != ".")
-    for directory in _oldest(workspaces, beyond=_KEEP_WORKSPACES - 1):
+                why = f"{_KEEP_CONFIGURATIONS} other configurations of this kernel were used more recently"
+                progress.say(f"cache: removed workspaces/{tree.parent.name}/{tree.name}: {why}")
+    others = [path for path in root.iterdir() if path.is_dir() and path != mine and path.name[:1] != "."]
+    surplus, limits = _oldest(others, beyond=_KEEP_WORKSPACES - 1), limits_from_environment()
+    for directory in dict.fromkeys((*surplus, *_older(others, than=limits.age))):
         with try_locked(_lock_of(directory)) as is_free:
             if is_free:
                 _set_aside(root, directory)
+                why = f"{_KEEP_WORKSPACES} others were used more recently" if directory in surplus else limits.too_old
+                progress.say(f"cache: removed workspaces/{directory.name}: {why}")
     for gone in root.glob(f"{_GONE}*"):
         shutil.rmtree(gone, ignore_errors=True)
 
@@ -169,6 +189,16 @@ def _oldest(paths: Iterable[Path], *, beyond: int) -> list[Path]:
         with contextlib.suppress(FileNotFoundError):
             times.append((path.stat().st_mtime_ns, path))
     return [path for _, path in sorted(times, reverse=True)[beyond:]]
+
+
+def _older(paths: Iterable[Path], *, than: float) -> list[Path]:
+    """Return the paths that were last used more than so many seconds ago."""
+    found = []
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime > than:
+                found.append(path)
+    return found
 
 
 def _set_aside(root: Path, *paths: Path) -> None:

@@ -51,7 +51,8 @@ def boot(board_name: str, boards_file: Path | None, wait: float | None, command:
             held = until_closed.enter_context(acquire(board, wait=wait, say=display.say))
             logs = new_directory(None, "boot-")
             display.say(f"{board.name}: {boot_method(board).announce(board)}")
-            target, seconds = booter(held, made, logs, display)()
+            start = booter(held, made, logs, display, verify=options.verify)  # keeps in the cache what it boots
+            target, seconds = start()
             display.say(
                 f"{board.name}: kernel {made.release} answers after {seconds:.1f} s; its log: {logs / 'console.log'}"
             )

@@ -10,8 +10,8 @@ from harness.errors import InfraError
 
 @click.command(epilog="Example: harness doctor")
 def doctor() -> None:
-    """Show which host tools are installed, in which version, and what each is needed for."""
-    from harness.build import host, sandbox
+    """Show which host tools are installed, in which version, and what each is needed for; and what the cache holds."""
+    from harness.build import host, prune, sandbox
     from harness.target.methods.qemu import pick_accel
 
     rows = [*host.doctor_rows(), sandbox.doctor_row()]
@@ -22,5 +22,7 @@ def doctor() -> None:
         tell(f"{mark} {row.name:<{width}}  {row.found:<{found}}  {row.needed_for}  {row.remedy}".rstrip())
     accel, why = pick_accel()
     tell(f"ok      {'QEMU accelerator':<{width}}  {accel} ({why})")
+    for line in prune.usage():
+        tell(f"cache   {line}")
     if not all(row.ok for row in rows):
         raise InfraError("some tools are missing; `harness run` installs them if it may, or install them as shown")

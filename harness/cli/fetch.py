@@ -23,5 +23,5 @@ def fetch(**given: Any) -> None:
     spec = parse_source_spec(options.kernel)
     with Display() as display:
         host.ensure_host(progress=display, needed_for={"fetch", "git"})
-        source = resolve_source(spec, progress=display, refresh=True)
+        source = resolve_source(spec, progress=display, refresh=True, verify=options.verify)
     tell(f"{source.version} {source.checksum}\n{source.path}")

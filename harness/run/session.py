@@ -14,7 +14,7 @@ from pathlib import Path
 
 from harness import clock, shortage
 from harness.build.cache import cache_dir
-from harness.build.make import load_record
+from harness.build.finished import load_record
 from harness.errors import EXIT_INFRA, HarnessError, UserError
 from harness.layout import PROJECT, TESTCASES
 from harness.model.board import BoardSpec
@@ -209,7 +209,7 @@ def _job(local: LocalRun, selection: Selection, media: Media, *, board: HeldBoar
     local.announce([each.test for each in planned.values()])
     setup = Setup(
         board=board,
-        media=media,
+        media=media.without_holds(),
         build=rig.build.directory,
         run_dir=run_dir.absolute(),
         suites=rig.suites,

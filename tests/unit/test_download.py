@@ -15,6 +15,7 @@ from harness.build.download import NotThere, fetch_file, fetch_text
 from harness.build.kernelorg import fetch_tarball
 from harness.errors import InfraError, UserError
 from harness.model.progress import Silent
+from tests import damage
 from tests.faults.catalogue import Blame, fault
 from tests.unit.loopback import Server, serving
 from tests.unit.toytree import Recorder, write_script
@@ -178,13 +179,70 @@ def kernel_org(server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
 
 def test_a_version_is_downloaded_once_and_checked_against_the_list(kernel_org: Server) -> None:
     progress = Recorder()
-    path = fetch_tarball("7.3.4", progress=progress)
+    path = fetch_tarball("7.3.4", progress=progress).path
     assert path.name == "linux-7.3.4.tar.xz"
     assert path.read_bytes() == CONTENT
     assert any("only the checksum is checked" in line for line in progress.said)
     kernel_org.requests.clear()
-    assert fetch_tarball("7.3.4", progress=Silent()) == path
+    assert fetch_tarball("7.3.4", progress=Silent()).path == path
     assert kernel_org.requests == []
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(
+            content,
+            marks=fault(
+                f"a downloaded kernel tarball {how}",
+                where="cache",
+                blame=Blame.NOBODY,
+                survives="the source: it is downloaded and verified again, and a message says so",
+            ),
+            id=how,
+        )
+        for how, content in {
+            "was replaced by another": b"evil".ljust(len(CONTENT)),
+            "was cut short": CONTENT[:100],
+            "is full of zeros": bytes(len(CONTENT)),
+            "has a flipped bit": CONTENT[:50] + bytes([CONTENT[50] ^ 1]) + CONTENT[51:],
+        }.items()
+    ],
+)
+def test_a_tarball_that_changed_in_the_cache_is_downloaded_again(kernel_org: Server, content: bytes) -> None:
+    path = fetch_tarball("7.3.4", progress=Silent()).path
+    path.write_bytes(content)
+    progress = Recorder()
+    kept = fetch_tarball("7.3.4", progress=progress)
+    assert (kept.path.read_bytes(), kept.product.digest.sha256) == (CONTENT, SHA256)
+    assert any(
+        f"{path}: damaged: expected a file of {len(CONTENT)} bytes with SHA-256" in line for line in progress.said
+    )
+
+
+def test_a_tarball_of_an_older_harness_is_compared_with_the_list_and_kept(kernel_org: Server) -> None:
+    path = fetch_tarball("7.3.4", progress=Silent()).path
+    path.with_name(f"{path.name}.manifest.json").unlink()
+    kernel_org.requests.clear()
+    assert fetch_tarball("7.3.4", progress=Silent()).path == path
+    assert [request for request, _ in kernel_org.requests] == ["/v7.x/sha256sums.asc"]
+
+
+@fault("the checksum recorded for a downloaded tarball is lost, and another file has its name", where="cache",
+       blame=Blame.NOBODY, survives="the source, downloaded again")  # fmt: skip
+def test_a_tarball_that_nothing_vouches_for_is_not_used(kernel_org: Server) -> None:
+    path = fetch_tarball("7.3.4", progress=Silent()).path
+    path.with_name(f"{path.name}.manifest.json").unlink()
+    path.write_bytes(b"another")
+    assert fetch_tarball("7.3.4", progress=Silent()).path.read_bytes() == CONTENT
+
+
+def test_verify_reads_a_tarball_that_looks_as_before(kernel_org: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bit that flips on the disk changes no time."""
+    path = fetch_tarball("7.3.4", progress=Silent()).path
+    damage.unnoticed(damage.zero, path, monkeypatch)
+    assert fetch_tarball("7.3.4", progress=Silent()).path.read_bytes() == bytes(len(CONTENT))
+    assert fetch_tarball("7.3.4", progress=Silent(), verify=True).path.read_bytes() == CONTENT
 
 
 def test_a_tarball_that_the_list_does_not_vouch_for_is_refused(kernel_org: Server) -> None:

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from harness.errors import BootError, HarnessError, InfraError
 from harness.model.board import BoardSpec, CommandConsole, CommandSwitch, Power, SerialConsole
+from harness.model.product import Product
+from harness.products import Damaged, digest_of
+from harness.target.base import Media
 from harness.target.line.console import Console
+from harness.target.methods import hardware
 from harness.target.methods.bootfailure import boot_failure
 from harness.target.methods.table import boot_method
-from tests.boards import spec
+from tests import damage
+from tests.boards import held, spec
 from tests.faults.catalogue import Blame, fault
 
 POWER = Power(switch=CommandSwitch(on=("true",), off=("true",)))
@@ -163,3 +169,25 @@ def test_a_kernel_that_eats_a_gigabyte_is_at_fault() -> None:
     error = failure(f"{U_BOOT}[    0.1] Memory: 900000K/1048576K available\n{NO_MEMORY}")
     assert isinstance(error, BootError)
     assert "System is deadlocked on memory" in error.message
+
+
+@fault("a board's kernel is damaged on this host's disk and hangs silently", where="boot", blame=Blame.INFRA,
+       survives="the console's last lines; the message names the damaged file")  # fmt: skip
+@pytest.mark.parametrize("is_damaged", [True, False])
+def test_a_damaged_file_outranks_what_it_led_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_damaged: bool
+) -> None:
+    def hang(*_: object, **__: object) -> NoReturn:
+        raise BootError("no shell within 60 s", details=("last line",))
+
+    image = tmp_path / "Image"
+    image.write_bytes(b"kernel")
+    product = Product(path=image, digest=digest_of(image), remedy="build it again")
+    if is_damaged:
+        damage.zero(image)
+    monkeypatch.setattr(hardware, "_boot", hang)
+    media = Media(image=image, root=tmp_path / "root", products=(product,))
+    with pytest.raises(Damaged if is_damaged else BootError) as caught:
+        hardware.boot_board(held(spec("b")), media, starting=lambda _job: 0.0, logs=tmp_path)
+    assert caught.value.exit_code == (3 if is_damaged else 1)
+    assert "last line" in caught.value.details

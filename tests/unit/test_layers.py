@@ -12,15 +12,15 @@ from harness.target.methods import table
 
 PACKAGE = Path(__file__).resolve().parents[2] / "harness"
 
-# What each room may import besides itself. errors, limits, shortage, clock, tied, available and lockfile
-# stand at the bottom.
-_HOST = {"shortage", "tied", "available", "lockfile"}  # what rooms need that do I/O
+# What each room may import besides itself. errors, limits, clock, and those of _HOST stand at the bottom.
+_HOST = {"shortage", "tied", "available", "lockfile", "products"}  # what rooms need that do I/O
 ALLOWED = {
     "errors": set(),
     "limits": {"errors"},
     "layout": set(),
     "tied": set(),
     "available": set(),
+    "products": {"model", "errors"},
     "lockfile": {"errors", "shortage"},
     "shortage": {"errors"},
     "clock": set(),

@@ -19,6 +19,7 @@ import pytest
 
 from harness.build import sandbox
 from harness.build.command import run
+from harness.build.finished import load_record
 from harness.build.make import load_record
 from harness.build.process import run_logged
 from harness.build.sandbox import Sandbox, SandboxTool, View

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from harness import clock
-from harness.build.make import load_build
+from harness.build.finished import load_build
 from harness.model.known import KnownOutcome, KnownOutcomes
 from harness.run.assembly import assemble
 from harness.run.expectations import known_on

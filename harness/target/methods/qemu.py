@@ -22,6 +22,7 @@ from harness import available, shortage
 from harness.errors import BootError, InfraError, KernelError
 from harness.model.board import BoardSpec
 from harness.model.boot import QemuBoot
+from harness.products import verified_on_failure
 from harness.target.base import (
     CommandTimeout,
     Completed,
@@ -271,20 +272,21 @@ class QemuTarget:
 def boot_qemu(board: HeldBoard, media: Media, *, logs: Path, say: Say = silent) -> QemuTarget:
     """Start `board` and wait until its shell answers. `logs` gets console.log (appended) and qemu.log.
 
-    Raises InfraError if QEMU itself fails, BootError if the kernel panics, hangs or never answers. Call it from the
-    main thread: the kernel ends QEMU when the thread that started it ends."""
+    Raises InfraError if QEMU itself fails or a file is damaged, BootError if the kernel panics, hangs or never answers.
+    Call it from the main thread: the kernel ends QEMU when the thread that started it ends."""
     return boot_with(own_storage(media), board.spec, media, logs=logs)
 
 
 def boot_with(storage: Storage, board: BoardSpec, media: Media, *, logs: Path) -> QemuTarget:
     """Do what `boot_qemu` does, with this `storage`."""
     started = time.monotonic()
-    target = start(board, media, storage, logs=logs)
-    try:
-        _wait_until_up(target, board, logs=logs)
-    except BaseException:
-        target.close()
-        raise
+    with verified_on_failure(media.products):
+        target = start(board, media, storage, logs=logs)
+        try:
+            _wait_until_up(target, board, logs=logs)
+        except BaseException:
+            target.close()
+            raise
     target.boot_seconds = time.monotonic() - started
     return target
 
