@@ -20,7 +20,6 @@ import pytest
 from harness.build import sandbox
 from harness.build.command import run
 from harness.build.finished import load_record
-from harness.build.make import load_record
 from harness.build.process import run_logged
 from harness.build.sandbox import Sandbox, SandboxTool, View
 from harness.errors import BuildError, InfraError, UserError
