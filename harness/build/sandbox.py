@@ -241,8 +241,10 @@ def _trial(sandbox: Sandbox) -> str:
     confinement = sandbox.confine(View(root=root, writable=(root / "out",)))
     try:
         done = run(["touch", root / "out/written"], timeout=_TRIAL_S, confinement=confinement)
-    except (InfraError, OSError) as error:
-        return error.details[0] if isinstance(error, InfraError) and error.details else str(error)
+    except InfraError as error:
+        return error.details[0] if error.details else error.message
+    except OSError as error:  # in a user namespace there may be no other user
+        return f"files can't be given to user {sandbox.user}: {error.strerror}"
     return "" if done.status == 0 else (done.last_lines(1) or (f"exit code {done.status}",))[0]
 
 
