@@ -80,6 +80,7 @@ SERIES_SECONDS = Limit(name="SERIES_SECONDS", default=1_800, unit="seconds", on=
 RESULT_BYTES = Limit(name="RESULT_BYTES", default=1 * _GIB, unit="bytes", on="all files that a series changes")
 TREE_BYTES = Limit(name="TREE_BYTES", default=8 * _GIB, unit="bytes", on="an unpacked source tarball")
 TREE_FILES = Limit(name="TREE_FILES", default=1_000_000, unit="files", on="an unpacked source tarball")
+TREE_SECONDS = Limit(name="TREE_SECONDS", default=1_800, unit="seconds", on="unpacking a source tarball")
 MAKEFILE_BYTES = Limit(name="MAKEFILE_BYTES", default=1 * _MIB, unit="bytes", on="a kernel's top Makefile")
 SOURCE_BYTES = Limit(name="SOURCE_BYTES", default=16 * _MIB, unit="bytes", on="a Kconfig file, fragment or .config")
 KCONFIG_LINES = Limit(name="KCONFIG_LINES", default=3_000_000, unit="lines", on="all Kconfig files of a kernel")
