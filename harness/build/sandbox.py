@@ -245,7 +245,10 @@ def _trial(sandbox: Sandbox) -> str:
     except (InfraError, OSError) as error:
         if short := shortage.of(error, where=root):
             raise short from None  # which says nothing about sandboxes
-        return error.details[0] if isinstance(error, InfraError) and error.details else str(error)
+        if isinstance(error, InfraError):
+            return error.details[0] if error.details else error.message
+        # in a user namespace there may be no other user
+        return f"files can't be given to user {sandbox.user}: {error.strerror}"
     return "" if done.status == 0 else (done.last_lines(1) or (f"exit code {done.status}",))[0]
 
 

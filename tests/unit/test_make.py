@@ -5,6 +5,7 @@ The toy kernel's make notes its calls, and what it makes is the text it is made 
 from __future__ import annotations
 
 import difflib
+import functools
 import hashlib
 import json
 import os
@@ -22,6 +23,7 @@ import pytest
 from harness.build import command, cutoff, finished, klp_relocations, make
 from harness.build.command import SYSTEM_PATH
 from harness.build.make import build
+from harness.build.sandbox import find_sandbox
 from harness.build.source import parse_source_spec, resolve_source
 from harness.errors import BuildError, InfraError
 from harness.model.kernel import Build, KernelSpec, Patch, Toolchain
@@ -96,6 +98,15 @@ class Toy:
             shutil.rmtree(path)
 
 
+@functools.cache
+def has_sandbox() -> bool:
+    """Whether this host lets builds have a sandbox; where not, toys are built without one."""
+    try:
+        return bool(find_sandbox())
+    except InfraError:
+        return False
+
+
 @pytest.fixture
 def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Toy:
     """Built once."""
@@ -111,7 +122,7 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Toy:
     (tmp_path / "our.config").write_text("CONFIG_ONE=y\n")
     (tmp_path / "testcases").mkdir()
     (tmp_path / "testcases/calls.c").write_text("int calls;\n")
-    made = Toy(tmp_path)
+    made = Toy(tmp_path, is_sandboxed=has_sandbox())
     made.build()
     assert made.calls() == EVERYTHING
     return made
