@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from harness.limits import EVENT_BYTES
 from harness.model.event import (
     AttemptEnded,
     Booted,
@@ -96,7 +97,10 @@ def event_from_json(line: str, *, unknown: Counter[str] | None = None, wrong: li
     """Decode one line; None for a kind that only newer harnesses know. Raises ValueError, with what is wrong, if it is
     not an event. `unknown` counts what was skipped; `wrong` gets the fields whose values are of another type, which are
     treated as missing."""
-    told = json.loads(line)
+    try:
+        told = json.loads(line)
+    except RecursionError:
+        raise ValueError("expected an object, found one within another too deep to be read") from None
     if not isinstance(told, dict):
         raise ValueError(f"expected an object, found {type(told).__name__}")
     version = told.get("v", 1)
@@ -158,6 +162,8 @@ def parse_events(lines: Iterable[str], *, on_damage: Callable[[int, str], None] 
             pending = None
         try:
             odd: list[str] = []
+            if len(line) > EVENT_BYTES.value:
+                raise ValueError(f"longer than {EVENT_BYTES.value} bytes ({EVENT_BYTES.variable})")
             event = event_from_json(line, unknown=unknown, wrong=odd)
             wrong += (f"line {number}: {each}" for each in odd)
         except (ValueError, OverflowError, RecursionError) as error:

@@ -15,7 +15,7 @@ from harness.model.result import RunResults
 from harness.parse.events import parse_events
 from harness.report.fold import fold
 from harness.report.formats import FORMATS
-from harness.run.eventlog import EVENTS
+from harness.run.eventlog import EVENTS, event_lines
 
 _LONGEST_LOG_BYTES = 1 << 20  # bytes at the end of a test's log that documents use
 
@@ -32,8 +32,7 @@ def read_results(run_dir: Path, *, unwritten: Sequence[Event] = ()) -> RunResult
         if not damage:
             damage.append(f"line {number}: {why}")
 
-    with path.open(encoding="utf-8", errors="replace") as lines:
-        results = fold(chain(parse_events(lines, on_damage=on_damage), unwritten))
+    results = fold(chain(parse_events(event_lines(path), on_damage=on_damage), unwritten))
     if damage and not results.started:
         raise UserError(f"{path}: expected the events of a run, found none; {damage[0]}")
     return results

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from harness import clock
+from harness.limits import EVENT_BYTES
 from harness.model.event import AttemptEnded, Event, Finished, RunBegun, RunEnded
 from harness.parse.events import event_to_json
 
@@ -15,6 +18,12 @@ EVENTS = "events.jsonl"  # in the directory of a run
 # What a power cut must not take away; other events are on the disk with the next of these. docs/benchmarks.md has the
 # cost.
 _SYNCED = (RunBegun, Finished, AttemptEnded, RunEnded)
+
+
+def event_lines(path: Path) -> Iterator[str]:
+    """The lines of an events.jsonl. One above the limit comes in pieces, which are no events."""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        yield from iter(functools.partial(file.readline, EVENT_BYTES.value + 1), "")
 
 
 class EventLog:

@@ -28,7 +28,7 @@ from harness.model.names import as_name
 from harness.model.record import RunRecord
 from harness.model.result import Attempt, Result, RunEnd
 from harness.parse.events import event_from_json, event_to_json, parse_events
-from harness.run.eventlog import EVENTS, EventLog
+from harness.run.eventlog import EVENTS, EventLog, event_lines
 
 _LOGS = "logs"  # below the run directory
 _LONGEST_NAME = 200  # characters of a log file's name, without its extension
@@ -174,8 +174,7 @@ class Recorder:
 
     def finished_tests(self) -> set[str]:
         """The tests that have a result, whichever process wrote it."""
-        with self.path.open(encoding="utf-8", errors="replace") as lines:
-            events = [*parse_events(lines), *self.unwritten]
+        events = [*parse_events(event_lines(self.path)), *self.unwritten]
         return {event.result.test for event in events if isinstance(event, Finished)}
 
     def _completed(self, attempt: _Any, test: str, log: str) -> _Any:

@@ -33,7 +33,7 @@ def fuzzed(*strategies: st.SearchStrategy[Any], examples: int = 60) -> Callable[
             return settings(_QUICK, max_examples=examples)(given(*strategies)(test))
         searching = settings(_LONG, phases=[*Phase])(given(*strategies)(test))
 
-        @functools.wraps(test)
+        @functools.wraps(test, updated=())  # its examples are those of `searching`
         def repeated() -> None:
             end = time.monotonic() + _SECONDS
             while time.monotonic() < end:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from harness.limits import EVENT_BYTES
 from harness.model.event import (
     AttemptEnded,
     Booted,
@@ -32,6 +34,7 @@ from harness.model.record import (
 )
 from harness.model.result import Attempt, EndKind, Expectation, Result, RunEnd, Standing, Verdict
 from harness.parse.events import VERSION, event_from_json, event_to_json, parse_events
+from harness.run.eventlog import event_lines
 from tests.faults.catalogue import Blame, fault
 
 RECORD = RunRecord(
@@ -285,3 +288,21 @@ def test_odd_faults_and_plans() -> None:
     assert isinstance(event, Finished)
     assert event.result.fault == Fault(kind=FaultKind.BUG, title="", lines=())
     assert event_from_json(line("planned", tests=5)) == Planned(time=1.0, tests=())
+
+
+@fault(
+    "a line of events.jsonl that is deeper or longer than can be read",
+    where="hostile input",
+    blame=Blame.NOBODY,
+    survives="all other lines",
+)
+def test_a_line_above_the_limits_is_damaged(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="too deep to be read"):
+        event_from_json("[" * 100_000)
+    monkeypatch.setenv(EVENT_BYTES.variable, "200")
+    notes = [event_to_json(Note(time=1.0, text=text)) for text in ("first", "x" * 500, "last")]
+    (tmp_path / "events.jsonl").write_text("\n".join(notes) + "\n")
+    told: list[str] = []
+    found = [*parse_events(event_lines(tmp_path / "events.jsonl"), on_damage=lambda _, why: told.append(why))]
+    assert [event.text for event in found if isinstance(event, Note)][:2] == ["first", "last"]
+    assert told[0] == "longer than 200 bytes (HARNESS_LIMIT_EVENT_BYTES)"
