@@ -75,9 +75,15 @@ def main() -> NoReturn:
         tell("harness: interrupted", err=True)
         code = 130
     except Exception as error:
-        code = _complain(shortage.of(error, where=_unwritable_output()) or _bug(error))
+        code = _complain(shortage.of(error, where=_unwritable_output()) or _forbidden(error) or _bug(error))
     _abandon_output()
     sys.exit(code or 0)
+
+
+def _forbidden(error: Exception) -> InfraError | None:
+    if isinstance(error, PermissionError) and isinstance(error.filename, str):
+        return shortage.forbidden(Path(error.filename))
+    return None
 
 
 def _unwritable_output() -> Path | None:

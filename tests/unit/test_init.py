@@ -64,7 +64,7 @@ def test_the_boards_are_right_also_when_the_example_is_uncommented() -> None:
     example = re.sub(r"^  # (?=  |my-board)", "  ", text, flags=re.MULTILINE)
     board = parse_boards(example, place="boards.yaml", lookup=str)["my-board"].board
     assert isinstance(board.boot, UbootBoot)
-    assert board.boot.dtb == "vendor/my-board.dtb"
+    assert board.boot.dtb == "my-board.dtb"
 
 
 def test_the_fragment_is_one_also_when_the_wish_is_uncommented() -> None:

@@ -20,7 +20,7 @@ ALLOWED = {
     "layout": set(),
     "tied": set(),
     "available": set(),
-    "lockfile": {"errors"},
+    "lockfile": {"errors", "shortage"},
     "shortage": {"errors"},
     "model": {"errors"},
     "parse": {"model", "errors", "limits"},
