@@ -28,7 +28,9 @@ from harness.target.line import frames
 from harness.target.line.console import Console
 from harness.target.line.serialmux import SerialMux
 from harness.target.line.transport import SocketTransport
+from harness.target.methods.grub import Grub
 from harness.target.methods.ownsystem import df
+from harness.target.methods.qemu import QemuTarget
 from harness.target.methods.uboot import Uboot
 from harness.target.shells import network
 from harness.target.shells import serial as serial_shell
@@ -291,6 +293,33 @@ def test_a_host_name_that_is_none() -> None:
     host = SshHost(dataclasses.replace(Ssh(), host="a" * 70 + ".invalid"), place="b.ssh")
     with pytest.raises(InfraError, match=r"^b\.ssh: expected an SSH server at "):
         host.connect()
+
+
+@hostile("stat on the board's own system prints no mode", survives="custom.cfg as it was")
+@pytest.mark.parametrize("mode", ["x", "-1", "888", "1" * 5000, "644\n644"])
+def test_a_mode_that_is_none(mode: str) -> None:
+    class Board(Told):
+        def run(self, command: str, *, timeout: float = 60.0, on_line: LineSink | None = None) -> Completed:
+            self._output = mode if "stat" in command else "/boot/grub/custom.cfg"
+            return super().run(command, timeout=timeout, on_line=on_line)
+
+    grub = object.__new__(Grub)
+    grub.__dict__.update(board=SimpleNamespace(name="b"), system=Board(""), directory="/boot/grub")
+    with pytest.raises(InfraError, match=r"^b: grub: /boot/grub/custom\.cfg: .*expected its mode, found '"):
+        grub._change_custom(str)
+
+
+@hostile("QEMU's monitor answers with something else", survives="an answer that says so")
+@pytest.mark.parametrize(
+    "answer", ['{"id": "harness-1"}', '{"return": 5, "id": "harness-1"}', '{oops "id": "harness-1"}']
+)
+def test_an_answer_of_qemu_that_is_none(answer: str) -> None:
+    found = re.match(r"(.*)", answer)
+    qmp = SimpleNamespace(send=lambda _data: None, expect=lambda _pattern, timeout: found, closed=False)
+    target = object.__new__(QemuTarget)
+    target.__dict__.update(_qmp=qmp, _asked=0)
+    told = target.monitor("query-status")
+    assert told["error"]["desc"].startswith("an answer that is none: ")
 
 
 # -- what testcases read ---------------------------------------------------------------------------------------------
