@@ -8,6 +8,7 @@ import json
 import os
 from pathlib import Path
 
+from harness import shortage
 from harness.build.cache import cache_dir
 from harness.errors import UserError
 from harness.model.progress import Progress, Silent
@@ -30,7 +31,7 @@ def sha256_of(path: Path, *, progress: Progress | None = None) -> str:
         digest = _read_through(path, total=stamp[0], progress=progress)
         unchanged = _stamp(path) == stamp
     except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+        raise shortage.of(error, where=path) or UserError(f"{path}: cannot be read: {error.strerror}") from error
     if unchanged:
         remember(path, digest)
     return digest

@@ -153,7 +153,7 @@ def _receive(response: Response, partial: Path, *, have: int, progress: Progress
     total = have + int(length) if length else None
     done = have
     label = partial.name.removesuffix(".partial")
-    needed = f"{(total - have) / (1 << 20):.0f} MiB for the rest of {label}" if total else ""
+    needed = f"{shortage.told_size(total - have)} for the rest of {label}" if total else ""
     try:
         file = partial.open("ab" if have else "wb")
     except OSError as error:

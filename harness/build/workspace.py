@@ -12,6 +12,7 @@ import hashlib
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ _LONGEST_NAME = 120  # characters of a workspace's name; others are derived from
 _MOST = 16  # builds of one origin at once
 _KEEP_CONFIGURATIONS = 4  # of each origin; with debug information an object tree takes 1.8 GB
 _KEEP_WORKSPACES = 6  # a source tree takes 1.8 GB too
+_CLOCK_S = 2.0  # a file system's clock and resolution may differ by as much
 _OBJECTS, _STATE, _GONE = "obj-", "made-", ".gone-"
 _SANDBOXED = "-sandboxed"
 
@@ -86,6 +88,11 @@ class Workspace:
         in_tree = self.source / "tools/testing/selftests/livepatch/test_modules"
         return [*made, *([in_tree] if in_tree.is_dir() else [])]
 
+    def is_of_make(self, path: str | bytes | None) -> bool:
+        """Return whether a path that an error names is below a directory that the kernel's makes may write to."""
+        named = Path(os.fsdecode(path or ""))
+        return any(named.is_relative_to(directory) for directory in self.written_by_make)
+
     def is_usable(self, *, by_others: bool) -> bool:
         """Return whether a build in a sandbox can go on here. An interrupted one may have left strays; one of a root
         with another umask, files that no other user can read, which `by_others` rules out."""
@@ -110,11 +117,21 @@ def workspace_for(source: Source, *, configuration: str, is_sandboxed: bool = Tr
     for workspace in sorted(candidates, key=lambda each: not each.objects.is_dir()):
         with try_locked(_lock_of(workspace.directory)) as is_mine:
             if is_mine:
+                _forget_the_future(workspace)
                 _create(workspace)
                 _make_room(root, [each.directory for each in candidates], mine=workspace.directory)
                 yield workspace
                 return
     raise AssertionError(f"more than {_MOST} builds of {name} at once")
+
+
+def _forget_the_future(workspace: Workspace) -> None:
+    """Remove the object tree if it is younger than now, since the host's clock was set back: files that change from now
+    on would be older than their objects, and make would keep these."""
+    made = (workspace.directory, workspace.state, workspace.objects, workspace.objects / "vmlinux")
+    if any(path.exists() and path.stat().st_mtime > time.time() + _CLOCK_S for path in made):
+        for tree in (workspace.objects, workspace.state):
+            shutil.rmtree(tree, ignore_errors=True)
 
 
 def _create(workspace: Workspace) -> None:

@@ -67,6 +67,7 @@ def test_a_mac_address_that_is_not_the_boards_is_told(cabled: Callable[..., Boot
     assert told in done.stderr
 
 
+@fault("another server has the TFTP port", where="network", blame=Blame.INFRA, survives="the board, not switched on")
 def test_a_port_that_is_taken_is_told_before_anything_is_booted(boot: Boots, inside: list[str]) -> None:
     taken = (
         "import socket; s = socket.socket(type=socket.SOCK_DGRAM); s.bind(('10.77.0.1', 69)); "

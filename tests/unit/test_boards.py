@@ -113,6 +113,13 @@ def test_secrets_are_used_but_not_told() -> None:
     assert board.access.redacted(f"GET {url}") == ("GET http://switch/cm?user=admin&password=***&cmnd=Power1%20On")
 
 
+def test_a_word_that_stops_u_boot_is_used_but_not_told() -> None:
+    text = UBOOT.replace("tftp_root: /srv/tftp", 'tftp_root: /srv/tftp, stop_keys: "${WORD}"')
+    board = parse_boards(text, place="f", lookup=lambda name: {"WORD": "otter\r"}.get(name, "x"))["a"].board
+    assert is_a(UbootBoot, board.boot).stop_keys == "otter\r"
+    assert board.access.redacted("=> otter") == "=> ***"
+
+
 def test_what_messages_have_to_name_is_no_secret() -> None:
     text = UBOOT.replace("/dev/null", '"${DEVICE}"').replace("/srv/tftp", '"${file:x}"')
     board = parse_boards(text, place="f", lookup=lambda name: f"/value-of-{name}")["b"].board

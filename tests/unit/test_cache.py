@@ -10,6 +10,7 @@ import pytest
 from harness.build.cache import cache_root, published, scratch_dir, try_locked
 from harness.build.workspace import Workspace, workspace_for
 from harness.model.kernel import Source, SourceKind, SourceSpec
+from tests.faults.catalogue import Blame, fault
 
 
 def _source(version: str = "7.3.4-1", kind: SourceKind = SourceKind.DEBIAN, location: str = "") -> Source:
@@ -17,6 +18,7 @@ def _source(version: str = "7.3.4-1", kind: SourceKind = SourceKind.DEBIAN, loca
     return Source(spec=spec, identity="i", path=Path("x"), version=version, checksum="c")
 
 
+@fault("making a cache entry fails half-way", where="cache", blame=Blame.NOBODY, survives="no entry that is cut short")
 def test_what_fails_on_the_way_is_not_published(tmp_path: Path) -> None:
     def fail_half_way() -> None:
         with published(tmp_path / "build") as scratch:
@@ -28,6 +30,7 @@ def test_what_fails_on_the_way_is_not_published(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@fault("two make the same cache entry at once", where="cache", blame=Blame.NOBODY, survives="the first one's, whole")
 def test_what_is_published_is_whole_and_the_first_stays(tmp_path: Path) -> None:
     final = tmp_path / "build"
     with published(final) as first, published(tmp_path / "other") as _:
@@ -47,6 +50,12 @@ def test_a_lock_is_free_again_after_its_block(tmp_path: Path) -> None:
         assert mine
 
 
+@fault(
+    "two builds of one kernel at once",
+    where="two users",
+    blame=Blame.NOBODY,
+    survives="both, each in a workspace of its own",
+)
 def test_two_builds_at_once_get_two_workspaces(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     with workspace_for(_source(), configuration="c") as one, workspace_for(_source(), configuration="c") as two:

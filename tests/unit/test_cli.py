@@ -183,7 +183,7 @@ def test_the_tests_of_a_finished_build_are_listed_without_any_host_tool(tmp_path
 
 def test_each_verb_has_a_file_of_its_own() -> None:
     files = {path.stem for path in Path(main.__file__).parent.glob("[a-z]*.py")}
-    assert files - set(VERBS) == {"main", "options"}
+    assert files - set(VERBS) == {"main", "options", "output"}
 
 
 def test_boards_are_listed_with_their_pool(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from harness.build.download import NotThere, fetch_file, fetch_text
 from harness.build.kernelorg import fetch_tarball
 from harness.errors import InfraError, UserError
 from harness.model.progress import Silent
+from tests.faults.catalogue import Blame, fault
 from tests.unit.loopback import Server, serving
 from tests.unit.toytree import Recorder, write_script
 
@@ -44,6 +45,12 @@ def test_a_file_arrives_whole_and_leaves_nothing_beside_it(server: Server, tmp_p
     assert ("file", len(CONTENT), len(CONTENT)) in progress.advanced
 
 
+@fault(
+    "the connection breaks twice during a download",
+    where="network",
+    blame=Blame.NOBODY,
+    survives="what has arrived; the file, whole",
+)
 def test_a_cut_connection_is_resumed_where_it_broke(server: Server, tmp_path: Path) -> None:
     server.cut_after = [1_000_000, 2_000_000]
     fetch(server, tmp_path / "file")
@@ -62,6 +69,12 @@ def test_a_later_call_resumes_what_an_earlier_one_left(server: Server, tmp_path:
     assert (tmp_path / "file").read_bytes() == CONTENT
 
 
+@fault(
+    "a file changes on the server between two tries",
+    where="network",
+    blame=Blame.NOBODY,
+    survives="the new file, whole",
+)
 def test_a_file_that_changed_meanwhile_is_begun_again(server: Server, tmp_path: Path) -> None:
     server.cut_after = [1_000_000, 0, 0, 0, 0]
     with pytest.raises(InfraError):
@@ -90,6 +103,12 @@ def test_a_partial_file_longer_than_the_file_is_begun_again(server: Server, tmp_
     assert (tmp_path / "file").read_bytes() == CONTENT
 
 
+@fault(
+    "a mirror delivers another file than promised",
+    where="network",
+    blame=Blame.INFRA,
+    survives="the cache, without that file",
+)
 def test_a_wrong_file_is_removed_and_both_sums_are_told(server: Server, tmp_path: Path) -> None:
     server.files["/file"] = b"lies"
     lies = hashlib.sha256(b"lies").hexdigest()
@@ -108,6 +127,12 @@ def test_a_busy_server_is_asked_again_with_growing_pauses(server: Server, tmp_pa
     assert tuple(pauses) == download_pauses
 
 
+@fault(
+    "a download server stays busy",
+    where="network",
+    blame=Blame.INFRA,
+    survives="the server: it is asked a few times only",
+)
 def test_a_server_that_stays_busy_is_left_in_peace(server: Server) -> None:
     server.failures = [503] * 100
     with pytest.raises(InfraError, match="the server answered 503"):

@@ -13,6 +13,7 @@ from harness.target.line.console import Console
 from harness.target.methods.bootfailure import boot_failure
 from harness.target.methods.table import boot_method
 from tests.boards import spec
+from tests.faults.catalogue import Blame, fault
 
 POWER = Power(switch=CommandSwitch(on=("true",), off=("true",)))
 
@@ -82,6 +83,12 @@ def failure(text: str, *, since: float = 0.1, cmdline: str = "") -> HarnessError
     ],
     ids=["U-Boot", "slow", "own system", "GRUB", "EFI stub", "reset", "no last words"],
 )
+@fault(
+    "a board's kernel never says a word",
+    where="boot",
+    blame=Blame.INFRA,
+    survives="the kernel's good name; how to make it speak",
+)
 def test_a_kernel_that_never_speaks_is_the_labs_fault(text: str, since: float) -> None:
     told = failure(text, since=since)
     assert isinstance(told, InfraError)
@@ -103,7 +110,56 @@ def test_a_kernel_that_never_speaks_is_the_labs_fault(text: str, since: float) -
     ],
     ids=["at once", "own system", "much at once", "for long", "reset", "panic", "no last words"],
 )
+@fault(
+    "a board's kernel speaks, and then hangs, resets or panics at boot",
+    where="boot",
+    blame=Blame.KERNEL,
+    survives="its last words",
+)
 def test_one_that_has_spoken_is_the_kernels(text: str, since: float, message: str) -> None:
     told = failure(text, since=since)
     assert isinstance(told, BootError)
     assert told.message.startswith(message)
+
+
+NO_MEMORY = (
+    "[    0.842934] Out of memory and no killable processes...\n"
+    "[    0.843066] Kernel panic - not syncing: System is deadlocked on memory\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        pytest.param(
+            f"[    0.1] Memory: 5168K/24576K available (9000K kernel code)\n{NO_MEMORY}",
+            "b: the machine has 24 MiB of memory, which is too little to boot; see memory_mib, and mem= in cmdline",
+            marks=fault("a machine has too little memory for any kernel", where="memory", blame=Blame.INFRA,
+                        survives="the kernel's good name, and its last words"),
+        ),
+        pytest.param(
+            "[    0.1] Memory: 400000K/524288K available\n[    1.2] Initramfs unpacking failed: write error\n"
+            "[    1.3] Kernel panic - not syncing: No working init found.\n",
+            "b: the machine has 512 MiB of memory, in which the root file system has no room",
+            marks=fault("a board has too little memory for the root file system", where="memory", blame=Blame.INFRA,
+                        survives="the kernel's good name, and its last words"),
+        ),
+    ],
+)  # fmt: skip
+def test_a_machine_without_memory_is_no_kernel_that_panics(said: str, told: str) -> None:
+    error = failure(U_BOOT + said)
+    assert isinstance(error, InfraError)
+    assert error.message == told
+    assert any("Kernel panic" in line for line in error.details)
+
+
+@fault(
+    "a kernel eats all of a machine's memory while it boots",
+    where="memory",
+    blame=Blame.KERNEL,
+    survives="its last words",
+)
+def test_a_kernel_that_eats_a_gigabyte_is_at_fault() -> None:
+    error = failure(f"{U_BOOT}[    0.1] Memory: 900000K/1048576K available\n{NO_MEMORY}")
+    assert isinstance(error, BootError)
+    assert "System is deadlocked on memory" in error.message

@@ -20,6 +20,7 @@ from harness.build.make import build
 from harness.build.source import parse_source_spec, resolve_source
 from harness.errors import BuildError
 from harness.model.kernel import Build, KernelSpec, Patch, Toolchain
+from tests.faults.catalogue import Blame, fault
 from tests.unit.numbered import link, patch
 from tests.unit.toytree import Recorder
 
@@ -38,6 +39,7 @@ class Toy:
     """path → the text that a patch gives the file"""
     patches: list[Patch] = field(default_factory=list)
     """further ones, behind those"""
+    is_sandboxed: bool = True
 
     @property
     def tree(self) -> Path:
@@ -53,7 +55,14 @@ class Toy:
         fragment = self.directory / config
         patches = (*(self._patch(path, text) for path, text in self.edits.items()), *self.patches)
         spec = KernelSpec(source=source, patches=patches, fragments=(fragment,), toolchain=GCC)
-        return build(spec, testcases=self.directory / "testcases", reproduce="", progress=Recorder(), jobs=2)
+        return build(
+            spec,
+            testcases=self.directory / "testcases",
+            reproduce="",
+            progress=Recorder(),
+            jobs=2,
+            is_sandboxed=self.is_sandboxed,
+        )
 
     def _patch(self, path: str, text: str) -> Patch:
         before = (self.tree / path).read_text().splitlines(keepends=True)
@@ -241,6 +250,12 @@ def test_a_test_module_that_is_gone_is_not_published(toy: Toy) -> None:
 
 
 @pytest.mark.parametrize("lost", ["vmlinux", "arch/arm64/boot/Image", "System.map", "include/config/kernel.release"])
+@fault(
+    "a product vanishes from a workspace",
+    where="cache",
+    blame=Blame.NOBODY,
+    survives="the build, which makes it again",
+)
 def test_what_vanished_from_the_workspace_is_made_again(toy: Toy, lost: str) -> None:
     (toy.objects / lost).unlink()
     toy.unpublish()
@@ -248,6 +263,12 @@ def test_what_vanished_from_the_workspace_is_made_again(toy: Toy, lost: str) -> 
     assert "kernel" in toy.calls()
 
 
+@fault(
+    "somebody changes .config in a workspace",
+    where="cache",
+    blame=Blame.NOBODY,
+    survives="the configuration that was asked for",
+)
 def test_a_config_that_somebody_changed_is_made_again(toy: Toy) -> None:
     (toy.objects / ".config").write_text("CONFIG_STRANGE=y\n")
     toy.unpublish()
@@ -270,6 +291,12 @@ def test_an_upgraded_tool_asks_make_again(toy: Toy, tool: str) -> None:
     assert {"configure", "kernel"} <= set(toy.calls())
 
 
+@fault(
+    "a kernel fails to compile, and the series is taken back",
+    where="cache",
+    blame=Blame.KERNEL,
+    survives="nothing of it: the kernel is made anew",
+)
 def test_a_failed_kernel_does_not_stand(toy: Toy) -> None:
     toy.edits["kernel/sched.c"] = "this is no C\n"
     with pytest.raises(BuildError, match=r"does not build \(kernel\)"):

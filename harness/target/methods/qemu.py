@@ -36,7 +36,7 @@ from harness.target.base import (
 from harness.target.holding.held import HeldBoard
 from harness.target.line.console import Console
 from harness.target.line.transport import SocketTransport
-from harness.target.methods.panic import panic_reason
+from harness.target.methods.panic import lack_of_memory, panic_reason
 from harness.target.methods.qemuhost import last_words, why_ended, why_stopped
 from harness.target.shells.serial import Shell
 from harness.tied import tied
@@ -44,6 +44,7 @@ from harness.tied import tied
 QEMU = "qemu-system-aarch64"
 _SEES_CHANGED_CODE = (8, 1)  # first QEMU version whose emulated CPUs always do
 _LAST_LINES = 40
+_WHOLE_TAIL = 1000  # lines
 _OVERHEAD_MIB = 400  # QEMU's own memory, and a worker's
 _SPARE_MIB = 1024  # left for the host
 _CHANNELS = ("kernel", "cmd", "aux", "tty", "qmp")
@@ -260,8 +261,11 @@ class QemuTarget:
         self._qmp.send(json.dumps(question).encode() + b"\n")
         found = self._qmp.expect(rf'(\{{[^\n]*"id": "harness-{self._asked}"[^\n]*\}})\r?\n', timeout=timeout)
         silence = "it has ended" if self._qmp.closed else f"no answer within {timeout:.0f} s"
-        answer = json.loads(found[1]) if found else {"error": {"desc": silence}}
-        return answer if "error" in answer else dict(answer["return"])
+        try:
+            answer = json.loads(found[1]) if found else {"error": {"desc": silence}}
+            return dict(answer if "error" in answer else answer["return"])
+        except (ValueError, LookupError, TypeError, RecursionError):
+            return {"error": {"desc": f"an answer that is none: {found[1][:80] if found else ''!r}"}}
 
 
 def boot_qemu(board: HeldBoard, media: Media, *, logs: Path, say: Say = silent) -> QemuTarget:
@@ -315,9 +319,8 @@ def start(
         console=Console(SocketTransport(ours["kernel"]), log=logs / "console.log", name="ttyAMA0"),
         tty=Console(SocketTransport(ours["tty"]), log=None, name="hvc0"),
         _shells={
-            name: Shell(
-                Console(SocketTransport(ours[name]), log=None, name=f"harness.{name}"),
-                why_closed=functools.partial(why_ended, process),
+            name: Shell.over(
+                SocketTransport(ours[name]), name=f"harness.{name}", why_closed=functools.partial(why_ended, process)
             )
             for name in ("cmd", "aux")
         },
@@ -355,6 +358,8 @@ def _boot_failure(target: QemuTarget, *, panicked: bool, limit: float, logs: Pat
             target.process.wait(timeout=1.0)
     target.console.wait_closed(1.0)
     tail = target.console.tail(_LAST_LINES)
+    if lack := lack_of_memory(target.console.tail(_WHOLE_TAIL)):
+        return InfraError(lack, details=tail)
     reason = panic_reason(tail)
     if panicked or reason:
         return BootError(f"the kernel panicked at boot: {reason}", details=tail)

@@ -76,7 +76,7 @@ def publish(path: Path, directory: Path) -> str:
         partial.rename(directory / name)
     except OSError as error:
         unknown = InfraError(f"{directory}: can't write {name}: {error.strerror}")
-        needed = f"{status.st_size / (1 << 20):.0f} MiB for {path.name}"
+        needed = f"{shortage.told_size(status.st_size)} for {path.name}"
         raise shortage.of(error, where=directory, needed=needed) or unknown from None
     finally:
         partial.unlink(missing_ok=True)

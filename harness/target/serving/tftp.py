@@ -15,6 +15,7 @@ from pathlib import Path
 
 from harness.errors import InfraError, UserError
 from harness.model.boot import HttpServe, TftpServe
+from harness.report.text import clean
 from harness.target.base import Say
 from harness.target.holding import lock
 from harness.target.serving.interfaces import has_default_route, interface_of
@@ -161,9 +162,10 @@ class Dnsmasq:
         assert self._process.stdout
         with self._log.open("ab", buffering=0) as log:
             for line in self._process.stdout:
+                text = clean(line.decode(errors="replace"))  # it has names that strangers ask for
                 with contextlib.suppress(OSError):  # a full disk must not stop the reading, or dnsmasq would wait
-                    log.write(line)
-                self._last.append(line.decode(errors="replace").strip())
+                    log.write(text.encode())
+                self._last.append(text.strip())
                 if self._started in line:
                     self._ready.set()
                 self._note_dhcp(line)
