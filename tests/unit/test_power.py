@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import os
 import select
@@ -17,7 +18,7 @@ from harness.errors import InfraError
 from harness.model.board import CommandSwitch, HttpRequest, HttpSwitch, PduSwitch, Power, SwitchSpec
 from harness.target.line.console import Console
 from harness.target.line.transport import SocketTransport
-from harness.target.power import BoardPower, CommandPower, digest_authorization, power_off, switch_of
+from harness.target.power import BoardPower, CommandPower, HttpPower, digest_authorization, power_off, switch_of
 from tests.faults.catalogue import Blame, fault
 
 
@@ -205,6 +206,62 @@ def test_a_switch_that_speaks_another_protocol() -> None:
         with pytest.raises(InfraError, match=r"b\.power\.on: .*: the switch does not answer: SSH-2.0-x"):
             switch_of(power(http_switch(f"http://127.0.0.1:{server.getsockname()[1]}"))).on()
         thread.join(10.0)
+
+
+# What a switch sends bit by bit, without an end: an answer, one that refuses, one that redirects to itself.
+ENDLESS = {
+    "answer": b"HTTP/1.0 200 OK\r\n\r\n",
+    "refusal": b"HTTP/1.0 403 No\r\n\r\n",
+    "headers": b"HTTP/1.0 200 OK\r\nX: ",
+}
+
+
+@fault(
+    "a switch sends its answer byte by byte, without an end",
+    where="power",
+    blame=Blame.INFRA,
+    survives="the time limit",
+)
+@pytest.mark.parametrize("kind", ENDLESS)
+def test_an_answer_without_an_end(kind: str) -> None:
+    over = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def drip() -> None:
+            connection, _ = server.accept()
+            with connection, contextlib.suppress(OSError):
+                connection.recv(1 << 16)
+                connection.sendall(ENDLESS[kind])
+                while not over.wait(0.05):
+                    connection.sendall(b"x")
+
+        thread = threading.Thread(target=drip, daemon=True)
+        thread.start()
+        switch = HttpPower(http_switch(f"http://127.0.0.1:{server.getsockname()[1]}"), place="b.power", limit=0.5)
+        with pytest.raises(InfraError, match=r"b\.power\.on: \S+: the switch did not answer in full within 0 s"):
+            switch.on()
+        over.set()
+        thread.join(30.0)
+
+
+def test_the_body_of_a_redirect_is_not_waited_for() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(30.0)
+
+        def answer() -> None:
+            first, _ = server.accept()
+            with first:
+                first.recv(1 << 16)
+                first.sendall(b"HTTP/1.0 302 Found\r\nLocation: /there\r\n\r\nand so on")
+                second, _ = server.accept()  # while the first is open
+                with second:
+                    second.recv(1 << 16)
+                    second.sendall(b"HTTP/1.0 200 OK\r\n\r\n")
+
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        HttpPower(http_switch(f"http://127.0.0.1:{server.getsockname()[1]}"), place="b.power", limit=20.0).on()
+        thread.join(30.0)
 
 
 @fault(
