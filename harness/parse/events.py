@@ -93,16 +93,21 @@ def _attempt(attempt: Attempt) -> dict[str, object]:
 _Reader = Callable[[str, Fields, int, Mapping[str, Any]], Event]
 
 
-def event_from_json(line: str, *, unknown: Counter[str] | None = None, wrong: list[str] | None = None) -> Event | None:
-    """Decode one line; None for a kind that only newer harnesses know. Raises ValueError, with what is wrong, if it is
-    not an event. `unknown` counts what was skipped; `wrong` gets the fields whose values are of another type, which are
-    treated as missing."""
+def _object(line: str) -> dict[str, Any]:
     try:
         told = json.loads(line)
     except RecursionError:
         raise ValueError("expected an object, found one within another too deep to be read") from None
     if not isinstance(told, dict):
         raise ValueError(f"expected an object, found {type(told).__name__}")
+    return told
+
+
+def event_from_json(line: str, *, unknown: Counter[str] | None = None, wrong: list[str] | None = None) -> Event | None:
+    """Decode one line; None for a kind that only newer harnesses know. Raises ValueError, with what is wrong, if it is
+    not an event. `unknown` counts what was skipped; `wrong` gets the fields whose values are of another type, which are
+    treated as missing."""
+    told = _object(line)
     version = told.get("v", 1)
     if isinstance(version, bool) or not isinstance(version, int) or version < 1:
         raise ValueError(f"v: expected a version, found {shown(version)}")
