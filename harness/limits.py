@@ -93,6 +93,7 @@ NUMBER_DIGITS = Limit(name="NUMBER_DIGITS", default=100, unit="characters", on="
 EVENT_BYTES = Limit(name="EVENT_BYTES", default=64 * _MIB, unit="bytes", on="a line of events.jsonl")
 ELF_BYTES = Limit(name="ELF_BYTES", default=1 * _GIB, unit="bytes", on="a section of a kernel or module, uncompressed")
 ELF_NAME_BYTES = Limit(name="ELF_NAME_BYTES", default=64 * _KIB, unit="bytes", on="a symbol's name in an ELF file")
+BUILD_LOG_BYTES = Limit(name="BUILD_LOG_BYTES", default=1 * _GIB, unit="bytes", on="the output of one make")
 
 LIMITS = tuple(each for each in list(globals().values()) if isinstance(each, Limit))
 

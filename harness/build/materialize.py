@@ -12,7 +12,7 @@ from typing import IO
 from harness import shortage
 from harness.build import gitrepo
 from harness.build.cache import locked
-from harness.build.checksum import write_atomically
+from harness.build.checksum import sha256_of, write_atomically
 from harness.build.mirror import MANIFEST, mirror
 from harness.build.tree import kernel_version
 from harness.build.untar import UNPACKERS, Damaged, untar
@@ -85,6 +85,7 @@ def _unpack_tarball(source: Source, tree: Path, *, held: str, progress: Progress
     scratch.mkdir()
     try:
         _untar(source, scratch, progress=progress)
+        _check_unchanged(source, progress=progress)
         top = sorted(scratch.iterdir())
         if len(top) != 1 or not top[0].is_dir() or top[0].is_symlink():
             shown = ", ".join(path.name for path in top[:8]) or "nothing"
@@ -102,6 +103,17 @@ def _unpack_tarball(source: Source, tree: Path, *, held: str, progress: Progress
             top[0].rename(tree)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _check_unchanged(source: Source, *, progress: Progress) -> None:
+    """Raises an error if the tarball was replaced after its checksum was recorded: the results would name another."""
+    found = sha256_of(source.path, progress=progress)
+    if found != source.identity:
+        kind = UserError if source.spec.kind is SourceKind.TARBALL else InfraError
+        raise kind(
+            f"{source.path}: changed while it was unpacked: expected SHA-256 {source.identity}, found {found}; "
+            "start again when it is complete"
+        )
 
 
 def _untar(source: Source, directory: Path, *, progress: Progress) -> None:

@@ -178,10 +178,11 @@ def unsatisfied(requests: Mapping[str, Request], config: Mapping[str, str]) -> l
     ``n`` is met by absence. ``y`` is met by ``y`` only. ``m`` is met by ``m``; by ``y`` for a wish only: who
     demands a module means to load it.
     """
-    return [request for request in requests.values() if not _is_met(request, config)]
+    return [request for request in requests.values() if not is_met(request, config)]
 
 
-def _is_met(request: Request, config: Mapping[str, str]) -> bool:
+def is_met(request: Request, config: Mapping[str, str]) -> bool:
+    """Whether a final configuration meets this request."""
     actual = config.get(request.symbol)
     if actual is None:
         return request.value == "n" and not request.is_string

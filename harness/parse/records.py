@@ -45,6 +45,7 @@ def build_record_to_json(record: BuildRecord) -> str:
         **filled(sandbox=kernel.sandbox),
         "without": dict(kernel.without),
         "test_modules_left_out": dict(record.left_out),
+        **({"manifest": True} if record.has_manifest else {}),
     }
     return json.dumps(data, indent=2) + "\n"
 
@@ -83,6 +84,7 @@ def build_record_from_json(text: str) -> BuildRecord:
         host=BuildHost(machine=host.text("machine"), system=host.text("system"), cpus=host.count("cpus")),
         times=_times(times),
         reproduce=fields.text("reproduce"),
+        has_manifest=fields.flag("manifest"),
     )
 
 

@@ -6,10 +6,10 @@ import contextlib
 import errno
 import functools
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from harness import clock
 from harness.limits import EVENT_BYTES
 from harness.model.event import AttemptEnded, Event, Finished, RunBegun, RunEnded
 from harness.parse.events import event_to_json
@@ -45,7 +45,7 @@ class EventLog:
 
     def write(self, event: Event) -> None:
         """Write an event with the current time."""
-        self.add(type(event)(**{**vars(event), "time": time.time(), "worker": self.worker, "board": self.board}))
+        self.add(type(event)(**{**vars(event), "time": clock.now(), "worker": self.worker, "board": self.board}))
 
     def add(self, event: Event) -> None:
         """Write an event as it is, another process's for instance."""

@@ -9,9 +9,11 @@ import re
 import secrets
 import shlex
 import subprocess
+import threading
 import time
 import urllib.error
 import urllib.request
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import quote, urlsplit
@@ -25,6 +27,8 @@ from harness.tied import run_tied
 _LIMIT_S = 30.0
 _QUIET_S = 0.7  # without a byte that count as silence
 _SETTLE_S = 5.0  # for a board that was switched off to fall silent
+_LATE_S = 1.0  # beyond a time limit of urllib's own, whose message says more
+_LARGEST_BYTES = 1 << 16  # of an answer
 _PORTS = {"http": 80, "https": 443}
 _REDIRECTS = 4  # that one request may follow
 
@@ -97,7 +101,27 @@ class HttpPower:
         return answer
 
     def _exchange(self, request: HttpRequest, authorization: str, where: str) -> tuple[int, str, str]:
-        """Return the status, the server's authentication challenge and the body of the answer."""
+        """Return the status, the server's authentication challenge and the body of the answer. urllib's time limit is
+        for each piece of an answer alone, and a switch may send one byte after the other."""
+        answer: Future[tuple[int, str, str]] = Future()
+
+        def work() -> None:
+            try:
+                answer.set_result(self._sent(request, authorization, where))
+            except (OSError, ValueError, http.client.HTTPException) as error:
+                reason = getattr(error, "reason", None) or error
+                told = f"{where}: the switch does not answer: {reason}; see whether it is on the network"
+                answer.set_exception(InfraError(told))
+            except BaseException as error:
+                answer.set_exception(error)
+
+        threading.Thread(target=work, name="switch", daemon=True).start()
+        try:
+            return answer.result(timeout=self._limit + _LATE_S)
+        except TimeoutError:
+            raise InfraError(f"{where}: the switch did not answer in full within {self._limit:.0f} s") from None
+
+    def _sent(self, request: HttpRequest, authorization: str, where: str) -> tuple[int, str, str]:
         headers = {**dict(request.headers), **({"Authorization": authorization} if authorization else {})}
         data = request.body.encode() or None
         asked = urllib.request.Request(request.url, data=data, headers=headers, method=request.method)
@@ -105,15 +129,10 @@ class HttpPower:
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _SameHost(where))
         try:
             with opener.open(asked, timeout=self._limit) as response:
-                return response.status, "", response.read(1 << 16).decode(errors="replace")
+                return response.status, "", response.read(_LARGEST_BYTES).decode(errors="replace")
         except urllib.error.HTTPError as error:
             told = error.headers.get("WWW-Authenticate", "")
-            return error.code, told, error.read(1 << 16).decode(errors="replace")
-        except (OSError, ValueError, http.client.HTTPException) as error:
-            reason = getattr(error, "reason", None) or error
-            raise InfraError(
-                f"{where}: the switch does not answer: {reason}; see whether it is on the network"
-            ) from None
+            return error.code, told, error.read(_LARGEST_BYTES).decode(errors="replace")
 
     def _authorization(self, request: HttpRequest, challenge: str) -> str:
         user, password = self._spec.user, self._spec.password
@@ -143,7 +162,9 @@ class _SameHost(urllib.request.HTTPRedirectHandler):
         self._followed += 1
         if self._followed > _REDIRECTS:
             raise InfraError(f"{self._where}: expected an answer, the switch redirects more than {_REDIRECTS} times")
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
+        followed = super().redirect_request(req, fp, code, msg, headers, newurl)
+        fp.close()  # urllib would read it to its end, which may not come
+        return followed
 
 
 def _end_of(url: str) -> str:

@@ -208,7 +208,7 @@ def test_an_archive_of_a_root_image_is_whole_or_absent(tools: Path, tmp_path: Pa
     image = tmp_path / "payload.ext4"
     image.write_bytes(b"x")
     with pytest.raises(Shortage, match=r"^debugfs: .*no space left"):
-        initramfs.payload_archive(image)
+        initramfs.payload_archive(image, progress=Silent())
     assert list((tmp_path / "cache").rglob("*.cpio.gz*")) == []
 
 

@@ -129,6 +129,12 @@ def test_truncated_last_line_is_passed_over_in_silence(cut: int) -> None:
     assert list(parse_events(lines)) == [FIRST]
 
 
+@fault(
+    "lines in the middle of events.jsonl are damaged",
+    where="disk",
+    blame=Blame.NOBODY,
+    survives="all other events; a note says how many",
+)
 def test_damaged_lines_are_counted_and_reported() -> None:
     told: list[int] = []
     lines = ["{", event_to_json(FIRST), "", '{"kind": "started"}', event_to_json(SECOND), "{tr"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.server
 import os
 import select
@@ -17,7 +18,7 @@ from harness.errors import InfraError
 from harness.model.board import CommandSwitch, HttpRequest, HttpSwitch, PduSwitch, Power, SwitchSpec
 from harness.target.line.console import Console
 from harness.target.line.transport import SocketTransport
-from harness.target.power import BoardPower, CommandPower, digest_authorization, power_off, switch_of
+from harness.target.power import BoardPower, CommandPower, HttpPower, digest_authorization, power_off, switch_of
 from tests.faults.catalogue import Blame, fault
 
 
@@ -37,11 +38,13 @@ def test_commands(tmp_path: Path) -> None:
     assert log.read_text() == "off\non\n"
 
 
+@fault("a power command fails", where="power", blame=Blame.INFRA, survives="its last words")
 def test_a_command_that_fails_is_told_with_its_last_words() -> None:
     with pytest.raises(InfraError, match=r"b\.power\.on: `.*` ended with exit code 3: no outlet 9"):
         switch_of(power(command("echo no outlet 9; exit 3"))).on()
 
 
+@fault("a power command hangs", where="power", blame=Blame.INFRA, survives="the time limit; no process of its is left")
 def test_a_command_that_hangs_is_ended_with_all_that_it_has_started(tmp_path: Path) -> None:
     """Whoever has the fifo open for reading at its other end sees the last of them go."""
     os.mkfifo(tmp_path / "alive")
@@ -205,6 +208,62 @@ def test_a_switch_that_speaks_another_protocol() -> None:
         thread.join(10.0)
 
 
+# What a switch sends bit by bit, without an end: an answer, one that refuses, one that redirects to itself.
+ENDLESS = {
+    "answer": b"HTTP/1.0 200 OK\r\n\r\n",
+    "refusal": b"HTTP/1.0 403 No\r\n\r\n",
+    "headers": b"HTTP/1.0 200 OK\r\nX: ",
+}
+
+
+@fault(
+    "a switch sends its answer byte by byte, without an end",
+    where="power",
+    blame=Blame.INFRA,
+    survives="the time limit",
+)
+@pytest.mark.parametrize("kind", ENDLESS)
+def test_an_answer_without_an_end(kind: str) -> None:
+    over = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def drip() -> None:
+            connection, _ = server.accept()
+            with connection, contextlib.suppress(OSError):
+                connection.recv(1 << 16)
+                connection.sendall(ENDLESS[kind])
+                while not over.wait(0.05):
+                    connection.sendall(b"x")
+
+        thread = threading.Thread(target=drip, daemon=True)
+        thread.start()
+        switch = HttpPower(http_switch(f"http://127.0.0.1:{server.getsockname()[1]}"), place="b.power", limit=0.5)
+        with pytest.raises(InfraError, match=r"b\.power\.on: \S+: the switch did not answer in full within 0 s"):
+            switch.on()
+        over.set()
+        thread.join(30.0)
+
+
+def test_the_body_of_a_redirect_is_not_waited_for() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(30.0)
+
+        def answer() -> None:
+            first, _ = server.accept()
+            with first:
+                first.recv(1 << 16)
+                first.sendall(b"HTTP/1.0 302 Found\r\nLocation: /there\r\n\r\nand so on")
+                second, _ = server.accept()  # while the first is open
+                with second:
+                    second.recv(1 << 16)
+                    second.sendall(b"HTTP/1.0 200 OK\r\n\r\n")
+
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        HttpPower(http_switch(f"http://127.0.0.1:{server.getsockname()[1]}"), place="b.power", limit=20.0).on()
+        thread.join(30.0)
+
+
 @fault(
     "a token in the path or the query of power.on.url, and a switch that refuses it or is off",
     where="power",
@@ -253,6 +312,12 @@ def test_pdudaemon() -> None:
         assert server.asked[0][1] == "/power/control/off?hostname=rack%201&port=3"
 
 
+@fault(
+    "a network power switch does not answer",
+    where="power",
+    blame=Blame.INFRA,
+    survives="its address in the message",
+)
 def test_a_switch_that_does_not_answer() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
@@ -276,6 +341,12 @@ def test_a_board_that_is_silent_is_off(line: tuple[Console, socket.socket]) -> N
     power_off(power(command()), switch_of(power(command())), console)
 
 
+@fault(
+    "a board still answers after it was switched off",
+    where="power",
+    blame=Blame.INFRA,
+    survives="nothing is booted on it",
+)
 def test_a_board_that_answers_is_on(line: tuple[Console, socket.socket]) -> None:
     console, theirs = line
 
