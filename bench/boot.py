@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from bench import peers
 from bench.machine import describe, spread
 from harness.boards.inventory import read_inventory
-from harness.build.make import load_build
+from harness.build.finished import load_build
 from harness.build.rootfs import root_image
 from harness.model.board import BoardSpec
 from harness.model.kernel import Build
@@ -287,7 +287,8 @@ def main() -> None:
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that everything is cleaned up
     build, board = load_build(options.build), read_inventory(None).board(options.board)
-    media = Media(image=build.image.absolute(), root=root_image(progress=Silent()), payload=build.payload.absolute())
+    root = root_image(progress=Silent())
+    media = Media(image=build.image.absolute(), root=root.path, payload=build.payload.absolute())
     print(f"{describe()}; kernel {build.release}, {options.runs} runs of each, median (min–max)", flush=True)
     parts, chosen = options.parts.split(","), [name for name in options.peers.split(",") if name]
     with contextlib.ExitStack() as until_end:

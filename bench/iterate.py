@@ -26,7 +26,7 @@ from typing import Any, TypeVar
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench.machine import describe, spread
-from harness.build.make import load_record
+from harness.build.finished import load_record
 
 ROOT = Path(__file__).resolve().parents[1]
 HARNESS = ROOT / "bin/harness"

@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench.machine import describe, spread
 from harness.boards.inventory import read_inventory
-from harness.build.make import load_build
+from harness.build.finished import load_build
 from harness.build.rootfs import root_image
 from harness.model.progress import Silent
 from harness.parse import livepatch_log
@@ -53,7 +53,8 @@ def by_hand(build: Path, suite: str, scripts: Path) -> Outcome:
     """One machine, one script; none of the harness's own options for speed."""
     board = read_inventory(None).board("qemu-virt")
     made = load_build(build)
-    media = Media(image=made.image, root=root_image(progress=Silent()), payload=made.payload)
+    root = root_image(progress=Silent())
+    media = Media(image=made.image, root=root.path, payload=made.payload)
     pairs = {name: socket.socketpair() for name in ("kernel", "cmd", "aux", "tty", "qmp")}
     fds = {name: pair[1].fileno() for name, pair in pairs.items()}
     words = [

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import pwd
 import re
 import shutil
 from collections.abc import Iterable, Iterator
@@ -31,8 +32,8 @@ _ADVICE = {
 _OF_FILES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 # How the C library words them in a program's message, which ends with them.
 _SAID = re.compile(
-    r"(?:^|: |\()'?(?P<error>No space left on device|Disk quota exceeded|File too large|Read-only file system"
-    r"|Input/output error|Cannot allocate memory)'?\)?[.)]?\s*$"
+    r"(?:^|: |\(|\[Errno \d+\] )'?(?P<error>No space left on device|Disk quota exceeded|File too large"
+    r"|Read-only file system|Input/output error|Cannot allocate memory)'?\)?[.)]?\s*$"
 )
 # apt looks before it downloads.
 _APT = re.compile(r"^E: You don't have enough free space in (?P<place>\S+?)\.?$")
@@ -45,6 +46,23 @@ _ERRNO = {os.strerror(number): number for number in _ADVICE}
 
 class Shortage(InfraError):
     """This host lacks room, memory or the like."""
+
+
+def forbidden(path: Path) -> InfraError:
+    """Return what to say where `path` is another user's, as after a `sudo harness` with this user's home directory.
+    It is no Shortage: there may be room enough."""
+    owner = "another user"
+    for there in (path, *path.parents):
+        with contextlib.suppress(OSError):  # not there, or below a directory that we may not look into
+            number = there.stat().st_uid
+            owner = f"user id {number}"
+            with contextlib.suppress(KeyError):  # in some containers a user has no name
+                owner = pwd.getpwuid(number).pw_name
+            break
+    return InfraError(
+        f"{path}: expected a file or directory that you may use, it belongs to {owner}; change its owner (chown), "
+        "or name another directory (XDG_CACHE_HOME, TMPDIR, --out)"
+    )
 
 
 def of(error: BaseException, *, where: Path | None = None, needed: str = "", kept: str = "") -> Shortage | None:
@@ -136,10 +154,15 @@ def _file_system(path: Path, number: int) -> str:
     with contextlib.suppress(OSError):
         mount = _mount_point(path)
         status = os.statvfs(mount)
-        free, size = (count * status.f_frsize / _MIB for count in (status.f_bavail, status.f_blocks))
+        free, size = (told_size(count * status.f_frsize) for count in (status.f_bavail, status.f_blocks))
         inodes = ", all inodes in use" if status.f_files and not status.f_favail and number == errno.ENOSPC else ""
-        return f"file system {mount}: {free:.0f} MiB free of {size:.0f}{inodes}"
+        return f"file system {mount}: {free} free of {size}{inodes}"
     return ""
+
+
+def told_size(size: int) -> str:
+    """`size`, in bytes, for people."""
+    return f"{size / _MIB:.0f} MiB" if size >= 10 * _MIB or not size else f"{size / 1024:.0f} KiB"
 
 
 def _mount_point(path: Path) -> Path:

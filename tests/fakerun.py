@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import xml.etree.ElementTree as ET
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from harness.model.boot import QemuBoot
@@ -17,7 +17,9 @@ from harness.run import session
 from harness.target.base import Target
 from tests.boards import held, spec
 from tests.faketarget import FakeTarget, Step
+from tests.marked import marked
 from tests.records import build_json
+from tests.unit.small_ftracetest import UPSTREAM
 
 FILES = ("a.tc", "b.tc", "c.tc")
 TESTS = tuple(f"selftests/ftrace/test.d/basic/{name}" for name in FILES)
@@ -30,6 +32,7 @@ def fake_build(directory: Path) -> Build:
     tests.mkdir(parents=True)
     for name in FILES:
         (tests / name).write_text(f"# description: {name}\n")
+    (directory / "selftests/ftrace/ftracetest").write_text(UPSTREAM)
     build_json(directory)
     return Build(directory=directory, release="7.3.4", key="k", config={})
 
@@ -40,35 +43,52 @@ def fake_target(*, on_verdict: Callable[[str], None] = lambda name: None) -> Fak
 
     def script(command: str) -> list[Step] | _Answers:
         if "ftracetest" in command and "-l -" in command:
-            return _Answers([word for word in command.split() if word.endswith(".tc")], on_verdict)
+            files = [word for word in command.split() if word.endswith(".tc")]
+            return _Answers(marked(command, ftracetest(files)), on_verdict)
         return ["release 7.3.4"] if "echo release" in command else []
 
     return FakeTarget(script)
 
 
-class _Answers:
-    """What ftracetest prints, made line by line."""
+def ftracetest(files: Sequence[str]) -> list[Step]:
+    """What ftracetest prints for `files` that all pass, for `tests.marked.marked`."""
+    lines: list[Step] = []
+    for number, path in enumerate(files, start=1):
+        lines += [f"@begin: {path}", f"execute: {path}", f"+ log of {path}", f"ok {number} fine", "@end: 0"]
+    return lines
 
-    def __init__(self, files: list[str], on_verdict: Callable[[str], None]) -> None:
-        self._files = files
+
+class _Answers:
+    """The lines, each made when it is asked for; `on_verdict` is called in time."""
+
+    def __init__(self, lines: Sequence[Step], on_verdict: Callable[[str], None]) -> None:
+        self._lines = lines
         self._on_verdict = on_verdict
 
-    def __iter__(self):  # type: ignore[no-untyped-def]
-        for number, path in enumerate(self._files, start=1):
-            yield f"execute: {path}"
-            yield f"+ log of {path}"
-            self._on_verdict(path.rpartition("/")[2])
-            yield f"ok {number} fine"
+    def __iter__(self) -> Iterator[Step]:
+        name = ""
+        for line in self._lines:
+            if isinstance(line, str) and line.startswith("execute: "):
+                name = line.rpartition("/")[2]
+            if isinstance(line, str) and line.endswith("end: 0"):
+                self._on_verdict(name)
+            yield line
 
 
 def fake_run(
-    build: Build, run_dir: Path, *, target: FakeTarget | None = None, display: RunDisplay | None = None
+    build: Build,
+    run_dir: Path,
+    *,
+    target: FakeTarget | None = None,
+    targets: Sequence[FakeTarget] = (),
+    display: RunDisplay | None = None,
 ) -> tuple[RunResults, int]:
-    """Run the tests of `build`, which leaves everything below `run_dir`."""
-    only = [target or fake_target()]
+    """Run the tests of `build`, which leaves everything below `run_dir`. `targets`: one after the other, if one
+    `target` is not enough."""
+    waiting = [*targets] or [target or fake_target()]
 
     def boot() -> tuple[Target, float]:
-        return only.pop(), 1.0
+        return waiting.pop(0), 1.0
 
     return session.run(
         build,

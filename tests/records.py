@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness.build.make import RECORD
+from harness.build.finished import RECORD
 from harness.model.record import BuildRecord, KernelRecord, ToolchainRecord
 from harness.parse.records import build_record_to_json
 

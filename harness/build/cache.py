@@ -6,14 +6,17 @@ import contextlib
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import platformdirs
 
 from harness import shortage
+from harness.build.inuse import hold
 from harness.errors import InfraError
 from harness.lockfile import locked_file
+from harness.products import sync
 
 
 def cache_root() -> Path:
@@ -33,6 +36,8 @@ def cache_dir(*parts: str) -> Path:
 def _make(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
+    except PermissionError:
+        raise shortage.forbidden(path) from None
     except OSError as error:
         wrong = f"{path}: expected a directory for the cache, can't make it: {error.strerror}"
         raise shortage.of(error, where=path) or InfraError(f"{wrong}; name another with XDG_CACHE_HOME") from error
@@ -42,7 +47,7 @@ def _make(path: Path) -> None:
 def locked(path: Path) -> Iterator[None]:
     """Hold the lock file `path` (created if missing). Waits for another holder. The lock ends with the process, however
     that dies, because the kernel releases a flock with its last file descriptor."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make(path.parent)
     file = locked_file(path, wait=True)
     assert file is not None
     try:
@@ -54,7 +59,7 @@ def locked(path: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def try_locked(path: Path) -> Iterator[bool]:
     """Like `locked`, but without waiting: yields False if somebody else holds the lock."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make(path.parent)
     file = locked_file(path, wait=False)
     try:
         yield file is not None
@@ -65,9 +70,17 @@ def try_locked(path: Path) -> Iterator[bool]:
 
 @contextlib.contextmanager
 def scratch_dir(kind: str) -> Iterator[Path]:
-    """Yield a new directory below the cache root that is removed afterwards. Directories of this `kind` that killed
-    harnesses left behind are removed first."""
-    parent = cache_dir(kind)
+    """Yield a new directory below the cache root that is removed afterwards; if the cache can't be written, one for
+    temporary files. Directories of this `kind` that killed harnesses left behind are removed first."""
+    try:
+        parent = cache_dir(kind)
+        is_writable = os.access(parent, os.W_OK)
+    except InfraError:
+        is_writable = False
+    if not is_writable:
+        with tempfile.TemporaryDirectory(prefix=f"harness-{kind}-") as directory:
+            yield Path(directory)
+        return
     path = parent / f"{os.getpid()}-{secrets.token_hex(4)}"
     with contextlib.ExitStack() as until_done:
         with locked(parent.with_name(f".{kind}.turn")):  # or others would remove a lock file before it is locked
@@ -86,20 +99,26 @@ def scratch_dir(kind: str) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def published(final: Path) -> Iterator[Path]:
-    """Yield a scratch directory beside `final`; on success rename it to `final`, on failure remove it.
+def published(final: Path, *, seal: Callable[[Path], None]) -> Iterator[Path]:
+    """Yield a scratch directory beside `final`; on success `seal` it and rename it to `final`, on failure remove it.
 
-    So `final` is always complete if it exists, even after SIGKILL. If somebody else published the same meanwhile,
-    theirs is kept."""
-    scratch = final.with_name(f".{final.name}.{os.getpid()}.partial")
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(parents=True)
+    So `final` is always complete if it exists, even after SIGKILL or a power cut. If somebody else published the same
+    meanwhile, theirs is kept."""
+    held = None
+    while held is None:  # what removes left-overs may be faster than the lock
+        scratch = final.with_name(f".{final.name}.{os.getpid()}-{secrets.token_hex(4)}.partial")
+        scratch.mkdir(parents=True)
+        held = hold(scratch)
     try:
         yield scratch
+        seal(scratch)
         try:
             scratch.rename(final)
         except OSError:
             if not final.is_dir():
                 raise
+        with contextlib.suppress(OSError):  # it is complete in any case; a power cut may make it vanish as a whole
+            sync(final.parent)
     finally:
+        held.close()
         shutil.rmtree(scratch, ignore_errors=True)

@@ -8,38 +8,41 @@ import json
 import os
 from pathlib import Path
 
+from harness import shortage
 from harness.build.cache import cache_dir
-from harness.errors import UserError
+from harness.errors import InfraError, UserError
 from harness.model.progress import Progress, Silent
 
 CHUNK_BYTES = 1 << 20
 
 
-def sha256_of(path: Path, *, progress: Progress | None = None) -> str:
+def sha256_of(path: Path, *, progress: Progress | None = None, fresh: bool = False) -> str:
     """Return the SHA-256 of the file's content in hex. The file is read once; later calls use the cached checksum as
-    long as path, size and modification time (ns) stay the same. Raises UserError if the file can't be read."""
+    long as the path and `stamp_of` stay the same. `fresh`: read it in any case. Raises UserError if the file can't be
+    read."""
     progress = progress or Silent()
     path = path.absolute()
-    note = _note_of(path)
     try:
-        stamp = _stamp(path)
-        with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
-            known = json.loads(note.read_text())
-            if known["stamp"] == stamp:
+        stamp = stamp_of(path)
+        with contextlib.suppress(OSError, InfraError, ValueError, TypeError, KeyError):
+            known = json.loads(_note_of(path).read_text())
+            if known["stamp"] == stamp and not fresh:
                 return str(known["sha256"])
         digest = _read_through(path, total=stamp[0], progress=progress)
-        unchanged = _stamp(path) == stamp
+        unchanged = stamp_of(path) == stamp
     except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+        raise shortage.of(error, where=path) or UserError(f"{path}: cannot be read: {error.strerror}") from error
     if unchanged:
         remember(path, digest)
     return digest
 
 
 def remember(path: Path, sha256: str) -> None:
-    """Cache the checksum of a file whose content was hashed while it was written."""
-    note = _note_of(path.absolute())
-    write_atomically(note, json.dumps({"path": os.fspath(path), "stamp": _stamp(path), "sha256": sha256}))
+    """Cache the checksum of a file whose content was hashed while it was written; a cache that is read-only stays
+    without it."""
+    told = {"path": os.fspath(path), "stamp": stamp_of(path), "sha256": sha256}
+    with contextlib.suppress(OSError, InfraError):
+        write_atomically(_note_of(path.absolute()), json.dumps(told))
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -53,9 +56,11 @@ def _note_of(path: Path) -> Path:
     return cache_dir("checksums") / (hashlib.sha256(os.fsencode(path)).hexdigest()[:32] + ".json")
 
 
-def _stamp(path: Path) -> list[int]:
-    stat = path.stat()
-    return [stat.st_size, stat.st_mtime_ns]
+def stamp_of(file: Path | os.stat_result) -> list[int]:
+    """Return what changes whenever the content of a file does. The time of the last modification can be set, so a
+    replaced file may have the former one's; inode and time of change can't."""
+    status = file.stat() if isinstance(file, Path) else file
+    return [status.st_size, status.st_mtime_ns, status.st_ino, status.st_ctime_ns]
 
 
 def _read_through(path: Path, *, total: int, progress: Progress) -> str:

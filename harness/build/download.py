@@ -16,6 +16,7 @@ from harness import shortage
 from harness.build.checksum import CHUNK_BYTES, remember, sha256_of
 from harness.errors import InfraError, UserError
 from harness.model.progress import Progress
+from harness.products import rename_synced
 
 SOCKET_TIMEOUT_S = 30.0
 MOST_TRIES = 50
@@ -81,7 +82,11 @@ def _fetch_file(url: str, target: Path, *, sha256: str, progress: Progress, slee
             f"{url}: wrong content, which was removed: expected sha256 {sha256}, found {found}; "
             "try again, and if that does not help, use another server"
         )
-    partial.replace(target)
+    try:
+        rename_synced(partial, target)
+    except OSError as error:
+        unknown = InfraError(f"{target}: cannot be written: {error.strerror}")
+        raise shortage.of(error, where=target.parent) or unknown from error
     remember(target, sha256)
 
 
@@ -153,7 +158,7 @@ def _receive(response: Response, partial: Path, *, have: int, progress: Progress
     total = have + int(length) if length else None
     done = have
     label = partial.name.removesuffix(".partial")
-    needed = f"{(total - have) / (1 << 20):.0f} MiB for the rest of {label}" if total else ""
+    needed = f"{shortage.told_size(total - have)} for the rest of {label}" if total else ""
     try:
         file = partial.open("ab" if have else "wb")
     except OSError as error:

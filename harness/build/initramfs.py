@@ -3,91 +3,84 @@ from the disk images, so there is no second recipe; the kernel unpacks one after
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import hashlib
 import os
 import stat
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable
+from functools import partial
 from importlib import resources
 from pathlib import Path
 
 from harness import shortage
 from harness.build import command
-from harness.build.cache import cache_dir, locked
+from harness.build.cache import cache_dir, scratch_dir
+from harness.build.checksum import sha256_of
+from harness.build.seal import Kept, made_once
 from harness.errors import InfraError
+from harness.model.product import Product
 from harness.model.progress import Progress
 
 _SCRIPTS = ("board-init", "board-network", "board-dhcp")
 _RECIPE = 2  # counts changes of what this module does
 _LEVEL = 6
+_ROOM = "about 1 GB while it is made"
 _LEFT_OUT = "lost+found"
 
 
-def root_archive(image: Path, *, progress: Progress) -> Path:
-    """Return a compressed archive of the ext4 `image` and a board's scripts, from the cache if it is there."""
+def root_archive(root: Product, *, progress: Progress, verify: bool = False) -> Kept:
+    """Return a compressed archive of the ext4 image `root` and a board's scripts, from the cache if it is there.
+    `verify`: read all of it."""
     scripts = {name: (resources.files("harness.build") / "overlay" / name).read_bytes() for name in _SCRIPTS}
-    key = hashlib.sha256(f"{_RECIPE} {image.name}\n".encode() + b"".join(scripts.values())).hexdigest()[:16]
+    key = hashlib.sha256(f"{_RECIPE} {root.digest.sha256}\n".encode() + b"".join(scripts.values())).hexdigest()[:16]
+
+    def write(out: gzip.GzipFile) -> None:
+        progress.say("root file system: packing it for a board's memory")
+        _write_directory(out, "harness")
+        for name, script in scripts.items():
+            out.write(_entry(f"harness/{name}", stat.S_IFREG | 0o755, script))
+        # the kernel opens it for init before anything is mounted
+        _write_directory(out, "dev")
+        out.write(_entry("dev/console", stat.S_IFCHR | 0o600, device=(5, 1)))
+        _write_image(out, root.path, below="")
+
     archive = cache_dir("initramfs") / f"root-{key}.cpio.gz"
-    with _made(archive) as out:
-        if out:
-            progress.say("root file system: packing it for a board's memory")
-            _write_directory(out, "harness")
-            for name, script in scripts.items():
-                out.write(_entry(f"harness/{name}", stat.S_IFREG | 0o755, script))
-            # the kernel opens it for init before anything is mounted
-            _write_directory(out, "dev")
-            out.write(_entry("dev/console", stat.S_IFCHR | 0o600, device=(5, 1)))
-            _write_image(out, image, below="")
-    return archive
+    return made_once(archive, partial(_pack, write), progress=progress, needed=_ROOM, full=verify)
 
 
-def payload_archive(image: Path) -> Path:
-    """Return a compressed archive of a build's payload image as /payload, from the cache if it is there."""
-    status = image.stat()
-    told = f"{_RECIPE} {image.resolve()} {status.st_size} {status.st_mtime_ns}"
-    archive = cache_dir("initramfs") / f"payload-{hashlib.sha256(told.encode()).hexdigest()[:16]}.cpio.gz"
-    with _made(archive) as out:
-        if out:
-            _write_directory(out, "payload")
-            _write_image(out, image, below="payload/")
-    return archive
+def payload_archive(image: Path, *, progress: Progress, verify: bool = False) -> Kept:
+    """Return a compressed archive of a build's payload image as /payload, from the cache if it is there. `verify`: read
+    all of it."""
+    key = hashlib.sha256(f"{_RECIPE} {sha256_of(image, progress=progress)}".encode()).hexdigest()[:16]
+
+    def write(out: gzip.GzipFile) -> None:
+        _write_directory(out, "payload")
+        _write_image(out, image, below="payload/")
+
+    archive = cache_dir("initramfs") / f"payload-{key}.cpio.gz"
+    return made_once(archive, partial(_pack, write), progress=progress, needed=_ROOM, full=verify)
 
 
-@contextlib.contextmanager
-def _made(archive: Path) -> Iterator[gzip.GzipFile | None]:
-    """Yield a file to write entries to, or None if the archive exists. The archive appears complete or not at all."""
-    if archive.is_file():
-        yield None
-        return
-    with shortage.reported(archive, needed="about 1 GB while it is made"), locked(archive.with_suffix(".lock")):
-        if archive.is_file():
-            yield None
-            return
-        partial = archive.with_name(f".{archive.name}.{os.getpid()}.partial")
-        try:
-            with gzip.GzipFile(partial, "wb", compresslevel=_LEVEL, mtime=0) as out:
-                yield out
-                out.write(_entry("TRAILER!!!", 0))
-            # the kernel looks for the next archive at a multiple of four
-            with partial.open("ab") as file:
-                file.write(bytes(-file.tell() % 4))
-            partial.rename(archive)
-        finally:
-            partial.unlink(missing_ok=True)
+def _pack(write: Callable[[gzip.GzipFile], None], archive: Path) -> None:
+    """Make an archive of the entries that `write` writes."""
+    with gzip.GzipFile(archive, "wb", compresslevel=_LEVEL, mtime=0) as out:
+        write(out)
+        out.write(_entry("TRAILER!!!", 0))
+    # the kernel looks for the next archive at a multiple of four
+    with archive.open("ab") as file:
+        file.write(bytes(-file.tell() % 4))
 
 
 def _write_image(out: gzip.GzipFile, image: Path, *, below: str) -> None:
-    with tempfile.TemporaryDirectory(dir=cache_dir("initramfs"), prefix="unpacking-") as scratch:
+    with scratch_dir("unpacking") as scratch:
         # debugfs says what went wrong, and ends with 0 all the same
         done = command.run(["debugfs", "-R", f"rdump / {scratch}", image], timeout=300.0)
         complaints = [line for line in done.stderr.splitlines()[1:] if "changing ownership" not in line]
-        if complaints and (short := shortage.said(complaints, what="debugfs", where=Path(scratch))):
+        if complaints and (short := shortage.said(complaints, what="debugfs", where=scratch)):
             raise short
         if done.status or complaints:
             raise InfraError(f"{image}: expected an ext4 image, debugfs can't unpack it", details=complaints[:15])
-        _write_tree(out, Path(scratch), below=below)
+        _write_tree(out, scratch, below=below)
 
 
 def _write_tree(out: gzip.GzipFile, tree: Path, *, below: str) -> None:

@@ -17,10 +17,12 @@ from harness.build.command import run
 from harness.build.confinement import Confinement, give
 from harness.build.kconfig_verdict import Judge, implied_off
 from harness.build.toolchain import require_patchable
-from harness.build.tree import makefile_version
+from harness.build.tree import makefile_version, read_makefile
 from harness.errors import BuildError, InfraError, UserError
+from harness.limits import SOURCE_BYTES
 from harness.model.kernel import Toolchain
 from harness.model.suite import UPSTREAM
+from harness.parse.diff_names import leads_outside
 from harness.parse.kconfig import Fragment, Request, merge, parse_dotconfig, parse_fragment, render
 from harness.parse.kconfig_lang import parse_kconfig
 
@@ -109,7 +111,7 @@ def _gather(
 
 def _version(tree: Path) -> tuple[int, int] | None:
     with contextlib.suppress(OSError):
-        found = re.match(r"(\d+)\.(\d+)", makefile_version((tree / "Makefile").read_text(errors="replace")) or "")
+        found = re.match(r"(\d+)\.(\d+)", makefile_version(read_makefile(tree)) or "")
         return (int(found[1]), int(found[2])) if found else None
     return None
 
@@ -167,7 +169,15 @@ def _publish(text: str, dotconfig: Path) -> bool:
 
 def _read(path: Path) -> str:
     """With the line ends that it has: `Path.read_text` takes a lone CR, which a string may hold, for one."""
-    return path.read_bytes().decode(errors="replace")
+    return SOURCE_BYTES.read(path).decode(errors="replace")
+
+
+def _kconfig_file(tree: Path, path: str) -> str | None:
+    """The text of a Kconfig file of the tree; None if there is no such file, or if it is outside."""
+    if leads_outside(path) or not (tree / path).resolve().is_relative_to(tree.resolve()):
+        return None
+    # Reading a pipe or a device might never end.
+    return _text_of(tree / path) if (tree / path).is_file() else None
 
 
 def _text_of(path: Path) -> str | None:

@@ -8,8 +8,10 @@ import tempfile
 from pathlib import Path
 
 from harness.build.cache import cache_dir, locked
+from harness.build.checksum import sha256_of
 from harness.build.command import run
 from harness.build.download import NotThere, fetch_file, fetch_text
+from harness.build.seal import Kept, find_or_drop, seal_file
 from harness.errors import InfraError, UserError
 from harness.model.progress import Progress
 
@@ -20,8 +22,9 @@ KEYRING_VARIABLE = "HARNESS_KERNEL_ORG_KEYRING"
 GPGV_TIMEOUT_S = 30.0
 
 
-def fetch_tarball(version: str, *, progress: Progress) -> Path:
-    """Return ``linux-VERSION.tar.xz`` in the cache, downloaded and verified unless it is there already.
+def fetch_tarball(version: str, *, progress: Progress, verify: bool = False) -> Kept:
+    """Return ``linux-VERSION.tar.xz`` in the cache, downloaded and verified unless it is there already; one that is not
+    as it was downloaded is replaced. `verify`: read all of it.
 
     ``$HARNESS_KERNEL_ORG`` names another origin. ``gpgv`` checks the list's PGP signature if
     ``$HARNESS_KERNEL_ORG_KEYRING`` names a keyring; otherwise `progress` gets a note that it was not checked."""
@@ -35,20 +38,33 @@ def fetch_tarball(version: str, *, progress: Progress) -> Path:
         raise UserError(f"{version}: the first kernel for arm64 is 3.7")
     name = f"linux-{version}.tar.xz"
     target = cache_dir("downloads") / name
-    with locked(target.with_name(f"{name}.lock")):
-        if target.is_file():
-            return target
-        folder = f"{os.environ.get('HARNESS_KERNEL_ORG', ORIGIN).rstrip('/')}/v{major}.x"
-        try:
-            listed = fetch_text(f"{folder}/{SUMS}")
-        except NotThere as error:
-            raise UserError(f"{version}: there is no kernel {major}.x at {folder}") from error
-        sums = _parse_sums(_verified(listed, progress=progress))
-        if name not in sums:
-            raise _no_such_version(version, sums, folder)
-        progress.say(f"downloading {folder}/{name}")
-        fetch_file(f"{folder}/{name}", target, sha256=sums[name], progress=progress)
-    return target
+    while True:
+        kept = find_or_drop(target, progress, full=verify)
+        if kept:
+            return kept
+        with locked(target.with_name(f"{name}.lock")):
+            if not find_or_drop(target, progress):
+                _download(version, target, folder=f"{origin()}/v{major}.x", progress=progress)
+
+
+def origin() -> str:
+    """Return the URL below which the directories of kernel.org's tarballs are."""
+    return os.environ.get("HARNESS_KERNEL_ORG", ORIGIN).rstrip("/")
+
+
+def _download(version: str, target: Path, *, folder: str, progress: Progress) -> None:
+    try:
+        listed = fetch_text(f"{folder}/{SUMS}")
+    except NotThere as error:
+        raise UserError(f"{version}: there is no kernel {version.partition('.')[0]}.x at {folder}") from error
+    sums = _parse_sums(_verified(listed, progress=progress))
+    if target.name not in sums:
+        raise _no_such_version(version, sums, folder)
+    # an older harness may have downloaded it, which recorded nothing
+    if not target.is_file() or sha256_of(target, progress=progress, fresh=True) != sums[target.name]:
+        progress.say(f"downloading {folder}/{target.name}")
+        fetch_file(f"{folder}/{target.name}", target, sha256=sums[target.name], progress=progress)
+    seal_file(target, target)
 
 
 def _verified(listed: str, *, progress: Progress) -> str:

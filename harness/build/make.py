@@ -6,6 +6,7 @@ found again without calling make, and a killed build leaves nothing that looks f
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -17,19 +18,21 @@ from pathlib import Path
 from typing import Any
 
 from harness import available, shortage
-from harness.build import guesttools, klp_relocations, testmodules
+from harness.build import guesttools, klp_relocations, prune, testmodules
 from harness.build.cache import cache_dir, published
 from harness.build.collect import collect
-from harness.build.confinement import StrayFile
+from harness.build.confinement import UnusableOutput
+from harness.build.finished import RECORD, usable_build
 from harness.build.kbuild import ROOM, Kbuild
 from harness.build.materialize import held_source, materialize
 from harness.build.patches import apply_series, patched_files
 from harness.build.sandbox import find_sandbox
+from harness.build.seal import seal_directory
 from harness.build.selftests import Selftests
 from harness.build.stages import Stages, programs_of, tool_stamps
 from harness.build.tree import only_compiled
 from harness.build.workspace import Workspace, workspace_for
-from harness.errors import UserError
+from harness.errors import BuildError
 from harness.model.kernel import Build, KernelSpec
 from harness.model.progress import Progress
 from harness.model.record import (
@@ -43,11 +46,9 @@ from harness.model.record import (
 )
 from harness.model.suite import UPSTREAM, Suite
 from harness.parse.kconfig import parse_dotconfig
-from harness.parse.records import build_record_from_json, build_record_to_json
+from harness.parse.records import build_record_to_json
 
-RECORD = "build.json"  # in the directory of a build, and a copy in that of a run
 _RECIPE = 5  # incremented with each change of what a build directory contains
-_KEEP = 12  # finished builds kept in the cache
 _KERNEL = (
     "arch/arm64/boot/Image",
     "vmlinux",
@@ -66,71 +67,73 @@ def build(
     progress: Progress,
     jobs: int | None = None,
     is_sandboxed: bool = True,
+    verify: bool = False,
 ) -> Build:
-    """Build `spec`, or return the finished build from the cache.
+    """Build `spec`, or return the finished build from the cache. A damaged one is removed and built again.
 
     `testcases`: the directory with the test modules' C sources. `reproduce`: a command line that repeats the build,
-    for build.json. `is_sandboxed`: run what comes from the kernel tree in a sandbox. Raises UserError (a patch, a
-    fragment), BuildError (the compiler), InfraError (the host, or no sandbox works on it)."""
+    for build.json. `is_sandboxed`: run what comes from the kernel tree in a sandbox. `verify`: read every file of a
+    finished build. Raises UserError (a patch, a fragment), BuildError (the compiler), InfraError (the host, or no
+    sandbox works on it)."""
     key = build_key(spec, testcases=testcases)
-    final = cache_dir("builds") / key
-    if (final / RECORD).is_file():
-        os.utime(final)
+    final, limits = cache_dir("builds") / key, prune.limits_from_environment()
+    is_new = False
+    while (found := usable_build(final, progress, verify=verify)) is None:
+        with shortage.reported(final.parent, needed=ROOM, kept="what is already compiled"):
+            _build(
+                spec,
+                final,
+                testcases=testcases,
+                reproduce=reproduce,
+                progress=progress,
+                jobs=jobs or available.cpus(),
+                is_sandboxed=is_sandboxed,
+            )
+        is_new = True
+    if is_new:
+        prune.prune(limits, progress)
+    else:
         progress.say(f"build {key}: ready, nothing changed")
-        return load_build(final)
+    return found
+
+
+def _build(
+    spec: KernelSpec,
+    final: Path,
+    *,
+    testcases: Path,
+    reproduce: str,
+    progress: Progress,
+    jobs: int,
+    is_sandboxed: bool,
+) -> None:
+    """Build `spec` and publish it as `final`, whose name is its key."""
     sandbox = find_sandbox(progress=progress).knowing(programs_of(spec.toolchain)) if is_sandboxed else None
     if sandbox is None:
         progress.say("building without a sandbox: the kernel tree's programs run with all that you may do and see")
     configuration = _configuration(spec)
     with (
-        shortage.reported(final.parent, needed=ROOM, kept="what is already compiled"),
         sandbox.files_readable() if sandbox else contextlib.nullcontext(),
-        workspace_for(spec.source, configuration=configuration, is_sandboxed=is_sandboxed) as workspace,
-        published(final) as out,
+        workspace_for(
+            spec.source, configuration=configuration, is_sandboxed=is_sandboxed, progress=progress
+        ) as workspace,
+        published(final, seal=functools.partial(seal_directory, final=final)) as out,
     ):
         if sandbox and not workspace.is_usable(by_others=sandbox.user is not None):
             progress.say("the workspace of earlier builds can't be used in the sandbox: building everything anew")
             workspace.discard()
-        jobs = jobs or available.cpus()
         kbuild = Kbuild(workspace, spec.toolchain, jobs=jobs, progress=progress, sandbox=sandbox)
         try:
-            _Builder(spec, kbuild, out).run(key, testcases, reproduce)
-        except StrayFile:
+            _Builder(spec, kbuild, out).run(final.name, testcases, reproduce)
+        except UnusableOutput:
             workspace.discard()
             raise
-    _prune(cache_dir("builds"))
-    return load_build(final)
-
-
-def load_build(directory: Path) -> Build:
-    """Load the Build in the finished `directory`. Raises UserError if it is not one."""
-    record = load_record(directory)
-    try:
-        config = parse_dotconfig((directory / ".config").read_bytes().decode(errors="replace"))
-    except (OSError, ValueError) as error:
-        raise _no_build(directory, error) from None
-    return Build(
-        directory=directory.absolute(),
-        release=record.kernel.release,
-        key=record.key,
-        config=config,
-        without=dict(record.kernel.without),
-        left_out=dict(record.left_out),
-    )
-
-
-def load_record(directory: Path) -> BuildRecord:
-    """Load the record of the build in `directory`, or of the run there, which has a copy. Raises UserError if there is
-    none."""
-    try:
-        return build_record_from_json((directory / RECORD).read_text())
-    except (OSError, ValueError) as error:
-        raise _no_build(directory, error) from None
-
-
-def _no_build(directory: Path, error: Exception) -> UserError:
-    told = f"{type(error).__name__}: {error}"
-    return UserError(f"{directory}: expected a finished build ({RECORD}, .config), found: {told}")
+        except OSError as error:
+            if sandbox is None or not workspace.is_of_make(error.filename):
+                raise
+            workspace.discard()
+            told = f"{error.filename}: expected what kbuild makes there, found: {error.strerror}"
+            raise BuildError(f"the kernel's build left something else than a kernel: {told}") from None
 
 
 def build_key(spec: KernelSpec, *, testcases: Path) -> str:
@@ -393,6 +396,7 @@ class _Builder:
             host=BuildHost(machine=platform.machine(), system=_system(), cpus=os.cpu_count() or 0),
             times=self.times,
             reproduce=reproduce,
+            has_manifest=True,
         )
 
 
@@ -431,13 +435,3 @@ def _system() -> str:
         return platform.freedesktop_os_release()["PRETTY_NAME"]
     except (OSError, KeyError):
         return platform.platform()
-
-
-def _prune(builds: Path) -> None:
-    """Remove all but the dozen most recently used builds, and unfinished directories of killed builds."""
-    for partial in builds.glob(".*.partial"):
-        if not Path("/proc", partial.name.split(".")[-2]).exists():
-            shutil.rmtree(partial, ignore_errors=True)
-    finished = sorted((path for path in builds.iterdir() if (path / RECORD).is_file()), key=lambda p: p.stat().st_mtime)
-    for old in finished[:-_KEEP]:
-        shutil.rmtree(old, ignore_errors=True)

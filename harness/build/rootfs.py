@@ -6,13 +6,12 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from importlib import resources
 from pathlib import Path
 
-from harness import shortage
 from harness.build import apt, command
-from harness.build.cache import cache_dir, locked
+from harness.build.cache import cache_dir, scratch_dir
+from harness.build.seal import Kept, made_once
 from harness.errors import InfraError
 from harness.model.progress import Progress
 
@@ -51,17 +50,17 @@ _LINKS = {"usr/bin/awk": "gawk", "usr/bin/which": "which.debianutils", "etc/mtab
 _DIRECTORIES = ("harness", "payload", "lib/modules", "root", "mnt", "dev/pts", "dev/shm", "proc", "sys", "tmp", "run")
 
 
-def root_image(*, progress: Progress) -> Path:
-    """Return the ext4 image, made if the cache has none for this recipe. Needs mmdebstrap and mke2fs."""
+def root_image(*, progress: Progress, verify: bool = False) -> Kept:
+    """Return the ext4 image, made if the cache has none for this recipe. Needs mmdebstrap and mke2fs then. `verify`:
+    read all of it."""
     image = cache_dir("rootfs") / f"root-{_key()}.ext4"
-    if image.is_file():
-        return image
-    with shortage.reported(image, needed="about 2 GB while it is made"), locked(image.with_suffix(".lock")):
-        if not image.is_file():
-            progress.say(f"root file system: unpacking {len(PACKAGES)} packages and what they need ({SUITE}, arm64)")
-            _make(image)
-            progress.say(f"root file system: {image.name} ready")
-    return image
+
+    def make(partial: Path) -> None:
+        progress.say(f"root file system: unpacking {len(PACKAGES)} packages and what they need ({SUITE}, arm64)")
+        _make(partial)
+        progress.say(f"root file system: {image.name} ready")
+
+    return made_once(image, make, progress=progress, needed="about 2 GB while it is made", full=verify)
 
 
 def _key() -> str:
@@ -71,15 +70,13 @@ def _key() -> str:
 
 
 def _make(image: Path) -> None:
-    with tempfile.TemporaryDirectory(dir=image.parent, prefix="making-") as scratch:
-        tarball, tree = Path(scratch, "root.tar"), Path(scratch, "tree")
+    with scratch_dir("making") as scratch:
+        tarball, tree = scratch / "root.tar", scratch / "tree"
         tree.mkdir()
         _run(_mmdebstrap(tarball), limit=900.0)
         _run(_as_root("tar", "-C", str(tree), "--no-same-owner", "-xf", str(tarball)), limit=300.0)
         _finish(tree)
-        partial = Path(scratch, "root.ext4")
-        _run(_as_root("mke2fs", "-q", "-t", "ext4", "-L", "root", "-d", str(tree), str(partial), _SIZE), limit=300.0)
-        partial.rename(image)
+        _run(_as_root("mke2fs", "-q", "-t", "ext4", "-L", "root", "-d", str(tree), str(image), _SIZE), limit=300.0)
 
 
 def _mmdebstrap(tarball: Path) -> list[str]:

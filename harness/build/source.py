@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import subprocess
 import tarfile
@@ -17,9 +16,10 @@ from harness import shortage
 from harness.build import gitrepo, kernelorg
 from harness.build.apt import AptPackage, PrivateApt, check_suite_name
 from harness.build.cache import cache_dir, locked
-from harness.build.checksum import CHUNK_BYTES, remember, sha256_of
+from harness.build.checksum import CHUNK_BYTES, sha256_of
 from harness.build.command import started
 from harness.build.materialize import TAR_SUFFIXES, materialize, tarball_suffix
+from harness.build.seal import MANIFEST, Kept, find_or_drop, seal_file
 from harness.build.tree import fingerprint, kernel_version, only_compiled, scan
 from harness.errors import InfraError, UserError
 from harness.model.kernel import Source, SourceKind, SourceSpec
@@ -97,22 +97,29 @@ def _not_a_source(text: str, why: str) -> UserError:
     )
 
 
-def resolve_source(spec: SourceSpec, *, progress: Progress | None = None, refresh: bool = False) -> Source:
+def resolve_source(
+    spec: SourceSpec, *, progress: Progress | None = None, refresh: bool = False, verify: bool = False
+) -> Source:
     """Find out exactly which source `spec` means, and fetch its pristine form into the cache if it is not there.
 
-    `refresh`: also update remote state that may be a little old (Debian's package lists).
+    `refresh`: also update remote state that may be a little old (Debian's package lists). `verify`: read all of a
+    tarball, even if nothing hints at a change.
     """
     progress = progress or Silent()
     if spec.kind is SourceKind.DIRECTORY:
         return _directory(spec)
     if spec.kind is SourceKind.TARBALL:
-        return _tarball(spec, Path(spec.location), version=_version_in_name(Path(spec.location)), progress=progress)
+        path = Path(spec.location)
+        digest = sha256_of(path, progress=progress, fresh=verify)
+        version, checksum = _version_in_name(path), f"sha256:{digest}"
+        return Source(spec=spec, identity=digest, path=path, version=version, checksum=checksum)
     if spec.kind is SourceKind.VERSION:
-        path = kernelorg.fetch_tarball(spec.location, progress=progress)
-        return _tarball(spec, path, version=spec.location, progress=progress)
+        tarball = kernelorg.fetch_tarball(spec.location, progress=progress, verify=verify)
+        checksum = f"sha256:{tarball.product.digest.sha256}"
+        return _from_cache(spec, tarball, version=spec.location, checksum=checksum)
     if spec.kind is SourceKind.GIT:
         return gitrepo.fetch_commit(spec, progress=progress)
-    return _debian(spec, progress=progress, refresh=refresh)
+    return _debian(spec, progress=progress, refresh=refresh, verify=verify)
 
 
 def _directory(spec: SourceSpec) -> Source:
@@ -124,9 +131,12 @@ def _directory(spec: SourceSpec) -> Source:
     return Source(spec=spec, identity=identity, setup=setup, path=path, version=version, checksum=f"stat:{identity}")
 
 
-def _tarball(spec: SourceSpec, path: Path, *, version: str, progress: Progress) -> Source:
-    digest = sha256_of(path, progress=progress)
-    return Source(spec=spec, identity=digest, path=path, version=version, checksum=f"sha256:{digest}")
+def _from_cache(spec: SourceSpec, tarball: Kept, *, version: str, checksum: str) -> Source:
+    """Describe a source whose tarball is in the cache; `checksum`: of what was downloaded."""
+    identity = tarball.product.digest.sha256
+    return Source(
+        spec=spec, identity=identity, path=tarball.path, version=version, checksum=checksum, hold=tarball.hold
+    )
 
 
 def _version_in_name(path: Path) -> str:
@@ -136,64 +146,68 @@ def _version_in_name(path: Path) -> str:
     return match[0] if match else stem
 
 
-def _debian(spec: SourceSpec, *, progress: Progress, refresh: bool) -> Source:
+def _debian(spec: SourceSpec, *, progress: Progress, refresh: bool, verify: bool) -> Source:
     apt = PrivateApt(spec.ref)
     apt.update(force=refresh, progress=progress)
     package = apt.newest(re.escape(spec.location) if spec.location else r"linux-source-\d+\.\d+")
     directory = cache_dir("downloads", f"{package.name}_{package.version}_{package.sha256[:12]}")
-    with locked(directory / "lock"):
-        path = _only_tarball(directory) or _unpack_deb(apt, package, directory, progress=progress)
-    digest = sha256_of(path, progress=progress)
-    checksum = f"sha256:{package.sha256}"
-    return Source(spec=spec, identity=digest, path=path, version=package.version, checksum=checksum)
+    while True:
+        tarball = _unpacked_deb(directory, progress=progress, verify=verify)
+        if tarball:
+            return _from_cache(spec, tarball, version=package.version, checksum=f"sha256:{package.sha256}")
+        with locked(directory / "lock"):
+            if not _unpacked_deb(directory, progress=progress):
+                _unpack_deb(apt, package, directory, progress=progress)
 
 
-def _only_tarball(directory: Path) -> Path | None:
-    return next(iter(sorted(directory.glob("linux-source-*.tar.*"))), None)
+def _unpacked_deb(directory: Path, *, progress: Progress, verify: bool = False) -> Kept | None:
+    """Return the tarball that was taken out of the package, if it is still as it was then. A file that somebody else
+    put beside it has no manifest."""
+    for manifest in sorted(directory.glob(f"linux-source-*.tar.*.{MANIFEST}")):
+        path = manifest.with_name(manifest.name.removesuffix(f".{MANIFEST}"))
+        if found := find_or_drop(path, progress, full=verify):
+            return found
+    return None
 
 
-def _unpack_deb(apt: PrivateApt, package: AptPackage, directory: Path, *, progress: Progress) -> Path:
+def _unpack_deb(apt: PrivateApt, package: AptPackage, directory: Path, *, progress: Progress) -> None:
     """Extract the kernel tarball from the package, and remove the .deb, which contains little else."""
+    directory.mkdir(parents=True, exist_ok=True)
     deb = apt.download(package, progress=progress)
-    path, digest = _extract_member(deb, directory, progress=progress)
-    remember(path, digest)
-    deb.unlink(missing_ok=True)
-    return path
-
-
-def _extract_member(deb: Path, directory: Path, *, progress: Progress) -> tuple[Path, str]:
-    """Copy the one kernel tarball inside `deb` into `directory`: its path there and its SHA-256."""
     partial = directory / f".{deb.name}.partial"
+    seal_file(partial, directory / _extract_member(deb, partial, progress=progress))
+    deb.unlink(missing_ok=True)
+
+
+def _extract_member(deb: Path, partial: Path, *, progress: Progress) -> str:
+    """Copy the one kernel tarball inside `deb` to `partial`; return its name."""
     with started(["dpkg-deb", "--fsys-tarfile", str(deb)], stderr=subprocess.DEVNULL) as process:
         # Reading blocks, so a timer has to enforce the time limit.
         timer = threading.Timer(UNPACK_TIMEOUT_S, process.kill)
         timer.start()
         try:
             assert process.stdout is not None
-            name, digest = _copy_member(process.stdout, partial, deb=deb, progress=progress)
+            return _copy_member(process.stdout, partial, deb=deb, progress=progress)
         except (tarfile.TarError, OSError) as error:
             partial.unlink(missing_ok=True)
             unknown = InfraError(f"{deb}: the kernel tarball cannot be taken out of the package: {error}")
-            raise shortage.of(error, where=directory, needed="about 150 MB for the tarball") or unknown from error
+            raise shortage.of(error, where=partial.parent, needed="about 150 MB for the tarball") or unknown from error
         finally:
             timer.cancel()
-    return partial.replace(directory / name), digest
 
 
-def _copy_member(stream: IO[bytes], partial: Path, *, deb: Path, progress: Progress) -> tuple[str, str]:
+def _copy_member(stream: IO[bytes], partial: Path, *, deb: Path, progress: Progress) -> str:
     with tarfile.open(fileobj=stream, mode="r|") as archive:
         for member in archive:
             name = PurePosixPath(member.name).name
             if member.isfile() and re.fullmatch(r"linux-source-[\d.]+\.tar\.\w+", name):
                 content = archive.extractfile(member)
                 assert content is not None
-                digest = hashlib.sha256()
                 done = 0
                 with partial.open("wb") as out:
                     while chunk := content.read(CHUNK_BYTES):
                         out.write(chunk)
-                        digest.update(chunk)
                         done += len(chunk)
                         progress.advance(f"unpacking {deb.name}", done, member.size)
-                return name, digest.hexdigest()
+                return name
     raise InfraError(f"{deb}: expected usr/src/linux-source-*.tar.* inside, found none")

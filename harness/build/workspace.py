@@ -12,19 +12,24 @@ import hashlib
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.build.cache import cache_dir, try_locked
 from harness.build.confinement import strays
+from harness.build.cutoff import mark, synced_after, was_cut_off
+from harness.build.prune import limits_from_environment
 from harness.model.kernel import Source, SourceKind
 from harness.model.names import as_name
+from harness.model.progress import Progress, Silent
 
 _LONGEST_NAME = 120  # characters of a workspace's name; others are derived from it
 _MOST = 16  # builds of one origin at once
 _KEEP_CONFIGURATIONS = 4  # of each origin; with debug information an object tree takes 1.8 GB
 _KEEP_WORKSPACES = 6  # a source tree takes 1.8 GB too
+_CLOCK_S = 2.0  # a file system's clock and resolution may differ by as much
 _OBJECTS, _STATE, _GONE = "obj-", "made-", ".gone-"
 _SANDBOXED = "-sandboxed"
 
@@ -86,6 +91,11 @@ class Workspace:
         in_tree = self.source / "tools/testing/selftests/livepatch/test_modules"
         return [*made, *([in_tree] if in_tree.is_dir() else [])]
 
+    def is_of_make(self, path: str | bytes | None) -> bool:
+        """Return whether a path that an error names is below a directory that the kernel's makes may write to."""
+        named = Path(os.fsdecode(path or ""))
+        return any(named.is_relative_to(directory) for directory in self.written_by_make)
+
     def is_usable(self, *, by_others: bool) -> bool:
         """Return whether a build in a sandbox can go on here. An interrupted one may have left strays; one of a root
         with another umask, files that no other user can read, which `by_others` rules out."""
@@ -101,46 +111,73 @@ class Workspace:
 
 
 @contextlib.contextmanager
-def workspace_for(source: Source, *, configuration: str, is_sandboxed: bool = True) -> Iterator[Workspace]:
+def workspace_for(
+    source: Source, *, configuration: str, is_sandboxed: bool = True, progress: Progress | None = None
+) -> Iterator[Workspace]:
     """Lock a workspace for `source` for the length of the ``with``, preferably one that has objects of this
     `configuration`. Builds in a sandbox have workspaces of their own: programs that one leaves must not run in a build
     without a sandbox, and their files may be another user's. Raises InfraError if all are in use."""
+    progress = progress or Silent()
     root, name = cache_dir("workspaces"), origin_name(source) + (_SANDBOXED if is_sandboxed else "")
     candidates = [Workspace(root / f"{name}-{number}", configuration) for number in range(_MOST)]
     for workspace in sorted(candidates, key=lambda each: not each.objects.is_dir()):
         with try_locked(_lock_of(workspace.directory)) as is_mine:
             if is_mine:
+                if was_cut_off(workspace.directory):
+                    progress.say(
+                        f"{workspace.directory}: the host went down while it was written, so files in it may be "
+                        "damaged; it is made again"
+                    )
+                    _set_aside(root, workspace.directory)
+                _forget_the_future(workspace)
                 _create(workspace)
-                _make_room(root, [each.directory for each in candidates], mine=workspace.directory)
-                yield workspace
+                _make_room(root, [each.directory for each in candidates], mine=workspace.directory, progress=progress)
+                with synced_after(workspace.directory):
+                    yield workspace
                 return
     raise AssertionError(f"more than {_MOST} builds of {name} at once")
 
 
+def _forget_the_future(workspace: Workspace) -> None:
+    """Remove the object tree if it is younger than now, since the host's clock was set back: files that change from now
+    on would be older than their objects, and make would keep these."""
+    made = (workspace.directory, workspace.state, workspace.objects, workspace.objects / "vmlinux")
+    if any(path.exists() and path.stat().st_mtime > time.time() + _CLOCK_S for path in made):
+        for tree in (workspace.objects, workspace.state):
+            shutil.rmtree(tree, ignore_errors=True)
+
+
 def _create(workspace: Workspace) -> None:
-    """Create its directories, and mark them as used now."""
+    """Create its directories, and mark them as used, and written, now."""
     for used in (workspace.objects, workspace.state, workspace.directory):
         used.mkdir(parents=True, exist_ok=True)
         os.utime(used)
+    mark(workspace.directory)
 
 
 def _lock_of(directory: Path) -> Path:
     return directory.with_name(f"{directory.name}.lock")
 
 
-def _make_room(root: Path, same_origin: Iterable[Path], *, mine: Path) -> None:
+def _make_room(root: Path, same_origin: Iterable[Path], *, mine: Path, progress: Progress) -> None:
     """Remove the least recently used object trees in the workspaces of `same_origin`, then the least recently used
-    workspaces of any origin. Locked workspaces are in use and kept; `mine` is locked by us."""
+    workspaces of any origin, and those that nobody has used for too long. Locked workspaces are in use and kept; `mine`
+    is locked by us."""
     objects = (tree for directory in same_origin for tree in directory.glob(f"{_OBJECTS}*"))
     for tree in _oldest(objects, beyond=_KEEP_CONFIGURATIONS):
         with contextlib.nullcontext(True) if tree.parent == mine else try_locked(_lock_of(tree.parent)) as is_free:
             if is_free:
                 _set_aside(root, tree, tree.with_name(tree.name.replace(_OBJECTS, _STATE, 1)))
-    workspaces = (path for path in root.iterdir() if path.is_dir() and path != mine and path.name[:1] != ".")
-    for directory in _oldest(workspaces, beyond=_KEEP_WORKSPACES - 1):
+                why = f"{_KEEP_CONFIGURATIONS} other configurations of this kernel were used more recently"
+                progress.say(f"cache: removed workspaces/{tree.parent.name}/{tree.name}: {why}")
+    others = [path for path in root.iterdir() if path.is_dir() and path != mine and path.name[:1] != "."]
+    surplus, limits = _oldest(others, beyond=_KEEP_WORKSPACES - 1), limits_from_environment()
+    for directory in dict.fromkeys((*surplus, *_older(others, than=limits.age))):
         with try_locked(_lock_of(directory)) as is_free:
             if is_free:
                 _set_aside(root, directory)
+                why = f"{_KEEP_WORKSPACES} others were used more recently" if directory in surplus else limits.too_old
+                progress.say(f"cache: removed workspaces/{directory.name}: {why}")
     for gone in root.glob(f"{_GONE}*"):
         shutil.rmtree(gone, ignore_errors=True)
 
@@ -152,6 +189,16 @@ def _oldest(paths: Iterable[Path], *, beyond: int) -> list[Path]:
         with contextlib.suppress(FileNotFoundError):
             times.append((path.stat().st_mtime_ns, path))
     return [path for _, path in sorted(times, reverse=True)[beyond:]]
+
+
+def _older(paths: Iterable[Path], *, than: float) -> list[Path]:
+    """Return the paths that were last used more than so many seconds ago."""
+    found = []
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - path.stat().st_mtime > than:
+                found.append(path)
+    return found
 
 
 def _set_aside(root: Path, *paths: Path) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import shlex
 
 from harness.build import host
+from harness.build.finished import check_unsealed, load_build
 from harness.build.load_patches import load_patches
 from harness.build.make import build as make_build
-from harness.build.make import load_build
 from harness.build.source import parse_source_spec, resolve_source
 from harness.build.toolchain import find_toolchain, require_patchable
 from harness.campaign.request import BuildOptions
@@ -26,8 +26,9 @@ def build_for(options: BuildOptions, board: BoardSpec, progress: Progress, *, bo
     host needs to boot `board`."""
     options.checked()
     if options.build_dir:
-        found = load_build(options.build_dir)
+        found = load_build(options.build_dir, verify=options.verify)
         if boots:
+            check_unsealed(found, progress)
             host.ensure_host(progress=progress, needed_for=set(boot_method(board).needs))
         return found
     return build_kernel(kernel_for(options, board, progress), options, progress)
@@ -46,7 +47,7 @@ def kernel_for(options: BuildOptions, board: BoardSpec, progress: Progress) -> K
     toolchain = find_toolchain(options.toolchain)
     require_patchable(toolchain, allow_plain_ftrace=options.allow_plain_ftrace)
     return KernelSpec(
-        source=resolve_source(spec, progress=progress),
+        source=resolve_source(spec, progress=progress, verify=options.verify),
         patches=patches,
         fragments=tuple(ours),
         user_fragments=options.kconfigs,
@@ -65,6 +66,7 @@ def build_kernel(kernel: KernelSpec, options: BuildOptions, progress: Progress) 
         progress=progress,
         jobs=options.jobs,
         is_sandboxed=not options.no_sandbox,
+        verify=options.verify,
     )
 
 

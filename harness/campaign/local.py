@@ -100,7 +100,7 @@ def run_here(checked: Checked, display: Display) -> Finished:
             made,
             selection,
             board=held[0],
-            boot=booter(held[0], made, run_dir, display),
+            boot=booter(held[0], made, run_dir, display, verify=request.kernel.verify and not kept),
             keeping=kept,
             fleet=_fleet(held, made, display),
             run_dir=run_dir,
@@ -153,7 +153,8 @@ def _keeping(checked: Checked, made: Build, display: Display) -> Iterator[Keepin
         yield None
         return
     with scratch_dir("snapshots") as directory:
-        yield Keeping(media=media_for(checked.board, made, display), directory=directory)
+        media = media_for(checked.board, made, display, verify=checked.request.kernel.verify)
+        yield Keeping(media=media, directory=directory)
 
 
 def _fleet(boards: Sequence[HeldBoard], made: Build, display: Display) -> Fleet | None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from harness.build.rootfs import root_image
+from harness.build.seal import Kept
 from harness.model.board import BoardSpec
 from harness.model.kernel import Build
 from harness.model.progress import Progress
@@ -14,10 +15,13 @@ from harness.target.holding.held import HeldBoard
 from harness.target.methods.table import RootForm, boot_method
 
 
-def booter(board: HeldBoard, made: Build, logs: Path, progress: Progress) -> Callable[[], tuple[Target, float]]:
-    """Return a function that boots `board` with `made`, and may be called repeatedly."""
+def booter(
+    board: HeldBoard, made: Build, logs: Path, progress: Progress, *, verify: bool = False
+) -> Callable[[], tuple[Target, float]]:
+    """Return a function that boots `board` with `made`, and may be called repeatedly. `verify`: read all files that it
+    boots before."""
     method = boot_method(board.spec)
-    media = media_for(board.spec, made, progress)
+    media = media_for(board.spec, made, progress, verify=verify)
 
     def boot_once() -> tuple[Target, float]:
         target = method.boot(board, media, logs=logs, say=progress.say)
@@ -26,20 +30,34 @@ def booter(board: HeldBoard, made: Build, logs: Path, progress: Progress) -> Cal
     return boot_once
 
 
-def media_for(board: BoardSpec, made: Build, progress: Progress) -> Media:
-    """Return the files that `board` boots."""
-    return _MEDIA[boot_method(board).root](made, progress)
+def media_for(board: BoardSpec, made: Build, progress: Progress, *, verify: bool = False) -> Media:
+    """Return the files that `board` boots. `verify`: read those that are not of the build."""
+    return _MEDIA[boot_method(board).root](made, progress, verify)
 
 
-def _disks(made: Build, progress: Progress) -> Media:
-    return Media(image=made.image, dtbs=made.dtbs, root=root_image(progress=progress), payload=made.payload)
+def _disks(made: Build, progress: Progress, verify: bool) -> Media:
+    return _media(made, root=root_image(progress=progress, verify=verify))
 
 
-def _archives(made: Build, progress: Progress) -> Media:
+def _archives(made: Build, progress: Progress, verify: bool) -> Media:
     from harness.build.initramfs import payload_archive, root_archive
 
-    root = root_archive(root_image(progress=progress), progress=progress)
-    return Media(image=made.image, dtbs=made.dtbs, root=root, payload=payload_archive(made.payload))
+    image = root_image(progress=progress, verify=verify)
+    root = root_archive(image.product, progress=progress, verify=verify)
+    return _media(made, root=root, payload=payload_archive(made.payload, progress=progress, verify=verify))
+
+
+def _media(made: Build, *, root: Kept, payload: Kept | None = None) -> Media:
+    """Return `root` with the kernel of a build, and with its payload unless that has another form."""
+    cached = [each for each in (root, payload) if each]
+    return Media(
+        image=made.image,
+        dtbs=made.dtbs,
+        root=root.path,
+        payload=payload.path if payload else made.payload,
+        products=(*made.products, *(each.product for each in cached)),
+        holds=(made.hold, *(each.hold for each in cached)),
+    )
 
 
 _MEDIA = {RootForm.DISK: _disks, RootForm.INITRAMFS: _archives}

@@ -14,6 +14,7 @@ from harness.boards.inventory import read_inventory
 from harness.boards.lease import acquire, ensure_reachable
 from harness.campaign.request import BuildOptions
 from harness.cli.options import Waiting, board_options, build_options, wait_option
+from harness.cli.output import pass_on
 from harness.errors import UserError
 from harness.target.methods.table import boot_method
 
@@ -50,14 +51,15 @@ def boot(board_name: str, boards_file: Path | None, wait: float | None, command:
             held = until_closed.enter_context(acquire(board, wait=wait, say=display.say))
             logs = new_directory(None, "boot-")
             display.say(f"{board.name}: {boot_method(board).announce(board)}")
-            target, seconds = booter(held, made, logs, display)()
+            start = booter(held, made, logs, display, verify=options.verify)  # keeps in the cache what it boots
+            target, seconds = start()
             display.say(
                 f"{board.name}: kernel {made.release} answers after {seconds:.1f} s; its log: {logs / 'console.log'}"
             )
         if command:
             # a single word may be a whole command line; several words are a command and its arguments
             line = command[0] if len(command) == 1 else shlex.join(command)
-            return run_watched(target, line, limits=board.limits, on_line=click.echo)
+            return run_watched(target, line, limits=board.limits, on_line=pass_on)
         try:
             interact(target)
         finally:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import click
 
+from harness.cli.output import tell
 from harness.errors import InfraError
 
 
 @click.command(epilog="Example: harness doctor")
 def doctor() -> None:
-    """Show which host tools are installed, in which version, and what each is needed for."""
-    from harness.build import host, sandbox
+    """Show which host tools are installed, in which version, and what each is needed for; and what the cache holds."""
+    from harness.build import host, prune, sandbox
     from harness.target.methods.qemu import pick_accel
 
     rows = [*host.doctor_rows(), sandbox.doctor_row()]
@@ -18,8 +19,10 @@ def doctor() -> None:
     found = max(len(row.found) for row in rows)
     for row in rows:
         mark = "ok     " if row.ok else "MISSING"
-        click.echo(f"{mark} {row.name:<{width}}  {row.found:<{found}}  {row.needed_for}  {row.remedy}".rstrip())
+        tell(f"{mark} {row.name:<{width}}  {row.found:<{found}}  {row.needed_for}  {row.remedy}".rstrip())
     accel, why = pick_accel()
-    click.echo(f"ok      {'QEMU accelerator':<{width}}  {accel} ({why})")
+    tell(f"ok      {'QEMU accelerator':<{width}}  {accel} ({why})")
+    for line in prune.usage():
+        tell(f"cache   {line}")
     if not all(row.ok for row in rows):
         raise InfraError("some tools are missing; `harness run` installs them if it may, or install them as shown")

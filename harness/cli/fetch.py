@@ -8,6 +8,7 @@ import click
 
 from harness.campaign.request import BuildOptions
 from harness.cli.options import build_options
+from harness.cli.output import tell
 
 
 @click.command(epilog="Example: harness fetch --kernel debian:linux-source-6.1@bookworm-security")
@@ -22,5 +23,5 @@ def fetch(**given: Any) -> None:
     spec = parse_source_spec(options.kernel)
     with Display() as display:
         host.ensure_host(progress=display, needed_for={"fetch", "git"})
-        source = resolve_source(spec, progress=display, refresh=True)
-    click.echo(f"{source.version} {source.checksum}\n{source.path}")
+        source = resolve_source(spec, progress=display, refresh=True, verify=options.verify)
+    tell(f"{source.version} {source.checksum}\n{source.path}")

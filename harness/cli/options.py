@@ -73,6 +73,9 @@ def _build_options(function: Function, *jobs: str) -> Function:
         click.option(
             "--allow-plain-ftrace", is_flag=True, help="Accept a compiler that lacks -fpatchable-function-entry."
         ),
+        click.option(
+            "--verify", is_flag=True, help="Read everything that is used from the cache, and compare its checksums."
+        ),
         click.option(*jobs, type=click.IntRange(1), help="Number of jobs for make; default: one per CPU."),
         click.option(
             "--no-sandbox",

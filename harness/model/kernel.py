@@ -6,6 +6,8 @@ import enum
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from harness.model.product import Product
+
 DEFAULT_SOURCE = "debian:@trixie-backports"  # the default of --kernel
 
 
@@ -40,7 +42,7 @@ class Source:
     `identity`: identifies the content (part of every build key): a checksum, a commit, a fingerprint of file times and
     sizes. `path`: a tarball, a directory or a bare git repository. `version`: the distributor's version (Debian's
     package version, the tag); `checksum`: ``sha256:…`` or the commit. `setup`: identifies only the part of the content
-    that determines a configuration; empty: only `identity` is known.
+    that determines a configuration; empty: only `identity` is known. `hold`: what keeps `path` in the cache.
     """
 
     spec: SourceSpec
@@ -49,6 +51,7 @@ class Source:
     path: Path
     version: str
     checksum: str
+    hold: object = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +108,10 @@ class Build:
     """Test modules that could not be built for this kernel, each with the reason."""
     without: dict[str, str] = field(default_factory=dict)
     """Optional symbols that this kernel can't have, each with the reason, which a skip quotes."""
+    products: tuple[Product, ...] = ()
+    """The files with their digests; none of a build of an older harness, which recorded no digests."""
+    hold: object = field(default=None, compare=False, repr=False)
+    """What keeps the directory in the cache: as long as it exists, nobody removes the build."""
 
     @property
     def image(self) -> Path:

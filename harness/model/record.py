@@ -74,7 +74,8 @@ class BuildHost:
 @dataclass(frozen=True, kw_only=True)
 class BuildRecord:
     """build.json. `key`: the name of the build's directory; `left_out`: test modules that could not be built for this
-    kernel, each with the reason; `times`: seconds by stage; `reproduce`: a command line that repeats the build."""
+    kernel, each with the reason; `times`: seconds by stage; `reproduce`: a command line that repeats the build;
+    `has_manifest`: a manifest.json beside it records the digests of all files."""
 
     key: str = ""
     kernel: KernelRecord = KernelRecord()
@@ -82,6 +83,7 @@ class BuildRecord:
     host: BuildHost = BuildHost()
     times: Mapping[str, float] = field(default_factory=dict)
     reproduce: str = ""
+    has_manifest: bool = False
 
     @property
     def seconds(self) -> float | None:

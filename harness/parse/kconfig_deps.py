@@ -147,8 +147,9 @@ class Explainer:
                 near += [selector for selector, _ in self.selectors.get(name, ())]
             for definition in self.kconfig.symbols.get(name, ()):
                 near += [rival for rival in self.choices.get(definition.choice or "", ()) if rival in self.config]
+            near = list(dict.fromkeys(near))
             near += [setter for inner in near if inner in self.config for setter in self.setters(inner)]
-            pending += [inner for inner in near if inner not in found and inner not in self.config]
+            pending += [inner for inner in dict.fromkeys(near) if inner not in found and inner not in self.config]
             found |= dict.fromkeys(near)
         return list(found)
 

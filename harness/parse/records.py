@@ -45,6 +45,7 @@ def build_record_to_json(record: BuildRecord) -> str:
         **filled(sandbox=kernel.sandbox),
         "without": dict(kernel.without),
         "test_modules_left_out": dict(record.left_out),
+        **({"manifest": True} if record.has_manifest else {}),
     }
     return json.dumps(data, indent=2) + "\n"
 
@@ -60,6 +61,7 @@ def build_record_from_json(text: str) -> BuildRecord:
     fields = Fields(data)
     tools, host = fields.inner("toolchain"), fields.inner("host")
     times = fields.take("times")
+    patchable = tools.take("patchable_function_entry")
     return BuildRecord(
         key=fields.text("key"),
         kernel=KernelRecord(
@@ -73,7 +75,7 @@ def build_record_from_json(text: str) -> BuildRecord:
                 name=tools.text("name"),
                 command=tools.text("command"),
                 version=tools.text("version"),
-                patchable=tools.flag("patchable_function_entry") if "patchable_function_entry" in tools else None,
+                patchable=patchable if isinstance(patchable, bool) else None,
             ),
             without=fields.texts_by_name("without"),
             sandbox=fields.text("sandbox"),
@@ -82,6 +84,7 @@ def build_record_from_json(text: str) -> BuildRecord:
         host=BuildHost(machine=host.text("machine"), system=host.text("system"), cpus=host.count("cpus")),
         times=_times(times),
         reproduce=fields.text("reproduce"),
+        has_manifest=fields.flag("manifest"),
     )
 
 

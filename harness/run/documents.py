@@ -26,8 +26,17 @@ def read_results(run_dir: Path, *, unwritten: Sequence[Event] = ()) -> RunResult
     path = run_dir / EVENTS
     if not path.is_file():
         raise UserError(f"{run_dir}: expected the directory of a run, with {EVENTS} in it; found none")
+    damage: list[str] = []
+
+    def on_damage(number: int, why: str) -> None:
+        if not damage:
+            damage.append(f"line {number}: {why}")
+
     with path.open(encoding="utf-8", errors="replace") as lines:
-        return fold(chain(parse_events(lines), unwritten))
+        results = fold(chain(parse_events(lines, on_damage=on_damage), unwritten))
+    if damage and not results.started:
+        raise UserError(f"{path}: expected the events of a run, found none; {damage[0]}")
+    return results
 
 
 def write_documents(
@@ -49,7 +58,7 @@ def write_documents(
     try:
         _publish(run_dir, texts)
     except OSError as error:
-        needed = f"{sum(map(len, texts.values())) / (1 << 20):.1f} MiB for the documents"
+        needed = f"{shortage.told_size(sum(map(len, texts.values())))} for the documents"
         short = shortage.of(error, where=run_dir, needed=needed, kept=f"the run's {EVENTS} and logs")
         raise short or UserError(f"{run_dir}: expected a directory to write to, found: {error.strerror}") from error
     return results
@@ -82,8 +91,11 @@ def _remove_partial(directory: Path) -> None:
 
 
 def _log(root: Path, name: str) -> str:
-    path = (root / name).resolve()
-    if not path.is_relative_to(root) or not path.is_file():
+    try:
+        path = (root / name).resolve()
+        if not path.is_relative_to(root) or not path.is_file():
+            return ""
+    except (OSError, ValueError):  # a name that no file can have
         return ""
     with path.open("rb") as file:
         file.seek(max(0, os.fstat(file.fileno()).st_size - _LONGEST_LOG_BYTES))

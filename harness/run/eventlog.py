@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import time
 from pathlib import Path
 
+from harness import clock
 from harness.model.event import AttemptEnded, Event, Finished, RunBegun, RunEnded
 from harness.parse.events import event_to_json
 
@@ -36,7 +36,7 @@ class EventLog:
 
     def write(self, event: Event) -> None:
         """Write an event with the current time."""
-        self.add(type(event)(**{**vars(event), "time": time.time(), "worker": self.worker, "board": self.board}))
+        self.add(type(event)(**{**vars(event), "time": clock.now(), "worker": self.worker, "board": self.board}))
 
     def add(self, event: Event) -> None:
         """Write an event as it is, another process's for instance."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from datetime import date
 from pathlib import Path
 
-from harness.build.make import load_record
+from harness.build.finished import load_record
 from harness.errors import UserError
 from harness.layout import EXPECTATIONS, PROJECT
 from harness.limits import YAML_BYTES

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from harness import shortage
 from harness.errors import HarnessError, InfraError, UserError
 from harness.layout import PROJECT, TESTCASES
 from harness.model.result import EndKind, RunEnd
@@ -56,6 +57,9 @@ class Ended:
         if self.code == pytest.ExitCode.NO_TESTS_COLLECTED:
             raise UserError(f"no test of {', '.join(sorted(suites))} matches -k {keyword!r}")
         if self.code == pytest.ExitCode.INTERNAL_ERROR:
+            # pytest keeps what tests print in files below TMPDIR
+            if short := shortage.said(self.internal_error.splitlines()[-1:], what="pytest"):
+                raise short
             raise InfraError("pytest failed with an internal error", details=self.internal_error.splitlines()[-_LINES:])
 
 

@@ -25,6 +25,7 @@ Boot = Callable[[], tuple[Target, float]]
 _BOOT_TRIES = 2
 _RESTORE_TRIES = 5  # each costs a fraction of a second
 _MOST_STRAIN = 8.0  # bounded, so that a hang is found on a busy host too
+_OUT_OF_MEMORY = "Out of memory: Killed process"  # of the kernel, on its console
 _POLL_S = 0.05  # seconds between two looks at what the console has printed
 
 
@@ -324,7 +325,9 @@ class Machine:
             title = "reset: the machine reset or powered off by itself"
             lines = tuple(self._target.console.tail(40))
             return _crashed(Fault(kind=FaultKind.PANIC, title=title, lines=lines))
-        return Stopped(Outcome(Verdict.ERROR, lost.message, is_lost=True))
+        killed = next((line for line in self._target.console.tail(60) if _OUT_OF_MEMORY in line), "")
+        reason = f"{lost.message}; the target ran out of memory: {killed}" if killed else lost.message
+        return Stopped(Outcome(Verdict.ERROR, reason, is_lost=True))
 
     def _stopped_by_time(self, what: str) -> Stopped:
         assert self._target is not None

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Generator
 from typing import Any
 
 import pytest
 from _pytest.runner import runtestprotocol
 
-from harness import shortage
+from harness import clock, shortage
 from harness.model.fault import Fault
 from harness.model.known import KnownOutcomes
 from harness.model.outcome import Outcome
@@ -30,14 +29,14 @@ class _Attempt:
 
     def __init__(self) -> None:
         self.phases = judging.Phases()
-        self.started = time.time()
+        self.started = clock.now()
         self.is_lost = False
 
     def timed(self, outcome: Outcome) -> Outcome:
         """`outcome`, with the attempt's times if it has none of its own."""
         if outcome.started is not None:
             return outcome
-        return dataclasses.replace(outcome, started=self.started, seconds=time.time() - self.started)
+        return dataclasses.replace(outcome, started=self.started, seconds=clock.now() - self.started)
 
 
 class Runner:

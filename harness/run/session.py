@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
 
-from harness import shortage
+from harness import clock, shortage
 from harness.build.cache import cache_dir
-from harness.build.make import load_record
+from harness.build.finished import load_record
 from harness.errors import EXIT_INFRA, HarnessError, UserError
 from harness.layout import PROJECT, TESTCASES
 from harness.model.board import BoardSpec
@@ -158,6 +158,7 @@ def run(
 
 def _begun(build: Build, run_dir: Path) -> Recorder:
     """Put the record of the build into the directory of the run, and begin to record the run."""
+    clock.start()
     with shortage.reported(run_dir, needed="some MiB for a run's logs and documents"):
         shutil.copyfile(build.directory / "build.json", run_dir / "build.json")
         return Recorder.of(run_dir)
@@ -208,7 +209,7 @@ def _job(local: LocalRun, selection: Selection, media: Media, *, board: HeldBoar
     local.announce([each.test for each in planned.values()])
     setup = Setup(
         board=board,
-        media=media,
+        media=media.without_holds(),
         build=rig.build.directory,
         run_dir=run_dir.absolute(),
         suites=rig.suites,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
 from harness.errors import InfraError, KernelError
+from harness.model.product import Product
 from harness.target.line.console import Console
 
 LineSink = Callable[[str], None]
@@ -37,12 +38,21 @@ class Completed:
 @dataclass(frozen=True, kw_only=True)
 class Media:
     """What a machine boots: the kernel image, device trees, the root file system and one build's payload. Root and
-    payload are disks or initramfs archives, as the boot method wants them."""
+    payload are disks or initramfs archives, as the boot method wants them.
+
+    `products`: digests of these files, as far as they are known, to verify them if the boot fails. `holds`: what keeps
+    the files in the cache; another process needs its own, or has to end before this one (`without_holds`)."""
 
     image: Path
     dtbs: Path | None = None
     root: Path
     payload: Path | None = None
+    products: tuple[Product, ...] = ()
+    holds: tuple[object, ...] = field(default=(), compare=False, repr=False)
+
+    def without_holds(self) -> Media:
+        """Return the same for a child process, which ends with this one."""
+        return replace(self, holds=())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,6 +26,7 @@ from harness.target.methods.start import Start
 from tests.boards import held, spec
 from tests.contract import sshd
 from tests.contract.conftest import write_tool
+from tests.faults.catalogue import Blame, fault
 
 pytestmark = pytest.mark.skipif(bool(sshd.missing()), reason=sshd.missing())
 SOURCES = "if [ -f  ${config_directory}/custom.cfg ]; then\n  source ${config_directory}/custom.cfg\nfi\n"
@@ -162,6 +163,12 @@ def test_what_grub_says_when_it_does_not(
 
 
 @pytest.mark.parametrize(("taken", "told"), [(False, "GRUB did not read .*custom.cfg"), (True, "GRUB took the kernel")])
+@fault(
+    "the server's own system boots instead of the kernel",
+    where="boot",
+    blame=Blame.INFRA,
+    survives="its GRUB configuration, as it was",
+)
 def test_an_own_system_that_comes_back_is_told_and_left_as_it_was(
     board: BoardSpec,
     media: Media,
@@ -184,6 +191,12 @@ def test_an_own_system_that_comes_back_is_told_and_left_as_it_was(
     assert {path.name[-8:] for path in (there / "harness").iterdir()} == {"-harness"}
 
 
+@fault(
+    "a server that can not reboot",
+    where="boot",
+    blame=Blame.INFRA,
+    survives="its GRUB configuration, as it was, mode and all",
+)
 def test_a_system_that_can_not_reboot_is_left_as_it_was(
     board: BoardSpec, media: Media, there: Path, tmp_path: Path, tools: Path
 ) -> None:
@@ -200,6 +213,12 @@ def test_a_system_that_can_not_reboot_is_left_as_it_was(
     assert {path.name[-8:] for path in (there / "harness").iterdir()} == {"-harness"}
 
 
+@fault(
+    "a server that neither reboots nor comes back",
+    where="boot",
+    blame=Blame.INFRA,
+    survives="its name in the message",
+)
 def test_a_system_that_neither_goes_nor_comes(board: BoardSpec, media: Media, tmp_path: Path, tools: Path) -> None:
     write_tool(tools, "cat", f'echo "$$ is noise"; exec {shutil.which("cat")} "$@"')
     assert isinstance(board.boot, GrubBoot)
@@ -226,6 +245,12 @@ def test_what_is_seen_without_booting(board: BoardSpec, there: Path, tools: Path
         grub.look(board, board.access)
 
 
+@fault(
+    "a kernel without EFI stub, for a server that boots by EFI",
+    where="boot",
+    blame=Blame.INFRA,
+    survives="the server, not rebooted",
+)
 def test_a_kernel_that_grub_can_not_start(board: BoardSpec, media: Media, tmp_path: Path) -> None:
     media.image.write_bytes(b"\x1f\x20")
     with pytest.raises(InfraError, match="starts kernels with an EFI stub only"):
@@ -233,6 +258,12 @@ def test_a_kernel_that_grub_can_not_start(board: BoardSpec, media: Media, tmp_pa
     assert not (tmp_path / "rebooted").exists()
 
 
+@fault(
+    "no room for a kernel in a server's /boot",
+    where="disk",
+    blame=Blame.INFRA,
+    survives="the free space that its own system needs",
+)
 def test_a_full_disk(board: BoardSpec, media: Media, tmp_path: Path, tools: Path) -> None:
     write_tool(tools, "df", "echo x; echo /dev/sda1 1000 1000 40000 50% /boot")
     prepared(board, media).system.close()  # 7 MB more than what is to be left

@@ -24,6 +24,7 @@ from harness.target.shells.ssh import HostKeyChanged, LoginRefused, SshHost
 from tests.boards import held, spec
 from tests.contract import sshd
 from tests.contract.sshd import Sshd
+from tests.faults.catalogue import Blame, fault
 
 pytestmark = pytest.mark.skipif(bool(sshd.missing()), reason=sshd.missing())
 
@@ -143,6 +144,7 @@ def test_a_device_tree_of_the_build(
         kexec.load(with_dtb(board, "y.dtb"), media, host, "")
 
 
+@fault("a server without kexec", where="host", blame=Blame.INFRA, survives="what to install there")
 def test_a_system_without_kexec(system: tuple[BoardSpec, SshHost], media: Media) -> None:
     board, host = system
     with pytest.raises(InfraError, match=r"b: kexec: expected `kexec` .* install kexec-tools there"):
@@ -194,6 +196,7 @@ def test_a_system_that_does_not_answer_is_switched_off_and_on(
     assert "switching the board off and on" in said[0]
 
 
+@fault("a server refuses the login", where="network", blame=Blame.INFRA, survives="the server, not switched off")
 def test_a_login_that_is_refused_switches_nothing(
     tmp_path: Path, line: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -210,6 +213,12 @@ def test_a_login_that_is_refused_switches_nothing(
     assert switch.told == []
 
 
+@fault(
+    "a server's directory for kernels can not be written",
+    where="disk",
+    blame=Blame.INFRA,
+    survives="the reason that it gives",
+)
 def test_files_that_can_not_be_written_there(
     system: tuple[BoardSpec, SshHost], tools: Path, media: Media, tmp_path: Path
 ) -> None:
@@ -221,6 +230,12 @@ def test_files_that_can_not_be_written_there(
         kexec.load(board, media, host, "")
 
 
+@fault(
+    "a server's own system stays away after it was switched off and on",
+    where="boot",
+    blame=Blame.INFRA,
+    survives="the limit and its key in the message",
+)
 def test_a_system_that_stays_away(tmp_path: Path, line: Console, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     with sshd.running(tmp_path) as server:

@@ -132,6 +132,7 @@ def test_a_places_network_service_is_where_the_board_is_reached_before_it_is_acq
     ("model", "told"),
     [("simplerest", "simplerest: ConnectionError: "), ("nosuch", "nosuch: ModuleNotFoundError: No module named ")],
 )
+@fault("labgrid's power driver fails", where="power", blame=Blame.INFRA, survives="the driver's own words")
 def test_a_switch_that_fails_is_told_by_labgrids_driver(model: str, told: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = f"http://127.0.0.1:{listener.getsockname()[1]}/{{index}}/{{value}}"
@@ -159,6 +160,12 @@ def test_a_place_that_somebody_else_has_is_told_with_the_holder_and_used_where_t
     assert lab.owner("taken") == "elsewhere/alice"
 
 
+@fault(
+    "somebody else has reserved the labgrid place",
+    where="two users",
+    blame=Blame.INFRA,
+    survives="their reservation; they are named",
+)
 def test_a_place_that_somebody_else_has_reserved_is_told(lab: Lab, hold: Hold) -> None:
     lab.client("reserved", "reserve", "name=reserved", user="alice")
     with pytest.raises(InfraError, match=r"place reserved: expected it to be free, elsewhere/alice has reserved it"):
@@ -250,6 +257,12 @@ def test_a_harness_that_is_killed_leaves_the_board_off_and_then_the_place_free(l
     assert lab.owner("killed") == ""
 
 
+@fault(
+    "SIGKILL of a harness, its guard and its keeper of a labgrid place, as when a container ends",
+    where="killed",
+    blame=Blame.NOBODY,
+    survives="the place: the next run knows it as ours, and releases it",
+)
 def test_a_place_that_nobody_could_release_is_known_as_our_own(lab: Lab, other: Other, hold: Hold) -> None:
     process, _, _ = other("left")
     for pid in [
@@ -327,6 +340,7 @@ def test_an_exporter_that_goes_away_while_we_use_its_place_is_told(own_lab: Lab,
     assert own_lab.owner("used") == ""
 
 
+@fault("labgrid's coordinator does not run", where="lab", blame=Blame.INFRA, survives="its address in the message")
 def test_no_coordinator_is_told(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
@@ -336,6 +350,7 @@ def test_no_coordinator_is_told(tmp_path: Path) -> None:
         look_up(missing, records=tmp_path)
 
 
+@fault("the Python package labgrid is missing", where="host", blame=Blame.INFRA, survives="what to install")
 def test_labgrid_is_optional(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "labgrid.py").write_text("raise ImportError('none here')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
@@ -363,6 +378,12 @@ def told(lab: Lab, hold: Hold) -> Told:
     return holding
 
 
+@fault(
+    "labgrid's coordinator is away when a place is to be released",
+    where="lab",
+    blame=Blame.NOBODY,
+    survives="the place, free in the end",
+)
 def test_a_coordinator_that_is_away_at_the_end_is_told_and_tried_again(lab: Lab, told: Told) -> None:
     with told("away") as (line, keeper):
         handle = os.pidfd_open(keeper)
@@ -423,6 +444,12 @@ def test_a_serial_line_of_the_exporters_own_is_where_it_is_started_again(tmp_pat
         os.close(slave)
 
 
+@fault(
+    "somebody takes the place while a restarted coordinator has forgotten us",
+    where="two users",
+    blame=Blame.NOBODY,
+    survives="their place, and we say so",
+)
 def test_a_place_that_somebody_took_when_the_coordinator_had_forgotten_us_is_theirs(lab: Lab, told: Told) -> None:
     with told("stolen") as (line, keeper):
         os.kill(keeper, signal.SIGSTOP)
@@ -437,6 +464,12 @@ def test_a_place_that_somebody_took_when_the_coordinator_had_forgotten_us_is_the
     assert lab.owner("stolen") == "elsewhere/alice"
 
 
+@fault(
+    "somebody releases our labgrid place during a run",
+    where="two users",
+    blame=Blame.NOBODY,
+    survives="the next owner's place, which we leave alone",
+)
 def test_a_place_that_somebody_releases_while_we_use_it_is_told_and_left_alone(lab: Lab, told: Told) -> None:
     with told("kicked") as (line, _):
         lab.client("kicked", "release")

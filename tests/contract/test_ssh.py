@@ -14,6 +14,7 @@ from harness.target.base import CommandTimeout, TargetLost
 from harness.target.shells.ssh import SshHost
 from tests.contract import sshd
 from tests.contract.sshd import Sshd
+from tests.faults.catalogue import Blame, fault
 
 pytestmark = pytest.mark.skipif(bool(sshd.missing()), reason=sshd.missing())
 
@@ -137,6 +138,12 @@ def test_no_key_no_server(server: Sshd, tmp_path: Path) -> None:
         SshHost(nobody, pins=tmp_path / "p", place="board.ssh").connect()
 
 
+@fault(
+    "the SSH connection breaks during a command",
+    where="network",
+    blame=Blame.INFRA,
+    survives="the shell: the next command connects again",
+)
 def test_a_lost_connection_loses_the_command_and_the_next_one_reconnects(tmp_path: Path) -> None:
     with sshd.running(tmp_path) as server:
         host = SshHost(spec_of(server), pins=tmp_path / "pins", place="board.ssh")

@@ -12,6 +12,7 @@ from pathlib import Path
 import pexpect
 
 from tests.e2e.conftest import harness
+from tests.faults.catalogue import Blame, fault
 
 BOARDS = """
 boards:
@@ -89,6 +90,7 @@ def test_cpus_and_memory_are_the_boards(build: Path, tmp_path: Path) -> None:
     assert done.stdout == "4\n1\n"
 
 
+@fault("the kernel finds no root file system", where="boot", blame=Blame.KERNEL, survives="the last lines of its log")
 def test_a_panic_at_boot_is_the_kernels_with_the_last_lines(build: Path, tmp_path: Path) -> None:
     done = boot(build, tmp_path, "no-root")
     assert done.returncode == 1
@@ -97,6 +99,12 @@ def test_a_panic_at_boot_is_the_kernels_with_the_last_lines(build: Path, tmp_pat
     assert not _qemu_of(_name(tmp_path))
 
 
+@fault(
+    "the kernel starts a program that never becomes a shell",
+    where="boot",
+    blame=Blame.KERNEL,
+    survives="the last lines of its log",
+)
 def test_a_hang_at_boot_is_told_within_its_limit(build: Path, tmp_path: Path) -> None:
     done = boot(build, tmp_path, "hangs")
     assert done.returncode == 1
@@ -104,12 +112,14 @@ def test_a_hang_at_boot_is_told_within_its_limit(build: Path, tmp_path: Path) ->
     assert "Run /bin/cat as init process" in done.stderr
 
 
+@fault("QEMU refuses an argument of boards.yaml", where="boot", blame=Blame.INFRA, survives="QEMU's own words")
 def test_qemu_that_does_not_start_is_infrastructure(build: Path, tmp_path: Path) -> None:
     done = boot(build, tmp_path, "bad-arguments")
     assert done.returncode == 3
     assert "no-such-option" in done.stderr
 
 
+@fault("SIGKILL while QEMU runs", where="killed", blame=Blame.NOBODY, survives="nothing: QEMU ends too")
 def test_qemu_ends_with_a_harness_that_is_killed(build: Path, tmp_path: Path) -> None:
     marker = _name(tmp_path)
     command: list[str | Path] = [
@@ -157,6 +167,12 @@ def test_a_person_at_the_console(build: Path, tmp_path: Path) -> None:
     assert not _qemu_of(_name(tmp_path))
 
 
+@fault(
+    "a panic while `harness boot` runs a command",
+    where="kernel",
+    blame=Blame.KERNEL,
+    survives="the report with its call trace",
+)
 def test_a_command_that_kills_the_kernel_is_told_as_that(build: Path, tmp_path: Path) -> None:
     done = harness("boot", "--build", build, "--", "echo c > /proc/sysrq-trigger", cwd=tmp_path)
     assert done.returncode == 1

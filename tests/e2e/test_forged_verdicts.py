@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.boards.inventory import read_inventory
-from harness.build.make import load_build
+from harness.build.finished import load_build
 from harness.campaign.machine import media_for
 from harness.display import Display
 from harness.model.board import BoardSpec

@@ -16,6 +16,7 @@ from harness.build.apt import PrivateApt
 from harness.build.host import ensure_host
 from harness.errors import HarnessError
 from tests.e2e.conftest import Boots
+from tests.faults.catalogue import Blame, fault
 from tests.twins.twin import U_BOOT
 
 BOARDS = """
@@ -137,6 +138,12 @@ def test_what_goes_wrong_with_a_web_server_is_told(
     assert re.search(told, done.stderr), done.stderr
 
 
+@fault(
+    "a U-Boot without wget, of a board that loads over HTTP",
+    where="boot",
+    blame=Blame.INFRA,
+    survives="what to set instead",
+)
 def test_a_u_boot_that_knows_no_http_is_told(cabled: Callable[..., Boots], u_boot: Path) -> None:
     if has_wget(U_BOOT):
         pytest.skip("this host's U-Boot has wget")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import Twin
+from tests.faults.catalogue import Blame, fault
 
 TWIN = """
 defaults:
@@ -50,6 +51,24 @@ def test_5_passes(guest):
 """
 
 
+@fault(
+    "the serial cable is pulled out during a test and stays out past what the board remembers",
+    where="console",
+    blame=Blame.INFRA,
+    survives="the verdicts before and after; the board, booted again and off at the end",
+)
+@fault(
+    "a CPU hangs with interrupts off during a test",
+    where="hostile target",
+    blame=Blame.KERNEL,
+    survives="the tests behind it, on a board that was switched off and on",
+)
+@fault(
+    "the target floods the kernel log without end",
+    where="hostile target",
+    blame=Blame.NOBODY,
+    survives="every verdict; bounded memory",
+)
 def test_a_run_goes_on_after_a_pulled_cable_a_hang_and_a_flood(twin: Callable[..., Twin]) -> None:
     machine = twin(fault="pulled", seconds=3, at="pull-it", boards=TWIN)
     results = machine.run_testcases(TESTS.replace("\\\\n", "\\n"), "one-cpu")
@@ -66,15 +85,20 @@ def test_a_run_goes_on_after_a_pulled_cable_a_hang_and_a_flood(twin: Callable[..
 @pytest.mark.parametrize(
     ("board", "code", "told"),
     [
-        ("reboots", 1, "the kernel panicked at boot: Kernel panic - not syncing: VFS: Unable to mount root"),
-        (
-            "login",
-            3,
+        pytest.param(
+            "reboots", 1, "the kernel panicked at boot: Kernel panic - not syncing: VFS: Unable to mount root",
+            marks=fault("a board's kernel panics and reboots without end", where="boot", blame=Blame.KERNEL,
+                        survives="the panic; the board, off"),
+        ),
+        pytest.param(
+            "login", 3,
             r"login: expected the harness's own shell, but another system asks for a login, 'twin login:'; see whether",
+            marks=fault("another system than the harness's boots and asks for a login", where="boot",
+                        blame=Blame.INFRA, survives="the kernel's good name; the board, off"),
         ),
     ],
     ids=["panics and reboots for ever", "login prompt"],
-)
+)  # fmt: skip
 def test_a_kernel_that_does_not_come_up_is_told_before_the_limit(
     twin: Callable[..., Twin], board: str, code: int, told: str
 ) -> None:
@@ -85,6 +109,12 @@ def test_a_kernel_that_does_not_come_up_is_told_before_the_limit(
     assert not machine.is_on()
 
 
+@fault(
+    "a device tree of another machine",
+    where="boot",
+    blame=Blame.INFRA,
+    survives="the kernel's good name; what to look at",
+)
 def test_a_device_tree_of_another_machine(twin: Callable[..., Twin], tmp_path: Path) -> None:
     """The kernel dies before it has a console; that is not the kernel's fault."""
     machine = twin(boards=TWIN)

@@ -36,6 +36,12 @@ def test_a_line_that_loses_and_changes_bytes_from_power_on_to_power_off(twin: Ca
     assert not machine.is_on()
 
 
+@fault(
+    "a serial line that changes or loses a byte in 200",
+    where="console",
+    blame=Blame.NOBODY,
+    survives="output, exit code and kernel log, whole",
+)
 def test_a_line_that_becomes_noisy_costs_no_result(twin: Callable[..., Twin]) -> None:
     machine = twin(fault="noise", every=200, at="Run /harness/board-init")
     done = machine.harness("boot", "twin-uboot", "--", f"{LINES}; exit 7")
@@ -69,12 +75,24 @@ def test_a_console_server_that_adds_to_each_line_costs_nothing(twin: Callable[..
     assert re.search(r"\] <\d+>\[ *\d+\.\d{6}\] log \d+", serial)
 
 
+@fault(
+    "the serial cable is pulled while the kernel boots, and put back",
+    where="console",
+    blame=Blame.NOBODY,
+    survives="the boot",
+)
 def test_a_cable_that_is_pulled_while_the_kernel_boots_and_put_back(twin: Callable[..., Twin]) -> None:
     machine = twin(fault="pulled", seconds=4, at="Booting Linux on")
     done = machine.harness("boot", "twin-uboot", "--", "echo up")
     assert (done.returncode, done.stdout) == (0, "up\n"), done.stderr
 
 
+@fault(
+    "the serial cable is pulled during a command, and put back",
+    where="console",
+    blame=Blame.NOBODY,
+    survives="output and exit code, whole",
+)
 def test_a_cable_that_is_pulled_during_a_command_and_put_back_costs_nothing_that_the_board_still_knows(
     twin: Callable[..., Twin],
 ) -> None:
@@ -86,17 +104,21 @@ def test_a_cable_that_is_pulled_during_a_command_and_put_back_costs_nothing_that
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (
+        pytest.param(
             {"fault": "pulled", "seconds": 600, "at": "Booting Linux on"},
             "the serial line was lost while the kernel booted, and did not come back; see its cable or console server",
+            marks=fault("the serial cable is pulled while the kernel boots, and stays out", where="console",
+                        blame=Blame.INFRA, survives="the kernel's good name; the board, off"),
         ),
-        (
+        pytest.param(
             {"fault": "no-net", "at": "Loading: "},
             "short: U-Boot: harness/.*-Image: the transfer did not end within 8 s; see whether the TFTP server",
+            marks=fault("the network cable is pulled while U-Boot loads", where="network", blame=Blame.INFRA,
+                        survives="the time limit; the board, off"),
         ),
     ],
     ids=["serial", "network"],
-)
+)  # fmt: skip
 def test_a_cable_that_stays_out(twin: Callable[..., Twin], options: dict[str, str | int | str], told: str) -> None:
     machine = twin(boards=SHORT, **options)
     done = machine.harness("boot", "short", "--", "true")

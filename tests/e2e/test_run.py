@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import PROJECT, harness
+from tests.faults.catalogue import Blame, fault
 
 OOPS = PROJECT / "tests/e2e/oops-in-wakeup-tracer.patch"
 
@@ -39,6 +40,12 @@ def test_all_testcases_and_a_little_of_the_selftests_pass(build: Path, tmp_path:
 
 
 @pytest.mark.xdist_group("builds")  # they compile in one workspace, one after the other
+@fault(
+    "a series with a NULL pointer dereference in one tracer",
+    where="kernel",
+    blame=Blame.KERNEL,
+    survives="all other tests, PASS",
+)
 def test_a_kernel_that_oopses_in_one_tracer(build: Path, tmp_path: Path) -> None:
     """`build` first: the mutant then compiles one file in the same workspace."""
     arguments = ("--patches", OOPS, "--suite", "selftests/ftrace", "-k", "wakeup or basic1")
@@ -65,6 +72,12 @@ expectations:
 """
 
 
+@fault(
+    "a test with a known crash crashes in another way",
+    where="kernel",
+    blame=Blame.KERNEL,
+    survives="the report; the known outcome that no test matched",
+)
 def test_another_crash_than_the_known_one_is_a_crash(build: Path, tmp_path: Path) -> None:
     """The test oopses on this kernel; testcases/expectations.yaml knows of that, this list knows of another crash."""
     (tmp_path / "known.yaml").write_text(KNOWN)
@@ -77,6 +90,12 @@ def test_another_crash_than_the_known_one_is_a_crash(build: Path, tmp_path: Path
 
 
 @pytest.mark.xdist_group("builds")
+@fault(
+    "a patch that does not compile",
+    where="kernel",
+    blame=Blame.KERNEL,
+    survives="the compiler's message with file and line",
+)
 def test_a_patch_that_does_not_compile(build: Path, tmp_path: Path) -> None:
     bad = tmp_path / "bad.patch"
     bad.write_text(OOPS.read_text().replace("WRITE_ONCE(*(int *)8, 0);", "this is no C;"))
@@ -86,7 +105,17 @@ def test_a_patch_that_does_not_compile(build: Path, tmp_path: Path) -> None:
     assert "error:" in done.stderr
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 3), (signal.SIGKILL, -9)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        pytest.param(signal.SIGTERM, 3, marks=fault(
+            "SIGTERM while a test runs on a booted kernel", where="killed", blame=Blame.INFRA,
+            survives="the verdicts until then; the rest as NOTRUN; the documents")),
+        pytest.param(signal.SIGKILL, -9, marks=fault(
+            "SIGKILL while a test runs on a booted kernel", where="killed", blame=Blame.NOBODY,
+            survives="the verdicts until then, of which `harness report` makes the documents")),
+    ],
+)  # fmt: skip
 def test_a_run_that_is_killed_keeps_what_it_has(build: Path, tmp_path: Path, number: signal.Signals, code: int) -> None:
     run_dir = tmp_path / "run"
     command: list[str | Path] = [

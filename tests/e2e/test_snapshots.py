@@ -16,13 +16,14 @@ from pathlib import Path
 import pytest
 
 from harness.boards.inventory import read_inventory
-from harness.build.make import load_build
+from harness.build.finished import load_build
 from harness.campaign.machine import media_for
 from harness.display import Display
 from harness.errors import InfraError
 from harness.target.base import Cpus, Media, Target
 from harness.target.methods.snapshot import Snapshots
 from tests.e2e.conftest import harness
+from tests.faults.catalogue import Blame, fault
 
 QUICK = "test_text or basic1 or basic3 or (test-state and taking)"
 
@@ -126,6 +127,12 @@ def test_its_console_is_the_kernel_log(saved: Snapshots) -> None:
 
 
 @pytest.mark.xdist_group("snapshot")
+@fault(
+    "a panic in a machine that was restored",
+    where="kernel",
+    blame=Blame.KERNEL,
+    survives="its log: the machine went down by itself",
+)
 def test_a_panic_is_seen_and_ends_the_machine(saved: Snapshots) -> None:
     with restored(saved) as target:
         target.start("echo c > /proc/sysrq-trigger")
@@ -135,6 +142,12 @@ def test_a_panic_is_seen_and_ends_the_machine(saved: Snapshots) -> None:
 
 
 @pytest.mark.xdist_group("snapshot")
+@fault(
+    "the kernel of a snapshot is replaced",
+    where="cache",
+    blame=Blame.INFRA,
+    survives="nothing is restored that does not match",
+)
 def test_a_snapshot_is_refused_with_another_kernel(media: Media, tmp_path: Path) -> None:
     image = tmp_path / "Image"
     image.write_bytes(media.image.read_bytes())
@@ -171,6 +184,12 @@ def _qemus_below(pid: int) -> list[int]:
     return [process for process, name in names.items() if name.startswith("qemu-system") and is_below(process)]
 
 
+@fault(
+    "QEMU is killed again and again during a run",
+    where="host",
+    blame=Blame.NOBODY,
+    survives="every verdict, PASS, from other machines",
+)
 def test_machines_that_are_killed_cost_no_result_and_no_verdict(build: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "harness", "run", "--build", str(build), "-k", QUICK, "-j", "2"]
     with (tmp_path / "said").open("w") as said:
@@ -217,6 +236,12 @@ def _cache_of(tmp_path: Path) -> Path:
     return mine
 
 
+@fault(
+    "SIGKILL of a run with several workers",
+    where="killed",
+    blame=Blame.NOBODY,
+    survives="its results; no worker and no machine is left",
+)
 def test_a_killed_run_leaves_no_worker_and_no_machine(build: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "harness", "run", "--build", str(build), "-k", QUICK, "-j", "2"]
     with (tmp_path / "said").open("w") as said:

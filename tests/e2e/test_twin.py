@@ -15,6 +15,7 @@ import pexpect
 import pytest
 
 from tests.e2e.conftest import Twin, harness
+from tests.faults.catalogue import Blame, fault
 
 FAULTY = """
 defaults:
@@ -61,6 +62,7 @@ def test_a_suite(twin: Callable[..., Twin]) -> None:
     assert "13 PASS" in done.stdout
 
 
+@fault("a panic on a board's kernel", where="kernel", blame=Blame.KERNEL, survives="the report")
 def test_a_crash_is_the_kernels_and_the_next_test_gets_a_board_that_was_switched_off_and_on(
     twin: Callable[..., Twin],
 ) -> None:
@@ -69,6 +71,12 @@ def test_a_crash_is_the_kernels_and_the_next_test_gets_a_board_that_was_switched
     assert "sysrq triggered crash" in done.stderr.lower()
 
 
+@fault(
+    "U-Boot does not hear the key that stops autoboot",
+    where="boot",
+    blame=Blame.NOBODY,
+    survives="the command, after another power cycle",
+)
 def test_autoboot_missed_once_is_tried_again_and_said(twin: Callable[..., Twin]) -> None:
     done = twin(fault="deaf-once", boards=FAULTY).harness("boot", "plain", "--", "echo up")
     assert (done.returncode, done.stdout) == (0, "up\n"), done.stderr
@@ -78,12 +86,21 @@ def test_autoboot_missed_once_is_tried_again_and_said(twin: Callable[..., Twin])
 @pytest.mark.parametrize(
     ("fault", "board", "code", "told"),
     [
-        ("no-power", "impatient", 3, "nothing came at all; see whether the board has power"),
-        ("stuck-on", "plain", 3, "plain.power: expected the board to be silent after it was switched off"),
-        ("none", "other-directory", 3, "File not found.*the directory that boot.tftp_root names"),
-        ("none", "panics", 1, "the kernel panicked at boot: Kernel panic - not syncing: VFS: Unable to mount root"),
+        pytest.param("no-power", "impatient", 3, "nothing came at all; see whether the board has power", marks=fault(
+            "a board has no power though its switch is on", where="power", blame=Blame.INFRA,
+            survives="the switch, off")),
+        pytest.param("stuck-on", "plain", 3, "plain.power: expected the board to be silent after it was switched off",
+                     marks=fault("a power switch whose relay sticks", where="power", blame=Blame.INFRA,
+                                 survives="whatever runs on the board: nothing is booted")),
+        pytest.param("none", "other-directory", 3, "File not found.*the directory that boot.tftp_root names",
+                     marks=fault("the TFTP server serves another directory than boards.yaml says", where="network",
+                                 blame=Blame.INFRA, survives="U-Boot's own words; the board, off")),
+        pytest.param("none", "panics", 1,
+                     "the kernel panicked at boot: Kernel panic - not syncing: VFS: Unable to mount root",
+                     marks=fault("a board's kernel finds no root file system", where="boot", blame=Blame.KERNEL,
+                                 survives="the panic; the board, off")),
     ],
-)
+)  # fmt: skip
 def test_what_goes_wrong_is_told_and_the_board_is_off(
     twin: Callable[..., Twin], fault: str, board: str, code: int, told: str
 ) -> None:
@@ -96,6 +113,12 @@ def test_what_goes_wrong_is_told_and_the_board_is_off(
     assert fault == "stuck-on" or not machine.is_on()
 
 
+@fault(
+    "the serial device of a board is not plugged in",
+    where="console",
+    blame=Blame.INFRA,
+    survives="the time of a build: it is told at once",
+)
 def test_a_device_that_is_not_there_is_told_at_once(twin: Callable[..., Twin]) -> None:
     boards = "boards: {b: {console: {kind: serial, device: /dev/serial/by-id/usb-x}, power: {kind: tasmota, host: h}, "
     machine = twin(boards=boards + "boot: {method: uboot, tftp_root: /t}}}")
@@ -110,6 +133,7 @@ def test_a_device_that_is_not_there_is_told_at_once(twin: Callable[..., Twin]) -
     assert "b.console: expected a serial device at /dev/serial/by-id/usb-x, found none; plug in" in done.stderr
 
 
+@fault("SIGKILL while a command runs on a board", where="killed", blame=Blame.NOBODY, survives="the board, off")
 def test_a_harness_that_is_killed_leaves_the_board_off(twin: Callable[..., Twin]) -> None:
     machine = twin()
     command = [sys.executable, "-m", "harness", *machine.arguments("boot", "twin-uboot"), "--", "echo up; sleep 600"]
@@ -127,6 +151,18 @@ def test_a_harness_that_is_killed_leaves_the_board_off(twin: Callable[..., Twin]
         time.sleep(0.2)
 
 
+@fault(
+    "a second harness wants a board that is in use",
+    where="two users",
+    blame=Blame.INFRA,
+    survives="the first one's run; the holder is named",
+)
+@fault(
+    "the holder of a board is killed while another one waits",
+    where="killed",
+    blame=Blame.NOBODY,
+    survives="the board, for who waited, after it was off",
+)
 def test_a_board_is_one_harness_at_a_time_and_free_when_that_is_killed_and_the_board_is_off(
     twin: Callable[..., Twin],
 ) -> None:

@@ -21,6 +21,7 @@ from harness.parse.boards import parse_boards
 from harness.target.base import Media
 from harness.target.methods import grub, grubcfg, ownsystem
 from tests.e2e.conftest import Twin
+from tests.faults.catalogue import Blame, fault
 
 OWN_SYSTEM_LIMIT_S = 300.0
 
@@ -96,6 +97,12 @@ def test_grub_boots_the_kernel_and_the_own_system_is_back_afterwards(
         assert state(own) == grubcfg.TAKEN
 
 
+@fault(
+    "SIGKILL between arming GRUB and the boot",
+    where="killed",
+    blame=Blame.NOBODY,
+    survives="the board's own system, which GRUB boots from then on",
+)
 def test_a_harness_that_is_killed_before_its_kernel_runs(machine: Twin, monkeypatch: pytest.MonkeyPatch) -> None:
     """GRUB has been told, so the power cycle that the guard makes ends in the kernel: to which nobody talks."""
     with_cmdline(machine, "harness.alone=10")
@@ -117,6 +124,7 @@ def test_a_harness_that_is_killed_before_its_kernel_runs(machine: Twin, monkeypa
         assert state(own) == grubcfg.TAKEN
 
 
+@fault("a panic on a server that GRUB booted", where="kernel", blame=Blame.KERNEL, survives="the server's own system")
 def test_the_own_system_is_back_after_a_crash(machine: Twin, monkeypatch: pytest.MonkeyPatch) -> None:
     done = machine.harness("boot", "twin-grub", "--", "echo c > /proc/sysrq-trigger; sleep 600")
     assert done.returncode == 1, done.stdout + done.stderr
@@ -125,6 +133,12 @@ def test_the_own_system_is_back_after_a_crash(machine: Twin, monkeypatch: pytest
         assert state(own) == grubcfg.TAKEN
 
 
+@fault(
+    "GRUB can not write to the disk on which it keeps the one-time boot",
+    where="boot",
+    blame=Blame.INFRA,
+    survives="the board's own system: the kernel is not booted for ever",
+)
 def test_what_grub_can_not_take_back_it_does_not_boot(
     twin: Callable[..., Twin], system: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

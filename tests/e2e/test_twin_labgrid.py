@@ -15,6 +15,7 @@ import pytest
 
 from harness.build.host import ensure_host
 from tests.e2e.conftest import SERVED_BY, Twin, harness
+from tests.faults.catalogue import Blame, fault
 from tests.labgridlab import Lab
 from tests.twins.twin import PORTS
 
@@ -73,6 +74,12 @@ def labgrid(tmp_path: Path) -> Iterator[Callable[..., Lab]]:
         each.end()
 
 
+@fault(
+    "somebody else has acquired the labgrid place",
+    where="two users",
+    blame=Blame.INFRA,
+    survives="their place; they are named",
+)
 def test_a_place_of_labgrid_is_taken_by_one_at_a_time(twin: Callable[..., Twin], labgrid: Callable[..., Lab]) -> None:
     machine = twin()
     lab = labgrid(machine)
@@ -87,6 +94,12 @@ def test_a_place_of_labgrid_is_taken_by_one_at_a_time(twin: Callable[..., Twin],
     assert lab.owner("twin") == ""
 
 
+@fault(
+    "SIGKILL of a harness that has a labgrid place",
+    where="killed",
+    blame=Blame.NOBODY,
+    survives="the place, free, after the board is off",
+)
 def test_a_place_of_labgrid_is_released_by_a_harness_that_is_killed_when_the_board_is_off(
     twin: Callable[..., Twin], labgrid: Callable[..., Lab]
 ) -> None:
@@ -113,6 +126,12 @@ UNTIL_TOLD = """echo up; ip link set eth0 up; ip address add 10.0.2.15/24 dev et
 until busybox tftp -g -r over -l /tmp/over 10.0.2.2 2> /dev/null; do sleep 0.2; done; echo over; exit 7"""
 
 
+@fault(
+    "labgrid's coordinator ends during a run, and is started again",
+    where="lab",
+    blame=Blame.NOBODY,
+    survives="the run; the place, acquired again",
+)
 def test_a_coordinator_that_is_restarted_in_the_middle_costs_nothing_and_is_told(
     twin: Callable[..., Twin], labgrid: Callable[..., Lab]
 ) -> None:
@@ -159,6 +178,12 @@ def test_3_after(guest):
 """
 
 
+@fault(
+    "labgrid's exporter is started again, with another port for the serial line",
+    where="lab",
+    blame=Blame.NOBODY,
+    survives="the run but for one test; place and board, free and off",
+)
 def test_a_run_goes_on_when_the_exporter_of_its_serial_line_was_started_again(
     twin: Callable[..., Twin], labgrid: Callable[..., Lab]
 ) -> None:

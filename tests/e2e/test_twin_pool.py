@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import Twin
+from tests.faults.catalogue import Blame, fault
 
 POOL = """
 defaults:
@@ -68,6 +69,12 @@ def test_two_boards_have_the_verdicts_of_one(twins: Callable[[], Twin]) -> None:
     assert not lab.is_on("serial")
 
 
+@fault(
+    "the power switch of one board of a pool does not answer",
+    where="power",
+    blame=Blame.NOBODY,
+    survives="the whole run, on the other board",
+)
 def test_a_board_whose_power_switch_fails_is_left_out_and_the_run_is_whole(twins: Callable[[str], Twin]) -> None:
     lab = twins(POOL.replace(":17344", ":17399"))
     done = lab.harness("run", "one", *TESTS, "-j", "auto", "--out", str(lab.cwd / "run"))
@@ -80,6 +87,7 @@ def test_a_board_whose_power_switch_fails_is_left_out_and_the_run_is_whole(twins
     assert not lab.is_on("uboot")
 
 
+@fault("SIGKILL of a run on two boards", where="killed", blame=Blame.NOBODY, survives="both boards, off and free")
 def test_a_run_that_is_killed_leaves_both_boards_off_and_free(twins: Callable[[], Twin]) -> None:
     lab = twins()
     command = [sys.executable, "-m", "harness", *lab.arguments("run", "one"), *TESTS, "-j", "2"]

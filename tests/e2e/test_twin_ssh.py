@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.e2e.conftest import SERVED_BY, Twin, harness
+from tests.faults.catalogue import Blame, fault
 
 
 def test_commands_go_over_the_network_and_the_log_over_the_serial_line(twin: Callable[..., Twin]) -> None:
@@ -18,6 +19,12 @@ def test_commands_go_over_the_network_and_the_log_over_the_serial_line(twin: Cal
     assert not machine.is_on("ssh")
 
 
+@fault(
+    "the target's network goes down during a command",
+    where="network",
+    blame=Blame.INFRA,
+    survives="the kernel's good name: it still answers on the serial line",
+)
 def test_a_network_that_goes_down_is_no_fault_of_the_kernel(twin: Callable[..., Twin]) -> None:
     machine = twin("ssh")
     done = machine.harness("boot", "twin-ssh", "--", "ip link set eth0 down; sleep 600")
@@ -26,6 +33,12 @@ def test_a_network_that_goes_down_is_no_fault_of_the_kernel(twin: Callable[..., 
     assert not machine.is_on("ssh")
 
 
+@fault(
+    "a board has another address than its entry says",
+    where="network",
+    blame=Blame.NOBODY,
+    survives="the command, over the serial line",
+)
 def test_a_board_without_the_network_it_should_have_does_with_its_serial_line(twin: Callable[..., Twin]) -> None:
     machine = twin("ssh", boards=NO_NETWORK)
     done = machine.harness("boot", "elsewhere", "--", SERVED_BY)

@@ -14,6 +14,7 @@ from harness.build import apt
 from harness.build.apt import AptPackage, PrivateApt, mirror_for, sources_for
 from harness.build.cache import cache_dir
 from harness.errors import InfraError, UserError
+from tests.faults.catalogue import Blame, fault
 from tests.unit.fakeapt import SECURITY_SITE, SITE, FakeApt
 from tests.unit.loopback import Server, serving
 from tests.unit.toytree import Recorder
@@ -108,6 +109,12 @@ def test_apt_speaks_english_to_us(fake: FakeApt, monkeypatch: pytest.MonkeyPatch
     assert "LC_ALL=C " in fake.calls("update")[0]
 
 
+@fault(
+    "no network, and an older package list is here",
+    where="network",
+    blame=Blame.NOBODY,
+    survives="the build, with that list",
+)
 def test_without_a_network_the_list_that_is_here_serves_and_the_network_is_left_alone(fake: FakeApt) -> None:
     PrivateApt(SUITE).update()
     age_list(3700)
@@ -123,6 +130,7 @@ def test_without_a_network_the_list_that_is_here_serves_and_the_network_is_left_
     assert len(fake.calls("update")) == 3
 
 
+@fault("no network, and no package list", where="network", blame=Blame.INFRA, survives="apt's own words")
 def test_without_a_network_and_without_a_list_it_is_an_infrastructure_error(fake: FakeApt) -> None:
     fake.fail("update", OFFLINE)
     with pytest.raises(InfraError, match=r"trixie-backports: .*check the network") as caught:
@@ -153,6 +161,12 @@ def test_a_suite_of_debian_that_the_mirror_lacks_is_an_infrastructure_error(fake
         PrivateApt("bullseye-backports").update()
 
 
+@fault(
+    "a package list with a bad signature",
+    where="network",
+    blame=Blame.INFRA,
+    survives="the cache: nothing unsigned gets there",
+)
 def test_a_bad_signature_stops_also_where_a_list_is_here(fake: FakeApt) -> None:
     PrivateApt(SUITE).update()
     fake.fail("update", BAD_KEY)
@@ -258,6 +272,12 @@ def test_the_progress_of_a_download_is_told_in_bytes(
     assert ("linux-source-7.3", 22, 22) in progress.advanced
 
 
+@fault(
+    "a package is not what the signed list promises",
+    where="network",
+    blame=Blame.INFRA,
+    survives="the cache, without that file",
+)
 def test_a_file_that_is_not_what_the_list_promised_is_removed(fake: FakeApt, package: AptPackage) -> None:
     (fake.directory / "package.deb").write_bytes(b"something else")
     with pytest.raises(InfraError, match=f"expected sha256 {package.sha256}, found [0-9a-f]{{64}}"):

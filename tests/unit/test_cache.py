@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ import pytest
 from harness.build.cache import cache_root, published, scratch_dir, try_locked
 from harness.build.workspace import Workspace, workspace_for
 from harness.model.kernel import Source, SourceKind, SourceSpec
+from tests.faults.catalogue import Blame, fault
+from tests.unit.toytree import Recorder
 
 
 def _source(version: str = "7.3.4-1", kind: SourceKind = SourceKind.DEBIAN, location: str = "") -> Source:
@@ -17,9 +20,14 @@ def _source(version: str = "7.3.4-1", kind: SourceKind = SourceKind.DEBIAN, loca
     return Source(spec=spec, identity="i", path=Path("x"), version=version, checksum="c")
 
 
+def no_seal(_directory: Path) -> None:
+    """These tests are not about the manifest."""
+
+
+@fault("making a cache entry fails half-way", where="cache", blame=Blame.NOBODY, survives="no entry that is cut short")
 def test_what_fails_on_the_way_is_not_published(tmp_path: Path) -> None:
     def fail_half_way() -> None:
-        with published(tmp_path / "build") as scratch:
+        with published(tmp_path / "build", seal=no_seal) as scratch:
             (scratch / "Image").write_text("half")
             raise RuntimeError
 
@@ -28,12 +36,13 @@ def test_what_fails_on_the_way_is_not_published(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@fault("two make the same cache entry at once", where="cache", blame=Blame.NOBODY, survives="the first one's, whole")
 def test_what_is_published_is_whole_and_the_first_stays(tmp_path: Path) -> None:
     final = tmp_path / "build"
-    with published(final) as first, published(tmp_path / "other") as _:
+    with published(final, seal=no_seal) as first, published(tmp_path / "other", seal=no_seal) as _:
         (first / "Image").write_text("first")
         assert not final.exists()
-    with published(final) as second:
+    with published(final, seal=no_seal) as second:
         (second / "Image").write_text("second")
     assert (final / "Image").read_text() == "first"
 
@@ -47,6 +56,12 @@ def test_a_lock_is_free_again_after_its_block(tmp_path: Path) -> None:
         assert mine
 
 
+@fault(
+    "two builds of one kernel at once",
+    where="two users",
+    blame=Blame.NOBODY,
+    survives="both, each in a workspace of its own",
+)
 def test_two_builds_at_once_get_two_workspaces(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     with workspace_for(_source(), configuration="c") as one, workspace_for(_source(), configuration="c") as two:
@@ -88,7 +103,7 @@ class Ages:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._now = 1_000_000_000
+        self._now = int(time.time()) - 7200
 
     def build(self, configuration: str, *, source: Source | None = None) -> Workspace:
         with workspace_for(source or _source(), configuration=configuration) as workspace:
@@ -141,6 +156,7 @@ def test_of_all_origins_the_six_workspaces_used_last_stay_and_those_in_use(ages:
         os.utime(held.directory, (1, 1))
         made = [ages.build("c", source=source).directory for source in sources[1:]]
         assert held.directory.is_dir()
+    os.utime(held.directory, (1, 1))
     assert [path.is_dir() for path in made] == [False, *[True] * 6]
     last = ages.build("c", source=sources[1])
     assert last.directory.is_dir()
@@ -187,3 +203,41 @@ def test_other_kinds_of_scratch_are_left_alone(own_cache: Path) -> None:
     (other / "1-2.lock").touch()
     with scratch_dir("snapshots"):
         assert (other / "1-2").is_dir()
+
+
+@fault("the cache is on a file system that became read-only, and a run wants to save snapshots", where="disk",
+       blame=Blame.NOBODY, survives="the run: its snapshots are temporary files elsewhere")  # fmt: skip
+def test_scratch_that_can_not_be_in_the_cache_is_elsewhere(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own_cache.mkdir(parents=True)
+    monkeypatch.setattr(os, "access", lambda *_: False)  # a root user's permissions would not stop anything
+    with scratch_dir("snapshots") as path:
+        assert not path.is_relative_to(own_cache)
+        assert path.is_dir()
+    assert not path.exists()
+    assert list(own_cache.iterdir()) == []
+
+
+def test_a_workspace_that_nobody_used_for_long_is_removed_and_that_is_told(
+    ages: Ages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HARNESS_CACHE_DAYS", "1")
+    old, newer = (ages.build("c", source=_source(f"6.{number}.1-1")).directory for number in (1, 2))
+    os.utime(old, (time.time() - 90_000,) * 2)
+    progress = Recorder()
+    with workspace_for(_source(), configuration="c", progress=progress):
+        pass
+    assert [old.exists(), newer.exists()] == [False, True]
+    assert progress.said == [f"cache: removed workspaces/{old.name}: not used for 1 day (HARNESS_CACHE_DAYS)"]
+
+
+def test_why_objects_are_removed_is_told(ages: Ages) -> None:
+    for configuration in "abcd":
+        ages.build(configuration)
+    progress = Recorder()
+    with workspace_for(_source(), configuration="e", progress=progress) as workspace:
+        pass
+    (told,) = progress.said
+    assert told == (
+        f"cache: removed workspaces/{workspace.directory.name}/obj-a: 4 other configurations of this kernel were used "
+        "more recently"
+    )

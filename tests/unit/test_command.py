@@ -14,6 +14,7 @@ import pytest
 from harness.build import command
 from harness.build.command import run, started
 from harness.errors import InfraError
+from tests.faults.catalogue import Blame, fault
 from tests.unit.toytree import write_script
 
 
@@ -93,7 +94,15 @@ def test_what_an_interrupt_does(tmp_path: Path, finishes: bool) -> None:
     assert (tmp_path / "done").exists() == finishes
 
 
-@pytest.mark.parametrize("finishes", [False, True])
+@pytest.mark.parametrize(
+    "finishes",
+    [
+        pytest.param(False, marks=fault("SIGKILL while a program of a build runs", where="killed", blame=Blame.NOBODY,
+                                        survives="nothing: it ends too")),
+        pytest.param(True, marks=fault("SIGKILL while dpkg installs", where="killed", blame=Blame.NOBODY,
+                                       survives="dpkg, which ends its work")),
+    ],
+)  # fmt: skip
 def test_what_the_death_of_the_harness_does(tmp_path: Path, finishes: bool) -> None:
     child = write_script(tmp_path / "child", f"echo $$ > {tmp_path}/pid.new; mv {tmp_path}/pid.new {tmp_path}/pid; "
                          f"sleep 1; echo done > {tmp_path}/done; exec sleep 0")  # fmt: skip

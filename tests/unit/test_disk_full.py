@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,13 @@ from pathlib import Path
 import pytest
 
 from harness.errors import EXIT_INFRA
-from harness.run.documents import write_documents
+from harness.model.record import RunRecord
+from harness.model.result import EndKind, Result, RunEnd, Verdict
+from harness.run.conclusion import conclude, failure
+from harness.run.documents import read_results, write_documents
+from harness.run.recorder import Recorder
+from harness.run.workers.distributor import Distributor
+from harness.run.workers.worker import UNWRITTEN
 from harness.shortage import Shortage
 from tests.fakerun import DOCUMENTS, TESTS, documented, fake_build, fake_run, fake_target, left_partial, recorded
 from tests.faults.catalogue import Blame, fault
@@ -102,7 +109,7 @@ def test_documents_that_can_not_be_written_leave_the_older_ones(tmp_path: Path) 
         (run_dir / name).write_text(f"older {name}")
     renames = [number for number, what in enumerate(writes.operations) if what.startswith("replace")]
     for number in range(1, renames[0] + 2):
-        with mounted(Disk(run_dir, fails_at=number)), pytest.raises(Shortage, match="MiB for the documents"):
+        with mounted(Disk(run_dir, fails_at=number)), pytest.raises(Shortage, match="KiB for the documents"):
             write_documents(run_dir)
         assert [(run_dir / name).read_text() for name in DOCUMENTS] == [f"older {name}" for name in DOCUMENTS]
         assert left_partial(run_dir) == []
@@ -164,3 +171,45 @@ def test_a_run_on_a_small_file_system(tmp_path: Path) -> None:
     done = subprocess.run(words, capture_output=True, text=True, timeout=300, cwd=Path(__file__).parents[2])
     assert done.returncode == 0, done.stderr[-3000:]
     assert "'done'" in done.stdout
+
+
+class Node:
+    """A worker that has ended, as xdist shows it."""
+
+    def __init__(self, workeroutput: dict[str, object]) -> None:
+        self.workeroutput = workeroutput
+
+
+@fault(
+    "a worker can not write its events and logs", where="disk", blame=Blame.INFRA,
+    survives="its verdicts and logs, which it hands to the run's own process",
+)  # fmt: skip
+def test_what_a_worker_can_not_write_is_in_the_documents(tmp_path: Path) -> None:
+    own = Recorder.of(tmp_path)
+    own.began(RunRecord(isolation="test"))
+    own.planned(["a", "b"])
+    with mounted(Disk(tmp_path, fails_at=1)):
+        worker = Recorder.of(tmp_path, worker="gw0")
+        worker.booted(seconds=1.0, factor=1.0, restored=True)
+        worker.started("a")
+        assert worker.finished(Result(test="a", verdict=Verdict.PASS), "printed by a").log == "logs/a.log"
+        assert worker.failure
+        left = json.loads(json.dumps(worker.left_over()))
+        assert worker.finished_tests() == {"a"}
+        node = Node({UNWRITTEN: left})
+        distributor = Distributor([], planned={}, seconds=lambda _: 1.0, recorder=own)
+        distributor.pytest_testnodedown(node, None)
+        assert own.failure
+        assert "no space left" in own.failure.message
+        assert {result.test for result in read_results(tmp_path).results if result.verdict is Verdict.PASS} == {"a"}
+    own.try_again()
+    results = conclude(own, tmp_path, RunEnd(kind=EndKind.INTERRUPTED))
+    assert [(result.test, result.verdict, result.machine) for result in results.results] == [
+        ("a", Verdict.PASS, "gw0/restored-1"),
+        ("b", Verdict.NOTRUN, ""),
+    ]
+    assert results.ended
+    assert results.ended.reason == own.failure.message
+    assert (tmp_path / "logs/a.log").read_text() == "printed by a"
+    assert documented(tmp_path) == {"a": "PASS", "b": "NOTRUN"}
+    assert f"kept in {tmp_path}: the verdicts of 1 of 2 tests" in failure(own, tmp_path, results).message

@@ -15,6 +15,8 @@ from harness.build.download import NotThere, fetch_file, fetch_text
 from harness.build.kernelorg import fetch_tarball
 from harness.errors import InfraError, UserError
 from harness.model.progress import Silent
+from tests import damage
+from tests.faults.catalogue import Blame, fault
 from tests.unit.loopback import Server, serving
 from tests.unit.toytree import Recorder, write_script
 
@@ -44,6 +46,12 @@ def test_a_file_arrives_whole_and_leaves_nothing_beside_it(server: Server, tmp_p
     assert ("file", len(CONTENT), len(CONTENT)) in progress.advanced
 
 
+@fault(
+    "the connection breaks twice during a download",
+    where="network",
+    blame=Blame.NOBODY,
+    survives="what has arrived; the file, whole",
+)
 def test_a_cut_connection_is_resumed_where_it_broke(server: Server, tmp_path: Path) -> None:
     server.cut_after = [1_000_000, 2_000_000]
     fetch(server, tmp_path / "file")
@@ -62,6 +70,12 @@ def test_a_later_call_resumes_what_an_earlier_one_left(server: Server, tmp_path:
     assert (tmp_path / "file").read_bytes() == CONTENT
 
 
+@fault(
+    "a file changes on the server between two tries",
+    where="network",
+    blame=Blame.NOBODY,
+    survives="the new file, whole",
+)
 def test_a_file_that_changed_meanwhile_is_begun_again(server: Server, tmp_path: Path) -> None:
     server.cut_after = [1_000_000, 0, 0, 0, 0]
     with pytest.raises(InfraError):
@@ -90,6 +104,12 @@ def test_a_partial_file_longer_than_the_file_is_begun_again(server: Server, tmp_
     assert (tmp_path / "file").read_bytes() == CONTENT
 
 
+@fault(
+    "a mirror delivers another file than promised",
+    where="network",
+    blame=Blame.INFRA,
+    survives="the cache, without that file",
+)
 def test_a_wrong_file_is_removed_and_both_sums_are_told(server: Server, tmp_path: Path) -> None:
     server.files["/file"] = b"lies"
     lies = hashlib.sha256(b"lies").hexdigest()
@@ -108,6 +128,12 @@ def test_a_busy_server_is_asked_again_with_growing_pauses(server: Server, tmp_pa
     assert tuple(pauses) == download_pauses
 
 
+@fault(
+    "a download server stays busy",
+    where="network",
+    blame=Blame.INFRA,
+    survives="the server: it is asked a few times only",
+)
 def test_a_server_that_stays_busy_is_left_in_peace(server: Server) -> None:
     server.failures = [503] * 100
     with pytest.raises(InfraError, match="the server answered 503"):
@@ -153,13 +179,70 @@ def kernel_org(server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
 
 def test_a_version_is_downloaded_once_and_checked_against_the_list(kernel_org: Server) -> None:
     progress = Recorder()
-    path = fetch_tarball("7.3.4", progress=progress)
+    path = fetch_tarball("7.3.4", progress=progress).path
     assert path.name == "linux-7.3.4.tar.xz"
     assert path.read_bytes() == CONTENT
     assert any("only the checksum is checked" in line for line in progress.said)
     kernel_org.requests.clear()
-    assert fetch_tarball("7.3.4", progress=Silent()) == path
+    assert fetch_tarball("7.3.4", progress=Silent()).path == path
     assert kernel_org.requests == []
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(
+            content,
+            marks=fault(
+                f"a downloaded kernel tarball {how}",
+                where="cache",
+                blame=Blame.NOBODY,
+                survives="the source: it is downloaded and verified again, and a message says so",
+            ),
+            id=how,
+        )
+        for how, content in {
+            "was replaced by another": b"evil".ljust(len(CONTENT)),
+            "was cut short": CONTENT[:100],
+            "is full of zeros": bytes(len(CONTENT)),
+            "has a flipped bit": CONTENT[:50] + bytes([CONTENT[50] ^ 1]) + CONTENT[51:],
+        }.items()
+    ],
+)
+def test_a_tarball_that_changed_in_the_cache_is_downloaded_again(kernel_org: Server, content: bytes) -> None:
+    path = fetch_tarball("7.3.4", progress=Silent()).path
+    path.write_bytes(content)
+    progress = Recorder()
+    kept = fetch_tarball("7.3.4", progress=progress)
+    assert (kept.path.read_bytes(), kept.product.digest.sha256) == (CONTENT, SHA256)
+    assert any(
+        f"{path}: damaged: expected a file of {len(CONTENT)} bytes with SHA-256" in line for line in progress.said
+    )
+
+
+def test_a_tarball_of_an_older_harness_is_compared_with_the_list_and_kept(kernel_org: Server) -> None:
+    path = fetch_tarball("7.3.4", progress=Silent()).path
+    path.with_name(f"{path.name}.manifest.json").unlink()
+    kernel_org.requests.clear()
+    assert fetch_tarball("7.3.4", progress=Silent()).path == path
+    assert [request for request, _ in kernel_org.requests] == ["/v7.x/sha256sums.asc"]
+
+
+@fault("the checksum recorded for a downloaded tarball is lost, and another file has its name", where="cache",
+       blame=Blame.NOBODY, survives="the source, downloaded again")  # fmt: skip
+def test_a_tarball_that_nothing_vouches_for_is_not_used(kernel_org: Server) -> None:
+    path = fetch_tarball("7.3.4", progress=Silent()).path
+    path.with_name(f"{path.name}.manifest.json").unlink()
+    path.write_bytes(b"another")
+    assert fetch_tarball("7.3.4", progress=Silent()).path.read_bytes() == CONTENT
+
+
+def test_verify_reads_a_tarball_that_looks_as_before(kernel_org: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bit that flips on the disk changes no time."""
+    path = fetch_tarball("7.3.4", progress=Silent()).path
+    damage.unnoticed(damage.zero, path, monkeypatch)
+    assert fetch_tarball("7.3.4", progress=Silent()).path.read_bytes() == bytes(len(CONTENT))
+    assert fetch_tarball("7.3.4", progress=Silent(), verify=True).path.read_bytes() == CONTENT
 
 
 def test_a_tarball_that_the_list_does_not_vouch_for_is_refused(kernel_org: Server) -> None:

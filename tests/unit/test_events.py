@@ -32,6 +32,7 @@ from harness.model.record import (
 )
 from harness.model.result import Attempt, EndKind, Expectation, Result, RunEnd, Standing, Verdict
 from harness.parse.events import VERSION, event_from_json, event_to_json, parse_events
+from tests.faults.catalogue import Blame, fault
 
 RECORD = RunRecord(
     id="20260131T235959.123Z-5f2c1a9e",
@@ -125,6 +126,12 @@ def test_truncated_last_line_is_passed_over_in_silence(cut: int) -> None:
     assert list(parse_events(lines)) == [FIRST]
 
 
+@fault(
+    "lines in the middle of events.jsonl are damaged",
+    where="disk",
+    blame=Blame.NOBODY,
+    survives="all other events; a note says how many",
+)
 def test_damaged_lines_are_counted_and_reported() -> None:
     told: list[int] = []
     lines = ["{", event_to_json(FIRST), "", '{"kind": "started"}', event_to_json(SECOND), "{tr"]

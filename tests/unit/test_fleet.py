@@ -30,6 +30,7 @@ from harness.run.workers.distributor import ARGUMENTS
 from harness.target.base import Media, Target
 from harness.target.holding.held import HeldBoard
 from tests.boards import held, spec
+from tests.faults.catalogue import Blame, fault
 from tests.records import build_json
 
 GOOD = "def test_one(guest):\n    guest.run('true')\n\ndef test_two(guest):\n    pass\n"
@@ -202,6 +203,12 @@ def test_workers_hold_outcomes_against_what_is_known_of_their_board(fleet: Fleet
     assert [each.reason for each in known.unmatched(results)] == missed
 
 
+@fault(
+    "one board of a pool can not be switched on",
+    where="power",
+    blame=Blame.NOBODY,
+    survives="every verdict, from the other board",
+)
 def test_a_board_that_can_not_be_booted_is_left_out_and_nothing_is_lost(fleet: Fleet) -> None:
     results = fleet.run("ok", "dead", a=GOOD, b=GOOD, c=GOOD, d=GOOD, e=NEEDS_NONE)
     assert set(_verdicts(results).values()) == {Verdict.PASS}
@@ -226,6 +233,12 @@ def test_a_board_that_does_not_come_back_gives_away_what_it_had_also_where_other
     assert (fleet.code, fleet.failure) == (1, None)
 
 
+@fault(
+    "a board does not come back in the middle of a test",
+    where="boot",
+    blame=Blame.NOBODY,
+    survives="the test's verdict, from another board",
+)
 def test_a_test_in_whose_middle_the_board_does_not_come_back_has_its_verdict_from_another(fleet: Fleet) -> None:
     results = fleet.run("once", "ok", reboots=REBOOTS, reboots_too=REBOOTS)
     assert set(_verdicts(results).values()) == {Verdict.PASS}
@@ -236,7 +249,17 @@ def test_a_test_in_whose_middle_the_board_does_not_come_back_has_its_verdict_fro
     assert "board b0 left out: b0.power: the switch does not answer" in results.notes
 
 
-@pytest.mark.parametrize(("kinds", "kind"), [(("dead", "dead"), InfraError), (("dead", "panics"), KernelError)])
+@pytest.mark.parametrize(
+    ("kinds", "kind"),
+    [
+        pytest.param(("dead", "dead"), InfraError, marks=fault(
+            "no board of a pool can be switched on", where="power", blame=Blame.INFRA,
+            survives="the tests that need no board; the rest as NOTRUN; the documents")),
+        pytest.param(("dead", "panics"), KernelError, marks=fault(
+            "one board of a pool can not be switched on, and the kernel panics on the other", where="boot",
+            blame=Blame.KERNEL, survives="the tests that need no board; the rest as NOTRUN; the documents")),
+    ],
+)  # fmt: skip
 def test_where_no_board_boots_that_is_what_the_run_ends_with(
     fleet: Fleet, kinds: tuple[str, str], kind: type[HarnessError]
 ) -> None:
@@ -252,6 +275,12 @@ def test_where_no_board_boots_that_is_what_the_run_ends_with(
     assert (fleet.path / "run/junit.xml").is_file()
 
 
+@fault(
+    "a worker is killed during a test",
+    where="killed",
+    blame=Blame.NOBODY,
+    survives="the test's verdict, from its replacement on the same board",
+)
 def test_a_worker_that_died_is_replaced_by_one_with_the_same_board(fleet: Fleet) -> None:
     # one test for each: no worker takes a second one, so it is the new one that runs what the dead one had
     results = fleet.run("ok", "ok", dies=DIES_ONCE, other=ONE)
@@ -264,6 +293,12 @@ def test_a_worker_that_died_is_replaced_by_one_with_the_same_board(fleet: Fleet)
     assert fleet.switched_off == ""  # each was left off by its last worker
 
 
+@fault(
+    "a test kills each worker that runs it",
+    where="killed",
+    blame=Blame.INFRA,
+    survives="the other tests; the board, off",
+)
 def test_a_board_whose_worker_died_at_last_is_switched_off(fleet: Fleet) -> None:
     results = fleet.run("ok", "ok", always=DIES_ALWAYS)
     assert _verdicts(results)["always.py::test_dies"] is Verdict.ERROR
@@ -281,6 +316,12 @@ def interruptible() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
+@fault(
+    "Ctrl-C while workers run tests",
+    where="killed",
+    blame=Blame.INFRA,
+    survives="the verdicts until then; the board, off",
+)
 def test_an_interrupt_waits_for_no_worker_and_keeps_what_there_is(
     fleet: Fleet, interruptible: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,6 +13,7 @@ from harness.build.materialize import forget, materialize
 from harness.build.source import parse_source_spec, resolve_source
 from harness.errors import InfraError, UserError
 from harness.model.kernel import Source
+from tests.faults.catalogue import Blame, fault
 from tests.unit.toytree import Recorder, make_tree
 
 
@@ -121,6 +122,12 @@ def test_a_directory_without_a_repository_is_the_users_error(tmp_path: Path, ups
         resolve_source(parse_source_spec(f"git:{tmp_path / 'empty'}#master"))
 
 
+@fault(
+    "a git repository can not be reached",
+    where="network",
+    blame=Blame.NOBODY,
+    survives="the commits that were fetched before",
+)
 def test_an_unreachable_repository_serves_from_what_was_fetched(upstream: Upstream) -> None:
     url = f"file://{upstream.path}"
     spec = parse_source_spec(f"git:{url}#master")
@@ -149,6 +156,12 @@ def test_a_moved_branch_changes_only_the_files_that_differ(upstream: Upstream, t
     assert (tree / "Kconfig").read_text() == "other\n"
 
 
+@fault(
+    "somebody changes a checkout in the cache",
+    where="cache",
+    blame=Blame.NOBODY,
+    survives="the sources that were asked for",
+)
 def test_what_was_changed_or_added_in_the_tree_is_undone(upstream: Upstream, tmp_path: Path) -> None:
     tree = tmp_path / "ws/src"
     source = upstream.resolve("master")
@@ -163,6 +176,7 @@ def test_what_was_changed_or_added_in_the_tree_is_undone(upstream: Upstream, tmp
     assert (tree / "Kconfig").exists()
 
 
+@fault("the index of a source checkout is damaged", where="cache", blame=Blame.NOBODY, survives="the checkout")
 def test_a_broken_index_does_not_stand_in_the_way(upstream: Upstream, tmp_path: Path) -> None:
     tree = tmp_path / "ws/src"
     source = upstream.resolve("master")

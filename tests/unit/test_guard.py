@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.catalogue import Blame, fault
+
 SCRIPT = """
 import sys
 from harness.model.board import Access, BoardSpec, CommandSwitch, Power
@@ -72,6 +74,12 @@ def _wait_gone(pid: int) -> None:
         os.close(handle)
 
 
+@fault(
+    "SIGKILL of a harness that has a board",
+    where="killed",
+    blame=Blame.NOBODY,
+    survives="the board, switched off by its guard",
+)
 def test_a_harness_that_is_killed_leaves_the_board_off(start: Start) -> None:
     process, guard, off = start("hold")
     process.send_signal(signal.SIGKILL)

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from harness.errors import BootError, HarnessError, InfraError
 from harness.model.board import BoardSpec, CommandConsole, CommandSwitch, Power, SerialConsole
+from harness.model.product import Product
+from harness.products import Damaged, digest_of
+from harness.target.base import Media
 from harness.target.line.console import Console
+from harness.target.methods import hardware
 from harness.target.methods.bootfailure import boot_failure
 from harness.target.methods.table import boot_method
-from tests.boards import spec
+from tests import damage
+from tests.boards import held, spec
+from tests.faults.catalogue import Blame, fault
 
 POWER = Power(switch=CommandSwitch(on=("true",), off=("true",)))
 
@@ -82,6 +89,12 @@ def failure(text: str, *, since: float = 0.1, cmdline: str = "") -> HarnessError
     ],
     ids=["U-Boot", "slow", "own system", "GRUB", "EFI stub", "reset", "no last words"],
 )
+@fault(
+    "a board's kernel never says a word",
+    where="boot",
+    blame=Blame.INFRA,
+    survives="the kernel's good name; how to make it speak",
+)
 def test_a_kernel_that_never_speaks_is_the_labs_fault(text: str, since: float) -> None:
     told = failure(text, since=since)
     assert isinstance(told, InfraError)
@@ -103,7 +116,78 @@ def test_a_kernel_that_never_speaks_is_the_labs_fault(text: str, since: float) -
     ],
     ids=["at once", "own system", "much at once", "for long", "reset", "panic", "no last words"],
 )
+@fault(
+    "a board's kernel speaks, and then hangs, resets or panics at boot",
+    where="boot",
+    blame=Blame.KERNEL,
+    survives="its last words",
+)
 def test_one_that_has_spoken_is_the_kernels(text: str, since: float, message: str) -> None:
     told = failure(text, since=since)
     assert isinstance(told, BootError)
     assert told.message.startswith(message)
+
+
+NO_MEMORY = (
+    "[    0.842934] Out of memory and no killable processes...\n"
+    "[    0.843066] Kernel panic - not syncing: System is deadlocked on memory\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        pytest.param(
+            f"[    0.1] Memory: 5168K/24576K available (9000K kernel code)\n{NO_MEMORY}",
+            "b: the machine has 24 MiB of memory, which is too little to boot; see memory_mib, and mem= in cmdline",
+            marks=fault("a machine has too little memory for any kernel", where="memory", blame=Blame.INFRA,
+                        survives="the kernel's good name, and its last words"),
+        ),
+        pytest.param(
+            "[    0.1] Memory: 400000K/524288K available\n[    1.2] Initramfs unpacking failed: write error\n"
+            "[    1.3] Kernel panic - not syncing: No working init found.\n",
+            "b: the machine has 512 MiB of memory, in which the root file system has no room",
+            marks=fault("a board has too little memory for the root file system", where="memory", blame=Blame.INFRA,
+                        survives="the kernel's good name, and its last words"),
+        ),
+    ],
+)  # fmt: skip
+def test_a_machine_without_memory_is_no_kernel_that_panics(said: str, told: str) -> None:
+    error = failure(U_BOOT + said)
+    assert isinstance(error, InfraError)
+    assert error.message == told
+    assert any("Kernel panic" in line for line in error.details)
+
+
+@fault(
+    "a kernel eats all of a machine's memory while it boots",
+    where="memory",
+    blame=Blame.KERNEL,
+    survives="its last words",
+)
+def test_a_kernel_that_eats_a_gigabyte_is_at_fault() -> None:
+    error = failure(f"{U_BOOT}[    0.1] Memory: 900000K/1048576K available\n{NO_MEMORY}")
+    assert isinstance(error, BootError)
+    assert "System is deadlocked on memory" in error.message
+
+
+@fault("a board's kernel is damaged on this host's disk and hangs silently", where="boot", blame=Blame.INFRA,
+       survives="the console's last lines; the message names the damaged file")  # fmt: skip
+@pytest.mark.parametrize("is_damaged", [True, False])
+def test_a_damaged_file_outranks_what_it_led_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_damaged: bool
+) -> None:
+    def hang(*_: object, **__: object) -> NoReturn:
+        raise BootError("no shell within 60 s", details=("last line",))
+
+    image = tmp_path / "Image"
+    image.write_bytes(b"kernel")
+    product = Product(path=image, digest=digest_of(image), remedy="build it again")
+    if is_damaged:
+        damage.zero(image)
+    monkeypatch.setattr(hardware, "_boot", hang)
+    media = Media(image=image, root=tmp_path / "root", products=(product,))
+    with pytest.raises(Damaged if is_damaged else BootError) as caught:
+        hardware.boot_board(held(spec("b")), media, starting=lambda _job: 0.0, logs=tmp_path)
+    assert caught.value.exit_code == (3 if is_damaged else 1)
+    assert "last line" in caught.value.details

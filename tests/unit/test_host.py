@@ -15,6 +15,7 @@ from harness.build import command, host
 from harness.build.command import Finished
 from harness.build.host import STAGES, Tool, check_host, disk_row, doctor_rows, ensure_host, host_tools
 from harness.errors import InfraError
+from tests.faults.catalogue import Blame, fault
 from tests.unit.toytree import Recorder, write_script
 
 APT_GET = """
@@ -160,6 +161,12 @@ def test_a_failed_install_is_tried_again_with_new_lists(machine: Machine) -> Non
     assert machine.calls() == [INSTALL, UPDATE, INSTALL]
 
 
+@fault(
+    "installing a host package fails",
+    where="host",
+    blame=Blame.INFRA,
+    survives="apt's own words; the command to try",
+)
 def test_an_install_that_keeps_failing_tells_apts_words_and_the_command(machine: Machine) -> None:
     (machine.lists / "x_Packages").unlink()
     machine.fail("install", "Reading...\nE: Unable to locate package wanted-package\n")
@@ -170,6 +177,7 @@ def test_an_install_that_keeps_failing_tells_apts_words_and_the_command(machine:
     assert caught.value.details == ("E: Unable to locate package wanted-package",)
 
 
+@fault("another apt is at work", where="two users", blame=Blame.NOBODY, survives="both installations")
 def test_another_apt_at_work_is_waited_for(machine: Machine) -> None:
     (machine.lists / "x_Packages").unlink()
     machine.fail("update", "E: Could not get lock /var/lib/apt/lists/lock. It is held by process 1 (apt-get)\n")

@@ -13,6 +13,7 @@ from harness.model.fault import Fault, FaultKind
 from harness.model.record import BoardRecord, KernelRecord, PatchRecord, RunRecord
 from harness.model.result import Attempt, EndKind, Expectation, Result, RunEnd, RunResults, Standing, Verdict
 from harness.report.html import LOG_LIMIT, PAGE_LIMIT, report_html
+from tests.faults.catalogue import Blame, fault
 
 HOSTILE = "</script></pre><script>alert(1)</script>\"' onload=x {{ 7*7 }} ]]> \x00\x1b[31mred\x1b[0m \ud800\ufffe é"
 PANIC = Fault(kind=FaultKind.PANIC, title="panic: boom in f", lines=("Unable to handle kernel boom", "pc : f+0x1/0x2"))
@@ -137,6 +138,12 @@ def test_all_tests_are_in_the_tables_and_every_link_leads_somewhere() -> None:
     assert set(links) <= anchors
 
 
+@fault(
+    "HTML in the target's log, reasons and names",
+    where="hostile target",
+    blame=Blame.NOBODY,
+    survives="the page: nothing of it is markup",
+)
 def test_nothing_from_the_target_is_markup() -> None:
     fault = Fault(kind=FaultKind.PANIC, title=HOSTILE, lines=(HOSTILE,))
     expected = Expectation(

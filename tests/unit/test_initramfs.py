@@ -12,6 +12,8 @@ import pytest
 
 from harness.build.initramfs import payload_archive, root_archive
 from harness.errors import InfraError
+from harness.model.product import Product
+from harness.products import digest_of
 from tests.unit.toytree import Recorder
 
 
@@ -47,7 +49,8 @@ def entries(archive: Path) -> dict[str, tuple[int, bytes]]:
 
 
 def test_the_root_with_its_init_and_its_console(image: Path) -> None:
-    archive = root_archive(image, progress=Recorder())
+    root = Product(path=image, digest=digest_of(image), remedy="")
+    archive = root_archive(root, progress=Recorder()).path
     found = entries(archive)
     assert found["bin/tool"] == (stat.S_IFREG | 0o755, b"#!/bin/sh\n")
     assert found["sh"] == (stat.S_IFLNK | 0o777, b"bin/tool")
@@ -58,20 +61,20 @@ def test_the_root_with_its_init_and_its_console(image: Path) -> None:
 
 
 def test_the_payload_lies_below_its_own_directory(image: Path) -> None:
-    archive = payload_archive(image)
+    archive = payload_archive(image, progress=Recorder()).path
     assert set(entries(archive)) == {"payload", "payload/bin", "payload/bin/tool", "payload/sh"}
     assert archive.stat().st_size % 4 == 0  # another archive follows
 
 
 def test_it_is_made_once(image: Path) -> None:
-    first = payload_archive(image)
+    first = payload_archive(image, progress=Recorder()).path
     os.utime(first, (1, 1))
-    assert payload_archive(image).stat().st_mtime == 1
+    assert payload_archive(image, progress=Recorder()).path.stat().st_mtime == 1
 
 
 def test_an_image_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     (tmp_path / "x.ext4").write_bytes(b"nothing")
     with pytest.raises(InfraError, match="expected an ext4 image"):
-        payload_archive(tmp_path / "x.ext4")
+        payload_archive(tmp_path / "x.ext4", progress=Recorder())
     assert not list((tmp_path / "cache").rglob("*.partial"))

@@ -7,6 +7,8 @@ import pytest
 from harness.errors import BootError, HarnessError, InfraError, UserError
 from harness.model.result import EndKind, RunEnd
 from harness.run.inprocess import Ended, Witness
+from harness.shortage import Shortage
+from tests.faults.catalogue import Blame, fault
 
 CODES = pytest.ExitCode
 
@@ -31,6 +33,16 @@ def test_an_end_that_is_not_about_tests_is_an_error(ended: Ended, kind: type[Har
     with pytest.raises(kind, match=told) as raised:
         ended.check(suites=frozenset({"two", "one"}), keyword="word")
     assert raised.value.details == tuple(ended.collection_errors) + tuple(ended.internal_error.split())
+
+
+@fault(
+    "no room for what tests print, which pytest keeps in files", where="disk", blame=Blame.INFRA,
+    survives="the verdicts until then",
+)  # fmt: skip
+def test_a_pytest_that_finds_the_disk_full_is_no_bug_of_ours() -> None:
+    error = "INTERNALERROR> Traceback\nINTERNALERROR> OSError: [Errno 28] No space left on device"
+    with pytest.raises(Shortage, match=r"^pytest: no space left on device"):
+        Ended(code=CODES.INTERNAL_ERROR, internal_error=error).check(suites=frozenset(), keyword="")
 
 
 @pytest.mark.parametrize("code", [CODES.OK, CODES.TESTS_FAILED, CODES.INTERRUPTED])

@@ -18,6 +18,7 @@ from harness.model.result import Attempt, EndKind, Expectation, Result, RunEnd, 
 from harness.report.junit import LOGS_LIMIT, case_name, junit_xml
 from harness.report.results_json import results_json
 from harness.report.text import LOG_TAIL, clean, flatten, last_lines, one_line, tail
+from tests.faults.catalogue import Blame, fault
 
 SCHEMA = Path(__file__).parents[3] / "shared" / "schemas" / "junit-10.xsd"
 HOSTILE = (
@@ -187,6 +188,12 @@ def test_names_are_unique_across_the_document() -> None:
     assert len(set(names)) == len(names) == len(tests)
 
 
+@fault(
+    "control characters and markup in everything that the target says",
+    where="hostile target",
+    blame=Blame.NOBODY,
+    survives="documents that parsers accept",
+)
 def test_hostile_text_everywhere() -> None:
     fault = Fault(kind=FaultKind.PANIC, title=HOSTILE, lines=(HOSTILE, HOSTILE))
     hostile = one(f"testcases/{HOSTILE}.py::{HOSTILE}", Verdict.CRASH, reason=HOSTILE, fault=fault, log=HOSTILE)
@@ -250,6 +257,7 @@ def test_an_empty_run() -> None:
         ("\x1b]0;a title that never ends\n\x1bPx", "0;a title that never ends\nx"),
         ("a\x00\x7f\x9b\ufffe\ud800b", "ab"),
         ("é \u2028 \U0001f427", "é \u2028 \U0001f427"),
+        ("PASS\u202eLIAF\u202c\u2066x\u2069", "PASSLIAFx"),
     ],
 )
 def test_clean(text: str, cleaned: str) -> None:

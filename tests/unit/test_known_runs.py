@@ -20,6 +20,7 @@ from harness.run import inprocess, session
 from harness.run.documents import read_results, write_documents
 from tests.boards import held, spec
 from tests.faketarget import FakeTarget, Kmsg
+from tests.faults.catalogue import Blame, fault
 from tests.records import build_json
 
 CASES = """\
@@ -95,6 +96,7 @@ def test_a_run_in_which_all_is_as_known_is_green(runs: Runs, tmp_path: Path) -> 
     assert f'href="{ISSUE}"' in (tmp_path / "run/report.html").read_text()
 
 
+@fault("another panic in a test with a known crash", where="kernel", blame=Blame.KERNEL, survives="the new report")
 def test_another_panic_in_a_test_with_a_known_crash_is_a_crash(runs: Runs, tmp_path: Path) -> None:
     results, code = runs(CRASH + FAIL, why="by accident")
     assert (_verdicts(results), code) == (["CRASH", "XFAIL", "PASS"], 1)
@@ -161,6 +163,12 @@ def test_a_known_crash_does_not_count_for_maxfail_and_another_one_does(
     assert set(_verdicts(results)[len(verdicts) :]) <= {Verdict.NOTRUN}
 
 
+@fault(
+    "a panic behind a known failure",
+    where="kernel",
+    blame=Blame.KERNEL,
+    survives="the panic, which the known failure does not hide",
+)
 def test_a_panic_behind_a_known_failure_counts_for_maxfail(runs: Runs, tmp_path: Path) -> None:
     """The kernel's report outranks what the test itself met, also while the test's report is made."""
     (tmp_path / "testcases/test_it.py").write_text(

@@ -119,6 +119,12 @@ def test_it_is_free_when_the_with_is_over(directory: Path) -> None:
     assert [path.read_text() for path in directory.iterdir()] == [""]  # and no ticket
 
 
+@fault(
+    "SIGKILL of a harness while another one wants its board",
+    where="killed",
+    blame=Blame.INFRA,
+    survives="the board: nobody has it before it is off",
+)
 def test_after_a_kill_it_is_held_until_the_guard_has_switched_the_board_off(
     harness: Callable[..., subprocess.Popen[str]], tmp_path: Path
 ) -> None:
@@ -357,6 +363,12 @@ def test_a_commands_words_are_not_in_the_locks_name(directory: Path) -> None:
     "content",
     ["", "nothing", "[]", '{"process": 1}', '{"user": "u", "host": "h", "process": 1, "purpose": "p", "since": 1e999}'],
 )
+@fault(
+    "another user writes anything to a lock file",
+    where="two users",
+    blame=Blame.NOBODY,
+    survives="the lock; the message shows no escape sequence",
+)
 def test_what_a_lock_file_says_is_not_trusted(content: str, directory: Path) -> None:
     with held():
         next(directory.iterdir()).write_text(content)
@@ -397,6 +409,7 @@ def test_a_directory_that_is_none_is_told(directory: Path) -> None:
         pass
 
 
+@fault("many processes want one board at once", where="two users", blame=Blame.NOBODY, survives="one user at a time")
 def test_many_at_once_never_have_it_together() -> None:
     inside, most = [0], [0]
 

@@ -21,6 +21,7 @@ from harness.run.recorder import Recorder
 from harness.run.stopped import Stopped
 from harness.target.base import Target
 from tests.faketarget import HANG, LOST, FakeTarget, Kmsg, Step
+from tests.faults.catalogue import Blame, fault
 
 OOPS = Kmsg(
     """\
@@ -85,12 +86,24 @@ def test_a_panic_while_a_command_runs_is_a_crash_with_its_title(make_machine: Ma
     assert any("pc : wake_up_process" in line for line in stopped.fault.lines)
 
 
+@fault(
+    "the connection is lost as the kernel panics",
+    where="kernel",
+    blame=Blame.KERNEL,
+    survives="the panic, as the reason",
+)
 def test_a_panic_outranks_a_lost_connection(make_machine: MakeMachine) -> None:
     stopped = _stopped(make_machine(FakeTarget(lambda command: [OOPS, LOST] if command == "test" else [])))
     assert stopped.verdict is Verdict.CRASH
     assert stopped.reason.startswith("panic: ")
 
 
+@fault(
+    "the channel to the target closes without a word of the kernel's",
+    where="console",
+    blame=Blame.INFRA,
+    survives="the kernel's good name",
+)
 def test_a_lost_connection_alone_is_an_infrastructure_error(make_machine: MakeMachine) -> None:
     stopped = _stopped(make_machine(FakeTarget(lambda command: [LOST] if command == "test" else [])))
     assert stopped.verdict is Verdict.ERROR
@@ -105,6 +118,12 @@ def test_a_report_that_is_still_on_its_way_when_the_command_ends_is_not_missed(m
     assert "wake_up_process" in fault.title
 
 
+@fault(
+    "the machine resets itself during a test",
+    where="kernel",
+    blame=Blame.KERNEL,
+    survives="the last lines of its log",
+)
 def test_a_machine_that_resets_itself_is_a_crash(make_machine: MakeMachine) -> None:
     stopped = _stopped(make_machine(FakeTarget(lambda command: [LOST] if command == "test" else [], went_down=True)))
     assert stopped.verdict is Verdict.CRASH
@@ -118,6 +137,12 @@ def test_over_its_limit_on_a_living_kernel_is_a_timeout(make_machine: MakeMachin
     assert target.diagnosed == 1
 
 
+@fault(
+    "the network is lost, and the test exceeds its limit",
+    where="network",
+    blame=Blame.INFRA,
+    survives="the kernel's good name",
+)
 def test_over_its_limit_when_the_way_to_a_living_kernel_is_lost_is_an_error_of_ours(make_machine: MakeMachine) -> None:
     target = FakeTarget(lambda command: [HANG] if command == "test" else [], connected=False)
     stopped = _stopped(make_machine(target), timeout=0.1)
@@ -141,7 +166,16 @@ def test_over_its_limit_on_a_dead_kernel_is_a_crash(make_machine: MakeMachine) -
     assert stopped.fault.kind is FaultKind.SILENCE
 
 
-@pytest.mark.parametrize("steps", [[HANG], [OOPS, HANG]], ids=["", "after an oops"])
+@pytest.mark.parametrize(
+    "steps",
+    [
+        pytest.param([HANG], marks=fault("the serial line breaks, and the test exceeds its limit", where="console",
+                                         blame=Blame.INFRA, survives="the kernel's good name")),
+        pytest.param([OOPS, HANG], marks=fault("the serial line breaks behind a kernel's oops", where="console",
+                                               blame=Blame.KERNEL, survives="the oops")),
+    ],
+    ids=["", "after an oops"],
+)  # fmt: skip
 def test_over_its_limit_while_the_line_is_broken_is_an_error_unless_the_kernel_said_why(
     make_machine: MakeMachine, steps: list[Step]
 ) -> None:
@@ -153,6 +187,12 @@ def test_over_its_limit_while_the_line_is_broken_is_an_error_unless_the_kernel_s
     assert OOPS in steps or stopped.reason == target.line_lost
 
 
+@fault(
+    "the kernel goes silent and answers no more",
+    where="kernel",
+    blame=Blame.KERNEL,
+    survives="the time until the test's limit",
+)
 def test_silence_is_noticed_long_before_the_limit(make_machine: MakeMachine) -> None:
     machine = make_machine(FakeTarget(lambda command: [HANG] if command == "test" else [], alive=False), silence=0.2)
     started = time.monotonic()
@@ -215,6 +255,7 @@ def test_a_warning_without_end_is_taken_when_the_console_is_quiet(make_machine: 
     assert fault.title.startswith("WARNING in ftrace_bug")
 
 
+@fault("a test prints without end", where="hostile target", blame=Blame.KERNEL, survives="the test's time limit")
 def test_a_test_that_prints_for_ever_is_over_its_limit_too(make_machine: MakeMachine) -> None:
     def script(command: str) -> Iterable[str]:
         return itertools.repeat("y") if command == "test" else []
@@ -235,6 +276,12 @@ def test_what_was_said_before_a_fault_comes_first(make_machine: MakeMachine) -> 
     assert machine.fault_before(time.monotonic()) is not None
 
 
+@fault(
+    "the kernel reports a WARNING while it boots",
+    where="kernel",
+    blame=Blame.NOBODY,
+    survives="the report, as a note of the run",
+)
 def test_a_report_at_boot_is_a_note_and_nobodys_fault(make_machine: MakeMachine, tmp_path: Path) -> None:
     target = FakeTarget(lambda command: [])
     target.kernel_says("[    1.000000] WARNING: CPU: 0 PID: 1 at kernel/x.c:1 early+0x10/0x20")
@@ -244,6 +291,12 @@ def test_a_report_at_boot_is_a_note_and_nobodys_fault(make_machine: MakeMachine,
     assert "the kernel reported while booting: WARNING in early" in (tmp_path / "events.jsonl").read_text()
 
 
+@fault(
+    "the kernel reports an oops between two tests",
+    where="kernel",
+    blame=Blame.NOBODY,
+    survives="both tests; the next one gets another machine",
+)
 def test_a_report_between_two_tests_costs_no_test(make_machine: MakeMachine) -> None:
     first, second = FakeTarget(lambda command: []), FakeTarget(lambda command: [])
     machine = make_machine(first, second)
@@ -252,3 +305,17 @@ def test_a_report_between_two_tests_costs_no_test(make_machine: MakeMachine) -> 
     machine.leave_faults_behind()
     assert first.closed
     assert machine.target is second
+
+
+@fault(
+    "the target's out-of-memory killer ends the shell on which a test runs",
+    where="memory",
+    blame=Blame.INFRA,
+    survives="the kernel's own words, in the reason",
+)
+def test_a_target_that_ran_out_of_memory_says_so(make_machine: MakeMachine) -> None:
+    killed = Kmsg("[    6.800000] Out of memory: Killed process 97 (sh) total-vm:1200kB, anon-rss:64kB")
+    stopped = _stopped(make_machine(FakeTarget(lambda command: [killed, LOST] if command == "test" else [])))
+    assert stopped.verdict is Verdict.ERROR
+    assert stopped.fault is None
+    assert stopped.reason.endswith(f"; the target ran out of memory: {killed}")

@@ -19,6 +19,7 @@ from harness.target.base import CommandTimeout, Cpus, TargetLost
 from tests.boards import is_a
 from tests.fakesnapshots import FakeSnapshots
 from tests.faketarget import LOST, FakeTarget, Kmsg
+from tests.faults.catalogue import Blame, fault
 
 WARNING = Kmsg(
     "[    1.000000] ------------[ cut here ]------------\n"
@@ -185,6 +186,7 @@ def test_a_waiting_ftracetest_is_not_used_behind_another_test(make_machine: Make
     assert not machine.take_waiting_ftracetest()
 
 
+@fault("restoring a machine fails once", where="host", blame=Blame.NOBODY, survives="the test, on the next try")
 def test_a_restore_that_fails_is_tried_again(make_machine: MakeMachine) -> None:
     machine, snapshots = _kept(make_machine, restore_errors=[InfraError("QEMU was killed")])
     assert machine.target is snapshots.restored[0]

@@ -6,20 +6,27 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import json
 import os
 import re
 import shutil
+import subprocess
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from harness.build import klp_relocations
+from harness.build import command, cutoff, finished, klp_relocations, make
 from harness.build.command import SYSTEM_PATH
 from harness.build.make import build
 from harness.build.source import parse_source_spec, resolve_source
-from harness.errors import BuildError
+from harness.errors import BuildError, InfraError
 from harness.model.kernel import Build, KernelSpec, Patch, Toolchain
+from tests import damage
+from tests.faults.catalogue import Blame, fault
 from tests.unit.numbered import link, patch
 from tests.unit.toytree import Recorder
 
@@ -38,6 +45,8 @@ class Toy:
     """path → the text that a patch gives the file"""
     patches: list[Patch] = field(default_factory=list)
     """further ones, behind those"""
+    is_sandboxed: bool = True
+    progress: Recorder = field(default_factory=Recorder)
 
     @property
     def tree(self) -> Path:
@@ -53,7 +62,14 @@ class Toy:
         fragment = self.directory / config
         patches = (*(self._patch(path, text) for path, text in self.edits.items()), *self.patches)
         spec = KernelSpec(source=source, patches=patches, fragments=(fragment,), toolchain=GCC)
-        return build(spec, testcases=self.directory / "testcases", reproduce="", progress=Recorder(), jobs=2)
+        return build(
+            spec,
+            testcases=self.directory / "testcases",
+            reproduce="",
+            progress=self.progress,
+            jobs=2,
+            is_sandboxed=self.is_sandboxed,
+        )
 
     def _patch(self, path: str, text: str) -> Patch:
         before = (self.tree / path).read_text().splitlines(keepends=True)
@@ -90,6 +106,7 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Toy:
         (tools / name).touch(mode=0o755)
     monkeypatch.setenv("PATH", os.pathsep.join((str(tools), os.environ["PATH"], SYSTEM_PATH)))
     monkeypatch.setattr(klp_relocations, "convert", bytes)  # the toy's modules are no ELF files
+    monkeypatch.setattr(cutoff, "_SYNC", ("true",))  # what others write to this disk may take long
     shutil.copytree(TREE, tmp_path / "linux")
     (tmp_path / "our.config").write_text("CONFIG_ONE=y\n")
     (tmp_path / "testcases").mkdir()
@@ -241,6 +258,12 @@ def test_a_test_module_that_is_gone_is_not_published(toy: Toy) -> None:
 
 
 @pytest.mark.parametrize("lost", ["vmlinux", "arch/arm64/boot/Image", "System.map", "include/config/kernel.release"])
+@fault(
+    "a product vanishes from a workspace",
+    where="cache",
+    blame=Blame.NOBODY,
+    survives="the build, which makes it again",
+)
 def test_what_vanished_from_the_workspace_is_made_again(toy: Toy, lost: str) -> None:
     (toy.objects / lost).unlink()
     toy.unpublish()
@@ -248,6 +271,12 @@ def test_what_vanished_from_the_workspace_is_made_again(toy: Toy, lost: str) -> 
     assert "kernel" in toy.calls()
 
 
+@fault(
+    "somebody changes .config in a workspace",
+    where="cache",
+    blame=Blame.NOBODY,
+    survives="the configuration that was asked for",
+)
 def test_a_config_that_somebody_changed_is_made_again(toy: Toy) -> None:
     (toy.objects / ".config").write_text("CONFIG_STRANGE=y\n")
     toy.unpublish()
@@ -270,6 +299,12 @@ def test_an_upgraded_tool_asks_make_again(toy: Toy, tool: str) -> None:
     assert {"configure", "kernel"} <= set(toy.calls())
 
 
+@fault(
+    "a kernel fails to compile, and the series is taken back",
+    where="cache",
+    blame=Blame.KERNEL,
+    survives="nothing of it: the kernel is made anew",
+)
 def test_a_failed_kernel_does_not_stand(toy: Toy) -> None:
     toy.edits["kernel/sched.c"] = "this is no C\n"
     with pytest.raises(BuildError, match=r"does not build \(kernel\)"):
@@ -374,3 +409,176 @@ def test_a_suite_that_does_not_compile_fails_no_build_and_says_why(events: Toy) 
     events.unpublish()
     assert not (events.build().directory / EVENTS / "not-built").exists()
     assert (events.build().directory / EVENTS / "abi_test").is_file()
+
+
+# damage
+
+
+@pytest.mark.parametrize(
+    ("how", "file"),
+    [
+        pytest.param(
+            how,
+            file,
+            id=f"{file} {name}",
+            marks=fault(
+                f"{file} of a finished build in the cache is {name}",
+                where="cache",
+                blame=Blame.NOBODY,
+                survives="the build: it is made again from the workspace, and a message says so",
+            ),
+        )
+        for file in ("Image", "build.json", "modules/7.3.4/modules.dep")
+        for name, how in damage.HOW.items()
+    ],
+)
+def test_a_damaged_build_of_the_cache_is_made_again(toy: Toy, how: Callable[[Path], None], file: str) -> None:
+    made = toy.build()
+    before = (made.directory / file).read_text()
+    del made  # which holds it
+    (path,) = (toy.directory / "cache").rglob(f"builds/*/{file}")
+    how(path)
+    again = toy.build()
+    assert again.products
+    if file != "build.json":  # which has the times
+        assert path.read_text() == before
+    assert toy.calls() == []  # it is copied from the workspace
+    assert f"{path}: damaged: expected a file of {len(before)} bytes" in toy.progress.said[-1]
+
+
+@fault("a build in the cache is damaged while another run uses it", where="cache", blame=Blame.INFRA,
+       survives="the other run's files; the message names the damaged one")  # fmt: skip
+def test_a_damaged_build_that_somebody_uses_stays(toy: Toy) -> None:
+    used = toy.build()
+    damage.cut(used.image)
+    with pytest.raises(InfraError, match=r"Image: damaged: .*; now other processes use it: end them first"):
+        toy.build()
+    assert used.image.exists()
+
+
+@fault("the host went down before a build's files were on the disk", where="power cut", blame=Blame.NOBODY,
+       survives="the build: it is made again")  # fmt: skip
+@pytest.mark.parametrize("left", [(), ("Image",)])
+def test_a_build_without_its_record_is_made_again(toy: Toy, left: tuple[str, ...]) -> None:
+    """Older harnesses renamed a build before its files were on the disk."""
+    directory = toy.build().directory
+    for path in directory.iterdir():
+        if path.name not in left:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    assert texts(toy.build())["vmlinux"]
+
+
+def test_a_build_of_an_older_harness_is_used_and_told(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = toy.build().directory
+    (directory / "manifest.json").unlink()
+    record = json.loads((directory / "build.json").read_text())
+    (directory / "build.json").write_text(json.dumps({**record, "manifest": None}))
+    monkeypatch.setattr(finished, "check_image", lambda *_, **__: None)  # the toy's are texts
+    toy.progress.said.clear()
+    assert toy.build().products == ()
+    assert "built by an older harness, which recorded no checksums" in toy.progress.said[0]
+
+
+def test_a_build_that_lost_its_manifest_is_no_build_of_an_older_harness(toy: Toy) -> None:
+    directory = toy.build().directory
+    (directory / "manifest.json").unlink()
+    assert toy.build().products
+    assert "manifest.json: expected the digests of this build's files, found none" in toy.progress.said[-1]
+
+
+# a host that went down
+
+
+@fault("the host goes down while a kernel is built; files in the workspace may be zeros", where="power cut",
+       blame=Blame.NOBODY, survives="the builds that were finished; the workspace is made again")  # fmt: skip
+def test_a_workspace_that_was_written_when_the_host_went_down_is_made_again(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt  # of all ends, only this one and SIGKILL leave files unsynced
+
+    toy.edits["kernel/sched.c"] = "int sched; /* edited */\n"
+    with monkeypatch.context() as patched:
+        patched.setattr(make, "collect", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            toy.build()
+    toy.calls()
+    damage.zero(toy.objects / "vmlinux")
+    (tmp_path / "boot_id").write_text("another boot\n")
+    monkeypatch.setattr(cutoff, "_BOOT", tmp_path / "boot_id")
+    made = toy.build()
+    assert any("the host went down while it was written" in line for line in toy.progress.said)
+    assert toy.calls() == EVERYTHING
+    assert "edited" in (made.directory / "vmlinux").read_text()
+
+
+def test_a_killed_build_is_continued_in_the_same_boot_and_then_on_the_disk(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (toy.workspace / "not-on-disk").write_text(cutoff._BOOT.read_text())
+    toy.edits["kernel/sched.c"] = "int sched; /* edited */\n"
+    toy.build()
+    assert toy.calls() == FROM_KERNEL
+    assert not (toy.workspace / "not-on-disk").exists()
+
+
+def test_the_mark_stays_until_everything_is_on_the_disk(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cutoff, "_SYNC", ("sync",))
+    seen: list[bool] = []
+    run = command.run
+
+    def noted(words: list[str], **more: Any) -> command.Finished:
+        if words[0] == "sync":
+            seen.append((toy.workspace / "not-on-disk").exists())
+            return command.Finished(status=1, stdout="", stderr="sync: Input/output error")
+        return run(words, **more)
+
+    monkeypatch.setattr(command, "run", noted)
+    toy.unpublish()
+    toy.build()
+    assert seen == [True]
+    assert (toy.workspace / "not-on-disk").exists()
+
+
+# who uses it
+
+
+def test_a_build_in_hand_is_not_pruned(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HARNESS_CACHE_GB", "0.000001")
+    first = toy.build()
+    toy.edits["kernel/sched.c"] = "int sched; /* edited */\n"
+    second = toy.build()
+    assert first.directory.is_dir()
+    assert second.directory.is_dir()
+    gone = first.directory
+    del first
+    toy.edits["kernel/sched.c"] = "int sched; /* edited again */\n"
+    toy.build()
+    assert not gone.exists()
+    assert second.directory.is_dir()
+
+
+@fault("the cache is on a file system that became read-only", where="disk", blame=Blame.NOBODY,
+       survives="everything that is finished there can be used")  # fmt: skip
+def test_a_finished_build_in_a_read_only_cache_is_used(toy: Toy, tmp_path: Path) -> None:
+    """In a mount namespace of its own, because root may write to files without permission."""
+    script = (
+        f"mount --bind {tmp_path}/cache {tmp_path}/cache && mount -o remount,ro,bind {tmp_path}/cache && "
+        f"! touch {tmp_path}/cache/x 2> /dev/null && exec {sys.executable} -c "
+        '"import sys; from pathlib import Path; from harness.build.finished import load_build; '
+        'print(load_build(Path(sys.argv[1]), verify=True).release)" '
+        f"{toy.build().directory}"
+    )
+    unshare = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"])]
+    if subprocess.run([*unshare, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("may not make a mount namespace here")
+    done = subprocess.run([*unshare, "sh", "-c", script], check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "7.3.4\n"), done.stderr
+
+
+def test_a_host_that_hides_its_boots_builds_all_the_same(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cutoff, "_BOOT", toy.directory / "nowhere")
+    (toy.workspace / "not-on-disk").write_text("")
+    toy.edits["kernel/sched.c"] = "int sched; /* edited */\n"
+    toy.build()
+    assert toy.calls() == FROM_KERNEL

@@ -17,6 +17,7 @@ from harness.build.materialize import forget, held_source, materialize
 from harness.build.source import parse_source_spec, resolve_source
 from harness.errors import InfraError, UserError
 from harness.model.kernel import Source
+from tests.faults.catalogue import Blame, fault
 from tests.unit.toytree import TOY_TIME, Recorder, make_tree, pack
 
 
@@ -101,6 +102,12 @@ def test_the_marker_tells_what_the_tree_holds(tmp_path: Path, tree: Path) -> Non
     assert held["kind"] == "tarball"
 
 
+@fault(
+    "the harness is killed while it renews a source tree",
+    where="killed",
+    blame=Blame.NOBODY,
+    survives="the next build, from a tree that is whole",
+)
 def test_no_marker_stands_while_the_tree_is_not_whole(
     tmp_path: Path, tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,6 +9,7 @@ import pytest
 from harness.parse.oops import MAX_FAULTS
 from harness.run.monitor import Monitor
 from harness.target.line.console import Console
+from tests.faults.catalogue import Blame, fault
 from tests.unit.pieces import Pieces
 
 REPORT = (
@@ -45,12 +46,24 @@ def test_a_report_amid_megabytes() -> None:
     assert [fault.title for fault in monitor.take()] == ["Unable to handle kernel paging request in f"]
 
 
+@fault(
+    "a kernel report follows two megabytes without a line end",
+    where="hostile target",
+    blame=Blame.KERNEL,
+    survives="the report",
+)
 def test_a_report_behind_an_endless_line() -> None:
     """Also where the report itself comes in pieces."""
     monitor = _watched([b"#" * 65_536] * 30 + [REPORT[start : start + 1] for start in range(len(REPORT))])
     assert [fault.title for fault in monitor.take()] == ["Unable to handle kernel paging request in f"]
 
 
+@fault(
+    "a flood of warnings comes before a panic",
+    where="hostile target",
+    blame=Blame.KERNEL,
+    survives="the panic; bounded memory",
+)
 def test_a_flood_of_warnings_is_bounded_and_hides_no_panic() -> None:
     monitor = _watched([WARNING * 3 * MAX_FAULTS, b"[    4.000000] Kernel panic - not syncing: at last\n"])
     fault = monitor.fault()

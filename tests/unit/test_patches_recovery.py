@@ -13,6 +13,8 @@ from harness.build.applydiff import patched
 from harness.build.patches import apply_series
 from harness.errors import InfraError
 from harness.model.kernel import Patch
+from harness.shortage import Shortage
+from tests.faults.catalogue import Blame, fault
 from tests.unit.numbered import LINES, change, create, files, link, make_numbered, patch, turn, unlink
 
 
@@ -57,14 +59,30 @@ class TestRecovery:
         with pytest.raises(InfraError, match=r"run.sh: expected the pristine copy"):
             apply_series(tree, [], state=state)
 
+    @fault(
+        "the disk is full where a patched file is renamed",
+        where="disk",
+        blame=Blame.INFRA,
+        survives="the tree, which the next call finishes or takes back",
+    )
     def test_full_disk_is_told_as_such(self, tree: Path, state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def full(self: Path, target: Path) -> None:
             raise OSError(28, "No space left on device", str(self))
 
         monkeypatch.setattr(Path, "replace", full)
-        with pytest.raises(InfraError, match="No space left on device"):
+        pristine = files(tree)
+        with pytest.raises(Shortage, match="no space left on device"):
             apply_series(tree, [change("run.sh", 5, "new")], state=state)
+        monkeypatch.undo()
+        apply_series(tree, [], state=state)
+        assert files(tree) == pristine
 
+    @fault(
+        "killed at each change to the disk while one series replaces another",
+        where="killed",
+        blame=Blame.NOBODY,
+        survives="the tree: the next call makes it exactly what is asked for",
+    )
     @pytest.mark.parametrize("then", ["new", "former", "none", "other"])
     def test_killed_at_every_single_step(
         self, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, then: str
@@ -82,6 +100,12 @@ class TestRecovery:
         }
         killed_everywhere(tree, series, then, tmp_path=tmp_path, monkeypatch=monkeypatch)
 
+    @fault(
+        "killed at each change to the disk while a series replaces directories by links",
+        where="killed",
+        blame=Blame.NOBODY,
+        survives="the tree: the next call makes it exactly what is asked for",
+    )
     @pytest.mark.parametrize("then", ["new", "former", "none", "other"])
     def test_killed_at_every_single_step_with_symbolic_links(
         self, tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, then: str

@@ -37,11 +37,13 @@ def test_commands(tmp_path: Path) -> None:
     assert log.read_text() == "off\non\n"
 
 
+@fault("a power command fails", where="power", blame=Blame.INFRA, survives="its last words")
 def test_a_command_that_fails_is_told_with_its_last_words() -> None:
     with pytest.raises(InfraError, match=r"b\.power\.on: `.*` ended with exit code 3: no outlet 9"):
         switch_of(power(command("echo no outlet 9; exit 3"))).on()
 
 
+@fault("a power command hangs", where="power", blame=Blame.INFRA, survives="the time limit; no process of its is left")
 def test_a_command_that_hangs_is_ended_with_all_that_it_has_started(tmp_path: Path) -> None:
     """Whoever has the fifo open for reading at its other end sees the last of them go."""
     os.mkfifo(tmp_path / "alive")
@@ -253,6 +255,12 @@ def test_pdudaemon() -> None:
         assert server.asked[0][1] == "/power/control/off?hostname=rack%201&port=3"
 
 
+@fault(
+    "a network power switch does not answer",
+    where="power",
+    blame=Blame.INFRA,
+    survives="its address in the message",
+)
 def test_a_switch_that_does_not_answer() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
@@ -276,6 +284,12 @@ def test_a_board_that_is_silent_is_off(line: tuple[Console, socket.socket]) -> N
     power_off(power(command()), switch_of(power(command())), console)
 
 
+@fault(
+    "a board still answers after it was switched off",
+    where="power",
+    blame=Blame.INFRA,
+    survives="nothing is booted on it",
+)
 def test_a_board_that_answers_is_on(line: tuple[Console, socket.socket]) -> None:
     console, theirs = line
 

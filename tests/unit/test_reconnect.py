@@ -9,6 +9,7 @@ from harness.errors import InfraError
 from harness.target.line.console import Console
 from harness.target.line.reconnect import ReconnectingTransport
 from harness.target.line.transport import SocketTransport
+from tests.faults.catalogue import Blame, fault
 
 
 class Cable:
@@ -32,6 +33,12 @@ class Cable:
             end.close()
 
 
+@fault(
+    "the console server drops the connection",
+    where="console",
+    blame=Blame.NOBODY,
+    survives="what came before and after, in order",
+)
 def test_a_line_that_drops_comes_back() -> None:
     cable = Cable()
     transport = ReconnectingTransport(cable.open)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness import __version__
-from harness.build.make import load_build, load_record
+from harness.build.finished import load_build, load_record
 from harness.errors import UserError
 from harness.model.record import (
     BuildHost,
@@ -40,6 +40,7 @@ RECORD = BuildRecord(
     host=BuildHost(machine="x86_64", system="Debian GNU/Linux 12 (bookworm)", cpus=2),
     times={"source": 1.5, "kernel": 30.0},
     reproduce="harness build --kernel debian:x",
+    has_manifest=True,
 )
 # what the first harnesses wrote: no hashes of kernels, no command of the compiler
 OLD = {
@@ -79,6 +80,7 @@ def test_an_old_build_loads(tmp_path: Path) -> None:
     (tmp_path / "build.json").write_text(json.dumps(OLD))
     (tmp_path / ".config").write_text("CONFIG_FTRACE=y\n")
     build = load_build(tmp_path)
+    assert build.products == ()
     assert (build.release, build.key, build.config) == ("6.1.0", "k", {"FTRACE": "y"})
     record = load_record(tmp_path)
     assert (record.kernel.key, record.kernel.made, record.kernel.toolchain.patchable) == ("", "", None)
@@ -102,6 +104,13 @@ def test_what_is_no_build(tmp_path: Path, text: str, what: str) -> None:
         load_build(tmp_path)
     with pytest.raises(UserError, match="expected a finished build"):
         load_record(tmp_path / "nowhere")
+
+
+def test_what_is_not_even_a_directory_is_the_users_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for path in ("file", "nowhere"):
+        with pytest.raises(UserError, match="expected a finished build"):
+            load_build(tmp_path / path)
 
 
 def git(directory: Path, *words: str) -> str:

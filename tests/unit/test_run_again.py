@@ -21,6 +21,7 @@ from harness.target.base import Media
 from tests.boards import held, spec
 from tests.fakesnapshots import FakeSnapshots
 from tests.faketarget import LOST, FakeTarget, Kmsg
+from tests.faults.catalogue import Blame, fault
 from tests.records import build_json
 
 PANIC = Kmsg(
@@ -129,6 +130,12 @@ FINE: dict[str, list[object]] = {"one": ["fine"], "two": ["fine"]}
 
 
 @pytest.mark.parametrize("workers", [1, 2])
+@fault(
+    "no snapshot can be saved",
+    where="host",
+    blame=Blame.NOBODY,
+    survives="every verdict; the isolation that there was, on record",
+)
 def test_without_a_snapshot_the_run_goes_on_and_says_so(runs: Runs, tmp_path: Path, workers: int) -> None:
     results, code, events = runs(FINE, save_error=InfraError("snapshot: disk full"), workers=workers)
     assert [results[test].verdict for test in (ONE, TWO)] == [Verdict.PASS, Verdict.PASS]
@@ -143,6 +150,12 @@ def test_without_a_snapshot_the_run_goes_on_and_says_so(runs: Runs, tmp_path: Pa
 
 
 @pytest.mark.parametrize("said", [[LOST], [PANIC, LOST]])
+@fault(
+    "the machine is lost while it is warmed up",
+    where="host",
+    blame=Blame.NOBODY,
+    survives="every test, on machines that were not warmed up",
+)
 def test_a_kernel_that_fails_while_it_is_warmed_up_is_left_to_the_tests(runs: Runs, said: list[object]) -> None:
     results, code, events = runs(FINE, warming=said)
     assert [results[test].verdict for test in (ONE, TWO)] == [Verdict.PASS, Verdict.PASS]
@@ -152,6 +165,12 @@ def test_a_kernel_that_fails_while_it_is_warmed_up_is_left_to_the_tests(runs: Ru
     assert [event["data"]["restored"] for event in events if event["kind"] == "booted"] == [False, False, True, True]
 
 
+@fault(
+    "a machine is lost during a test, without a kernel report",
+    where="host",
+    blame=Blame.NOBODY,
+    survives="the test's verdict, from another machine; both attempts",
+)
 def test_a_lost_machine_costs_no_result(runs: Runs) -> None:
     results, code, events = runs({"one": [LOST]}, FINE)
     assert [results[test].verdict for test in (ONE, TWO)] == [Verdict.PASS, Verdict.PASS]
@@ -191,6 +210,12 @@ def test_what_is_run_again_does_not_count_for_maxfail(runs: Runs) -> None:
     assert code == 0
 
 
+@fault(
+    "every machine on which a test runs is lost",
+    where="host",
+    blame=Blame.INFRA,
+    survives="the other tests' verdicts",
+)
 def test_a_machine_that_is_always_lost_is_an_error_in_the_end(runs: Runs) -> None:
     results, code, events = runs({"one": [LOST], "two": ["fine"]})
     assert results[ONE].verdict is Verdict.ERROR
@@ -213,6 +238,7 @@ def test_what_a_kernel_did_is_never_run_again(runs: Runs, steps: list[object]) -
     assert code == 1
 
 
+@fault("the machine is lost after a test has failed", where="host", blame=Blame.KERNEL, survives="the failure")
 def test_a_failure_stays_one_when_the_machine_is_lost_behind_it(runs: Runs) -> None:
     results, code, events = runs({"one": ["wrong"], "put back": [LOST]}, FINE, cases=FAILS)
     assert results[ONE].verdict is Verdict.FAIL

@@ -12,6 +12,7 @@ from harness.target.line.console import Console
 from harness.target.line.frames import AUX, COMMANDS, KERNEL, encoded
 from harness.target.line.serialmux import Channel, SerialMux
 from harness.target.line.transport import SocketTransport
+from tests.faults.catalogue import Blame, fault
 
 
 def said(text: str) -> bytes:
@@ -107,6 +108,12 @@ def test_a_target_that_is_silent_is_asked_how_far_it_is(far_end: FarEnd) -> None
     assert far_end.consoles[COMMANDS].expect("end\n", timeout=5.0)
 
 
+@fault(
+    "more bytes are lost on the serial line than the target remembers",
+    where="console",
+    blame=Blame.INFRA,
+    survives="the kernel log that still comes; the reason",
+)
 def test_a_frame_that_the_target_has_no_longer_ends_the_shells_with_the_reason(far_end: FarEnd) -> None:
     far_end.frame("C", "lost")
     far_end.says(said("!ready"), far_end.frame("C", "next"), said("!gone 1"))
@@ -123,12 +130,24 @@ def test_a_frame_that_the_target_has_no_longer_ends_the_shells_with_the_reason(f
 @pytest.mark.parametrize(
     "text", ["!at", "!at x", "!at -1", "!gone", "!gone 1e9", "+x", "-", "!", "", "+999999999999999999"]
 )
+@fault(
+    "the target answers the line's protocol with nonsense",
+    where="hostile target",
+    blame=Blame.NOBODY,
+    survives="what else it says",
+)
 def test_a_target_that_talks_nonsense_disturbs_nothing(far_end: FarEnd, text: str) -> None:
     far_end.says(said("!ready"), said(text), far_end.frame("C", "one"))
     assert far_end.consoles[COMMANDS].expect("one\n", timeout=5.0)
     assert not far_end.mux.lost
 
 
+@fault(
+    "each repeat of a frame arrives damaged",
+    where="console",
+    blame=Blame.INFRA,
+    survives="the reason: cable and ground",
+)
 def test_a_frame_that_never_comes_whole_ends_the_shells_with_the_reason(
     far_end: FarEnd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -152,6 +171,12 @@ def test_a_line_that_was_lost_and_is_back_costs_nothing_where_the_target_still_h
     assert not far_end.mux.lost
 
 
+@fault(
+    "the serial line comes back, and the target does not answer on it",
+    where="console",
+    blame=Blame.INFRA,
+    survives="the reason",
+)
 def test_a_target_that_does_not_answer_after_the_line_was_lost(
     far_end: FarEnd, monkeypatch: pytest.MonkeyPatch
 ) -> None:

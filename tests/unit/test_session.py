@@ -19,6 +19,7 @@ from harness.run.suites.marked_livepatch import marked as marked_script
 from harness.target.base import Target
 from tests.boards import held, spec
 from tests.faketarget import HANG, FakeTarget, Kmsg, Step
+from tests.faults.catalogue import Blame, fault
 from tests.marked import marked
 from tests.records import build_json
 from tests.unit.small_ftracetest import UPSTREAM
@@ -144,6 +145,12 @@ def test_everything_passes(build: Build, tmp_path: Path) -> None:
         assert (run_dir / name).stat().st_size
 
 
+@fault(
+    "a panic in the middle of a batch of tests",
+    where="kernel",
+    blame=Blame.KERNEL,
+    survives="the tests before and behind it",
+)
 def test_a_panic_costs_its_test_and_the_rest_goes_on_elsewhere(build: Build, tmp_path: Path) -> None:
     first = target(answers={"b.tc": [PANIC, HANG]})
     second = target()
@@ -187,6 +194,7 @@ def test_a_panic_in_another_test_of_the_batch_is_not_booked_on_the_one_awaited(b
     assert results[C].verdict is Verdict.PASS
 
 
+@fault("a panic right behind a test's verdict", where="kernel", blame=Blame.KERNEL, survives="that verdict")
 def test_a_panic_right_behind_a_verdict_is_the_next_tests(build: Build, tmp_path: Path) -> None:
     first = target(answers={"b.tc": ["ok 2 fine", "@end: 0", PANIC, HANG]})
     results, _, _ = run(build, first, target(), tmp_path=tmp_path, keyword="basic")
@@ -210,6 +218,7 @@ def test_one_test_of_a_script_runs_the_whole_script(build: Build, tmp_path: Path
     assert [command for command in only.commands if command.startswith("put ")] == [whole]
 
 
+@fault("a panic before the first test", where="kernel", blame=Blame.KERNEL, survives="all tests, as NOTRUN")
 def test_a_panic_before_the_first_test_is_the_kernels(build: Build, tmp_path: Path) -> None:
     dying = FakeTarget(lambda command: [PANIC, HANG] if "echo release" in command else [])
     with pytest.raises(CrashError, match="before the first test: panic: tried to kill init"):
@@ -243,6 +252,12 @@ def test_a_failed_livepatch_test_leaves_no_patch_for_the_next(build: Build, tmp_
     assert code == 1
 
 
+@fault(
+    "the root file system lacks a tool",
+    where="hostile target",
+    blame=Blame.NOBODY,
+    survives="the tests that do not call it",
+)
 def test_a_missing_tool_skips_what_calls_it_and_is_said_up_front(build: Build, tmp_path: Path) -> None:
     results, code, run_dir = run(build, target(missing=("ping",)), tmp_path=tmp_path)
     assert results[B].verdict is Verdict.SKIP
@@ -286,6 +301,12 @@ def test_a_batch_is_over_before_the_next_begins(build: Build, tmp_path: Path) ->
     assert results[ONE].verdict is Verdict.PASS
 
 
+@fault(
+    "the kernel panics at each boot",
+    where="boot",
+    blame=Blame.KERNEL,
+    survives="all tests, as NOTRUN with the reason; the documents",
+)
 def test_a_kernel_that_does_not_boot_leaves_all_notrun_with_the_reason(build: Build, tmp_path: Path) -> None:
     with pytest.raises(BootError):
         run(build, BootError("the kernel panicked at boot: VFS"), tmp_path=tmp_path)
@@ -305,6 +326,12 @@ def test_a_warning_after_a_verdict_is_the_next_tests(build: Build, tmp_path: Pat
     assert code == 1
 
 
+@fault(
+    "events.jsonl ends in the middle of a line",
+    where="killed",
+    blame=Blame.NOBODY,
+    survives="every verdict before it",
+)
 def test_a_killed_run_can_be_reported(build: Build, tmp_path: Path) -> None:
     _, _, run_dir = run(build, target(), tmp_path=tmp_path)
     lines = (run_dir / "events.jsonl").read_text().splitlines(keepends=True)
@@ -422,6 +449,12 @@ def test_two(guest):
 """
 
 
+@fault(
+    "Ctrl-C during a test, and undoing its changes fails",
+    where="killed",
+    blame=Blame.INFRA,
+    survives="the verdicts until then; the rest as NOTRUN",
+)
 def test_an_interrupt_ends_the_run_though_putting_back_fails(
     build: Build, tmp_path: Path, testcase_file: Callable[[str, str], None]
 ) -> None:

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -135,6 +136,27 @@ def test_a_message_that_can_not_be_written_does_not_change_the_exit_code(tmp_pat
             [*MAIN, "report", str(tmp_path)], stdout=subprocess.PIPE, stderr=full, text=True, timeout=60
         )
     assert (done.returncode, done.stdout) == (2, "")
+
+
+@fault(
+    "no directory for temporary files has room", where="disk", blame=Blame.INFRA,
+    survives="the names of the directories, in the message",
+)  # fmt: skip
+def test_no_temporary_directory_is_a_shortage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [str(tmp_path)])
+    real = os.open
+
+    def full(path: str, flags: int, *rest: object, **more: object) -> int:
+        if str(path).startswith(str(tmp_path)):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(path, flags)
+
+    monkeypatch.setattr(os, "open", full)
+    with pytest.raises(FileNotFoundError) as caught:
+        tempfile._get_default_tempdir()  # type: ignore[attr-defined]
+    short = shortage.of(caught.value, where=tmp_path)
+    assert short
+    assert str(tmp_path) in short.message
 
 
 def test_no_memory_is_a_shortage() -> None:

@@ -6,7 +6,7 @@ import json
 import socket
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ from harness.target.methods import snapshot
 from harness.target.methods.qemu import QemuTarget
 from harness.target.methods.snapshot import Snapshots
 from harness.target.shells.serial import Shell
+from tests import damage
+from tests.faults.catalogue import Blame, fault
 
 STATE = b"state " * 1000
 
@@ -155,3 +157,31 @@ def test_a_machine_that_the_host_told_to_end_did_not_go_down_by_itself(event: di
     theirs.close()
     assert target.went_down is went_down
     target.close()
+
+
+@pytest.mark.parametrize("name", ["state", "root.qcow2", "snapshot.json"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        pytest.param(
+            how,
+            id=what,
+            marks=fault(
+                f"a file of a run's snapshot is {what}",
+                where="memory",
+                blame=Blame.INFRA,
+                survives="results so far; the message names the file, not the kernel",
+            ),
+        )
+        for what, how in damage.HOW.items()
+        if what != "changed by one bit"
+    ],
+)
+def test_no_machine_starts_from_a_damaged_snapshot(
+    machine: Machine, snapshots: Snapshots, name: str, how: Callable[[Path], None]
+) -> None:
+    (snapshots._directory / "root.qcow2").write_bytes(STATE)
+    snapshots.save(machine)
+    how(snapshots._directory / name)
+    with pytest.raises(InfraError, match=rf"snapshot: .*{name}: .*expected .*, found:? .*start again"):
+        snapshots.restore("a test")

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,13 @@ from harness.build import apt, checksum
 from harness.build.cache import cache_dir
 from harness.build.checksum import sha256_of
 from harness.build.materialize import materialize
+from harness.build.prune import Limits, prune
 from harness.build.source import parse_source_spec, resolve_source
 from harness.build.tree import fingerprint, kernel_version, makefile_version, scan
 from harness.errors import InfraError, UserError
 from harness.model.kernel import DEFAULT_SOURCE, SourceKind
+from tests import damage
+from tests.faults.catalogue import Blame, fault
 from tests.unit.fakeapt import FakeApt
 from tests.unit.toytree import Recorder, make_tree, pack
 
@@ -266,7 +270,8 @@ def test_debians_newest_is_fetched_once_and_its_tarball_taken_out(tmp_path: Path
     assert source.path.name == "linux-source-7.3.tar.xz"
     assert source.identity == hashlib.sha256(source.path.read_bytes()).hexdigest()
     assert f"checksum of {source.path.name}" not in {label for label, _, _ in progress.advanced}, "read twice"
-    assert [path.name for path in source.path.parent.iterdir() if path.name != "lock"] == [source.path.name]
+    names = {path.name for path in source.path.parent.iterdir() if path.name != "lock"}
+    assert names == {source.path.name, f"{source.path.name}.manifest.json"}
     assert not list((tmp_path / "cache").rglob("*.deb")), "the package costs as much room as the tarball in it"
     materialize(source, tmp_path / "ws/src")
     assert (tmp_path / "ws/src/Kconfig").is_file()
@@ -278,6 +283,68 @@ def test_debians_newest_is_fetched_once_and_its_tarball_taken_out(tmp_path: Path
     assert again.said == []
     assert resolve_source(spec, progress=again, refresh=True) == source
     assert "continuing with the package list in the cache" in again.said[-1]
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        pytest.param(
+            how,
+            id=name,
+            marks=fault(
+                f"the kernel tarball of a Debian package is {name} in the cache",
+                where="cache",
+                blame=Blame.NOBODY,
+                survives="the source: the package is downloaded and verified again, and a message says so",
+            ),
+        )
+        for name, how in damage.HOW.items()
+    ],
+)
+def test_debians_checksum_is_never_the_name_of_another_tarball(
+    tmp_path: Path, fake: FakeApt, how: Callable[[Path], None]
+) -> None:
+    fake.packages({"linux-source-7.3": "7.3.4-1"}, deb=build_deb(tmp_path))
+    spec, progress = parse_source_spec("debian:@trixie-backports"), Recorder()
+    source = resolve_source(spec)
+    content = source.path.read_bytes()
+    how(source.path)
+    assert resolve_source(spec, progress=progress) == source
+    assert source.path.read_bytes() == content
+    assert f"{source.path}: damaged: expected a file of {len(content)} bytes with SHA-256 " in progress.said[0]
+
+
+@fault("another tarball is put beside that of a Debian package in the cache", where="cache", blame=Blame.NOBODY,
+       survives="the source: a file without a recorded checksum is ignored")  # fmt: skip
+def test_a_tarball_that_was_put_beside_debians_is_not_used(tmp_path: Path, fake: FakeApt) -> None:
+    fake.packages({"linux-source-7.3": "7.3.4-1"}, deb=build_deb(tmp_path))
+    spec = parse_source_spec("debian:@trixie-backports")
+    source = resolve_source(spec)
+    (source.path.parent / "linux-source-0.tar.xz").write_bytes(b"foreign")
+    assert resolve_source(spec) == source
+
+
+def test_a_source_in_use_is_not_pruned(tmp_path: Path, fake: FakeApt) -> None:
+    fake.packages({"linux-source-7.3": "7.3.4-1"}, deb=build_deb(tmp_path))
+    source = resolve_source(parse_source_spec("debian:@trixie-backports"))
+    prune(Limits(size=0, age=0), Recorder())
+    assert source.path.is_file()
+    path = source.path
+    del source
+    prune(Limits(size=0, age=0), Recorder())
+    assert not path.exists()
+
+
+@fault("a tarball is replaced between the moment its checksum is recorded and its unpacking", where="cache",
+       blame=Blame.USER, survives="the tree that was there; the message names both checksums")  # fmt: skip
+def test_a_tarball_that_changes_before_it_is_unpacked_is_refused(tmp_path: Path) -> None:
+    tarball = pack(make_tree(tmp_path / "linux"), tmp_path / "mine.tar")
+    source = resolve_source(parse_source_spec(str(tarball)))
+    (tmp_path / "linux/Kconfig").write_text("# another\n")
+    pack(tmp_path / "linux", tarball)
+    with pytest.raises(UserError, match=rf"changed while it was unpacked: expected SHA-256 {source.identity}, found"):
+        materialize(source, tmp_path / "ws/src")
+    assert not (tmp_path / "ws/src").exists()
 
 
 def test_one_of_debians_packages_can_be_named(tmp_path: Path, fake: FakeApt) -> None:

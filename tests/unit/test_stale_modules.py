@@ -10,6 +10,7 @@ import pytest
 
 from harness.build.make import forget_stale_modules
 from harness.build.workspace import Workspace
+from tests.faults.catalogue import Blame, fault
 
 
 @pytest.fixture
@@ -44,6 +45,12 @@ def test_the_same_vmlinux_keeps_them(workspace: Workspace) -> None:
     assert all(path.exists() for path in made)
 
 
+@fault(
+    "out-of-tree modules that were built for another vmlinux",
+    where="cache",
+    blame=Blame.NOBODY,
+    survives="the sources; no stale module is loaded",
+)
 def test_another_vmlinux_drops_what_was_made_and_keeps_the_sources(workspace: Workspace) -> None:
     made = _make(workspace)
     (workspace.objects / "vmlinux").write_text("KERNEL")

@@ -15,6 +15,7 @@ from harness.errors import InfraError
 from harness.model.boot import TftpServe
 from harness.target.holding import lock
 from harness.target.serving import tftp
+from tests.faults.catalogue import Blame, fault
 
 
 @pytest.fixture
@@ -72,6 +73,7 @@ def test_only_root_answers_dhcp(dnsmasq: None, monkeypatch: pytest.MonkeyPatch) 
         tftp.check(TftpServe(address="127.0.0.1", dhcp=("127.0.0.2", "127.0.0.3")), root=None, place="b")
 
 
+@fault("dnsmasq does not start", where="network", blame=Blame.INFRA, survives="its own words")
 def test_what_a_server_says_that_does_not_start_is_told(
     dnsmasq: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -100,6 +102,7 @@ class Server:
     """Counts how many serve at once."""
 
     now, most = 0, 0
+    ignored: tuple[str, ...] = ()
 
     def __init__(self, *_: object, **__: object) -> None:
         Server.now += 1

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.tied import run_tied, tied
+from tests.faults.catalogue import Blame, fault
 
 
 def test_it_is_the_program_with_its_words_and_its_exit_code(tmp_path: Path) -> None:
@@ -46,6 +47,12 @@ def test_it_gets_the_signal_when_its_parent_is_killed(tmp_path: Path, signal: st
         assert parent.stdout.read() == told  # and ends, because nobody has it open any more
 
 
+@fault(
+    "SIGKILL while a program that started others runs",
+    where="killed",
+    blame=Blame.NOBODY,
+    survives="nothing: all of them end",
+)
 def test_all_that_it_starts_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "told")
     program = f"exec > {tmp_path / 'told'}; sleep 600 & echo up; sleep 600; true"

@@ -15,6 +15,7 @@ from harness.errors import InfraError, UserError
 from harness.model.board import BoardSpec
 from harness.target.holding import lock
 from harness.target.holding.held import HeldBoard, machine_of
+from tests.faults.catalogue import Blame, fault
 
 ENTRY = """
   {name}:
@@ -136,6 +137,7 @@ def test_a_board_whose_values_are_missing_is_left_out(lab: Lab) -> None:
     assert lab.said == ["board b left out: power.off: expected the environment variable NOWHERE to be set, found none"]
 
 
+@fault("Ctrl-C while a run has several boards", where="killed", blame=Blame.NOBODY, survives="all boards, off and free")
 def test_a_run_that_breaks_off_leaves_all_of_them_off(lab: Lab) -> None:
     board = lab.board("a")
 

@@ -20,6 +20,7 @@ from harness.model.board import CommandConsole, ConsoleSpec, NetworkConsole, Ser
 from harness.target.line.console import Console
 from harness.target.line.open import open_line
 from harness.target.line.transport import TelnetDecoder, TelnetTransport, Transport
+from tests.faults.catalogue import Blame, fault
 
 
 def opened(console: ConsoleSpec) -> Transport:
@@ -159,6 +160,12 @@ def test_what_is_no_serial_device_is_told(tmp_path: Path) -> None:
             opened(SerialConsole(device=path))
 
 
+@fault(
+    "another program reads the serial device",
+    where="two users",
+    blame=Blame.INFRA,
+    survives="its line; it is named",
+)
 def test_a_second_reader_is_refused_with_the_holders_name(device: tuple[int, str, int]) -> None:
     _, path, near = device
     holder = subprocess.Popen(

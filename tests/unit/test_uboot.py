@@ -16,6 +16,7 @@ from harness.target.line.console import Console
 from harness.target.methods import uboot as uboot_module
 from harness.target.methods.autoboot import NotStopped
 from harness.target.methods.uboot import Load, Uboot
+from tests.faults.catalogue import Blame, fault
 from tests.unit.scripted_uboot import AUTOBOOT, BANNER, LOADED, ScriptedUboot
 
 FILE = Load(name="harness/Image", size=1234, address="kernel_addr_r", key="boot.kernel_at")
@@ -86,6 +87,12 @@ def damaging(line: Console, damages: list[tuple[bytes, bytes]], monkeypatch: pyt
     return line
 
 
+@fault(
+    "a command arrives at U-Boot with changed, lost and added bytes",
+    where="console",
+    blame=Blame.NOBODY,
+    survives="the command, which runs once and whole",
+)
 def test_a_command_that_arrives_damaged_is_not_run_but_typed_again(talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(uboot_module, "_ECHO_LIMIT_S", 0.5)
     _, far = talk()
@@ -96,6 +103,12 @@ def test_a_command_that_arrives_damaged_is_not_run_but_typed_again(talk: Talk, m
     assert far.commands[1:] == ["setenv bootargs 'x'"]
 
 
+@fault(
+    "no command arrives at U-Boot whole",
+    where="console",
+    blame=Blame.INFRA,
+    survives="the board: no damaged command was run",
+)
 def test_a_line_on_which_no_command_arrives_whole(talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(uboot_module, "_ECHO_LIMIT_S", 0.5)
     _, far = talk()
@@ -115,6 +128,7 @@ def test_an_answer_that_changes_is_asked_for_until_it_comes_twice(talk: Talk, mo
     assert not list(answers)
 
 
+@fault("a TFTP transfer stalls", where="network", blame=Blame.INFRA, survives="the time limit; the file's name")
 def test_a_transfer_that_stalls(talk: Talk) -> None:
     uboot, far = stopped(talk, spec=UbootBoot(tftp_root="/t", uboot_seconds=3.0, load_seconds=0.3))
     far.hangs_at = "tftpboot"
@@ -253,6 +267,7 @@ def test_booting_and_arguments_longer_than_a_command(talk: Talk) -> None:
     assert all(len(command) < 480 for command in far.commands)
 
 
+@fault("U-Boot finds that the Image is none", where="boot", blame=Blame.INFRA, survives="U-Boot's own words")
 def test_a_kernel_that_is_none(talk: Talk) -> None:
     uboot, _ = stopped(talk, {"booti .*": "Bad Linux ARM64 Image magic!\r\n"})
     with pytest.raises(InfraError, match=r"b: U-Boot: `booti 1 2:3 4`: Bad Linux ARM64 Image magic: the Image is not"):
@@ -283,6 +298,7 @@ def test_what_goes_wrong_while_loading(talk: Talk, said: str, told: str) -> None
     assert caught.value.message.startswith("b: U-Boot: ")
 
 
+@fault("no DHCP server answers U-Boot", where="network", blame=Blame.INFRA, survives="U-Boot's own words")
 def test_no_dhcp_server(talk: Talk) -> None:
     uboot, _ = stopped(talk, {".*dhcp": "BOOTP broadcast 1\r\nBOOTP broadcast 2\r\nRetry time exceeded\r\n"})
     with pytest.raises(InfraError, match=r"Retry time exceeded: the server does not answer"):
@@ -295,6 +311,7 @@ def test_a_variable_that_is_not_there(talk: Talk) -> None:
         uboot.load(FILE)
 
 
+@fault("a board says nothing after it was switched on", where="power", blame=Blame.INFRA, survives="what to look at")
 def test_a_board_that_says_nothing(talk: Talk) -> None:
     uboot, _ = talk(banner="", spec=UbootBoot(tftp_root="/t", uboot_seconds=0.2))
     with pytest.raises(InfraError, match="nothing came at all; see whether the board has power"):
@@ -320,6 +337,12 @@ def test_another_text_than_expected(talk: Talk) -> None:
         uboot.stop()
 
 
+@fault(
+    "the serial line is lost while U-Boot runs",
+    where="console",
+    blame=Blame.INFRA,
+    survives="the time until U-Boot's limit",
+)
 def test_a_line_that_is_lost_is_told_at_once(talk: Talk) -> None:
     uboot, far = talk(banner=BANNER + AUTOBOOT, spec=UbootBoot(tftp_root="/t", uboot_seconds=20.0))
     far.close()

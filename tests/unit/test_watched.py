@@ -8,6 +8,7 @@ from harness.errors import CrashError
 from harness.model.board import Limits
 from harness.run.watched import run_watched
 from tests.faketarget import HANG, FakeTarget, Kmsg
+from tests.faults.catalogue import Blame, fault
 
 PANIC = Kmsg("[   12.000000] Kernel panic - not syncing: at last\n[   12.000000] ---[ end Kernel panic ]---")
 
@@ -25,6 +26,12 @@ def test_the_target_gets_the_command_and_nothing_else_and_is_closed() -> None:
     assert (asked, told, target.closed) == (["test"], ["one"], True)
 
 
+@fault(
+    "a panic, and then silence, while a command is watched",
+    where="kernel",
+    blame=Blame.KERNEL,
+    survives="the report",
+)
 def test_a_kernel_that_panics_meanwhile() -> None:
     target = FakeTarget(lambda command: [PANIC, HANG])
     with pytest.raises(CrashError, match="at last"):

@@ -26,6 +26,7 @@ from harness.run.workers.worker import INPUT, Restored, Setup
 from harness.target.base import Media
 from harness.target.methods.table import boot_method
 from tests.boards import held, spec
+from tests.faults.catalogue import Blame, fault
 
 QEMU = spec("q", boot=QemuBoot(memory_mib=600))  # 1000 MiB a machine, with what QEMU and a worker need
 
@@ -85,6 +86,12 @@ def test_a_test_whose_worker_died_is_run_again_but_not_for_ever(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("verdict", [Verdict.PASS, Verdict.CRASH])
+@fault(
+    "a worker dies between recording a verdict and telling it",
+    where="killed",
+    blame=Blame.NOBODY,
+    survives="the verdict that was recorded",
+)
 def test_a_verdict_that_is_written_down_is_not_replaced(tmp_path: Path, verdict: Verdict) -> None:
     """The worker died between that and telling the run's own process."""
     distributor, schedule, recorder = _distributor(tmp_path)

@@ -11,6 +11,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 
+from harness import clock
 from harness.model.outcome import Outcome
 from harness.model.result import Verdict
 from harness.run.machine import Machine
@@ -125,7 +126,7 @@ class _Process:
 
     def outcome(self, verdict: Verdict, reason: str) -> Outcome:
         """The outcome of the test that is ending; the next test begins."""
-        now = time.time()
+        now = clock.now()
         began, log = self._began, self.log()
         self._begin()
         return Outcome(verdict, reason, log=log, started=began, seconds=now - began, ended=time.monotonic())
@@ -133,7 +134,7 @@ class _Process:
     def _begin(self) -> None:
         self._printed = Transcript()
         self._held_empty = False
-        self._began = time.time()
+        self._began = clock.now()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

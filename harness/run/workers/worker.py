@@ -7,14 +7,15 @@ import ctypes
 import os
 import pickle
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from harness.build.make import load_build
+from harness import clock
+from harness.build.finished import load_build
 from harness.model.known import KnownOutcome, KnownOutcomes
 from harness.run.assembly import assemble
 from harness.run.expectations import known_on
@@ -48,7 +49,7 @@ class Kept:
 @dataclass(frozen=True, kw_only=True)
 class Setup:
     """A worker's settings. Without `kept` it boots `board` itself, and no other worker uses that board. `today`: the
-    day on which the run began."""
+    day on which the run began; `clock`: its time of day."""
 
     board: HeldBoard
     media: Media
@@ -61,6 +62,7 @@ class Setup:
     known: tuple[KnownOutcome, ...]
     today: date
     kept: Kept | None = None
+    clock: float = field(default_factory=clock.offset)
 
     def packed(self) -> str:
         """As text, for `unpacked`."""
@@ -91,7 +93,9 @@ def pytest_configure(config: pytest.Config) -> None:
     # the kernel ends this process when the run's own process is gone, however that ended
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for the run's own process, which then ends this one
-    for plugin in _plugins(Setup.unpacked(given[INPUT]), name=given["workerid"]):
+    setup = Setup.unpacked(given[INPUT])
+    clock.follow(setup.clock)
+    for plugin in _plugins(setup, name=given["workerid"]):
         config.pluginmanager.register(plugin)
 
 

@@ -161,7 +161,8 @@ def _lock_file(path: Path, ticket: Path, name: str, *, wait: float | None, say: 
 @contextlib.contextmanager
 def _ticket(path: Path, mine: Holder) -> Iterator[Path]:
     """Queue for the lock `path`: yield a ticket file that exists for the length of the ``with``."""
-    ticket = path.with_name(f"{path.stem}.{time.time_ns():020d}-{secrets.token_hex(4)}.ticket")
+    since = time.clock_gettime_ns(time.CLOCK_BOOTTIME)  # nobody can set it, so nobody overtakes who waits longer
+    ticket = path.with_name(f"{path.stem}.{since:020d}-{secrets.token_hex(4)}.ticket")
     file = _opened(ticket)
     try:
         while not (try_lock(file) and is_at(file, ticket)):  # somebody took it for a dead process's and removed it

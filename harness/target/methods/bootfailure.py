@@ -10,7 +10,7 @@ from harness.errors import BootError, InfraError, KernelError
 from harness.model.board import BoardSpec
 from harness.target.line.console import Console
 from harness.target.methods import grubcfg
-from harness.target.methods.panic import panic_reason
+from harness.target.methods.panic import lack_of_memory, panic_reason
 
 _LAST_LINES = 40
 _WHOLE_TAIL = 1000  # lines
@@ -33,6 +33,8 @@ def boot_failure(board: BoardSpec, console: Console, *, started: float) -> Infra
     """Explain why the kernel that was started at `started` (monotonic) reached no shell: BootError if it is the
     kernel's fault, InfraError if it is the lab's."""
     tail = console.tail(_LAST_LINES)
+    if lack := lack_of_memory(console.tail(_WHOLE_TAIL)):
+        return InfraError(f"{board.name}: {lack}", details=tail)
     reason = panic_reason(tail)
     if reason:
         return BootError(f"the kernel panicked at boot: {reason}", details=tail)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from harness.errors import HarnessError, InfraError
 from harness.model.board import Access, BoardSpec, CommandConsole
+from harness.products import verified_on_failure
 from harness.target.base import (
     CommandTimeout,
     Completed,
@@ -176,9 +177,11 @@ def boot_board(board: HeldBoard, media: Media, *, starting: Starting, logs: Path
     """Boot `media` on `board` with `starting`, and wait until its shell answers. Writes serial.log (the raw line from
     before power-on) and console.log (the boot loader's and the kernel's part of it) to `logs`.
 
-    Raises InfraError if console, power, U-Boot or the own system fails, BootError if the kernel panics or hangs."""
+    Raises InfraError if console, power, U-Boot or the own system fails or a file is damaged, BootError if the kernel
+    panics or hangs."""
     try:
-        return _boot(board, media, starting=starting, logs=logs, say=say)
+        with verified_on_failure(media.products):
+            return _boot(board, media, starting=starting, logs=logs, say=say)
     except HarnessError as error:
         raise _redacted(error, board.access) from None
 
@@ -209,7 +212,7 @@ def _boot(board: HeldBoard, media: Media, *, starting: Starting, logs: Path, say
         started = starting(job)
         kernel_started = time.monotonic()
         shells = {
-            name: Shell(Console(mux.channels[name], log=None, name=f"{board.name}.{name}"), why_closed=lambda: mux.lost)
+            name: Shell.over(mux.channels[name], name=f"{board.name}.{name}", why_closed=lambda: mux.lost)
             for name in (COMMANDS, AUX)
         }
         consoles += [shell.console for shell in shells.values()]

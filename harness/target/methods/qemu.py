@@ -22,6 +22,7 @@ from harness import available, shortage
 from harness.errors import BootError, InfraError, KernelError
 from harness.model.board import BoardSpec
 from harness.model.boot import QemuBoot
+from harness.products import verified_on_failure
 from harness.target.base import (
     CommandTimeout,
     Completed,
@@ -36,7 +37,7 @@ from harness.target.base import (
 from harness.target.holding.held import HeldBoard
 from harness.target.line.console import Console
 from harness.target.line.transport import SocketTransport
-from harness.target.methods.panic import panic_reason
+from harness.target.methods.panic import lack_of_memory, panic_reason
 from harness.target.methods.qemuhost import last_words, why_ended, why_stopped
 from harness.target.shells.serial import Shell
 from harness.tied import tied
@@ -44,6 +45,7 @@ from harness.tied import tied
 QEMU = "qemu-system-aarch64"
 _SEES_CHANGED_CODE = (8, 1)  # first QEMU version whose emulated CPUs always do
 _LAST_LINES = 40
+_WHOLE_TAIL = 1000  # lines
 _OVERHEAD_MIB = 400  # QEMU's own memory, and a worker's
 _SPARE_MIB = 1024  # left for the host
 _CHANNELS = ("kernel", "cmd", "aux", "tty", "qmp")
@@ -260,27 +262,31 @@ class QemuTarget:
         self._qmp.send(json.dumps(question).encode() + b"\n")
         found = self._qmp.expect(rf'(\{{[^\n]*"id": "harness-{self._asked}"[^\n]*\}})\r?\n', timeout=timeout)
         silence = "it has ended" if self._qmp.closed else f"no answer within {timeout:.0f} s"
-        answer = json.loads(found[1]) if found else {"error": {"desc": silence}}
-        return answer if "error" in answer else dict(answer["return"])
+        try:
+            answer = json.loads(found[1]) if found else {"error": {"desc": silence}}
+            return dict(answer if "error" in answer else answer["return"])
+        except (ValueError, LookupError, TypeError, RecursionError):
+            return {"error": {"desc": f"an answer that is none: {found[1][:80] if found else ''!r}"}}
 
 
 def boot_qemu(board: HeldBoard, media: Media, *, logs: Path, say: Say = silent) -> QemuTarget:
     """Start `board` and wait until its shell answers. `logs` gets console.log (appended) and qemu.log.
 
-    Raises InfraError if QEMU itself fails, BootError if the kernel panics, hangs or never answers. Call it from the
-    main thread: the kernel ends QEMU when the thread that started it ends."""
+    Raises InfraError if QEMU itself fails or a file is damaged, BootError if the kernel panics, hangs or never answers.
+    Call it from the main thread: the kernel ends QEMU when the thread that started it ends."""
     return boot_with(own_storage(media), board.spec, media, logs=logs)
 
 
 def boot_with(storage: Storage, board: BoardSpec, media: Media, *, logs: Path) -> QemuTarget:
     """Do what `boot_qemu` does, with this `storage`."""
     started = time.monotonic()
-    target = start(board, media, storage, logs=logs)
-    try:
-        _wait_until_up(target, board, logs=logs)
-    except BaseException:
-        target.close()
-        raise
+    with verified_on_failure(media.products):
+        target = start(board, media, storage, logs=logs)
+        try:
+            _wait_until_up(target, board, logs=logs)
+        except BaseException:
+            target.close()
+            raise
     target.boot_seconds = time.monotonic() - started
     return target
 
@@ -315,9 +321,8 @@ def start(
         console=Console(SocketTransport(ours["kernel"]), log=logs / "console.log", name="ttyAMA0"),
         tty=Console(SocketTransport(ours["tty"]), log=None, name="hvc0"),
         _shells={
-            name: Shell(
-                Console(SocketTransport(ours[name]), log=None, name=f"harness.{name}"),
-                why_closed=functools.partial(why_ended, process),
+            name: Shell.over(
+                SocketTransport(ours[name]), name=f"harness.{name}", why_closed=functools.partial(why_ended, process)
             )
             for name in ("cmd", "aux")
         },
@@ -355,6 +360,8 @@ def _boot_failure(target: QemuTarget, *, panicked: bool, limit: float, logs: Pat
             target.process.wait(timeout=1.0)
     target.console.wait_closed(1.0)
     tail = target.console.tail(_LAST_LINES)
+    if lack := lack_of_memory(target.console.tail(_WHOLE_TAIL)):
+        return InfraError(lack, details=tail)
     reason = panic_reason(tail)
     if panicked or reason:
         return BootError(f"the kernel panicked at boot: {reason}", details=tail)

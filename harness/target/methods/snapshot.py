@@ -86,7 +86,7 @@ class Snapshots:
             raise self._failed(error) from None
         finally:
             target.close()
-        record = {"mapped": mapped, "made_with": self._made_with()}
+        record = {"mapped": mapped, "made_with": self._made_with(), "files": self._files()}
         try:
             (self._directory / _RECORD).write_text(json.dumps(record, indent=2) + "\n")
         except OSError as error:
@@ -107,7 +107,7 @@ class Snapshots:
         """Start a machine in the saved state, set its clock and reseed its random numbers; its console log begins with
         `why`. Raises InfraError if that fails, or if the snapshot was made with other files or another QEMU than there
         are now. With Cpus.SEEING_PATCHES and a QEMU that would miss a changed instruction, its CPUs run in turns."""
-        record = json.loads((self._directory / _RECORD).read_text())
+        record = self._record()
         for what, now in self._made_with().items():
             if record["made_with"].get(what) != now:
                 raise InfraError(f"snapshot: it was made with another {what}, which has changed since; start again")
@@ -128,6 +128,29 @@ class Snapshots:
             raise
         target.boot_seconds = time.monotonic() - started
         return target
+
+    def _record(self) -> dict[str, Any]:
+        """Read the record. Raises InfraError if it, or a file of the snapshot, is not as it was saved: QEMU would start
+        from half a state, which looks like a kernel that hangs."""
+        advice = "only this run writes there: see the disk, and start again"
+        try:
+            record: dict[str, Any] = json.loads((self._directory / _RECORD).read_text())
+            recorded, now = record["files"], self._files()
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            found = error.strerror if isinstance(error, OSError) else repr(error)
+            place = f"snapshot: {self._directory / _RECORD}"
+            raise InfraError(f"{place}: expected its record, found: {found}; {advice}") from None
+        for name, stamp in recorded.items():
+            if now.get(name) != stamp:
+                found = f"{now[name][2]} bytes that were changed later" if name in now else "none"
+                place = f"snapshot: {self._directory / name}"
+                raise InfraError(f"{place}: damaged: expected the {stamp[2]} bytes saved, found {found}; {advice}")
+        return record
+
+    def _files(self) -> dict[str, list[Any]]:
+        """Return what identifies the contents of the snapshot's files."""
+        names = ["state", "ram", *(f"{serial}.qcow2" for serial, _ in self._disks())]
+        return {name: _stamp(self._directory / name) for name in names if (self._directory / name).exists()}
 
     def _resume(self, target: QemuTarget, *, state: int, mapped: bool) -> None:
         if mapped:

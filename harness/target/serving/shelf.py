@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import re
 import shutil
@@ -15,6 +14,8 @@ from typing import Protocol
 from harness import shortage
 from harness.errors import InfraError
 from harness.model.names import as_name
+from harness.model.product import Digest
+from harness.products import digest_of, rename_synced
 
 KEEP_S = 14 * 86400.0
 """Seconds after which a file that no board has loaded is removed."""
@@ -60,12 +61,11 @@ def make_directory(path: Path) -> None:
 
 
 def publish(path: Path, directory: Path) -> str:
-    """Copy `path` into `directory` under a name that identifies the file, unless it is there already; return that
-    name."""
-    status = path.stat()
-    told = f"{path.resolve()} {status.st_size} {status.st_mtime_ns}"
-    name = f"{hashlib.sha256(told.encode()).hexdigest()[:12]}-{as_name(path.name)}"  # U-Boot's shell reads it
-    if (directory / name).exists():
+    """Copy `path` into `directory` under a name made from its content, unless it is there already; return that name.
+    What has the name but another content (a file cut short, somebody else's) is replaced."""
+    digest = _digest_of(path)
+    name = f"{digest.sha256[:12]}-{as_name(path.name)}"  # U-Boot's shell reads it
+    if _has(directory / name, digest):
         with contextlib.suppress(OSError):  # another user's file, which is theirs to maintain
             os.utime(directory / name)  # so that `clear_old` keeps it
         return name
@@ -73,14 +73,36 @@ def publish(path: Path, directory: Path) -> str:
     try:
         shutil.copyfile(path, partial)
         partial.chmod(0o644)
-        partial.rename(directory / name)
+        rename_synced(partial, directory / name)
     except OSError as error:
-        unknown = InfraError(f"{directory}: can't write {name}: {error.strerror}")
-        needed = f"{status.st_size / (1 << 20):.0f} MiB for {path.name}"
-        raise shortage.of(error, where=directory, needed=needed) or unknown from None
+        wrong = f"{directory / name}: expected the content of {path}, or that it can be written: {error.strerror}"
+        needed = f"{shortage.told_size(digest.size)} for {path.name}"
+        short = shortage.of(error, where=directory, needed=needed)
+        raise short or InfraError(f"{wrong}; remove what has that name") from None
     finally:
         partial.unlink(missing_ok=True)
+    if not _has(directory / name, digest):
+        raise InfraError(
+            f"{directory / name}: expected {digest.size} bytes with SHA-256 {digest.sha256}, which were just written "
+            "there, found others; see its disk, and who else writes to this directory"
+        )
     return name
+
+
+def _digest_of(path: Path) -> Digest:
+    try:
+        return digest_of(path)
+    except OSError as error:
+        raise InfraError(f"{path}: expected a file for the board to load, can't read it: {error.strerror}") from None
+
+
+def _has(path: Path, digest: Digest) -> bool:
+    """Return whether there is a regular file with this content that a server may read."""
+    with contextlib.suppress(OSError):
+        status = path.lstat()
+        is_served = stat.S_ISREG(status.st_mode) and status.st_mode & 0o444 == 0o444
+        return is_served and status.st_size == digest.size and digest_of(path) == digest
+    return False
 
 
 def clear_old(directory: Path) -> None:

@@ -1,0 +1,107 @@
+"""Finished builds: loaded, held and checked."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+from harness.build.inuse import Hold, hold, nobody_uses
+from harness.build.prune import set_aside
+from harness.build.seal import MANIFEST, checked
+from harness.build.unsealed import check_image
+from harness.errors import InfraError, UserError
+from harness.model.kernel import Build
+from harness.model.progress import Progress
+from harness.model.record import BuildRecord
+from harness.parse.kconfig import parse_dotconfig
+from harness.parse.records import build_record_from_json
+from harness.products import Damaged
+
+RECORD = "build.json"  # in the directory of a build, and a copy in that of a run
+
+
+def usable_build(directory: Path, progress: Progress, *, verify: bool) -> Build | None:
+    """Return the finished build of the cache; None if there is none, or if it is damaged and was removed."""
+    if not directory.exists():
+        return None
+    with contextlib.suppress(OSError):  # another user's, or read-only
+        os.utime(directory)  # tells the pruner that it is used
+    try:
+        found = load_build(directory, verify=verify)
+        check_unsealed(found, progress)
+        return found
+    except (Damaged, UserError) as error:
+        if not directory.exists():  # removed meanwhile
+            return None
+        with nobody_uses(directory) as is_free:
+            if not is_free:
+                raise InfraError(f"{error.message}; now other processes use it: end them first") from error
+            progress.say(f"{error.message}: it is made again")
+            set_aside(directory)
+    return None
+
+
+def load_build(directory: Path, *, verify: bool = False) -> Build:
+    """Load the Build in the finished `directory`, which nobody removes as long as it is referred to. `verify`: read
+    every file. Raises UserError if it is not one, Damaged if a file of it is not as it was when it was finished."""
+    held = hold(directory)
+    if held is None:
+        raise _no_build(directory, "no such directory")
+    try:
+        return _load(directory, held, verify=verify)
+    except BaseException:
+        held.close()  # at once: the error may be kept, and refers to it
+        raise
+
+
+def _load(directory: Path, held: Hold, *, verify: bool) -> Build:
+    remedy = _remedy(directory)
+    try:
+        products = checked(directory / MANIFEST, remedy=remedy, full=verify)
+    except FileNotFoundError:
+        products = ()
+    record = load_record(directory)
+    if record.has_manifest and not products:
+        raise Damaged(f"{directory / MANIFEST}: expected the digests of this build's files, found none; {remedy}")
+    try:
+        config = parse_dotconfig((directory / ".config").read_bytes().decode(errors="replace"))
+    except (OSError, ValueError) as error:
+        raise _no_build(directory, error) from None
+    return Build(
+        directory=directory.absolute(),
+        release=record.kernel.release,
+        key=record.key,
+        config=config,
+        without=dict(record.kernel.without),
+        left_out=dict(record.left_out),
+        products=products,
+        hold=held,
+    )
+
+
+def check_unsealed(build: Build, progress: Progress) -> None:
+    """Look for damage in a build of an older harness, which recorded no digests; raises Damaged."""
+    if not build.products:
+        check_image(build.directory, remedy=_remedy(build.directory))
+        progress.say(
+            f"{build.directory}: built by an older harness, which recorded no checksums, so damage may go unnoticed"
+        )
+
+
+def _remedy(directory: Path) -> str:
+    return f"remove {directory} and build it again"
+
+
+def load_record(directory: Path) -> BuildRecord:
+    """Load the record of the build in `directory`, or of the run there, which has a copy. Raises UserError if there is
+    none."""
+    try:
+        return build_record_from_json((directory / RECORD).read_text())
+    except (OSError, ValueError) as error:
+        raise _no_build(directory, error) from None
+
+
+def _no_build(directory: Path, error: Exception | str) -> UserError:
+    told = f"{type(error).__name__}: {error}" if isinstance(error, Exception) else error
+    return UserError(f"{directory}: expected a finished build ({RECORD}, .config), found: {told}")
