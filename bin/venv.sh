@@ -6,9 +6,13 @@ ensure_venv() {
     _venv=$_root/.venv
     is_current "$_kind" && return 0
     (
-        # one at a time: two commands started at once must not both install
-        exec 9>"$_root/.venv.lock"
-        flock 9 2>/dev/null || :
+        # One at a time: two commands started at once must not both install. A file that was removed while we waited
+        # (git clean) is not the one that others lock now.
+        for _ in 1 2 3 4 5 6 7 8 9; do
+            exec 9>"$_root/.venv.lock"
+            flock 9 2>/dev/null || break
+            if [ /proc/self/fd/9 -ef "$_root/.venv.lock" ]; then break; fi
+        done
         is_current "$_kind" && exit 0
         _python=$(find_python) || exit $?
         [ -x "$_venv/bin/python" ] && "$_venv/bin/python" -c '' 2>/dev/null || {

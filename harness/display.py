@@ -1,4 +1,7 @@
-"""Progress for people: bars on a terminal, plain lines in a CI log."""
+"""Progress for people: bars on a terminal, plain lines in a CI log.
+
+Much of the text was written by others (`cli/output.py` says by whom): none of it is markup, and none of it is an escape
+sequence."""
 
 from __future__ import annotations
 
@@ -14,8 +17,10 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from harness.model.result import Result, Verdict
+from harness.report.text import clean
 
 _PLAIN_EVERY_S = 30.0  # seconds between two plain lines about one piece of work
+_NEXT_LINE = "\n" + " " * 9  # between the lines of a message
 _STYLES = {
     Verdict.PASS: "green",
     Verdict.SKIP: "yellow",
@@ -67,7 +72,8 @@ class Display:
 
     def say(self, text: str) -> None:
         self._drop_finished_work()
-        self._print(f"[dim]{time.monotonic() - self._began:7.1f}s[/dim] {escape(text)}")
+        # No line of `text` begins where ours do, so none can pass for one of them.
+        self._print(f"[dim]{time.monotonic() - self._began:7.1f}s[/dim] {_plain(text, between=_NEXT_LINE)}")
 
     def advance(self, label: str, done: float, total: float | None) -> None:
         if self._bars:
@@ -75,7 +81,7 @@ class Display:
                 self._drop_finished_work()
             with self._lock:
                 if label not in self._work:
-                    self._work[label] = self._bars.add_task(escape(label), total=total)
+                    self._work[label] = self._bars.add_task(_plain(label), total=total)
                 self._bars.update(self._work[label], completed=done, total=total)
             return
         now = time.monotonic()
@@ -83,7 +89,7 @@ class Display:
         if now - self._shown_at.setdefault(label, now) >= _PLAIN_EVERY_S:
             self._shown_at[label] = now
             share = f" ({100 * done / total:.0f} %)" if total else ""
-            self._print(f"{now - self._began:7.1f}s {escape(label)}: {done:.0f}{share}")
+            self._print(f"{now - self._began:7.1f}s {_plain(label)}: {done:.0f}{share}")
 
     def _drop_finished_work(self) -> None:
         with self._lock:
@@ -102,7 +108,7 @@ class Display:
 
     def started(self, test: str) -> None:
         if self._bars and self._tests is not None:
-            self._bars.update(self._tests, description=escape(f"{self._summary()} {test[-70:]}"))
+            self._bars.update(self._tests, description=_plain(f"{self._summary()} {test[-70:]}"))
 
     def result(self, result: Result) -> None:
         self._done += 1
@@ -112,10 +118,10 @@ class Display:
             if result.verdict is Verdict.PASS:
                 return  # the bar shows it; lines are for results that somebody may want to look at
         style = _STYLES[result.verdict]
-        reason = f"  [dim]{escape(result.reason)}[/dim]" if result.reason else ""
+        reason = f"  [dim]{_plain(result.reason)}[/dim]" if result.reason else ""
         place = f"[dim]{self._done:>4}/{self._total}[/dim]"
         self._print(
-            f"{place} [{style}]{result.verdict:<10}[/{style}] {escape(result.test)} ({result.seconds:.1f} s){reason}"
+            f"{place} [{style}]{result.verdict:<10}[/{style}] {_plain(result.test)} ({result.seconds:.1f} s){reason}"
         )
 
     def problem(self, text: str) -> None:
@@ -123,3 +129,8 @@ class Display:
 
     def _summary(self) -> str:
         return " ".join(f"{verdict}:{count}" for verdict, count in sorted(self._counts.items()))
+
+
+def _plain(text: str, *, between: str = " ") -> str:
+    """`text` as markup that shows just this text, without control characters; `between` stands between its lines."""
+    return escape(between.join(clean(text).split("\n")))

@@ -80,6 +80,7 @@ SERIES_SECONDS = Limit(name="SERIES_SECONDS", default=1_800, unit="seconds", on=
 RESULT_BYTES = Limit(name="RESULT_BYTES", default=1 * _GIB, unit="bytes", on="all files that a series changes")
 TREE_BYTES = Limit(name="TREE_BYTES", default=8 * _GIB, unit="bytes", on="an unpacked source tarball")
 TREE_FILES = Limit(name="TREE_FILES", default=1_000_000, unit="files", on="an unpacked source tarball")
+TREE_SECONDS = Limit(name="TREE_SECONDS", default=1_800, unit="seconds", on="unpacking a source tarball")
 MAKEFILE_BYTES = Limit(name="MAKEFILE_BYTES", default=1 * _MIB, unit="bytes", on="a kernel's top Makefile")
 SOURCE_BYTES = Limit(name="SOURCE_BYTES", default=16 * _MIB, unit="bytes", on="a Kconfig file, fragment or .config")
 KCONFIG_LINES = Limit(name="KCONFIG_LINES", default=3_000_000, unit="lines", on="all Kconfig files of a kernel")
@@ -92,6 +93,7 @@ NUMBER_DIGITS = Limit(name="NUMBER_DIGITS", default=100, unit="characters", on="
 EVENT_BYTES = Limit(name="EVENT_BYTES", default=64 * _MIB, unit="bytes", on="a line of events.jsonl")
 ELF_BYTES = Limit(name="ELF_BYTES", default=1 * _GIB, unit="bytes", on="a section of a kernel or module, uncompressed")
 ELF_NAME_BYTES = Limit(name="ELF_NAME_BYTES", default=64 * _KIB, unit="bytes", on="a symbol's name in an ELF file")
+BUILD_LOG_BYTES = Limit(name="BUILD_LOG_BYTES", default=1 * _GIB, unit="bytes", on="the output of one make")
 
 LIMITS = tuple(each for each in list(globals().values()) if isinstance(each, Limit))
 

@@ -12,6 +12,7 @@ import fcntl
 import os
 from pathlib import Path
 
+from harness import shortage
 from harness.errors import InfraError
 
 _TRIES = 10
@@ -39,7 +40,10 @@ def locked_file(path: Path, *, wait: bool) -> int | None:
     """Open the file `path` (created if missing), lock it, and return its descriptor, which holds the lock. If somebody
     else has the lock: wait for it, or return None at once. Raises InfraError if the file is replaced all the time."""
     for _ in range(_TRIES):
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except PermissionError:
+            raise shortage.forbidden(path) from None
         with contextlib.ExitStack() as unless_ours:
             unless_ours.callback(os.close, file)
             if wait:

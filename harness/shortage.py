@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import pwd
 import re
 import shutil
 from collections.abc import Iterable, Iterator
@@ -45,6 +46,23 @@ _ERRNO = {os.strerror(number): number for number in _ADVICE}
 
 class Shortage(InfraError):
     """This host lacks room, memory or the like."""
+
+
+def forbidden(path: Path) -> InfraError:
+    """Return what to say where `path` is another user's, as after a `sudo harness` with this user's home directory.
+    It is no Shortage: there may be room enough."""
+    owner = "another user"
+    for there in (path, *path.parents):
+        with contextlib.suppress(OSError):  # not there, or below a directory that we may not look into
+            number = there.stat().st_uid
+            owner = f"user id {number}"
+            with contextlib.suppress(KeyError):  # in some containers a user has no name
+                owner = pwd.getpwuid(number).pw_name
+            break
+    return InfraError(
+        f"{path}: expected a file or directory that you may use, it belongs to {owner}; change its owner (chown), "
+        "or name another directory (XDG_CACHE_HOME, TMPDIR, --out)"
+    )
 
 
 def of(error: BaseException, *, where: Path | None = None, needed: str = "", kept: str = "") -> Shortage | None:

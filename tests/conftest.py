@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from harness.target.line.console import Console
 from harness.target.line.transport import SocketTransport
 from harness.target.shells.serial import Shell
 from tests.faults.catalogue import COLLECT_TO, write_json
@@ -53,8 +52,8 @@ def local_shell() -> Iterator[Shell]:
     far = theirs.fileno()
     process = subprocess.Popen(["sh", "-s"], stdin=far, stdout=far, stderr=far, start_new_session=True)
     theirs.close()
-    console = Console(SocketTransport(ours), log=None, name="local")
-    yield Shell(console)
+    shell = Shell.over(SocketTransport(ours), name="local")
+    yield shell
     process.kill()
     process.wait()
-    console.close()
+    shell.console.close()

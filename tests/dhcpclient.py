@@ -118,7 +118,8 @@ def main() -> None:
             [server] = [
                 int(word) for word in subprocess.check_output(["pgrep", "-P", str(os.getpid()), "dnsmasq"]).split()
             ]
-            told = {"said": said, "server": server, "status": status_of(server)}
+            environment = Path(f"/proc/{server}/environ").read_bytes().decode().split("\0")
+            told = {"said": said, "server": server, "status": status_of(server), "environment": environment}
             if leaves_running:
                 print(json.dumps(told), flush=True)
                 time.sleep(600)

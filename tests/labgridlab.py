@@ -55,6 +55,15 @@ class Lab:
             told = self._said(self._coordinator_says, r"set_resource (\S+) (\S+) (?!None)")
             missing.discard((told[1], told[2]))
 
+    def end_exporter(self) -> None:
+        """End it and wait until the coordinator has forgotten its resources."""
+        self._exporter.kill()
+        self._exporter.wait(timeout=60)
+        present = set(self._resources)
+        while present:
+            told = self._said(self._coordinator_says, r"set_resource (\S+) (\S+) None")
+            present.discard((told[1], told[2]))
+
     def _start(self, *words: str) -> tuple[subprocess.Popen[str], queue.SimpleQueue[str]]:
         process = subprocess.Popen(
             ["setpriv", "--pdeathsig", "TERM", "--", SCRIPTS / words[0], *words[1:]],

@@ -33,6 +33,8 @@ def cache_dir(*parts: str) -> Path:
 def _make(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
+    except PermissionError:
+        raise shortage.forbidden(path) from None
     except OSError as error:
         wrong = f"{path}: expected a directory for the cache, can't make it: {error.strerror}"
         raise shortage.of(error, where=path) or InfraError(f"{wrong}; name another with XDG_CACHE_HOME") from error
@@ -42,7 +44,7 @@ def _make(path: Path) -> None:
 def locked(path: Path) -> Iterator[None]:
     """Hold the lock file `path` (created if missing). Waits for another holder. The lock ends with the process, however
     that dies, because the kernel releases a flock with its last file descriptor."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make(path.parent)
     file = locked_file(path, wait=True)
     assert file is not None
     try:
@@ -54,7 +56,7 @@ def locked(path: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def try_locked(path: Path) -> Iterator[bool]:
     """Like `locked`, but without waiting: yields False if somebody else holds the lock."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make(path.parent)
     file = locked_file(path, wait=False)
     try:
         yield file is not None

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from harness.build import command
-from harness.build.confinement import give
+from harness.build.confinement import UnusableOutput, give
 from harness.errors import InfraError
 
 _FILES = ("arch/arm64/boot/Image", "vmlinux", "System.map", ".config")
@@ -19,6 +19,8 @@ def collect(objects: Path, payload: Path, out: Path, *, log: Path) -> None:
 
     Files are copied, not hard-linked: the next build modifies the files in `objects`."""
     for name in _FILES:
+        if not (objects / name).is_file():
+            raise UnusableOutput(f"the kernel's build ended without an error, but made no {name}; see {log}")
         _copy(objects / name, out / Path(name).name)
     (out / "dtbs").mkdir()
     for dtb in (objects / "arch/arm64/boot/dts").rglob("*.dtb"):

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from harness import shortage
-from harness.build.confinement import Confinement
+from harness.build.confinement import Confinement, refused
 from harness.errors import InfraError
 from harness.tied import tied
 
@@ -74,7 +74,8 @@ def run(
     meanwhile.
     `finishes`, `confinement`: see `started`.
     Raises InfraError when the program does not exist, TimedOut when it exceeds `timeout` seconds; then all of its
-    children die with it. Raises Shortage when it fails and says that the host lacks room or memory.
+    children die with it. Raises Shortage when it fails and says that the host lacks room or memory; BuildError
+    when it fails because it wrote where its confinement does not let it.
     """
     words = [os.fspath(arg) for arg in args]
     pipe = subprocess.PIPE if output is None else output
@@ -98,7 +99,10 @@ def run(
         stderr=(stderr or b"").decode(errors="replace"),
     )
     if done.status:
-        short = shortage.said([*done.stderr.splitlines(), *done.stdout.splitlines()], what=words[0], where=cwd)
+        lines = [*done.stderr.splitlines(), *done.stdout.splitlines()]
+        if confinement and (error := refused(lines)):
+            raise error
+        short = shortage.said(lines, what=words[0], where=cwd)
         if short:
             raise short
     return done
@@ -129,29 +133,31 @@ def started(
     if confinement is not None:
         confinement.prepare()
         words = [*confinement.prefix, *words]
-    try:
-        process = subprocess.Popen(
-            tied(words) if shutil.which("setpriv") and not finishes else words,
-            cwd=cwd,
-            env=command_env(env, base=confinement.environment if confinement else None),
-            stdin=stdin or subprocess.DEVNULL,
-            stdout=stdout,
-            stderr=stderr,
-            # Its own process group: git and apt use helpers, which have to end with them.
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise InfraError(f"{words[0]}: cannot be started: {error.strerror}") from error
-    with process:
-        leave = False
+    with confinement.lifeline() if confinement else contextlib.nullcontext(()) as inherited:
         try:
-            yield process
-        except KeyboardInterrupt:
-            leave = finishes
-            raise
-        finally:
-            if process.poll() is None and not leave:
-                _end_group(process)
+            process = subprocess.Popen(
+                tied(words) if shutil.which("setpriv") and not finishes else words,
+                cwd=cwd,
+                env=command_env(env, base=confinement.environment if confinement else None),
+                stdin=stdin or subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
+                pass_fds=inherited,
+                # Its own process group: git and apt use helpers, which have to end with them.
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise InfraError(f"{words[0]}: cannot be started: {error.strerror}") from error
+        with process:
+            leave = False
+            try:
+                yield process
+            except KeyboardInterrupt:
+                leave = finishes
+                raise
+            finally:
+                if process.poll() is None and not leave:
+                    _end_group(process)
     if confinement is not None:
         confinement.verify()
 

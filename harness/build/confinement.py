@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import selectors
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.errors import BuildError
+from harness.errors import BuildError, InfraError
+
+_END_S = 30.0
 
 
-class StrayFile(BuildError):
-    """A build left a file that programs outside its sandbox must not meet."""
+class UnusableOutput(BuildError):
+    """What a build left can't be used, or must not be met by programs outside its sandbox; its workspace is thrown
+    away."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +26,7 @@ class Confinement:
 
     `prefix`: the words before the program's own. `environment`: all the variables that it has. `writable`: the
     directories that it may write to, each below `root`, that the harness works on afterwards. `given`: all that it may
-    write to. `owner`: the user that it runs as; None: ours."""
+    write to. `owner`: the user that it runs as; None: ours, to whom everything belongs already."""
 
     prefix: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -37,15 +42,47 @@ class Confinement:
             if self.owner is not None and directory.stat().st_uid != self.owner:
                 give(directory, self.owner)
 
+    @contextlib.contextmanager
+    def lifeline(self) -> Iterator[tuple[int, ...]]:
+        """Yield descriptors for the program to inherit; when the block is left, wait until nobody holds them any more.
+        The first process in the sandbox keeps them, and it ends last: after this, everything in the sandbox has
+        ended. The program that made the sandbox may end a moment earlier."""
+        ours, theirs = os.pipe()
+        try:
+            try:
+                yield (theirs,)
+            finally:
+                os.close(theirs)
+                with selectors.DefaultSelector() as ready:
+                    ready.register(ours, selectors.EVENT_READ)
+                    ended = ready.select(_END_S)
+            if not ended:
+                raise InfraError(f"the sandbox's processes did not end within {_END_S:.0f} s after it was closed")
+        finally:
+            os.close(ours)
+
     def verify(self) -> None:
-        """Raise StrayFile if the writable directories hold something that would lead the harness, which works on
+        """Raise UnusableOutput if the writable directories hold something that would lead the harness, which works on
         them outside the sandbox, out of `root`, or would make it wait. Nothing of the sandbox runs any more."""
         for directory in self.writable:
             for path, why in strays(directory, root=self.root):
-                raise StrayFile(
+                raise UnusableOutput(
                     f"the kernel's build left {path}, {why}; such a file can only be meant for programs outside the "
                     "build's sandbox: look at the patches before you build them again"
                 )
+
+
+def refused(lines: Iterable[str]) -> BuildError | None:
+    """Return the exception for a confined program that failed with these `lines` because it wrote where it may not;
+    None if they say nothing of that."""
+    for line in lines:
+        if line.rstrip(" .'").endswith("Read-only file system"):
+            return BuildError(
+                "the kernel's build writes outside the directories that a build may write to; if you trust this source "
+                "and its patches like your own programs, build it with --no-sandbox",
+                details=[line],
+            )
+    return None
 
 
 def give(directory: Path, owner: int) -> None:

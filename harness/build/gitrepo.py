@@ -8,12 +8,14 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import IO
 
 from harness.build.cache import cache_dir, locked
 from harness.build.command import Finished, run
 from harness.build.tree import makefile_version
+from harness.build.treelinks import link_target, stays_inside
 from harness.errors import HarnessError, InfraError, UserError
 from harness.model.kernel import Source, SourceSpec
 from harness.model.progress import Progress
@@ -80,6 +82,19 @@ def check_out(source: Source, tree: Path, *, progress: Progress) -> None:
         done = git("clean", "-ffdxq")
     if done.status != 0:
         raise InfraError(f"{tree}: git cannot check out {source.identity}", details=done.last_lines())
+    if left_out := _remove_links_out(tree, git("ls-tree", "-r", "-z", "--full-tree", source.identity).stdout):
+        progress.say(f"{source.spec.text}: left out links that lead out of the tree: {', '.join(left_out[:8])}")
+
+
+def _remove_links_out(tree: Path, listed: str) -> list[str]:
+    """Remove the links among the files `listed` by ls-tree that lead out of the tree, and return their paths."""
+    entries = (entry.partition("\t") for entry in listed.split("\0"))
+    links = [path for told, _, path in entries if told.startswith("120000 ")]
+    targets = {path: target for path in links if (target := link_target(tree, path)) is not None}
+    out = [path for path in targets if not stays_inside(path, targets[path], partial(link_target, tree))]
+    for path in out:
+        (tree / path).unlink()
+    return out
 
 
 def _git(

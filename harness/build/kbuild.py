@@ -13,7 +13,7 @@ from pathlib import Path
 
 from harness import shortage
 from harness.build.cache import cache_dir
-from harness.build.confinement import Confinement
+from harness.build.confinement import Confinement, refused
 from harness.build.process import run_logged
 from harness.build.sandbox import Sandbox, View
 from harness.build.toolchain import with_ccache
@@ -88,6 +88,8 @@ class Kbuild:
             command, log=self.log, limit=_LIMIT_S, on_line=follow, env=self._ccache(), confinement=confinement
         )
         if code:
+            if confinement and (error := refused(lines)):
+                raise error
             short = shortage.said(lines, what=f"make ({what})", where=self.workspace.directory, needed=ROOM)
             if short:
                 raise short

@@ -4,6 +4,7 @@ is not."""
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import shutil
@@ -14,23 +15,23 @@ from pathlib import Path
 
 from harness.build.command import run
 from harness.build.confinement import Confinement, give
-from harness.build.toolchain import PATCHABLE, require_patchable
-from harness.build.tree import makefile_version
+from harness.build.kconfig_verdict import Judge, implied_off
+from harness.build.toolchain import require_patchable
+from harness.build.tree import makefile_version, read_makefile
 from harness.errors import BuildError, InfraError, UserError
+from harness.limits import SOURCE_BYTES
 from harness.model.kernel import Toolchain
 from harness.model.suite import UPSTREAM
-from harness.parse.kconfig import Fragment, Request, merge, parse_dotconfig, parse_fragment, render, unsatisfied
-from harness.parse.kconfig_deps import Explainer, Explanation, explainer
+from harness.parse.diff_names import leads_outside
+from harness.parse.kconfig import Fragment, Request, merge, parse_dotconfig, parse_fragment, render
 from harness.parse.kconfig_lang import parse_kconfig
 
 MAKE_TIMEOUT_S = 600
 """Seconds for one ``make *config``: it takes three, and a minute on a loaded machine that builds conf first."""
 
-_WITH_REGS = ("DYNAMIC_FTRACE_WITH_", "HAVE_DYNAMIC_FTRACE_WITH_")
 _MEDDLING = frozenset({"ARCH", "CROSS_COMPILE", "LLVM", "LLVM_IAS", "MAKEFLAGS", "MFLAGS", "MAKELEVEL", "O"})
 _TOO_OLD = re.compile(r"Sorry, this .* is not supported")
 _LAST_LINES = 20
-_MAX_NAMED = 6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,15 +60,37 @@ def configure(
     """Write ``objdir/.config`` for `tree` and verify it.
 
     Merged in this order, the later winning: `fragments`, the config files of the tree's selftests (as wishes),
-    `user_fragments`. A wish that conflicts with a demand is given up. An unchanged configuration leaves ``.config``
-    untouched, so that kbuild rebuilds nothing. `confinement`: what make runs in. Raises UserError if a fragment can't
-    be read or a demanded symbol is not in the result; BuildError if the kernel's own Kconfig files are broken."""
+    `user_fragments`. A wish that conflicts with a demand, or would undo one, is given up. An unchanged configuration
+    leaves ``.config`` untouched, so that kbuild rebuilds nothing. `confinement`: what make runs in. Raises UserError if
+    a fragment can't be read or a demanded symbol is not in the result; BuildError if the kernel's own Kconfig files are
+    broken."""
     require_patchable(toolchain, allow_plain_ftrace=allow_plain_ftrace)
-    requests = _gather(tree, fragments, user_fragments, selftest_configs=selftest_configs)
+    gather = functools.partial(_gather, tree, fragments, selftest_configs=selftest_configs)
+    asked = gather(user_fragments)
     objdir.mkdir(parents=True, exist_ok=True)
-    text = _final_text(tree=tree, objdir=objdir, request=render(requests), toolchain=toolchain, confinement=confinement)
-    config = parse_dotconfig(text)
-    without, given_up = _judge(tree, requests, config, toolchain=toolchain, allow_plain_ftrace=allow_plain_ftrace)
+
+    def made(requests: Mapping[str, Request]) -> str:
+        request = render(requests)
+        return _final_text(tree=tree, objdir=objdir, request=request, toolchain=toolchain, confinement=confinement)
+
+    read_kconfig = functools.cache(lambda: parse_kconfig(lambda path: _text_of(tree / path)))
+    undoing: dict[str, Request] = {}
+    while True:  # with some wishes fewer each time
+        requests = asked | {wish: implied_off(wish, demand) for wish, demand in undoing.items()}
+        text = made(requests)
+        config = parse_dotconfig(text)
+        judge = Judge(
+            read_kconfig=read_kconfig,
+            requests=requests,
+            config=config,
+            undoing=undoing,
+            toolchain=toolchain,
+            allow_plain_ftrace=allow_plain_ftrace,
+        )
+        if not (more := judge.undoing_demands()):
+            break
+        undoing |= more
+    without, given_up = judge.verdict(lambda: parse_dotconfig(made(gather(()))) if user_fragments else None)
     changed = _publish(text, objdir / ".config")
     return Configured(config=config, without=without, given_up=given_up, changed=changed)
 
@@ -88,7 +111,7 @@ def _gather(
 
 def _version(tree: Path) -> tuple[int, int] | None:
     with contextlib.suppress(OSError):
-        found = re.match(r"(\d+)\.(\d+)", makefile_version((tree / "Makefile").read_text(errors="replace")) or "")
+        found = re.match(r"(\d+)\.(\d+)", makefile_version(read_makefile(tree)) or "")
         return (int(found[1]), int(found[2])) if found else None
     return None
 
@@ -146,7 +169,15 @@ def _publish(text: str, dotconfig: Path) -> bool:
 
 def _read(path: Path) -> str:
     """With the line ends that it has: `Path.read_text` takes a lone CR, which a string may hold, for one."""
-    return path.read_bytes().decode(errors="replace")
+    return SOURCE_BYTES.read(path).decode(errors="replace")
+
+
+def _kconfig_file(tree: Path, path: str) -> str | None:
+    """The text of a Kconfig file of the tree; None if there is no such file, or if it is outside."""
+    if leads_outside(path) or not (tree / path).resolve().is_relative_to(tree.resolve()):
+        return None
+    # Reading a pipe or a device might never end.
+    return _text_of(tree / path) if (tree / path).is_file() else None
 
 
 def _text_of(path: Path) -> str | None:
@@ -175,70 +206,3 @@ def _run_make(make: Sequence[str], toolchain: Toolchain, confinement: Confinemen
         f"make {make[-1]}: expected a configuration, found exit status {done.status}",
         details=done.last_lines(_LAST_LINES),
     )
-
-
-def _judge(
-    tree: Path,
-    requests: Mapping[str, Request],
-    config: Mapping[str, str],
-    *,
-    toolchain: Toolchain,
-    allow_plain_ftrace: bool,
-) -> tuple[dict[str, str], tuple[str, ...]]:
-    """The reasons for what may be missing, and which of that was given up for what is demanded; UserError with all
-    that may not be missing."""
-    missing = unsatisfied(requests, config)
-    if not missing:
-        return {}, ()
-    explaining = explainer(parse_kconfig(lambda path: _text_of(tree / path)), config)
-    without: dict[str, str] = {}
-    given_up: list[str] = []
-    refused: list[tuple[Request, str]] = []
-    for request in missing:
-        explanation = explaining.explain(request.symbol, wanted=request.value)
-        reason = explanation.sentence
-        rivals = [] if explanation.is_impossible else _rivals(request, requests, missing, explaining)
-        reason += "".join(f"; {rival.place} asks for CONFIG_{rival.symbol}={rival.value}" for rival in rivals)
-        plain = not toolchain.patchable and _hangs_on_regs(explanation)
-        if plain:
-            reason += f"; {toolchain.command} {toolchain.version} has no {PATCHABLE}"
-        if request.if_available and rivals and not any(rival.if_available for rival in rivals):
-            given_up.append(request.symbol)
-            without[request.symbol] = reason
-        elif (request.if_available and explanation.is_impossible) or (plain and allow_plain_ftrace):
-            without[request.symbol] = reason
-        else:
-            refused.append((request, reason))
-    if refused:
-        raise _refusal(refused, config)
-    return without, tuple(given_up)
-
-
-def _rivals(
-    request: Request, requests: Mapping[str, Request], missing: Sequence[Request], explaining: Explainer
-) -> list[Request]:
-    """Return the satisfied requests that conflict with this one; only demands, if those suffice to explain it."""
-    met = [other for other in requests.values() if other not in missing]
-    for among in ([other.symbol for other in met if not other.if_available], [other.symbol for other in met]):
-        if names := explaining.ruled_out_by(request.symbol, wanted=request.value, among=among):
-            return [requests[name] for name in names]
-    return []
-
-
-def _hangs_on_regs(explanation: Explanation) -> bool:
-    names = {explanation.symbol, *explanation.blockers}
-    return explanation.by_toolchain and any(name.startswith(_WITH_REGS) for name in names)
-
-
-def _refusal(refused: Sequence[tuple[Request, str]], config: Mapping[str, str]) -> UserError:
-    names = ", ".join(request.symbol for request, _ in refused[:_MAX_NAMED])
-    if len(refused) > _MAX_NAMED:
-        names += f" and {len(refused) - _MAX_NAMED} more"
-    noun = "1 requested symbol is" if len(refused) == 1 else f"{len(refused)} requested symbols are"
-    details = []
-    for request, reason in refused:
-        found = config.get(request.symbol)
-        actual = "not set" if found is None else found or '""'
-        wanted = f'"{request.value}"' if request.is_string else request.value
-        details.append(f"{request.place}: CONFIG_{request.symbol}: expected {wanted}, found {actual}: {reason}")
-    return UserError(f"kernel configuration: {noun} not in the final .config: {names}", details=details)

@@ -20,7 +20,7 @@ from harness import available, shortage
 from harness.build import guesttools, klp_relocations, testmodules
 from harness.build.cache import cache_dir, published
 from harness.build.collect import collect
-from harness.build.confinement import StrayFile
+from harness.build.confinement import UnusableOutput
 from harness.build.kbuild import ROOM, Kbuild
 from harness.build.materialize import held_source, materialize
 from harness.build.patches import apply_series, patched_files
@@ -29,7 +29,7 @@ from harness.build.selftests import Selftests
 from harness.build.stages import Stages, programs_of, tool_stamps
 from harness.build.tree import only_compiled
 from harness.build.workspace import Workspace, workspace_for
-from harness.errors import UserError
+from harness.errors import BuildError, UserError
 from harness.model.kernel import Build, KernelSpec
 from harness.model.progress import Progress
 from harness.model.record import (
@@ -95,9 +95,15 @@ def build(
         kbuild = Kbuild(workspace, spec.toolchain, jobs=jobs, progress=progress, sandbox=sandbox)
         try:
             _Builder(spec, kbuild, out).run(key, testcases, reproduce)
-        except StrayFile:
+        except UnusableOutput:
             workspace.discard()
             raise
+        except OSError as error:
+            if sandbox is None or not workspace.is_of_make(error.filename):
+                raise
+            workspace.discard()
+            told = f"{error.filename}: expected what kbuild makes there, found: {error.strerror}"
+            raise BuildError(f"the kernel's build left something else than a kernel: {told}") from None
     _prune(cache_dir("builds"))
     return load_build(final)
 

@@ -7,28 +7,22 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import IO
 
+from harness import shortage
 from harness.build import gitrepo
 from harness.build.cache import locked
 from harness.build.checksum import write_atomically
-from harness.build.command import run
 from harness.build.mirror import MANIFEST, mirror
 from harness.build.tree import kernel_version
-from harness.errors import HarnessError, InfraError, UserError
+from harness.build.untar import UNPACKERS, Damaged, untar
+from harness.errors import InfraError, UserError
 from harness.model.kernel import Source, SourceKind
 from harness.model.progress import Progress, Silent
 
 MARKER = "source.json"
-UNPACK_TIMEOUT_S = 1800.0
-TAR_OPTION = {
-    ".tar": "",
-    ".tar.xz": "--xz",
-    ".tar.gz": "--gzip",
-    ".tgz": "--gzip",
-    ".tar.bz2": "--bzip2",
-    ".tar.zst": "--zstd",
-}
-TAR_SUFFIXES = tuple(TAR_OPTION)
+_MOST_NAMED = 8  # files that a message names
+TAR_SUFFIXES = tuple(UNPACKERS)
 
 
 def tarball_suffix(path: Path) -> str:
@@ -111,28 +105,23 @@ def _unpack_tarball(source: Source, tree: Path, *, held: str, progress: Progress
 
 
 def _untar(source: Source, directory: Path, *, progress: Progress) -> None:
-    """GNU tar refuses members with ``..``, strips a leading ``/`` and does not write through links it made."""
     path = source.path
-    with path.open("rb") as file:
-        total = path.stat().st_size
+    total = path.stat().st_size
 
-        def tick() -> None:
-            # The child reads from the same open file, so its position shows the progress.
-            progress.advance(f"unpacking {path.name}", os.lseek(file.fileno(), 0, os.SEEK_CUR), total)
+    def tick(file: IO[bytes]) -> None:
+        # A child reads from the same open file, so its position shows the progress.
+        progress.advance(f"unpacking {path.name}", os.lseek(file.fileno(), 0, os.SEEK_CUR), total)
 
-        option = TAR_OPTION[tarball_suffix(path)]
-        words = ["tar", "--extract", "--file=-", *([option] if option else []), "--no-same-owner"]
-        # xz may use several cores if the archive consists of blocks.
-        done = run(
-            words, timeout=UNPACK_TIMEOUT_S, cwd=directory, stdin=file, tick=tick, env={"XZ_DEFAULTS": "--threads=0"}
-        )
-    if done.status != 0:
-        raise _tar_error(source, done.stderr, done.last_lines())
+    try:
+        left_out = untar(path, directory, suffix=tarball_suffix(path), tick=tick)
+    except Damaged as error:
+        kind = UserError if source.spec.kind is SourceKind.TARBALL else InfraError
+        details = error.details or (str(error),)
+        raise kind(f"{path}: damaged or not a tarball; get it again", details=details) from error
+    except OSError as error:
+        raise shortage.of(error, where=directory) or InfraError(f"{path}: cannot be unpacked: {error}") from error
+    if left_out:
+        names = ", ".join(name.partition("/")[2] or name for name in left_out[:_MOST_NAMED])
+        more = f" and {len(left_out) - _MOST_NAMED} more" if len(left_out) > _MOST_NAMED else ""
+        progress.say(f"{path.name}: left out devices, pipes and links that lead out of the tree: {names}{more}")
     progress.advance(f"unpacking {path.name}", total, total)
-
-
-def _tar_error(source: Source, stderr: str, details: tuple[str, ...]) -> HarnessError:
-    if ".." in stderr and "Member name" in stderr:
-        return UserError(f"{source.path}: refused: a member's name leads out of the archive", details=details)
-    kind = UserError if source.spec.kind is SourceKind.TARBALL else InfraError
-    return kind(f"{source.path}: damaged or not a tarball; get it again", details=details)

@@ -12,23 +12,15 @@ from typing import Any
 
 from harness.build.applydiff import patched
 from harness.build.treefiles import TreeFile, is_directory, link_before, read
+from harness.build.treelinks import stays_inside
 from harness.errors import UserError
 from harness.limits import RESULT_BYTES, SERIES_SECONDS, Clock
 from harness.model.kernel import Patch
 from harness.parse.diff import FileDiff, parse_diff
-from harness.parse.diff_names import NO_PREFIX, leads_outside
-
-_MOST_NESTED = 40  # as in the kernel
-_MOST_FOLLOWED = 1000
-
-_LONGEST_TARGET = 4000
+from harness.parse.diff_names import NO_PREFIX
 
 Files = dict[str, TreeFile | None]
 _Directory = dict[str, Any]  # name → what is below it
-
-
-class _LeadsOut(Exception):
-    """A symbolic link leads out of the tree, or to itself."""
 
 
 class Overlay:
@@ -41,7 +33,6 @@ class Overlay:
         self.tree = tree
         self.base = base
         self.files: Files = {}
-        self._followed = 0  # how many links, to find out where one leads
         self._bytes = 0  # in all of `files`
         self._clock = Clock.start(SERIES_SECONDS)
         self._links: set[str] = set()  # paths at which the series has ever made a link
@@ -183,49 +174,15 @@ class Overlay:
         """Refuse a link that leads out of the tree, even one that does so only because of another link."""
         for path in sorted(self._links):
             file = self.files[path]
-            if file is not None and file.is_link and not self._stays_inside(path, file.target):
+            if file is not None and file.is_link and not stays_inside(path, file.target, self._target_of):
                 raise UserError(
                     f"{patch.name}: {path}: expected a symbolic link to a place in the tree, found one to "
                     f"{file.target[:200]!r}"
                 )
 
-    def _stays_inside(self, path: str, target: str) -> bool:
-        """Return whether a link at `path` leads to a place in the tree, whether or not that exists."""
-        odd = any(ord(char) < 32 or ord(char) == 127 for char in target)
-        if not target or len(target) > _LONGEST_TARGET or odd:
-            return False
-        self._followed = 0
-        try:
-            self._follow(path.split("/")[:-1], target, (path,))
-        except _LeadsOut:
-            return False
-        return True
-
-    def _follow(self, at: list[str], target: str, through: tuple[str, ...]) -> list[str]:
-        """Where `target` leads from the directory `at`, both in parts, as the kernel follows it; `through`: the links
-        that have led here."""
-        if target.startswith("/") or len(through) > _MOST_NESTED or self._followed > _MOST_FOLLOWED:
-            raise _LeadsOut
-        for part in target.split("/"):
-            if part in ("", "."):
-                continue
-            if part == "..":
-                if not at:
-                    raise _LeadsOut
-                at = at[:-1]
-                continue
-            place = "/".join((*at, part))
-            if leads_outside(place):
-                raise _LeadsOut
-            found = self._look(place)
-            if found and found.is_link:
-                if place in through:
-                    raise _LeadsOut
-                self._followed += 1
-                at = self._follow(at, found.target, (*through, place))
-            else:
-                at = [*at, part]
-        return at
+    def _target_of(self, path: str) -> str | None:
+        found = self._look(path)
+        return found.target if found and found.is_link else None
 
 
 def _size(file: TreeFile | None) -> int:

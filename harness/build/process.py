@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import queue
+import os
+import selectors
 import subprocess
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,6 +14,10 @@ from harness import shortage
 from harness.build.command import started
 from harness.build.confinement import Confinement
 from harness.errors import InfraError
+from harness.limits import BUILD_LOG_BYTES
+
+_CHUNK_BYTES = 1 << 16
+_LONGEST_BYTES = 1 << 20  # of a line
 
 
 def run_logged(
@@ -28,7 +32,8 @@ def run_logged(
     """Run `command`, append its output to `log`, and pass each line to `on_line`.
 
     Returns its exit code and the last 20,000 lines of output. Raises InfraError after `limit` seconds, or if the
-    program is missing. The program ends when the harness ends. `confinement`: what it is run in."""
+    program is missing; UserError if it prints without end. The program ends when the harness ends. `confinement`: what
+    it is run in."""
     lines: deque[str] = deque(maxlen=20_000)
     with shortage.reported(log), log.open("a", encoding="utf-8", errors="replace") as out:
         out.write(f"$ {' '.join(command)}\n")
@@ -42,23 +47,22 @@ def run_logged(
 
 
 def _lines(process: subprocess.Popen[bytes], *, limit: float, what: str) -> Iterator[str]:
-    """Yield every line that `process` prints."""
-    arrived: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+    """Yield every line that `process` prints; one that is very long, in pieces."""
     assert process.stdout is not None
-    stream = process.stdout
-
-    def read() -> None:
-        for raw in stream:
-            arrived.put(raw.decode("utf-8", "replace").rstrip("\n"))
-        arrived.put(None)
-
-    threading.Thread(target=read, daemon=True).start()
+    stream = process.stdout.fileno()
     deadline = time.monotonic() + limit
-    while True:
-        try:
-            line = arrived.get(timeout=max(0.0, deadline - time.monotonic()))
-        except queue.Empty:
-            raise InfraError(f"{what}: did not end within {limit:.0f} s") from None
-        if line is None:
-            return
-        yield line
+    printed, rest = 0, b""
+    with selectors.DefaultSelector() as ready:
+        ready.register(stream, selectors.EVENT_READ)
+        while True:
+            if not ready.select(max(0.0, deadline - time.monotonic())):
+                raise InfraError(f"{what}: did not end within {limit:.0f} s")
+            chunk = os.read(stream, _CHUNK_BYTES)
+            printed += len(chunk)
+            BUILD_LOG_BYTES.check(printed, place=f"the output of {what}")
+            *lines, rest = (rest + chunk).split(b"\n")
+            if len(rest) > _LONGEST_BYTES or not chunk:
+                lines, rest = [*lines, *([rest] if rest else [])], b""
+            yield from (line.decode("utf-8", "replace") for line in lines)
+            if not chunk:
+                return

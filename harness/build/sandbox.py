@@ -44,7 +44,10 @@ _PROGRAMS = (
     *("cpio", "depmod", "openssl", "pkg-config", "xz", "zstd"),
 )
 _OF_A_TOOLCHAIN = ("bin", "lib", "lib32", "lib64", "libexec", "include")
-_PASSED_ON = ("PATH", "CCACHE_MAXSIZE", "CCACHE_DISABLE", "CCACHE_RECACHE")
+_PASSED_ON = ("PATH", "LANG", "CCACHE_MAXSIZE", "CCACHE_DISABLE", "CCACHE_RECACHE")
+# The first process in the sandbox. It ends last, and it gets the signal of its parent's death, which a process loses
+# when it becomes another user.
+_FIRST = ("sh", "-c", 'code=0; "$@" || code=$?; exit $code', "sandbox")
 _ALONE = ("--pid", "--net", "--ipc", "--uts")
 
 
@@ -94,22 +97,29 @@ class Sandbox:
     def confine(self, view: View) -> Confinement:
         """Return what runs a program that sees `view`."""
         ccache = cache_dir("ccache")
-        mounts = [("ro", path) for path in (*self.toolchain, view.root)]
+        mounts = [("ro", path) for path in (*self.toolchain, *_rustup().values(), view.root)]
         mounts += [("rw", path) for path in (*view.writable, ccache)]
         prefix = self._bubblewrap(mounts) if self.tool is SandboxTool.BUBBLEWRAP else self._unshare(mounts)
         return Confinement(
-            prefix=(*prefix, *self._dropped(), *_limits()),
+            prefix=(*prefix, *_FIRST, *self._dropped(), *_limits()),
             environment=_environment(ccache),
             root=view.root,
             writable=view.writable,
             given=(*view.writable, ccache),
-            owner=self.user,
+            owner=0 if self.user is None and os.geteuid() == 0 else self.user,
         )
 
     def _bubblewrap(self, mounts: Sequence[tuple[str, Path]]) -> list[str]:
-        words = ["bwrap", "--die-with-parent", *(f"--unshare-{what[2:]}" for what in _ALONE), "--hostname", "harness"]
+        words = [
+            "bwrap",
+            "--die-with-parent",
+            "--as-pid-1",
+            *(f"--unshare-{what[2:]}" for what in _ALONE),
+            "--hostname",
+            "harness",
+        ]
         if self.user is None:
-            words += ["--unshare-user", "--disable-userns"]
+            words += ["--unshare-user", "--disable-userns", "--cap-drop", "ALL"]
         else:
             words += ["--cap-drop", "ALL"]
             words += [word for name in ("SETUID", "SETGID", "SETPCAP") for word in ("--cap-add", f"CAP_{name}")]
@@ -197,6 +207,14 @@ def directories_of(programs: Iterable[str]) -> list[Path]:
     return list(found)
 
 
+def _rustup() -> dict[str, Path]:
+    """Return RUSTUP_HOME, if the rustc on PATH is rustup's, which finds the compiler in there. It holds compilers and
+    which one is in use; passwords are in CARGO_HOME."""
+    rustc = shutil.which("rustc")
+    home = Path(os.environ.get("RUSTUP_HOME") or Path.home() / ".rustup").absolute()
+    return {"RUSTUP_HOME": home} if rustc and Path(rustc).resolve().name == "rustup" and home.is_dir() else {}
+
+
 def _places(program: str) -> list[Path]:
     """Return the directories with `program` that are not the system's: on PATH, and where a link there leads."""
     which = shutil.which(program)
@@ -208,20 +226,10 @@ def _places(program: str) -> list[Path]:
 
 
 def _candidates() -> list[Sandbox]:
-    """Return what to try, the best first. Root of a container that is an unprivileged user outside has, where no other
-    user is to be had, none of the host's privileges anyway."""
-    users: list[int | None] = [BUILD_USER] if os.geteuid() == 0 else [None]
-    if os.geteuid() == 0 and not _is_root_of_the_host():
-        users.append(None)
+    """Return what to try, the best first. Root of a container may be refused mounts and other users, but not a user
+    namespace; there it has none of its privileges, though its number."""
+    users = [BUILD_USER, None] if os.geteuid() == 0 else [None]
     return [Sandbox(tool=tool, user=user) for user in users for tool in SandboxTool]
-
-
-def _is_root_of_the_host() -> bool:
-    try:
-        first = Path("/proc/self/uid_map").read_text().split()
-    except OSError:
-        return True
-    return first[:2] == ["0", "0"]
 
 
 def _trial(sandbox: Sandbox) -> str:
@@ -237,13 +245,13 @@ def _trial(sandbox: Sandbox) -> str:
     except (InfraError, OSError) as error:
         if short := shortage.of(error, where=root):
             raise short from None  # which says nothing about sandboxes
-        return str(error)
+        return error.details[0] if isinstance(error, InfraError) and error.details else str(error)
     return "" if done.status == 0 else (done.last_lines(1) or (f"exit code {done.status}",))[0]
 
 
 def _environment(ccache: Path) -> Mapping[str, str]:
     passed = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-    return {**passed, "HOME": _HOME, "CCACHE_DIR": str(ccache)}
+    return {**passed, "HOME": _HOME, "CCACHE_DIR": str(ccache)} | {name: str(path) for name, path in _rustup().items()}
 
 
 def _limits() -> list[str]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import UserError
+from harness.limits import MAKEFILE_BYTES
 
 GENERATED_SUFFIXES = (
     ".o", ".ko", ".cmd", ".a", ".mod", ".mod.c", ".so", ".so.dbg", ".dtb", ".dtbo", ".dtb.S", ".dtbo.S", ".order",
@@ -99,7 +100,7 @@ def kernel_version(directory: Path) -> str:
     """``7.3.4`` or ``7.3.0-rc2`` from the Makefile. Raises UserError when `directory` is no arm64 kernel tree."""
     version = None
     with contextlib.suppress(OSError):
-        version = makefile_version((directory / "Makefile").read_text(errors="replace"))
+        version = makefile_version(read_makefile(directory))
     missing = [name for name in ("Kconfig", "arch/arm64") if not (directory / name).exists()]
     if version is None:
         missing.insert(0, "a Makefile with VERSION and PATCHLEVEL")
@@ -115,12 +116,20 @@ def kernel_version(directory: Path) -> str:
     return version
 
 
+def read_makefile(directory: Path) -> str:
+    """The kernel's top Makefile; empty where there is no regular file. Raises UserError if it is too large, OSError if
+    it can't be read."""
+    path = directory / "Makefile"
+    # Reading a pipe or a device might never end.
+    return MAKEFILE_BYTES.read(path).decode(errors="replace") if path.is_file() else ""
+
+
 def makefile_version(text: str) -> str | None:
     """The version that the head of the kernel's top Makefile declares; None: it declares none."""
     fields: dict[str, str] = dict(
         re.findall(r"(?m)^(VERSION|PATCHLEVEL|SUBLEVEL|EXTRAVERSION)[ \t]*=[ \t]*(\S*)", text)
     )
-    if not fields.get("VERSION", "").isdigit() or not fields.get("PATCHLEVEL", "").isdigit():
+    if not all(re.fullmatch(r"[0-9]{1,9}", fields.get(name, "")) for name in ("VERSION", "PATCHLEVEL")):
         return None
     numbers = [fields["VERSION"], fields["PATCHLEVEL"], fields.get("SUBLEVEL", "")]
     return ".".join(number for number in numbers if number) + fields.get("EXTRAVERSION", "")

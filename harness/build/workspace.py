@@ -88,6 +88,11 @@ class Workspace:
         in_tree = self.source / "tools/testing/selftests/livepatch/test_modules"
         return [*made, *([in_tree] if in_tree.is_dir() else [])]
 
+    def is_of_make(self, path: str | bytes | None) -> bool:
+        """Return whether a path that an error names is below a directory that the kernel's makes may write to."""
+        named = Path(os.fsdecode(path or ""))
+        return any(named.is_relative_to(directory) for directory in self.written_by_make)
+
     def is_usable(self, *, by_others: bool) -> bool:
         """Return whether a build in a sandbox can go on here. An interrupted one may have left strays; one of a root
         with another umask, files that no other user can read, which `by_others` rules out."""

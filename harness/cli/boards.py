@@ -10,6 +10,7 @@ from harness.boards.inspection import inspect
 from harness.boards.inventory import boards_schema, read_inventory
 from harness.boards.lease import user_of
 from harness.cli.options import board_names
+from harness.cli.output import tell
 from harness.errors import InfraError
 from harness.target.methods.checks import Outcome
 from harness.target.methods.table import boot_method
@@ -33,17 +34,17 @@ def boards(context: click.Context, boards_file: Path | None, print_schema: bool)
     if context.invoked_subcommand:
         return
     if print_schema:
-        click.echo(boards_schema())
+        tell(boards_schema())
         return
     for name, entry in read_inventory(boards_file).entries.items():
         board = entry.board
-        click.echo(f"{name:<16} {boot_method(board).describe(board)}")
+        tell(f"{name:<16} {boot_method(board).describe(board)}")
         if board.description:
-            click.echo(f"{'':<16} {board.description}")
+            tell(f"{'':<16} {board.description}")
         if board.pool:
-            click.echo(f"{'':<16} pool {board.pool}")
+            tell(f"{'':<16} pool {board.pool}")
         if user := user_of(entry):
-            click.echo(f"{'':<16} in use by {user}")
+            tell(f"{'':<16} in use by {user}")
 
 
 @boards.command(epilog="Example: harness boards check rpi4")
@@ -60,7 +61,7 @@ def check(upper_file: Path | None, boards_file: Path | None, name: str) -> None:
     """Check within seconds everything that board NAME needs, without booting it or switching its power."""
     failed = 0
     for finding in inspect(read_inventory(boards_file or upper_file).entry(name)):
-        click.echo(f"{finding.outcome.value:<7} {finding.name:<11} {finding.text}")
+        tell(f"{finding.outcome.value:<7} {finding.name:<11} {finding.text}")
         failed += finding.outcome is Outcome.FAILED
     if failed:
         raise InfraError(f"{name}: {failed} of these checks failed; nothing was booted")

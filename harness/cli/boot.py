@@ -14,6 +14,7 @@ from harness.boards.inventory import read_inventory
 from harness.boards.lease import acquire, ensure_reachable
 from harness.campaign.request import BuildOptions
 from harness.cli.options import Waiting, board_options, build_options, wait_option
+from harness.cli.output import pass_on
 from harness.errors import UserError
 from harness.target.methods.table import boot_method
 
@@ -57,7 +58,7 @@ def boot(board_name: str, boards_file: Path | None, wait: float | None, command:
         if command:
             # a single word may be a whole command line; several words are a command and its arguments
             line = command[0] if len(command) == 1 else shlex.join(command)
-            return run_watched(target, line, limits=board.limits, on_line=click.echo)
+            return run_watched(target, line, limits=board.limits, on_line=pass_on)
         try:
             interact(target)
         finally:

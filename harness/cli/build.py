@@ -10,6 +10,7 @@ import click
 from harness.boards.inventory import read_inventory
 from harness.campaign.request import BuildOptions
 from harness.cli.options import board_options, build_options
+from harness.cli.output import tell
 
 
 @click.command(epilog="Example: harness build --kernel ~/linux --patches v6-0001-arm64-ftrace.patch")
@@ -24,4 +25,4 @@ def build(board_name: str, boards_file: Path | None, **given: Any) -> None:
 
     with Display() as display:
         made = build_for(options, board, display)
-    click.echo(str(made.directory))
+    tell(str(made.directory))

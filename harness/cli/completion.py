@@ -5,6 +5,8 @@ from __future__ import annotations
 import click
 from click.shell_completion import get_completion_class
 
+from harness.cli.output import tell
+
 
 @click.command(epilog='Example: eval "$(harness completion bash)"')
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
@@ -13,4 +15,4 @@ def completion(context: click.Context, shell: str) -> None:
     """Print the code that makes SHELL complete the harness's verbs, options and board names."""
     completer = get_completion_class(shell)
     assert completer is not None
-    click.echo(completer(context.find_root().command, {}, "harness", "_HARNESS_COMPLETE").source())
+    tell(completer(context.find_root().command, {}, "harness", "_HARNESS_COMPLETE").source())

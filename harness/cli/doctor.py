@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from harness.cli.output import tell
 from harness.errors import InfraError
 
 
@@ -18,8 +19,8 @@ def doctor() -> None:
     found = max(len(row.found) for row in rows)
     for row in rows:
         mark = "ok     " if row.ok else "MISSING"
-        click.echo(f"{mark} {row.name:<{width}}  {row.found:<{found}}  {row.needed_for}  {row.remedy}".rstrip())
+        tell(f"{mark} {row.name:<{width}}  {row.found:<{found}}  {row.needed_for}  {row.remedy}".rstrip())
     accel, why = pick_accel()
-    click.echo(f"ok      {'QEMU accelerator':<{width}}  {accel} ({why})")
+    tell(f"ok      {'QEMU accelerator':<{width}}  {accel} ({why})")
     if not all(row.ok for row in rows):
         raise InfraError("some tools are missing; `harness run` installs them if it may, or install them as shown")

@@ -8,6 +8,7 @@ import click
 
 from harness.campaign.request import BuildOptions
 from harness.cli.options import build_options
+from harness.cli.output import tell
 
 
 @click.command(epilog="Example: harness fetch --kernel debian:linux-source-6.1@bookworm-security")
@@ -23,4 +24,4 @@ def fetch(**given: Any) -> None:
     with Display() as display:
         host.ensure_host(progress=display, needed_for={"fetch", "git"})
         source = resolve_source(spec, progress=display, refresh=True)
-    click.echo(f"{source.version} {source.checksum}\n{source.path}")
+    tell(f"{source.version} {source.checksum}\n{source.path}")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from harness.cli.output import tell
 from harness.errors import InfraError, UserError
 from harness.layout import SKELETON
 
@@ -33,9 +34,9 @@ def init(directory: Path) -> None:
             )
     for name, source in FILES.items():
         _write(directory / name, (SKELETON / source).read_text())
-        click.echo(directory / name)
+        tell(directory / name)
     quoted = shlex.quote(str(directory))
-    click.echo(
+    tell(
         f"\nNext:\n"
         f"  cd {quoted}\n"
         f'  export HARNESS_BOARDS="$PWD/boards.yaml"\n'

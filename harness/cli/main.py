@@ -22,6 +22,7 @@ import click
 
 from harness import __version__, shortage
 from harness.build.command import SYSTEM_PATH
+from harness.cli.output import tell
 from harness.errors import HarnessError, InfraError
 
 VERBS = ("boards", "boot", "build", "completion", "doctor", "fetch", "init", "mutants", "report", "run")
@@ -71,12 +72,18 @@ def main() -> NoReturn:
         error.show()
         code = error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        click.echo("harness: interrupted", err=True)
+        tell("harness: interrupted", err=True)
         code = 130
     except Exception as error:
-        code = _complain(shortage.of(error, where=_unwritable_output()) or _bug(error))
+        code = _complain(shortage.of(error, where=_unwritable_output()) or _forbidden(error) or _bug(error))
     _abandon_output()
     sys.exit(code or 0)
+
+
+def _forbidden(error: Exception) -> InfraError | None:
+    if isinstance(error, PermissionError) and isinstance(error.filename, str):
+        return shortage.forbidden(Path(error.filename))
+    return None
 
 
 def _unwritable_output() -> Path | None:
@@ -118,9 +125,7 @@ def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
 
 
 def _complain(error: HarnessError) -> int:
-    from harness.report.text import clean
-
     with contextlib.suppress(OSError):  # the exit code says the most important thing
         for line in (f"harness: {error.message}", *(f"  {line}" for line in error.details)):
-            click.echo(clean(line), err=True)  # console lines in it may contain escape sequences
+            tell(line.replace("\r", "\n").replace("\n", "\n  "), err=True)  # no line of it passes for one of ours
     return error.exit_code

@@ -10,6 +10,7 @@ import click
 from harness.boards.inventory import read_inventory
 from harness.campaign.request import BuildOptions
 from harness.cli.options import board_options, build_options, number, request_from
+from harness.cli.output import tell
 from harness.errors import UserError
 
 
@@ -47,7 +48,7 @@ def mutants(
     board = read_inventory(boards_file).board(board_name)
     chosen = choose(only, all_mutants())
     if list_only:
-        click.echo("\n".join(f"{mutant.name}: {mutant.title}" for mutant in chosen))
+        tell("\n".join(f"{mutant.name}: {mutant.title}" for mutant in chosen))
         return 0
     options, hunt = request_from(BuildOptions, given), request_from(Hunt, given)
     if options.build_dir:
@@ -57,5 +58,5 @@ def mutants(
     shared = ["--wait=inf", "--timeout-factor", timeout_factor, *(["--boards", boards_file] if boards_file else [])]
     with Display() as display, SideRuns(shared) as side_runs:
         table = Hunter(hunt, options, board=board, side_runs=side_runs, display=display).table(chosen)
-    click.echo("\n".join(kill_table.text(table)))
+    tell("\n".join(kill_table.text(table)))
     return table.exit_code

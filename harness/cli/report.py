@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from harness.cli.output import tell
+
 
 @click.command(epilog="Example: harness report out/latest")
 @click.argument("run_dir", type=click.Path(path_type=Path))
@@ -16,4 +18,4 @@ def report(run_dir: Path) -> None:
     from harness.run import documents
 
     results = documents.write_documents(run_dir)
-    click.echo("\n".join(summary_lines(results, run_dir=run_dir)))
+    tell("\n".join(summary_lines(results, run_dir=run_dir)))

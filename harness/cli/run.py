@@ -9,6 +9,7 @@ import click
 from harness.campaign.local import check, list_tests, run_here
 from harness.campaign.request import BuildOptions, RunRequest
 from harness.cli.options import Waiting, request_from, run_options
+from harness.cli.output import tell
 
 
 @click.command(cls=Waiting, epilog="Example: harness run --suite selftests/ftrace -k fgraph --patches ./series.mbox")
@@ -21,8 +22,8 @@ def run(list_only: bool, **given: Any) -> int:
 
     with Display() as display:
         if list_only:
-            click.echo("\n".join(list_tests(checked, display)))
+            tell("\n".join(list_tests(checked, display)))
             return 0
         done = run_here(checked, display)
-    click.echo("\n".join(summary_lines(done.results, run_dir=done.run_dir)))
+    tell("\n".join(summary_lines(done.results, run_dir=done.run_dir)))
     return done.exit_code

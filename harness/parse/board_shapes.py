@@ -11,7 +11,18 @@ import pydantic
 from harness.model import board as model
 from harness.parse import document
 from harness.parse.boot_shapes import Boot
-from harness.parse.shape_types import Address, Fragment, Host, Milliseconds, Port, Seconds, SwitchUrl
+from harness.parse.shape_types import (
+    Address,
+    Fragment,
+    HeaderName,
+    HeaderValue,
+    Host,
+    HttpMethod,
+    Milliseconds,
+    Port,
+    Seconds,
+    SwitchUrl,
+)
 
 _MOST_OUTLETS = 10_000
 Words = Annotated[list[str], pydantic.Field(min_length=1)]
@@ -80,9 +91,9 @@ class CommandPower(Switch):
 
 class Request(document.Strict):
     url: SwitchUrl
-    method: str = "GET"
+    method: HttpMethod = "GET"
     body: str = ""
-    headers: dict[str, str] = pydantic.Field(default_factory=dict)
+    headers: dict[HeaderName, HeaderValue] = pydantic.Field(default_factory=dict)
     expect: str = ""
 
     def made(self) -> model.HttpRequest:

@@ -147,6 +147,9 @@ class _Outside:
             value = document.Outside("unset")
             value.is_missing = True
             return value
+        if where == "boot.stop_keys":  # may be a password, which comes back as an echo
+            value.is_secret = True
+            self.secrets.append(value.strip())
         if (secret and where.rpartition(".")[2] not in _PLAIN) or name.startswith("file:"):
             value.is_secret = True
             self.secrets.append(value)

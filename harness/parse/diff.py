@@ -100,11 +100,11 @@ def find_diff(text: str) -> str | None:
     CR is removed only if the diff's own header lines end in it: otherwise it belongs to the patched file.
     """
     lines = text.split("\n")
-    for at in range(len(lines)):
-        if _starts_section(lines, at):
-            rest = lines[at:]
-            return "\n".join(line.removesuffix("\r") for line in rest) if lines[at].endswith("\r") else "\n".join(rest)
-    return None
+    at = _section_starts(lines).find(1)
+    if at < 0:
+        return None
+    rest = lines[at:]
+    return "\n".join(line.removesuffix("\r") for line in rest) if lines[at].endswith("\r") else "\n".join(rest)
 
 
 def normalize_diff(diff: str, *, name: str, strip: int = 1) -> str:
@@ -132,9 +132,9 @@ class _DiffReader:
     def sections(self) -> Iterator[FileDiff]:
         PATCH_LINES.check(self.text.count("\n"), place=self.name)
         self.lines = self.text.removesuffix("\n").split("\n")
-        count = 0
+        starts, count = _section_starts(self.lines), 0
         while self.at < len(self.lines):
-            if _starts_section(self.lines, self.at):
+            if starts[self.at]:
                 if self.first < 0:
                     self.first = self.at
                 count += 1
@@ -324,13 +324,21 @@ class _DiffReader:
         return UserError(f"{told}: {hint}" if hint else told)
 
 
-def _starts_section(lines: Sequence[str], at: int) -> bool:
-    """Return whether a file's section starts here, rather than prose such as the ``---`` below a commit message."""
-    line, ahead = lines[at], [*lines[at + 1 : at + 3], "", ""]
+def _section_starts(lines: Sequence[str]) -> bytearray:
+    """Return for each line whether a file's section starts there, rather than prose such as the ``---`` below a commit
+    message."""
+    starts = bytearray(len(lines) + 2)
+    for at in range(len(lines) - 1, -1, -1):  # from the end: a line may count only if the next one does
+        line = lines[at]
+        if line.startswith(("diff -", "--- ")):
+            ahead = [*lines[at + 1 : at + 3], "", ""]
+            starts[at] = _starts_section(line, ahead, next_starts=bool(starts[at + 1]))
+    return starts
+
+
+def _starts_section(line: str, ahead: Sequence[str], *, next_starts: bool) -> bool:
     if line.startswith("diff --git "):
-        # Of many such lines in a row each counts as one, without a look at all that follow it.
-        extended = _EXTENDED.match(ahead[0]) or ahead[0].startswith("diff --git ")
-        return bool(extended) or (bool(ahead[0]) and _starts_section(lines, at + 1))
+        return bool(_EXTENDED.match(ahead[0])) or next_starts
     if line.startswith("diff -"):
         return bool(_BINARY_DIFFER.match(ahead[0]))
     return line.startswith("--- ") and ahead[0].startswith("+++ ") and ahead[1].startswith(_HUNK_MARK)

@@ -113,6 +113,14 @@ _Loader.yaml_implicit_resolvers = {
 _Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("^(?:true|True|false|False)$"), list("tTfF"))
 
 
+# YAML 1.1 takes 12:34:56 for a number with the base 60, and so many a MAC address.
+for _first in "123456789+-":
+    _Loader.yaml_implicit_resolvers[_first] = [
+        ("tag:yaml.org,2002:str", re.compile(r"^[-+]?[0-9_]+(?::[0-9]+)+(?:\.[0-9_]*)?$")),
+        *_Loader.yaml_implicit_resolvers.get(_first, []),
+    ]
+
+
 class _TextLoader(_Bounded):
     """Every value is the text in the file: 6.10 is not a number, 2026-12-31 not a date. A duplicate key is refused,
     because it would hide the first one."""

@@ -10,6 +10,7 @@ N << 32, so that one address means one place in every kind of file.
 from __future__ import annotations
 
 import contextlib
+import io
 import struct
 import zlib
 from bisect import bisect_right
@@ -25,6 +26,7 @@ from elftools.elf.elffile import ELFFile
 from elftools.elf.relocation import RelocationSection
 
 from harness.errors import UserError
+from harness.limits import ELF_BYTES, ELF_NAME_BYTES
 
 SHF_ALLOC, SHF_EXECINSTR = 0x2, 0x4
 FUNC = 2  # STT_FUNC
@@ -32,6 +34,22 @@ LOCAL = 0  # STB_LOCAL
 _SYMBOL = struct.Struct("<IBBHQQ")
 _R_AARCH64_ABS64, _R_AARCH64_RELATIVE = 257, 1027
 _FORM_IMPLICIT_CONST = 0x21
+_MOST_SECTIONS = 1 << 20
+_LEB_BYTES = 10  # of a number of 64 bits
+# What pyelftools raises for files that are none, besides its own exceptions.
+_MALFORMED = (
+    ELFError,
+    DWARFError,
+    struct.error,
+    zlib.error,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
 _UNREAD = frozenset({".debug_line", ".debug_frame", ".debug_loc", ".debug_loclists", ".debug_types", ".eh_frame"})
 
 
@@ -81,7 +99,10 @@ class Elf:
     def __init__(self, stream: BinaryIO, *, name: str) -> None:
         self.name = name
         with self._as_ours():
+            self._size = stream.seek(0, io.SEEK_END)
             self._file = _Frugal(stream)
+            if self._file.num_sections() > _MOST_SECTIONS:
+                raise ELFError(f"{self._file.num_sections()} sections")
             self.relocatable = self._file["e_type"] == "ET_REL"
             self.sections = tuple(
                 self._section(number, section) for number, section in enumerate(self._file.iter_sections())
@@ -91,11 +112,17 @@ class Elf:
     def _as_ours(self) -> Iterator[None]:
         try:
             yield
-        except (ELFError, DWARFError, struct.error, zlib.error, UnicodeError, KeyError, IndexError) as error:
+        except _MALFORMED as error:
             found = f"{type(error).__name__}: {error}"
             raise UserError(f"{self.name}: expected a well-formed ELF file, found: {found}") from None
 
     def _section(self, number: int, section: Any) -> Section:
+        # A compressed one says itself how large it will be.
+        size = section.data_size
+        ELF_BYTES.check(size, place=f"{self.name}: section {number}")
+        in_file = section["sh_type"] != "SHT_NOBITS" and not section.compressed
+        if in_file and section["sh_offset"] + size > self._size:
+            raise ELFError(f"section {number} of {size} bytes, beyond the end of the file")
         address = number << 32 if self.relocatable and section["sh_flags"] & SHF_ALLOC else section["sh_addr"]
         return Section(
             number,
@@ -140,8 +167,18 @@ class Elf:
     def _symbol(self, entry: tuple[int, int, int, int, int, int], names: bytes) -> Symbol:
         name, info, _other, section, value, size = entry
         base = section << 32 if self.relocatable and 0 < section < len(self.sections) else 0
-        text = names[name : names.index(b"\0", name)].decode("utf-8", errors="replace") if name else ""
+        text = self._name_at(names, name) if name else ""
         return Symbol(text, info & 15, info >> 4, section, base + value, size)
+
+    def _name_at(self, names: bytes, start: int) -> str:
+        """One name may be in the file once and stand in all symbols."""
+        most = ELF_NAME_BYTES.value
+        end = names.find(b"\0", start, start + most + 1)
+        if end < 0:
+            if start + most < len(names):
+                raise ELF_NAME_BYTES.exceeded(place=self.name)
+            raise ELFError("a name without an end")
+        return names[start:end].decode("utf-8", errors="replace")
 
     def addresses_of(self, name: str) -> list[int]:
         """Return the addresses of the symbols of that name."""
@@ -273,6 +310,8 @@ def _uleb(data: memoryview, position: int) -> tuple[int, int]:
         return byte, position + 1
     value, shift = byte & 0x7F, 7
     while byte >= 0x80:
+        if shift >= 7 * _LEB_BYTES:
+            raise DWARFError("a number of more than 64 bits")
         position += 1
         byte = data[position]
         value |= (byte & 0x7F) << shift

@@ -29,11 +29,13 @@ from harness.model.event import (
     Started,
 )
 from harness.model.result import Attempt, EndKind, Result, RunEnd
-from harness.parse.fields import Fields, filled, finite
+from harness.parse.fields import Fields, filled, finite, shown
 from harness.parse.outcomes import attempt_fields, attempt_to_data
 from harness.parse.records import run_record_from_fields, run_record_to_data
 
 VERSION = 2
+_END_OF_TIME = 1e11  # in more than 3000 years; later dates can't be printed
+_MOST_TOLD = 10  # damaged lines, wrong values or unknown fields that a note names
 
 # -- writing ------------------------------------------------------------------------------------------------------
 
@@ -90,31 +92,34 @@ def _attempt(attempt: Attempt) -> dict[str, object]:
 _Reader = Callable[[str, Fields, int, Mapping[str, Any]], Event]
 
 
-def event_from_json(line: str, *, unknown: Counter[str] | None = None) -> Event | None:
+def event_from_json(line: str, *, unknown: Counter[str] | None = None, wrong: list[str] | None = None) -> Event | None:
     """Decode one line; None for a kind that only newer harnesses know. Raises ValueError, with what is wrong, if it is
-    not an event. `unknown` counts what was skipped."""
+    not an event. `unknown` counts what was skipped; `wrong` gets the fields whose values are of another type, which are
+    treated as missing."""
     told = json.loads(line)
     if not isinstance(told, dict):
         raise ValueError(f"expected an object, found {type(told).__name__}")
     version = told.get("v", 1)
     if isinstance(version, bool) or not isinstance(version, int) or version < 1:
-        raise ValueError(f"v: expected a version, found {version!r}")
+        raise ValueError(f"v: expected a version, found {shown(version)}")
     time = finite(told.get("time"))
     if time is None:
-        raise ValueError(f"time: expected a number, found {told.get('time')!r}")
+        raise ValueError(f"time: expected a number, found {shown(told.get('time'))}")
+    if not 0 <= time < _END_OF_TIME:
+        raise ValueError(f"time: expected seconds since 1970, found {shown(time)}")
     test, data = told.get("test", ""), told.get("data", {})
     if not isinstance(test, str):
-        raise ValueError(f"test: expected a string, found {test!r}")
+        raise ValueError(f"test: expected a string, found {shown(test)}")
     if not isinstance(data, dict):
-        raise ValueError(f"data: expected an object, found {data!r}")
+        raise ValueError(f"data: expected an object, found {shown(data)}")
     kind = told.get("kind")
     reader = _READERS.get(kind) if isinstance(kind, str) else None
     if reader is None:
         if version <= VERSION or not isinstance(kind, str):
-            raise ValueError(f"kind: expected one of {', '.join(_READERS)}, found {kind!r}")
-        _count(unknown, f"events of kind {kind!r}")
+            raise ValueError(f"kind: expected one of {', '.join(_READERS)}, found {shown(kind)}")
+        _count(unknown, f"events of kind {shown(kind)}")
         return None
-    fields = Fields(data)
+    fields = Fields(data, wrong=wrong)
     common: dict[str, Any] = {"time": time}
     if kind != "run":  # its board is the run's
         common["worker"], common["board"] = fields.text("worker"), fields.text("board")
@@ -135,10 +140,12 @@ def parse_events(lines: Iterable[str], *, on_damage: Callable[[int, str], None] 
 
     A damaged last line is what SIGKILL leaves and is passed over in silence. Other damaged lines are passed over
     too, and reported: `on_damage` gets the line's number and what is wrong with it, and a Note at the end
-    of the events says how many there were. Another says what a newer harness wrote that this one does not know.
+    of the events says how many there were. Another says what a newer harness wrote that this one does not know, and
+    another which values of another type were treated as missing.
     """
     damaged: list[int] = []
     unknown: Counter[str] = Counter()
+    wrong: list[str] = []
     pending: tuple[int, str] | None = None  # damaged; whether it is the last line shows when another one follows
     time = 0.0
     for number, line in enumerate(lines, 1):
@@ -150,7 +157,9 @@ def parse_events(lines: Iterable[str], *, on_damage: Callable[[int, str], None] 
                 on_damage(*pending)
             pending = None
         try:
-            event = event_from_json(line, unknown=unknown)
+            odd: list[str] = []
+            event = event_from_json(line, unknown=unknown, wrong=odd)
+            wrong += (f"line {number}: {each}" for each in odd)
         except (ValueError, OverflowError, RecursionError) as error:
             pending = (number, str(error))
             continue
@@ -158,11 +167,14 @@ def parse_events(lines: Iterable[str], *, on_damage: Callable[[int, str], None] 
             time = event.time
             yield event
     if damaged:
-        where = ", ".join(map(str, damaged[:10])) + (", …" if len(damaged) > 10 else "")
+        where = ", ".join(map(str, damaged[:_MOST_TOLD])) + (", …" if len(damaged) > _MOST_TOLD else "")
         yield Note(time=time, text=f"events.jsonl: {len(damaged)} damaged lines skipped (line {where})")
+    if wrong:
+        what = "; ".join(wrong[:_MOST_TOLD]) + ("; …" if len(wrong) > _MOST_TOLD else "")
+        yield Note(time=time, text=f"events.jsonl: {len(wrong)} values of another type read as missing ({what})")
     if unknown:
-        what = ", ".join(f"{count} {name}" for name, count in unknown.most_common(10))
-        more = ", …" if len(unknown) > 10 else ""
+        what = ", ".join(f"{count} {name}" for name, count in unknown.most_common(_MOST_TOLD))
+        more = ", …" if len(unknown) > _MOST_TOLD else ""
         yield Note(time=time, text=f"events.jsonl: a newer harness wrote what this one does not know: {what}{more}")
 
 

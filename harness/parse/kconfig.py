@@ -100,13 +100,13 @@ def _parse_line(line: str, *, place: str) -> Request | None:
         return None
     assignment = _SET.match(line)
     if assignment is None:
-        raise UserError(f"{place}: expected {EXPECTED}, found {line!r}")
+        raise UserError(f"{place}: expected {EXPECTED}, found {line[:200]!r}")
     symbol, rest = assignment.groups()
     value, is_string, comment = _split_value(rest, place=place, symbol=symbol)
     mark, until = _MARK.match(comment), _UNTIL.match(comment)
     if mark is None and until is None and _LOOKS_MARKED.match(comment):
         wanted = "'# if-available: <why>' or '# until <version>: <why>'"
-        raise UserError(f"{place}: CONFIG_{symbol}: expected {wanted}, found {comment!r}")
+        raise UserError(f"{place}: CONFIG_{symbol}: expected {wanted}, found {comment[:200]!r}")
     return Request(
         symbol=symbol,
         value=value,
@@ -125,9 +125,9 @@ def _split_value(rest: str, *, place: str, symbol: str) -> tuple[str, bool, str]
     else:
         plain, hash_sign, behind = rest.partition("#")
         value, is_string, comment = plain.strip(), False, hash_sign + behind
-    good = is_string or value in ("y", "m", "n") or _NUMBER.fullmatch(value)
+    good, found = is_string or value in ("y", "m", "n") or _NUMBER.fullmatch(value), rest.strip()[:200]
     if not good or (comment and not comment.startswith("#")):
-        raise UserError(f'{place}: CONFIG_{symbol}: expected y, m, n, a number or a "string", found {rest.strip()!r}')
+        raise UserError(f'{place}: CONFIG_{symbol}: expected y, m, n, a number or a "string", found {found!r}')
     return value, is_string, comment
 
 
@@ -178,10 +178,11 @@ def unsatisfied(requests: Mapping[str, Request], config: Mapping[str, str]) -> l
     ``n`` is met by absence. ``y`` is met by ``y`` only. ``m`` is met by ``m``; by ``y`` for a wish only: who
     demands a module means to load it.
     """
-    return [request for request in requests.values() if not _is_met(request, config)]
+    return [request for request in requests.values() if not is_met(request, config)]
 
 
-def _is_met(request: Request, config: Mapping[str, str]) -> bool:
+def is_met(request: Request, config: Mapping[str, str]) -> bool:
+    """Whether a final configuration meets this request."""
     actual = config.get(request.symbol)
     if actual is None:
         return request.value == "n" and not request.is_string

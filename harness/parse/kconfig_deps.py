@@ -115,14 +115,14 @@ class Explainer:
         """Which symbols of `among`, being what they are, do not let `symbol` be `wanted`: where any of them would do
         alone, those that would; else all that it takes together. None where `symbol` could be `wanted` beside them."""
         if wanted == "n":
-            return tuple(name for name in self._setters(symbol) if name in among)
+            return tuple(name for name in self.setters(symbol) if name in among)
         unmet = self._unmet(symbol, wanted=wanted)[0]
         if wanted == "m" and "MODULES" in among and Symbol("MODULES") in unmet:
             return ("MODULES",)
         modules = [name for name in among if self.config.get(name) == "m" and Symbol(name) in unmet]
         if wanted == "y" and modules:  # a tristate can be no more than what it depends on
             return tuple(modules)
-        concerned = [name for name in self._concerned(symbol) if name in among and name != symbol]
+        concerned = [name for name in self.concerned(symbol) if name in among and name != symbol]
         if not concerned or self._reaches(symbol, beside=concerned):
             return ()
         alone = [name for name in concerned if not self._reaches(symbol, beside=[name])]
@@ -135,7 +135,7 @@ class Explainer:
             self.reach_beside[held] = Reach(self.kconfig, self.config, held=held)
         return symbol in self.reach_beside[held].possible
 
-    def _concerned(self, symbol: str) -> list[str]:
+    def concerned(self, symbol: str) -> list[str]:
         """The symbols whose values play a part in `symbol` not being set: those in unmet dependencies, those that could
         select what is not set by hand, and the rivals in a choice."""
         found: dict[str, None] = {}
@@ -147,12 +147,13 @@ class Explainer:
                 near += [selector for selector, _ in self.selectors.get(name, ())]
             for definition in self.kconfig.symbols.get(name, ()):
                 near += [rival for rival in self.choices.get(definition.choice or "", ()) if rival in self.config]
-            near += [setter for inner in near if inner in self.config for setter in self._setters(inner)]
-            pending += [inner for inner in near if inner not in found and inner not in self.config]
+            near = list(dict.fromkeys(near))
+            near += [setter for inner in near if inner in self.config for setter in self.setters(inner)]
+            pending += [inner for inner in dict.fromkeys(near) if inner not in found and inner not in self.config]
             found |= dict.fromkeys(near)
         return list(found)
 
-    def _setters(self, symbol: str) -> list[str]:
+    def setters(self, symbol: str) -> list[str]:
         """The symbols that are set and select `symbol`, and those that select these."""
         found: dict[str, None] = {}
         pending = [symbol]

@@ -18,6 +18,7 @@ _TOKEN = re.compile(r"""\s*(?:(&&|\|\||!=|<=|>=|[!=<>()])|"((?:[^"\\]|\\.)*)"|'(
 _NUMBER = re.compile(r"-?(?:0[xX][0-9a-fA-F]{1,40}|\d{1,40})")
 _DECIMAL = re.compile(r"-?\d+")
 _HEX = re.compile(r"[0-9a-fA-F]{1,40}")
+_MOST_NESTED = 16  # parentheses and negations within one another; a kernel has four
 _COMPARISONS = ("=", "!=", "<", "<=", ">", ">=")
 
 
@@ -110,10 +111,15 @@ def parse_expr(text: str) -> Expr:
 
 def conjunction(exprs: list[Expr]) -> Expr:
     """All of them at once; ``y`` for none."""
-    whole: Expr = YES
-    for expr in exprs:
-        whole = expr if whole == YES else And(whole, expr)
-    return whole
+    return _joined(And, [expr for expr in exprs if expr != YES] or [YES])
+
+
+def _joined(kind: type[And | Or], operands: list[Expr]) -> Expr:
+    """Operands between equal operators, as a tree of little depth: whoever walks it calls itself for each level."""
+    while len(operands) > 1:
+        pairs = [operands[at : at + 2] for at in range(0, len(operands), 2)]
+        operands = [kind(*pair) if len(pair) == 2 else pair[0] for pair in pairs]
+    return operands[0]
 
 
 def symbols_in(expr: Expr) -> Iterator[str]:
@@ -248,29 +254,33 @@ def _macro_end(text: str, start: int) -> int:
 _Tokens = list[str | Symbol | Literal | Macro]
 
 
-def _parse_or(tokens: _Tokens, at: int) -> tuple[Expr, int]:
-    left, at = _parse_and(tokens, at)
+def _parse_or(tokens: _Tokens, at: int, nested: int = 0) -> tuple[Expr, int]:
+    first, at = _parse_and(tokens, at, nested)
+    operands = [first]
     while at < len(tokens) and tokens[at] == "||":
-        right, at = _parse_and(tokens, at + 1)
-        left = Or(left, right)
-    return left, at
+        operand, at = _parse_and(tokens, at + 1, nested)
+        operands.append(operand)
+    return _joined(Or, operands), at
 
 
-def _parse_and(tokens: _Tokens, at: int) -> tuple[Expr, int]:
-    left, at = _parse_term(tokens, at)
+def _parse_and(tokens: _Tokens, at: int, nested: int) -> tuple[Expr, int]:
+    first, at = _parse_term(tokens, at, nested)
+    operands = [first]
     while at < len(tokens) and tokens[at] == "&&":
-        right, at = _parse_term(tokens, at + 1)
-        left = And(left, right)
-    return left, at
+        operand, at = _parse_term(tokens, at + 1, nested)
+        operands.append(operand)
+    return _joined(And, operands), at
 
 
-def _parse_term(tokens: _Tokens, at: int) -> tuple[Expr, int]:
+def _parse_term(tokens: _Tokens, at: int, nested: int) -> tuple[Expr, int]:
     token = tokens[at]
+    if nested > _MOST_NESTED:
+        raise ValueError("too deep")
     if token == "!":
-        operand, at = _parse_term(tokens, at + 1)
+        operand, at = _parse_term(tokens, at + 1, nested + 1)
         return Not(operand), at
     if token == "(":
-        inner, at = _parse_or(tokens, at + 1)
+        inner, at = _parse_or(tokens, at + 1, nested + 1)
         if tokens[at] != ")":
             raise ValueError("unbalanced")
         return inner, at + 1

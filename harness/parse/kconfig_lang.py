@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from harness.limits import KCONFIG_LINES, KCONFIG_NESTED
 from harness.parse.kconfig import lines_of
 from harness.parse.kconfig_expr import YES, Expr, Not, Or, conjunction, parse_expr
 
@@ -20,7 +21,8 @@ Read = Callable[[str], str | None]
 TYPES = ("bool", "tristate", "string", "int", "hex")
 
 _STATEMENT = re.compile(r"([A-Za-z_-]+)\b\s*(.*)$")
-_MASKED = re.compile(r"""\$\((?:[^()]|\([^()]*\))*\)|"(?:[^"\\]|\\.)*"|'[^']*'""")
+# A string that nobody closes ends with its line, as for kconfig.
+_MASKED = re.compile(r"""\$\((?:[^()]|\([^()]*\))*\)|"(?:[^"\\]|\\.)*+(?:"|\\?$)|'[^']*(?:'|$)""")
 _STRING = re.compile(r"""\s*(?:"((?:[^"\\]|\\.)*)"|'([^']*)')\s*(.*)$""")
 _HELP = ("help", "---help---")
 _ENDS = ("endif", "endmenu", "endchoice")
@@ -69,7 +71,8 @@ class Kconfig:
 
 
 def parse_kconfig(read: Read, *, srcarch: str = "arm64", root: str = "Kconfig") -> Kconfig:
-    """Read `root` and every file it leads to; ``$(SRCARCH)`` in their names is `srcarch`."""
+    """Read `root` and every file it leads to; ``$(SRCARCH)`` in their names is `srcarch`. Raises UserError if they are
+    above a limit."""
     parser = _Parser(read=read, srcarch=srcarch)
     parser.file(root)
     parser.close_entry()
@@ -114,6 +117,7 @@ class _Parser:
         self._entry: _Entry | None = None
         self._takes_attributes: _Scope | None = None
         self._open_files: list[str] = []
+        self._lines = 0
 
     def file(self, path: str) -> None:
         """Read one file in the scope that is open; nothing where it does not exist or is open already."""
@@ -121,6 +125,9 @@ class _Parser:
         if text is None:
             return
         self._open_files.append(path)
+        KCONFIG_NESTED.check(len(self._open_files), place=path)
+        self._lines += text.count("\n") + 1  # again where a file is read again
+        KCONFIG_LINES.check(self._lines, place=path)
         for number, keyword, rest in _statements(text):
             self._statement(keyword, rest, place=f"{path}:{number}")
         self._open_files.pop()
@@ -174,6 +181,7 @@ class _Parser:
         else:
             self._takes_attributes = scope
         self._scopes.append(scope)
+        KCONFIG_NESTED.check(len(self._scopes), place=place)
 
 
 def _attribute(entry: _Entry, keyword: str, rest: str) -> None:
@@ -239,9 +247,13 @@ def _statements(text: str) -> Iterator[tuple[int, str, str]]:
     while at < len(lines):
         number, line = at + 1, lines[at]
         at += 1
-        while line.endswith("\\") and at < len(lines):
-            line = line[:-1] + " " + lines[at]
-            at += 1
+        if line.endswith("\\"):
+            parts = []
+            while line.endswith("\\") and at < len(lines):
+                parts.append(line[:-1])
+                line = lines[at]
+                at += 1
+            line = " ".join([*parts, line])
         if "#" in line:
             line = line[: _mask(line).find("#")] if "#" in _mask(line) else line
         stripped = line.strip()

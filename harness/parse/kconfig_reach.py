@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
+from harness.limits import KCONFIG_PASSES
 from harness.parse.kconfig_expr import (
     MODULE,
     TRISTATE,
@@ -56,9 +57,11 @@ class Reach:
 
     def _grow(self, reached: set[str], test: Callable[[Definition], Iterable[str]]) -> None:
         """Add to `reached` what `test` tells of each definition, until nothing is added."""
-        before = -1
+        before, passes = -1, 0
         while before != len(reached):
             before = len(reached)
+            passes += 1
+            KCONFIG_PASSES.check(passes, place="Kconfig")
             for definition in self._kconfig.definitions:
                 reached.update(test(definition))
 

@@ -11,20 +11,23 @@ code must agree as well; that one no output can imitate.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 from harness.model.result import Verdict
 
 # What is no code, and strings, in which a comment may seem to begin.
-_NO_CODE = re.compile(r""""(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'|//[^\n]*|/\*.*?\*/""", re.DOTALL)
+# One that nobody closes ends with its line, or with the file.
+_NO_CODE = re.compile(
+    r""""(?:\\.|[^"\\\n])*(?:"|(?=\n)|\Z)|'(?:\\.|[^'\\\n])*(?:'|(?=\n)|\Z)|//[^\n]*|/\*.*?(?:\*/|\Z)""", re.DOTALL
+)
 _MACRO = re.compile(
     r"^[ \t]*(?P<macro>TEST|TEST_SIGNAL|TEST_F|TEST_F_SIGNAL|TEST_F_TIMEOUT|FIXTURE_VARIANT_ADD)"
     r"\s*\(\s*(?P<first>\w+)\s*(?:,\s*(?P<second>\w+)\s*)?[,)]",
     re.MULTILINE,
 )
-_FIXTURE = re.compile(rb"\0_(\w+)_fixture_object(?=\0)")
-_TEST = re.compile(rb"\0wrapper_(\w+)(?=\0)")
+_FIXTURE = re.compile(rb"\0_(\w{1,500})_fixture_object(?=\0)")
+_TEST = re.compile(rb"\0wrapper_(\w{1,500})(?=\0)")
 _NO_FIXTURE = "global"
 
 _RUN = re.compile(r"#\s+RUN\s+(?P<name>[\w.]+) \.\.\.$")
@@ -52,7 +55,8 @@ def names_in(source: str, program: bytes = b"") -> list[str]:
     if compiled:
         known = [(fixture, test) for fixture, test in tests if _symbol(fixture, test) in compiled]
         symbols = {_symbol(*test) for test in known}
-        tests = known + [_split(symbol, _fixtures(program)) for symbol in sorted(compiled - symbols)]
+        fixtures = _fixtures(program)
+        tests = known + [_split(symbol, fixtures) for symbol in sorted(compiled - symbols)]
     return [
         ".".join([fixture, *([variant] if variant else []), test])
         for fixture, test in tests
@@ -63,22 +67,25 @@ def names_in(source: str, program: bytes = b"") -> list[str]:
 def _compiled(program: bytes) -> set[str]:
     """The tests that a program's symbols tell of, as `_symbol` calls them."""
     symbols = {match.decode() for match in _TEST.findall(program)}
-    return {symbol for symbol in symbols if symbol.removesuffix("_teardown") not in symbols - {symbol}}
+    return {symbol for symbol in symbols if (test := symbol.removesuffix("_teardown")) == symbol or test not in symbols}
 
 
-def _fixtures(program: bytes) -> list[str]:
-    return [match.decode() for match in _FIXTURE.findall(program)]
+def _fixtures(program: bytes) -> set[str]:
+    return {match.decode() for match in _FIXTURE.findall(program)}
 
 
 def _symbol(fixture: str, test: str) -> str:
     return test if fixture == _NO_FIXTURE else f"{fixture}_{test}"
 
 
-def _split(symbol: str, fixtures: Iterable[str]) -> tuple[str, str]:
+def _split(symbol: str, fixtures: Set[str]) -> tuple[str, str]:
     """The fixture and the name of the test that `symbol` belongs to."""
-    of = [fixture for fixture in fixtures if symbol.startswith(f"{fixture}_")]
-    fixture = max(of, key=len, default="")
-    return (fixture, symbol.removeprefix(f"{fixture}_")) if fixture else (_NO_FIXTURE, symbol)
+    at = symbol.rfind("_")
+    while at > 0:
+        if symbol[:at] in fixtures:
+            return symbol[:at], symbol[at + 1 :]
+        at = symbol.rfind("_", 0, at)
+    return _NO_FIXTURE, symbol
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ Beginnings and verdicts are taken only from what the script's functions themselv
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -25,13 +26,15 @@ _ASSIGNMENT = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*=")
 def names_in(script: str) -> list[str]:
     """The names of a script's TESTs in order; a name used again gets `` (2)`` behind it, or the next free number."""
     printed = [match["name"] for match in _START.finditer(script)]
+    taken, numbers = set(printed), Counter[str]()
     names: list[str] = []
     for name in printed:
-        key, number = name, 1
-        while key in names or (number > 1 and key in printed):
-            number += 1
-            key = f"{name} ({number})"
+        numbers[name] += 1
+        key = name
+        while numbers[name] > 1 and (key := f"{name} ({numbers[name]})") in taken:
+            numbers[name] += 1
         names.append(key)
+        taken.add(key)
     return names
 
 
@@ -104,9 +107,8 @@ class LivepatchStream:
         ended = []
         if self._open:
             ended.append(self._last(returncode))
-        for name in list(self._left):
-            ended.append(self._never_begun(name, returncode))
-            self._left.remove(name)
+        ended += [self._never_begun(name, returncode) for name in self._left]
+        self._left = []
         return ended
 
     def _last(self, returncode: int) -> TestEnded:

@@ -9,7 +9,7 @@ _STEP = re.compile(r"^\s+[A-Z][A-Z0-9_.-]*(?: \[M\])?\s+(\S+)$")
 _ERROR = re.compile(
     r"^(?:[^\s:]+:\d+(?::\d+)?: (?:fatal )?error: "  # gcc, clang, the assembler with a line
     r"|[^\s:]+:\d+: (?:Error: |undefined reference )"  # gas, ld
-    r"|(?:\S*ld(?:\.lld)?|modpost|ERROR|FAILED)\b.*: .*"
+    r"|(?=.*: )(?:\S*ld(?:\.lld)?|modpost|ERROR|FAILED)\b"
     r"|error: )"
 )
 _CONTEXT = re.compile(r"^\s*(?:\d+ )?\|")

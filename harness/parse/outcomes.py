@@ -7,7 +7,7 @@ from typing import Any
 
 from harness.model.fault import Fault, FaultKind
 from harness.model.result import Attempt, Expectation, Standing, Verdict
-from harness.parse.fields import Fields
+from harness.parse.fields import Fields, shown
 
 _VERDICTS = {verdict.value: verdict for verdict in Verdict}
 _FAULT_KINDS = {kind.value: kind for kind in FaultKind}
@@ -34,14 +34,14 @@ def attempt_fields(fields: Fields) -> dict[str, Any]:
     """What `attempt_to_data` wrote, as the fields of an Attempt. A verdict that nobody knows is an ERROR of ours."""
     told = fields.take("verdict")
     verdict, reason = verdict_of(told), fields.text("reason")
-    fault, actual = fields.take("fault"), verdict_of(fields.take("actual"))
+    fault, actual = fields.inner_or_none("fault"), verdict_of(fields.take("actual"))
     return {
         "verdict": verdict or Verdict.ERROR,
-        "reason": reason if verdict else f"events: unknown verdict {told!r} {reason}".rstrip(),
+        "reason": reason if verdict else f"events: unknown verdict {shown(told)} {reason}".rstrip(),
         "seconds": fields.seconds("seconds"),
         "started": fields.number("started"),
         "log": fields.text("log") or None,
-        "fault": _fault(Fields(fault)) if isinstance(fault, dict) else None,
+        "fault": _fault(fault) if fault else None,
         "expectations": _expectations(fields, actual or verdict),
         "actual": actual,
         "machine": fields.text("machine"),
@@ -90,11 +90,8 @@ def expectation_to_data(expected: Expectation) -> dict[str, object]:
 
 def _expectations(fields: Fields, actual: Verdict | None) -> tuple[Expectation, ...]:
     """What a test was held against. The first format has at most one known outcome, which is of verdicts alone."""
-    before, listed = fields.take("expected"), fields.take("expectations")
-    if before is None and listed is None:
-        return ()
-    values = listed if isinstance(listed, list | tuple) else [before]
-    return tuple(_expectation(Fields(value), actual) for value in values if isinstance(value, dict))
+    before, listed = fields.inner_or_none("expected"), fields.inners("expectations")
+    return tuple(_expectation(each, actual) for each in listed or filter(None, [before]) if each.left)
 
 
 def _expectation(fields: Fields, actual: Verdict | None) -> Expectation:

@@ -60,6 +60,7 @@ def build_record_from_json(text: str) -> BuildRecord:
     fields = Fields(data)
     tools, host = fields.inner("toolchain"), fields.inner("host")
     times = fields.take("times")
+    patchable = tools.take("patchable_function_entry")
     return BuildRecord(
         key=fields.text("key"),
         kernel=KernelRecord(
@@ -73,7 +74,7 @@ def build_record_from_json(text: str) -> BuildRecord:
                 name=tools.text("name"),
                 command=tools.text("command"),
                 version=tools.text("version"),
-                patchable=tools.flag("patchable_function_entry") if "patchable_function_entry" in tools else None,
+                patchable=patchable if isinstance(patchable, bool) else None,
             ),
             without=fields.texts_by_name("without"),
             sandbox=fields.text("sandbox"),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import PurePosixPath
 from typing import Annotated
+from urllib.parse import urlsplit
 
 import pydantic
 
@@ -55,6 +57,24 @@ def _shown(pattern: str, example: str) -> pydantic.fields.FieldInfo:
     return found
 
 
+def _with_port(text: str) -> str:
+    """Check the host and port that a URL names, or a host. Linux takes a port that is too large for another one."""
+    with contextlib.suppress(ValueError):
+        port = urlsplit(text if "//" in text else f"//{text}").port
+        if port is None or port > 0:
+            return text
+    with contextlib.suppress(ValueError):
+        ipaddress.IPv6Address(text)
+        return text
+    raise ValueError("a host with a port from 1 to 65535, or without one")
+
+
+def _latin(text: str) -> str:
+    if not text.isascii() and text.encode("latin-1", "replace").decode("latin-1") != text:
+        raise ValueError("a text in Latin-1, as HTTP has it")
+    return text
+
+
 def _file_name(text: str) -> str:
     if text and not is_name(text):
         raise ValueError(f"the name of a file without its directory, {NAME_RULE}")
@@ -76,7 +96,8 @@ def _address(text: str) -> str:
     return text
 
 
-Host = Annotated[str, _matching(_HOST, "a host's name or address"), _shown(_HOST, "unset")]
+_PORT_FITS = pydantic.AfterValidator(_with_port)
+Host = Annotated[str, _matching(_HOST, "a host's name or address"), _PORT_FITS, _shown(_HOST, "unset")]
 """A host; it may have a port, and it may be empty where that means something."""
 IPv4 = Annotated[
     str,
@@ -92,10 +113,16 @@ Fragment = Annotated[str, pydantic.AfterValidator(_fragment), _shown(f"/.*|{_PAT
 SwitchUrl = Annotated[
     str,
     _matching(_SWITCH_URL, "an http:// or https:// URL without a login (see `user` and `password`) and spaces"),
+    _PORT_FITS,
     _shown(_SWITCH_URL, "http://192.0.2.1"),
 ]
 # U-Boot knows no names without a DNS server, and its shell has a meaning for many a character
 _HTTP_URL = rf"http://{_IPV4}(:[0-9]+)?(/[A-Za-z0-9_.~%+/-]*)?"
 HttpUrl = Annotated[
-    str, _matching(_HTTP_URL, "a URL such as http://10.0.0.1/boot"), _shown(_HTTP_URL, "http://192.0.2.1")
+    str, _matching(_HTTP_URL, "a URL such as http://10.0.0.1/boot"), _PORT_FITS, _shown(_HTTP_URL, "http://192.0.2.1")
 ]
+_METHOD = "[A-Za-z]{1,20}"
+HttpMethod = Annotated[str, _matching(_METHOD, "a method such as GET or PUT"), _shown(_METHOD, "GET")]
+_TOKEN = "[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # RFC 9110, 5.6.2
+HeaderName = Annotated[str, _matching(_TOKEN, "the name of a header")]
+HeaderValue = Annotated[str, pydantic.AfterValidator(_latin)]

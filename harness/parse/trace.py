@@ -12,14 +12,15 @@ _PARENT = (
     r"(?P<parent>0x[0-9a-f]+|[A-Za-z_.$][\w.$]*)(?:\+(?P<parent_offset>0x[0-9a-f]+)(?:/0x[0-9a-f]+)?)?(?: \[\w+\])?"
 )
 # "            bash-71      [001] d..2.    12.345678: vfs_read <-ksys_read"
-_CALL = re.compile(rf"^\s*(?P<task>.+)-(?P<pid>\d+)\s+\[(?P<cpu>\d+)\].*?\s[\d.]+: {_NAME}(?:\(.*\))? <-{_PARENT}")
+_TASK = r"(?P<task>.{1,64})-(?P<pid>\d{1,10})\s{1,20}\[(?P<cpu>\d{1,5})\]"
+_CALL = re.compile(rf"^\s*+{_TASK}.{{0,64}}?\s[\d.]{{1,30}}: {_NAME}(?:\(.*\))? <-{_PARENT}")
 # " => vfs_read+0x10/0x300"
 _FRAME = re.compile(rf"^\s*=> {_NAME}")
 # " 1)   0.512 us    |    fput();", " 1)               |  ksys_read() {",
 # " 1)  + 12.3 us    |  } /* ksys_read ret=0x0 */", in 6.12 "} /* ksys_read = 0x0 */"
 # with the option funcgraph-proc: " 1)    cat-123     |   0.512 us    |  fput();"
 _GRAPH = re.compile(
-    r"^\s*(?:(?P<cpu>\d+)\))?(?:\s*(?P<task>\S[^|]*-(?P<pid>\d+))\s*\|)?(?P<duration>[^|]*)\|(?P<indent>\s*)(?P<rest>.*)$"
+    r"^\s*+(?:(?P<cpu>\d{1,5})\))?(?:\s*+(?P<task>\S[^|]*-(?P<pid>\d{1,10}))\s*\|)?(?P<duration>[^|]*)\|(?P<indent>\s*)(?P<rest>.*)$"
 )
 _OPEN = re.compile(rf"^{_NAME}\(.*\) \{{")
 _LEAF = re.compile(rf"^{_NAME}\(.*\);(?P<tail>.*)$")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-_LINE = re.compile(r"livepatch: klp_try_switch_task: (?P<comm>.+):(?P<pid>\d+) (?P<reason>(?:is|has) .+)$")
+_LINE = re.compile(r"livepatch: klp_try_switch_task: (?P<comm>.{1,64}):(?P<pid>\d{1,10}) (?P<reason>(?:is|has) .+)$")
 
 
 @dataclass(frozen=True)

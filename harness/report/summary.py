@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 from harness.model import known
+from harness.model.record import NO_SANDBOX
 from harness.model.result import Expectation, Result, RunResults, Verdict
 from harness.report.attempts import attempt_line
 from harness.report.text import one_line
@@ -27,6 +28,8 @@ def summary_lines(results: RunResults, *, run_dir: Path) -> list[str]:
     for each in known.unmatched(results):
         lines.append(f"{'unmatched':10} {_named(each)}: no test matched this known outcome ({_why(each)})")
     lines += [f"{'note':10} {one_line(note)}" for note in results.notes]
+    if results.record.kernel.sandbox == NO_SANDBOX:
+        lines.append(f"{'note':10} this kernel was built without a sandbox")
     return [*lines, overall_line(results)]
 
 

@@ -12,8 +12,11 @@ _ANSI = re.compile(
     r"|[\]PX^_][^\x07\x1b\n]{0,4096}(?:\x07|\x1b\\)"  # OSC and other strings: window titles
     r"|[ -/]*[0-~])?"  # the rest; a lone ESC is removed too
 )
-# XML 1.0 "Char", without the C1 controls, which it allows but discourages.
-_ILLEGAL = re.compile("[^\t\n\x20-\x7e\u00a0-\ud7ff\ue000-\ufdcf\ufdf0-\ufffd\U00010000-\U0010fffd]")
+# XML 1.0 "Char", without the C1 controls, which it allows but discourages, and without what turns the direction of
+# writing, so that a text reads as something else than it says.
+_ILLEGAL = re.compile(
+    "[^\t\n\x20-\x7e\u00a0-\u2029\u202f-\u2065\u206a-\ud7ff\ue000-\ufdcf\ufdf0-\ufffd\U00010000-\U0010fffd]"
+)
 _LAST_OF_PLANE = re.compile("[" + "".join(f"{chr(plane + 0xFFFE)}-{chr(plane + 0xFFFF)}" for plane in
                                           range(0x10000, 0x110000, 0x10000)) + "]")  # fmt: skip
 

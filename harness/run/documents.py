@@ -12,7 +12,7 @@ from harness import shortage
 from harness.errors import UserError
 from harness.model.event import Event
 from harness.model.result import RunResults
-from harness.parse.events import parse_events
+from harness.parse.events import event_to_json, parse_events
 from harness.report.fold import fold
 from harness.report.formats import FORMATS
 from harness.run.eventlog import EVENTS
@@ -26,8 +26,18 @@ def read_results(run_dir: Path, *, unwritten: Sequence[Event] = ()) -> RunResult
     path = run_dir / EVENTS
     if not path.is_file():
         raise UserError(f"{run_dir}: expected the directory of a run, with {EVENTS} in it; found none")
+    damage: list[str] = []
+
+    def on_damage(number: int, why: str) -> None:
+        if not damage:
+            damage.append(f"line {number}: {why}")
+
     with path.open(encoding="utf-8", errors="replace") as lines:
-        return fold(chain(parse_events(lines), unwritten))
+        more = map(event_to_json, unwritten)  # as lines, so that what is behind all events comes behind these, too
+        results = fold(parse_events(chain(lines, more), on_damage=on_damage))
+    if damage and not results.started:
+        raise UserError(f"{path}: expected the events of a run, found none; {damage[0]}")
+    return results
 
 
 def write_documents(
@@ -82,8 +92,11 @@ def _remove_partial(directory: Path) -> None:
 
 
 def _log(root: Path, name: str) -> str:
-    path = (root / name).resolve()
-    if not path.is_relative_to(root) or not path.is_file():
+    try:
+        path = (root / name).resolve()
+        if not path.is_relative_to(root) or not path.is_file():
+            return ""
+    except (OSError, ValueError):  # a name that no file can have
         return ""
     with path.open("rb") as file:
         file.seek(max(0, os.fstat(file.fileno()).st_size - _LONGEST_LOG_BYTES))

@@ -128,6 +128,12 @@ def test_it_does_not_run_as_root(dhcp: list[str], capabilities: dict[str, int]) 
     assert status["NoNewPrivs"] == "1"
 
 
+def test_it_does_not_know_the_boards_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SWITCH_PASSWORD", "swordfish")
+    names = {setting.partition("=")[0] for setting in told()["environment"] if setting}
+    assert names <= {"PATH", "LC_ALL", "PWD", "SHLVL", "_"}  # the last three are the shell's
+
+
 @fault(
     "the harness is killed while its DHCP and TFTP server runs as another user",
     where="killed",

@@ -293,9 +293,51 @@ def test_two_harnesses_of_one_user_do_not_share_a_place(lab: Lab, other: Other, 
 def test_what_is_not_there_is_told(lab: Lab, hold: Hold, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"boards.yaml: b.labgrid.place: expected a place .*busy.*, found 'nowhere'"):
         hold("nowhere").__enter__()
-    with pytest.raises(InfraError, match=r"Match exp/gone/.* has no matching remote resource; see"):
+    with pytest.raises(InfraError, match=r"does not have exp/gone/\*: exporter exp is connected, but does not have it"):
         hold("gone").__enter__()
     assert lab.owner("gone") == ""
+
+
+GONE = r"does not have exp/{}/\*: exporter exp is not connected.*see whether labgrid-exporter runs"
+
+
+@pytest.fixture
+def own_lab(tmp_path: Path) -> Iterator[Lab]:
+    """A lab whose exporter may be ended."""
+    power = {"cls": "NetworkPowerPort", "model": "simplerest", "host": "http://127.0.0.1:1/", "index": 3}
+    names = ("free", "mine", "used")
+    lab = Lab(tmp_path, places={name: name for name in names},
+              groups={name: {"uart": serial(), "plug": dict(power)} for name in names})  # fmt: skip
+    yield lab
+    lab.end()
+
+
+@fault("labgrid's exporter of a board is down", where="lab", blame=Blame.INFRA,
+       survives="the place: it stays free, or with who has it")  # fmt: skip
+def test_an_exporter_that_is_down_is_named(own_lab: Lab, tmp_path: Path) -> None:
+    own_lab.client("mine", "acquire")
+    own_lab.end_exporter()
+    with pytest.raises(InfraError, match=GONE.format("free")):
+        look_up(board(own_lab, "free"), records=tmp_path)
+    with pytest.raises(InfraError, match=GONE.format("free")):
+        acquired(board(own_lab, "free"), records=tmp_path, say=silent).__enter__()
+    for take in (look_up, lambda *board, **more: acquired(*board, **more, say=silent).__enter__()):
+        with pytest.raises(InfraError, match="expected one of NetworkSerialPort.*" + GONE.format("mine")):
+            take(board(own_lab, "mine"), records=tmp_path)
+    assert (own_lab.owner("free"), own_lab.owner("mine")) == ("", US)
+
+
+@fault("labgrid's exporter goes away while its board is used", where="lab", blame=Blame.NOBODY,
+       survives="the place, which is released at the end")  # fmt: skip
+def test_an_exporter_that_goes_away_while_we_use_its_place_is_told(own_lab: Lab, tmp_path: Path) -> None:
+    told: queue.Queue[str] = queue.Queue()
+    with acquired(board(own_lab, "used"), records=tmp_path, say=told.put):
+        assert told.get(timeout=30).endswith("acquired")
+        own_lab.end_exporter()
+        assert "no longer has exp/used/*: exporter exp is not connected" in told.get(timeout=60)
+        own_lab.start_exporter()
+        assert told.get(timeout=60).endswith("all that it is made of is back")
+    assert own_lab.owner("used") == ""
 
 
 @fault("labgrid's coordinator does not run", where="lab", blame=Blame.INFRA, survives="its address in the message")

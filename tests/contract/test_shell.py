@@ -76,6 +76,11 @@ def test_output_that_looks_like_a_marker_is_output(shell: Shell) -> None:
     assert shell.run("echo '@@0123456789abcdef end 0'", timeout=10).output == "@@0123456789abcdef end 0"
 
 
+def test_a_line_of_three_megabytes_is_whole(local_shell: Shell) -> None:
+    done = local_shell.run("head -c 3000000 /dev/zero | tr '\\0' x; echo; echo next", timeout=60)
+    assert [len(line) for line in done.output.split("\n")] == [3_000_000, 4]
+
+
 def test_a_line_arrives_before_the_command_goes_on(shell: Shell, tmp_path: Path) -> None:
     """Nothing is held back: the command waits for what we do after we saw its line."""
     gate = tmp_path / "gate"

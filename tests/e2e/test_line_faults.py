@@ -50,6 +50,31 @@ def test_a_line_that_becomes_noisy_costs_no_result(twin: Callable[..., Twin]) ->
     assert all(re.search(rf"\] log {number}$", console, re.MULTILINE) for number in range(300))
 
 
+STAMPED = """
+boards:
+  stamped:
+    console: {kind: telnet, host: "${TWIN_HOST}", port: 17341}
+    power: {kind: tasmota, host: "${TWIN_HOST}:17342"}
+    boot: {method: uboot, tftp_root: "${TWIN_TFTP}", stop_from: power-on}
+    cmdline: console_msg_format=syslog
+    limits: {boot: 120}
+"""
+
+
+@fault("a console server puts the time before each line and a carriage return at its end, from power-on to power-off, "
+       "and the kernel puts its levels there", where="console", blame=Blame.NOBODY,
+       survives="the output, the exit code, each kernel line once")  # fmt: skip
+def test_a_console_server_that_adds_to_each_line_costs_nothing(twin: Callable[..., Twin]) -> None:
+    machine = twin(fault="times", boards=STAMPED)
+    done = machine.harness("boot", "stamped", "--", f"dmesg -n 8; {LINES}; exit 7")
+    assert (done.returncode, done.stdout.splitlines()) == (7, WHOLE), done.stderr
+    logs = next(machine.cwd.glob("out/boot-*"))
+    console, serial = ((logs / name).read_text(errors="replace") for name in ("console.log", "serial.log"))
+    assert [len(re.findall(rf"\] log {number}$", console, re.MULTILINE)) for number in range(300)] == [1] * 300
+    assert re.search(r"\[\d{4}-\d\d-\d\d [\d:]{8}\] @C\d+:", serial)
+    assert re.search(r"\] <\d+>\[ *\d+\.\d{6}\] log \d+", serial)
+
+
 @fault(
     "the serial cable is pulled while the kernel boots, and put back",
     where="console",

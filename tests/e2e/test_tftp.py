@@ -24,7 +24,7 @@ boards:
     boot:
       method: uboot
       tftp_root: ROOT
-      tftp_serve: {address: 10.77.0.1, dhcp: [10.77.0.10, 10.77.0.20]}
+      tftp_serve: {address: 10.77.0.1, dhcp: [10.77.0.10, 10.77.0.20], mac: 52:52:52:52:52:52}  # U-Boot's own
     limits: {boot: 120}
 """
 
@@ -50,6 +50,21 @@ def test_a_board_gets_its_address_and_its_kernel_from_a_server_that_lives_as_lon
     assert re.search(r"-Image to 10\.77\.0\.[12]\d$", log, re.MULTILINE), log
     assert re.search(r"DHCPACK\(tap0\) 10\.77\.0\.[12]\d ", log), log
     assert subprocess.run(["pgrep", "-f", f"tftp-root={(tmp_path / 'tftp').resolve()}"], check=False).returncode == 1
+
+
+@fault(
+    "boot.tftp_serve.mac is not that of the board's network card",
+    where="network",
+    blame=Blame.INFRA,
+    survives="the card's address, which is told; nobody gets an answer",
+)
+def test_a_mac_address_that_is_not_the_boards_is_told(cabled: Callable[..., Boots]) -> None:
+    ensure_host(needed_for={"qemu", "u-boot", "tftp"})
+    done = cabled(BOARDS.replace("mac: 52:52:52:52:52:52", "mac: 52:54:00:12:34:56"))("true")
+    assert done.returncode == 3
+    assert "twin: U-Boot: `setenv autoload no; dhcp`: " in done.stderr
+    told = "twin.boot.tftp_serve.mac is 52:54:00:12:34:56, and DHCP requests of these were ignored: 52:52:52:52:52:52;"
+    assert told in done.stderr
 
 
 @fault("another server has the TFTP port", where="network", blame=Blame.INFRA, survives="the board, not switched on")

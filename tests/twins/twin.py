@@ -8,7 +8,8 @@ the harness, and the harness nothing of it.
 NAME gives the twin its ports: the serial line as a console server has it (telnet), and a power switch that speaks HTTP,
 as Tasmota does. With --pty FILE the line is a serial device too: FILE becomes a link to it.
 
-Faults: no-power, stuck-on: the switch does nothing, or never switches off. deaf, deaf-once: what is typed gets lost,
+Faults: times: the line is a console server's that puts the time before each line and ends lines in CR CR LF. no-power,
+stuck-on: the switch does nothing, or never switches off. deaf, deaf-once: what is typed gets lost,
 always or until the second power-on. read-only: its disk is. These begin at once or, with --at TEXT, when the machine
 has printed TEXT: noise: one byte in --every is lost or changed; pulled: the serial cable is out for --seconds; no-net:
 the network cable is out.
@@ -56,7 +57,7 @@ PORTS = {
 }
 LOADERS = {"rpi3": "raspi3b", "rpi4": "raspi4b"}  # name → machine of QEMU, where loader.py stands for U-Boot
 U_BOOT = "/usr/lib/u-boot/qemu_arm64/u-boot.bin"
-FAULTS = ("none", "stuck-on", "no-power", "deaf-once", "deaf", "noise", "pulled", "no-net", "read-only")
+FAULTS = ("none", "times", "stuck-on", "no-power", "deaf-once", "deaf", "noise", "pulled", "no-net", "read-only")
 IAC, BRK = 255, 243
 
 
@@ -212,6 +213,28 @@ class Noise:
         return bytes(damaged)
 
 
+class Times:
+    """Puts a time before each line, as that begins, and one more carriage return at its end."""
+
+    def __init__(self) -> None:
+        self._begins = True
+
+    def put(self, data: bytes) -> bytes:
+        out = bytearray()
+        for line in _lines(data):
+            if self._begins:
+                out += time.strftime("[%Y-%m-%d %H:%M:%S] ").encode()
+            out += line.replace(b"\n", b"\r\n")
+            self._begins = line.endswith(b"\n")
+        return bytes(out)
+
+
+def _lines(data: bytes) -> list[bytes]:
+    """The lines with their line feeds, the last one as far as it has come."""
+    *lines, rest = data.split(b"\n")
+    return [line + b"\n" for line in lines] + ([rest] if rest else [])
+
+
 class Line:
     """The far end of the cable: hands the machine's bytes to whoever is connected, and theirs to it."""
 
@@ -219,6 +242,7 @@ class Line:
         self._machine = machine
         self._faults = faults
         self._noise_out, self._noise_in = (Noise(faults.every, seed=seed) for seed in (faults.seed, faults.seed + 1))
+        self._times = Times() if faults.kind == "times" else None
         self._trigger = Trigger(faults.at, self._begin)
         self._listener = listener
         self._client: socket.socket | None = None
@@ -265,6 +289,7 @@ class Line:
     def _pump_out(self) -> None:
         while printed := self._machine.line.recv(4096):
             data = self._noise_out.damage(printed)
+            data = self._times.put(data) if self._times else data
             self._trigger.see(printed)
             if self._is_pulled:
                 continue

@@ -35,6 +35,8 @@ from harness.target.line.transport import SocketTransport
 
 DATA = Path(__file__).parents[1] / "data/uboot"
 COUNT_S = 0.25  # for each number of a countdown: a second would only take longer
+PATIENCE_S = 20.0  # for the last number, where a key is to come: this host may be busy
+NOBODYS = "a key that nobody has"
 LOADED = "Bytes transferred = 1234 (4d2 hex)\n"
 ANSWERS = {
     r"echo (\w+)": r"\1\n",
@@ -59,6 +61,11 @@ class Stage:
     buffered: bool = False
     silent: bool = False
     resets: str = ""
+
+    @property
+    def waits(self) -> bool:
+        """Whether it looks at keys at all."""
+        return bool(self.asks) or self.silent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,10 +153,12 @@ class ScriptedBoard:
         if stage.asks:
             self._say(stage.asks)
         stopped = bool(window) and stage.keys in ("any", window[-len(stage.keys) :])
-        for text in () if stage.buffered else ("", *stage.countdown):
+        numbers = () if stage.buffered else ("", *stage.countdown)
+        for left, text in zip(reversed(range(len(numbers))), numbers, strict=True):
             if text and not stage.silent:
                 self._say(text)
-            ends = time.monotonic() + COUNT_S
+            is_last = not left and stage.keys != NOBODYS and stage.waits
+            ends = time.monotonic() + (PATIENCE_S if is_last else COUNT_S)
             while not stopped and (key := self._key(max(0.0, ends - time.monotonic()))):
                 window += key
                 stopped = stage.keys == "any" or window.endswith(stage.keys)
@@ -174,7 +183,8 @@ class ScriptedBoard:
         return data.decode("latin-1")
 
     def _typed_meanwhile(self) -> str:
-        ends, typed = time.monotonic() + COUNT_S, ""
+        typed = self._key(PATIENCE_S)
+        ends = time.monotonic() + COUNT_S
         while (left := ends - time.monotonic()) > 0:
             typed += self._key(left)
         return typed

@@ -113,6 +113,13 @@ def test_secrets_are_used_but_not_told() -> None:
     assert board.access.redacted(f"GET {url}") == ("GET http://switch/cm?user=admin&password=***&cmnd=Power1%20On")
 
 
+def test_a_word_that_stops_u_boot_is_used_but_not_told() -> None:
+    text = UBOOT.replace("tftp_root: /srv/tftp", 'tftp_root: /srv/tftp, stop_keys: "${WORD}"')
+    board = parse_boards(text, place="f", lookup=lambda name: {"WORD": "otter\r"}.get(name, "x"))["a"].board
+    assert is_a(UbootBoot, board.boot).stop_keys == "otter\r"
+    assert board.access.redacted("=> otter") == "=> ***"
+
+
 def test_what_messages_have_to_name_is_no_secret() -> None:
     text = UBOOT.replace("/dev/null", '"${DEVICE}"').replace("/srv/tftp", '"${file:x}"')
     board = parse_boards(text, place="f", lookup=lambda name: f"/value-of-{name}")["b"].board
@@ -274,6 +281,25 @@ def test_a_tftp_server_of_ours() -> None:
     boot = is_a(UbootBoot, parse_boards(text, place="f", lookup=lambda name: name)["b"].board.boot)
     assert boot.tftp_serve == TftpServe(address="10.0.0.1", dhcp=("10.0.0.5", "10.0.0.9"))
     assert boot.server == "10.0.0.1"  # not the one that DHCP tells
+
+
+@pytest.mark.parametrize("mac", ["02:00:00:00:00:aB", "12:34:56:12:34:56", '"02:00:00:00:00:01"'])
+def test_dhcp_for_one_board(mac: str) -> None:
+    """The second one is a number to YAML 1.1."""
+    for server in ("tftp_serve", "http_serve"):
+        keys = f"/srv/tftp, {server}: {{address: 10.0.0.1, dhcp: [10.0.0.5, 10.0.0.9], mac: {mac}, dhcp_any: true}}}}"
+        text = UBOOT.replace("/srv/tftp}", keys)
+        boot = is_a(UbootBoot, parse_boards(text, place="f", lookup=lambda name: name)["b"].board.boot)
+        serve = boot.tftp_serve or boot.http_serve
+        assert serve
+        assert (serve.mac, serve.dhcp_any) == (mac.strip('"').lower(), True)
+
+
+@pytest.mark.parametrize("mac", ["02:00:00:00:00", "02-00-00-00-00-01", "'02:00:00:00:00:01,set:x'", "1"])
+def test_what_is_no_mac_address_is_told(mac: str) -> None:
+    text = UBOOT.replace("/srv/tftp}", f"/srv/tftp, tftp_serve: {{address: 10.0.0.1, mac: {mac}}}}}")
+    with pytest.raises(UserError, match=r"f: boards\.a\.boot\.tftp_serve\.mac: expected"):
+        parse_boards(text, place="f", lookup=lambda name: name)
 
 
 HTTP = "/srv/tftp, load: http"

@@ -31,10 +31,12 @@ UBOOT = """
     console: CONSOLE
     power: POWER
     ssh: {host: h, port: 22, address: 10.0.0.7/24, gateway: 10.0.0.1}
-    boot: {method: uboot, load: tftp, tftp_root: /t, tftp_serve: {address: 10.0.0.1, dhcp: [10.0.0.5, 10.0.0.9]},
+    boot: {method: uboot, load: tftp, tftp_root: /t, tftp_serve: {address: 10.0.0.1, dhcp: [10.0.0.5, 10.0.0.9],
+      mac: "02:00:00:00:00:01", dhcp_any: false},
       http_root: /w, http_url: http://10.0.0.1/w, http_serve: {address: 10.0.0.1, port: 80}, server: s,
       address: 10.0.0.7/24, gateway: 10.0.0.1, dtb: x.dtb, fdt: f, kernel_at: k, ramdisk_at: r, dtb_at: d,
-      before: [usb start], stop_text: t, stop_keys: k, uboot_seconds: 3, load_seconds: 4}
+      before: [usb start], stop_text: t, stop_keys: k, stop_from: text, stop_every_ms: 100,
+      uboot_seconds: 3, load_seconds: 4}
 """
 CONSOLES = (
     "{kind: serial, device: /dev/x, baud: 9600, flow: none, slow_send_ms: 1}",
@@ -131,7 +133,7 @@ def test_the_entries_above_have_every_key() -> None:
 )
 @pytest.mark.parametrize(
     "bad",
-    [float("inf"), float("-inf"), float("nan"), -1, 10**30, 10**400, 1e300],
+    [float("inf"), float("-inf"), float("nan"), -1, 10**30, 10**90, 1e300],
     ids=["inf", "-inf", "nan", "negative", "large", "huge", "1e300"],
 )
 def test_no_number_is_beyond_what_a_machine_can_have(bad: float) -> None:
@@ -235,6 +237,43 @@ def test_names_that_people_use() -> None:
 @pytest.mark.parametrize("text", [*NAMES, "ftrace/func: a [b]", "testcases/x.py::test[1-a/b]"])
 def test_any_text_has_a_name(text: str) -> None:
     assert is_name(as_name(text))
+
+
+@pytest.mark.parametrize(
+    ("key", "bad"),
+    [
+        (("on", "url"), "http://h:99999/x"),  # connects to another port, without a word
+        (("on", "url"), "http://h:0/x"),
+        (("on", "url"), "http://[::1/x"),
+        (("on", "url"), "http:///x"),
+        (("on", "url"), "ftp://h/x"),
+        (("on", "method"), "GE T"),
+        (("on", "headers"), {"X Y": "v"}),
+        (("on", "headers"), {"X": "\u20ac"}),
+    ],
+)
+def test_what_is_no_request_is_told(key: tuple[str, ...], bad: object) -> None:
+    data = whole(UBOOT, power=POWERS[1])
+    with pytest.raises(UserError, match=rf"f: boards\.b\.power\.{'.'.join(key)}[^:]*: expected"):
+        read(changed(data, ("boards", "b", "power", *key), bad))
+
+
+@pytest.mark.parametrize("host", ["h:99999", "h:x", "[::1", "a b", "h/x", "me@h", "a..b", "x" * 64, "h?x", "h#x"])
+def test_what_is_no_host_is_told(host: str) -> None:
+    for document_, place in (
+        (whole(UBOOT, power=POWERS[2]), ("power", "host")),
+        (whole(UBOOT, console=CONSOLES[1]), ("console", "host")),
+        (whole(UBOOT), ("ssh", "host")),
+    ):
+        with pytest.raises(UserError, match=rf"f: boards\.b\.{'.'.join(place)}: expected"):
+            read(changed(document_, ("boards", "b", *place), host))
+
+
+@pytest.mark.parametrize(
+    "host", ["plug-3", "10.0.0.7", "10.0.0.7:8080", "plug.lab.", "[fe80::1]:80", "fe80::1%eth0", "a_b"]
+)
+def test_what_is_a_host(host: str) -> None:
+    read(changed(whole(UBOOT, power=POWERS[2]), ("boards", "b", "power", "host"), host))
 
 
 def test_a_login_in_a_url_is_refused_without_being_shown() -> None:

@@ -254,6 +254,10 @@ def test_a_tftp_server_of_ours_is_not_asked_before_it_runs(tmp_path: Path, monke
     monkeypatch.setattr(tftp, "check", lambda _spec, root, place: None)
     ours = board(tmp_path, tftp_serve=TftpServe(address="127.0.0.1"), server="127.0.0.1")
     assert seen(ours)["tftp server"] == (OK, "the harness can serve at 127.0.0.1")
+    for mac, whom in (("", "every machine there"), ("02:00:00:00:00:01", "02:00:00:00:00:01")):
+        serve = TftpServe(address="127.0.0.1", dhcp=("127.0.0.2", "127.0.0.3"), mac=mac)
+        told = f"the harness can serve at 127.0.0.1; it answers DHCP of {whom}"
+        assert seen(board(tmp_path, tftp_serve=serve, server="127.0.0.1"))["tftp server"] == (OK, told)
 
 
 @contextlib.contextmanager

@@ -22,6 +22,7 @@ from harness.run import session
 from harness.target.holding import lock
 from harness.target.holding.held import machine_of
 from tests.boards import spec
+from tests.faults.catalogue import Blame, fault
 
 VERBS = sorted(cli.commands)
 
@@ -182,7 +183,7 @@ def test_the_tests_of_a_finished_build_are_listed_without_any_host_tool(tmp_path
 
 def test_each_verb_has_a_file_of_its_own() -> None:
     files = {path.stem for path in Path(main.__file__).parent.glob("[a-z]*.py")}
-    assert files - set(VERBS) == {"main", "options"}
+    assert files - set(VERBS) == {"main", "options", "output"}
 
 
 def test_boards_are_listed_with_their_pool(tmp_path: Path) -> None:
@@ -217,6 +218,59 @@ def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str
     mine = machine_of(spec("mine", console=CommandConsole(argv=("cat", "-u"))))
     with lock.acquired("mine", mine, purpose="harness run --board mine"):
         yield {"cwd": tmp_path, "HARNESS_BOARDS": "b.yaml"}
+
+
+SECRETS = """
+boards:
+  web:
+    console: {kind: command, run: "echo up; exec false ${PW}"}
+    power: {kind: http, on: {url: "http://127.0.0.1:9/hook/t0k/${PW}?key=k3y", headers: {X-Key: h3d}},
+      off: {url: "http://127.0.0.1:9/off"}, user: me, password: p4w}
+    boot: {method: uboot, tftp_root: .}
+  plug:
+    console: {kind: command, run: [no-such-program, -P, "${PW}"]}
+    power: {kind: tasmota, host: "127.0.0.1:9", password: "${PW}"}
+    boot: {method: uboot, tftp_root: .}
+  wrong:
+    console: {kind: command, run: cat}
+    power: {kind: shelly, host: h, password: 731}
+    boot: {method: uboot, tftp_root: .}
+"""
+
+
+@fault(
+    "boards with secrets of three characters, consoles that end at once and switches that are off",
+    where="power",
+    blame=Blame.INFRA,
+    survives="every secret: lists, checks and refusals of the command show none",
+)
+def test_no_command_shows_a_short_secret(tmp_path: Path) -> None:
+    environment: dict[str, Any] = {
+        "cwd": tmp_path,
+        "HARNESS_BOARDS": "b.yaml",
+        "PW": "q7z",
+        "HARNESS_LOCKS": str(tmp_path / "locks"),
+    }
+    (tmp_path / "b.yaml").write_text(SECRETS.partition("  wrong:")[0])
+    said, codes = "", []
+    for words in (
+        ["boards"],
+        *(["boards", "check", name] for name in ("web", "plug")),
+        *(["boot", "--board", name, "--build", "nowhere"] for name in ("web", "plug")),
+    ):
+        done = harness(*words, **environment)
+        said += done.stdout + done.stderr
+        codes.append(done.returncode)
+    assert codes == [0, 3, 3, 3, 3]
+    assert "console sh -c 'echo up; exec false ***'" in said
+    assert "no-such-program -P '***'" in said
+    assert "http://127.0.0.1:9/cm?cmnd=Power1" in said
+    (tmp_path / "b.yaml").write_text(SECRETS)
+    wrong = harness("boards", **environment)
+    assert wrong.returncode == 2
+    assert "boards.wrong.power.password: expected a string, found another value (not shown" in wrong.stderr
+    for secret in ("q7z", "t0k", "k3y", "h3d", "p4w", "731"):
+        assert secret not in said + wrong.stderr, secret
 
 
 def test_boards_tells_who_has_which(shared: dict[str, Any]) -> None:

@@ -39,6 +39,9 @@ class Toy:
     def refuse(self, *symbols: str) -> None:
         (self.tree / "refused").write_text("".join(f"CONFIG_{symbol}\n" for symbol in symbols))
 
+    def also(self, file: str, line: str) -> None:
+        (self.tree / file).write_text(f"{line}\n")
+
     def force(self, text: str) -> None:
         (self.tree / "forced").write_text("CONFIG_ARM64=y\n" + text)
 
@@ -219,6 +222,65 @@ def test_a_wish_that_a_demand_rules_out_is_given_up(toy: Toy) -> None:
     done = toy.configure(f"{TRACING}CONFIG_FUNCTION_TRACER=y\n", user="\nCONFIG_FUNCTION_TRACER=n\n")
     assert done.without == {"SAMPLE_TRACE": "needs FUNCTION_TRACER; user.config:2 asks for CONFIG_FUNCTION_TRACER=n"}
     assert done.given_up == ("SAMPLE_TRACE",)
+
+
+PROBES = "CONFIG_PROBES=y  # if-available: why\nCONFIG_PROBE_EVENTS=y  # if-available: why\n"
+
+
+def test_a_wish_that_would_undo_a_demand_is_given_up_and_what_needs_it_too(toy: Toy) -> None:
+    toy.also("selects", "PROBES RETHOOK")
+    toy.also("needs", "PROBE_EVENTS PROBES")
+    assert toy.configure(PROBES).config == {"ARM64": "y", "PROBES": "y", "PROBE_EVENTS": "y", "RETHOOK": "y"}
+    done = toy.configure(f"{PROBES}CONFIG_RETHOOK=y\n", user="CONFIG_RETHOOK=n\n")
+    assert done.config == {"ARM64": "y"}
+    assert done.without == {
+        "PROBES": "it would set CONFIG_RETHOOK; user.config:1 asks for CONFIG_RETHOOK=n",
+        "PROBE_EVENTS": "needs PROBES; user.config:1 asks for CONFIG_RETHOOK=n",
+    }
+    assert done.given_up == ("PROBES", "PROBE_EVENTS")
+
+
+def test_a_demand_that_would_undo_a_demand_is_refused_with_both_places(toy: Toy) -> None:
+    toy.also("selects", "PROBES RETHOOK")
+    with pytest.raises(UserError) as caught:
+        toy.configure("CONFIG_PROBES=y\n", user="CONFIG_RETHOOK=n\n")
+    assert caught.value.details == (
+        "user.config:1: CONFIG_RETHOOK: expected n, found y: selected by PROBES"
+        "; ours.config:1 asks for CONFIG_PROBES=y",
+    )
+
+
+HUB = "CONFIG_HUB_TRACER=y\nCONFIG_SAMPLE_HUB=y"
+
+
+TAKEN = "needs EVENT_HUB; user.config:1 asks for CONFIG_HUB_TRACER=n"
+
+
+@pytest.fixture
+def hub(toy: Toy) -> Toy:
+    """The sample is there with the tracer; by the Kconfig files, a driver that nobody asks for would do as well."""
+    toy.also("selects", "HUB_TRACER EVENT_HUB")
+    toy.also("needs", "SAMPLE_HUB HUB_TRACER")
+    return toy
+
+
+def test_a_wish_that_the_users_line_takes_away_is_given_up_though_other_symbols_could_help(hub: Toy) -> None:
+    done = hub.configure(f"{HUB}  # if-available: why\n", user="CONFIG_HUB_TRACER=n\n")
+    assert done.without == {"SAMPLE_HUB": TAKEN}
+    assert done.given_up == ("SAMPLE_HUB",)
+
+
+def test_a_demand_that_the_users_line_takes_away_is_refused_with_that_line(hub: Toy) -> None:
+    with pytest.raises(UserError) as caught:
+        hub.configure(f"{HUB}\n", user="CONFIG_HUB_TRACER=n\n")
+    assert caught.value.details == (f"ours.config:2: CONFIG_SAMPLE_HUB: expected y, found not set: {TAKEN}",)
+
+
+def test_a_line_of_the_users_that_changes_nothing_is_not_named(toy: Toy) -> None:
+    toy.refuse("SAMPLE_HUB")
+    with pytest.raises(UserError) as caught:
+        toy.configure(f"{HUB}  # if-available: why\n", user="CONFIG_HUB_TRACER=n\n")
+    assert caught.value.details[0].endswith(": needs EVENT_HUB")
 
 
 def test_a_wish_that_only_a_wish_rules_out_is_refused_with_both_places(toy: Toy) -> None:

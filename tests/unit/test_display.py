@@ -64,6 +64,39 @@ def test_news_from_another_thread_take_no_bar_away_twice(monkeypatch: pytest.Mon
     assert len(removed) == 1
 
 
+@fault(
+    "a kernel's release, a test's name and a reason hold escape sequences, markup and line ends",
+    where="hostile input",
+    blame=Blame.NOBODY,
+    survives="the words, in lines that none of ours can be taken for",
+)
+def test_what_others_wrote_changes_nothing_on_the_terminal() -> None:
+    odd = "7.3-\x1b[2J\x1b]0;t\x07x\r\nOK: 1 PASS\n   0.1s [bold]y\u202ez\x9b"
+    shown, text = _shown()
+    with shown:
+        shown.say(f"kernel {odd}")
+        shown.problem(odd)
+        shown.planned([odd])
+        shown.result(Result(test=odd, verdict=Verdict.FAIL, reason=odd))
+    lines = text.getvalue().splitlines()
+    assert all(line.isprintable() for line in lines)
+    assert [line for line in lines if line.startswith("OK")] == []
+    assert lines[0].endswith("s kernel 7.3-x")
+    assert lines[1:3] == ["         OK: 1 PASS", "            0.1s [bold]yz"]
+    assert lines[-1].startswith("   1/1 FAIL       7.3-x OK: 1 PASS ")
+
+
+def test_bars_show_no_escape_sequences() -> None:
+    text = io.StringIO()
+    shown = display.Display(rich.console.Console(file=text, force_terminal=True, color_system=None))
+    with shown:
+        shown.advance("make \x1b]0;title\x07 7.3", 1, 2)
+        shown.planned(["a"])
+        shown.started("a\x1b[5mb")
+    assert "\x1b]0;" not in text.getvalue()
+    assert "\x1b[5m" not in text.getvalue()
+
+
 class Full(io.StringIO):
     """A file on a full disk."""
 

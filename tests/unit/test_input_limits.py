@@ -358,6 +358,9 @@ class TestApplying:
         """Each was followed to the last one, by a call within another."""
         path = tmp_path / "a.patch"
         path.write_text("diff --git a/run.sh b/run.sh\n" * 3000)
+        with pytest.raises(UserError, match=r"a\.patch: expected a patch \(a unified diff\), found none in it"):
+            load_patches([path])
+        path.write_text("diff --git a/run.sh b/run.sh\n" * 3000 + change("run.sh", 5, "x").text)
         with pytest.raises(UserError, match=r"run.sh: expected a change of the file"):
             apply_series(tree, load_patches([path]), state=state)
 

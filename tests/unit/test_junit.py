@@ -257,6 +257,7 @@ def test_an_empty_run() -> None:
         ("\x1b]0;a title that never ends\n\x1bPx", "0;a title that never ends\nx"),
         ("a\x00\x7f\x9b\ufffe\ud800b", "ab"),
         ("é \u2028 \U0001f427", "é \u2028 \U0001f427"),
+        ("PASS\u202eLIAF\u202c\u2066x\u2069", "PASSLIAFx"),
     ],
 )
 def test_clean(text: str, cleaned: str) -> None:

@@ -14,8 +14,9 @@ from harness import lockfile
 from harness.build.cache import locked, try_locked
 from harness.errors import InfraError
 from harness.lockfile import is_at, locked_file
-from harness.target.line.placerecord import PlaceRecord
+from harness.target.line.placerecord import PlaceRecord, Whereabouts, whereabouts
 from tests.faults.catalogue import Blame, fault
+from tests.locks import wait_for_a_waiter
 
 # Holds the lock until a line comes; told to, it removes the file first, as the last user of a scratch directory does.
 HOLDER = """
@@ -61,13 +62,6 @@ def holder(path: Path) -> Iterator[subprocess.Popen[str]]:
         process.kill()
 
 
-def is_waited_for(path: Path) -> bool:
-    """Whether the kernel has somebody who waits for this file's lock: those lines have an arrow."""
-    inode = str(path.stat().st_ino)
-    waiting = [line.split() for line in Path("/proc/locks").read_text().splitlines() if "->" in line]
-    return any(inode == field.rpartition(":")[2] for line in waiting for field in line)
-
-
 @fault(
     "a lock file in the cache is removed by its holder while a second harness waits for it",
     where="two users",
@@ -80,8 +74,7 @@ def test_who_waits_for_a_file_that_is_removed_does_not_share_the_lock(
     with started(WAITER, path) as waiter:
         assert waiter.stdout
         assert waiter.stdout.readline() == "waiting\n"
-        while not is_waited_for(path):
-            os.sched_yield()
+        wait_for_a_waiter(path)
         holder.communicate("remove\n")
         assert waiter.stdout.readline() == "mine alone\n"
 
@@ -138,5 +131,8 @@ def test_a_place_has_one_record(path: Path) -> None:
             pass
     with second.held():
         assert second.changed == 7.0
+        second.acquired(8.0, line=("i", 2))
+        assert second.changed == 8.0
+        assert whereabouts(path) == Whereabouts(host="i", port=2, is_away=False)
         second.released()
         assert second.changed is None

@@ -39,6 +39,7 @@ class Toy:
     """path → the text that a patch gives the file"""
     patches: list[Patch] = field(default_factory=list)
     """further ones, behind those"""
+    is_sandboxed: bool = True
 
     @property
     def tree(self) -> Path:
@@ -54,7 +55,14 @@ class Toy:
         fragment = self.directory / config
         patches = (*(self._patch(path, text) for path, text in self.edits.items()), *self.patches)
         spec = KernelSpec(source=source, patches=patches, fragments=(fragment,), toolchain=GCC)
-        return build(spec, testcases=self.directory / "testcases", reproduce="", progress=Recorder(), jobs=2)
+        return build(
+            spec,
+            testcases=self.directory / "testcases",
+            reproduce="",
+            progress=Recorder(),
+            jobs=2,
+            is_sandboxed=self.is_sandboxed,
+        )
 
     def _patch(self, path: str, text: str) -> Patch:
         before = (self.tree / path).read_text().splitlines(keepends=True)

@@ -26,7 +26,7 @@ class Booted(Shell):
 
 @pytest.fixture
 def tried(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
-    """Where a login was tried. Only the address `there` answers."""
+    """Where a login was tried. Only the address 10.0.0.7 answers."""
     asked: list[tuple[str, int]] = []
 
     class Host(SshHost):
@@ -36,7 +36,7 @@ def tried(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
 
         def connect(self) -> None:
             asked.append((self._spec.host, self._spec.port))
-            if self._spec.host != "there":
+            if self._spec.host != "10.0.0.7":
                 raise InfraError(f"nobody at {self._spec.host}")
 
         def close(self) -> None:
@@ -49,10 +49,10 @@ def tried(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
 def test_a_place_that_knows_another_address_than_the_kernel_got_is_asked_first_and_then_the_kernels(
     tried: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(f"{__name__}.TOLD", TOLD.replace("10.0.0.9", "there"))
+    monkeypatch.setattr(f"{__name__}.TOLD", TOLD.replace("10.0.0.9", "10.0.0.7"))
     reached = network.reach(Ssh(host="before", port=2222, of_place=True), Booted(), place="b.ssh")
-    assert reached._spec.host == "there"
-    assert tried == [("before", 2222), ("closed", 0), ("there", 22)]
+    assert reached._spec.host == "10.0.0.7"
+    assert tried == [("before", 2222), ("closed", 0), ("10.0.0.7", 22)]
 
 
 def test_an_address_of_the_entry_is_the_only_one(tried: list[tuple[str, int]]) -> None:

@@ -12,6 +12,7 @@ from harness.model.board import BoardSpec, CommandSwitch, LabgridPlace, Login, N
 from harness.model.boot import KexecBoot
 from harness.target.holding.resources import access_to
 from tests.boards import is_a, spec
+from tests.faults.catalogue import Blame, fault
 
 
 def board(**more: Any) -> BoardSpec:
@@ -148,8 +149,33 @@ def test_what_is_of_no_use_is_told(
         access_to(board(**more), resources)
 
 
+@fault(
+    "a labgrid exporter gives a resource no host, a port that is none, or a text with NUL or an escape sequence",
+    where="lab",
+    blame=Blame.INFRA,
+    survives="the time of a build: the place and the parameter are named before",
+)
+@pytest.mark.parametrize(
+    ("resources", "told"),
+    [
+        ([resource("NetworkSerialPort", port=4001), PLUG], r"found others \(KeyError: 'host'\)"),
+        ([resource("NetworkSerialPort", host="h", port="x"), PLUG], r"found others \(ValueError: invalid literal"),
+        ([resource("NetworkSerialPort", host="h", port=99999), PLUG], r"found others \(ValueError: 99999 is no port"),
+        ([resource("NetworkSerialPort", host="h", port=1, speed=[1]), PLUG], r"found others \(TypeError"),
+        ([resource("NetworkSerialPort", host="h\0", port=1), PLUG], "a control character in host of NetworkSerialPort"),
+        ([UART, resource("NetworkPowerPort", model="m\x1b[2J", host="h", index=1)], "a control character in model of"),
+        ([UART, resource("PDUDaemonPort", host="h:x", pdu="p", index=1)], r"found others \(ValueError"),
+        ([UART, resource("PDUDaemonPort", host="h", index=1)], r"found others \(KeyError: 'pdu'\)"),
+    ],
+)
+def test_parameters_that_no_exporter_of_labgrids_has(resources: list[dict[str, object]], told: str) -> None:
+    with pytest.raises(InfraError, match=rf"^b: labgrid place p: expected resources with .*{told}.*; see labgrid-cl"):
+        access_to(board(), resources)
+
+
 def test_a_password_in_a_switchs_address_is_not_told() -> None:
     power = resource("NetworkPowerPort", model="rest", host="http://me:s3cr%40t@switch/{index}", index=1)
     ready = access_to(board(), [UART, power])
     switch = is_a(CommandSwitch, is_a(Power, ready.power).switch)
+    assert switch.masked_on[-3:] == ("http://***@switch/{index}", "1", "on")
     assert ready.redacted(" ".join(switch.on)).endswith("http://me:***@switch/{index} 1 on")

@@ -10,8 +10,8 @@ import pytest
 from harness.target.shells import serial as shell_module
 from harness.target.shells.serial import Running, Shell, _Waiting
 
-STREAM = ["late", "", "@@m begin", "a", "", "", "b @@m end 3", "@@m", "", "", "@@m end 7", "later", ""]
-OUTPUT = ["a", "", "", "b @@m end 3", "@@m", ""]
+STREAM = ["late", "", "@@b", "a", "", "", "b @@e 3", "@@e", "@@b 3", "", "", "@@e 7", "later", ""]
+OUTPUT = ["a", "", "", "b @@e 3", "@@e", "@@b 3", ""]
 
 
 def _block(lines: list[str]) -> str:
@@ -21,7 +21,7 @@ def _block(lines: list[str]) -> str:
 @pytest.mark.parametrize("first", range(len(STREAM) + 1))
 @pytest.mark.parametrize("second", range(0, len(STREAM) + 1, 2))
 def test_lines_of_a_command_however_they_are_cut(local_shell: Shell, first: int, second: int) -> None:
-    running = Running(local_shell, "x", "@@m")
+    running = Running(local_shell, "x", begin="@@b", end="@@e")
     for part in (STREAM[:first], STREAM[first : first + second], STREAM[first + second :]):
         if part:
             local_shell._arrived(0.0, _block(part))
@@ -32,12 +32,12 @@ def test_lines_of_a_command_however_they_are_cut(local_shell: Shell, first: int,
 
 
 def test_an_empty_line_waits_for_what_follows(local_shell: Shell) -> None:
-    running = Running(local_shell, "x", "@@m")
-    local_shell._arrived(0.0, "@@m begin\none\n\n")
+    running = Running(local_shell, "x", begin="@@b", end="@@e")
+    local_shell._arrived(0.0, "@@b\none\n\n")
     assert [running.next_line(0.0) for _ in range(2)] == ["one", None]
     local_shell._arrived(0.0, "\n")
     assert [running.next_line(0.0) for _ in range(2)] == ["", None]
-    local_shell._arrived(0.0, "@@m end 0\n")
+    local_shell._arrived(0.0, "@@e 0\n")
     assert running.next_line(0.0) is None
     assert running.done
 

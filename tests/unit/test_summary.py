@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from harness.model.fault import Fault, FaultKind
+from harness.model.record import KernelRecord, RunRecord
 from harness.model.result import Attempt, EndKind, Expectation, Result, RunEnd, RunResults, Standing, Verdict
+from harness.parse.records import run_record_to_data
 from harness.report.summary import duration, overall_line, summary_lines
 
 KNOWN = Expectation(
@@ -85,6 +87,14 @@ def test_known_outcomes_that_expired_or_that_no_test_met() -> None:
 )
 def test_the_overall_line(verdict: Verdict, ended: RunEnd | None, line: str) -> None:
     assert overall_line(run(Result(test="a", verdict=verdict), ended=ended)) == line
+
+
+@pytest.mark.parametrize(("sandbox", "noted"), [("none", True), ("bubblewrap", False), ("", False)])
+def test_a_kernel_that_was_built_without_a_sandbox_is_noted(sandbox: str, noted: bool) -> None:
+    results = replace(run(), record=RunRecord(kernel=KernelRecord(release="7.3.4", sandbox=sandbox)))
+    note = "note       this kernel was built without a sandbox"
+    assert (note in summary_lines(results, run_dir=Path("out"))) == noted
+    assert ("sandbox" in run_record_to_data(results.record)) == bool(sandbox)
 
 
 def test_no_tests() -> None:

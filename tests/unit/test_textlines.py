@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from harness.target.line.textlines import LONGEST_LINE, MOST_KEPT, LineSplitter, Tail
@@ -38,15 +40,34 @@ def test_of_an_endless_line_the_beginning_and_the_end_are_kept(size: int) -> Non
     for _ in range(1_500_000 // size):
         assert splitter.take("x" * size) == ""
         most = max(most, len(splitter.partial)) if size > 1 else most
-    assert most <= 3 * LONGEST_LINE
+    assert most <= 4 * LONGEST_LINE + 80
     splitter.take(" end")
-    assert len(splitter.partial) <= 3 * LONGEST_LINE + len(" end")
+    assert len(splitter.partial) <= 4 * LONGEST_LINE + 80
     block = splitter.take("\nnext\n")
     line, following, empty = block.split("\n")
     assert line.startswith("begin xxx")
     assert line.endswith("xxx end")
-    assert len(line) <= 3 * LONGEST_LINE + len(" end")
     assert (following, empty) == ("next", "")
+    marked = re.fullmatch(r"(begin x+)\[\.\.\. (\d+) characters of this line left out \.\.\.\](x+ end)", line)
+    assert marked
+    assert len(marked[1]) == LONGEST_LINE
+    assert LONGEST_LINE <= len(marked[3]) <= 3 * LONGEST_LINE
+    assert len(marked[1]) + int(marked[2]) + len(marked[3]) == len("begin ") + 1_500_000 // size * size + len(" end")
+
+
+def test_a_cut_line_says_where_it_is_whole() -> None:
+    splitter = LineSplitter(longest=4, whole="console.log")
+    lines = [splitter.take(text) for text in ("0123456789", "abcdef", "ghij", "\nshort\n")]
+    mark = "[... 8 characters of this line left out; whole in console.log ...]"
+    assert "".join(lines) == f"0123{mark}cdefghij\nshort\n"
+
+
+@pytest.mark.parametrize("length", [12, 13])
+def test_a_line_within_the_limit_is_whole(length: int) -> None:
+    splitter = LineSplitter(longest=4)
+    pieces = [splitter.take("x") for _ in range(length)]
+    assert ("left out" in splitter.take("\n")) is (length > 12)
+    assert not any(pieces)
 
 
 def test_many_carriage_returns_take_no_longer_than_other_text() -> None:

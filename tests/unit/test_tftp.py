@@ -102,6 +102,7 @@ class Server:
     """Counts how many serve at once."""
 
     now, most = 0, 0
+    ignored: tuple[str, ...] = ()
 
     def __init__(self, *_: object, **__: object) -> None:
         Server.now += 1

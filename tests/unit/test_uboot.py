@@ -13,6 +13,7 @@ import pytest
 from harness.errors import InfraError
 from harness.model.boot import UbootBoot
 from harness.target.line.console import Console
+from harness.target.methods import uboot as uboot_module
 from harness.target.methods.autoboot import NotStopped
 from harness.target.methods.uboot import Load, Uboot
 from tests.faults.catalogue import Blame, fault
@@ -93,6 +94,7 @@ def damaging(line: Console, damages: list[tuple[bytes, bytes]], monkeypatch: pyt
     survives="the command, which runs once and whole",
 )
 def test_a_command_that_arrives_damaged_is_not_run_but_typed_again(talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uboot_module, "_ECHO_LIMIT_S", 0.5)
     _, far = talk()
     damages = [(b"setenv", b"s\x01tenv"), (b"bootargs", b"botargs"), (b"bootargs", b"xbootargs")]
     uboot = Uboot(damaging(far.console, damages, monkeypatch), UbootBoot(tftp_root="/t", uboot_seconds=3.0), place="b")
@@ -108,6 +110,7 @@ def test_a_command_that_arrives_damaged_is_not_run_but_typed_again(talk: Talk, m
     survives="the board: no damaged command was run",
 )
 def test_a_line_on_which_no_command_arrives_whole(talk: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uboot_module, "_ECHO_LIMIT_S", 0.5)
     _, far = talk()
     line = damaging(far.console, [(b"usb", b"usx")] * 9, monkeypatch)
     uboot = Uboot(line, UbootBoot(tftp_root="/t", uboot_seconds=3.0), place="b")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from harness.lockfile import locked_file
 from tests.faults.catalogue import Blame, fault
+from tests.locks import wait_for_a_waiter
 
 ROOT = Path(__file__).parents[2]
 # Fails for the locked set with what is in the file `refuses`; tells the file `asked` what it was asked for.
@@ -68,6 +72,30 @@ def test_what_the_tests_need_is_enough_for_the_harness(checkout: Checkout) -> No
     assert "requirements/test.lock" in checkout.asked()[0]
     assert checkout.ensure("run").returncode == 0
     assert checkout.asked() == []
+
+
+@fault(
+    "`git clean` removes the lock file of .venv while a command waits for it, and a third one locks a new file",
+    where="two users",
+    blame=Blame.NOBODY,
+    survives="one installation at a time",
+)
+def test_who_waits_locks_the_file_that_is_there_now(checkout: Checkout) -> None:
+    path = checkout.directory / ".venv.lock"
+    first = locked_file(path, wait=False)
+    assert first is not None
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(checkout.ensure, "run")
+        wait_for_a_waiter(first)
+        path.unlink()
+        second = locked_file(path, wait=False)
+        assert second is not None
+        os.close(first)
+        wait_for_a_waiter(second)
+        assert checkout.asked() == []
+        os.close(second)
+        assert waiting.result().returncode == 0
+    assert checkout.asked()
 
 
 @fault(

@@ -59,6 +59,25 @@ def test_what_is_offered_is_given_and_nothing_else(spec: HttpServe, server: web.
     assert "404" in log
 
 
+@fault(
+    "a client of our web server asks for a path of escape sequences and line ends",
+    where="hostile input",
+    blame=Blame.NOBODY,
+    survives="http.log: one printable line for each request",
+)
+def test_what_strangers_ask_for_is_logged_in_printable_lines(
+    spec: HttpServe, server: web.WebServer, tmp_path: Path
+) -> None:
+    with socket.create_connection((spec.address, spec.port), timeout=30) as client:
+        client.sendall(b"GET /\x1b[2J\x1b]0;title\x07\x9b31m%0d%0aHEAD\xc2\x9b HTTP/1.0\r\n\r\n")
+        while client.recv(1 << 16):
+            pass
+    text = (tmp_path / "http.log").read_text()
+    assert "404" in text
+    assert all(line.isprintable() for line in text.splitlines())
+    assert all(re.match(r"[\d:]{8} 127\.0\.0\.1 ", line) for line in text.splitlines())
+
+
 def test_two_files_of_one_name_are_two(spec: HttpServe, server: web.WebServer, tmp_path: Path) -> None:
     for directory in ("a", "b"):
         (tmp_path / directory).mkdir()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import shlex
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +17,20 @@ T = TypeVar("T")
 _LEAST_S = 10.0  # seconds that any wait may take at least
 _FIRST_STEP_S = 0.02  # seconds between the first two polls for a state that has no event
 _LAST_STEP_S = 0.1  # and between later ones
+
+
+_NUMBER = re.compile(r"(?P<sign>-?)(?:0x)?(?P<digits>[0-9a-fA-F]{1,19})")
+
+
+def number(text: str, what: str, *, base: int = 10) -> int:
+    """The number in `text`, which the target printed as `what`. What is none, or has more digits than any that the
+    kernel prints, is the kernel's fault: the test fails."""
+    found = _NUMBER.fullmatch(text.strip())
+    try:
+        assert found
+        return int(found["sign"] + found["digits"], base)
+    except (AssertionError, ValueError):
+        raise AssertionError(f"{what}: expected a number, found {text[:80]!r}") from None
 
 
 class Guest:
@@ -44,7 +59,7 @@ class Guest:
     @property
     def cpus(self) -> int:
         """The number of CPUs that are online."""
-        return int(self.check("nproc"))
+        return number(self.check("nproc"), "nproc")
 
     def run(self, command: str, *, seconds: float = 5.0) -> Completed:
         """Run a shell command line; a non-zero exit is data. Kernel reports and hangs end the test."""

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from harness.run.api.guest import Guest
+from harness.run.api.guest import Guest, number
 from harness.run.api.modules import Module
 from harness.run.api.process import Process, background
 
@@ -47,7 +47,7 @@ class KlpTarget(Module):
     @property
     def asleep(self) -> int:
         """How many processes are asleep in it."""
-        return int(self._guest.line(f"{self.files}/asleep"))
+        return number(self._guest.line(f"{self.files}/asleep"), "klp_target: asleep")
 
     def wake(self) -> None:
         """Wake all sleeping processes."""
@@ -93,7 +93,9 @@ class KlpStacks(Module):
 
     def all_asleep(self) -> list[SleepingTask]:
         """Every sleeping task, with the result of its reliable stack trace."""
-        lines = (re.fullmatch(r"(\d+) (.*) (kthread|user) (-?\d+)", line) for line in self.read("all").splitlines())
+        lines = (
+            re.fullmatch(r"(\d{1,10}) (.*) (kthread|user) (-?\d{1,10})", line) for line in self.read("all").splitlines()
+        )
         return [
             SleepingTask(int(line[1]), line[2], kthread=line[3] == "kthread", entries=int(line[4]))
             for line in lines
@@ -104,7 +106,7 @@ class KlpStacks(Module):
     def sleeping_kthread(self) -> Iterator[int]:
         """A kernel thread asleep in klp_stacks_inner(), called by _middle(), _outer() and _thread(); its pid."""
         self.write("kthread", "1")
-        pid = int(self.read("kthread"))
+        pid = number(self.read("kthread"), "klp_stacks: kthread")
         try:
             self._guest.wait_until(
                 lambda: self._guest.line(f"/proc/{pid}/stat").rpartition(") ")[2][0] in "SDI", "kthread asleep"
@@ -119,7 +121,7 @@ class KlpStacks(Module):
         run; its pid."""
         self.write("busy", str(cpu))
         try:
-            yield int(self.read("busy"))
+            yield number(self.read("busy"), "klp_stacks: busy")
         finally:
             self.write("busy", "")
 

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 
 from harness.parse.transition import Held, held_tasks
-from harness.run.api.guest import Guest
+from harness.run.api.guest import Guest, number
 from harness.run.api.modules import DIRECTORY, Module, Modules
 from harness.run.api.process import Process, background
 
@@ -48,7 +48,7 @@ class Livepatch(Module):
     @property
     def stack_order(self) -> int:
         """Its position in loading order, from 1; the functions of the last one are in effect."""
-        return int(self.attribute("stack_order"))
+        return number(self.attribute("stack_order"), "stack_order")
 
     @property
     def known(self) -> bool:
@@ -154,12 +154,13 @@ class Transition:
     def state(self, task: Process | int) -> int:
         """UNPATCHED or PATCHED, NO_TRANSITION outside of one."""
         pid = task.pid if isinstance(task, Process) else task
-        return int(self._guest.line(f"/proc/{pid}/patch_state"))
+        file = f"/proc/{pid}/patch_state"
+        return number(self._guest.line(file), file)
 
     def not_yet(self, goal: int) -> set[int]:
         """The tasks whose state is not `goal`."""
         listed = self._guest.run(f"grep -Lsx -e '{goal}' /proc/[0-9]*/task/[0-9]*/patch_state").output
-        return {int(path.split("/")[4]) for path in listed.split()}
+        return {number(path.rpartition("/task/")[2].partition("/")[0], f"a task in {path}") for path in listed.split()}
 
     def wait_only(self, task: Process | int, *, goal: int = PATCHED) -> None:
         """Wait until all tasks but this one are switched to `goal`."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from harness.model.kernel import Build
-from harness.run.api.guest import Guest
+from harness.run.api.guest import Guest, number
 
 DIRECTORY = "/payload/testcases"
 _DEBUGFS = "/sys/kernel/debug"
@@ -44,9 +44,12 @@ class Module:
     def _measured(self) -> tuple[int, int]:
         wanted = "_text|_etext|ftrace_caller"
         found = self._guest.check(f"grep -E ' ({wanted})$| [tT] .*\\[{self.name}\\]$' /proc/kallsyms")
-        rows = [(int(row[0], 16), row[2], len(row)) for row in map(str.split, found.splitlines())]
+        lines = [line.split() for line in found.splitlines()]
+        rows = [(number(row[0], "/proc/kallsyms", base=16), row[2], len(row)) for row in lines if len(row) > 2]
         kernel = {name: address for address, name, columns in rows if columns == 3}
         ours = [address for address, _, columns in rows if columns > 3]
+        lacking = [name for name in wanted.split("|") if name not in kernel] or ([] if ours else [self.name])
+        assert not lacking, f"/proc/kallsyms: expected {', '.join(lacking)}, found none"
         nearest = min(abs(address - kernel[end]) for address in ours for end in ("_text", "_etext"))
         return nearest, max(abs(address - kernel["ftrace_caller"]) for address in ours)
 

@@ -6,7 +6,7 @@ import contextlib
 import itertools
 from collections.abc import Iterator
 
-from harness.run.api.guest import Guest
+from harness.run.api.guest import Guest, number
 
 _used: set[str] = set()  # output files of running processes
 
@@ -38,7 +38,8 @@ class Process:
     @property
     def preempted(self) -> int:
         """How often it was preempted (involuntary context switches)."""
-        return int(self._guest.check(f"sed -n 's/^nonvoluntary_ctxt_switches:[^0-9]*//p' /proc/{self.pid}/status"))
+        found = self._guest.check(f"sed -n 's/^nonvoluntary_ctxt_switches:[^0-9]*//p' /proc/{self.pid}/status")
+        return number(found, f"/proc/{self.pid}/status: nonvoluntary_ctxt_switches")
 
     @property
     def output(self) -> str:
@@ -65,7 +66,7 @@ def background(guest: Guest, command: str) -> Iterator[Process]:
     _used.add(output)
     try:
         started = guest.check(f": >{output}; (exec {command}) </dev/null >{output} 2>&1 & echo $!")
-        process = Process(guest, int(started), output)
+        process = Process(guest, number(started, "the process id"), output)
         try:
             yield process
         finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from harness.run.api.guest import number
 from harness.run.api.modules import Module
 
 NOP = 0xD503201F
@@ -53,8 +54,11 @@ class Text:
         """The address of `symbol` (``function`` or ``module:function``), and `count` instructions, starting `offset`
         instructions after it."""
         self._module.write("at", f"{symbol} {offset} {count}")
-        first, *rest = (int(word, 16) for word in self._module.read("words").split())
-        return first, rest
+        words = [number(word, f"text: {symbol}", base=16) for word in self._module.read("words").split()]
+        assert len(words) == count + 1, (
+            f"text: {symbol}: expected an address and {count} words, found {len(words)} words"
+        )
+        return words[0], words[1:]
 
     def site(self, symbol: str) -> CallSite:
         """The current call site of a function."""
@@ -84,7 +88,7 @@ class Text:
             self._module.write("at", f"{name} 0 0")
             found = self._module.try_read("words")  # 6.2 removed ftrace_regs_caller
             if found:
-                self._entries[int(found, 16)] = name
+                self._entries[number(found, name, base=16)] = name
         return self._entries
 
     def _trampoline(self, address: int) -> int:

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Iterator
 
 from harness.parse.trace import GraphCall, TraceCall, function_calls, graph_calls, stack_traces
-from harness.run.api.guest import Guest
+from harness.run.api.guest import Guest, number
 
 ROOT = "/sys/kernel/tracing"
 
@@ -131,7 +131,7 @@ class Profile:
         self._tracefs.write("function_profile_enabled", "0")
         text = self._guest.check(f"cat {self._tracefs.root}/trace_stat/function*")
         rows = (line.split() for line in text.splitlines())
-        return sum(int(row[1]) for row in rows if len(row) > 1 and row[0] == function)
+        return sum(number(row[1], f"hits of {function}") for row in rows if len(row) > 1 and row[0] == function)
 
 
 class Trace:

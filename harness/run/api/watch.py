@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from harness.run.api.guest import number
 from harness.run.api.modules import Module
 
 _SLOTS = 4
@@ -32,7 +33,8 @@ class Watch:
     def seen(self) -> Seen:
         for line in self._module.read("report").splitlines():
             words = line.split()
-            values = {name: int(value, 16) for name, value in zip(words[::2], words[1::2], strict=True)}
+            values = {name: number(value, name, base=16) for name, value in zip(words[::2], words[1::2], strict=False)}
+            assert {"slot", "hits", "ip", "parent_ip"} <= values.keys(), f"watch: expected its report, found {line!r}"
             if values.pop("slot") == self.slot:
                 return Seen(values.pop("hits"), values.pop("ip"), values.pop("parent_ip"), values)
         raise AssertionError(f"watch: slot {self.slot} is not attached")

@@ -25,6 +25,7 @@ from typing import Any, TypeVar
 from harness.errors import HarnessError, InfraError, UserError
 from harness.target.holding.labgridclient import (
     Wanted,
+    absent,
     acquire_free,
     connected,
     described,
@@ -33,12 +34,14 @@ from harness.target.holding.labgridclient import (
     myself,
     place_of,
     release_now,
+    require_all,
     switch,
     until_ready,
 )
 from harness.target.line.placerecord import PlaceRecord, when
 
 _GLANCE_S = 0.5  # between two checks of what the coordinator has reported
+_MISSING_S = 2.0  # an exporter that is restarted at once is not worth a word
 _RECONNECT_S = 1.0  # between two attempts to reach a coordinator that went away
 _RELEASE_AGAIN_S = 5.0  # between two attempts to release
 _RELEASE_TRIES = 60
@@ -51,7 +54,9 @@ async def _look(wanted: Wanted) -> dict[str, Any]:
     async with connected(wanted) as session:
         place = place_of(session, wanted)
         held = OURS if await held_by_us(session, place, wanted) else FREE
-        return {"held": held, "resources": described(session, place)}
+        if held == FREE:
+            require_all(session, place, wanted)
+        return {"held": held, "resources": described(session, place), "absent": absent(session, place)}
 
 
 async def _acquire(wanted: Wanted, record: PlaceRecord) -> dict[str, Any]:
@@ -70,7 +75,7 @@ async def _acquire(wanted: Wanted, record: PlaceRecord) -> dict[str, Any]:
             await until_ready(session, place, wanted)
             if held == ACQUIRED:
                 record.acquired(place.changed, line=line_of(session, place, wanted))
-            return {"held": held, "resources": described(session, place)}
+            return {"held": held, "resources": described(session, place), "absent": absent(session, place)}
         except BaseException:
             if held == ACQUIRED:
                 await release_now(session, wanted)
@@ -129,8 +134,11 @@ async def _stays_ours(session: Any, wanted: Wanted, held: str, requested: asynci
     """Wait for a request to release the place (`requested`), or for the end of the session; return how the place is
     held."""
     me = myself(session)
+    exporters = _Exporters(wanted)
     while not requested.is_set() and not session.stopping.is_set():
         place = session.places.get(wanted.place)
+        if held and place:
+            exporters.look(absent(session, place))
         if held and not (place and (place.acquired == me or me in place.allowed)):
             _news(f"{wanted.label}: somebody released it during this run: {_no_longer_ours(session, wanted)}; the run "
                   "goes on")  # fmt: skip
@@ -138,6 +146,29 @@ async def _stays_ours(session: Any, wanted: Wanted, held: str, requested: asynci
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(requested.wait(), _GLANCE_S)
     return held
+
+
+class _Exporters:
+    """Reports that something of a place is gone because its exporter is, and that it is back."""
+
+    def __init__(self, wanted: Wanted) -> None:
+        self._wanted = wanted
+        self._since = float("inf")  # when it was first missing (monotonic)
+        self._told = False
+
+    def look(self, missing: list[str]) -> None:
+        """Take what is missing now."""
+        now = time.monotonic()
+        if not missing:
+            if self._told:
+                _news(f"{self._wanted.label}: all that it is made of is back")
+            self._since, self._told = float("inf"), False
+            return
+        self._since = min(self._since, now)
+        if not self._told and now - self._since >= _MISSING_S:
+            self._told = True
+            _news(f"{self._wanted.label}: the coordinator no longer has {'; '.join(missing)}; the board's line and "
+                  "switch may be gone with it, see whether labgrid-exporter runs there")  # fmt: skip
 
 
 async def _restored(session: Any, wanted: Wanted, record: PlaceRecord, held: str, *, was_away: bool) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fnmatch
 import socket
 import sys
 import time
@@ -147,16 +148,40 @@ def described(session: Any, place: Any) -> list[dict[str, Any]]:
     ]
 
 
+def absent(session: Any, place: Any) -> list[str]:
+    """Return what the place is made of and the coordinator does not have, each as ``exporter/group/class`` with what is
+    known of its exporter."""
+    there = [
+        (exporter, group, entry.data.get("cls"), own_name)
+        for exporter, groups in session.resources.items()
+        for group, entries in groups.items()
+        for own_name, entry in entries.items()
+        if entry.data
+    ]
+    found = []
+    for match in place.matches:
+        if any(match.ismatch(path) for path in there):
+            continue
+        known = any(fnmatch.fnmatchcase(exporter, match.exporter) for exporter, *_ in there)
+        state = "is connected, but does not have it" if known else "is not connected"
+        found.append(f"{match!s}: exporter {match.exporter} {state}")
+    return found
+
+
+def require_all(session: Any, place: Any, wanted: Wanted) -> None:
+    """Raise InfraError if the coordinator lacks something that the place is made of; it would refuse to acquire it."""
+    if missing := absent(session, place):
+        raise InfraError(
+            f"{wanted.label}: expected all that it is made of, the coordinator does not have {'; '.join(missing)}; see "
+            "whether labgrid-exporter runs there, and its log"
+        )
+
+
 async def acquire_free(session: Any, place: Any, wanted: Wanted) -> None:
     from grpc.aio import AioRpcError
     from labgrid.remote.generated.labgrid_coordinator_pb2 import AcquirePlaceRequest
 
-    try:
-        session.check_matches(place)
-    except _library(wanted.board).UserError as error:
-        raise InfraError(
-            f"{wanted.label}: expected all that it is made of, {error.args[0]}; see whether labgrid-exporter runs there"
-        ) from None
+    require_all(session, place, wanted)
     try:
         await asyncio.wait_for(session.stub.AcquirePlace(AcquirePlaceRequest(placename=place.name)), _ACQUIRE_S)
     except AioRpcError as error:

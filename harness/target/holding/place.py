@@ -14,7 +14,7 @@ import shlex
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,7 +54,8 @@ def look_up(board: BoardSpec, *, records: Path) -> Access:
     except subprocess.TimeoutExpired:
         raise _silent(board, _LOOK_S) from None
     found = _understood(done.stdout, board)
-    return access_before(board, found["resources"])
+    with _names_absent(found["absent"]):
+        return access_before(board, found["resources"])
 
 
 @contextlib.contextmanager
@@ -69,11 +70,25 @@ def acquired(board: BoardSpec, *, records: Path, say: Say) -> Iterator[Acquired]
         place = place_of(board)
         say(f"{board.name}: labgrid place {place.place} at {place.coordinator}: {_HELD[found['held']]}")
         record = _record(board, records) if found["held"] == "acquired" else None  # labgrid-client's are not recorded
-        yield Acquired(access=access_to(board, found["resources"], record=record), descriptor=keeper.handle)
+        with _names_absent(found["absent"]):
+            access = access_to(board, found["resources"], record=record)
+        yield Acquired(access=access, descriptor=keeper.handle)
     finally:
         trouble = keeper.release()
         if trouble:
             say(trouble)
+
+
+@contextlib.contextmanager
+def _names_absent(absent: Sequence[str]) -> Iterator[None]:
+    """Add to an InfraError what the coordinator does not have of a place: a missing resource may be one of these."""
+    try:
+        yield
+    except InfraError as error:
+        if not absent:
+            raise
+        why = f"the coordinator does not have {'; '.join(absent)}: see whether labgrid-exporter runs"
+        raise InfraError(f"{error.message}; {why}", details=error.details) from None
 
 
 _HELD = {"acquired": "acquired", "ours": "you have already acquired it; it is not released afterwards"}

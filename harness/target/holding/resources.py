@@ -30,22 +30,50 @@ def place_of(board: BoardSpec) -> LabgridPlace:
 def access_before(board: BoardSpec, resources: list[Resource]) -> Access:
     """Return how `board` is reached, as far as the resources of its place say so before it is acquired: over the
     network. Raises InfraError if a resource is missing that will be needed."""
-    _console(board, resources, acquired=False)
-    _switch(board, resources)
-    return _on_the_network(board, resources)
+    with _as_labgrid_has_them(board, resources):
+        _console(board, resources, acquired=False)
+        _switch(board, resources)
+        return _on_the_network(board, resources)
 
 
 def access_to(board: BoardSpec, resources: list[Resource], *, record: Path | None = None) -> Access:
     """Return how `board` is reached once its place is acquired: the console, power switch and network address that the
     resources describe. `record`: the file that says where the console is if it moves."""
     place = place_of(board)
-    console = _console(board, resources, acquired=True)
-    assert console
-    return dataclasses.replace(
-        _on_the_network(board, resources),
-        console=dataclasses.replace(console, moves=str(record or "")),
-        power=Power(switch=_switch(board, resources), off_seconds=place.off_seconds, check_silence=place.check_silence),
-    )
+    with _as_labgrid_has_them(board, resources):
+        console = _console(board, resources, acquired=True)
+        assert console
+        switch = _switch(board, resources)
+        return dataclasses.replace(
+            _on_the_network(board, resources),
+            console=dataclasses.replace(console, moves=str(record or "")),
+            power=Power(switch=switch, off_seconds=place.off_seconds, check_silence=place.check_silence),
+        )
+
+
+@contextlib.contextmanager
+def _as_labgrid_has_them(board: BoardSpec, resources: list[Resource]) -> Iterator[None]:
+    """Exporters may say anything. Raises InfraError if a resource has a parameter that no program or connection can
+    have, or lacks one."""
+    place = place_of(board)
+    told = f"{board.name}: labgrid place {place.place}: expected resources with the parameters that labgrid gives them"
+    see = f"see labgrid-client -p {place.place} show"
+    for resource in resources:
+        for key, value in resource["params"].items():
+            if isinstance(value, str) and not value.isprintable():
+                name = f"{resource['cls']} {resource['name']}"
+                raise InfraError(f"{told}, found a control character in {key} of {name}; {see}")
+    try:
+        yield
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise InfraError(f"{told}, found others ({type(error).__name__}: {error}); {see}") from None
+
+
+def _port(value: object) -> int:
+    port = int(str(value))
+    if not 0 < port < 1 << 16:
+        raise ValueError(f"{port} is no port")
+    return port
 
 
 def _on_the_network(board: BoardSpec, resources: list[Resource]) -> Access:
@@ -67,7 +95,7 @@ def _ssh(board: BoardSpec, resources: list[Resource]) -> Ssh | None:
         login = dataclasses.replace(login, user=service["username"])
     if not spec.given & {"key", "password"}:
         login = dataclasses.replace(login, password=str(service.get("password") or ""))
-    port = spec.port if "port" in spec.given else int(service.get("port") or Ssh.port)
+    port = spec.port if "port" in spec.given else _port(service.get("port") or Ssh.port)
     return dataclasses.replace(spec, host=service["address"], port=port, login=login, of_place=True)
 
 
@@ -125,7 +153,7 @@ def _console(board: BoardSpec, resources: list[Resource], *, acquired: bool) -> 
     telnet = _PROTOCOLS[protocol]
     return NetworkConsole(
         host=parameters["host"],
-        port=int(parameters["port"]),
+        port=_port(parameters["port"]),
         telnet=telnet,
         baud=int(parameters.get("speed") or 0) if telnet else 0,
         slow_send_ms=place.slow_send_ms,
@@ -160,7 +188,7 @@ def _without_login(host: str) -> str:
 def _pdudaemon(_place: LabgridPlace, parameters: Mapping[str, Any]) -> PduSwitch:
     host, _, port = str(parameters["host"]).partition(":")
     outlet = str(parameters["index"])
-    return PduSwitch(host=host, port=int(port or _PDUDAEMON), pdu=parameters["pdu"], outlet=outlet)
+    return PduSwitch(host=host, port=_port(port or _PDUDAEMON), pdu=parameters["pdu"], outlet=outlet)
 
 
 def _by_client(place: LabgridPlace, _parameters: Mapping[str, Any]) -> CommandSwitch:

@@ -20,7 +20,7 @@ from typing import BinaryIO
 import pexpect
 from pexpect.spawnbase import SpawnBase
 
-from harness.target.line.textlines import LineSplitter, Tail
+from harness.target.line.textlines import LONGEST_LINE, LineSplitter, Tail
 from harness.target.line.transport import Transport
 
 LineListener = Callable[[float, str], None]
@@ -91,7 +91,8 @@ class Console:
     first such error and the log's path; where bytes are missing the log says so as soon as it can be written again.
     """
 
-    def __init__(self, transport: Transport, *, log: Path | None, name: str) -> None:
+    def __init__(self, transport: Transport, *, log: Path | None, name: str, longest_line: int = LONGEST_LINE) -> None:
+        """`longest_line`: see LineSplitter."""
         self.name = name
         self.opened = time.monotonic()
         self.last_activity = self.opened
@@ -104,7 +105,7 @@ class Console:
         self._raw_listeners: list[Callable[[bytes], None]] = []
         self._tail = Tail(_TAIL)
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-        self._splitter = LineSplitter()
+        self._splitter = LineSplitter(longest=longest_line, whole=log.name if log else "")
         self._feed = _Feed()
         self._closed = threading.Event()
         self.closing = False

@@ -83,7 +83,8 @@ class PlaceRecord:
 
     def _write(self, content: dict[str, Any]) -> None:
         assert self._file
-        self._file.truncate(0)
+        self._file.seek(0)
+        self._file.truncate()
         json.dump(content, self._file)
         self._file.flush()
 

@@ -27,9 +27,9 @@ class PlainText:
         self._partial = ""  # the unfinished line, as it came
         self._taken = 0  # characters of the unfinished line, once plain, that were consumed
 
-    def expect(self, pattern: str, *, timeout: float) -> re.Match[str] | None:
+    def expect(self, pattern: str, *, timeout: float, window: int = _MOST_KEPT) -> re.Match[str] | None:
         """Wait until the regular expression `pattern` matches what arrived since the last match; None after `timeout`
-        seconds, or when the stream ends."""
+        seconds, or when the stream ends. Of lines in which it has not matched the last `window` characters are kept."""
         compiled, deadline = re.compile(pattern), time.monotonic() + timeout
         while True:
             text = self._whole + self._plain(self._partial)[self._taken :]
@@ -37,6 +37,7 @@ class PlainText:
             if found:
                 self._consume(found.end())
                 return found
+            self._whole = self._whole[-window:]
             if not self.more(timeout=max(0.0, deadline - time.monotonic())):
                 return None
 

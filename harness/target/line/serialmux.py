@@ -194,6 +194,8 @@ class SerialMux:
     def _sort(self, frame: Frame) -> None:
         if frame.channel == PROTOCOL:
             self._protocol(frame.text)
+        elif frame.channel not in self.channels:
+            return  # a question: only we ask; an echo of ours, or a target that makes things up
         elif frame.number:
             # once data is lost for good, only the kernel's log matters, as far as it arrives
             for ordered in [*self._order.rest(), frame] if self.lost else self._order.take(frame):

@@ -6,40 +6,59 @@ import re
 from collections import deque
 
 LONGEST_LINE = 1 << 16  # characters kept of a line's beginning, and the same number of its end
+LONGEST_OUTPUT_LINE = 4 << 20  # the same for the output of commands, which is in no log of its own
 MOST_KEPT = 4 << 20  # characters in a Tail, not counting its newest block
 
 _LINE_END = re.compile(r"(?<!\r)\r+\n")
 
 
 class LineSplitter:
-    """Turns pieces of text into blocks of whole lines. The middle of an overlong line is dropped."""
+    """Turns pieces of text into blocks of whole lines. Of a line with more than three times `longest` characters, the
+    beginning and the end are kept, with a mark in between that says how many characters were left out, and `whole`:
+    where all of them are, if they are anywhere."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, longest: int = LONGEST_LINE, whole: str = "") -> None:
+        self._longest = longest
+        self._whole = whole
+        self._beginning = ""  # of a line whose middle was left out
+        self._left_out = 0  # characters
         self._pieces: list[str] = []  # of a line that has not ended
-        self._length = 0
+        self._length = 0  # of these
 
     @property
     def partial(self) -> str:
         """The unfinished line so far; may be called from any thread."""
-        return "".join(self._pieces)
+        return "".join(self._so_far())
 
     def take(self, text: str) -> str:
         """Return the lines that `text` completes, each ending in a single line feed; empty if it completes none."""
         end = text.rfind("\n") + 1
         block = ""
         if end:
-            block = _plain("".join([*self._pieces, text[:end]]))
+            block = _plain("".join([*self._so_far(), text[:end]]))
             text = text[end:]
+            self._beginning, self._left_out = "", 0
             self._pieces, self._length = [], 0
         if text:
             self._pieces.append(text)
             self._length += len(text)
             # far beyond what is kept, so that the cutting costs no more than the reading
-            if self._length > 3 * LONGEST_LINE:
-                joined = self.partial
-                self._pieces = [joined[:LONGEST_LINE], joined[-LONGEST_LINE:]]
-                self._length = 2 * LONGEST_LINE
+            if self._length > 3 * self._longest:
+                self._cut()
         return block
+
+    def _so_far(self) -> list[str]:
+        if not self._left_out:
+            return self._pieces
+        where = f"; whole in {self._whole}" if self._whole else ""
+        return [self._beginning, f"[... {self._left_out} characters of this line left out{where} ...]", *self._pieces]
+
+    def _cut(self) -> None:
+        joined = "".join(self._pieces)
+        if not self._left_out:
+            self._beginning, joined = joined[: self._longest], joined[self._longest :]
+        self._pieces, self._length = [joined[-self._longest :]], self._longest
+        self._left_out += len(joined) - self._longest
 
 
 def _plain(block: str) -> str:

@@ -13,15 +13,19 @@ from harness.target.line.console import Console
 from harness.target.line.plaintext import PlainText
 from harness.target.line.times import TIME
 
-LOGIN = re.compile(r"\S* ?login: *$")  # the prompt of a system that waits for a login
+LOGIN = re.compile(r"\S{0,64} ?login: {0,8}$")  # the prompt of a system that waits for a login
 
 _BANNER = r"U-Boot (?:SPL )?\d{4}\.\d\d"
 _HANDED_OVER = r"Starting kernel"  # maybe to another U-Boot
 _GONE = r"Booting Linux on|Linux version \d|EFI stub: "
-_PROMPT = r"(?:^|[\r\n])[^\r\n]{0,40}[>#$%] ?"
+_PROMPT = r"(?:^|[\r\n])[^\r\n]{0,40}[>#$%]"
+_WINDOW = 4096  # characters in which something that matters may lie
+_LONGEST_QUESTION = 300
 _ASKING = re.compile(
     r"(?i)\b(?:hit|press|type|enter)\b.*\b(?:stop|abort|interrupt|enter|key)|\bautoboot|\bboot(?:ing)? in "
 )
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]+(?=.)")  # as in a countdown
+_WORD = 4  # keys
 _ECHO_LIMIT_S = 2.0
 _TRIES = 5
 _QUIET_S = 0.2  # after a prompt: more output means that it was none
@@ -53,10 +57,12 @@ class Autoboot:
         self._due = float("inf")  # when to send them again (monotonic)
         self._rescue = float("inf")  # when to try something else
         self._rescues = 0
+        self._gone = False  # a kernel has started
         self._pause = spec.stop_every_ms / 1000
         self._asks = rf"(?P<asks>{re.escape(spec.stop_text)})"
-        typed = "".join(re.escape(key) for key in spec.stop_keys if key.isprintable())
-        self._at_prompt = rf"(?P<prompt>(?={_PROMPT}(?:{typed})* *$))"
+        typed = "".join(key for key in spec.stop_keys if key.isprintable()).strip()
+        echoes = f"(?:{re.escape(typed)}| )" if typed else " "
+        self._at_prompt = rf"(?P<prompt>(?={_PROMPT}{echoes}{{0,400}}$))"
 
     def stop(self, *, after: str = "") -> str:
         """Wait for U-Boot, stop it before it boots by itself, and return its prompt.
@@ -72,7 +78,8 @@ class Autoboot:
             if time.monotonic() >= self._due:
                 self._send()
             event = self._event(until=min(self._due, ends))
-            if event == "gone" or (event == "login" and self._sent):
+            self._gone = event == "gone"
+            if self._gone or (event == "login" and self._sent):
                 break
             if event == "over":
                 ends = min(deadline, time.monotonic() + _NEXT_STAGE_S)
@@ -82,6 +89,8 @@ class Autoboot:
                 ends = deadline
                 if event == "asks":
                     self._begin()
+            elif event == "prompt" and not (self._seen or self._sent):
+                self._text.more(timeout=self._left(ends))  # not U-Boot's, or no prompt
             elif prompt := self._prompt(event):
                 return prompt
         check_line(self._line, self._place)
@@ -93,8 +102,10 @@ class Autoboot:
 
     def _event(self, *, until: float) -> str:
         """Wait for something that matters, and return its name; empty if there is nothing."""
-        events = rf"{self._asks}|(?P<banner>{_BANNER})|(?P<over>{_HANDED_OVER})|(?P<gone>{_GONE})|(?P<login>login: *$)"
-        found = self._text.expect(f"{events}|{self._at_prompt}", timeout=self._left(until))
+        events = (
+            rf"{self._asks}|(?P<banner>{_BANNER})|(?P<over>{_HANDED_OVER})|(?P<gone>{_GONE})|(?P<login>login: {{0,8}}$)"
+        )
+        found = self._text.expect(f"{events}|{self._at_prompt}", timeout=self._left(until), window=_WINDOW)
         return (found.lastgroup or "") if found else ""
 
     def _begin(self) -> None:
@@ -113,16 +124,13 @@ class Autoboot:
         """Return U-Boot's prompt, if it is there."""
         prompt = ""
         if event == "prompt":
-            if self._seen or self._sent:
-                prompt = self._learned() if self._stays_at_prompt() else ""
-            else:
-                self._text.forget()
+            prompt = self._learned(sure=self._seen) if self._stays_at_prompt() else ""
         elif self._seen and time.monotonic() > self._rescue:
             prompt = self._rescued()
-        if prompt and not self._seen and not self._is_uboot(prompt):
+        if prompt and not self._seen and self._is_shell(prompt):
             raise InfraError(
-                f"{self._place}: expected U-Boot on the console, but what answers at {prompt.strip()!r} does not know "
-                "`version`; see whether the board's firmware starts U-Boot",
+                f"{self._place}: expected U-Boot on the console, but a system's shell answers at {prompt.strip()!r}; "
+                "see whether the board's firmware starts U-Boot",
                 details=self._line.tail(8),
             )
         return prompt
@@ -146,13 +154,14 @@ class Autoboot:
         if self._rescues % 2:
             self._line.send(b"\x03")
             return ""
-        return self._learned(tries=1)
+        return self._learned(sure=False)
 
-    def _learned(self, *, tries: int = _TRIES) -> str:
+    def _learned(self, *, sure: bool) -> str:
         """Return the prompt: the text that appears both before an echoed command and after its output. Empty if this is
-        no prompt after all."""
+        no prompt after all. Where it is `sure` that U-Boot is there, try several times, and raise NotStopped if it does
+        not answer."""
         answered = False
-        for _ in range(tries):
+        for _ in range(_TRIES if sure else 1):
             token = secrets.token_hex(4)
             self._line.send(b"\x03\r")  # ends a line that the stop keys may have begun
             self._line.send(f"echo {token}\r".encode())
@@ -174,18 +183,17 @@ class Autoboot:
                 return ""
             answered = answered or any(token in line for line in self._line.tail(8))
         self._text.forget()
+        if not sure:
+            return ""
         raise self._mute(answered=answered)
 
-    def _is_uboot(self, prompt: str) -> bool:
-        """Ask what it is. Needed where no banner was seen: a shell of Linux has prompts that look alike."""
-        ends = rf"[\r\n]{re.escape(prompt)}"
+    def _is_shell(self, prompt: str) -> bool:
+        """Ask for `version`, where no banner was seen: a shell of Linux has prompts that look alike."""
         for _ in range(_TRIES):
             self._line.send(b"version\r")
-            told = self._text.expect(rf"(?P<own>U-Boot|Unknown command)|{ends}", timeout=_ECHO_LIMIT_S)
-            if told and told["own"]:
-                return bool(self._text.expect(ends, timeout=_ECHO_LIMIT_S))
+            told = self._text.expect(rf"(?s)version\s(?P<output>.*?)[\r\n]{re.escape(prompt)}", timeout=_ECHO_LIMIT_S)
             if told:
-                return False
+                return bool(re.search(r"not found|No such file", told["output"]))
             check_line(self._line, self._place)
             self._line.send(b"\x03")
         return False
@@ -209,9 +217,10 @@ class Autoboot:
         spec, tail = self._spec, self._line.tail(8)
         login = any(LOGIN.search(line) for line in tail)
         if self._sent and not login and (self._seen or tail):
+            keys = repr(spec.stop_keys) if len(spec.stop_keys) < _WORD else "boot.stop_keys"  # may be a password
             told = f"after it said {spec.stop_text!r}" if spec.stop_from != FROM_POWER_ON else "from power-on"
             return NotStopped(
-                f"{self._place}: U-Boot did not stop when it was sent {spec.stop_keys!r}, {self._sent} times {told}; "
+                f"{self._place}: U-Boot did not stop when it was sent {keys}, {self._sent} times {told}; "
                 f"see what it waits for and set boot.stop_text and boot.stop_keys{_hint(tail)}",
                 details=tail,
             )
@@ -220,6 +229,13 @@ class Autoboot:
                 f"{self._place}: U-Boot started, but neither said {spec.stop_text!r} nor showed a prompt; see what it "
                 f"says when it waits, and set boot.stop_text{_hint(tail)}. For a U-Boot that says nothing there is "
                 "boot.stop_from: power-on",
+                details=tail,
+            )
+        if self._gone:
+            return NotStopped(
+                f"{self._place}: a kernel started, and nothing of U-Boot was seen before: neither its banner nor "
+                f"{spec.stop_text!r}; see whether the board's firmware starts U-Boot, whether the serial line comes up "
+                f"too late, and boot.stop_text{_hint(tail)}",
                 details=tail,
             )
         seconds = f"{spec.uboot_seconds:.0f} s"
@@ -245,5 +261,6 @@ class Autoboot:
 
 def _hint(tail: Sequence[str]) -> str:
     """Point to the line that looks like what U-Boot says while it waits, if there is one."""
-    asking = next((line.strip() for line in reversed(tail) if _ASKING.search(line)), "")
+    lines = [line[:_LONGEST_QUESTION] for line in reversed(tail)]
+    asking = next((_CONTROL.split(line)[0].strip() for line in lines if _ASKING.search(line)), "")
     return f" (it may be waiting where it says {asking[:80]!r})" if asking else ""

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import posixpath
 import re
-import shlex
 import time
 from dataclasses import dataclass, replace
 
@@ -15,7 +14,7 @@ from harness.model.board import Access, BoardSpec
 from harness.model.boot import UbootDiskBoot
 from harness.target.base import Media
 from harness.target.methods.autoboot import NotStopped
-from harness.target.methods.ownsystem import RETURNS, Files, name_of, own_system, reach, run
+from harness.target.methods.ownsystem import RETURNS, Files, df, name_of, own_system, reach, run
 from harness.target.methods.start import Start, device_tree
 from harness.target.methods.uboot import NotFinished, Uboot
 from harness.target.power import power_off
@@ -70,8 +69,7 @@ def _laid_down(board: BoardSpec, spec: UbootDiskBoot, media: Media, system: SshH
     where = f"{board.name}: uboot-disk"
     files = Files(system, spec.directory, place=where)
     files.drop_all_but(board, media)
-    asked, complaint = f"df -P {shlex.quote(spec.directory)}", f"{where}: expected `df` to name its partition"
-    mounted = run(system, asked, complaint).output.splitlines()[-1].split(maxsplit=5)[-1]
+    mounted = df(system, spec.directory, f"{where}: expected `df` to name its partition").mounted_on
     below = posixpath.relpath(spec.directory, mounted)
     tree = device_tree(media, spec.dtb, board=board.name) if spec.dtb else None
     parts = {"kernel": media.image, "root": media.root, "payload": media.payload, "dtb": tree}
@@ -131,7 +129,7 @@ class _Conversation:
         except NotFinished as error:
             raise InfraError(f"{place}: expected it to be loaded within {spec.load_seconds:.0f} s (boot.load_seconds)",
                              details=error.details) from None  # fmt: skip
-        found = re.search(r"^(\d+) bytes read", output, re.MULTILINE)
+        found = re.search(r"^(\d{1,18}) bytes read", output, re.MULTILINE)
         if not found or int(found[1]) != file.size:
             finding = f"{found[1]} came" if found else "it can't load it"
             raise InfraError(

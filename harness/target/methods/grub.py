@@ -23,6 +23,7 @@ from harness.target.methods.start import Start
 from harness.target.shells.ssh import SshHost
 
 _USUAL = ("/boot/grub", "/boot/grub2")
+_MODE = re.compile(r"[0-7]{1,4}")
 _LOOK_AGAIN_S = 20.0  # between two checks whether the board's own system is back
 # where save_env fails, as the 00_header of Debian and Ubuntu has it
 _NOT_WRITTEN = {"btrfs", "cpiofs", "newc", "odc", "romfs", "squash4", "tarfs", "zfs", "diskfilter", "lvm"}
@@ -141,6 +142,8 @@ class Grub:
         name = run(self.system, f"readlink -f {shlex.quote(self.custom)}", complaint).output.strip()
         quoted = shlex.quote(name)
         told = run(self.system, f"[ ! -e {quoted} ] || stat -c %a {quoted}", complaint).output.strip()
+        if told and not _MODE.fullmatch(told):
+            raise InfraError(f"{complaint}; expected its mode, found {told[:40]!r}")
         before = self.system.get(name).decode(errors="surrogateescape") if told else ""
         after = change(before)
         if told and not after:

@@ -209,7 +209,7 @@ def _boot(board: HeldBoard, media: Media, *, starting: Starting, logs: Path, say
         started = starting(job)
         kernel_started = time.monotonic()
         shells = {
-            name: Shell(Console(mux.channels[name], log=None, name=f"{board.name}.{name}"), why_closed=lambda: mux.lost)
+            name: Shell.over(mux.channels[name], name=f"{board.name}.{name}", why_closed=lambda: mux.lost)
             for name in (COMMANDS, AUX)
         }
         consoles += [shell.console for shell in shells.values()]

@@ -42,7 +42,8 @@ def _root(board: BoardSpec, root: str, key: str) -> str:
 
 def _ours(board: BoardSpec, serve: TftpServe | HttpServe) -> str:
     netboot.check(board, board.access)
-    return f"the harness can serve at {serve.address}"
+    dhcp = f"; it answers DHCP of {serve.mac or 'every machine there'}" if serve.dhcp else ""
+    return f"the harness can serve at {serve.address}{dhcp}"
 
 
 def _tftp_server(board: BoardSpec, spec: UbootBoot) -> str:

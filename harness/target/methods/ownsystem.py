@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import shlex
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import InfraError, UserError
@@ -128,9 +130,8 @@ class Files:
         return name
 
     def _check_room(self, size: int) -> None:
-        asked = f"df -Pk {shlex.quote(self._directory)}"
-        told = run(self._system, asked, f"{self._place}: {self._directory}: expected `df` to tell its room").output
-        free = int(told.splitlines()[-1].split()[3]) << 10
+        complaint = f"{self._place}: {self._directory}: expected `df` to tell its room"
+        free = df(self._system, self._directory, complaint).free_bytes
         if free < size + _SPARE_BYTES:
             raise InfraError(f"{self._place}: {self._directory}: expected {(size + _SPARE_BYTES) >> 20} MB free, found "
                              f"{free >> 20} MB; make room there (boot.directory)")  # fmt: skip
@@ -161,6 +162,24 @@ class Files:
 
 def _name_of(content: bytes) -> str:
     return f"{hashlib.sha256(content).hexdigest()[:12]}-harness"
+
+
+@dataclass(frozen=True)
+class _Room:
+    """What df says of a directory."""
+
+    free_bytes: int
+    mounted_on: str
+
+
+def df(system: SshHost, directory: str, complaint: str) -> _Room:
+    """Return the room in `directory`, and where its file system is mounted; raises InfraError with `complaint`."""
+    told = run(system, f"df -Pk {shlex.quote(directory)}", complaint).output
+    last = told.splitlines()[-1] if told.splitlines() else ""
+    found = re.fullmatch(r"\S.*?\s+\d+\s+\d+\s+(?P<free>\d{1,15})\s+\S+\s+(?P<mounted>/.*)", last)
+    if not found:
+        raise InfraError(f"{complaint}, found {last[:120]!r}")
+    return _Room(free_bytes=int(found["free"]) << 10, mounted_on=found["mounted"])
 
 
 def run(system: SshHost, command: str, complaint: str, *, limit: float = _STEP_LIMIT_S) -> Completed:

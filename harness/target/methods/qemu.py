@@ -261,8 +261,11 @@ class QemuTarget:
         self._qmp.send(json.dumps(question).encode() + b"\n")
         found = self._qmp.expect(rf'(\{{[^\n]*"id": "harness-{self._asked}"[^\n]*\}})\r?\n', timeout=timeout)
         silence = "it has ended" if self._qmp.closed else f"no answer within {timeout:.0f} s"
-        answer = json.loads(found[1]) if found else {"error": {"desc": silence}}
-        return answer if "error" in answer else dict(answer["return"])
+        try:
+            answer = json.loads(found[1]) if found else {"error": {"desc": silence}}
+            return dict(answer if "error" in answer else answer["return"])
+        except (ValueError, LookupError, TypeError, RecursionError):
+            return {"error": {"desc": f"an answer that is none: {found[1][:80] if found else ''!r}"}}
 
 
 def boot_qemu(board: HeldBoard, media: Media, *, logs: Path, say: Say = silent) -> QemuTarget:
@@ -316,9 +319,8 @@ def start(
         console=Console(SocketTransport(ours["kernel"]), log=logs / "console.log", name="ttyAMA0"),
         tty=Console(SocketTransport(ours["tty"]), log=None, name="hvc0"),
         _shells={
-            name: Shell(
-                Console(SocketTransport(ours[name]), log=None, name=f"harness.{name}"),
-                why_closed=functools.partial(why_ended, process),
+            name: Shell.over(
+                SocketTransport(ours[name]), name=f"harness.{name}", why_closed=functools.partial(why_ended, process)
             )
             for name in ("cmd", "aux")
         },

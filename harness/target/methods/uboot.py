@@ -18,6 +18,7 @@ _COMMAND_LIMIT_S = 10.0
 _NETWORK_LIMIT_S = 60.0
 _ECHO_LIMIT_S = 2.0
 _TYPING_TRIES = 5
+_ADDRESS = re.compile(r"(?:0x)?[0-9a-fA-F]{1,16}")
 _LONGEST_COMMAND = 480  # characters; CONFIG_SYS_CBSIZE is 512 in many a configuration
 
 # U-Boot's error messages and their meanings. Checked in this order, on the output of one command.
@@ -194,11 +195,15 @@ class Uboot:
     def value(self, text: str, *, key: str) -> str:
         """Return `text` if it is an address, else the value of the U-Boot variable of that name."""
         if re.fullmatch(r"(?:0x)?[0-9a-fA-F]*[0-9][0-9a-fA-F]*", text):
-            return text
+            return text  # not `abc`, which is a variable
         told = self._twice(lambda: self._variable(text))
         if not told:
             raise InfraError(
                 f"{self._place}: U-Boot has no variable {text}; set {key} to an address, or to a variable it has"
+            )
+        if not _ADDRESS.fullmatch(told):
+            raise InfraError(
+                f"{self._place}: U-Boot: {text}: expected an address, found {told[:40]!r}; set {key} to one"
             )
         return told
 

@@ -16,12 +16,14 @@ from urllib.parse import unquote
 from harness.errors import InfraError
 from harness.model.boot import HttpServe
 from harness.model.names import as_name
+from harness.report.text import one_line
 from harness.target.base import Say
 from harness.target.holding import lock
 from harness.target.serving import tftp
 from harness.target.serving.ports import check_tcp
 
 _STALLED_S = 60.0  # after which a transfer ends if the client accepts no byte
+_LONGEST_ENTRY = 1000  # characters of a line of the log
 _POLL_S = 0.05  # the longest delay when the server is closed
 
 
@@ -77,9 +79,10 @@ class WebServer:
         return name
 
     def _write(self, text: str) -> None:
+        line = one_line(text, _LONGEST_ENTRY)  # it has what strangers ask for
         # a full disk costs lines of this log, not the board its kernel
-        with self._writing, contextlib.suppress(OSError), self._log.open("a") as log:
-            log.write(f"{time.strftime('%H:%M:%S')} {text}\n")
+        with self._writing, contextlib.suppress(OSError), self._log.open("a", encoding="utf-8") as log:
+            log.write(f"{time.strftime('%H:%M:%S')} {line}\n")
 
     def close(self) -> None:
         """Stop the server; running transfers are aborted."""

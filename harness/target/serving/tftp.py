@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
+import re
 import shutil
 import subprocess
 import threading
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from harness.errors import InfraError, UserError
 from harness.model.boot import HttpServe, TftpServe
+from harness.report.text import clean
 from harness.target.base import Say
 from harness.target.holding import lock
 from harness.target.serving.interfaces import has_default_route, interface_of
@@ -26,6 +28,8 @@ TURN_S = 1800.0
 _TFTP, _DHCP = 69, 67  # ports
 _START_LIMIT_S = 10.0
 _LOOK_LIMIT_S = 10.0
+_IGNORED = re.compile(rb"DHCPDISCOVER\(\S+\) (?:[0-9.]+ )?([0-9a-f]{2}(?::[0-9a-f]{2}){5}) .*ignored")
+_MOST_IGNORED = 5
 _USERS = ("dnsmasq", "nobody")  # who dnsmasq runs as where we are root; the first one that this host has
 
 
@@ -106,8 +110,16 @@ def served(spec: TftpServe | HttpServe, root: Path | None, *, place: str, log: P
             "from here (dhcp_any)"
         )
     turn = lock.acquired(place, _machine(spec), purpose=f"{place}: a board loads", wait=TURN_S, say=say)
-    with turn, contextlib.closing(Dnsmasq(spec, root, place=place, log=log)):
-        yield
+    with turn, contextlib.closing(Dnsmasq(spec, root, place=place, log=log)) as server:
+        try:
+            yield
+        except InfraError as error:
+            if server.ignored and not server.has_answered:
+                error.details += (
+                    f"{place}.mac is {spec.mac}, and DHCP requests of these were ignored: {', '.join(server.ignored)}; "
+                    "if one of them is the board, correct `mac`",
+                )
+            raise
 
 
 class Dnsmasq:
@@ -115,11 +127,15 @@ class Dnsmasq:
     only.
 
     Where the harness is root, dnsmasq is started as another user, with the capabilities that it needs for its ports. It
-    does not change its user itself, because it would no longer get the signal that ends it with its parent."""
+    does not change its user itself, because it would no longer get the signal that ends it with its parent.
+
+    `ignored`: the first network cards that asked for an address and got no answer; `has_answered`: another one did."""
 
     def __init__(self, spec: TftpServe | HttpServe, root: Path | None, *, place: str, log: Path) -> None:
         _check_ports(spec, place)
         self._log = log
+        self.ignored: list[str] = []
+        self.has_answered = False
         self._started = b"TFTP root is" if root else b"DHCP, IP range"  # its sockets are open by then
         self._last: deque[str] = deque(maxlen=8)
         self._ready = threading.Event()
@@ -131,6 +147,8 @@ class Dnsmasq:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            # no passwords of boards for a program that strangers talk to
+            env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"},
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -144,13 +162,22 @@ class Dnsmasq:
         assert self._process.stdout
         with self._log.open("ab", buffering=0) as log:
             for line in self._process.stdout:
+                text = clean(line.decode(errors="replace"))  # it has names that strangers ask for
                 with contextlib.suppress(OSError):  # a full disk must not stop the reading, or dnsmasq would wait
-                    log.write(line)
-                self._last.append(line.decode(errors="replace").strip())
+                    log.write(text.encode())
+                self._last.append(text.strip())
                 if self._started in line:
                     self._ready.set()
+                self._note_dhcp(line)
         self._process.wait()
         self._ready.set()
+
+    def _note_dhcp(self, line: bytes) -> None:
+        if b"DHCPOFFER(" in line:
+            self.has_answered = True
+        found = _IGNORED.search(line)
+        if found and (card := found[1].decode()) not in self.ignored and len(self.ignored) < _MOST_IGNORED:
+            self.ignored.append(card)
 
     def close(self) -> None:
         """Stop it. May be called twice."""

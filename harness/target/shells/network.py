@@ -3,7 +3,9 @@ that the SSH connection reaches this very kernel. harness/build/overlay/board-ne
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import ipaddress
 import re
 import shlex
 
@@ -14,6 +16,7 @@ from harness.target.shells.serial import Shell
 from harness.target.shells.ssh import Identity, SshHost
 
 _LIMIT_S = 60.0
+_MOST_REASON = 2000  # characters
 
 
 class NoNetwork(InfraError):
@@ -30,8 +33,11 @@ def reach(spec: Ssh, shell: Shell, *, place: str) -> SshHost:
         raise NoNetwork(f"{place}: no network: {error.message}") from None
     told = dict(re.findall(r"^(address|hostkey) (\S+(?: \S+)?)$", done.output, re.MULTILINE))
     if not done.ok or told.keys() != {"address", "hostkey"}:
-        reason = done.output.strip() or f"exit code {done.returncode}"
+        reason = done.output.strip()[-_MOST_REASON:] or f"exit code {done.returncode}"
         raise NoNetwork(f"{place}: no network: {reason}")
+    if not _is_address(told["address"]):
+        found = repr(told["address"][:80])
+        raise NoNetwork(f"{place}: no network: expected the address that the kernel has now, found {found}")
     ours = dataclasses.replace(spec, login=Login(user="root", host_key=told["hostkey"]))
     at = [dataclasses.replace(ours, host=spec.host or told["address"])]
     if spec.of_place and spec.host != told["address"]:  # DHCP may have given another one than the own system has
@@ -47,3 +53,9 @@ def reach(spec: Ssh, shell: Shell, *, place: str) -> SshHost:
         else:
             return host
     raise NoNetwork(f"{'; '.join(troubles)} (its own address is {told['address']})")
+
+
+def _is_address(text: str) -> bool:
+    with contextlib.suppress(ValueError):
+        return bool(ipaddress.ip_address(text))
+    return False

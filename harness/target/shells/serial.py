@@ -1,11 +1,13 @@
-"""Commands over a byte stream. A random marker frames each one, so that no output of the target is mistaken for the end
-of a command."""
+"""Commands over a byte stream. Two random markers frame each one, so that no output of the target is mistaken for the
+end of a command. The one that tells the end is not printed before, so what recorded the beginning (a trace of system
+calls, say) does not have it."""
 
 from __future__ import annotations
 
 import base64
 import contextlib
 import queue
+import re
 import secrets
 import shlex
 import time
@@ -15,21 +17,26 @@ from collections.abc import Callable
 from harness.errors import UserError
 from harness.target.base import CommandTimeout, Completed, LineSink, RunningCommand, TargetLost
 from harness.target.line.console import Console
+from harness.target.line.textlines import LONGEST_OUTPUT_LINE
+from harness.target.line.transport import Transport
 
 _MOST_OUTPUT = 64 << 20  # characters kept of one command's output; the rest is dropped with a note
 _MOST_WAITING = 4 << 20  # characters that nobody has read yet
 _STRING = 64  # approximate overhead of a string object, in bytes
 _PUT_CHUNK_BYTES = 48 << 10
+_EXIT_CODE = re.compile(r"[0-9]{1,3}")
 
 
 class Running:
     """A running command of a Shell: read its lines until `done`; then `returncode` is its exit code."""
 
-    def __init__(self, shell: Shell, command: str, marker: str) -> None:
+    def __init__(self, shell: Shell, command: str, *, begin: str, end: str) -> None:
+        """`begin` and `end`: the markers that its frame prints."""
         self.command = command
         self.returncode: int | None = None
         self._shell = shell
-        self._marker = marker
+        self._begin = begin
+        self._end = end
         self._begun = False
         self._held_empty = False
         self._ready: deque[str] = deque()
@@ -37,7 +44,7 @@ class Running:
     def next_line(self, timeout: float) -> str | None:
         """Return the next line of output; None if none came within `timeout` seconds, or if the command has ended.
 
-        Raises TargetLost when the channel closed."""
+        Raises TargetLost when the channel closed, or when what arrived can't be the frame's."""
         if self._ready:
             return self._ready.popleft()
         deadline = time.monotonic() + timeout
@@ -57,22 +64,29 @@ class Running:
     def _take(self, block: str) -> None:
         """Keep the lines of `block` that belong to this command."""
         lines = block[:-1].split("\n")
-        if self._marker not in block:
-            if self._begun:
-                self._keep(lines)
+        if self._begun and self._end not in block:
+            self._keep(lines)
             return
         mine: list[str] = []
         for line in lines:
             if not self._begun:
-                self._begun = line == f"{self._marker} begin"
-            elif line.startswith(f"{self._marker} end "):
+                self._begun = line == self._begin
+            elif line.startswith(f"{self._end} "):
                 self._keep(mine)
-                self.returncode = int(line.rsplit(" ", 1)[1])
+                self.returncode = self._exit_code(line.removeprefix(self._end).strip())
                 self._shell.ended(self)
                 return  # what follows belongs to no command
             else:
                 mine.append(line)
         self._keep(mine)
+
+    def _exit_code(self, told: str) -> int:
+        if not _EXIT_CODE.fullmatch(told):
+            raise TargetLost(
+                f"{self._shell.console.name}: expected the exit code of `{_short(self.command)}`, found {told[:40]!r}: "
+                "the line changes what it carries, or another program writes to it"
+            )
+        return int(told)
 
     def _keep(self, lines: list[str]) -> None:
         """Make `lines` available. The frame adds a line end before the end marker, so an empty line is held back until
@@ -117,6 +131,12 @@ class Shell:
         self._running: Running | None = None
         console.listen_blocks(self._arrived)
 
+    @classmethod
+    def over(cls, transport: Transport, *, name: str, why_closed: Callable[[], str] = lambda: "") -> Shell:
+        """Return a shell at the other end of `transport`, whose lines may be long: they are in no log of their own."""
+        console = Console(transport, log=None, name=name, longest_line=LONGEST_OUTPUT_LINE)
+        return cls(console, why_closed=why_closed)
+
     def _arrived(self, _time: float, block: str) -> None:
         """Keep lines for `take`; while there are too many, the target has to wait."""
         while not self.console.closing:
@@ -133,11 +153,11 @@ class Shell:
         with contextlib.suppress(queue.Empty):
             while True:  # late output of background commands
                 self._waiting.get_nowait()
-        marker = f"@@{secrets.token_hex(8)}"
-        self._running = Running(self, command, marker)
+        begin, end = (f"@@{secrets.token_hex(8)}" for _ in range(2))
+        self._running = Running(self, command, begin=begin, end=end)
         # eval of a quoted word: a syntax error ends the subshell, never the shell
-        frame = f"printf '\\n{marker} begin\\n'; (eval {shlex.quote(command)}) </dev/null 2>&1; "
-        self.console.send((frame + f"printf '\\n{marker} end %d\\n' $?\n").encode())
+        frame = f"printf '\\n{begin}\\n'; (eval {shlex.quote(command)}) </dev/null 2>&1; "
+        self.console.send((frame + f"printf '\\n{end} %d\\n' $?\n").encode())
         return self._running
 
     def take(self, timeout: float) -> str | None:
@@ -175,11 +195,17 @@ class Shell:
         self.run(f"chmod {mode:o} {quoted}")
 
     def get(self, path: str) -> bytes:
-        """Read a file."""
+        """Read a file. Raises TargetLost if what arrives is damaged."""
         done = self.run(f"base64 -w 76 {shlex.quote(path)}", timeout=120.0)
         if not done.ok:
             raise UserError(f"{path}: can't be read on the target: {done.output.strip()}")
-        return base64.b64decode(done.output)
+        if len(done.output) >= _MOST_OUTPUT:
+            raise UserError(f"{path}: larger than {_MOST_OUTPUT * 3 // 4 >> 20} MiB, which is the most that is read")
+        try:
+            return base64.b64decode("".join(done.output.split()), validate=True)
+        except ValueError as error:
+            told = f"{self.console.name}: {path} arrived damaged: expected base64, found otherwise ({error})"
+            raise TargetLost(f"{told}; the line changes what it carries, or another program writes to it") from None
 
     def checksum(self, path: str) -> str:
         """Return the SHA-256 of a file in hex; empty if it can't be read."""

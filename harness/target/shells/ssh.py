@@ -9,6 +9,7 @@ import hashlib
 import logging
 import os
 import socket
+import struct
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,7 +20,6 @@ import paramiko
 from harness.errors import InfraError, UserError
 from harness.model.board import Login, Ssh
 from harness.target.base import CommandTimeout, Completed, LineSink, TargetLost
-from harness.target.line.console import Console
 from harness.target.shells.serial import Running, Shell, finish
 
 T = TypeVar("T")
@@ -33,6 +33,8 @@ _FILE_LIMIT_S = 120.0
 _SHELL = "exec sh -s"
 _OUR_SHELL = "cd /root; exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C TERM=linux dash -s"
 COMMANDS, AUX = "commands", "aux"
+# What paramiko raises for messages that no honest server sends, and sockets for addresses that can't be one.
+_MALFORMED = (paramiko.SFTPError, ValueError, LookupError, struct.error)
 
 logging.getLogger("paramiko").setLevel(logging.CRITICAL)  # what matters is raised as an exception
 
@@ -205,7 +207,7 @@ class SshHost:
                 f"{place}: {at} refuses the login with {tried}: {error}; see {place}.user and {place}.key, and "
                 "~/.ssh/authorized_keys there"
             ) from None
-        except (OSError, EOFError, paramiko.SSHException) as error:
+        except (OSError, EOFError, paramiko.SSHException, *_MALFORMED) as error:
             reason = getattr(error, "strerror", None) or str(error) or "the connection closed"
             raise InfraError(
                 f"{place}: expected an SSH server at {at}, can't log in: {reason}; see whether the machine is up and "
@@ -237,8 +239,7 @@ class SshHost:
             channel.exec_command(_OUR_SHELL if self._identity else _SHELL)
         except (OSError, EOFError, paramiko.SSHException) as error:
             raise TargetLost(f"{self._place}: can't start a shell: {error or 'the connection closed'}") from None
-        console = Console(_ChannelTransport(channel), log=None, name=f"{self._place} ({name})")
-        self._shells[name] = Shell(console)
+        self._shells[name] = Shell.over(_ChannelTransport(channel), name=f"{self._place} ({name})")
         return self._shells[name]
 
     def _connect_again(self) -> None:
@@ -296,7 +297,7 @@ class SshHost:
             self._connect_again()
         try:
             return act(self._sftp_session())
-        except (EOFError, TimeoutError, ConnectionError, paramiko.SSHException) as error:
+        except (EOFError, TimeoutError, ConnectionError, paramiko.SSHException, *_MALFORMED) as error:
             self._end_sftp()
             raise TargetLost(f"{self._place}: the connection was lost while {path} was {what}: {error}") from None
         except OSError as error:  # SFTP's own answers
