@@ -82,7 +82,11 @@ class Instrumentation:
     def __init__(self, elf: Elf, flavour: Flavour) -> None:
         self.elf = elf
         self.flavour = flavour
-        self._code = [(section, _words(elf, section)) for section in elf.sections if _is_code(section)]
+        code = sorted((section for section in elf.sections if _is_code(section)), key=lambda section: section.address)
+        self._code = [(section, _words(elf, section)) for section in code]
+        # An empty one may stand at another's address.
+        self._filled = [(section, words) for section, words in self._code if len(words)]
+        self._begins = [section.address for section, _ in self._filled]
 
     @cached_property
     def table(self) -> tuple[int, ...]:
@@ -135,10 +139,12 @@ class Instrumentation:
 
     def word(self, address: int) -> int | None:
         """Return the instruction at `address`; None if there is no code."""
-        for section, words in self._code:
-            if section.address <= address < section.address + len(words) * _WORD_BYTES:
-                return words[(address - section.address) // _WORD_BYTES]
-        return None
+        number = bisect_right(self._begins, address) - 1
+        if number < 0:
+            return None
+        section, words = self._filled[number]
+        place = (address - section.address) // _WORD_BYTES
+        return words[place] if place < len(words) else None
 
     def _entry_of(self, function: int) -> int:
         """Return the table entry for the function at this address: the address of its first NOP."""

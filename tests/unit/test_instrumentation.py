@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 import struct
 import subprocess
@@ -202,3 +203,13 @@ def test_what_gcc_makes(tmp_path: Path, flag: str, flavour: tuple[int, int], pro
         }
         assert [code.wrong_with(entry) for entry in code.entries] == [""] * 3
         assert min(code.spare_nops(function)[1] for function in code.functions if function.nops) == 0
+
+
+def test_an_empty_section_at_the_address_of_code() -> None:
+    elf = TinyElf()
+    elf.code(".text", NOP, RET, address=0x1000)
+    elf.code(".empty", address=0x1000)
+    elf.code(".more", RET, address=0x2000)
+    code = Instrumentation(Elf(io.BytesIO(elf.bytes()), name="x"), Flavour(0, 2, False))
+    places = (0xFFC, 0x1000, 0x1004, 0x1008, 0x2000, 0x2004)
+    assert [code.word(place) for place in places] == [None, NOP, RET, None, RET, None]
