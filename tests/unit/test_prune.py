@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from harness import products
 from harness.build import inuse, prune, seal
 from harness.build.cache import cache_dir, published
 from harness.build.inuse import hold, nobody_uses
@@ -318,7 +319,7 @@ def test_a_limit_that_is_none_is_the_users_error(text: str, monkeypatch: pytest.
 def test_a_file_that_is_being_made_anew_is_not_taken_for_one_without_users(monkeypatch: pytest.MonkeyPatch) -> None:
     """Between its renaming and its manifest nobody can hold it; its maker's lock tells the pruner."""
     path = cache_dir("rootfs") / "root-1.ext4"
-    rename, pruned = seal.rename_synced, list[bool]()
+    rename, pruned = products.rename_synced, list[bool]()
 
     def renamed(partial: Path, final: Path) -> None:
         rename(partial, final)
