@@ -74,7 +74,9 @@ XZ_BYTES = Limit(name="XZ_BYTES", default=128 * _MIB, unit="bytes of memory", on
 MAIL_PARTS = Limit(name="MAIL_PARTS", default=1_000, unit="parts", on="one mail")
 MAIL_NESTED = Limit(name="MAIL_NESTED", default=32, unit="multipart and attached-mail headers", on="one mail")
 MAIL_HEADER_BYTES = Limit(name="MAIL_HEADER_BYTES", default=64 * _KIB, unit="bytes", on="one header of a mail")
-MAIL_CONTENT_BYTES = Limit(name="MAIL_CONTENT_BYTES", default=4 * _KIB, unit="bytes", on="a Content- header of a mail")
+MAIL_SHORT_BYTES = Limit(
+    name="MAIL_SHORT_BYTES", default=4 * _KIB, unit="bytes", on="a mail's Subject or Content- header"
+)
 APPLY_SECONDS = Limit(name="APPLY_SECONDS", default=60, unit="seconds", on="applying a patch to one file")
 SERIES_SECONDS = Limit(name="SERIES_SECONDS", default=1_800, unit="seconds", on="applying all patches")
 RESULT_BYTES = Limit(name="RESULT_BYTES", default=1 * _GIB, unit="bytes", on="all files that a series changes")

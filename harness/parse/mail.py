@@ -11,20 +11,19 @@ from email.parser import BytesParser
 from email.policy import Compat32
 
 from harness.errors import UserError
-from harness.limits import MAIL_CONTENT_BYTES, MAIL_HEADER_BYTES, MAIL_NESTED, MAIL_PARTS
+from harness.limits import MAIL_HEADER_BYTES, MAIL_NESTED, MAIL_PARTS, MAIL_SHORT_BYTES
 
 # A part can only contain others if it says so, and the parser reads every line once for each part around it.
 _CONTAINER = re.compile(rb"(?:^|[\r\n])content-type:\s*(?:multipart|message)/", re.IGNORECASE)
-# Decoding takes time that grows with the square of the length, and more than this is nobody's subject.
-_LONGEST_DECODED = 1000
 
 
 class _Policy(Compat32):
-    """Refuses a header that is too long: finding its parameters takes time that grows with the square of the length."""
+    """Refuses a header that is too long: decoding it, and finding its parameters, takes time that grows with the square
+    of the length."""
 
     def header_source_parse(self, sourcelines: list[str]) -> tuple[str, str]:
         name, value = super().header_source_parse(sourcelines)
-        limit = MAIL_CONTENT_BYTES if name.lower().startswith("content-") else MAIL_HEADER_BYTES
+        limit = MAIL_SHORT_BYTES if name.lower().startswith(("content-", "subject")) else MAIL_HEADER_BYTES
         limit.check(len(value), place=f"the header {name[:40]}")
         return name, value
 
@@ -51,7 +50,7 @@ def parse_mail(raw: bytes, *, place: str) -> Message:
 
 def header(message: Message, name: str) -> str:
     """The text of a header on one line, decoded; an invalid encoding is shown as it is."""
-    value = str(message.get(name, ""))[:_LONGEST_DECODED]
+    value = str(message.get(name, ""))
     with contextlib.suppress(LookupError, ValueError, MessageError):
         value = str(make_header(decode_header(value)))
     return " ".join(value.split())

@@ -180,19 +180,18 @@ def _read_mail(raw: bytes, *, place: str) -> _Mail:
     if raw.split(b"\n", 1)[0].endswith(b"\r"):
         raw = raw.replace(b"\r\n", b"\n")
     message = parse_mail(raw, place=place)
-    subject, tags, reply = header(message, "Subject"), "", False
-    rest = subject
-    while match := _REPLY.match(rest) or _FORWARD.match(rest) or _TAG.match(rest):
+    subject, tags, reply, at = header(message, "Subject"), "", False, 0
+    while match := _REPLY.match(subject, at) or _FORWARD.match(subject, at) or _TAG.match(subject, at):
         reply = reply or match.re is _REPLY
         tags += f" {match[1]}" if match.re is _TAG else ""
-        rest = rest[match.end() :]
+        at = match.end()
     number, version = _NUMBER.search(tags), _VERSION.search(tags)
     for text in number.groups() if number else ():
         if len(text) > _MOST_DIGITS or int(text) > SERIES_PATCHES.value:
             raise SERIES_PATCHES.exceeded(place=f"{place}: {subject[:100]}", found=f"number {text[:20]}")
     return _Mail(
         subject=subject,
-        title=rest,
+        title=subject[at:],
         reply=reply,
         version=(int(version[1]), int(version[2] or 0)) if version else (1, 0),
         number=int(number[1]) if number else None,

@@ -49,7 +49,7 @@ def test_size(lower: Lower) -> None:
     assert is_told(caught.value, limits.YAML_BYTES, place="boards.yaml: ")
 
 
-@pytest.mark.parametrize("text", ["9" * 200, "0x" + "f" * 200, "1:" * 200 + "1"])
+@pytest.mark.parametrize("text", ["9" * 200, "0x" + "f" * 200, "1." + "9" * 200])
 def test_numbers_of_many_digits_are_refused(text: str) -> None:
     with pytest.raises(UserError) as caught:
         document.load(f"a: {text}", place="boards.yaml")

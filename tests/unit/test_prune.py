@@ -16,13 +16,13 @@ from pathlib import Path
 
 import pytest
 
+from harness import products
 from harness.build import inuse, prune, seal
 from harness.build.cache import cache_dir, published
 from harness.build.inuse import hold, nobody_uses
 from harness.build.prune import Limits, limits_from_environment
 from harness.build.seal import made_once, manifest_of, seal_directory, seal_file
 from harness.errors import InfraError, UserError
-from harness.products import rename_synced
 from tests.faults.catalogue import Blame, fault
 from tests.unit.toytree import Recorder
 
@@ -319,10 +319,10 @@ def test_a_limit_that_is_none_is_the_users_error(text: str, monkeypatch: pytest.
 def test_a_file_that_is_being_made_anew_is_not_taken_for_one_without_users(monkeypatch: pytest.MonkeyPatch) -> None:
     """Between its renaming and its manifest nobody can hold it; its maker's lock tells the pruner."""
     path = cache_dir("rootfs") / "root-1.ext4"
-    pruned: list[bool] = []
+    rename, pruned = products.rename_synced, list[bool]()
 
     def renamed(partial: Path, final: Path) -> None:
-        rename_synced(partial, final)
+        rename(partial, final)
         if final == path:
             prune.prune(Limits(size=0, age=0), Recorder())
             pruned.append(path.exists())
