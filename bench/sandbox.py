@@ -33,6 +33,7 @@ from harness.build.workspace import Workspace
 
 WAYS = {"without": ["--no-sandbox"], "sandboxed": []}
 PART = "kernel/time"
+_LEAST_S = 1.0  # what a ratio can be of
 
 
 class Bench:
@@ -154,6 +155,8 @@ def tell(name: str, every: Iterator[dict[str, Took]]) -> None:
         print(f"{name}, {way}, wall s   {spread([took[way].wall for took in done], digits=2)}")
         print(f"{name}, {way}, CPU s    {spread([took[way].cpu for took in done], digits=2)}")
     for what in ("wall", "cpu"):
+        if not min(getattr(took["without"], what) for took in done) > _LEAST_S:
+            continue  # of nothing
         ratios = [getattr(took["sandboxed"], what) / getattr(took["without"], what) for took in done]
         print(f"{name}, ratio of {what}: {spread(ratios, digits=3)}", flush=True)
 
