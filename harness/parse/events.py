@@ -30,7 +30,7 @@ from harness.model.event import (
     Started,
 )
 from harness.model.result import Attempt, EndKind, Result, RunEnd
-from harness.parse.fields import Fields, filled, finite, shown
+from harness.parse.fields import Fields, filled, finite, json_object, shown
 from harness.parse.outcomes import attempt_fields, attempt_to_data
 from harness.parse.records import run_record_from_fields, run_record_to_data
 
@@ -93,21 +93,11 @@ def _attempt(attempt: Attempt) -> dict[str, object]:
 _Reader = Callable[[str, Fields, int, Mapping[str, Any]], Event]
 
 
-def _object(line: str) -> dict[str, Any]:
-    try:
-        told = json.loads(line)
-    except RecursionError:
-        raise ValueError("expected an object, found one within another too deep to be read") from None
-    if not isinstance(told, dict):
-        raise ValueError(f"expected an object, found {type(told).__name__}")
-    return told
-
-
 def event_from_json(line: str, *, unknown: Counter[str] | None = None, wrong: list[str] | None = None) -> Event | None:
     """Decode one line; None for a kind that only newer harnesses know. Raises ValueError, with what is wrong, if it is
     not an event. `unknown` counts what was skipped; `wrong` gets the fields whose values are of another type, which are
     treated as missing."""
-    told = _object(line)
+    told = json_object(line)
     version = told.get("v", 1)
     if isinstance(version, bool) or not isinstance(version, int) or version < 1:
         raise ValueError(f"v: expected a version, found {shown(version)}")

@@ -3,7 +3,9 @@ far as possible, and reports the fields that nobody read."""
 
 from __future__ import annotations
 
+import json
 import math
+from typing import Any
 
 _LONGEST_S = 1e9  # thirty years
 _NUMBERS = (int, float)  # a union would be made anew with each call
@@ -129,6 +131,17 @@ def shown(value: object, limit: int = 60) -> str:
     except (ValueError, RecursionError):
         return f"a value of type {type(value).__name__}"
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def json_object(text: str | bytes) -> dict[str, Any]:
+    """Parse a JSON object. Raises ValueError for anything else."""
+    try:
+        told = json.loads(text)
+    except RecursionError:
+        raise ValueError("expected an object, found one within another too deep to be read") from None
+    if not isinstance(told, dict):
+        raise ValueError(f"expected an object, found {type(told).__name__}")
+    return told
 
 
 def finite(value: object) -> float | None:

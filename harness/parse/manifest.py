@@ -7,6 +7,7 @@ import re
 from pathlib import PurePosixPath
 
 from harness.model.product import Digest, Manifest
+from harness.parse.fields import json_object
 
 _VERSION = 1
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -20,8 +21,8 @@ def manifest_to_json(manifest: Manifest) -> str:
 
 def manifest_from_json(text: str) -> Manifest:
     """Parse a manifest.json. Raises ValueError if any part of it is malformed: half a manifest proves nothing."""
-    data = json.loads(text)
-    if not isinstance(data, dict) or not isinstance(data.get("files"), dict) or not isinstance(data.get("links"), dict):
+    data = json_object(text)
+    if not isinstance(data.get("files"), dict) or not isinstance(data.get("links"), dict):
         raise ValueError("expected an object with files and links")
     if data.get("version") != _VERSION:
         raise ValueError(f"version: expected {_VERSION}, found {data.get('version')!r}")

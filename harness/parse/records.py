@@ -16,7 +16,7 @@ from harness.model.record import (
     SourceRecord,
     ToolchainRecord,
 )
-from harness.parse.fields import Fields, filled, finite
+from harness.parse.fields import Fields, filled, finite, json_object
 
 _BOARD_DETAILS = ("accelerator", "threads")  # the properties that boot methods report of their boards
 
@@ -52,9 +52,7 @@ def build_record_to_json(record: BuildRecord) -> str:
 
 def build_record_from_json(text: str) -> BuildRecord:
     """Parse a build.json. Raises ValueError if it is malformed, or does not name the build and its kernel."""
-    data = json.loads(text)
-    if not isinstance(data, dict):
-        raise ValueError(f"expected an object, found {type(data).__name__}")
+    data = json_object(text)
     for key, kind in (("key", str), ("release", str), ("without", dict), ("test_modules_left_out", dict)):
         if not isinstance(data.get(key), kind):
             raise ValueError(f"{key}: expected {_WORDS[kind]}, found {data.get(key)!r}")

@@ -39,6 +39,7 @@ from harness.model.record import (
 )
 from harness.model.result import Attempt, EndKind, Expectation, Result, RunEnd, Standing, Verdict
 from harness.parse.events import VERSION, event_from_json, event_to_json, parse_events
+from harness.parse.manifest import manifest_from_json
 from harness.parse.records import build_record_from_json, build_record_to_json
 from harness.report.fold import fold
 from harness.report.formats import FORMATS
@@ -201,3 +202,21 @@ def test_text_of_a_target_is_made_safe(text: str) -> None:
     assert "\n" not in one_line(text, 20)
     assert len(one_line(text, 20)) <= 20
     assert cleaned.endswith(tail(cleaned, 10).partition("left out ...]\n")[2])
+
+
+RECORD_FIELDS = (
+    "key", "release", "without", "test_modules_left_out", "toolchain", "host", "times", "patches", "source", "files",
+    "links", "version", "size", "sha256", "a/b", "../x", "cpus", "patchable_function_entry",
+)  # fmt: skip
+_record = st.dictionaries(st.sampled_from(RECORD_FIELDS), json_values | st.dictionaries(_text, json_values), max_size=9)
+
+
+@fuzzed((_record | json_values).map(json.dumps) | _text, examples=120)
+@example("[" * 100_000)
+@example('{"key": "", "release": "", "without": {}, "test_modules_left_out": {}, "times": {"a": 1e999}}')
+def test_records_of_the_cache_are_read_or_damaged(text: str) -> None:
+    for read in (build_record_from_json, manifest_from_json):
+        try:
+            read(text)
+        except ValueError as error:
+            assert str(error)  # noqa: PT017 (it may be raised or not)

@@ -32,6 +32,7 @@ from pathlib import Path
 from harness import shortage
 from harness.errors import InfraError
 from harness.lockfile import is_at, try_lock
+from harness.parse.fields import json_object
 from harness.report.text import one_line
 from harness.target.base import Say, silent
 from harness.target.holding import claim
@@ -289,7 +290,7 @@ def _holder_without_file(path: Path) -> Holder | None:
 def _read(file: int) -> Holder:
     """Read the file; any user may have written anything to it."""
     try:
-        told = json.loads(os.pread(file, _LARGEST_BYTES, 0))
+        told = json_object(os.pread(file, _LARGEST_BYTES, 0))
         return Holder(
             user=one_line(str(told["user"]), 60),
             host=one_line(str(told["host"]), 60),
