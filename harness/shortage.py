@@ -51,18 +51,21 @@ class Shortage(InfraError):
 def forbidden(path: Path) -> InfraError:
     """Return what to say where `path` is another user's, as after a `sudo harness` with this user's home directory.
     It is no Shortage: there may be room enough."""
-    owner = "another user"
+    return InfraError(
+        f"{path}: expected a file or directory that you may use, it belongs to {owner_of(path)}; change its "
+        "owner (chown), or name another directory (XDG_CACHE_HOME, TMPDIR, --out)"
+    )
+
+
+def owner_of(path: Path) -> str:
+    """Return the name of the user whom `path` belongs to, or what is nearest above it."""
     for there in (path, *path.parents):
         with contextlib.suppress(OSError):  # not there, or below a directory that we may not look into
             number = there.stat().st_uid
-            owner = f"user id {number}"
             with contextlib.suppress(KeyError):  # in some containers a user has no name
-                owner = pwd.getpwuid(number).pw_name
-            break
-    return InfraError(
-        f"{path}: expected a file or directory that you may use, it belongs to {owner}; change its owner (chown), "
-        "or name another directory (XDG_CACHE_HOME, TMPDIR, --out)"
-    )
+                return pwd.getpwuid(number).pw_name
+            return f"user id {number}"
+    return "another user"
 
 
 def of(error: BaseException, *, where: Path | None = None, needed: str = "", kept: str = "") -> Shortage | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import shutil
@@ -98,6 +99,18 @@ def scratch_dir(kind: str) -> Iterator[Path]:
             path.with_name(f"{path.name}.lock").unlink(missing_ok=True)
 
 
+def _rename_unless_there(scratch: Path, final: Path) -> None:
+    while not final.is_dir():
+        try:
+            scratch.rename(final)
+        except OSError as error:
+            # Somebody published the same between our look and the renaming, and a pruner may remove it before the next.
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+        else:
+            return
+
+
 @contextlib.contextmanager
 def published(final: Path, *, seal: Callable[[Path], None]) -> Iterator[Path]:
     """Yield a scratch directory beside `final`; on success `seal` it and rename it to `final`, on failure remove it.
@@ -112,11 +125,7 @@ def published(final: Path, *, seal: Callable[[Path], None]) -> Iterator[Path]:
     try:
         yield scratch
         seal(scratch)
-        try:
-            scratch.rename(final)
-        except OSError:
-            if not final.is_dir():
-                raise
+        _rename_unless_there(scratch, final)
         with contextlib.suppress(OSError):  # it is complete in any case; a power cut may make it vanish as a whole
             sync(final.parent)
     finally:

@@ -11,9 +11,9 @@ from harness.build.cache import cache_dir, locked
 from harness.build.checksum import sha256_of
 from harness.build.command import run
 from harness.build.download import NotThere, fetch_file, fetch_text
-from harness.build.seal import Kept, find_or_drop, seal_file
+from harness.build.seal import Kept, find_whole, maker_lock, seal_file
 from harness.errors import InfraError, UserError
-from harness.model.progress import Progress
+from harness.model.progress import Progress, Silent
 
 ORIGIN = "https://www.kernel.org/pub/linux/kernel"
 TORVALDS = "https://git.kernel.org/pub/scm/linux/kernel/git/torvalds/linux.git"
@@ -39,11 +39,11 @@ def fetch_tarball(version: str, *, progress: Progress, verify: bool = False) -> 
     name = f"linux-{version}.tar.xz"
     target = cache_dir("downloads") / name
     while True:
-        kept = find_or_drop(target, progress, full=verify)
+        kept = find_whole(target, progress, full=verify)
         if kept:
             return kept
-        with locked(target.with_name(f"{name}.lock")):
-            if not find_or_drop(target, progress):
+        with locked(maker_lock(target)):
+            if not find_whole(target, Silent(), full=verify):
                 _download(version, target, folder=f"{origin()}/v{major}.x", progress=progress)
 
 

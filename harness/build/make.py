@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
-import json
 import os
 import platform
 import shutil
@@ -24,6 +22,15 @@ from harness.build.collect import collect
 from harness.build.confinement import UnusableOutput
 from harness.build.finished import RECORD, usable_build
 from harness.build.kbuild import ROOM, Kbuild
+from harness.build.keys import (
+    RECIPE,
+    build_key,
+    configuration_name,
+    contents_of_fragments,
+    digest,
+    identity_of,
+    kernel_key,
+)
 from harness.build.materialize import held_source, materialize
 from harness.build.patches import apply_series, patched_files
 from harness.build.sandbox import find_sandbox
@@ -48,7 +55,6 @@ from harness.model.suite import UPSTREAM, Suite
 from harness.parse.kconfig import parse_dotconfig
 from harness.parse.records import build_record_to_json
 
-_RECIPE = 5  # incremented with each change of what a build directory contains
 _KERNEL = (
     "arch/arm64/boot/Image",
     "vmlinux",
@@ -111,7 +117,7 @@ def _build(
     sandbox = find_sandbox(progress=progress).knowing(programs_of(spec.toolchain)) if is_sandboxed else None
     if sandbox is None:
         progress.say("building without a sandbox: the kernel tree's programs run with all that you may do and see")
-    configuration = _configuration(spec)
+    configuration = configuration_name(spec)
     with (
         sandbox.files_readable() if sandbox else contextlib.nullcontext(),
         workspace_for(
@@ -134,52 +140,6 @@ def _build(
             workspace.discard()
             told = f"{error.filename}: expected what kbuild makes there, found: {error.strerror}"
             raise BuildError(f"the kernel's build left something else than a kernel: {told}") from None
-
-
-def build_key(spec: KernelSpec, *, testcases: Path) -> str:
-    """Return the hash that names a build: of the kernel, the test modules, and the recipe for a build directory."""
-    return _digest(
-        {
-            "recipe": _RECIPE,
-            "kernel": kernel_key(spec),
-            "suites": [suite.directory for suite in UPSTREAM],
-            "modules": testmodules.fingerprint(testcases),
-            "tools": guesttools.fingerprint(),
-        }
-    )
-
-
-def kernel_key(spec: KernelSpec) -> str:
-    """Return the hash that names a kernel, independent of its tests: of source, patches, fragments and toolchain."""
-    return _digest(
-        {
-            "source": spec.source.identity,
-            "patches": [patch.sha256 for patch in spec.patches],
-            "fragments": _contents(spec),
-            "toolchain": _toolchain(spec),
-            "plain": spec.allow_plain_ftrace,
-        }
-    )
-
-
-def _contents(spec: KernelSpec) -> list[str]:
-    return [path.read_bytes().hex() for path in (*spec.fragments, *spec.user_fragments)]
-
-
-def _toolchain(spec: KernelSpec) -> list[str]:
-    return [spec.toolchain.command, spec.toolchain.version, *spec.toolchain.make_args]
-
-
-def _digest(inputs: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:16]
-
-
-def _configuration(spec: KernelSpec) -> str:
-    """Return the name of the object tree to build in, from the compiler and the names of the fragments. After an edit a
-    fragment keeps its tree, where kbuild compiles only what uses a changed symbol."""
-    fragments = [path.name for path in (*spec.fragments, *spec.user_fragments)]
-    told = [spec.toolchain.command, spec.toolchain.version, spec.allow_plain_ftrace, *fragments]
-    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:8]
 
 
 class _Builder:
@@ -236,12 +196,12 @@ class _Builder:
         spec = self.spec
         patched = patched_files(self.workspace.series)
         inputs = {
-            "recipe": _RECIPE,
+            "recipe": RECIPE,
             "source": spec.source.setup or spec.source.identity,
             "patched": {path: form for path, form in patched.items() if not only_compiled(path)},
-            "fragments": _contents(spec),
+            "fragments": contents_of_fragments(spec),
             "suites": [suite.directory for suite in UPSTREAM],
-            "toolchain": _toolchain(spec),
+            "toolchain": identity_of(spec.toolchain),
             "tools": self.tools,
             "plain": spec.allow_plain_ftrace,
         }
@@ -270,7 +230,7 @@ class _Builder:
             self.kbuild.make("kernel", self.kbuild.words("Image", "modules", *self._dtbs()))
             return {}
 
-        inputs = [_RECIPE, kernel_key(self.spec), self.tools]
+        inputs = [RECIPE, kernel_key(self.spec), self.tools]
         return self.stages.once("kernel", inputs, [self.workspace.objects / name for name in _KERNEL], work)
 
     def _fragments(self) -> tuple[Path, ...]:
@@ -365,7 +325,7 @@ class _Builder:
         config = sorted(self._config().items())
         patches = [patch.sha256 for patch in self.spec.patches]
         compiler = [self.spec.toolchain.command, self.spec.toolchain.version]
-        return _digest({"source": self.spec.source.identity, "patches": patches, "with": [config, compiler]})
+        return digest({"source": self.spec.source.identity, "patches": patches, "with": [config, compiler]})
 
     def _record(
         self, key: str, release: str, reproduce: str, *, without: dict[str, str], left_out: dict[str, str]

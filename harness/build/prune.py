@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.build.cache import cache_dir, cache_root
+from harness.build.cache import cache_dir, cache_root, try_locked
 from harness.build.inuse import nobody_uses
-from harness.build.seal import MANIFEST, manifest_of
+from harness.build.seal import MANIFEST, maker_lock, manifest_of
 from harness.errors import UserError
 from harness.model.progress import Progress
 
@@ -157,19 +157,39 @@ def _is_in_use(entry: Entry) -> bool:
 
 
 def _remove(entry: Entry) -> bool:
-    with nobody_uses(entry.lock) as is_free:
+    """Remove an entry unless somebody uses it; return whether it was removed."""
+    if entry.path.is_dir():
+        return _remove_directory(entry.path)
+    if not entry.path.exists():
+        return False
+    with try_locked(maker_lock(entry.path)) as nobody_makes_it:
+        return nobody_makes_it and _remove_file(entry.path)
+
+
+def _remove_directory(path: Path) -> bool:
+    with nobody_uses(path) as is_free:
         if not is_free:
             return False
         try:
-            if entry.lock != entry.path:
-                entry.lock.unlink()  # without its manifest the file is none any more, wherever this is interrupted
-            if not entry.path.is_dir():
-                entry.path.unlink()
-                return True
-            gone = _renamed(entry.path)
+            gone = _renamed(path)
         except OSError:  # another user's
             return False
     shutil.rmtree(gone, ignore_errors=True)
+    return True
+
+
+def _remove_file(path: Path) -> bool:
+    """Remove a file whose `maker_lock` is ours."""
+    manifest = manifest_of(path)
+    with nobody_uses(manifest if manifest.exists() else path) as is_free:
+        if not is_free:
+            return False
+        try:
+            manifest.unlink(missing_ok=True)  # first: without it the file is none, wherever this is interrupted
+            path.unlink()
+            maker_lock(path).unlink()
+        except OSError:  # another user's
+            return False
     return True
 
 

@@ -20,7 +20,7 @@ from harness.build.checksum import stamp_of, write_atomically
 from harness.build.inuse import Hold, hold
 from harness.errors import InfraError
 from harness.model.product import Manifest, Product
-from harness.model.progress import Progress
+from harness.model.progress import Progress, Silent
 from harness.parse.manifest import manifest_from_json, manifest_to_json
 from harness.products import Damaged, check_size, digest_of, rename_synced, sync, verify
 
@@ -31,6 +31,11 @@ _MADE_AGAIN = "it has to be made again, which the next run does"
 def manifest_of(path: Path) -> Path:
     """Return the name of the manifest that belongs to the single file `path`."""
     return path.with_name(f"{path.name}.{MANIFEST}")
+
+
+def maker_lock(path: Path) -> Path:
+    """Return the lock of whoever makes or removes the single file `path`, or its manifest. Users hold the manifest."""
+    return path.with_suffix(".lock")
 
 
 def seal_directory(directory: Path, *, final: Path) -> None:
@@ -54,8 +59,8 @@ def seal_directory(directory: Path, *, final: Path) -> None:
 
 
 def seal_file(partial: Path, final: Path) -> None:
-    """Give a complete file its final name and its manifest; what has that name already is replaced. Raises
-    InfraError."""
+    """Give a complete file its final name and its manifest; what has that name already is replaced. The caller has the
+    `maker_lock`. Raises InfraError."""
     manifest = manifest_of(final)
     try:
         digest = digest_of(partial)
@@ -172,11 +177,11 @@ def made_once(path: Path, make: Callable[[Path], None], *, progress: Progress, n
     """Return the sealed file `path` of the cache. If there is none, or a damaged one, `make` writes it to the path that
     it gets; others wait meanwhile. `needed`: how much room that takes, for the message if there is too little."""
     while True:
-        kept = find_or_drop(path, progress, full=full)
+        kept = find_whole(path, progress, full=full)
         if kept:
             return kept
-        with shortage.reported(path, needed=needed), locked(path.with_suffix(".lock")):
-            if find_or_drop(path, progress):
+        with shortage.reported(path, needed=needed), locked(maker_lock(path)):
+            if find_whole(path, Silent(), full=full):
                 continue
             for left in path.parent.glob(f".{path.name}.*.partial"):  # by one that was killed: the lock is ours
                 left.unlink()
@@ -188,15 +193,10 @@ def made_once(path: Path, make: Callable[[Path], None], *, progress: Progress, n
                 partial.unlink(missing_ok=True)
 
 
-def find_or_drop(path: Path, progress: Progress, *, full: bool = False) -> Kept | None:
-    """Do what `find` does, but report damage and return None: the caller replaces the file. Raises InfraError if it
-    can't be replaced."""
+def find_whole(path: Path, progress: Progress, *, full: bool = False) -> Kept | None:
+    """Do what `find` does, but report damage to `progress` and return None: the caller replaces the file."""
     try:
         return find(path, full=full)
     except Damaged as error:
         progress.say(error.message)
-        try:
-            manifest_of(path).unlink(missing_ok=True)  # the file itself stays until then: others may read it
-        except OSError as refused:
-            raise InfraError(f"{path}: damaged, and can't be replaced: {refused.strerror}") from error
         return None

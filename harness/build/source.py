@@ -19,7 +19,7 @@ from harness.build.cache import cache_dir, locked
 from harness.build.checksum import CHUNK_BYTES, sha256_of
 from harness.build.command import started
 from harness.build.materialize import TAR_SUFFIXES, materialize, tarball_suffix
-from harness.build.seal import MANIFEST, Kept, find_or_drop, seal_file
+from harness.build.seal import MANIFEST, Kept, find_whole, maker_lock, seal_file
 from harness.build.tree import fingerprint, kernel_version, only_compiled, scan
 from harness.errors import InfraError, UserError
 from harness.model.kernel import Source, SourceKind, SourceSpec
@@ -156,16 +156,16 @@ def _debian(spec: SourceSpec, *, progress: Progress, refresh: bool, verify: bool
         if tarball:
             return _from_cache(spec, tarball, version=package.version, checksum=f"sha256:{package.sha256}")
         with locked(directory / "lock"):
-            if not _unpacked_deb(directory, progress=progress):
+            if not _unpacked_deb(directory, progress=Silent(), verify=verify):
                 _unpack_deb(apt, package, directory, progress=progress)
 
 
-def _unpacked_deb(directory: Path, *, progress: Progress, verify: bool = False) -> Kept | None:
+def _unpacked_deb(directory: Path, *, progress: Progress, verify: bool) -> Kept | None:
     """Return the tarball that was taken out of the package, if it is still as it was then. A file that somebody else
     put beside it has no manifest."""
     for manifest in sorted(directory.glob(f"linux-source-*.tar.*.{MANIFEST}")):
         path = manifest.with_name(manifest.name.removesuffix(f".{MANIFEST}"))
-        if found := find_or_drop(path, progress, full=verify):
+        if found := find_whole(path, progress, full=verify):
             return found
     return None
 
@@ -175,7 +175,9 @@ def _unpack_deb(apt: PrivateApt, package: AptPackage, directory: Path, *, progre
     directory.mkdir(parents=True, exist_ok=True)
     deb = apt.download(package, progress=progress)
     partial = directory / f".{deb.name}.partial"
-    seal_file(partial, directory / _extract_member(deb, partial, progress=progress))
+    tarball = directory / _extract_member(deb, partial, progress=progress)
+    with locked(maker_lock(tarball)):
+        seal_file(partial, tarball)
     deb.unlink(missing_ok=True)
 
 

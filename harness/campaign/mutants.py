@@ -17,7 +17,7 @@ from pathlib import Path
 from harness import shortage
 from harness.build.checksum import write_atomically
 from harness.build.finished import load_record
-from harness.build.make import kernel_key
+from harness.build.keys import kernel_key
 from harness.campaign.kernel import build_kernel, kernel_for
 from harness.campaign.request import BuildOptions
 from harness.errors import BootError, BuildError, InfraError, UserError

@@ -47,7 +47,7 @@ class ToolchainRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class KernelRecord:
-    """A kernel. `release`: ``uname -r``; `key`: the hash of the requested inputs (make.kernel_key); `made`: the hash of
+    """A kernel. `release`: ``uname -r``; `key`: the hash of the requested inputs (keys.kernel_key); `made`: the hash of
     what they resulted in; `without`: optional symbols that it can't have, each with the reason; `sandbox`: what it was
     built in (NO_SANDBOX: it was built without one; empty: not recorded)."""
 

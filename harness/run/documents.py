@@ -12,7 +12,7 @@ from harness import shortage
 from harness.errors import UserError
 from harness.model.event import Event
 from harness.model.result import RunResults
-from harness.parse.events import parse_events
+from harness.parse.events import event_to_json, parse_events
 from harness.report.fold import fold
 from harness.report.formats import FORMATS
 from harness.run.eventlog import EVENTS, event_lines
@@ -32,7 +32,8 @@ def read_results(run_dir: Path, *, unwritten: Sequence[Event] = ()) -> RunResult
         if not damage:
             damage.append(f"line {number}: {why}")
 
-    results = fold(chain(parse_events(event_lines(path), on_damage=on_damage), unwritten))
+    more = map(event_to_json, unwritten)  # as lines, so that what is behind all events comes behind these, too
+    results = fold(parse_events(chain(event_lines(path), more), on_damage=on_damage))
     if damage and not results.started:
         raise UserError(f"{path}: expected the events of a run, found none; {damage[0]}")
     return results

@@ -53,9 +53,9 @@ class EventLog:
         try:
             while self.unwritten:
                 self._append(f"{event_to_json(self.unwritten[0])}\n".encode())
-                written = self.unwritten.pop(0)
-                if isinstance(written, _SYNCED):
+                if isinstance(self.unwritten[0], _SYNCED):
                     self._sync()
+                del self.unwritten[0]
         except OSError as error:
             self.failure = error
 
@@ -70,8 +70,12 @@ class EventLog:
         self._is_torn = False
 
     def _sync(self) -> None:
-        with contextlib.suppress(OSError):  # not every file can (a pipe, /dev/null); writing reports what matters
+        """Raises OSError also if the file system finds only now that it has no room, as those on a network do."""
+        try:
             os.fdatasync(self._file.fileno())
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOSYS):  # what can't be synced: a pipe, /dev/null
+                raise
 
     def close(self) -> None:
         self._file.close()

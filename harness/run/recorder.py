@@ -3,6 +3,7 @@ a run later was recorded here."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import os
@@ -146,8 +147,9 @@ class Recorder:
     def try_again(self) -> None:
         """Write the logs that could not be written before, if that is possible now."""
         for name, text in list(self.unwritten_logs.items()):
-            if self._run_dir and self._is_written(self._run_dir / name, text):
-                del self.unwritten_logs[name]
+            with contextlib.suppress(FileExistsError):  # another process's log has got this name; this one has none
+                if self._run_dir and self._is_written(self._run_dir / name, text):
+                    del self.unwritten_logs[name]
 
     # -- its tests: each attempt is one `started`, then one `finished` or one `lost` ----------------------------------
 
@@ -200,19 +202,18 @@ class Recorder:
 
     def _is_written(self, path: Path, text: str) -> bool:
         """Write the new file `path`, whole or not at all. Raises FileExistsError."""
+        is_ours = False
         try:
             path.parent.mkdir(exist_ok=True)
             with path.open("x", encoding="utf-8", errors="replace") as file:
-                try:
-                    file.write(text)
-                    file.flush()
-                except OSError:
-                    path.unlink()
-                    raise
+                is_ours = True
+                file.write(text)
         except FileExistsError:
             raise
         except OSError as error:
             self.fail(error, path)
+            if is_ours:
+                path.unlink(missing_ok=True)
             return False
         return True
 

@@ -24,7 +24,7 @@ _GRACE_S = 30.0  # seconds for an ending run to record what it has
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The subject of a run; runs with equal plans are interchangeable. `kernel`: make.kernel_key; `made`: the hash in
+    """The subject of a run; runs with equal plans are interchangeable. `kernel`: keys.kernel_key; `made`: the hash in
     the build's record, once there is one; one of the two must be equal. `keyword`: -k."""
 
     kernel: str

@@ -109,7 +109,8 @@ def test_a_board_loads_from_the_labs_web_server_at_a_port_of_its_own(
     harness = cabled(BOARDS.replace("WHERE", THEIRS), "--u-boot", u_boot)
     web_server(EVERYTHING)
     looked_at = harness(verb=("boards", "check")).stdout
-    assert re.search(rf"ok +web server +http://10.77.0.1:8080/tftp is {tmp_path}/tftp", looked_at), looked_at
+    root = (tmp_path / "tftp").resolve()
+    assert re.search(rf"ok +web server +http://10.77.0.1:8080/tftp is {root}", looked_at), looked_at
     done = harness("echo up")
     assert (done.returncode, done.stdout.splitlines()[-1:]) == (0, ["up"]), done.stderr
 

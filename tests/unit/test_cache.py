@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -241,3 +242,26 @@ def test_why_objects_are_removed_is_told(ages: Ages) -> None:
         f"cache: removed workspaces/{workspace.directory.name}/obj-a: 4 other configurations of this kernel were used "
         "more recently"
     )
+
+
+def test_what_others_publish_and_prune_meanwhile_is_no_obstacle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another harness publishes the same right before the rename, and a third one prunes that right after it."""
+    final, rename, seen = tmp_path / "build", os.rename, list[bool]()
+
+    def renamed(scratch: Path, goal: Path) -> None:
+        seen.append(True)
+        if len(seen) == 1:
+            (final / "modules").mkdir(parents=True)
+            try:
+                rename(scratch, goal)
+            finally:
+                shutil.rmtree(final)
+        rename(scratch, goal)
+
+    monkeypatch.setattr(os, "rename", renamed)
+    with published(final, seal=no_seal) as scratch:
+        (scratch / "Image").write_text("ours")
+    assert len(seen) == 2
+    assert (final / "Image").read_text() == "ours"

@@ -13,6 +13,7 @@ import pytest
 from harness.model.event import Finished, Note, Started
 from harness.model.result import Result, Verdict
 from harness.parse.events import parse_events
+from harness.report.fold import fold
 from harness.run.eventlog import EventLog
 from tests.faults.catalogue import Blame, fault
 
@@ -100,3 +101,35 @@ def test_verdicts_are_on_the_disk_and_not_only_in_memory(tmp_path: Path, monkeyp
     for event in (Started(test="t"), Finished(result=Result(test="t", verdict=Verdict.PASS)), Note(text="n")):
         log.write(event)
     assert [json.loads(line)["kind"] for line in synced] == ["finished"]
+
+
+@pytest.mark.parametrize("error", [errno.EIO, errno.ENOSPC])
+@fault(
+    "a file system finds only when it syncs that it can not write", where="disk", blame=Blame.INFRA,
+    survives="the event, in memory; it counts once",
+)  # fmt: skip
+def test_an_event_that_can_not_be_synced_is_kept_and_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    log = EventLog(tmp_path / "events.jsonl")
+
+    def sync(_file: int) -> None:
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr(os, "fdatasync", sync)
+    log.write(Finished(result=Result(test="t", verdict=Verdict.FAIL)))
+    assert [type(event) for event in log.unwritten] == [Finished]
+    assert log.failure
+    assert log.failure.errno == error
+    monkeypatch.undo()
+    log.write(Note(text="n"))
+    assert log.unwritten == []
+    with log.path.open() as lines:
+        (result,) = fold(parse_events(lines)).results
+    assert (result.verdict, len(result.attempts)) == (Verdict.FAIL, 0)
+
+
+def test_what_can_not_be_synced_at_all_is_no_failure() -> None:
+    log = EventLog(Path(os.devnull))
+    log.write(Finished(result=Result(test="t", verdict=Verdict.PASS)))
+    assert (log.failure, log.unwritten) == (None, [])

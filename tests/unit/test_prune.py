@@ -16,11 +16,12 @@ from pathlib import Path
 
 import pytest
 
-from harness.build import inuse, prune
+from harness import products
+from harness.build import inuse, prune, seal
 from harness.build.cache import cache_dir, published
 from harness.build.inuse import hold, nobody_uses
 from harness.build.prune import Limits, limits_from_environment
-from harness.build.seal import manifest_of, seal_directory, seal_file
+from harness.build.seal import made_once, manifest_of, seal_directory, seal_file
 from harness.errors import InfraError, UserError
 from tests.faults.catalogue import Blame, fault
 from tests.unit.toytree import Recorder
@@ -313,3 +314,28 @@ def test_a_limit_that_is_none_is_the_users_error(text: str, monkeypatch: pytest.
     monkeypatch.setenv("HARNESS_CACHE_DAYS", text)
     with pytest.raises(UserError, match=rf"\$HARNESS_CACHE_DAYS: expected a number above 0, found '{text}'"):
         limits_from_environment()
+
+
+def test_a_file_that_is_being_made_anew_is_not_taken_for_one_without_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between its renaming and its manifest nobody can hold it; its maker's lock tells the pruner."""
+    path = cache_dir("rootfs") / "root-1.ext4"
+    rename, pruned = products.rename_synced, list[bool]()
+
+    def renamed(partial: Path, final: Path) -> None:
+        rename(partial, final)
+        if final == path:
+            prune.prune(Limits(size=0, age=0), Recorder())
+            pruned.append(path.exists())
+
+    monkeypatch.setattr(seal, "rename_synced", renamed)
+    kept = made_once(path, lambda partial: partial.touch(), progress=Recorder(), needed="1 GB")
+    assert pruned == [True]
+    prune.prune(Limits(size=0, age=0), Recorder())
+    assert kept.path.exists()
+
+
+def test_nothing_is_left_of_what_is_removed(cache: Path) -> None:
+    a_build("b", days=99)
+    made_once(cache_dir("rootfs") / "root-1.ext4", lambda partial: partial.touch(), progress=Recorder(), needed="1 GB")
+    prune.prune(Limits(size=0, age=0), Recorder())
+    assert [path for kind in ("builds", "rootfs") for path in (cache / kind).iterdir()] == []

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import http.client
+import os
 import re
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from harness.model.boot import HttpServe
 from harness.target.holding import lock
 from harness.target.serving import http as web
 from harness.target.serving import httpclient as webclient
+from tests import damage
 from tests.faults.catalogue import Blame, fault
 
 
@@ -57,6 +59,34 @@ def test_what_is_offered_is_given_and_nothing_else(spec: HttpServe, server: web.
     log = (tmp_path / "http.log").read_text()
     assert re.search(rf"^[\d:]{{8}} 127\.0\.0\.1 /{name}: 256000 bytes sent$", log, re.MULTILINE), log
     assert "404" in log
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        pytest.param(
+            how,
+            id=name,
+            marks=fault(
+                f"a file that our web server offers is {name} before the board asks for it",
+                where="network",
+                blame=Blame.INFRA,
+                survives="the log, which says so; the board gets no file instead of a damaged one",
+            ),
+        )
+        for name, how in damage.HOW.items()
+    ],
+)
+def test_what_changed_after_it_was_offered_is_not_served(
+    spec: HttpServe, server: web.WebServer, tmp_path: Path, how: Callable[[Path], None]
+) -> None:
+    (tmp_path / "Image").write_bytes(b"kernel" * 1000)
+    os.utime(tmp_path / "Image", (1, 1))  # the clock's steps are larger than the moment until it is damaged
+    name = server.offer(tmp_path / "Image")
+    assert answer(spec, f"/{name}")[0] == 200
+    how(tmp_path / "Image")
+    assert answer(spec, f"/{name}")[0] == 500
+    assert re.search(r"code 500, message Image (was changed|can not be read)", (tmp_path / "http.log").read_text())
 
 
 @fault(

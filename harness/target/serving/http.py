@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import contextlib
 import http.server
+import os
 import socket
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -58,13 +60,25 @@ def served(spec: HttpServe, *, place: str, log: Path, say: Say) -> Iterator[WebS
         yield until_loaded.enter_context(contextlib.closing(WebServer(spec, place=place, log=log)))
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Offer:
+    """A file, and what identifies the content that was offered."""
+
+    path: Path
+    stamp: tuple[int, ...]
+
+
+def _stamp(status: os.stat_result) -> tuple[int, ...]:
+    return status.st_size, status.st_mtime_ns, status.st_ino
+
+
 class WebServer:
     """A Shelf that serves its own files, in threads of this process, so it ends with the harness in any case. `log`
     records who fetched what."""
 
     def __init__(self, spec: HttpServe, *, place: str, log: Path) -> None:
         _check_port(spec, place)
-        self._files: dict[str, Path] = {}
+        self._files: dict[str, _Offer] = {}
         self._log, self._writing = log, threading.Lock()
         try:
             self._server = _Server((spec.address, spec.port), _handler(self._files, self._write))
@@ -75,7 +89,12 @@ class WebServer:
 
     def offer(self, path: Path) -> str:
         name = f"{len(self._files)}/{as_name(path.name)}"  # U-Boot's shell reads it
-        self._files[name] = path
+        try:
+            self._files[name] = _Offer(path=path, stamp=_stamp(path.stat()))
+        except OSError as error:
+            raise InfraError(
+                f"{path}: expected a file for the board to load, can't read it: {error.strerror}"
+            ) from None
         return name
 
     def _write(self, text: str) -> None:
@@ -116,7 +135,7 @@ class _Server(http.server.ThreadingHTTPServer):
         """Ignore a client that disconnected; the handler has logged it."""
 
 
-def _handler(files: dict[str, Path], write: Any) -> type[http.server.BaseHTTPRequestHandler]:
+def _handler(files: dict[str, _Offer], write: Any) -> type[http.server.BaseHTTPRequestHandler]:
     class Handler(http.server.BaseHTTPRequestHandler):
         timeout = _STALLED_S
 
@@ -127,12 +146,21 @@ def _handler(files: dict[str, Path], write: Any) -> type[http.server.BaseHTTPReq
             self._send(body=False)
 
         def _send(self, *, body: bool) -> None:
-            path = files.get(unquote(self.path).lstrip("/"))
-            if not path:
+            offer = files.get(unquote(self.path).lstrip("/"))
+            if not offer:
                 self.send_error(404)
                 return
-            with path.open("rb") as file:
-                size = path.stat().st_size
+            with contextlib.ExitStack() as until_sent:
+                try:
+                    file = until_sent.enter_context(offer.path.open("rb"))
+                    status = os.fstat(file.fileno())
+                except OSError as error:
+                    self.send_error(500, f"{offer.path.name} can not be read any more: {error.strerror}")
+                    return
+                if _stamp(status) != offer.stamp:
+                    self.send_error(500, f"{offer.path.name} was changed after it was offered")
+                    return
+                size = status.st_size
                 self.send_response(200)
                 self.send_header("Content-Type", "application/octet-stream")
                 self.send_header("Content-Length", str(size))

@@ -75,6 +75,12 @@ def publish(path: Path, directory: Path) -> str:
         partial.chmod(0o644)
         rename_synced(partial, directory / name)
     except OSError as error:
+        if isinstance(error, PermissionError) and not os.access(directory, os.W_OK):
+            owner = shortage.owner_of(directory)
+            raise InfraError(
+                f"{directory}: expected a directory that you may write to, it belongs to {owner}; "
+                "make it writable for all who use it (a group, and mode 2775), or serve another directory"
+            ) from None
         wrong = f"{directory / name}: expected the content of {path}, or that it can be written: {error.strerror}"
         needed = f"{shortage.told_size(digest.size)} for {path.name}"
         short = shortage.of(error, where=directory, needed=needed)
