@@ -127,7 +127,8 @@ def run_record_to_data(record: RunRecord) -> dict[str, object]:
 
 def run_record_from_fields(fields: Fields, *, schema: int) -> RunRecord:
     """What `run_record_to_data` made; `schema`: the version of a harness that wrote none."""
-    command, _, version = fields.text("compiler").rpartition(" ")
+    compiler = fields.text("compiler")
+    command, _, version = compiler.rpartition(" ") if " " in compiler else (compiler, "", "")
     source = _source(fields.inner("source"))
     fields.take("version")  # the source's
     return RunRecord(
