@@ -98,8 +98,8 @@ def untar(path: Path, directory: Path, *, suffix: str, tick: Callable[[IO[bytes]
         unpacker = UNPACKERS[suffix]
         if not unpacker:
             return _extract(file, path, directory, tick=lambda: tick(file))
-        # xz may use several cores if the archive consists of blocks.
-        env = {"XZ_DEFAULTS": "--threads=0"}
+        # xz may use several cores if the archive consists of blocks, but not as much memory as the archive asks for.
+        env = {"XZ_DEFAULTS": "--threads=0 --memlimit-decompress=1GiB"}
         words = [unpacker, "--decompress", "--stdout"]
         with started(words, stdin=file, env=env, stderr=subprocess.PIPE) as process:
             assert process.stdout is not None
