@@ -127,6 +127,13 @@ def _first_of_a_copy(error: shutil.Error) -> OSError:
     return error
 
 
+def is_read_only(path: Path) -> bool:
+    """Whether the file system of `path` is mounted read-only, as the kernel does by itself when its device fails."""
+    with contextlib.suppress(OSError):
+        return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+    return False
+
+
 def _shortage(number: int, where: Path | None, *, needed: str = "", kept: str = "") -> Shortage:
     found = os.strerror(number)
     place = f"{where}: " if where else ""

@@ -88,7 +88,8 @@ class Kbuild:
             command, log=self.log, limit=_LIMIT_S, on_line=follow, env=self._ccache(), confinement=confinement
         )
         if code:
-            if confinement and (error := refused(lines)):
+            is_read_only = shortage.is_read_only(self.workspace.directory)  # the host's doing, not the tree's
+            if confinement and not is_read_only and (error := refused(lines)):
                 raise error
             short = shortage.said(lines, what=f"make ({what})", where=self.workspace.directory, needed=ROOM)
             if short:

@@ -84,7 +84,7 @@ def _publish(directory: Path, files: Mapping[str, bytes]) -> None:
 
 def _remove_partial(directory: Path) -> None:
     """Remove what processes left that were killed while they wrote."""
-    for path in directory.glob(".*.partial"):
+    for path in (path for document in FORMATS for path in directory.glob(f".{document.file}.*.partial")):
         if not Path("/proc", path.name.split(".")[-2]).exists():
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)

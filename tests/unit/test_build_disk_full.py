@@ -6,6 +6,8 @@ import errno
 import hashlib
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from harness import shortage
 from harness.build import host, initramfs, klp_relocations
 from harness.build.applydiff import patched
 from harness.build.command import SYSTEM_PATH, run
@@ -112,6 +115,31 @@ def test_a_make_that_finds_the_disk_full_says_nothing_about_the_kernel(
     (tools / "make").unlink()
     made = toy.build().directory
     assert (made / "selftests/user_events/abi_test").is_file()
+
+
+@fault(
+    "the workspace's file system is mounted read-only during a build, as a failing device makes it", where="disk",
+    blame=Blame.INFRA, survives="the tree's good name",
+)  # fmt: skip
+def test_a_workspace_that_became_read_only_is_not_the_trees_fault(
+    toy: Toy, tools: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _make_says(tools, "Image", "touch: cannot touch 'vmlinux.o': Read-only file system")
+    monkeypatch.setattr(shortage, "is_read_only", lambda path: "workspaces" in path.parts)
+    with pytest.raises(Shortage, match=r"^make \(kernel\): .*read-only file system"):
+        toy.build()
+
+
+def test_which_file_systems_are_read_only(tmp_path: Path) -> None:
+    words = ["unshare", "-Urm", "sh", "-c", 'mount -t tmpfs -o ro none "$1" && exec "$2" -c "$3" "$1"', "sh"]
+    code = "import sys; from pathlib import Path; from harness.shortage import is_read_only; "
+    code += "print(is_read_only(Path(sys.argv[1])), is_read_only(Path('/tmp')), is_read_only(Path('/none')))"
+    done = subprocess.run(
+        [*words, str(tmp_path), sys.executable, code], capture_output=True, text=True, cwd=TREE.parents[2], check=False
+    )
+    if "mount" in done.stderr or "unshare" in done.stderr:
+        pytest.skip("mounting needs user namespaces, which this host does not allow")
+    assert done.stdout == "True False False\n", done.stderr
 
 
 @fault(

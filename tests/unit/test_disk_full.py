@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -213,3 +214,16 @@ def test_what_a_worker_can_not_write_is_in_the_documents(tmp_path: Path) -> None
     assert (tmp_path / "logs/a.log").read_text() == "printed by a"
     assert documented(tmp_path) == {"a": "PASS", "b": "NOTRUN"}
     assert f"kept in {tmp_path}: the verdicts of 1 of 2 tests" in failure(own, tmp_path, results).message
+
+
+def test_what_a_killed_process_left_of_a_document_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    run_dir.mkdir()
+    fake_run(fake_build(tmp_path / "build"), run_dir)
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    kept = [run_dir / ".mine.txt.partial", run_dir / f".junit.xml.{os.getppid()}.partial"]
+    for path in (*kept, run_dir / f".junit.xml.{gone.pid}.partial"):
+        path.write_text("x")
+    write_documents(run_dir)
+    assert sorted(left_partial(run_dir)) == sorted(kept)
