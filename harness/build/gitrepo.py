@@ -22,6 +22,7 @@ from harness.model.progress import Progress
 
 QUERY_TIMEOUT_S = 120.0
 FETCH_TIMEOUT_S = 3600.0
+_SHOWN_BYTES = 16 << 10
 COMMIT = re.compile(r"[0-9a-f]{40}")
 # Never ask for a password: if nobody is there, the command would wait for ever.
 QUIET = {"GIT_TERMINAL_PROMPT": "0", "GIT_SSH_COMMAND": os.environ.get("GIT_SSH_COMMAND", "ssh -o BatchMode=yes")}
@@ -157,7 +158,7 @@ def _fetch(repository: Path, spec: SourceSpec, name: str, *, progress: Progress)
     log = repository / "fetch.log"
 
     def tick() -> None:
-        percent = re.findall(r"Receiving objects: +(\d+)%", log.read_text(errors="replace"))
+        percent = re.findall(r"Receiving objects: +(\d{1,3})%", _end_of(log))
         progress.advance(f"fetching {spec.ref}", int(percent[-1]) if percent else 0, 100 if percent else None)
 
     kept = KEPT + ("commit/" + name if COMMIT.fullmatch(name) else name)
@@ -165,11 +166,18 @@ def _fetch(repository: Path, spec: SourceSpec, name: str, *, progress: Progress)
     with log.open("wb") as output:
         status = _git(repository, *words, timeout=FETCH_TIMEOUT_S, output=output, tick=tick).status
     if status != 0:
-        said = Finished(status=status, stdout="", stderr=re.sub(r".*\r", "", log.read_text(errors="replace")))
+        said = Finished(status=status, stdout="", stderr=re.sub(r".*\r", "", _end_of(log)))
         if re.search(r"not our ref|unadvertised object|couldn't find remote ref", said.stderr):
             raise UserError(f"{spec.text}: the repository has no {spec.ref}", details=said.last_lines())
         raise _unreachable(spec, said)
     return _git(repository, "rev-parse", f"{kept}^{{commit}}").stdout.strip()
+
+
+def _end_of(log: Path) -> str:
+    """The last of what git printed: the server decides how much that is."""
+    with log.open("rb") as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - _SHOWN_BYTES))
+        return file.read().decode(errors="replace")
 
 
 def _version(repository: Path, spec: SourceSpec, commit: str, name: str) -> str:

@@ -26,6 +26,7 @@ UNPACKERS = {".tar": "", ".tar.xz": "xz", ".tar.gz": "gzip", ".tgz": "gzip", ".t
 """The program that unpacks a file of each suffix."""
 
 _CHUNK_BYTES = 1 << 20
+_BLOCK_BYTES = 16 << 10  # tarfile copies what it has read ahead at each read of a header or a file
 # Of a long name, or of the properties of one file. Python takes time that grows with the square of it.
 _LONGEST_HEADER_BYTES = 16 << 10
 _HEADERS = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE, b"X")
@@ -75,13 +76,14 @@ class _Stream:
 
     def read(self, size: int) -> bytes:
         data = self._stream.read(size)
-        self._bytes += len(data)
-        TREE_BYTES.check(self._bytes, place=self._place)
-        self.check()
-        self._tick()
+        before, self._bytes = self._bytes, self._bytes + len(data)
+        if self._bytes // _CHUNK_BYTES != before // _CHUNK_BYTES or not data:
+            self.check()
+            self._tick()
         return data
 
     def check(self) -> None:
+        TREE_BYTES.check(self._bytes, place=self._place)
         self._clock.check(place=self._place)
 
 
@@ -96,8 +98,8 @@ def untar(path: Path, directory: Path, *, suffix: str, tick: Callable[[IO[bytes]
         unpacker = UNPACKERS[suffix]
         if not unpacker:
             return _extract(file, path, directory, tick=lambda: tick(file))
-        # xz may use several cores if the archive consists of blocks.
-        env = {"XZ_DEFAULTS": "--threads=0"}
+        # xz may use several cores if the archive consists of blocks, but not as much memory as the archive asks for.
+        env = {"XZ_DEFAULTS": "--threads=0 --memlimit-decompress=1GiB"}
         words = [unpacker, "--decompress", "--stdout"]
         with started(words, stdin=file, env=env, stderr=subprocess.PIPE) as process:
             assert process.stdout is not None
@@ -120,7 +122,7 @@ def _extract(file: IO[bytes], path: Path, directory: Path, *, tick: Callable[[],
     stream = _Stream(file, place=str(path), tick=tick)
     unpacking = _Unpacking(directory, place=str(path))
     try:
-        with tarfile.open(fileobj=stream, mode="r|", bufsize=_CHUNK_BYTES, tarinfo=_Member) as archive:  # type: ignore[call-overload]
+        with tarfile.open(fileobj=stream, mode="r|", bufsize=_BLOCK_BYTES, tarinfo=_Member) as archive:  # type: ignore[call-overload]
             for member in archive:
                 archive.members = []  # it would keep them all
                 unpacking.add(member, archive)

@@ -134,7 +134,7 @@ def document(faults: Sequence[Fault]) -> str:
 
 def _row(each: Fault) -> str:
     # Without parameters: their ids may hold characters that a table does not.
-    test = each.test.partition("[")[0].removeprefix("tests/")
+    test = each.test.partition("[")[0]
     return f"| {each.injected} | {each.blame} | {each.survives} | `{test}` |".replace("\n", " ")
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.build import gitrepo
 from harness.build.materialize import forget, materialize
 from harness.build.source import parse_source_spec, resolve_source
 from harness.errors import InfraError, UserError
@@ -196,3 +197,17 @@ def test_it_works_from_within_a_git_hook(upstream: Upstream, monkeypatch: pytest
     assert (tmp_path / "ws/src/Kconfig").exists()
     assert not (tmp_path / "other.git").exists()
     assert not (tmp_path / "other.index").exists()
+
+
+@fault(
+    "a git server that reports progress without end",
+    where="hostile input",
+    blame=Blame.NOBODY,
+    survives="the memory of the host",
+)
+def test_only_the_end_of_a_servers_words_is_read(tmp_path: Path) -> None:
+    log = tmp_path / "fetch.log"
+    log.write_bytes(b"remote: x\n" * 100_000 + b"Receiving objects:  42% (1/2)\r\xff")
+    text = gitrepo._end_of(log)
+    assert text.endswith("Receiving objects:  42% (1/2)\r\ufffd")
+    assert len(text) == gitrepo._SHOWN_BYTES
