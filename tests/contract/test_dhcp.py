@@ -10,6 +10,8 @@ import select
 import shutil
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -39,7 +41,18 @@ def words(**wanted: Any) -> list[str]:
 
 
 def told(**wanted: Any) -> dict[str, Any]:
-    done = subprocess.run(words(**wanted), cwd=PROJECT, capture_output=True, text=True, timeout=_LIMIT_S, check=False)
+    """Networks of their own have equal addresses, so they need locks of their own, too."""
+    with tempfile.TemporaryDirectory() as locks:
+        environment = {**os.environ, "HARNESS_LOCKS": locks}
+        done = subprocess.run(
+            words(**wanted),
+            cwd=PROJECT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=_LIMIT_S,
+            check=False,
+        )
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     return found
@@ -140,9 +153,13 @@ def test_it_does_not_know_the_boards_passwords(monkeypatch: pytest.MonkeyPatch) 
     blame=Blame.NOBODY,
     survives="nothing of it: the server ends",
 )
-def test_it_ends_with_a_harness_that_is_killed() -> None:
+def test_it_ends_with_a_harness_that_is_killed(tmp_path: Path) -> None:
     with subprocess.Popen(
-        words(dhcp=RANGE, mac=BOARD, leaves_running=True), cwd=PROJECT, stdout=subprocess.PIPE, text=True
+        words(dhcp=RANGE, mac=BOARD, leaves_running=True),
+        cwd=PROJECT,
+        env={**os.environ, "HARNESS_LOCKS": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        text=True,
     ) as process:
         assert process.stdout
         server = os.pidfd_open(json.loads(process.stdout.readline())["server"])
