@@ -227,7 +227,7 @@ def test_without_the_sandbox_it_would_have_seen_everything(bait: Bait, monkeypat
 LEAVES = [
     pytest.param(
         "ln -sf @OUT@/victim $(O)/.config.partial",
-        r"obj-\w+/\.config\.partial, a symbolic link that leads out of the build's directory",
+        r"obj-\w+/\.config\.partial, a symbolic link that leads out of obj-",
         id="link",
         marks=fault(
             "a build leaves a link out of the workspace where the harness writes next",
