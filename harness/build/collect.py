@@ -27,7 +27,7 @@ def collect(objects: Path, payload: Path, out: Path, *, log: Path) -> None:
     for dtb in (objects / "arch/arm64/boot/dts").rglob("*.dtb"):
         _copy(dtb, out / "dtbs" / dtb.name)
     for name, source in _PARTS:
-        if (payload / source).exists():
+        if os.path.lexists(payload / source):
             copy_part(payload / source, out / name, below=payload)
     _make_image(payload, out / "payload.ext4")
     _copy(log, out / "build.log")
