@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from harness.build import collect
+from harness.build import collect, testmodules
 from harness.build.confinement import Confinement, give
+from harness.build.seal import MANIFEST, checked, seal_directory
 from harness.build.strays import UnusableOutput, is_real, make_real, strays
 from harness.build.workspace import Workspace
 from harness.errors import BuildError
+from harness.products import Damaged
 from tests.faults.catalogue import Blame, fault
 from tests.unit.test_make import Toy, toy
 from tests.unit.test_sandbox import Bait, bait, boxed
@@ -183,6 +185,32 @@ def test_a_part_that_is_copied_keeps_its_links_in_it(tmp_path: Path) -> None:
         collect.copy_part(tmp_path / "made/link", tmp_path / "copy", below=tmp_path / "made")
 
 
+def test_a_modules_source_is_not_written_through_a_link(tmp_path: Path) -> None:
+    """Not even where a check was left out."""
+    (tmp_path / "testcases").mkdir()
+    (tmp_path / "testcases/calls.c").write_text("int calls;\n")
+    (tmp_path / "made").mkdir()
+    (tmp_path / "victim").write_text("untouched")
+    for name in ("calls.c", "Kbuild"):
+        (tmp_path / "made" / name).symlink_to(tmp_path / "victim")
+    testmodules.prepare(tmp_path / "testcases", tmp_path / "made", config={}, without={})
+    assert (tmp_path / "victim").read_text() == "untouched"
+    assert (tmp_path / "made/calls.c").read_text() == "int calls;\n"
+
+
+def test_a_build_with_a_link_out_of_it_is_damaged(tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    (made / "selftests").mkdir(parents=True)
+    (made / "selftests/one").write_text("x")
+    (made / "selftests/two").symlink_to("one")
+    seal_directory(made, final=made)
+    assert len(checked(made / MANIFEST, remedy="")) == 1
+    (made / "selftests/three").symlink_to("../../secret")
+    seal_directory(made, final=made)
+    with pytest.raises(Damaged, match=r"selftests/three: damaged: expected a link that stays in .*/made"):
+        checked(made / MANIFEST, remedy="")
+
+
 def test_links_of_kbuild_are_expected(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)
     objects, modules = workspace.objects, workspace.payload / "lib/modules/7.3.4"
@@ -238,6 +266,23 @@ def test_what_nobody_should_meet(tmp_path: Path, made: Callable[[Path], None]) -
     assert list(strays(tmp_path)) == []
     made(tmp_path)
     assert [path.name for path, _ in strays(tmp_path)] == ["x"]
+
+
+@pytest.mark.usefixtures("boxed")
+@fault(
+    "an optional suite whose build leaves a pipe among what it installs",
+    where="hostile input",
+    blame=Blame.KERNEL,
+    survives="the harness, which does not go on in that workspace; the next build",
+)
+def test_an_optional_suite_that_leaves_strays_is_not_just_left_out(toy: Toy) -> None:
+    (toy.directory / "our.config").write_text("CONFIG_USER_EVENTS=y\n")
+    path, command = "tools/testing/selftests/Makefile", "\t@mkdir -p $(INSTALL_PATH)/user_events\n"
+    makefile = (toy.tree / path).read_text()
+    toy.edits[path] = makefile.replace(command, f"{command}\tmkfifo $(INSTALL_PATH)/user_events/pipe; false\n")
+    with pytest.raises(UnusableOutput, match="user_events/pipe, which is neither a file nor a directory"):
+        toy.build()
+    assert build_clean(toy).startswith("int sched")
 
 
 @pytest.mark.usefixtures("boxed")
