@@ -7,7 +7,8 @@ import shutil
 from pathlib import Path
 
 from harness.build import command
-from harness.build.confinement import UnusableOutput, give
+from harness.build.confinement import give
+from harness.build.strays import UnusableOutput, is_real, refuse_strays
 from harness.errors import InfraError
 
 _FILES = ("arch/arm64/boot/Image", "vmlinux", "System.map", ".config")
@@ -26,10 +27,19 @@ def collect(objects: Path, payload: Path, out: Path, *, log: Path) -> None:
     for dtb in (objects / "arch/arm64/boot/dts").rglob("*.dtb"):
         _copy(dtb, out / "dtbs" / dtb.name)
     for name, source in _PARTS:
-        if (payload / source).is_dir():
-            shutil.copytree(payload / source, out / name, symlinks=True)
+        if os.path.lexists(payload / source):
+            copy_part(payload / source, out / name, below=payload)
     _make_image(payload, out / "payload.ext4")
     _copy(log, out / "build.log")
+
+
+def copy_part(part: Path, goal: Path, *, below: Path) -> None:
+    """Copy the directory `part`, which a build has written somewhere `below` a directory of ours, to `goal`. Its links
+    lead to the same files there. Raises UnusableOutput if a link would lead out of the copy, or to `part`."""
+    if not is_real(part, below=below):
+        raise UnusableOutput(f"{part}: expected a directory, found a link or a file in its place")
+    refuse_strays(part)
+    shutil.copytree(part, goal, symlinks=True)
 
 
 def _make_image(tree: Path, image: Path) -> None:
@@ -46,6 +56,12 @@ def _make_image(tree: Path, image: Path) -> None:
 
 def _copy(source: Path, goal: Path) -> None:
     """Copy, with shared blocks if the file system supports that."""
+    try:
+        os.close(os.open(source, os.O_RDONLY | os.O_NONBLOCK))
+    except OSError as error:
+        raise UnusableOutput(f"the kernel's build left {source}, which can't be read: {error.strerror}") from None
+    if not source.is_file():
+        raise UnusableOutput(f"{source}: expected what kbuild makes there, found something that is no file")
     done = command.run(["cp", "--reflink=auto", "--preserve=timestamps", source, goal], timeout=300.0)
     if done.status:
         raise InfraError(f"{goal}: can't be written", details=done.last_lines())

@@ -5,19 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import selectors
-import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from harness.build.strays import UnusableOutput, is_real, refuse_strays
 from harness.errors import BuildError, InfraError
 
 _END_S = 30.0
-
-
-class UnusableOutput(BuildError):
-    """What a build left can't be used, or must not be met by programs outside its sandbox; its workspace is thrown
-    away."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +21,8 @@ class Confinement:
 
     `prefix`: the words before the program's own. `environment`: all the variables that it has. `writable`: the
     directories that it may write to, each below `root`, that the harness works on afterwards. `given`: all that it may
-    write to. `owner`: the user that it runs as; None: ours, to whom everything belongs already."""
+    write to. `owner`: the user that it runs as; None: ours, to whom everything belongs already. `is_expected`: which
+    links out of a writable directory are no reason to refuse what it holds."""
 
     prefix: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -34,12 +30,15 @@ class Confinement:
     writable: tuple[Path, ...] = ()
     given: tuple[Path, ...] = ()
     owner: int | None = None
+    is_expected: Callable[[Path], bool] = lambda link: False
 
     def prepare(self) -> None:
         """Make the directories that it may write to its user's. One that this user owns was given before, with all
-        that is in it."""
+        that is in it. Raises UnusableOutput if one is reached through a link, which would be given instead."""
         for directory in self.given:
-            if self.owner is not None and directory.stat().st_uid != self.owner:
+            if directory.is_relative_to(self.root) and not is_real(directory, below=self.root):
+                raise UnusableOutput(f"{directory}: expected a directory, found a link or a file in its place")
+            if self.owner is not None and directory.lstat().st_uid != self.owner:
                 give(directory, self.owner)
 
     @contextlib.contextmanager
@@ -63,13 +62,9 @@ class Confinement:
 
     def verify(self) -> None:
         """Raise UnusableOutput if the writable directories hold something that would lead the harness, which works on
-        them outside the sandbox, out of `root`, or would make it wait. Nothing of the sandbox runs any more."""
+        them outside the sandbox, elsewhere, or would make it wait. Nothing of the sandbox runs any more."""
         for directory in self.writable:
-            for path, why in strays(directory, root=self.root):
-                raise UnusableOutput(
-                    f"the kernel's build left {path}, {why}; such a file can only be meant for programs outside the "
-                    "build's sandbox: look at the patches before you build them again"
-                )
+            refuse_strays(directory, is_expected=self.is_expected)
 
 
 def refused(lines: Iterable[str]) -> BuildError | None:
@@ -86,36 +81,9 @@ def refused(lines: Iterable[str]) -> BuildError | None:
 
 
 def give(directory: Path, owner: int) -> None:
-    """Make `owner` the owner of `directory` and of everything in it. The directory itself comes last, so that it is
-    done again if we are killed."""
-    for parent, directories, files in os.walk(directory):
+    """Make `owner` the owner of `directory` and of everything in it, through no link. The directory itself comes last,
+    so that it is done again if we are killed."""
+    for _, directories, files, parent in os.fwalk(directory):
         for name in (*directories, *files):
-            os.lchown(os.path.join(parent, name), owner, owner)  # noqa: PTH118 - ten thousand files
+            os.chown(name, owner, owner, dir_fd=parent, follow_symlinks=False)
     os.lchown(directory, owner, owner)
-
-
-def strays(directory: Path, *, root: Path) -> Iterator[tuple[Path, str]]:
-    """Yield each file below `directory` that nobody outside the sandbox should meet, and what it is: links that lead
-    out of `root`, devices, pipes and sockets, set-id files."""
-    inside = root.resolve()
-    pending = [os.fspath(directory)]
-    while pending:
-        with os.scandir(pending.pop()) as entries:
-            for entry in entries:
-                mode = entry.stat(follow_symlinks=False).st_mode
-                if stat.S_ISDIR(mode):
-                    pending.append(entry.path)
-                elif why := _stray(entry.path, mode, inside):
-                    yield Path(entry.path), why
-
-
-def _stray(path: str, mode: int, inside: Path) -> str:
-    if stat.S_ISLNK(mode):
-        try:
-            leads_out = not Path(path).resolve().is_relative_to(inside)
-        except (OSError, RuntimeError):  # a circle of links
-            leads_out = True
-        return "a symbolic link that leads out of the build's directory" if leads_out else ""
-    if not stat.S_ISREG(mode):
-        return "which is neither a file nor a directory"
-    return "a set-user-ID or set-group-ID file" if mode & (stat.S_ISUID | stat.S_ISGID) else ""

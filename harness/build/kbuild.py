@@ -126,7 +126,8 @@ class Kbuild:
         if self.sandbox is None:
             return None
         directories = writable or tuple(self.workspace.written_by_make)
-        return self.sandbox.confine(View(root=self.workspace.directory, writable=directories))
+        expected = self.workspace.is_link_of_kbuild
+        return self.sandbox.confine(View(root=self.workspace.directory, writable=directories, is_expected=expected))
 
     def _ccache(self) -> dict[str, str]:
         """Return the environment with which ccache finds in one workspace what was compiled in another."""

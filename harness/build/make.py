@@ -18,8 +18,7 @@ from typing import Any
 from harness import available, shortage
 from harness.build import guesttools, klp_relocations, prune, testmodules
 from harness.build.cache import cache_dir, published
-from harness.build.collect import collect
-from harness.build.confinement import UnusableOutput
+from harness.build.collect import collect, copy_part
 from harness.build.finished import RECORD, usable_build
 from harness.build.kbuild import ROOM, Kbuild
 from harness.build.keys import (
@@ -37,6 +36,7 @@ from harness.build.sandbox import find_sandbox
 from harness.build.seal import seal_directory
 from harness.build.selftests import Selftests
 from harness.build.stages import Stages, programs_of, tool_stamps
+from harness.build.strays import UnusableOutput, make_real
 from harness.build.tree import only_compiled
 from harness.build.workspace import Workspace, workspace_for
 from harness.errors import BuildError
@@ -119,7 +119,7 @@ def _build(
         progress.say("building without a sandbox: the kernel tree's programs run with all that you may do and see")
     configuration = configuration_name(spec)
     with (
-        sandbox.files_readable() if sandbox else contextlib.nullcontext(),
+        sandbox.ready(progress) if sandbox else contextlib.nullcontext(),
         workspace_for(
             spec.source, configuration=configuration, is_sandboxed=is_sandboxed, progress=progress
         ) as workspace,
@@ -168,7 +168,7 @@ class _Builder:
         self._stage("modules", lambda: self._modules(kernel, release))
         left_out = self._stage("selftests, test modules", lambda: self._tests(kernel, testcases, without))
         tools = self.payload / "bin"
-        tools.mkdir(exist_ok=True)
+        make_real(tools, below=self.payload)
         guesttools.compile_tools(self.spec.toolchain, tools, confinement=self.kbuild.confinement(tools))
         self._stage("collect", lambda: collect(self.workspace.objects, self.payload, self.out, log=self.log))
         record = self._record(key, release, reproduce, without=without, left_out=left_out)
@@ -246,10 +246,11 @@ class _Builder:
             shutil.rmtree(self.payload / "lib", ignore_errors=True)
             install = (f"INSTALL_MOD_PATH={self.payload}", "INSTALL_MOD_STRIP=1", "modules_install")
             self.kbuild.make("modules_install", self.kbuild.words(*install))
+            make_real(directory, below=self.payload)
             for link in ("build", "source"):
                 (directory / link).unlink(missing_ok=True)
             # the livepatch scripts skip unless this is a directory, even though their modules are prebuilt
-            (directory / "build").mkdir(parents=True)
+            (directory / "build").mkdir()
             return {}
 
         return self.stages.once("modules", kernel, [directory, directory / "modules.dep"], work)
@@ -306,7 +307,7 @@ class _Builder:
                 self.stages.finished(stage, inputs, [made], {})
             installed = suites.goal / suite.directory
             shutil.rmtree(installed, ignore_errors=True)
-            shutil.copytree(made, installed, symlinks=True)
+            copy_part(made, installed, below=self.workspace.optional_suites)
 
     def _install_headers(self) -> None:
         self.kbuild.make("headers", self.kbuild.words("headers_install"))
@@ -371,10 +372,9 @@ def forget_stale_modules(workspace: Workspace) -> None:
     now = f"{workspace.configuration} {vmlinux.st_mtime_ns} {vmlinux.st_size}"
     if _is_news(workspace.state / "modules-made-for", now):
         shutil.rmtree(workspace.modules, ignore_errors=True)
-    if _is_news(workspace.directory / "selftests-made-for", now):
-        selftests = workspace.source / "tools/testing/selftests/livepatch/test_modules"
+    if _is_news(workspace.directory / "selftests-made-for", now) and workspace.has_modules_in_tree:
         for pattern in ("*.o", "*.ko", "*.mod", "*.mod.c", ".*.cmd", "Module.symvers", "modules.order"):
-            for left in selftests.glob(pattern):
+            for left in workspace.modules_in_tree.glob(pattern):
                 left.unlink()
 
 

@@ -7,19 +7,23 @@ touched would be.
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 
 from harness import shortage
 from harness.build.checksum import write_atomically
 from harness.build.tree import Entry, scan
+from harness.build.treelinks import link_target, stays_inside
 from harness.errors import InfraError
 from harness.model.progress import Progress
 
 MANIFEST = "source.manifest.json"
 PROGRESS_STEP = 256
+_MOST_NAMED = 8  # links that a message names
 
 
 def mirror(source: Path, tree: Path, *, progress: Progress, label: str = "", everything: bool = False) -> None:
@@ -32,7 +36,10 @@ def mirror(source: Path, tree: Path, *, progress: Progress, label: str = "", eve
     known = {} if everything else _read_manifest(note, source)
     # Until the end, the manifest lists fewer files than are equal, never more.
     note.unlink(missing_ok=True)
-    wanted = list(scan(source, everything=everything))
+    wanted, left_out = _inside(source, scan(source, everything=everything))
+    if left_out:
+        more = f" and {len(left_out) - _MOST_NAMED} more" if len(left_out) > _MOST_NAMED else ""
+        progress.say(f"{source}: left out links that lead out of the tree: {', '.join(left_out[:_MOST_NAMED])}{more}")
     agreed: dict[str, list[int | None]] = {}
     try:
         tree.mkdir(parents=True, exist_ok=True)
@@ -52,6 +59,18 @@ def mirror(source: Path, tree: Path, *, progress: Progress, label: str = "", eve
         text = json.dumps({"source": str(source), "files": agreed}, separators=(",", ":"))
         write_atomically(note, text)
     progress.advance(label or f"copying {source}", len(wanted), len(wanted))
+
+
+def _inside(source: Path, entries: Iterable[Entry]) -> tuple[list[Entry], list[str]]:
+    """Split `entries` into those to copy, and the paths of links that lead out of `source`."""
+    wanted, left_out = [], []
+    for entry in entries:
+        target = link_target(source, entry.path) if stat.S_ISLNK(entry.mode) else None
+        if target is None or stays_inside(entry.path, target, functools.partial(link_target, source)):
+            wanted.append(entry)
+        else:
+            left_out.append(entry.path)
+    return wanted, left_out
 
 
 def _read_manifest(note: Path, source: Path) -> dict[str, list[int | None]]:

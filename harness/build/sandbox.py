@@ -10,7 +10,8 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from importlib import resources
@@ -21,6 +22,7 @@ from harness.build import host
 from harness.build.cache import cache_dir
 from harness.build.command import run
 from harness.build.confinement import Confinement
+from harness.build.strays import strays
 from harness.errors import InfraError
 from harness.model.progress import Progress, Silent
 
@@ -43,8 +45,12 @@ _PROGRAMS = (
     *("gcc", "clang", "ld.lld", "make", "ccache", "pahole", "rustc", "bindgen", "flex", "bison", "bc", "perl", "rsync"),
     *("cpio", "depmod", "openssl", "pkg-config", "xz", "zstd"),
 )
+_TO_DROP_THE_REST = ("SETUID", "SETGID", "SETPCAP", "SYS_ADMIN", "SYS_CHROOT")
 _OF_A_TOOLCHAIN = ("bin", "lib", "lib32", "lib64", "libexec", "include")
 _PASSED_ON = ("PATH", "LANG", "CCACHE_MAXSIZE", "CCACHE_DISABLE", "CCACHE_RECACHE")
+# Root's bubblewrap can't forbid user namespaces, in which a program would have capabilities again. The kernel refuses
+# them to whoever has another root directory than the mount namespace; so this is one, with the same content.
+_ROOTED = ("sh", "-c", 'mount --rbind / /.root && exec chroot /.root "$@"', "sandbox")
 # The first process in the sandbox. It ends last, and it gets the signal of its parent's death, which a process loses
 # when it becomes another user.
 _FIRST = ("sh", "-c", 'code=0; "$@" || code=$?; exit $code', "sandbox")
@@ -61,10 +67,12 @@ class SandboxTool(StrEnum):
 @dataclass(frozen=True, kw_only=True)
 class View:
     """What a program sees besides the system's directories. `root`: the directory of all its work, which it may read;
-    `writable`: directories in it that it may write to."""
+    `writable`: directories in it that it may write to. `is_expected`: which links it may leave there that lead out of
+    them."""
 
     root: Path
     writable: tuple[Path, ...] = ()
+    is_expected: Callable[[Path], bool] = lambda link: False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,30 +91,35 @@ class Sandbox:
         return replace(self, toolchain=tuple(dict.fromkeys([*self.toolchain, *directories_of(programs)])))
 
     @contextlib.contextmanager
-    def files_readable(self) -> Iterator[None]:
-        """Create files in this ``with`` so that the programs' user can read them, if that is not us."""
-        if self.user is None:
-            yield
-            return
-        before = os.umask(0o022)
+    def ready(self, progress: Progress) -> Iterator[None]:
+        """Builds run in this ``with``. Files that we create in it can be read by the programs' user, if that is not us.
+        ccache's directory, which builds share, is thrown away before and afterwards if one left there what nobody
+        outside the sandbox should meet."""
+        before = os.umask(0o022) if self.user is not None else None
         try:
-            yield
+            _inspect_ccache(progress)
+            try:
+                yield
+            finally:
+                _inspect_ccache(progress)
         finally:
-            os.umask(before)
+            if before is not None:
+                os.umask(before)
 
     def confine(self, view: View) -> Confinement:
         """Return what runs a program that sees `view`."""
-        ccache = cache_dir("ccache")
+        ccache = cache_dir("ccache").resolve()
         mounts = [("ro", path) for path in (*self.toolchain, *_rustup().values(), view.root)]
         mounts += [("rw", path) for path in (*view.writable, ccache)]
         prefix = self._bubblewrap(mounts) if self.tool is SandboxTool.BUBBLEWRAP else self._unshare(mounts)
         return Confinement(
-            prefix=(*prefix, *_FIRST, *self._dropped(), *_limits()),
+            prefix=(*prefix, *self._rooted(), *_FIRST, *self._dropped(), *_limits()),
             environment=_environment(ccache),
             root=view.root,
             writable=view.writable,
             given=(*view.writable, ccache),
             owner=0 if self.user is None and os.geteuid() == 0 else self.user,
+            is_expected=view.is_expected,
         )
 
     def _bubblewrap(self, mounts: Sequence[tuple[str, Path]]) -> list[str]:
@@ -122,7 +135,8 @@ class Sandbox:
             words += ["--unshare-user", "--disable-userns", "--cap-drop", "ALL"]
         else:
             words += ["--cap-drop", "ALL"]
-            words += [word for name in ("SETUID", "SETGID", "SETPCAP") for word in ("--cap-add", f"CAP_{name}")]
+            words += ["--dir", "/.root"]
+            words += [word for name in _TO_DROP_THE_REST for word in ("--cap-add", f"CAP_{name}")]
         words += ["--proc", "/proc", "--dev", "/dev", "--perms", "1777", "--size", str(_TMP_BYTES), "--tmpfs", "/tmp"]
         words += ["--perms", "1777", "--dir", _HOME]
         for link, target in _system_links():
@@ -146,6 +160,10 @@ class Sandbox:
         for how, path in [*(("ro", Path(path)) for path in _system_paths()), *mounts]:
             words += [how, str(path), str(path)]
         return [*words, "--"]
+
+    def _rooted(self) -> tuple[str, ...]:
+        """Return the words that rule out user namespaces. The other sandboxes do so themselves."""
+        return _ROOTED if self.tool is SandboxTool.BUBBLEWRAP and self.user is not None else ()
 
     def _dropped(self) -> list[str]:
         """Return the words that drop what privileges are left. bubblewrap drops a caller's own by itself."""
@@ -190,6 +208,24 @@ def doctor_row() -> host.DoctorRow:
         return host.DoctorRow(name="sandbox", ok=False, found=f"none works: {told}", needed_for=what, remedy=remedy)
     remedy = "" if works.tool is SandboxTool.BUBBLEWRAP else f"better: {host.install_command(['bubblewrap'])}"
     return host.DoctorRow(name="sandbox", ok=True, found=str(works), needed_for=what, remedy=remedy)
+
+
+def _inspect_ccache(progress: Progress) -> None:
+    ccache = cache_dir("ccache").resolve()
+    for path, why in strays(ccache):
+        told = os.fsencode(path).decode(errors="replace")
+        progress.say(f"the sandbox's ccache is thrown away, because a build left {told}, {why}")
+        # Files are not removed one by one: other builds may write there now, links as well. Until all are removed,
+        # nobody else can reach them.
+        try:
+            gone = Path(tempfile.mkdtemp(prefix=".gone-", dir=ccache.parent))
+            ccache.rename(gone / "ccache")
+            ccache.mkdir()
+        except OSError as error:
+            unmoved = InfraError(f"{ccache}: can't be renamed: {error.strerror}; empty it")
+            raise shortage.of(error, where=ccache) or unmoved from error
+        shutil.rmtree(gone, ignore_errors=True)
+        return
 
 
 def directories_of(programs: Iterable[str]) -> list[Path]:

@@ -18,6 +18,7 @@ from harness import shortage
 from harness.build.cache import cache_dir, locked
 from harness.build.checksum import stamp_of, write_atomically
 from harness.build.inuse import Hold, hold
+from harness.build.treelinks import stays_inside
 from harness.errors import InfraError
 from harness.model.product import Manifest, Product
 from harness.model.progress import Progress, Silent
@@ -105,6 +106,9 @@ def checked(manifest: Path, *, remedy: str, full: bool = False) -> tuple[Product
             verify(product)
     for name, target in recorded.links.items():
         _check_link(manifest.parent / name, target, remedy)
+        if not stays_inside(name, target, recorded.links.get):  # as a build may have left it
+            outside = f"expected a link that stays in {manifest.parent}, found one to {target}"
+            raise Damaged(f"{manifest.parent / name}: damaged: {outside}; {remedy}")
     if stamps != known:
         _note(manifest, text, stamps)
     return products

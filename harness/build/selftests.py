@@ -8,6 +8,7 @@ from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
 from harness.build.kbuild import Kbuild
+from harness.build.strays import UnusableOutput, is_real
 from harness.errors import BuildError
 from harness.model.suite import NOT_BUILT, UPSTREAM, Suite
 
@@ -43,12 +44,16 @@ class Selftests:
         """Build `suite` and install it as `directory`. Returns the compiler's first error; empty: it was built."""
         shutil.rmtree(directory, ignore_errors=True)
         # its programs' Makefile rules do not name the kernel's headers
-        shutil.rmtree(self.kbuild.workspace.objects / "kselftest" / suite.directory, ignore_errors=True)
+        objects = self.kbuild.workspace.objects
+        if is_real(objects / "kselftest", below=objects):
+            shutil.rmtree(objects / "kselftest" / suite.directory, ignore_errors=True)
         scratch = directory.with_name(f".{directory.name}.installing")
         shutil.rmtree(scratch, ignore_errors=True)
         try:
             self.kbuild.make(suite.name, self._install([suite], scratch))
             (scratch / suite.directory).rename(directory)
+        except UnusableOutput:  # nothing may be written there any more
+            raise
         except BuildError as error:
             directory.mkdir(parents=True)
             why = next(iter(error.details), error.message)

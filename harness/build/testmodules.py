@@ -76,5 +76,7 @@ def needs(text: str) -> list[str]:
 
 
 def _update(path: Path, content: bytes) -> None:
+    if path.is_symlink():  # of a build's: what it leads to is not ours
+        path.unlink()
     if not path.is_file() or path.read_bytes() != content:
         path.write_bytes(content)

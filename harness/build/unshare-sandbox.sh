@@ -48,5 +48,9 @@ pivot_root . .old
 cd /
 umount -l /.old
 rmdir /.old
+mkdir /.root
 mount -o remount,bind,ro,nosuid,nodev /
-exec "$@"
+# The kernel refuses user namespaces, in which a program would have capabilities again, to whoever has another root
+# directory than the mount namespace.
+mount --rbind / /.root
+exec chroot /.root "$@"

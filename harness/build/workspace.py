@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.build.cache import cache_dir, try_locked
-from harness.build.confinement import strays
 from harness.build.cutoff import mark, synced_after, was_cut_off
 from harness.build.prune import limits_from_environment
+from harness.build.strays import is_real, strays
 from harness.model.kernel import Source, SourceKind
 from harness.model.names import as_name
 from harness.model.progress import Progress, Silent
@@ -88,8 +88,32 @@ class Workspace:
         made = [self.objects, self.payload, self.modules, self.optional_suites]
         for directory in made:
             directory.mkdir(parents=True, exist_ok=True)
-        in_tree = self.source / "tools/testing/selftests/livepatch/test_modules"
-        return [*made, *([in_tree] if in_tree.is_dir() else [])]
+        return [*made, *([self.modules_in_tree] if self.has_modules_in_tree else [])]
+
+    @property
+    def modules_in_tree(self) -> Path:
+        """The directory in the source tree in which upstream builds the modules of the livepatch selftests."""
+        return self.source / "tools/testing/selftests/livepatch/test_modules"
+
+    @property
+    def has_modules_in_tree(self) -> bool:
+        """Whether that is a directory. Behind a link there might be any part of the source, or of the host."""
+        return is_real(self.modules_in_tree, below=self.source)
+
+    def is_link_of_kbuild(self, link: Path) -> bool:
+        """Return whether `link`, which leads out of the directory that make wrote it to, is one that kbuild makes: in
+        the object tree to the source tree or to a file in it (the scripts for gdb), and what modules_install adds."""
+        try:
+            leads = link.resolve(strict=True)
+        except (OSError, RuntimeError):  # to nothing; a circle of links
+            return False
+        source, objects = self.source.resolve(), self.objects.resolve()
+        if link.is_relative_to(self.objects):
+            return (
+                leads == source if link == self.objects / "source" else leads.is_relative_to(source) and leads.is_file()
+            )
+        is_installed = link.name in ("build", "source") and link.parent.parent == self.payload / "lib/modules"
+        return is_installed and leads in (source, objects)
 
     def is_of_make(self, path: str | bytes | None) -> bool:
         """Return whether a path that an error names is below a directory that the kernel's makes may write to."""
@@ -102,7 +126,7 @@ class Workspace:
         read = (self.directory, self.state, self.source, self.source / "Makefile")
         if by_others and not all(path.stat().st_mode & 0o004 for path in read if path.exists()):
             return False
-        return not any(any(strays(each, root=self.directory)) for each in self.written_by_make)
+        return not any(any(strays(each, is_expected=self.is_link_of_kbuild)) for each in self.written_by_make)
 
     def discard(self) -> None:
         """Empty the workspace, which we have locked; the next build makes everything anew."""
