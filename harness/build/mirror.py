@@ -12,7 +12,7 @@ import shutil
 import stat
 from pathlib import Path
 
-from harness import shortage
+from harness import jsonfile, shortage
 from harness.build.checksum import write_atomically
 from harness.build.tree import Entry, scan
 from harness.errors import InfraError
@@ -57,7 +57,7 @@ def mirror(source: Path, tree: Path, *, progress: Progress, label: str = "", eve
 def _read_manifest(note: Path, source: Path) -> dict[str, list[int | None]]:
     """Return what is recorded about the files of `source`; nothing if the record is about another directory."""
     try:
-        known = json.loads(note.read_text())
+        known = jsonfile.read_object(note)
         return dict(known["files"]) if known["source"] == str(source) else {}
     except (OSError, ValueError, TypeError, KeyError):
         return {}

@@ -134,7 +134,8 @@ def _extract(file: IO[bytes], path: Path, directory: Path, *, tick: Callable[[],
     except OSError as error:
         if error.errno not in _CONTRADICTIONS:
             raise
-        name = str(error.filename or "").removeprefix(f"{directory}/")[:200]
+        name = str(error.filename2 or error.filename or "")  # a link's own, not where it leads
+        name = name.removeprefix(f"{directory}/")[:200]
         raise UserError(f"{path}: refused: {name!r}: its members contradict each other: {error.strerror}") from error
     return tuple(unpacking.left_out)
 
