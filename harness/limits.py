@@ -125,7 +125,7 @@ YAML_NESTED = Limit(name="YAML_NESTED", default=32, unit="levels", on="a YAML do
 YAML_NODES = Limit(name="YAML_NODES", default=100_000, unit="values", on="a YAML document with its aliases expanded")
 NUMBER_DIGITS = Limit(name="NUMBER_DIGITS", default=100, unit="characters", on="a number in a YAML document")
 OUTSIDE_BYTES = Limit(
-    name="OUTSIDE_BYTES", default=64 * _KIB, unit="bytes", on="a file that boards.yaml refers to by ${file:PATH}"
+    name="OUTSIDE_BYTES", default=64 * _KIB, unit="bytes", on="a key or ${file:PATH} that boards.yaml names"
 )
 RECORD_BYTES = Limit(name="RECORD_BYTES", default=64 * _MIB, unit="bytes", on="manifest.json, build.json and the like")
 EVENT_BYTES = Limit(name="EVENT_BYTES", default=64 * _MIB, unit="bytes", on="a line of events.jsonl")
