@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
+import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from harness.build.confinement import UnusableOutput
 from harness.errors import UserError
-from harness.limits import BUILD_BYTES, Limit, open_regular
+from harness.limits import BUILD_BYTES, SELFTEST_BYTES, Limit, open_regular
 
 # What a program that leaves something else than a file brings about. Other errors are the host's.
 _THEIRS = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.ELOOP, errno.EACCES)
@@ -23,6 +25,13 @@ def read_made(path: Path, limit: Limit, *, follow: bool = False) -> bytes:
         return limit.read(path, follow=follow)
 
 
+def read_selftest(path: Path) -> str:
+    """Return the text of a selftest's script or source, with lines that end in LF. Raises UnusableOutput as `read_made`
+    does."""
+    text = read_made(path, SELFTEST_BYTES).decode(errors="replace")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
 def first_bytes(path: Path, count: int) -> bytes:
     """Return the first `count` bytes of a product. Raises UnusableOutput if there is no regular file."""
     with _blamed(path), open_regular(path, follow=False) as file:
@@ -30,13 +39,17 @@ def first_bytes(path: Path, count: int) -> bytes:
 
 
 def check_sizes(trees: Iterable[Path]) -> None:
-    """Raise UnusableOutput if the files in `trees` (each a directory or a file) have more bytes than a build may have.
-    Whoever copies a file reads its holes, too, so they count."""
+    """Raise UnusableOutput if the files in `trees` (each a directory or a file) have more bytes than a build may have,
+    or can't be copied. Whoever copies a file reads its holes, too, so they count."""
     total = 0
     for tree in trees:
         for path in (tree, *tree.rglob("*")):
-            with contextlib.suppress(FileNotFoundError):
-                total += path.lstat().st_size
+            if not os.path.lexists(path):
+                continue
+            status = path.lstat()
+            if stat.S_IFMT(status.st_mode) not in (stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK):
+                raise UnusableOutput(f"the kernel's build left {path}, which is neither a file nor a directory")
+            total += status.st_size
             with _blamed(path):
                 BUILD_BYTES.check(total, place=str(path))
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.build.made import check_sizes, read_made
+from harness.build.made import check_sizes, read_made, read_selftest
 from harness.errors import BuildError
-from harness.limits import BUILD_BYTES, MODULE_BYTES, SOURCE_BYTES, Limit
+from harness.limits import BUILD_BYTES, MODULE_BYTES, SELFTEST_BYTES, SOURCE_BYTES, Limit
 from tests.faults.catalogue import Blame, fault
 from tests.unit.test_make import TREE, Toy, toy
 
@@ -72,6 +72,24 @@ def test_a_link_is_followed_only_where_one_will_do(tmp_path: Path) -> None:
     with pytest.raises(BuildError, match="found: it is a symbolic link, not a regular file"):
         read_made(tmp_path / "link", SOURCE_BYTES)
     assert read_made(tmp_path / "link", SOURCE_BYTES, follow=True) == b"x"
+
+
+def test_the_text_of_a_selftest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "x.sh").write_bytes(b"a\r\nb\xff\n")
+    assert read_selftest(tmp_path / "x.sh") == "a\nb\ufffd\n"
+    monkeypatch.setenv(SELFTEST_BYTES.variable, "5")
+    with pytest.raises(BuildError, match=r"x\.sh: expected at most 5 bytes"):
+        read_selftest(tmp_path / "x.sh")
+
+
+@fault("a kernel's build, outside a sandbox, leaves a pipe among the files to install", where="hostile input",
+       blame=Blame.KERNEL, survives="what it is")  # fmt: skip
+def test_a_pipe_among_the_files_to_install(toy: Toy) -> None:
+    toy.is_sandboxed = False
+    spoil(toy, f"\t@cp $(O)/vmlinux {MODULES}/modules.dep", f"mkfifo {MODULES}/pipe")
+    with pytest.raises(BuildError, match="/pipe, which is neither a file nor a directory") as caught:
+        toy.build()
+    assert caught.value.exit_code == 1
 
 
 def test_an_error_of_the_host_is_not_the_builds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
