@@ -63,4 +63,4 @@ def _blamed(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in _THEIRS:
             raise
-        raise UnusableOutput(f"{path}: expected what the kernel's build makes there, found: {error.strerror}") from None
+        raise UnusableOutput(f"{path}: expected what kbuild makes there, found: {error.strerror}") from None
