@@ -184,7 +184,8 @@ def parse_events(lines: Iterable[str], *, on_damage: Callable[[int, str], None] 
 
 
 def _is_begun(line: str) -> bool:
-    """Whether a line can be the beginning of an event whose writing was cut off."""
+    """Whether a line can be what is left of an event whose writing was cut off; a power cut leaves zeros."""
+    line = line.rstrip("\0")
     return line.startswith('{"'[: len(line)]) and not line.endswith("\n")
 
 

@@ -128,6 +128,7 @@ def test_a_file_without_any_event_is_wrong_input(text: str, tmp_path: Path) -> N
     assert caught.value.exit_code == 2
 
 
-def test_an_empty_file_is_a_run_that_was_killed_at_once(tmp_path: Path) -> None:
-    (tmp_path / "events.jsonl").write_text('{"v": 2, "ki')
+@pytest.mark.parametrize("text", ["", "{", '{"v": 2, "ki', "\0\0\0", '{"v": 2\0\0'])
+def test_an_empty_file_is_a_run_that_was_killed_at_once(text: str, tmp_path: Path) -> None:
+    (tmp_path / "events.jsonl").write_text(text)
     assert read_results(tmp_path).results == ()
