@@ -6,11 +6,14 @@ docs/limits.md has the list; `python -m harness.limits` writes it, and a test ho
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import stat
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from harness.errors import UserError
 
@@ -47,10 +50,10 @@ class Limit:
         if found > self.value:
             raise self.exceeded(place=place, found=str(found))
 
-    def read(self, path: Path) -> bytes:
+    def read(self, path: Path, *, follow: bool = True) -> bytes:
         """Return the content of a file. Raises UserError if it is larger than the limit, OSError if it can't be
-        read."""
-        with path.open("rb") as file:
+        read or is not a regular file. `follow`: as for open_regular."""
+        with open_regular(path, follow=follow) as file:
             data = file.read(self.value + 1)
         if len(data) > self.value:
             raise self.exceeded(place=str(path))
@@ -63,6 +66,35 @@ class Limit:
             f"should be, set {self.variable} to a larger number"
         )
 
+
+def open_regular(path: Path, *, follow: bool = True) -> BinaryIO:
+    """Open a file for reading. Raises OSError if it can't be read, and for anything but a regular file: reading a pipe
+    or a device might never end. `follow`: go where a symbolic link leads."""
+    _require_regular(path, path.stat(follow_symlinks=follow))  # before it is opened, which starts some devices
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY | (0 if follow else os.O_NOFOLLOW)
+    descriptor = os.open(path, flags)
+    try:
+        _require_regular(path, os.fstat(descriptor))  # it may have been replaced meanwhile
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def _require_regular(path: Path, status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        found = _KINDS.get(stat.S_IFMT(status.st_mode), "something else")
+        raise OSError(errno.EINVAL, f"it is {found}, not a regular file", str(path))
+
+
+_KINDS = {
+    stat.S_IFDIR: "a directory",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFLNK: "a symbolic link",
+}
 
 PATCH_BYTES = Limit(name="PATCH_BYTES", default=128 * _MIB, unit="bytes", on="a patch, mail or mailbox, unpacked")
 SERIES_BYTES = Limit(name="SERIES_BYTES", default=512 * _MIB, unit="bytes", on="all files of --patches, unpacked")
@@ -92,9 +124,16 @@ YAML_BYTES = Limit(name="YAML_BYTES", default=1 * _MIB, unit="bytes", on="a YAML
 YAML_NESTED = Limit(name="YAML_NESTED", default=32, unit="levels", on="a YAML document")
 YAML_NODES = Limit(name="YAML_NODES", default=100_000, unit="values", on="a YAML document with its aliases expanded")
 NUMBER_DIGITS = Limit(name="NUMBER_DIGITS", default=100, unit="characters", on="a number in a YAML document")
+OUTSIDE_BYTES = Limit(
+    name="OUTSIDE_BYTES", default=64 * _KIB, unit="bytes", on="a key or ${file:PATH} that boards.yaml names"
+)
+RECORD_BYTES = Limit(name="RECORD_BYTES", default=64 * _MIB, unit="bytes", on="manifest.json, build.json and the like")
 EVENT_BYTES = Limit(name="EVENT_BYTES", default=64 * _MIB, unit="bytes", on="a line of events.jsonl")
 ELF_BYTES = Limit(name="ELF_BYTES", default=1 * _GIB, unit="bytes", on="a section of a kernel or module, uncompressed")
 ELF_NAME_BYTES = Limit(name="ELF_NAME_BYTES", default=64 * _KIB, unit="bytes", on="a symbol's name in an ELF file")
+MODULE_BYTES = Limit(name="MODULE_BYTES", default=256 * _MIB, unit="bytes", on="a test module that was built")
+SELFTEST_BYTES = Limit(name="SELFTEST_BYTES", default=64 * _MIB, unit="bytes", on="a selftest's script or program")
+BUILD_BYTES = Limit(name="BUILD_BYTES", default=16 * _GIB, unit="bytes", on="the files of a build, holes included")
 BUILD_LOG_BYTES = Limit(name="BUILD_LOG_BYTES", default=1 * _GIB, unit="bytes", on="the output of one make")
 
 LIMITS = tuple(each for each in list(globals().values()) if isinstance(each, Limit))

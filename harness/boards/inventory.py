@@ -11,7 +11,7 @@ from pathlib import Path
 
 from harness.errors import UserError
 from harness.layout import BOARDS, BOARDS_DOCS
-from harness.limits import YAML_BYTES
+from harness.limits import OUTSIDE_BYTES, YAML_BYTES
 from harness.model.board import BoardEntry, BoardSpec
 from harness.parse.boards import parse_boards
 from harness.parse.boards_schema import schema
@@ -77,9 +77,17 @@ def _from_outside(name: str, *, beside: Path) -> str:
     kind, _, path = name.partition(":")
     if kind == "file":
         try:
-            return (beside / Path(path).expanduser()).read_text().strip()
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not text"
+            return OUTSIDE_BYTES.read(beside / Path(path).expanduser()).decode().strip()
+        except UserError as error:
+            raise LookupError(error.message) from None
+        except UnicodeDecodeError:
+            raise LookupError(f"expected a file {path}, can't read it: it is not text") from None
+        except (
+            OSError,
+            RuntimeError,
+            ValueError,
+        ) as error:  # among them ~ of no user, and a name that no file can have
+            reason = error.strerror if isinstance(error, OSError) else error
             raise LookupError(f"expected a file {path}, can't read it: {reason}") from None
     if name not in os.environ:
         raise LookupError(f"expected the environment variable {name} to be set, found none")

@@ -8,7 +8,7 @@ import json
 import os
 from pathlib import Path
 
-from harness import shortage
+from harness import jsonfile, shortage
 from harness.build.cache import cache_dir
 from harness.errors import InfraError, UserError
 from harness.model.progress import Progress, Silent
@@ -25,7 +25,7 @@ def sha256_of(path: Path, *, progress: Progress | None = None, fresh: bool = Fal
     try:
         stamp = stamp_of(path)
         with contextlib.suppress(OSError, InfraError, ValueError, TypeError, KeyError):
-            known = json.loads(_note_of(path).read_text())
+            known = jsonfile.read_object(_note_of(path))
             if known["stamp"] == stamp and not fresh:
                 return str(known["sha256"])
         digest = _read_through(path, total=stamp[0], progress=progress)

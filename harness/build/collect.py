@@ -8,6 +8,7 @@ from pathlib import Path
 
 from harness.build import command
 from harness.build.confinement import give
+from harness.build.made import check_sizes
 from harness.build.strays import UnusableOutput, is_real, refuse_strays
 from harness.errors import InfraError
 
@@ -19,12 +20,14 @@ def collect(objects: Path, payload: Path, out: Path, *, log: Path) -> None:
     """Fill `out` with what make left in `objects`, what was installed to `payload`, and the build's `log`.
 
     Files are copied, not hard-linked: the next build modifies the files in `objects`."""
+    dtbs = list((objects / "arch/arm64/boot/dts").rglob("*.dtb"))
+    check_sizes([*(objects / name for name in _FILES), *dtbs, payload])
     for name in _FILES:
         if not (objects / name).is_file():
             raise UnusableOutput(f"the kernel's build ended without an error, but made no {name}; see {log}")
         _copy(objects / name, out / Path(name).name)
     (out / "dtbs").mkdir()
-    for dtb in (objects / "arch/arm64/boot/dts").rglob("*.dtb"):
+    for dtb in dtbs:
         _copy(dtb, out / "dtbs" / dtb.name)
     for name, source in _PARTS:
         if os.path.lexists(payload / source):

@@ -6,11 +6,13 @@ import contextlib
 import os
 from pathlib import Path
 
+from harness import jsonfile
 from harness.build.inuse import Hold, hold, nobody_uses
 from harness.build.prune import set_aside
 from harness.build.seal import MANIFEST, checked
 from harness.build.unsealed import check_image
 from harness.errors import InfraError, UserError
+from harness.limits import SOURCE_BYTES
 from harness.model.kernel import Build
 from harness.model.progress import Progress
 from harness.model.record import BuildRecord
@@ -65,7 +67,7 @@ def _load(directory: Path, held: Hold, *, verify: bool) -> Build:
     if record.has_manifest and not products:
         raise Damaged(f"{directory / MANIFEST}: expected the digests of this build's files, found none; {remedy}")
     try:
-        config = parse_dotconfig((directory / ".config").read_bytes().decode(errors="replace"))
+        config = parse_dotconfig(SOURCE_BYTES.read(directory / ".config").decode(errors="replace"))
     except (OSError, ValueError) as error:
         raise _no_build(directory, error) from None
     return Build(
@@ -97,7 +99,7 @@ def load_record(directory: Path) -> BuildRecord:
     """Load the record of the build in `directory`, or of the run there, which has a copy. Raises UserError if there is
     none."""
     try:
-        return build_record_from_json((directory / RECORD).read_text())
+        return build_record_from_json(jsonfile.read_bytes(directory / RECORD).decode())
     except (OSError, ValueError) as error:
         raise _no_build(directory, error) from None
 

@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
-from harness import shortage
+from harness import jsonfile, shortage
 from harness.build.cache import cache_dir
 from harness.build.confinement import Confinement, refused
+from harness.build.made import first_bytes
 from harness.build.process import run_logged
 from harness.build.sandbox import Sandbox, View
 from harness.build.toolchain import with_ccache
@@ -111,7 +112,7 @@ class Kbuild:
     def release(self) -> str:
         """Return what ``uname -r`` will say. It becomes part of paths, and the tree's Makefile decides what it is:
         raises BuildError for anything but a name."""
-        found = (self.workspace.objects / "include/config/kernel.release").read_bytes()[: _LONGEST_RELEASE + 1]
+        found = first_bytes(self.workspace.objects / "include/config/kernel.release", _LONGEST_RELEASE + 1)
         release = found.decode(errors="replace").strip()
         if not _RELEASE.fullmatch(release):
             raise BuildError(
@@ -157,8 +158,8 @@ def _reproducible() -> list[str]:
 
 def _expected_steps(workspace: Workspace, what: str) -> int | None:
     try:
-        return int(json.loads((workspace.state / "steps.json").read_text())[what]) or None
-    except (OSError, ValueError, KeyError):
+        return int(jsonfile.read_object(workspace.state / "steps.json")[what]) or None
+    except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
@@ -166,7 +167,7 @@ def _remember_steps(workspace: Workspace, what: str, made: int) -> None:
     """Store how many steps a full build took, for the next progress bar; incremental builds are no measure."""
     path = workspace.state / "steps.json"
     try:
-        steps = json.loads(path.read_text())
+        steps = jsonfile.read_object(path)
     except (OSError, ValueError):
         steps = {}
     if made > steps.get(what, 0):

@@ -11,11 +11,12 @@ import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from harness.build.command import run
 from harness.build.confinement import Confinement, give
 from harness.build.kconfig_verdict import Judge, implied_off
+from harness.build.made import read_made
 from harness.build.toolchain import require_patchable
 from harness.build.tree import makefile_version, read_makefile
 from harness.errors import BuildError, InfraError, UserError
@@ -73,7 +74,7 @@ def configure(
         request = render(requests)
         return _final_text(tree=tree, objdir=objdir, request=request, toolchain=toolchain, confinement=confinement)
 
-    read_kconfig = functools.cache(lambda: parse_kconfig(lambda path: _text_of(tree / path)))
+    read_kconfig = functools.cache(lambda: parse_kconfig(lambda path: _kconfig_file(tree, path)))
     undoing: dict[str, Request] = {}
     while True:  # with some wishes fewer each time
         requests = asked | {wish: implied_off(wish, demand) for wish, demand in undoing.items()}
@@ -101,10 +102,9 @@ def _gather(
     parsed = [_read_fragment(path, name=_shown(path)) for path in fragments]
     if selftest_configs:
         for suite in UPSTREAM:
-            path = tree / "tools/testing" / suite.name / "config"
-            if path.exists():
-                wish = f"{suite.name} asks for it"
-                parsed.append(_read_fragment(path, name=str(path.relative_to(tree)), if_available=wish))
+            name = f"tools/testing/{suite.name}/config"
+            if (text := _kconfig_file(tree, name)) is not None:
+                parsed.append(parse_fragment(text, name=name, if_available=f"{suite.name} asks for it"))
     parsed += [_read_fragment(path, name=_shown(path)) for path in user_fragments]
     return merge(parsed, version=_version(tree))
 
@@ -116,12 +116,12 @@ def _version(tree: Path) -> tuple[int, int] | None:
     return None
 
 
-def _read_fragment(path: Path, *, name: str, if_available: str | None = None) -> Fragment:
+def _read_fragment(path: Path, *, name: str) -> Fragment:
     try:
         text = _read(path)
     except OSError as error:
         raise UserError(f"{name}: expected a kconfig fragment, found: {error.strerror}") from error
-    return parse_fragment(text, name=name, if_available=if_available)
+    return parse_fragment(text, name=name)
 
 
 def _shown(path: Path) -> str:
@@ -148,17 +148,17 @@ def _final_text(
         make = ["make", "-C", str(tree), f"O={objdir.absolute()}", "ARCH=arm64", *toolchain.make_args]
         make.append(f"KCONFIG_CONFIG={draft}")
         _run_make([*make, f"KCONFIG_ALLCONFIG={allconfig}", "allnoconfig"], toolchain, confinement)
-        text = _read(draft)
-        if text != _text_of(objdir / ".config"):
+        text = _made(draft)
+        if text != _standing(objdir / ".config"):
             _run_make([*make, "olddefconfig"], toolchain, confinement)
-            text = _read(draft)
+            text = _made(draft)
         return text
 
 
 def _publish(text: str, dotconfig: Path) -> bool:
     """Write `dotconfig` if it differs, and return whether it did. kbuild goes by file times, so an equal one stays
     untouched, and a new one is written now: it has to be younger than what allnoconfig left in include/config."""
-    if text == _text_of(dotconfig):
+    if text == _standing(dotconfig):
         return False
     draft = dotconfig.with_name(".config.partial")
     draft.unlink(missing_ok=True)  # if a build left a link there, this would write through it
@@ -172,18 +172,26 @@ def _read(path: Path) -> str:
     return SOURCE_BYTES.read(path).decode(errors="replace")
 
 
-def _kconfig_file(tree: Path, path: str) -> str | None:
-    """The text of a Kconfig file of the tree; None if there is no such file, or if it is outside."""
-    if leads_outside(path) or not (tree / path).resolve().is_relative_to(tree.resolve()):
-        return None
-    # Reading a pipe or a device might never end.
-    return _text_of(tree / path) if (tree / path).is_file() else None
+def _made(draft: Path) -> str:
+    return read_made(draft, SOURCE_BYTES).decode(errors="replace")
 
 
-def _text_of(path: Path) -> str | None:
+def _standing(dotconfig: Path) -> str | None:
+    """Return what an earlier build left; None if that is no configuration, and is to be replaced."""
     try:
-        return _read(path)
-    except OSError:
+        return _made(dotconfig)
+    except BuildError:
+        return None
+
+
+def _kconfig_file(tree: Path, path: str) -> str | None:
+    """Return the text of a file of the tree; None if there is no such file, or if it is outside: what others write in
+    a Kconfig file must not make us read this host's files."""
+    try:
+        if leads_outside(str(PurePosixPath(path))) or not (tree / path).resolve().is_relative_to(tree.resolve()):
+            return None
+        return _read(tree / path)
+    except (OSError, RuntimeError, ValueError):  # among them a circle of links, and a name that no file can have
         return None
 
 

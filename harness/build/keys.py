@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.build import guesttools, testmodules
+from harness.errors import UserError
+from harness.limits import SOURCE_BYTES
 from harness.model.kernel import KernelSpec, Toolchain
 from harness.model.suite import UPSTREAM
 
@@ -41,7 +43,15 @@ def kernel_key(spec: KernelSpec) -> str:
 
 
 def contents_of_fragments(spec: KernelSpec) -> list[str]:
-    return [path.read_bytes().hex() for path in (*spec.fragments, *spec.user_fragments)]
+    """Raises UserError for one that can't be read."""
+    return [_content(path).hex() for path in (*spec.fragments, *spec.user_fragments)]
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return SOURCE_BYTES.read(path)
+    except OSError as error:
+        raise UserError(f"{path}: expected a kconfig fragment, can't read it: {error.strerror}") from None
 
 
 def identity_of(toolchain: Toolchain) -> list[str]:

@@ -19,6 +19,7 @@ _FORMS = "a .patch or .diff, a directory of them, a quilt series, an mbox, a mai
 _COVER = re.compile(r"(v\d+-)?0+-cover-letter\.")
 _FORMATTED = re.compile(r"(?:v(\d+)-)?\d+-")
 _GZ, _XZ = b"\x1f\x8b", b"\xfd7zXZ\0"
+_OTHERS = {b"BZh": "bzip2", b"\x28\xb5\x2f\xfd": "zstd", b"PK\x03\x04": "zip"}
 _CHUNK_BYTES = 64 << 10
 
 
@@ -87,6 +88,10 @@ class _Reader:
                 data = gzip.GzipFile(fileobj=io.BytesIO(data)).read(PATCH_BYTES.value + 1)
             elif data.startswith(_XZ):
                 data = _unxz(data, place=str(path))
+            elif packer := next((name for magic, name in _OTHERS.items() if data.startswith(magic)), None):
+                raise UserError(
+                    f"{path}: expected a patch, plain or packed by gzip or xz, found one packed by {packer}: unpack it"
+                )
         except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
             raise UserError(f"{path}: expected a whole packed file, found a damaged one: {error}") from error
         if len(data) > PATCH_BYTES.value:

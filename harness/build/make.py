@@ -30,6 +30,7 @@ from harness.build.keys import (
     identity_of,
     kernel_key,
 )
+from harness.build.made import check_sizes, read_made
 from harness.build.materialize import held_source, materialize
 from harness.build.patches import apply_series, patched_files
 from harness.build.sandbox import find_sandbox
@@ -40,6 +41,7 @@ from harness.build.strays import UnusableOutput, make_real
 from harness.build.tree import only_compiled
 from harness.build.workspace import Workspace, workspace_for
 from harness.errors import BuildError
+from harness.limits import MODULE_BYTES, SOURCE_BYTES
 from harness.model.kernel import Build, KernelSpec
 from harness.model.progress import Progress
 from harness.model.record import (
@@ -307,6 +309,7 @@ class _Builder:
                 self.stages.finished(stage, inputs, [made], {})
             installed = suites.goal / suite.directory
             shutil.rmtree(installed, ignore_errors=True)
+            check_sizes([made])
             copy_part(made, installed, below=self.workspace.optional_suites)
 
     def _install_headers(self) -> None:
@@ -315,11 +318,11 @@ class _Builder:
     def _convert(self, names: Sequence[str], goal: Path) -> None:
         goal.mkdir(parents=True)
         for name in names:
-            module = (self.workspace.modules / f"{name}.ko").read_bytes()
+            module = read_made(self.workspace.modules / f"{name}.ko", MODULE_BYTES)
             (goal / f"{name}.ko").write_bytes(klp_relocations.convert(module))
 
     def _config(self) -> dict[str, str]:
-        return parse_dotconfig((self.workspace.objects / ".config").read_bytes().decode(errors="replace"))
+        return parse_dotconfig(read_made(self.workspace.objects / ".config", SOURCE_BYTES).decode(errors="replace"))
 
     def _made(self) -> str:
         """Return the hash of the result, which is equal for kernels whose fragments differ only in wording."""

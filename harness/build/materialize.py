@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 from typing import IO
 
-from harness import shortage
+from harness import jsonfile, shortage
 from harness.build import gitrepo
 from harness.build.cache import locked
 from harness.build.checksum import sha256_of, write_atomically
@@ -56,9 +56,8 @@ def held_source(tree: Path) -> dict[str, str]:
     """Read the marker of `tree`: identity, kind, spec, version, checksum of its source. Empty if it has no complete
     source."""
     with contextlib.suppress(OSError, ValueError):
-        held = json.loads((tree.parent / MARKER).read_text())
-        if isinstance(held, dict):
-            return {str(key): str(value) for key, value in held.items()}
+        held = jsonfile.read_object(tree.parent / MARKER)
+        return {str(key): str(value) for key, value in held.items()}
     return {}
 
 

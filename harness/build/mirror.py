@@ -14,7 +14,7 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path
 
-from harness import shortage
+from harness import jsonfile, shortage
 from harness.build.checksum import write_atomically
 from harness.build.tree import Entry, scan
 from harness.build.treelinks import link_target, stays_inside
@@ -76,7 +76,7 @@ def _inside(source: Path, entries: Iterable[Entry]) -> tuple[list[Entry], list[s
 def _read_manifest(note: Path, source: Path) -> dict[str, list[int | None]]:
     """Return what is recorded about the files of `source`; nothing if the record is about another directory."""
     try:
-        known = json.loads(note.read_text())
+        known = jsonfile.read_object(note)
         return dict(known["files"]) if known["source"] == str(source) else {}
     except (OSError, ValueError, TypeError, KeyError):
         return {}

@@ -20,6 +20,7 @@ from harness.parse.diff import FileDiff, parse_diff
 from harness.parse.diff_names import NO_PREFIX
 
 Files = dict[str, TreeFile | None]
+_SUBMODULE = 0o160000
 _Directory = dict[str, Any]  # name → what is below it
 
 
@@ -220,10 +221,14 @@ def _result(diff: FileDiff, source: TreeFile | None, content: bytes, *, who: str
     if _is_link(diff.mode):
         return TreeFile(content=content, is_link=True)
     if stat.S_IFMT(diff.mode) != stat.S_IFREG:
-        raise UserError(f"{who}: expected a file or a symbolic link, found mode {diff.mode:o} (a submodule)")
+        raise UserError(f"{who}: expected a file or a symbolic link, found mode {diff.mode:o}{_kind(diff.mode)}")
     if source is None:
         return TreeFile(content=content, mode=0o755 if diff.mode & 0o111 else 0o644)
     return TreeFile(content=content, mode=source.mode | 0o111 if diff.mode & 0o111 else source.mode & ~0o111)
+
+
+def _kind(mode: int) -> str:
+    return " (a submodule)" if stat.S_IFMT(mode) == _SUBMODULE else ""
 
 
 def _through_link(who: str, link: str) -> UserError:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness import shortage
+from harness import jsonfile, shortage
 from harness.build.patched_tree import Overlay
 from harness.build.treefiles import ABSENT, TreeFile, digest, read, remove, write
 from harness.errors import InfraError
@@ -114,7 +114,7 @@ def _load_record(state: Path) -> _Record:
     if not file.exists():
         return _Record()
     try:
-        data = json.loads(file.read_bytes())
+        data = jsonfile.read_object(file)
         if data["format"] != _FORMAT:
             raise ValueError(f"format {data['format']}")
         forms = {str(path): tuple(map(str, values)) for path, values in data["forms"].items()}

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import shortage
+from harness import jsonfile, shortage
 from harness.build.cache import cache_dir, locked
 from harness.build.checksum import stamp_of, write_atomically
 from harness.build.inuse import Hold, hold
@@ -90,11 +90,11 @@ def checked(manifest: Path, *, remedy: str, full: bool = False) -> tuple[Product
     """Return the files that `manifest` lists, each as it was recorded. `remedy`: what to do if one is not, for the
     message; `full`: read every file. Raises Damaged, or FileNotFoundError if there is no manifest."""
     try:
-        text = manifest.read_bytes()
+        text = jsonfile.read_bytes(manifest)
         recorded = manifest_from_json(text.decode())
     except (FileNotFoundError, NotADirectoryError):
         raise FileNotFoundError(manifest) from None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise Damaged(f"{manifest}: damaged: expected digests of files, found: {error}; {remedy}") from None
     known, stamps = _noted(manifest, text), {}
     products = tuple(
@@ -133,7 +133,7 @@ def _note(manifest: Path, text: bytes, stamps: dict[str, list[int]]) -> None:
 
 def _noted(manifest: Path, text: bytes) -> dict[str, list[int]]:
     with contextlib.suppress(OSError, InfraError, ValueError, TypeError, KeyError):
-        told = json.loads(_place_of_note(manifest).read_text())
+        told = jsonfile.read_object(_place_of_note(manifest))
         if told["manifest"] == hashlib.sha256(text).hexdigest():
             return dict(told["stamps"])
     return {}
@@ -202,5 +202,5 @@ def find_whole(path: Path, progress: Progress, *, full: bool = False) -> Kept | 
     try:
         return find(path, full=full)
     except Damaged as error:
-        progress.say(error.message)
+        progress.say(f"{error.message.removesuffix(_MADE_AGAIN)}it is made again")
         return None

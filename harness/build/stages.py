@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness import jsonfile
 from harness.build.checksum import write_atomically
 from harness.model.kernel import Toolchain
 
@@ -41,7 +42,7 @@ class Stages:
     def standing(self, name: str, inputs: Any, products: Sequence[Path]) -> dict[str, Any] | None:
         """Return the result of the stage if it is up to date; otherwise None."""
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            record = json.loads(self._file(name).read_text())
+            record = jsonfile.read_object(self._file(name))
             if record["inputs"] == _hash(inputs) and record["products"] == _stamps(products):
                 return dict(record["result"])
         return None
@@ -58,7 +59,7 @@ class Stages:
 
     def identity(self, name: str) -> str:
         """Return an identifier of this execution of the stage; stages that depend on it run again when it changes."""
-        record = json.loads(self._file(name).read_text())
+        record = jsonfile.read_object(self._file(name))
         return _hash([record["inputs"], record["products"]])
 
     def _file(self, name: str) -> Path:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.errors import UserError
+from harness.limits import SOURCE_BYTES
 from harness.model.names import NAME_RULE, is_name
 
 _NEEDS = re.compile(r"^\s*(?://|/?\*)\s*harness: needs (?P<symbols>CONFIG_\w+(?:\s+CONFIG_\w+)*)", re.MULTILINE)
@@ -41,7 +42,7 @@ def fingerprint(testcases: Path) -> str:
     """Return a hash over every module source and header."""
     digest = hashlib.sha256()
     for path in [*sources(testcases), *sorted(testcases.rglob("*.h"))]:
-        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+        digest.update(path.name.encode() + b"\0" + _content(path) + b"\0")
     return digest.hexdigest()
 
 
@@ -51,7 +52,9 @@ def prepare(testcases: Path, directory: Path, *, config: Mapping[str, str], with
     `without`: why this kernel lacks a symbol, where that is known."""
     names, left_out = [], {}
     for path in sources(testcases):
-        missing = [symbol for symbol in needs(path.read_text()) if config.get(symbol) not in ("y", "m")]
+        missing = [
+            symbol for symbol in needs(_content(path).decode(errors="replace")) if config.get(symbol) not in ("y", "m")
+        ]
         if missing:
             told = (f"CONFIG_{symbol} ({without.get(symbol, 'not configured')})" for symbol in missing)
             left_out[path.stem] = f"this kernel has no {', '.join(told)}"
@@ -65,9 +68,17 @@ def prepare(testcases: Path, directory: Path, *, config: Mapping[str, str], with
     directory.mkdir(parents=True, exist_ok=True)
     for path in [*sources(testcases), *sorted(testcases.rglob("*.h"))]:
         if path.suffix == ".h" or path.stem in names:
-            _update(directory / path.name, path.read_bytes())
+            _update(directory / path.name, _content(path))
     _update(directory / "Kbuild", "".join(f"obj-m += {name}.o\n" for name in names).encode())
     return Prepared(tuple(names), left_out)
+
+
+def _content(path: Path) -> bytes:
+    """Raises UserError for a source that can't be read."""
+    try:
+        return SOURCE_BYTES.read(path)
+    except OSError as error:
+        raise UserError(f"{path}: expected a test module's source, can't read it: {error.strerror}") from None
 
 
 def needs(text: str) -> list[str]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import InfraError, UserError
+from harness.limits import RESULT_BYTES
 
 ABSENT = "absent"
 _LINK = "link:"
@@ -43,7 +44,7 @@ def is_directory(path: Path) -> bool:
 
 def read(tree: Path, path: str) -> TreeFile | None:
     """The file or symbolic link at `path` below `tree`; None where there is none, where a directory is, and where the
-    way there leads through a symbolic link. UserError for what is neither (a device, a pipe)."""
+    way there leads through a symbolic link. UserError for what is neither (a device, a pipe), or too large."""
     if link_before(tree / path, top=tree):
         return None
     try:
@@ -52,7 +53,7 @@ def read(tree: Path, path: str) -> TreeFile | None:
             # As it stands there: Path.readlink would make one of "./a" and "a".
             return TreeFile(content=os.readlink(os.fsencode(tree / path)), is_link=True)  # noqa: PTH115
         if stat.S_ISREG(status.st_mode):
-            return TreeFile(content=(tree / path).read_bytes(), mode=stat.S_IMODE(status.st_mode))
+            return TreeFile(content=RESULT_BYTES.read(tree / path, follow=False), mode=stat.S_IMODE(status.st_mode))
     except (FileNotFoundError, NotADirectoryError):
         return None
     if stat.S_ISDIR(status.st_mode):

@@ -6,6 +6,7 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
+from harness.limits import ELF_BYTES, open_regular
 from harness.products import Damaged
 
 _MAGIC = b"ARM\x64"  # Documentation/arch/arm64/booting.rst
@@ -24,7 +25,7 @@ def check_image(directory: Path, *, remedy: str) -> None:
     """Raises Damaged if the build's Image can't be whole."""
     path = directory / "Image"
     try:
-        image, vmlinux = path.read_bytes(), _loaded_part(directory / "vmlinux")
+        image, vmlinux = ELF_BYTES.read(path), _loaded_part(directory / "vmlinux")
     except OSError as error:
         raise Damaged(
             f"{error.filename}: expected a file of the build, found none that can be read; {remedy}"
@@ -55,12 +56,13 @@ def check_image(directory: Path, *, remedy: str) -> None:
 def _loaded_part(path: Path) -> bytes:
     """Return a kernel's ELF file up to the end of what is loaded: a tenth of it, without the debug information."""
     size = path.stat().st_size
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         head = file.read(_HEAD_BYTES)
         try:
             end = max(offset + length for _, offset, length in _segments(head))
         except ValueError:
             return head
+        ELF_BYTES.check(min(end, size), place=str(path))
         return head + file.read(max(0, min(end, size) - len(head)))
 
 

@@ -134,7 +134,8 @@ def _extract(file: IO[bytes], path: Path, directory: Path, *, tick: Callable[[],
     except OSError as error:
         if error.errno not in _CONTRADICTIONS:
             raise
-        name = str(error.filename or "").removeprefix(f"{directory}/")[:200]
+        name = str(error.filename2 or error.filename or "")  # a link's own, not where it leads
+        name = name.removeprefix(f"{directory}/")[:200]
         raise UserError(f"{path}: refused: {name!r}: its members contradict each other: {error.strerror}") from error
     return tuple(unpacking.left_out)
 
@@ -165,18 +166,20 @@ class _Unpacking:
             (self._top / name).unlink(missing_ok=True)
             self._links[name] = member
         elif member.islnk():
-            self._link_hard(name, self._inside(member.linkname))
+            self._link_hard(name, self._inside(member.linkname, of=name))
         elif member.isreg():
             self._write(member, archive, name)
         else:
             self.left_out.append(name)
 
-    def _inside(self, name: str) -> str:
+    def _inside(self, name: str, *, of: str = "") -> str:
+        """`of`: the member whose link leads to `name`; empty: `name` is a member's own."""
+        what = f"{of[:200]!r} is a link whose target" if of else "a member's name"
         parts = [part for part in name.split("/") if part not in ("", ".")]
         if ".." in parts:
-            raise UserError(f"{self._place}: refused: a member's name leads out of the archive: {name[:200]!r}")
+            raise UserError(f"{self._place}: refused: {what} leads out of the archive: {name[:200]!r}")
         if parts and is_too_long("/".join(parts)):
-            raise UserError(f"{self._place}: refused: a member's name is too long: {name[:200]!r}")
+            raise UserError(f"{self._place}: refused: {what} is too long: {name[:200]!r}")
         return "/".join(parts)
 
     def _write(self, member: tarfile.TarInfo, archive: tarfile.TarFile, name: str) -> None:

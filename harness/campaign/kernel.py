@@ -42,7 +42,9 @@ def kernel_for(options: BuildOptions, board: BoardSpec, progress: Progress) -> K
     for option, paths in ((f"boards.yaml: {board.name}.kconfigs", ours), ("--kconfig", options.kconfigs)):
         for path in paths:
             if not path.is_file():
-                raise UserError(f"{option}: expected a file at {path}, found none")
+                raise UserError(
+                    f"{option}: expected a file at {path}, found {'something else' if path.exists() else 'none'}"
+                )
     host.ensure_host(progress=progress)
     toolchain = find_toolchain(options.toolchain)
     require_patchable(toolchain, allow_plain_ftrace=options.allow_plain_ftrace)

@@ -137,16 +137,17 @@ def _count(unknown: Counter[str] | None, what: str) -> None:
 def parse_events(lines: Iterable[str], *, on_damage: Callable[[int, str], None] | None = None) -> Iterator[Event]:
     """The events of a whole file.
 
-    A damaged last line is what SIGKILL leaves and is passed over in silence. Other damaged lines are passed over
-    too, and reported: `on_damage` gets the line's number and what is wrong with it, and a Note at the end
-    of the events says how many there were. Another says what a newer harness wrote that this one does not know, and
-    another which values of another type were treated as missing.
+    A damaged last line is what SIGKILL leaves, and is passed over in silence; but if it is the only one, it has to be
+    the beginning of an event. Other damaged lines are passed over too, and reported: `on_damage` gets the line's number
+    and what is wrong with it, and a Note at the end of the events says how many there were. Another says what a newer
+    harness wrote that this one does not know, and another which values of another type were treated as missing.
     """
     damaged: list[int] = []
     unknown: Counter[str] = Counter()
     wrong: list[str] = []
     pending: tuple[int, str] | None = None  # damaged; whether it is the last line shows when another one follows
-    time = 0.0
+    time: float | None = None  # of the last event
+    line = ""
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -167,6 +168,9 @@ def parse_events(lines: Iterable[str], *, on_damage: Callable[[int, str], None] 
         if event is not None:
             time = event.time
             yield event
+    if pending is not None and time is None and not _is_begun(line) and on_damage is not None:
+        on_damage(*pending)
+    time = time or 0.0
     if damaged:
         where = ", ".join(map(str, damaged[:_MOST_TOLD])) + (", …" if len(damaged) > _MOST_TOLD else "")
         yield Note(time=time, text=f"events.jsonl: {len(damaged)} damaged lines skipped (line {where})")
@@ -177,6 +181,12 @@ def parse_events(lines: Iterable[str], *, on_damage: Callable[[int, str], None] 
         what = ", ".join(f"{count} {name}" for name, count in unknown.most_common(_MOST_TOLD))
         more = ", …" if len(unknown) > _MOST_TOLD else ""
         yield Note(time=time, text=f"events.jsonl: a newer harness wrote what this one does not know: {what}{more}")
+
+
+def _is_begun(line: str) -> bool:
+    """Whether a line can be what is left of an event whose writing was cut off; a power cut leaves zeros."""
+    line = line.rstrip("\0")
+    return line.startswith('{"'[: len(line)]) and not line.endswith("\n")
 
 
 def _started(test: str, fields: Fields, version: int, common: Mapping[str, Any]) -> Event:

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from harness import jsonfile
 from harness.model.result import Result, Verdict
 from harness.run import limits
 
@@ -17,7 +18,7 @@ _TELLING = (Verdict.PASS, Verdict.FAIL, Verdict.XFAIL, Verdict.SKIP, Verdict.UNR
 def load(path: Path) -> dict[str, float]:
     """Seconds by test id; empty if there is no readable record."""
     try:
-        content = json.loads(path.read_text())
+        content = jsonfile.read_object(path)
         return {str(test): float(seconds) for test, seconds in content.items()}
     except (OSError, ValueError, AttributeError, TypeError):
         return {}

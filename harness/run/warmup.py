@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from harness.build.made import read_selftest
 from harness.errors import HarnessError
 from harness.model.kernel import Build
 from harness.run.machine import Machine
@@ -29,7 +30,7 @@ def warm_up(machine: Machine, build: Build, *, with_ftracetest: bool) -> str:
     if not with_ftracetest:
         return ""
     try:
-        text = warm_ftracetest.warmed((build.selftests / "ftrace/ftracetest").read_text(errors="replace"))
+        text = warm_ftracetest.warmed(read_selftest(build.selftests / "ftrace/ftracetest"))
     except (OSError, HarnessError) as error:
         return str(error)
     machine.target.put(text.encode(), f"{ftrace.DIRECTORY}/{WAITING}", mode=0o755)

@@ -3,20 +3,25 @@ refused in a line, and no message shows a secret."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
 
+from harness.boards.inventory import read_inventory
 from harness.errors import UserError
 from harness.layout import BOARDS_DOCS
-from harness.model.board import CommandConsole, CommandSwitch, HttpSwitch, Power
+from harness.limits import OUTSIDE_BYTES
+from harness.model.board import CommandConsole, CommandSwitch, HttpSwitch, Login, Power, Ssh
 from harness.model.names import as_name, is_name, is_path_of_names
 from harness.parse import board_shapes, document
 from harness.parse.boards import parse_boards
 from harness.parse.boards_schema import schema
 from harness.target.methods.hardware import describe
+from harness.target.shells.ssh import SshHost
 from tests.boards import is_a
 from tests.faults.catalogue import Blame, fault
 
@@ -296,6 +301,58 @@ def test_what_a_file_contains_is_not_shown_where_it_does_not_fit() -> None:
     with pytest.raises(UserError, match=r"limits\.boot: expected") as caught:
         parse_boards(text, place="f", lookup=lambda _: "swordfish")
     assert "swordfish" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("file", "told"),
+    [
+        ("/dev/null", "it is a device, not a regular file"),
+        ("pipe", "it is a pipe, not a regular file"),
+        ("large", "expected at most 100 bytes"),
+        ("none", "No such file or directory"),
+        ("bytes", "it is not text"),
+        ("a\\0b", "embedded null byte"),
+    ],
+)
+@fault(
+    "boards.yaml refers to a device, a pipe, or a large file",
+    where="hostile input",
+    blame=Blame.USER,
+    survives="the other boards; the message says what the file is",
+)
+def test_a_value_that_no_file_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, told: str) -> None:
+    monkeypatch.setenv(OUTSIDE_BYTES.variable, "100")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "large").write_text("x" * 101)
+    (tmp_path / "bytes").write_bytes(b"\xff")
+    (tmp_path / "good").write_text("swordfish\n")
+    boards = "".join(
+        f'  {name}: {{boot: {{method: qemu}}, cmdline: "${{file:{path}}}"}}\n'
+        for name, path in {"bad": file, "good": "good"}.items()
+    )
+    (tmp_path / "boards.yaml").write_text(f"boards:\n{boards}")
+    inventory = read_inventory(tmp_path / "boards.yaml")
+    assert inventory.board("good").cmdline == "swordfish"
+    with pytest.raises(UserError) as caught:
+        inventory.board("bad")
+    assert told in caught.value.message
+    assert caught.value.exit_code == 2
+
+
+@fault(
+    "the private key that boards.yaml names is a device or a pipe",
+    where="hostile input",
+    blame=Blame.USER,
+    survives="the board: nothing connects to it",
+)
+@pytest.mark.parametrize("kind", ["device", "pipe"])
+def test_a_key_that_is_no_file(tmp_path: Path, kind: str) -> None:
+    path = Path("/dev/null")
+    if kind == "pipe":
+        os.mkfifo(path := tmp_path / "key")
+    host = SshHost(Ssh(host="127.0.0.1", port=1, login=Login(key=str(path))), place="b.ssh")
+    with pytest.raises(UserError, match=rf"b\.ssh\.key: expected a private key, can't read .*it is a {kind}"):
+        host.connect()
 
 
 @fault(

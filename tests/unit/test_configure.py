@@ -11,6 +11,7 @@ import pytest
 from harness.build.kconfig import Configured, configure
 from harness.errors import BuildError, InfraError, UserError
 from harness.model.kernel import Toolchain
+from tests.faults.catalogue import Blame, fault
 
 TREE = Path(__file__).parents[1] / "data" / "kconfig" / "tree"
 GCC = Toolchain(
@@ -186,6 +187,23 @@ def test_a_wish_for_what_the_kernel_does_not_know_is_noted(toy: Toy) -> None:
     toy.refuse("NONESUCH")
     done = toy.configure("CONFIG_NONESUCH=y  # if-available: from 9.9 on\n")
     assert done.without == {"NONESUCH": "arm64 of this kernel has no such symbol"}
+
+
+@fault("a Kconfig file of the tree, and a selftest's, lead to files of this host", where="hostile input",
+       blame=Blame.USER, survives="what is in those files: no message shows it")  # fmt: skip
+def test_no_file_outside_the_tree_is_read(toy: Toy, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text('config NONESUCH\n\tbool "x"\n\tdepends on SWORDFISH\n')
+    toy.also("kernel/Kconfig", f'source "{tmp_path}/secret"\nsource "../secret"\nsource "kernel/link"')
+    (toy.tree / "kernel/link").symlink_to(tmp_path / "secret")
+    config = toy.tree / "tools/testing/selftests/ftrace/config"
+    config.unlink()
+    (tmp_path / "config").write_text("CONFIG_TUNA=y\n")
+    config.symlink_to(tmp_path / "config")
+    toy.refuse("NONESUCH")
+    with pytest.raises(UserError, match=r"1 requested symbol is not in the final \.config: NONESUCH") as caught:
+        toy.configure("CONFIG_NONESUCH=y\n", selftest_configs=True)
+    assert "SWORDFISH" not in f"{caught.value.message}{caught.value.details}"
+    assert not any("TUNA" in text for text in (*caught.value.details, caught.value.message))
 
 
 def test_a_demand_for_what_the_kernel_does_not_know_is_refused(toy: Toy) -> None:

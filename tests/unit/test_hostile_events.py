@@ -120,7 +120,7 @@ def test_a_duration_of_thirty_years_is_none() -> None:
 
 
 @odd("no line of it is an event", blame=Blame.USER, survives="the first line's number, and what is wrong with it")
-@pytest.mark.parametrize("text", ["junk\n[]\n", '[]\n{"kind": 5, "time": 1}\n'])
+@pytest.mark.parametrize("text", ["junk\n[]\n", '[]\n{"kind": 5, "time": 1}\n', "[" * 200, "junk", "\0\1\2", "{}\n"])
 def test_a_file_without_any_event_is_wrong_input(text: str, tmp_path: Path) -> None:
     (tmp_path / "events.jsonl").write_text(text)
     with pytest.raises(UserError, match=r"events\.jsonl: expected the events of a run, found none; line 1: ") as caught:
@@ -128,6 +128,7 @@ def test_a_file_without_any_event_is_wrong_input(text: str, tmp_path: Path) -> N
     assert caught.value.exit_code == 2
 
 
-def test_an_empty_file_is_a_run_that_was_killed_at_once(tmp_path: Path) -> None:
-    (tmp_path / "events.jsonl").write_text('{"v": 2, "ki')
+@pytest.mark.parametrize("text", ["", "{", '{"v": 2, "ki', "\0\0\0", '{"v": 2\0\0'])
+def test_an_empty_file_is_a_run_that_was_killed_at_once(text: str, tmp_path: Path) -> None:
+    (tmp_path / "events.jsonl").write_text(text)
     assert read_results(tmp_path).results == ()

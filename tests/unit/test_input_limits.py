@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import lzma
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -173,9 +174,26 @@ class TestPatchFiles:
             load_patches([tmp_path / "a.patch"])
         assert is_told(caught.value, limits.PATCH_FILES, place="a.patch")
 
-    def test_an_endless_file(self, lower: Lower) -> None:
-        lower(limits.PATCH_BYTES, 1000)
-        assert refused(Path("/dev/zero"), limits.PATCH_BYTES)
+    @pytest.mark.parametrize("kind", ["device", "pipe"])
+    @fault(
+        "--patches names a device or a pipe, which might never end",
+        where="hostile input",
+        blame=Blame.USER,
+        survives="what it is",
+    )
+    def test_what_is_no_file(self, kind: str, tmp_path: Path) -> None:
+        path = Path("/dev/null")
+        if kind == "pipe":
+            os.mkfifo(path := tmp_path / "a.patch")
+        with pytest.raises(UserError, match=f"it is a {kind}, not a regular file") as caught:
+            load_patches([path])
+        assert caught.value.exit_code == 2
+
+    @pytest.mark.parametrize(("magic", "packer"), [(b"BZh9", "bzip2"), (b"\x28\xb5\x2f\xfd", "zstd")])
+    def test_a_packed_patch_of_another_kind(self, magic: bytes, packer: str, tmp_path: Path) -> None:
+        (tmp_path / "a.patch").write_bytes(magic + b"x")
+        with pytest.raises(UserError, match=f"found one packed by {packer}: unpack it"):
+            load_patches([tmp_path / "a.patch"])
 
 
 class TestMails:

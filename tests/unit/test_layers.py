@@ -13,7 +13,7 @@ from harness.target.methods import table
 PACKAGE = Path(__file__).resolve().parents[2] / "harness"
 
 # What each room may import besides itself. errors, limits, clock, and those of _HOST stand at the bottom.
-_HOST = {"shortage", "tied", "available", "lockfile", "products"}  # what rooms need that do I/O
+_HOST = {"shortage", "tied", "available", "lockfile", "products", "jsonfile"}  # what rooms need that do I/O
 ALLOWED = {
     "errors": set(),
     "limits": {"errors"},
@@ -21,6 +21,7 @@ ALLOWED = {
     "tied": set(),
     "available": set(),
     "products": {"model", "errors"},
+    "jsonfile": {"errors", "limits", "parse"},
     "lockfile": {"errors", "shortage"},
     "shortage": {"errors"},
     "clock": set(),

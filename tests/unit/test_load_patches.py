@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from harness import limits
 from harness.build.load_patches import load_patches
 from harness.build.patches import apply_series
 from harness.errors import UserError
@@ -136,11 +137,11 @@ def test_single_mail(tmp_path: Path) -> None:
 
 
 def test_path_that_can_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(self: Path, *mode: str) -> bytes:
-        raise PermissionError(13, "Permission denied", str(self))
+    def refuse(path: Path, **_: object) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
 
     path = write(tmp_path / "a.patch", "b")
-    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(limits, "open_regular", refuse)
     assert "found that it can't be read: [Errno 13] Permission denied" in refusal(path)
 
 

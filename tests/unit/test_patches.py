@@ -322,6 +322,18 @@ class TestRefusals:
         message = refusal(tree, [create("module", "Subproject commit 1", mode="160000")], state).message
         assert "module: expected a file or a symbolic link, found mode 160000 (a submodule)" in message
 
+    def test_a_device(self, tree: Path, state: Path) -> None:
+        message = refusal(tree, [create("disk", "x", mode="060000")], state).message
+        assert message.endswith("disk: expected a file or a symbolic link, found mode 60000")
+
+    def test_a_file_that_is_too_large_to_be_patched(
+        self, tree: Path, state: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tree / "run.sh").write_text("x" * 1000)
+        monkeypatch.setenv("HARNESS_LIMIT_RESULT_BYTES", "500")
+        nothing = git("run.sh", "--- a/run.sh", "+++ b/run.sh", "@@ -1 +1 @@", "-x", "+y")
+        assert "run.sh: expected at most 500 bytes" in refusal(tree, [nothing], state).message
+
     def test_hunks_that_are_not_in_the_order_of_the_lines(self, tree: Path, state: Path) -> None:
         one, two = (change("run.sh", at, "new").text for at in (20, 5))
         text = one + "".join(two.partition("@@")[1:])

@@ -12,8 +12,10 @@ import pytest
 
 from harness.build import seal
 from harness.build.cache import published
+from harness.build.finished import load_record
 from harness.build.seal import MANIFEST, checked, find, made_once, manifest_of, seal_directory, seal_file
-from harness.errors import BootError, InfraError
+from harness.errors import BootError, InfraError, UserError
+from harness.limits import RECORD_BYTES
 from harness.model.product import Digest, Manifest, Product
 from harness.parse.manifest import manifest_from_json, manifest_to_json
 from harness.products import Damaged, digest_of, verified_on_failure, verify
@@ -144,6 +146,34 @@ def test_a_damaged_manifest_proves_nothing(build: Path, how: Damage) -> None:
         check(build)
 
 
+@pytest.mark.parametrize("content", [None, "[" * 20_000, '{"version": 1, "files": {}, "links": {}}' + " " * 100_000])
+@fault("the manifest of a build is a pipe, lists within lists, or too large", where="cache", blame=Blame.INFRA,
+       survives="what is wrong with it, and what to do")  # fmt: skip
+def test_reading_a_manifest_ends(build: Path, monkeypatch: pytest.MonkeyPatch, content: str | None) -> None:
+    monkeypatch.setenv(RECORD_BYTES.variable, "50000")
+    (build / MANIFEST).unlink()
+    if content is None:
+        os.mkfifo(build / MANIFEST)
+    else:
+        (build / MANIFEST).write_text(content)
+    with pytest.raises(Damaged, match=r"manifest\.json: damaged: expected digests of files, found: .*; build it again"):
+        check(build)
+
+
+@pytest.mark.parametrize("content", [None, "[" * 20_000, "{}" + " " * 100_000])
+@fault("the record of a build is a pipe, lists within lists, or too large", where="cache", blame=Blame.USER,
+       survives="the directory, as no finished build")  # fmt: skip
+def test_reading_a_record_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str | None) -> None:
+    monkeypatch.setenv(RECORD_BYTES.variable, "50000")
+    if content is None:
+        os.mkfifo(tmp_path / "build.json")
+    else:
+        (tmp_path / "build.json").write_text(content)
+    with pytest.raises(UserError, match="expected a finished build") as caught:
+        load_record(tmp_path)
+    assert caught.value.exit_code == 2
+
+
 def test_damaged_notes_cost_only_the_reading(build: Path, cache: Path, reads: list[Path]) -> None:
     for note in cache.rglob("checksums/*"):
         note.write_text('{"manifest": 1, "stamps": [')
@@ -219,6 +249,7 @@ def test_a_damaged_file_is_made_again(tmp_path: Path, how: Damage) -> None:
     assert made_once(path, make, progress=progress, needed="1 GB").path.read_bytes() == CONTENT
     (told,) = progress.said
     assert told.startswith(f"{path}: damaged: expected a file of 4096 bytes")
+    assert told.endswith("; it is made again")
 
 
 def test_a_file_without_a_manifest_is_made_again(tmp_path: Path) -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
 import pytest
 
+from harness.build.keys import contents_of_fragments
+from harness.build.source import parse_source_spec
 from harness.build.testmodules import fingerprint, needs, prepare, sources
 from harness.errors import UserError
 from harness.layout import TESTCASES
+from harness.model.kernel import KernelSpec, Source, Toolchain
+from tests.faults.catalogue import Blame, fault
 
 
 @pytest.fixture
@@ -20,6 +25,21 @@ def testcases(tmp_path: Path) -> Path:
     (directory / "a/shared.h").write_text("#define X\n")
     (directory / "a/patching.c").write_text("// SPDX\n// harness: needs CONFIG_LIVEPATCH\nint patching;\n")
     return directory
+
+
+@fault("a test module's source, or a fragment, is a pipe", where="hostile input", blame=Blame.USER,
+       survives="what it is")  # fmt: skip
+def test_pipes_are_refused(testcases: Path, tmp_path: Path) -> None:
+    os.mkfifo(testcases / "a/pipe.c")
+    with pytest.raises(UserError, match=r"pipe\.c: expected a test module's source, .*it is a pipe"):
+        fingerprint(testcases)
+    os.mkfifo(tmp_path / "x.config")
+    source = Source(spec=parse_source_spec(str(tmp_path)), version="7.3.4", identity="x", path=tmp_path, checksum="")
+    toolchain = Toolchain(name="gcc", command="gcc", version="12", make_args=(), patchable=True)
+    spec = KernelSpec(source=source, fragments=(tmp_path / "x.config",), toolchain=toolchain)
+    with pytest.raises(UserError, match=r"x\.config: expected a kconfig fragment, .*it is a pipe") as caught:
+        contents_of_fragments(spec)
+    assert caught.value.exit_code == 2
 
 
 def test_what_a_kernel_lacks_is_left_out_with_the_reason(testcases: Path, tmp_path: Path) -> None:

@@ -131,6 +131,25 @@ def test_members_that_can_not_be(tree: Path, tarball: Path, members: list[tuple[
     assert not tree.exists()
 
 
+@pytest.mark.parametrize(
+    ("kind", "target", "told"),
+    [
+        (
+            tarfile.LNKTYPE,
+            "../etc/passwd",
+            "'linux/link' is a link whose target leads out of the archive: '../etc/passwd'",
+        ),
+        (tarfile.SYMTYPE, "/etc", "'linux/link': its members contradict each other"),
+    ],
+)
+def test_the_refused_member_is_named(tree: Path, tarball: Path, kind: bytes, target: str, told: str) -> None:
+    add(tarball, "linux/link", kind, target=target)
+    add(tarball, "linux/link/x", tarfile.DIRTYPE)
+    with pytest.raises(UserError) as caught:
+        unpack(tarball, tree)
+    assert f"refused: {told}" in caught.value.message
+
+
 def test_hard_links_and_members_that_come_twice(tree: Path, tarball: Path) -> None:
     add(tarball, "linux/hard", tarfile.LNKTYPE, target="linux/Kconfig")
     add(tarball, "linux/soft", tarfile.LNKTYPE, target="linux/arch/arm64/link")

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from harness.build.made import read_selftest
 from harness.model.kernel import Build
 from harness.model.outcome import Outcome
 from harness.model.result import Verdict
@@ -55,16 +56,14 @@ def _chunks(files: list[Path], size: int) -> Iterator[list[Path]]:
 
 def _runs_in_instance(path: Path) -> bool:
     """The same question as ftracetest's test_on_instance."""
-    lines = path.read_text(errors="replace").splitlines()
+    lines = read_selftest(path).splitlines()
     return any(line.startswith("#") and "instance" in line.partition("flags:")[2] for line in lines)
 
 
 def tools_of(testcase: Path) -> frozenset[str]:
     """Which of the occasional tools a .tc file calls."""
     text = "\n".join(
-        line
-        for line in testcase.read_text(errors="replace").splitlines()
-        if not line.lstrip().startswith("# description")
+        line for line in read_selftest(testcase).splitlines() if not line.lstrip().startswith("# description")
     )
     called = {tool for tool in FTRACE.occasional_tools if re.search(rf"(?<![\w/.-]){re.escape(tool)}(?![\w.-])", text)}
     return frozenset(called | ({"gawk"} if _STRTONUM.search(text) else set()))
@@ -127,7 +126,7 @@ class FtraceBatch(Batch):
         if machine.take_waiting_ftracetest():
             return warm_ftracetest.going_command(plain, again, marks)
         if _MARKED not in machine.remembered:
-            machine.target.put(marked(self._upstream.read_text(errors="replace")).encode(), _MARKED, mode=0o755)
+            machine.target.put(marked(read_selftest(self._upstream)).encode(), _MARKED, mode=0o755)
             machine.remembered[_MARKED] = True
         only_again = test.endswith(_INSTANCE)
         paths = " ".join(map(shlex.quote, again if only_again else plain))

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from harness.build.made import read_selftest
 from harness.model.kernel import Build
 from harness.model.outcome import Outcome
 from harness.model.result import Verdict
@@ -29,7 +30,7 @@ def batches(build: Build, isolation: Isolation) -> Iterator[Found]:
 
 def batches_of(script: Path, isolation: Isolation) -> Iterator[Found]:
     """A script's TESTs, each one alone if that is requested and the script can be split."""
-    text = script.read_text(errors="replace")
+    text = read_selftest(script)
     tests = [f"{LIVEPATCH.name}/{script.stem}::{name}" for name in livepatch_log.names_in(text)]
     parts = [livepatch_log.resumed(text, number, alone=True) for number in range(len(tests))]
     if isolation is Isolation.TEST and len(tests) > 1 and None not in parts:

@@ -7,6 +7,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from harness.build.made import read_made, read_selftest
+from harness.limits import SELFTEST_BYTES
 from harness.model.kernel import Build
 from harness.model.outcome import Outcome
 from harness.model.result import Verdict
@@ -25,7 +27,7 @@ def batches(suite: Suite, build: Build, isolation: Isolation) -> Iterator[Found]
     for source in sorted((build.selftests / suite.directory).glob(suite.named_in)):
         program = _bytes_of(source.with_suffix(""))
         prefix = f"{suite.name}/{source.stem}::"
-        tests = [f"{prefix}{name}" for name in kselftest.names_in(source.read_text(errors="replace"), program)]
+        tests = [f"{prefix}{name}" for name in kselftest.names_in(read_selftest(source), program)]
         selects = _SELECTS in program
         shares = [[test] for test in tests] if isolation is Isolation.TEST and selects else [tests]
         for share in filter(None, shares):
@@ -34,7 +36,7 @@ def batches(suite: Suite, build: Build, isolation: Isolation) -> Iterator[Found]
 
 def _bytes_of(program: Path) -> bytes:
     """Empty if the suite was not built."""
-    return program.read_bytes() if program.is_file() else b""
+    return read_made(program, SELFTEST_BYTES) if program.is_file() else b""
 
 
 class ProgramBatch(Batch):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
+from harness.build.made import read_selftest
 from harness.model.kernel import Build
 from harness.model.outcome import Outcome
 from harness.model.result import Verdict
@@ -103,9 +103,9 @@ def why_not(suite: Suite, build: Build) -> str:
         if build.config.get(symbol) not in ("y", "m"):
             reason = build.without.get(symbol, f"CONFIG_{symbol} is not set")
             return f"no {suite.directory} in {build.release} on arm64: {reason}"
-    with contextlib.suppress(FileNotFoundError):
-        reason = (build.selftests / suite.directory / NOT_BUILT).read_text(errors="replace").strip()
-        return f"{suite.name} does not build for {build.release}: {reason}"
+    told = build.selftests / suite.directory / NOT_BUILT
+    if told.exists():
+        return f"{suite.name} does not build for {build.release}: {read_selftest(told).strip()}"
     return ""
 
 

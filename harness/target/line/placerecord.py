@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from harness import jsonfile
 from harness.errors import InfraError
 from harness.lockfile import locked_file
 
@@ -33,7 +34,7 @@ def whereabouts(path: Path) -> Whereabouts | None:
     """Return what the record at `path` says about the line; None if nothing."""
     for _ in range(_READ_TRIES):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            content = json.loads(path.read_text())
+            content = jsonfile.read_object(path)
             host, port = content["line"] or ("", 0)
             return Whereabouts(host=host, port=port, is_away=content["away"])
         time.sleep(_WRITTEN_S)

@@ -16,7 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from harness import shortage
+from harness import jsonfile, shortage
 from harness.errors import InfraError
 from harness.model.board import BoardSpec
 from harness.target.base import CommandTimeout, Cpus, Media, Target, TargetLost
@@ -134,7 +134,7 @@ class Snapshots:
         from half a state, which looks like a kernel that hangs."""
         advice = "only this run writes there: see the disk, and start again"
         try:
-            record: dict[str, Any] = json.loads((self._directory / _RECORD).read_text())
+            record = jsonfile.read_object(self._directory / _RECORD)
             recorded, now = record["files"], self._files()
         except (OSError, ValueError, KeyError, TypeError) as error:
             found = error.strerror if isinstance(error, OSError) else repr(error)

@@ -18,6 +18,7 @@ from typing import TypeVar
 import paramiko
 
 from harness.errors import InfraError, UserError
+from harness.limits import OUTSIDE_BYTES
 from harness.model.board import Login, Ssh
 from harness.target.base import CommandTimeout, Completed, LineSink, TargetLost
 from harness.target.shells.serial import Running, Shell, finish
@@ -155,6 +156,7 @@ class SshHost:
         client = paramiko.SSHClient()
         client.set_missing_host_key_policy(_Pinned(login, self._pins, self._place))
         with self._explained():
+            key = self._key_file()
             sock = socket.create_connection((spec.host, spec.port), timeout=_STEP_LIMIT_S)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _DEAD_AFTER_MS)
             try:
@@ -163,7 +165,7 @@ class SshHost:
                     port=spec.port,
                     username=login.user,
                     pkey=self._identity.key if self._identity else None,
-                    key_filename=str(Path(login.key).expanduser()) if login.key else None,
+                    key_filename=str(key) if key else None,
                     password=login.password or None,
                     look_for_keys=not ours,
                     allow_agent=not ours,
@@ -181,6 +183,21 @@ class SshHost:
         assert transport
         transport.set_keepalive(_KEEP_ALIVE_S)
         self._client = client
+
+    def _key_file(self) -> Path | None:
+        """Return the file with the private key, if the board names one. Raises UserError if it is not a small file;
+        paramiko would read anything."""
+        if not self._spec.login.key:
+            return None
+        path = Path(self._spec.login.key).expanduser()
+        try:
+            OUTSIDE_BYTES.read(path)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            why = f"can't read {path}: {error.strerror}"
+            raise UserError(f"{self._place}.key: expected a private key, {why}") from None
+        return path
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
