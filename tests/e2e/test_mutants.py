@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import harness
+from tests.e2e.conftest import BUILD_LIMIT_S, harness
 
 MUTANT = "parent-ip-is-own"
 
@@ -16,7 +16,7 @@ MUTANT = "parent-ip-is-own"
 def test_a_mutant_is_caught_and_what_is_finished_is_not_done_again(build: Path, tmp_path: Path) -> None:
     """`build` first: it is the unpatched kernel, and the mutant compiles one file in the same workspace."""
     arguments = ("mutants", "--only", MUTANT, "--named", "--out", tmp_path / "hunt")
-    done = harness(*arguments, cwd=tmp_path, limit=1500)
+    done = harness(*arguments, cwd=tmp_path, limit=BUILD_LIMIT_S)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.splitlines()[-1] == "OK: 1 mutants: 1 caught"
     table = json.loads((tmp_path / "hunt/kill-table.json").read_text())

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import PROJECT, harness
+from tests.e2e.conftest import BUILD_LIMIT_S, PROJECT, harness
 from tests.faults.catalogue import Blame, fault
 
 OOPS = PROJECT / "tests/e2e/oops-in-wakeup-tracer.patch"
@@ -49,7 +49,7 @@ def test_all_testcases_and_a_little_of_the_selftests_pass(build: Path, tmp_path:
 def test_a_kernel_that_oopses_in_one_tracer(build: Path, tmp_path: Path) -> None:
     """`build` first: the mutant then compiles one file in the same workspace."""
     arguments = ("--patches", OOPS, "--suite", "selftests/ftrace", "-k", "wakeup or basic1")
-    done = harness("run", *arguments, "--out", tmp_path / "run", cwd=tmp_path, limit=1500)
+    done = harness("run", *arguments, "--out", tmp_path / "run", cwd=tmp_path, limit=BUILD_LIMIT_S)
     results = _verdicts(tmp_path / "run")
     crashed = results["selftests/ftrace/test.d/tracer/wakeup.tc"]
     assert crashed["verdict"] == "CRASH", done.stdout
@@ -99,7 +99,7 @@ def test_another_crash_than_the_known_one_is_a_crash(build: Path, tmp_path: Path
 def test_a_patch_that_does_not_compile(build: Path, tmp_path: Path) -> None:
     bad = tmp_path / "bad.patch"
     bad.write_text(OOPS.read_text().replace("WRITE_ONCE(*(int *)8, 0);", "this is no C;"))
-    done = harness("build", "--patches", bad, cwd=tmp_path, limit=1500)
+    done = harness("build", "--patches", bad, cwd=tmp_path, limit=BUILD_LIMIT_S)
     assert done.returncode == 1
     assert "kernel/trace/trace_sched_wakeup.c:703" in done.stderr
     assert "error:" in done.stderr

@@ -12,10 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import PROJECT, harness
+from tests.e2e.conftest import BUILD_LIMIT_S, PROJECT, harness
 
 TWINS = PROJECT / "tests/twins"
-_BUILD_LIMIT_S = 3000.0
 _MACHINES = {"rpi3": "raspi3b", "rpi4": "raspi4b"}
 _MODELS = {"rpi3": "Raspberry Pi 3 Model B", "rpi4": "Raspberry Pi 4 Model B"}
 
@@ -41,7 +40,7 @@ def built(board: str, tmp_path: Path) -> Path:
     if finished != "new":
         return Path(finished)
     small = Path(__file__).with_name("small.config")
-    done = harness("build", "--board", board, "--kconfig", small, cwd=tmp_path, limit=_BUILD_LIMIT_S)
+    done = harness("build", "--board", board, "--kconfig", small, cwd=tmp_path, limit=BUILD_LIMIT_S)
     assert done.returncode == 0, done.stderr[-4000:]
     return Path(done.stdout.strip())
 
