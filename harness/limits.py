@@ -140,14 +140,14 @@ LIMITS = tuple(each for each in list(globals().values()) if isinstance(each, Lim
 
 
 @dataclass(frozen=True, kw_only=True)
-class Clock:
+class Deadline:
     """Time that work on untrusted input may take: `limit` seconds from `started` (monotonic) on."""
 
     limit: Limit
     started: float
 
     @classmethod
-    def start(cls, limit: Limit) -> Clock:
+    def start(cls, limit: Limit) -> Deadline:
         return cls(limit=limit, started=time.monotonic())
 
     def check(self, *, place: str) -> None:

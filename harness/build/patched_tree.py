@@ -14,7 +14,7 @@ from harness.build.applydiff import patched
 from harness.build.treefiles import TreeFile, is_directory, link_before, read
 from harness.build.treelinks import stays_inside
 from harness.errors import UserError
-from harness.limits import RESULT_BYTES, SERIES_SECONDS, Clock
+from harness.limits import RESULT_BYTES, SERIES_SECONDS, Deadline
 from harness.model.kernel import Patch
 from harness.parse.diff import FileDiff, parse_diff
 from harness.parse.diff_names import NO_PREFIX
@@ -35,7 +35,7 @@ class Overlay:
         self.base = base
         self.files: Files = {}
         self._bytes = 0  # in all of `files`
-        self._clock = Clock.start(SERIES_SECONDS)
+        self._deadline = Deadline.start(SERIES_SECONDS)
         self._links: set[str] = set()  # paths at which the series has ever made a link
         self._known: _Directory = {}  # every path that the series has named
         for path in base:
@@ -48,7 +48,7 @@ class Overlay:
         made: Files = {}
         for diff in diffs:
             who = f"{patch.name}: {diff.path}"
-            self._clock.check(place=who)
+            self._deadline.check(place=who)
             source = self._source(diff, made, patch=patch)
             _check_kind(source, diff, who=who)
             if diff.old == diff.new and not (diff.hunks or diff.binary or diff.mode):

@@ -19,7 +19,7 @@ from typing import IO, Any
 from harness.build.command import started
 from harness.build.treelinks import link_target, stays_inside
 from harness.errors import UserError
-from harness.limits import TREE_BYTES, TREE_FILES, TREE_SECONDS, Clock
+from harness.limits import TREE_BYTES, TREE_FILES, TREE_SECONDS, Deadline
 from harness.parse.diff_names import is_too_long
 
 UNPACKERS = {".tar": "", ".tar.xz": "xz", ".tar.gz": "gzip", ".tgz": "gzip", ".tar.bz2": "bzip2", ".tar.zst": "zstd"}
@@ -71,7 +71,7 @@ class _Stream:
         self._stream = stream
         self._place = place
         self._tick = tick
-        self._clock = Clock.start(TREE_SECONDS)
+        self._deadline = Deadline.start(TREE_SECONDS)
         self._bytes = 0
 
     def read(self, size: int) -> bytes:
@@ -84,7 +84,7 @@ class _Stream:
 
     def check(self) -> None:
         TREE_BYTES.check(self._bytes, place=self._place)
-        self._clock.check(place=self._place)
+        self._deadline.check(place=self._place)
 
 
 def untar(path: Path, directory: Path, *, suffix: str, tick: Callable[[IO[bytes]], None]) -> tuple[str, ...]:
