@@ -230,6 +230,12 @@ class Machine:
             self._target.catch_up()
         return self._monitor.settle()
 
+    def check(self) -> None:
+        """Raise Stopped if the kernel has reported a fault since it was booted; see `fault`."""
+        fault = self.fault()
+        if fault:
+            raise _crashed(fault)
+
     def fault_before(self, moment: float) -> Fault | None:
         """Like `fault`, for reports that had begun by `moment` (monotonic)."""
         return self.fault() if self._monitor and self._monitor.began_by(moment) else None

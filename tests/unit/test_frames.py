@@ -196,6 +196,16 @@ def test_what_follows_a_damaged_frame_is_not_lost() -> None:
     assert untangler.damaged
 
 
+def test_a_damaged_kernel_frame_costs_none_of_those_behind_it() -> None:
+    lines = ["[    1.000000] one", "[    2.000000] two", "[    3.000000] three"]
+    frames = [frame("K", line, number) for number, line in enumerate(lines, 1)]
+    untangler = Untangler()
+    untangler.take(frames[0].replace(b"one", b"on"))
+    assert untangler.take(frames[1])[-1] == Frame(KERNEL, lines[1].encode(), number=2)
+    assert untangler.take(frames[2]) == [Frame(KERNEL, lines[2].encode(), number=3)]
+    assert untangler.damaged
+
+
 def numbered(*numbers: int) -> list[Frame]:
     return [Frame(COMMANDS, b"%d" % number, number=number) for number in numbers]
 

@@ -97,6 +97,25 @@ def test_a_last_frame_that_was_damaged_is_asked_for_too(far_end: FarEnd) -> None
     assert far_end.consoles[COMMANDS].expect("end\n", timeout=5.0)
 
 
+def test_a_marked_kernel_line_waits_for_all_that_was_printed_before_it(far_end: FarEnd) -> None:
+    far_end.mux.mark("the end")
+    lost, last = far_end.frame("K", "[    1.000000] lost"), far_end.frame("K", "[    2.000000] the end")
+    far_end.says(said("!ready"), last.replace(b"@", b""), last)  # damaged, so it may be the kernel's own; and whole
+    assert far_end.hears() == encoded("?", 0, b"1").rstrip()
+    assert far_end.consoles[KERNEL].tail() == []
+    far_end.says(lost)
+    assert far_end.consoles[KERNEL].expect(r"\A\[    1.000000\] lost\n\[    2.000000\] the end\n", timeout=5.0)
+
+
+def test_a_line_is_bad_once_it_has_damaged_something_behind_the_boot_loader(far_end: FarEnd) -> None:
+    far_end.says(b"U-Boot 2023.01", said("!ready"), far_end.frame("C", "first"))
+    assert far_end.consoles[COMMANDS].expect("first\n", timeout=5.0)
+    assert not far_end.mux.is_bad
+    far_end.says(far_end.frame("C", "next")[1:], said("!ready"), far_end.frame("C", "last"))
+    far_end.hears()
+    assert far_end.mux.is_bad
+
+
 def test_a_target_that_is_silent_is_asked_how_far_it_is(far_end: FarEnd) -> None:
     """The whole frame was lost, and nothing came after it."""
     whole = far_end.frame("C", "end")

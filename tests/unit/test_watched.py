@@ -37,3 +37,13 @@ def test_a_kernel_that_panics_meanwhile() -> None:
     with pytest.raises(CrashError, match="at last"):
         run_watched(target, "test", limits=Limits(), on_line=lambda line: None)
     assert target.closed
+
+
+@fault("an oops that a slow console tells only after the command has ended", where="kernel", blame=Blame.KERNEL,
+       survives="the report, and the command's output")  # fmt: skip
+def test_what_the_kernel_says_at_the_very_end_counts() -> None:
+    told: list[str] = []
+    target = FakeTarget(lambda command: ["one"], late=str(PANIC))
+    with pytest.raises(CrashError, match="at last"):
+        run_watched(target, "test", limits=Limits(), on_line=told.append)
+    assert (told, target.closed) == (["one"], True)

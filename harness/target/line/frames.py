@@ -117,7 +117,8 @@ class Untangler:
         frame = decoded(joined)
         if frame:
             return [frame]
-        if _STAMP.search(joined) and len(joined) < _LONGEST_REPAIR:
+        # a frame behind it that is whole by itself: so the held one was damaged, not torn
+        if not decoded(line) and _STAMP.search(joined) and len(joined) < _LONGEST_REPAIR:
             return self._torn(joined)
         self.damaged += 1
         return [*self._kernel(joined[: len(joined) - len(line)]), *self._take(line)]

@@ -119,6 +119,8 @@ class SerialMux:
         self._partial = bytearray()
         self._outgoing: queue.Queue[bytes | None] = queue.Queue()
         self._answers: queue.Queue[bytes] = queue.Queue()
+        self._mark = b""
+        self._damaged_before = 0  # lines, until the far end was ready: boot loaders speak in no frames
         self._asker = _Asker(self._ask, self._lose)
         self._sending = threading.Lock()
         self._number = 0
@@ -135,6 +137,16 @@ class SerialMux:
     def damaged(self) -> int:
         """The number of damaged lines so far."""
         return self._untangler.damaged
+
+    @property
+    def is_bad(self) -> bool:
+        """Whether the line has lost or changed bytes since the far end was ready."""
+        return self._untangler.damaged > self._damaged_before
+
+    def mark(self, text: str) -> None:
+        """Have a kernel line with `text` appear on the kernel channel only in its place, behind all that came before
+        it: not where it comes straight from the kernel or out of a damaged frame, ahead of frames that are missing."""
+        self._mark = text.encode()
 
     def close(self) -> None:
         """End the channels; the line stays."""
@@ -208,6 +220,8 @@ class SerialMux:
         if frame.channel != KERNEL:
             self.channels[frame.channel].push(frame.text + (b"" if frame.goes_on else b"\n"))
             return
+        if self._mark and not frame.number and self._mark in frame.text:
+            return
         for line in self._lines.take(frame):
             if self.ready.is_set() and _STARTS.search(line):
                 self.reset.set()
@@ -218,6 +232,8 @@ class SerialMux:
         told = _TOLD.fullmatch(text)
         number = int(told[2]) if told else 0
         if text == b"!ready":
+            if not self.ready.is_set():
+                self._damaged_before = self.damaged
             self.ready.set()
             self._asker.begin()
         elif told and told[1] == b"at":

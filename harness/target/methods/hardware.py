@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from harness.target.shells.ssh import SshHost
 
 _CATCH_UP_S = 5.0
+_CATCH_UP_BAD_LINE_S = 30.0  # a frame may have to be requested several times
 _INIT = "rdinit=/harness/board-init"
 
 
@@ -137,10 +138,12 @@ class BoardTarget:
             return
         self._caught_up = True
         token, arrived = secrets.token_hex(6), threading.Event()
+        limit = _CATCH_UP_BAD_LINE_S if self._mux.is_bad else _CATCH_UP_S
+        self._mux.mark(token)
         stop = self.console.listen(lambda _time, text: arrived.set() if token in text else None)
         try:
-            self._shells[AUX].run(f"echo 'harness: {token}' > /dev/kmsg", timeout=_CATCH_UP_S)
-            arrived.wait(_CATCH_UP_S)
+            self._shells[AUX].run(f"echo 'harness: {token}' > /dev/kmsg", timeout=limit)
+            arrived.wait(limit)
         except (TargetLost, CommandTimeout):
             pass  # the next command reports it
         finally:
