@@ -61,12 +61,15 @@ class Patch:
     """One patch of a series, decoded, ready for ``patch -p1``.
 
     `name`: its name in messages (its file, or a mail's subject); `text`: from the first ``diff``/``---`` line on, LF
-    line ends; `sha256`: of that text.
+    line ends; `sha256`: of that text. `is_loose`: white space or context was lost, so its lines are found in
+    the source by their words. `notes`: what was done to get it out of a mail, for people.
     """
 
     name: str
     text: str
     sha256: str
+    is_loose: bool = False
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
