@@ -262,7 +262,7 @@ def _result(files: Sequence[_File], lines: Sequence[_Line], reader: _Reader, *, 
     context = [line for file in files for _, body in file.hunks for kind, line in body if kind == " "]
     is_collapsed = any(line and line[0] != " " for line in context)
     hunks = sum(len(file.hunks) for file in files)
-    comments = sum(line.comment is not None for line in lines)
+    comments = sum(line.comment is not None for line in lines[1:])  # before the first line is a greeting
     notes = [
         f"unquoted from a reply: {_many(hunks, 'hunk')} in {_many(len(files), 'file')}, "
         f"{_many(comments, 'comment')} left out, {reader.within} of them within hunks",
