@@ -27,6 +27,7 @@ from harness.build.sandbox import find_sandbox
 from harness.build.source import parse_source_spec, resolve_source
 from harness.errors import BuildError, InfraError
 from harness.model.kernel import Build, KernelSpec, Patch, Toolchain
+from harness.parse.records import build_record_from_json
 from tests import damage
 from tests.faults.catalogue import Blame, fault
 from tests.unit.numbered import link, patch
@@ -59,11 +60,11 @@ class Toy:
         (found,) = (path for path in (self.directory / "cache").rglob("workspaces/*") if path.is_dir())
         return found
 
-    def build(self, config: str = "our.config") -> Build:
+    def build(self, config: str = "our.config", *, era_fixes: bool = True) -> Build:
         source = resolve_source(parse_source_spec(str(self.tree)))
         fragment = self.directory / config
         patches = (*(self._patch(path, text) for path, text in self.edits.items()), *self.patches)
-        spec = KernelSpec(source=source, patches=patches, fragments=(fragment,), toolchain=GCC)
+        spec = KernelSpec(source=source, patches=patches, fragments=(fragment,), toolchain=GCC, era_fixes=era_fixes)
         return build(
             spec,
             testcases=self.directory / "testcases",
@@ -203,6 +204,23 @@ def test_a_patched_selftest_and_uapi_header_are_installed(toy: Toy) -> None:
     told = texts(toy.build())["selftests/ftrace/test"]
     assert "edited" in told
     assert "SCHED 2" in told
+
+
+def test_what_an_old_kernel_needed_is_on_record(toy: Toy) -> None:
+    makefile = toy.tree / "Makefile"
+    makefile.write_text(makefile.read_text().replace("VERSION = 7\nPATCHLEVEL = 3", "VERSION = 5\nPATCHLEVEL = 0"))
+    lexer = toy.tree / "scripts/dtc/dtc-lexer.l"
+    lexer.parent.mkdir()
+    lexer.write_text("YYLTYPE yylloc;\nextern int x;\n")
+    kernel = build_record_from_json((toy.build().directory / "build.json").read_text()).kernel
+    assert list(kernel.era_fixes) == ["dtc-yylloc"]
+    assert "host compilers refuse" in kernel.era_fixes["dtc-yylloc"]
+    assert any(said.startswith("era fix: dtc-yylloc: dtc defines") for said in toy.progress.said)
+    assert (toy.workspace / "src/scripts/dtc/dtc-lexer.l").read_text() == "extern int x;\n"
+    assert lexer.read_text() == "YYLTYPE yylloc;\nextern int x;\n", "the user's own tree is left as it is"
+    plain = toy.build(era_fixes=False)
+    assert build_record_from_json((plain.directory / "build.json").read_text()).kernel.era_fixes == {}
+    assert (toy.workspace / "src/scripts/dtc/dtc-lexer.l").read_text() == "YYLTYPE yylloc;\nextern int x;\n"
 
 
 def test_another_fragment_configures_and_builds_anew(toy: Toy) -> None:
