@@ -12,8 +12,19 @@ from harness.build import era
 from harness.build.era import ERA_FIXES, Ask, Edit, fingerprint, fixes_for
 from harness.build.keys import kernel_key
 from harness.build.patches import applied_fixes, apply_series
+from harness.campaign.kernel import _reproduce
+from harness.campaign.request import BuildOptions
 from harness.errors import UserError
 from harness.model.kernel import KernelSpec, Patch, Source, SourceKind, SourceSpec, Toolchain
+from harness.model.record import BuildRecord, KernelRecord, RunRecord
+from harness.parse.fields import Fields
+from harness.parse.records import (
+    build_record_from_json,
+    build_record_to_json,
+    run_record_from_fields,
+    run_record_to_data,
+)
+from harness.report.text import flatten
 from tests.unit.numbered import patch
 
 LEXER = "scripts/dtc/dtc-lexer.l"
@@ -123,3 +134,28 @@ def test_a_fix_that_no_longer_applies_is_an_error_and_changes_nothing(tmp_path: 
         "found it 0 times: this tree needs another fix; --no-era-fixes leaves out all of them"
     )
     assert tree.texts() == odd
+
+
+def test_a_build_without_them_is_repeated_without_them() -> None:
+    options = BuildOptions(
+        build_dir=None,
+        kernel="linux",
+        patches=(),
+        kconfigs=(),
+        toolchain=None,
+        allow_plain_ftrace=False,
+        jobs=None,
+        no_era_fixes=True,
+    )
+    assert "--no-era-fixes" in _reproduce(options, spec("5.0")).split()
+    assert "--no-era-fixes" not in _reproduce(replace(options, no_era_fixes=False), spec("5.0")).split()
+
+
+def test_what_a_kernel_needed_is_in_the_records_of_builds_and_runs() -> None:
+    kernel = KernelRecord(release="5.0.0", era_fixes={"dtc-yylloc": "it is defined twice"})
+    build = BuildRecord(key="k", kernel=kernel)
+    assert build_record_from_json(build_record_to_json(build)).kernel.era_fixes == kernel.era_fixes
+    run = RunRecord(schema=2, kernel=kernel)
+    data = run_record_to_data(run)
+    assert run_record_from_fields(Fields(data), schema=2).kernel.era_fixes == kernel.era_fixes
+    assert flatten(data)["era_fixes.dtc-yylloc"] == "it is defined twice", "as junit.xml has it"
