@@ -22,6 +22,11 @@ def step(line: str) -> str | None:
     return match[1] if match else None
 
 
+def is_error(line: str) -> bool:
+    """Whether the compiler, the linker or modpost reports an error in this line."""
+    return bool(_ERROR.match(line))
+
+
 def errors(lines: Iterable[str], *, most: int = 40) -> list[str]:
     """The compiler's, linker's and modpost's errors with the source lines quoted below them, in order; make's own
     ``***`` lines where there is nothing better. At most `most` lines."""
