@@ -35,6 +35,11 @@ def step(line: str) -> str | None:
     return match[1] if match else None
 
 
+def is_error(line: str) -> bool:
+    """Whether the compiler, the linker or modpost reports an error in this line."""
+    return bool(_ERROR.match(line))
+
+
 def errors(lines: Iterable[str], *, most: int = 40) -> list[str]:
     """Return the lines that say why a build failed, in order: the errors of compilers, linkers, modpost, kconfig and
     make, with the source lines quoted below them; the section mismatches where modpost stops at them. Where none is

@@ -9,7 +9,6 @@ import functools
 import hashlib
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -345,55 +344,7 @@ def test_a_failed_kernel_does_not_stand(toy: Toy) -> None:
     assert "kernel" in toy.calls()
 
 
-BROKEN_SELFTEST = {"tools/testing/selftests/ftrace/test.c": "this is no C\n"}
-
-
-@pytest.mark.parametrize(
-    ("selftest", "module", "named", "lines"),
-    [
-        (False, True, "test modules", ["testmodules/calls.c:1:1: error: no C"]),
-        (True, False, "selftests", ["ftrace/test.c:1:1: error: no C either"]),
-    ],
-)
-def test_of_two_makes_side_by_side_the_one_that_fails_is_named(
-    toy: Toy, selftest: bool, module: bool, named: str, lines: list[str]
-) -> None:
-    toy.edits["kernel/sched.c"] = "int sched; /* so that both are made */\n"
-    if selftest:
-        toy.edits |= BROKEN_SELFTEST
-    if module:
-        (toy.directory / "testcases/calls.c").write_text("this is no C\n")
-    with pytest.raises(BuildError, match=rf"does not build \({named}\)") as caught:
-        toy.build()
-    assert sorted(re.sub(r"^.*/made-\w+/", "", line) for line in caught.value.details) == lines
-    assert {"selftests", "test modules"} <= set(toy.calls())
-
-
-def test_of_two_makes_that_fail_those_are_named_that_had_begun(toy: Toy) -> None:
-    """make starts nothing more once one has failed, so on a busy host the second may never have begun."""
-    toy.edits |= BROKEN_SELFTEST
-    (toy.directory / "testcases/calls.c").write_text("this is no C\n")
-    with pytest.raises(
-        BuildError, match=r"does not build \((selftests|test modules|selftests, test modules)\)"
-    ) as caught:
-        toy.build()
-    errors = {re.sub(r"^.*/made-\w+/", "", line) for line in caught.value.details}
-    assert errors
-    assert errors <= {"ftrace/test.c:1:1: error: no C either", "testmodules/calls.c:1:1: error: no C"}
-
-
-def test_after_a_failed_test_module_the_kernel_stands(toy: Toy) -> None:
-    toy.edits["kernel/sched.c"] = "int sched; /* edited */\n"
-    (toy.directory / "testcases/calls.c").write_text("this is no C\n")
-    with pytest.raises(BuildError):
-        toy.build()
-    toy.calls()
-    (toy.directory / "testcases/calls.c").write_text("int mended;\n")
-    assert "mended" in texts(toy.build())["testmodules/calls.ko"]
-    assert toy.calls() == ["headers_install", "selftests", "test modules"]
-
-
-# -- suites that need not compile ----------------------------------------------------------------------------------
+# -- suites of programs ----------------------------------------------------------------------------------------------
 
 EVENTS_TEST = "tools/testing/selftests/user_events/abi_test.c"
 EVENTS = "selftests/user_events"
