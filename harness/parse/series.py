@@ -81,27 +81,31 @@ def patches_from_file(data: bytes, *, name: str, strip: int = 1) -> tuple[Patch,
     """
     mails = split_mbox(data)
     is_patch = name.lower().endswith((".patch", ".diff"))
-    if len(mails) > 1 or (mails and not is_patch):
+    if len(mails) > 1:
         return patches_from_mails(mails, place=name)
-    raw, texts = (mails[0] if mails else data), []
+    raw = mails[0] if mails else data
+    is_mail = False
     if mails or _MAIL.match(raw.removeprefix(b"\xef\xbb\xbf").lstrip()):
-        mail = _read_mail(raw, place=name)
+        is_mail, mail = True, _read_mail(raw, place=name)
         if mail.diffs and not is_patch:
-            return mail.patches()
+            return patches_from_mails(mails, place=name) if mails else mail.patches()
         if mail.diffs and strip == 1:
             return mail.patches(name=name)
         raw = mail.diffs[0][1].encode("utf-8", "surrogateescape") if len(mail.diffs) == 1 else raw
-        texts = [text for _, text in _texts(parse_mail(raw, place=name))] if not mail.diffs else []
-    texts = texts or [_decoded(raw, "")]
-    diff = next(filter(None, map(find_diff, texts)), None)
-    if diff is None and (quoted := next(filter(None, (unquote(text, name=name) for text in texts)), None)):
+    is_mailbox = bool(mails) and not is_patch
+    diff = None if is_mailbox else find_diff(_decoded(raw, ""))
+    if diff is not None:
+        return (_patch(diff, name=name, strip=strip),)
+    texts = [text for _, text in _texts(parse_mail(raw, place=name))] if is_mail else [_decoded(raw, "")]
+    quoted = next(filter(None, (unquote(text, name=name) for text in texts)), None)
+    if quoted is not None:
         return (_patch(quoted.diff, name=name, strip=strip, quoted=quoted),)
-    if diff is None:
-        raise UserError(
-            f"{name}: expected a patch (a unified diff), found "
-            f"{'none in it' if data.strip() else 'an empty file'}: pass a .patch, .diff, mail, mbox or quilt series"
-        )
-    return (_patch(diff, name=name, strip=strip),)
+    if is_mailbox:
+        return patches_from_mails(mails, place=name)
+    raise UserError(
+        f"{name}: expected a patch (a unified diff), found "
+        f"{'none in it' if data.strip() else 'an empty file'}: pass a .patch, .diff, mail, mbox or quilt series"
+    )
 
 
 def patches_from_mails(mails: Sequence[bytes], *, place: str, ordered: bool = True) -> tuple[Patch, ...]:

@@ -139,6 +139,23 @@ def test_a_mail_with_headers_in_any_encoding(tmp_path: Path) -> None:
     assert patch.notes[0].startswith("unquoted from a reply: 2 hunks in 1 file, 1 comment left out")
 
 
+@pytest.mark.parametrize("name", ["reply.mbox", "reply.eml", "reply.patch"])
+def test_a_saved_mail_in_a_mailbox_of_its_own(name: str) -> None:
+    head = "From b@example.org Fri Jan  4 12:50:30 2019\nFrom: B <b@example.org>\nSubject: Re: [PATCH v6] count\n\n"
+    (patch,) = patches_from_file((head + reply(quoted())).encode(), name=name)
+    assert patch.text == taken(reply(quoted())).diff
+
+
+def test_replies_in_a_thread_still_do_not_count() -> None:
+    head = "From b@example.org Fri Jan  4 12:50:30 2019\nFrom: B <b@example.org>\nSubject: {}\n\n{}\n"
+    thread = head.format("[PATCH] count", DIFF) + head.format(
+        "Re: [PATCH] count", reply(quoted(MAIL.replace("never", "x")))
+    )
+    (patch,) = patches_from_file(thread.encode(), name="thread.mbox")
+    assert "never" in patch.text
+    assert patch.notes == ()
+
+
 class TestCollapsedWhiteSpace:
     def test_the_source_says_what_it_was(self, tmp_path: Path) -> None:
         done = applied(reply(collapsed(), one="int old;|Why now?"), tmp_path)
