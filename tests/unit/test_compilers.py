@@ -21,58 +21,18 @@ from harness.parse.instrumentation import (
     table_sections,
 )
 from tests.compilers import COMPILERS, GNU_LD, Compiler, require
+from tests.smallkernel import (
+    CALL_OPS,
+    KERNEL_SCRIPT,
+    OTHERS,
+    PROTECTED,
+    RECORDS,
+    STATIC_NOT_TAKEN,
+    TRACED,
+    TWO,
+    write_sources,
+)
 
-# Each function that the compilers treat differently. `quiet` is what the kernel's notrace makes.
-SOURCE = """
-#define noinline __attribute__((noinline))
-extern int sink; int sink;
-int leaf(int), quiet(int), late(int *), frame(int), weakling(int), chilly(int), top(int), elsewhere(int *);
-noinline int leaf(int x) { sink = x; return x + 1; }
-noinline __attribute__((patchable_function_entry(0, 0))) int quiet(int x) { sink = x; return x + 2; }
-static noinline int hidden(int x) { sink = x; return leaf(x) * 3; }
-static noinline int taken(int x) { sink = x; return x - 5; }
-noinline int late(int *p) { if (!p) return -1; return elsewhere(p) + 7; }
-noinline int frame(int x) { volatile int room[64]; room[x & 63] = x; return leaf(room[(x + 1) & 63]); }
-noinline __attribute__((weak)) int weakling(int x) { sink = x; return x ^ 5; }
-noinline __attribute__((cold)) int chilly(int x) { sink = x; return x * 7; }
-static noinline __attribute__((section(".init.text"))) int starter(int x) { return leaf(x) + 11; }
-extern int alias(int) __attribute__((alias("leaf")));
-int (*volatile table[])(int) = { taken, quiet };
-noinline int top(int x)
-{
-	return hidden(x) + starter(x) + frame(x) + weakling(x) + chilly(x) + late(&x) + table[0](x);
-}
-"""
-OTHER_SOURCE = """
-extern int sink; int top(int), weakling(int), elsewhere(int *), start(int);
-__attribute__((noinline)) int weakling(int x) { sink = x; return x ^ 9; }
-int elsewhere(int *p) { return *p; }
-int start(int x) { return top(x); }
-"""
-TRACED = {"leaf", "hidden", "taken", "late", "frame", "weakling", "chilly", "starter", "top"}
-OTHERS = {"weakling", "elsewhere", "start"}
-STATIC_NOT_TAKEN = {"hidden", "starter"}
-
-# A kernel's and a module's, reduced to what matters here.
-RECORDS = "*(__patchable_function_entries)"
-KERNEL_SCRIPT = f"""
-SECTIONS {{
-	. = 0xffff800080000000;
-	.text : {{ *(.text .text.*) }}
-	.init.text : {{ *(.init.text) }}
-	.init.data : {{
-		. = ALIGN(8);
-		__start_mcount_loc = .; KEEP({RECORDS}) __stop_mcount_loc = .;
-	}}
-	.rodata : {{ *(.rodata .rodata.*) }}
-	.data : {{ *(.data .data.*) }}
-	.bss : {{ *(.bss .bss.* COMMON) }}
-}}
-"""
-MODULE_SCRIPT = f"SECTIONS {{ __patchable_function_entries : {{ {RECORDS} }} }}\n"
-
-TWO, CALL_OPS = "-fpatchable-function-entry=2", "-fpatchable-function-entry=4,2 -falign-functions=8"
-PROTECTED = "-mbranch-protection=pac-ret+leaf+bti"
 FLAVOURS = {
     f"-O2 {TWO}": Flavour(0, 2, bti=False),
     f"-O2 {TWO} -ffunction-sections": Flavour(0, 2, bti=False),
@@ -96,12 +56,9 @@ def read(path: Path) -> Instrumentation:
 
 
 def compiled(compiler: Compiler, directory: Path, flags: str) -> Instrumentation:
-    """SOURCE as a.o, OTHER_SOURCE as b.o; returns the first."""
+    """a.o and b.o; returns the first."""
     require(compiler)
-    (directory / "a.c").write_text(SOURCE)
-    (directory / "b.c").write_text(OTHER_SOURCE)
-    (directory / "kernel.lds").write_text(KERNEL_SCRIPT)
-    (directory / "module.lds").write_text(MODULE_SCRIPT)
+    write_sources(directory)
     for name in "ab":
         compiler.compile(directory, f"{name}.c", f"{name}.o", *flags.split())
     return read(directory / "a.o")
