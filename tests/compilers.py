@@ -83,7 +83,7 @@ class Compiler:
             "--tmpfs",
             "/tmp",
         ]
-        return run([*box, "--bind", directory, "/mnt", "--chdir", "/mnt", *words], timeout=TIMEOUT_S)
+        return run([*box, "--bind", directory, "/tmp/here", "--chdir", "/tmp/here", *words], timeout=TIMEOUT_S)
 
 
 COMPILERS = (
