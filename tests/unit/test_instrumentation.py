@@ -61,12 +61,14 @@ def test_an_entry_that_is_lost_is_missed() -> None:
     ("change", "entry", "told"),
     [
         ({3: STP}, 0, "expected 2 NOPs before and 2 behind the entry, found d503201f d503201f d503201f a9bf7bfd"),
-        ({1: RET}, 0, "found d65f03c0 d503201f"),
-        ({}, 4, "not aligned to 8 bytes"),
+        ({1: RET}, 0, "found d503201f d65f03c0 d503201f"),
+        ({}, 4, "points into the middle of f, 4 bytes behind its first NOP"),
+        ({}, 6, "points into the middle of f, 6 bytes behind its first NOP"),
+        ({}, 8, "points into the middle of f, 8 bytes behind its first NOP"),
         ({}, 16, "expected 2 NOPs"),
-        ({}, 8, "points into the middle of f"),
+        ({}, 28, "points into the middle of g"),
         ({2: BTI_C, 4: NOP}, 0, "a BTI in a kernel that is built without"),
-        ({}, 0x100, "found none none none none"),
+        ({}, 0x100, "points to where no code is"),
     ],
 )
 def test_a_wrong_entry_is_told(change: dict[int, int], entry: int, told: str) -> None:
@@ -90,7 +92,7 @@ def test_two_nops_of_the_older_flavour() -> None:
     code = kernel([NOP, NOP, RET, NOP, NOP, NOP, RET], {"f": (0, 3), "g": (3, 4)}, [TEXT, TEXT + 12], PLAIN)
     assert [code.wrong_with(entry) for entry in code.entries] == ["", ""]
     assert [code.spare_nops(function) for function in code.functions] == [(0, 0), (0, 1)]
-    assert code.wrong_with(TEXT + 16) == "points into the middle of g"
+    assert code.wrong_with(TEXT + 16) == "points into the middle of g, 4 bytes behind its first NOP"
 
 
 def test_nops_that_wait_for_an_alternative_are_no_instrumentation() -> None:
