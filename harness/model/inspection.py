@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 
+WHOLE_FILES = "source files in which no function has a record (by their Makefile)"
+
+
 class Kind(enum.Enum):
     """What is at a function's entry, and what ftrace makes of it."""
 
@@ -95,18 +98,20 @@ class Inspection:
 
 @dataclass(frozen=True, kw_only=True)
 class Modules:
-    """The modules of a package or directory, added up. `kinds`: how many are of each flavour; `untraced`: those without
-    records; `wrong`: as for a kernel, the names being MODULE: FUNCTION."""
+    """The modules of a package or directory, added up. `skipped`: how many were not read; `kinds`: how many are of each
+    flavour; `untraced`: those without records; `without_trampoline`: those that lack a section for one, as `missing`
+    above; `wrong`: as for a kernel, each name being MODULE: FUNCTION."""
 
     count: int
-    records: int
-    functions: int
-    recorded: int
-    kinds: Mapping[str, int]
+    skipped: int = 0
+    records: int = 0
+    functions: int = 0
+    recorded: int = 0
+    nameless: int = 0
+    kinds: Mapping[str, int] = field(default_factory=dict)
     untraced: tuple[str, ...] = ()
     without_trampoline: tuple[str, ...] = ()
     wrong: tuple[Group, ...] = ()
-    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

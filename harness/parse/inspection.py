@@ -11,9 +11,10 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from harness.errors import UserError
-from harness.model.inspection import Entry, Group, Inspection, Kind, Table, Trampolines
+from harness.model.inspection import WHOLE_FILES, Entry, Group, Inspection, Kind, Table, Trampolines
 from harness.model.regions import REGIONS
 from harness.parse.code import BTI, WORD_BYTES
 from harness.parse.elf import Elf
@@ -149,7 +150,7 @@ class _Untraced:
         return Table(
             records=len(records),
             empty=len(records) - len(filled),
-            in_order=all(one <= other for one, other in zip(filled, filled[1:], strict=False)),
+            in_order=all(one <= other for one, other in pairwise(filled)),
             sections=dict(where.most_common()),
         )
 
@@ -186,12 +187,12 @@ class _Untraced:
         if function.source and function.source.endswith(".S"):
             return "assembler files"
         if function.source and function.source not in traced:
-            return "source files in which no function has a record (by their Makefile)"
+            return WHOLE_FILES
         if function.source:
             return "single functions in source files that are traced (notrace and the like)"
         if not function.size and not self._facts.unsized:
             return "labels without a size (assembler)"
-        return "no NOPs at the entry (notrace, a file's Makefile, or assembler: without debug information it can't be told)"
+        return "no NOPs at the entry (notrace, a file's Makefile or assembler: only debug information could tell)"
 
     # -- trampolines --------------------------------------------------------------------------------------------
 
@@ -267,8 +268,8 @@ class _Patchable(_Untraced):
         yield from super()._notes()
         if self._facts.unsized and self._code.lost:
             yield (
-                f"{len(self._code.lost)} functions begin with NOPs and have no record; with symbols from kallsyms, NOPs of "
-                f"alternatives and jump labels can't always be told apart: {_some(self._code.lost)}"
+                f"{len(self._code.lost)} functions begin with NOPs and have no record; in a raw Image these can't always "
+                f"be told from NOPs of alternatives: {_some(self._code.lost)}"
             )
 
 

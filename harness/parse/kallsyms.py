@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+
+from harness.limits import Deadline
 
 _DIGITS = b"".join(b"%d\0" % digit for digit in range(10))
 _TOKENS = 256
@@ -23,6 +25,8 @@ _MARKER_STEP = 256
 _LONGEST_TOKEN = 512
 _LONGEST_NAME = 0x3FFF + 2
 _MOST_SYMBOLS = 1 << 22
+_TICK_BYTES = 1 << 10
+Tick = Callable[[], None]
 _CANDIDATES = 32  # places with the digits that are looked at
 
 
@@ -44,14 +48,15 @@ class Kallsyms:
     base_at: int | None
 
 
-def find_kallsyms(image: bytes) -> Kallsyms | None:
-    """Return the symbols of an Image; None if it has none (CONFIG_KALLSYMS is off), or none that is whole."""
+def find_kallsyms(image: bytes, *, name: str, deadline: Deadline) -> Kallsyms | None:
+    """Return the symbols of an Image; None if it has none (CONFIG_KALLSYMS is off), or none that is whole. Raises
+    UserError, in which the Image is `name`, when the time is over."""
     for count, match in enumerate(re.finditer(re.escape(_DIGITS), image)):
         if count >= _CANDIDATES:
             break
         tokens = _tokens_around(image, match.start())
         if tokens is not None:
-            return _read(image, tokens)
+            return _read(image, tokens, lambda: deadline.check(place=name))
     return None
 
 
@@ -81,12 +86,14 @@ def _tokens_around(image: bytes, digits: int) -> _Tokens | None:
         found = struct.unpack_from(f"<{_TOKENS}H", image, index)
         begin = digits - found[ord("0")]
         if found[0] == 0 and begin > 0 and [place - found[ord("0")] for place in found[ord("0") :]] == starts:
-            return _Tokens(begin, index, tuple(image[begin + place : image.index(b"\0", begin + place)] for place in found))
+            return _Tokens(
+                begin, index, tuple(image[begin + place : image.index(b"\0", begin + place)] for place in found)
+            )
     return None
 
 
-def _read(image: bytes, tokens: _Tokens) -> Kallsyms | None:
-    for names in _names_before(image, tokens):
+def _read(image: bytes, tokens: _Tokens, tick: Tick) -> Kallsyms | None:
+    for names in _names_before(image, tokens, tick):
         found = _offsets_behind(image, tokens, names) or _offsets_before(image, names)
         if found is not None:
             places, base_at = found
@@ -101,17 +108,19 @@ class _Names:
     count: int
 
 
-def _names_before(image: bytes, tokens: _Tokens) -> Iterator[_Names]:
+def _names_before(image: bytes, tokens: _Tokens, tick: Tick) -> Iterator[_Names]:
     """Where the names may be: before the markers, which end before the tokens, or (6.2, 6.3) before the 3 bytes for
     each symbol that tell the order of the names."""
     last = tokens.begin // 4 * 4
     for width in (4, 8):  # until 4.19 markers had 8 bytes
         for end in range(last, max(last - 3 * _MOST_SYMBOLS, width), -4):
+            if not end % _TICK_BYTES:
+                tick()
             markers = _markers_ending_at(image, end, width)
             most = len(markers) * _MARKER_STEP
             gap = tokens.begin - end
             if len(markers) > 1 and (gap < 12 or most - _MARKER_STEP < gap // 3 <= most + 4):
-                yield from _names_with(image, end - width * len(markers), markers)
+                yield from _names_with(image, end - width * len(markers), markers, tick)
             if width == 8 and gap > 12:
                 break
 
@@ -131,12 +140,13 @@ def _markers_ending_at(image: bytes, end: int, width: int) -> list[int]:
     return []
 
 
-def _names_with(image: bytes, markers_at: int, markers: list[int]) -> Iterator[_Names]:
+def _names_with(image: bytes, markers_at: int, markers: list[int], tick: Tick) -> Iterator[_Names]:
     most = len(markers) * _MARKER_STEP
     # The last 256 names end before the markers; how long they are is unknown.
     latest = markers_at - markers[-1]
     earliest = max(latest - _MARKER_STEP * _LONGEST_NAME - 8, 8)
     for begin in range(latest // 4 * 4, earliest, -4):
+        tick()
         for count_at in (begin - 8, begin - 4):
             count = int.from_bytes(image[count_at : count_at + 4], "little")
             if most - _MARKER_STEP < count <= min(most, _MOST_SYMBOLS) and _fit(image, begin, count, markers):

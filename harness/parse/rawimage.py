@@ -1,8 +1,8 @@
 """A raw arm64 Image, as distributions ship it (vmlinuz), made into what `parse/elf.py` reads.
 
 Sections and symbol table are gone, but the kernel carries its own symbols (kallsyms), the table of function entries,
-and the relocations that it applies to itself. From these an ELF file in memory is made: the code, the table, the symbols.
-Symbols have no sizes there, and labels in assembler files look like functions.
+and the relocations that it applies to itself. From these an ELF file in memory is made: code, table, symbols. Symbols
+have no sizes there, and labels in assembler files look like functions.
 
 The entries are absolute addresses. A relocatable kernel holds them in R_AARCH64_RELATIVE relocations (the place itself
 is zero) or, where those are packed (RELR), in place. The address that the kernel was linked for is in neither: it
@@ -11,6 +11,7 @@ follows from the address that kallsyms is relative to, or from most pointers int
 
 from __future__ import annotations
 
+import re
 import struct
 from array import array
 from collections import Counter
@@ -18,7 +19,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from harness.errors import UserError
-from harness.parse.elf import FUNC, SHF_ALLOC, SHF_EXECINSTR
+from harness.limits import Deadline
+from harness.parse.elf import FUNC, SHF_ALLOC, SHF_EXECINSTR, Elf
 from harness.parse.kallsyms import Kallsyms, KernelSymbol, find_kallsyms
 
 _MAGIC_AT, _MAGIC = 0x38, b"ARMd"
@@ -35,6 +37,9 @@ _CALL = 0x25  # the topmost 6 bits of bl
 _KERNEL_HALF = 0xFFFF << 48
 _NOTYPE = 0
 # The linker's own symbols in code, which are no functions.
+_MAP_LINE = re.compile(r"^([0-9a-f]{16}) (\S) (\S+)$", re.MULTILINE)
+_MAPPING = ("$", "__pi_$", "__kvm_nvhe_$", "__efistub_$")  # where code and data begin
+_BANNER = b"Linux version "
 _MARKS = frozenset({"_text", "_stext", "_etext", "_sinittext", "_einittext", "_end", "_edata"})
 
 
@@ -43,18 +48,60 @@ def is_image(data: bytes) -> bool:
     return data[_MAGIC_AT : _MAGIC_AT + 4] == _MAGIC
 
 
-def elf_of(image: bytes, *, name: str) -> bytes:
-    """Return an ELF file with the code, the entries' table and the symbols of a raw Image. Raises UserError if it has
-    no kallsyms or no table that can be found."""
+def flattened(elf: Elf) -> bytes:
+    """Return what the build makes an Image of: a kernel's sections, each at its address. Empty if `elf` has no code, or
+    is larger than a kernel."""
+    loaded = [each for each in elf.sections if each.flags & SHF_ALLOC and each.kind != "SHT_NOBITS" and each.size]
+    code = [each for each in loaded if each.flags & SHF_EXECINSTR]
+    if elf.relocatable or not code:
+        return b""
+    begin, end = code[0].address, max(each.address + each.size for each in loaded)
+    if end - begin > _REACH or min(each.address for each in loaded) < begin:
+        return b""
+    image = bytearray(end - begin)
+    for section in loaded:
+        image[section.address - begin : section.address - begin + section.size] = elf.content(section)
+    return bytes(image)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """An ELF file, and where its symbols are from."""
+
+    elf: bytes
+    symbols_from: str
+
+
+def elf_of(image: bytes, *, name: str, deadline: Deadline, system_map: str = "") -> Made:
+    """Return an ELF file with the code, the entries' table and the symbols of a raw Image. `system_map`: the text of
+    its System.map, which has more symbols than kallsyms may have. Raises UserError if there are no symbols, or no table
+    that can be found, or when the time is over."""
     if int.from_bytes(image[24:32], "little") & _BIG_ENDIAN:
-        raise UserError(f"{name}: expected a little-endian kernel, found a big-endian one; only vmlinux could be read")
-    found = find_kallsyms(image)
-    if found is None:
         raise UserError(
-            f"{name}: expected a kernel with CONFIG_KALLSYMS, found a raw Image without symbols: its functions can't be "
-            "told apart; give its vmlinux (Debian: in the package linux-image-…-dbg)"
+            f"{name}: expected a little-endian kernel, found a big-endian one; only its vmlinux can tell more"
         )
-    return _Raw(image, found, name).elf()
+    if symbols := _of_system_map(system_map, image):
+        base = next(address for symbol, _, address in symbols if symbol == "_text")
+        found = Kallsyms(tuple(KernelSymbol(symbol, kind, at - base) for symbol, kind, at in symbols), None)
+        return Made(elf=_Raw(image, found, name, base).elf(), symbols_from="System.map")
+    kallsyms = find_kallsyms(image, name=name, deadline=deadline)
+    if kallsyms is None:
+        raise UserError(
+            f"{name}: expected a kernel with its symbols (CONFIG_KALLSYMS, or System.map beside it), found a raw Image "
+            "without any: its functions can't be told apart; give its vmlinux"
+        )
+    return Made(elf=_Raw(image, kallsyms, name).elf(), symbols_from="kallsyms")
+
+
+def _of_system_map(text: str, image: bytes) -> list[tuple[str, str, int]]:
+    """(name, kind, address) of the symbols; empty if the file belongs to another kernel, or is none (Debian's says
+    where to find it)."""
+    symbols = [(match[3], match[2], int(match[1], 16)) for match in _MAP_LINE.finditer(text)]
+    places = {name: address for name, _, address in symbols}
+    if not {"_text", "_stext", "_etext", "linux_banner"} <= places.keys():
+        return []
+    at = places["linux_banner"] - places["_text"]
+    return symbols if at > 0 and image[at : at + len(_BANNER)] == _BANNER else []
 
 
 @dataclass(frozen=True)
@@ -66,10 +113,12 @@ class _Part:
 
 
 class _Raw:
-    def __init__(self, image: bytes, kallsyms: Kallsyms, name: str) -> None:
+    """`base`: the address of the Image's first byte, if that is known."""
+
+    def __init__(self, image: bytes, kallsyms: Kallsyms, name: str, base: int | None = None) -> None:
         self._name = name
         self._relocations = _relocations(image)
-        self._base, shift = self._bases(image, kallsyms)
+        self._base, shift = self._bases(image, kallsyms) if base is None else (base, 0)
         self._symbols = [KernelSymbol(each.name, each.kind, each.place + shift) for each in kallsyms.symbols]
         self._places = {each.name: each.place for each in reversed(self._symbols)}
         self._image = self._relocated(image)
@@ -143,7 +192,7 @@ class _Raw:
         words = array("Q", bytes(self._image[start : len(self._image) // 8 * 8]))
         for number, word in enumerate(words):
             place = word - self._base
-            inside = 0 <= place and any(place in each for each in ranges)
+            inside = place >= 0 and any(place in each for each in ranges)
             if inside and (code[place // 4] == _NOP or code[place // 4] >> 26 == _CALL):
                 run += 1
                 if run > best[1] - best[0]:
@@ -188,7 +237,7 @@ class _Raw:
     def _listed(self, parts: Sequence[_Part]) -> Iterator[tuple[str, int, int, int, int]]:
         for each in self._symbols:
             number = next((n for n, part in enumerate(parts, 1) if part.begin <= each.place < part.end), 0)
-            if each.name in ("__start_mcount_loc", "__stop_mcount_loc"):
+            if each.name in ("__start_mcount_loc", "__stop_mcount_loc") or each.name.startswith(_MAPPING):
                 continue
             code = number and parts[number - 1].flags & SHF_EXECINSTR and each.kind in "tTwW"
             kind = FUNC if code and not _is_mark(each.name) else _NOTYPE
@@ -196,8 +245,7 @@ class _Raw:
 
 
 def _without_gaps(parts: Sequence[_Part], size: int) -> Iterator[_Part]:
-    """`parts` in order, and data between and behind them. Raises nothing: of two that overlap the later one is left
-    out."""
+    """`parts` in order, and data between and behind them; of two that overlap the later one is left out."""
     at = 0
     for part in sorted(parts, key=lambda part: part.begin):
         if part.begin < at:
@@ -230,9 +278,7 @@ def _relocations(image: bytes) -> list[tuple[int, int]]:
     if end - begin < _FEWEST_RELOCATIONS * _RELA.size or begin < 0:
         return []
     whole = image[begin : min(end, len(image))]
-    return [
-        (offset, value) for offset, _, value in _RELA.iter_unpack(whole[: len(whole) // _RELA.size * _RELA.size])
-    ]
+    return [(offset, value) for offset, _, value in _RELA.iter_unpack(whole[: len(whole) // _RELA.size * _RELA.size])]
 
 
 def _pointers_in(image: bytes) -> list[int]:
