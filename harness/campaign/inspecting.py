@@ -256,8 +256,11 @@ def _several(
         elif role in texts and member.size <= INSPECT_BYTES.value:
             texts[role] = member.read().decode(errors="replace")
             config_from = str(member.path) if role == "config" else config_from
-    if not kernels and not total.count and not total.skipped:
-        raise UserError(f"{top}: expected {_FORMS}, found no kernel and no module in it")
+    if not kernels and not total.count:
+        found = (
+            f"{total.skipped} modules and no kernel: add --modules" if total.skipped else "neither kernel nor module"
+        )
+        raise UserError(f"{top}: expected {_FORMS}, found {found}")
     beside = _Beside(config=texts["config"], config_from=config_from, system_map=texts["map"])
     files = [_data(kernels[name], name=f"{top}: {name}", beside=beside, deadline=deadline) for name in _chosen(kernels)]
     return Inspected(name=str(top), files=tuple(files), modules=total.modules())

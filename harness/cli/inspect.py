@@ -16,9 +16,9 @@ from harness.errors import EXIT_KERNEL, EXIT_OK, UserError
 )
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE…")
 @click.option("--compare", is_flag=True, help="Compare two files: functions that gained or lost a record, the flavour.")
-@click.option("--no-modules", is_flag=True, help="Do not read the modules in a package or directory.")
+@click.option("--modules", is_flag=True, help="Also read all modules in a package or directory (half a minute).")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document with everything that was found.")
-def inspect(files: tuple[Path, ...], compare: bool, no_modules: bool, as_json: bool) -> int:
+def inspect(files: tuple[Path, ...], compare: bool, modules: bool, as_json: bool) -> int:
     """How the functions of a kernel or module can be traced: the code at their entries, the table of records, what is
     left out and why. FILE is a vmlinux, a module, an Image or vmlinuz, a package, or a directory with them.
 
@@ -30,7 +30,7 @@ def inspect(files: tuple[Path, ...], compare: bool, no_modules: bool, as_json: b
     if compare and len(files) != 2:
         raise UserError(f"--compare: expected two files, found {len(files)}")
     with Display() as display:
-        found = [inspecting.inspect(path, modules=not (no_modules or compare), progress=display) for path in files]
+        found = [inspecting.inspect(path, modules=modules, progress=display) for path in files]
     comparison = inspecting.compared(*found) if compare else None
     if as_json:
         tell(inspection_json(found, comparison))

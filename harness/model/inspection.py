@@ -6,7 +6,6 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-
 WHOLE_FILES = "source files in which no function has a record (by their Makefile)"
 
 
@@ -99,8 +98,7 @@ class Inspection:
 @dataclass(frozen=True, kw_only=True)
 class Modules:
     """The modules of a package or directory, added up. `skipped`: how many were not read; `kinds`: how many are of each
-    flavour; `untraced`: those without records; `without_trampoline`: those that lack a section for one, as `missing`
-    above; `wrong`: as for a kernel, each name being MODULE: FUNCTION."""
+    flavour; `untraced`: those without records; `without_trampoline`: those that lack the section for one; `wrong`: as for a kernel, each name being MODULE: FUNCTION."""
 
     count: int
     skipped: int = 0
@@ -110,7 +108,7 @@ class Modules:
     nameless: int = 0
     kinds: Mapping[str, int] = field(default_factory=dict)
     untraced: tuple[str, ...] = ()
-    without_trampoline: tuple[str, ...] = ()
+    without_trampoline: tuple[Group, ...] = ()
     wrong: tuple[Group, ...] = ()
 
 

@@ -268,8 +268,8 @@ class _Patchable(_Untraced):
         yield from super()._notes()
         if self._facts.unsized and self._code.lost:
             yield (
-                f"{len(self._code.lost)} functions begin with NOPs and have no record; in a raw Image these can't always "
-                f"be told from NOPs of alternatives: {_some(self._code.lost)}"
+                f"{len(self._code.lost)} functions begin with NOPs and have no record, which in a raw Image may also be "
+                f"those of alternatives: {_some(self._code.lost)}"
             )
 
 

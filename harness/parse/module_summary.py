@@ -16,7 +16,7 @@ class ModuleSum:
         self._records = self._functions = self._recorded = self._nameless = 0
         self._kinds: Counter[str] = Counter()
         self._untraced: list[str] = []
-        self._without_trampoline: list[str] = []
+        self._without_trampoline: dict[str, list[str]] = {}
         self._wrong: dict[str, list[str]] = {}
 
     def add(self, name: str, found: Inspection) -> None:
@@ -28,7 +28,8 @@ class ModuleSum:
         self._kinds[found.entry.kind.value] += 1
         if found.entry.kind is Kind.NONE:
             self._untraced.append(name)
-        self._without_trampoline += [f"{name} ({missing})" for missing in found.trampolines.missing]
+        for section in found.trampolines.missing:
+            self._without_trampoline.setdefault(section, []).append(name)
         for group in found.wrong:
             self._wrong.setdefault(group.what, []).extend(f"{name}: {each}" for each in group.names)
 
@@ -49,6 +50,10 @@ class ModuleSum:
             nameless=self._nameless,
             kinds=dict(self._kinds.most_common()),
             untraced=tuple(self._untraced),
-            without_trampoline=tuple(self._without_trampoline),
-            wrong=tuple(Group(what=what, names=tuple(names)) for what, names in sorted(self._wrong.items())),
+            without_trampoline=_groups(self._without_trampoline),
+            wrong=_groups(self._wrong),
         )
+
+
+def _groups(found: dict[str, list[str]]) -> tuple[Group, ...]:
+    return tuple(Group(what=what, names=tuple(names)) for what, names in sorted(found.items()))

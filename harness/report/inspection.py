@@ -65,7 +65,8 @@ def _file(found: Inspection) -> dict[str, object]:
 
 
 def _modules(found: Modules) -> dict[str, object]:
-    return {**dataclasses.asdict(found), "wrong": [_group(group) for group in found.wrong]}
+    groups = {"wrong": found.wrong, "without_trampoline": found.without_trampoline}
+    return {**dataclasses.asdict(found), **{key: [_group(each) for each in value] for key, value in groups.items()}}
 
 
 def _group(group: Group) -> dict[str, object]:
@@ -98,7 +99,10 @@ def _file_lines(found: Inspection) -> Iterator[str]:
     yield from _left_out_lines(found)
     present, missing = found.trampolines.present, found.trampolines.missing
     yield _line("trampolines", ", ".join(present) or "none")
-    yield from (_line("", f"{each}: missing; a module far from the kernel can't be traced there") for each in missing)
+    yield from (
+        _line("", f"no {each}: where the module is far from the kernel, this code of it can't be traced")
+        for each in missing
+    )
     yield from _group_lines("wrong", found.wrong) if found.wrong else [_line("wrong", "nothing")]
     for number, note in enumerate(found.notes):
         yield _line("unknown" if not number else "", note)
@@ -170,10 +174,10 @@ def _module_lines(found: Modules) -> Iterator[str]:
         yield _line("", f"{found.nameless} records belong to no symbol")
     if found.untraced:
         yield _line("no records", _some(found.untraced, 6))
-    missing = found.without_trampoline
-    yield _line(
-        "trampolines", f"missing in {len(missing)}: {_some(missing)}" if missing else "in every module that needs one"
-    )
+    if not found.without_trampoline:
+        yield _line("trampolines", "in every module that needs one")
+    for number, group in enumerate(found.without_trampoline):
+        yield _line("trampolines" if not number else "", f"no {group.what} in {len(group)}: {_some(group.names)}")
     yield from _group_lines("wrong", found.wrong) if found.wrong else [_line("wrong", "nothing")]
 
 
