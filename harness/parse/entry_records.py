@@ -87,6 +87,10 @@ class Record:
     judgement: Judgement
     told: str
 
+    def __str__(self) -> str:
+        owner = f" ({self.function.name}{self.offset:+#x})" if self.function and self.offset is not None else ""
+        return f"{self.address:#x}{owner}: {self.told or self.judgement.value}"
+
 
 class Judge:
     """Judges the records of one file. `functions`: all that it has, sorted by address."""
@@ -120,11 +124,10 @@ class Judge:
 
     def _stands_before(self, record: int, function: Function) -> bool:
         """Whether a record that no function covers is a shifted one of the function that follows."""
-        first = self._sequences.nops_of(function.address)[0] if function.nops else function.address
-        if first <= record:
-            return True
+        first = function.address - self._before if function.nops else function.address
         label = record + self._before
-        if first <= self._sequences.nops_of(label)[-1]:
+        # Two NOPs right before a function are padding: one without a symbol has at least an instruction behind them.
+        if first <= self._sequences.nops_of(label)[-1] + WORD_BYTES:
             return True
         return function.nops and first - record <= _NEAR_BYTES and not self._sequences.complete(label)
 

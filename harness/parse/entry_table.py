@@ -28,32 +28,35 @@ def table_of(elf: Elf, name: str = TABLE_SECTION) -> tuple[int, ...]:
 
 
 def flavour_in(elf: Elf) -> Flavour | None:
-    """The flavour of a file, from its own functions and records. None if it has no records, or none of NOPs at
-    functions' entries (`calls_mcount`).
+    """The flavour of a file, from its own functions and records. None if it has none: its functions call _mcount
+    (`calls_mcount`), or nothing.
 
-    Most records decide: a damaged file has some in wrong places."""
+    Most records decide: a damaged file has some in wrong places. Where they say nothing, because all were lost in the
+    link, the functions do; where there are no functions, because the file is stripped, the NOPs."""
     code = Code(elf)
+    shapes = [Sequences(code, Flavour(before, _BEHIND, bti=True)) for before in _BEFORE]
     records = [record for record in table_of(elf) if record]
     known = {symbol.address for symbol in elf.symbols if symbol.kind == FUNC and symbol.section in code.numbers}
-    found = [_found(Sequences(code, Flavour(before, _BEHIND, bti=True)), records, known) for before in _BEFORE]
-    if not any(functions for _, functions in found):  # stripped: trust the NOPs
-        found = [_found(Sequences(code, Flavour(before, _BEHIND, bti=True)), records, None) for before in _BEFORE]
-    before, functions = max(found, key=lambda vote: len(vote[1]))  # the first of equals
-    if not functions:
-        return None
-    protected = sum(code.word(function) in BTI for function in functions)
-    return Flavour(before, _BEHIND, bti=protected * _FEW > len(functions))
+    for votes in (
+        [_recorded(shape, records, known) for shape in shapes],
+        [[label for label in known if shape.complete(label)] for shape in shapes] if not records else [],
+        [_recorded(shape, records, None) for shape in shapes],
+    ):
+        best = max(range(len(votes)), key=lambda number: len(votes[number]), default=0)  # the first of equals
+        if votes and len(votes[best]) * _FEW > len(known):
+            protected = sum(code.word(function) in BTI for function in votes[best])
+            return Flavour(_BEFORE[best], _BEHIND, bti=protected * _FEW > len(votes[best]))
+    return None
 
 
-def _found(sequences: Sequences, records: list[int], known: set[int] | None) -> tuple[int, list[int]]:
+def _recorded(sequences: Sequences, records: list[int], known: set[int] | None) -> list[int]:
     """The functions (of those `known`) whose records and NOPs are as the flavour wants them."""
-    functions = [
+    return [
         label
         for record in records
         for label in sequences.labels_of(record)
         if (known is None or label in known) and sequences.record_of(label) == record and sequences.complete(label)
     ]
-    return sequences.flavour.before, functions
 
 
 def calls_mcount(elf: Elf) -> bool:

@@ -153,7 +153,7 @@ class Instrumentation:
 
     def nameless_nops(self) -> set[int]:
         """Where the flavour's NOPs, and no more, stand before code that belongs to no symbol: at entries of functions
-        that were overridden, and in places where code left a gap."""
+        that were overridden, and in places where code left a gap. (Padding right before a symbol is none.)"""
         covered = sorted((s.address, s.address + s.size) for s in self.elf.symbols if s.size and s.section)
         return {
             place
@@ -171,7 +171,7 @@ class Instrumentation:
             skipped = WORD_BYTES if self.flavour.before and self.word(label) in BTI else 0
             behind = label + skipped + self.flavour.behind * WORD_BYTES
             places = [*range(place, label, WORD_BYTES), *range(label + skipped, behind, WORD_BYTES)]
-            if all(self.word(nop) == NOP for nop in places) and self.word(behind) != NOP:
+            if behind < end and all(self.word(nop) == NOP for nop in places) and self.word(behind) != NOP:
                 yield place
 
     def names_of(self, entry: int) -> tuple[str, ...]:
