@@ -98,7 +98,8 @@ class Inspection:
 @dataclass(frozen=True, kw_only=True)
 class Modules:
     """The modules of a package or directory, added up. `skipped`: how many were not read; `kinds`: how many are of each
-    flavour; `untraced`: those without records; `without_trampoline`: those that lack the section for one; `wrong`: as for a kernel, each name being MODULE: FUNCTION."""
+    flavour; `untraced`: those without records; `without_trampoline`: those that lack a section for one, by section;
+    `wrong`: as for a kernel, each name being MODULE: FUNCTION."""
 
     count: int
     skipped: int = 0

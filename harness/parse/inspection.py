@@ -268,7 +268,7 @@ class _Patchable(_Untraced):
         yield from super()._notes()
         if self._facts.unsized and self._code.lost:
             yield (
-                f"{len(self._code.lost)} functions begin with NOPs and have no record, which in a raw Image may also be "
+                f"{len(self._code.lost)} functions begin with NOPs and have no record, which in a raw Image may be "
                 f"those of alternatives: {_some(self._code.lost)}"
             )
 
