@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from functools import cached_property
 
 from harness.parse.code import BTI, NOP, WORD_BYTES, Code
-from harness.parse.elf import FUNC, LOCAL, Elf
+from harness.parse.elf import FUNC, LOCAL, Elf, Section
 from harness.parse.entry_records import Function, Judge, Judgement, Record
 from harness.parse.entry_table import TABLE_SECTION, calls_mcount, flavour_in, table_of, table_sections
 from harness.parse.flavour import Flavour, Sequences, flavour_of
@@ -121,6 +121,10 @@ class Instrumentation:
     def word(self, address: int) -> int | None:
         """Return the instruction at `address`; None if there is no code."""
         return self._code.word(address)
+
+    def section_of(self, address: int) -> Section | None:
+        """Return the section of the instruction at `address`; None if there is no code."""
+        return self._code.section_of(address)
 
     def wrong_with(self, entry: int) -> str:
         """Return what is wrong with the code that a table entry points to; empty if nothing is."""

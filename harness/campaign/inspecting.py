@@ -1,0 +1,283 @@
+"""`harness inspect`: kernels and modules in every form that people have them in, down to a distribution's package.
+
+Nothing is unpacked to the disk, and nothing of a file is run. What is in packed files, raw Images and packages is read
+into memory, up to the limits in `harness.limits`."""
+
+from __future__ import annotations
+
+import io
+import re
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+from harness.build.command import started
+from harness.build.unpack import packed_by, unpacked
+from harness.errors import UserError
+from harness.limits import INSPECT_BYTES, INSPECT_FILES, INSPECT_SECONDS, SOURCE_BYTES, Deadline, open_regular
+from harness.model.inspection import Comparison, Inspected, Inspection
+from harness.model.progress import Progress
+from harness.parse import rawimage
+from harness.parse.comparison import compare
+from harness.parse.elf import Elf
+from harness.parse.inspection import Facts, check_machine, inspect_elf
+from harness.parse.kconfig import parse_dotconfig
+from harness.parse.kernel_strings import banner_in, compiler_in, config_in, module_strings
+from harness.parse.module_summary import ModuleSum
+from harness.parse.zboot import zboot_payload
+
+_DEB = b"!<arch>\n"
+_ELF = b"\x7fELF"
+_LAYERS = 4
+_HEAD_BYTES = 4096
+_MODULE = ".gnu.linkonce.this_module"
+_MODULE_NAMES = (".ko", ".ko.xz", ".ko.gz", ".ko.zst", ".ko.bz2")
+_KERNEL = re.compile(r"(vmlinu[xz]|Image)(-.*)?(\.(gz|xz|zst|bz2|efi|unstripped))*")
+_FORMS = "a vmlinux, a module (.ko), an Image, a vmlinuz, a package (.deb) or a directory with them, also packed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Beside:
+    """What lies beside a kernel: the texts of its configuration and of its System.map, and where the former is from."""
+
+    config: str = ""
+    config_from: str = ""
+    system_map: str = ""
+
+
+def inspect(path: Path, *, modules: bool, progress: Progress) -> Inspected:
+    """Inspect a file, a package or a directory. `modules`: also those in a package or directory. Raises UserError for
+    what can't be read, or is not one of these."""
+    deadline = Deadline.start(INSPECT_SECONDS)
+    try:
+        if path.is_dir():
+            return _several(path, _in_directory(path), modules=modules, deadline=deadline, progress=progress)
+        with open_regular(path) as file:
+            if file.read(len(_DEB)) == _DEB:
+                return _package(path, modules=modules, deadline=deadline, progress=progress)
+            file.seek(0)
+            return Inspected(name=str(path), files=(_file(path, file, deadline),))
+    except OSError as error:
+        if error.filename is None and error.errno is None:
+            raise
+        raise UserError(f"{path}: expected {_FORMS}, found that it can't be read: {error.strerror}") from error
+
+
+def _file(path: Path, file: BinaryIO, deadline: Deadline) -> Inspection:
+    head = file.read(_HEAD_BYTES)
+    file.seek(0)
+    if head.startswith(_ELF):
+        return _elf(file, head, name=str(path), beside=_beside(path), deadline=deadline)
+    data = file.read(INSPECT_BYTES.value + 1)
+    INSPECT_BYTES.check(len(data), place=str(path))
+    return _data(data, name=str(path), beside=_beside(path), deadline=deadline)
+
+
+def _data(data: bytes, *, name: str, beside: _Beside, deadline: Deadline) -> Inspection:
+    """A kernel or module in memory, packed or not."""
+    packers: list[str] = []
+    for _ in range(_LAYERS):
+        deadline.check(place=name)
+        if payload := zboot_payload(data, name=name):
+            packers.append("EFI zboot")
+            data = payload
+        elif packer := packed_by(data):
+            packers.append(packer)
+            data = unpacked(data, name=name, limit=INSPECT_BYTES)
+        else:
+            break
+    packed = f", packed by {' and '.join(packers)}" if packers else ""
+    if data.startswith(_ELF):
+        return _elf(io.BytesIO(data), data[:_HEAD_BYTES], name=name, packed=packed, beside=beside, deadline=deadline)
+    if rawimage.is_image(data):
+        return _image(data, name=name, form=f"raw arm64 Image{packed}", beside=beside, deadline=deadline)
+    raise UserError(
+        f"{name}: expected {_FORMS}, found something else (it begins with {data[:8].hex(' ') or 'nothing'})"
+    )
+
+
+def _elf(
+    file: BinaryIO, head: bytes, *, name: str, beside: _Beside, deadline: Deadline, packed: str = ""
+) -> Inspection:
+    check_machine(head, name=name)
+    elf = Elf(file, name=name)
+    if elf.named(_MODULE):
+        release, built = module_strings(elf)
+        return inspect_elf(elf, Facts(form=f"module{packed}", release=release, built=built))
+    if elf.relocatable:
+        return inspect_elf(elf, Facts(form=f"object file{packed}", built=compiler_in(elf)))
+    if not elf.addresses_of("__start_mcount_loc") and (image := rawimage.flattened(elf)):
+        form = f"vmlinux without symbols{packed}"
+        return _image(image, name=name, form=form, beside=beside, deadline=deadline)
+    words = b"".join(elf.content(section) for section in elf.sections if section.name.startswith(".rodata"))
+    release, built = banner_in(words)
+    config, config_from = _configuration(words, release, beside)
+    return inspect_elf(
+        elf,
+        Facts(form=f"vmlinux{packed}", release=release, built=built, config=config, config_from=config_from),
+    )
+
+
+def _image(data: bytes, *, name: str, form: str, beside: _Beside, deadline: Deadline) -> Inspection:
+    made = rawimage.elf_of(data, name=name, deadline=deadline, system_map=beside.system_map)
+    deadline.check(place=name)
+    release, built = banner_in(data)
+    config, config_from = _configuration(data, release, beside)
+    notes = [
+        f"symbols from {made.symbols_from}, without sizes: labels in assembler files look like functions, so the share "
+        "is a little too small, and where a function ends can't be known"
+    ]
+    if beside.system_map and made.symbols_from != "System.map":
+        notes.append("the System.map beside it belongs to another kernel, or is empty")
+    return inspect_elf(
+        Elf(io.BytesIO(made.elf), name=name),
+        Facts(
+            form=f"{form}, symbols from {made.symbols_from}",
+            release=release,
+            built=built,
+            config=config,
+            config_from=config_from,
+            unsized=True,
+            notes=tuple(notes),
+        ),
+    )
+
+
+def _configuration(data: bytes, release: str, beside: _Beside) -> tuple[dict[str, str], str]:
+    """The kernel's configuration: its own (CONFIG_IKCONFIG), or the file beside it if that is of the same version."""
+    if config := config_in(data):
+        return config, "the configuration in the kernel"
+    version = release.partition("-")[0].partition("+")[0]
+    if version and f" {version}" in beside.config[:400]:
+        return parse_dotconfig(beside.config), beside.config_from
+    return {}, ""
+
+
+def _beside(path: Path) -> _Beside:
+    """What lies beside the file PATH as builds and distributions put it there: config-VERSION beside vmlinuz-VERSION,
+    .config and System.map beside vmlinux, and above arch/arm64/boot/Image."""
+    _, dash, version = path.name.partition("-")
+    places = [path.parent, *([path.parents[3]] if path.parent.parts[-3:] == ("arch", "arm64", "boot") else [])]
+    configs = [place / name for place in places for name in (f"config{dash}{version}", ".config", "config")]
+    maps = [place / name for place in places for name in (f"System.map{dash}{version}", "System.map")]
+    config, config_from = _first(configs, SOURCE_BYTES.value)
+    return _Beside(config=config, config_from=config_from, system_map=_first(maps, INSPECT_BYTES.value)[0])
+
+
+def _first(paths: list[Path], most: int) -> tuple[str, str]:
+    for path in paths:
+        try:
+            with open_regular(path) as file:
+                return file.read(most).decode(errors="replace"), str(path)
+        except OSError:
+            continue
+    return "", ""
+
+
+# -- packages and directories -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Member:
+    """A file in a package or directory. `read` may be called once, and only before the next member is taken."""
+
+    path: PurePosixPath
+    size: int
+    file: BinaryIO
+
+    def read(self) -> bytes:
+        INSPECT_BYTES.check(self.size, place=str(self.path))
+        return self.file.read(INSPECT_BYTES.value + 1)
+
+
+def _in_directory(top: Path) -> Iterator[_Member]:
+    found: list[Path] = []
+    for count, path in enumerate(top.rglob("*")):
+        INSPECT_FILES.check(count, place=str(top))
+        if _role(PurePosixPath(path.name)) and not path.is_symlink() and path.is_file():
+            found.append(path)
+    for path in sorted(found):
+        with open_regular(path, follow=False) as file:
+            yield _Member(path=PurePosixPath(path.relative_to(top)), size=path.stat().st_size, file=file)
+
+
+def _package(path: Path, *, modules: bool, deadline: Deadline, progress: Progress) -> Inspected:
+    with started(["dpkg-deb", "--fsys-tarfile", str(path.absolute())]) as process:
+        assert process.stdout is not None
+        try:
+            with tarfile.open(fileobj=process.stdout, mode="r|") as archive:
+                members = _in_archive(archive, str(path))
+                return _several(path, members, modules=modules, deadline=deadline, progress=progress)
+        except (tarfile.TarError, EOFError) as error:
+            raise UserError(f"{path}: expected a whole Debian package, found a damaged one: {error}") from error
+
+
+def _in_archive(archive: tarfile.TarFile, name: str) -> Iterator[_Member]:
+    for count, member in enumerate(archive):
+        INSPECT_FILES.check(count, place=name)
+        place = PurePosixPath(member.name)
+        if member.isfile() and _role(place):
+            file = archive.extractfile(member)
+            assert file is not None
+            yield _Member(path=place, size=member.size, file=file)  # type: ignore[arg-type]
+
+
+def _role(path: PurePosixPath) -> str:
+    name = path.name
+    if name.endswith(_MODULE_NAMES):
+        return "module"
+    if name.startswith("System.map"):
+        return "map"
+    if name == ".config" or name == "config" or name.startswith("config-"):
+        return "config"
+    return "kernel" if _KERNEL.fullmatch(name) else ""
+
+
+def _several(
+    top: Path, members: Iterator[_Member], *, modules: bool, deadline: Deadline, progress: Progress
+) -> Inspected:
+    """The kernel and the modules of a package or directory."""
+    kernels: dict[str, bytes] = {}
+    texts = {"map": "", "config": ""}
+    config_from, total = "", ModuleSum()
+    for member in members:
+        deadline.check(place=str(top))
+        role, place = _role(member.path), f"{top}: {member.path}"
+        if role == "kernel":
+            kernels[str(member.path)] = member.read()
+        elif role == "module" and modules:
+            name = member.path.name
+            total.add(name.partition(".")[0], _data(member.read(), name=place, beside=_Beside(), deadline=deadline))
+            progress.advance("modules", total.count, None)
+        elif role == "module":
+            total.skip()
+        elif role in texts and member.size <= INSPECT_BYTES.value:
+            texts[role] = member.read().decode(errors="replace")
+            config_from = str(member.path) if role == "config" else config_from
+    if not kernels and not total.count:
+        found = (
+            f"{total.skipped} modules and no kernel: add --modules" if total.skipped else "neither kernel nor module"
+        )
+        raise UserError(f"{top}: expected {_FORMS}, found {found}")
+    beside = _Beside(config=texts["config"], config_from=config_from, system_map=texts["map"])
+    files = [_data(kernels[name], name=f"{top}: {name}", beside=beside, deadline=deadline) for name in _chosen(kernels)]
+    return Inspected(name=str(top), files=tuple(files), modules=total.modules())
+
+
+def _chosen(kernels: dict[str, bytes]) -> list[str]:
+    """Of several forms of one kernel the one that tells most: vmlinux."""
+    best = [name for name in kernels if PurePosixPath(name).name.startswith("vmlinux")]
+    return sorted(best or kernels)
+
+
+def compared(first: Inspected, second: Inspected) -> Comparison:
+    """Compare two files. Raises UserError if one is a package or directory with several kernels, or with none."""
+    return compare(_only(first), _only(second))
+
+
+def _only(found: Inspected) -> Inspection:
+    if len(found.files) != 1:
+        raise UserError(f"{found.name}: expected one kernel or module to compare, found {len(found.files)}")
+    return found.files[0]
