@@ -39,8 +39,8 @@ _TOO_OLD = re.compile(r"Sorry, this .* is not supported")
 @dataclass(frozen=True, kw_only=True)
 class Configured:
     """`config`: symbol to value for every symbol set. `without`: wished symbols that this kernel can't have, each with
-    the reason. `given_up`: those among them that were sacrificed to a demand. `changed`: whether
-    ``.config`` was written. `era_fixes`: those that the tree needed, by name, each with its reason."""
+    the reason. `given_up`: those among them that were sacrificed to a demand or to what the user chose. `changed`:
+    whether ``.config`` was written. `era_fixes`: those that the tree needed, by name, each with its reason."""
 
     config: dict[str, str]
     without: dict[str, str] = field(default_factory=dict)
@@ -65,13 +65,14 @@ def configure(
 
     Merged in this order, the later winning: `fragments`, the config files of the tree's selftests (as wishes),
     what those `fixes` ask for that the tree needs, `user_fragments`. A wish that conflicts with a demand, or would undo
-    one, is given up. An unchanged configuration leaves ``.config`` untouched, so that kbuild rebuilds nothing.
-    `confinement`: what make runs in. Raises UserError if a fragment can't be read or a demanded symbol is not in the
-    result; BuildError if the kernel's own Kconfig files are broken."""
+    one, or that the user's fragments take away, is given up; so is the member of a choice that is asked for in
+    `fragments` where the user asks for another. An unchanged configuration leaves ``.config`` untouched, so that kbuild
+    rebuilds nothing. `confinement`: what make runs in. Raises UserError if a fragment can't be read or a demanded
+    symbol is not in the result; BuildError if the kernel's own Kconfig files are broken."""
     require_patchable(toolchain, allow_plain_ftrace=allow_plain_ftrace)
     needed = [fix for fix in fixes if fix.is_needed(lambda path: _kconfig_file(tree, path))]
     gather = functools.partial(_gather, tree, fragments, needed, selftest_configs=selftest_configs)
-    asked = gather(user_fragments)
+    asked, ours = gather(user_fragments), gather(())
     objdir.mkdir(parents=True, exist_ok=True)
 
     def made(requests: Mapping[str, Request]) -> str:
@@ -87,6 +88,7 @@ def configure(
         judge = Judge(
             read_kconfig=read_kconfig,
             requests=requests,
+            users=frozenset(symbol for symbol, request in asked.items() if request != ours.get(symbol)),
             config=config,
             undoing=undoing,
             toolchain=toolchain,
@@ -95,7 +97,7 @@ def configure(
         if not (more := judge.undoing_demands()):
             break
         undoing |= more
-    without, given_up = judge.verdict(lambda: parse_dotconfig(made(gather(()))) if user_fragments else None)
+    without, given_up = judge.verdict(lambda: parse_dotconfig(made(ours)) if user_fragments else None)
     changed = _publish(text, objdir / ".config")
     done = {fix.name: fix.why for fix in needed if all(is_met(asked, config) for asked in asked_by(fix).requests)}
     return Configured(config=config, without=without, given_up=given_up, changed=changed, era_fixes=done)

@@ -355,6 +355,65 @@ def test_a_demand_that_is_not_met_itself_rules_out_nothing(toy: Toy) -> None:
         toy.configure(TRACING, user="CONFIG_FUNCTION_TRACER=y\n")
 
 
+HIDDEN = "CONFIG_PROBES=y\nCONFIG_HUB_TRACER=y\nCONFIG_PROBE_EVENTS=y"
+
+
+@pytest.fixture
+def hidden(toy: Toy) -> Toy:
+    """The probes' events hang on the tracer in a way that the Kconfig files, as we read them, do not show."""
+    toy.also("needs", "PROBE_EVENTS HUB_TRACER")
+    return toy
+
+
+def test_a_wish_that_is_there_without_the_users_fragments_only_is_given_up(hidden: Toy) -> None:
+    done = hidden.configure(f"{HIDDEN}  # if-available: why\n", user="CONFIG_HUB_TRACER=n\n")
+    assert done.given_up == ("PROBE_EVENTS",)
+    assert done.without == {
+        "PROBE_EVENTS": "its dependencies look met; see the kernel's Kconfig files; it would be set without user.config"
+    }
+
+
+@pytest.mark.parametrize(
+    ("ours", "user"),
+    [
+        (HIDDEN, "CONFIG_HUB_TRACER=n\n"),
+        (f"{HIDDEN}  # if-available: why\n", "CONFIG_HUB_TRACER=n\nCONFIG_PROBE_EVENTS=y\n"),
+    ],
+    ids=["a demand of ours", "a demand of the user's"],
+)
+def test_a_demand_that_the_users_fragments_take_away_is_refused(hidden: Toy, ours: str, user: str) -> None:
+    with pytest.raises(UserError, match=r"1 requested symbol is .*: PROBE_EVENTS$"):
+        hidden.configure(ours, user=user)
+
+
+def test_a_wish_that_a_wish_of_the_users_rules_out_is_given_up(toy: Toy) -> None:
+    toy.also("needs", "SAMPLE_TRACE FUNCTION_TRACER")
+    toy.force("CONFIG_HAVE_FUNCTION_TRACER=y\n")
+    done = toy.configure(f"{TRACING}CONFIG_FUNCTION_TRACER=y\n", user="CONFIG_FUNCTION_TRACER=n  # if-available: why\n")
+    assert done.without == {"SAMPLE_TRACE": "needs FUNCTION_TRACER; user.config:1 asks for CONFIG_FUNCTION_TRACER=n"}
+    assert done.given_up == ("SAMPLE_TRACE",)
+
+
+def test_of_a_choice_the_member_that_the_user_asks_for_is_taken(toy: Toy) -> None:
+    toy.refuse("PAGES_4K")
+    done = toy.configure("CONFIG_PAGES_4K=y\n", user="CONFIG_PAGES_64K=y\n")
+    assert done.without == {
+        "PAGES_4K": "PAGES_64K is chosen instead of it; user.config:1 asks for CONFIG_PAGES_64K=y",
+    }
+    assert done.given_up == ("PAGES_4K",)
+
+
+@pytest.mark.parametrize(
+    ("ours", "user"),
+    [("", "CONFIG_PAGES_4K=y\nCONFIG_PAGES_64K=y\n"), ("CONFIG_PAGES_4K=y\nCONFIG_PAGES_64K=y\n", "")],
+    ids=["both the user's", "both ours"],
+)
+def test_two_members_of_a_choice_that_one_side_asks_for_are_refused(toy: Toy, ours: str, user: str) -> None:
+    toy.refuse("PAGES_4K")
+    with pytest.raises(UserError, match=r"1 requested symbol is .*: PAGES_4K$"):
+        toy.configure(ours, user=user)
+
+
 SELFTESTED = "CONFIG_DEBUG_FS=y\nCONFIG_MODULES=y\n"
 
 
