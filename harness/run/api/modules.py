@@ -10,9 +10,10 @@ import pytest
 
 from harness.errors import InfraError
 from harness.model.kernel import Build
+from harness.model.known import version_of
 from harness.run.api import insmod
 from harness.run.api.guest import Guest, number
-from harness.run.api.insmod import DIRECTORY
+from harness.run.api.insmod import DIRECTORY as DIRECTORY
 
 _DEBUGFS = "/sys/kernel/debug"
 _FULL_REGION = "RANDOMIZE_MODULE_REGION_FULL"
@@ -100,6 +101,11 @@ class Modules:
     def __init__(self, guest: Guest, build: Build) -> None:
         self._guest = guest
         self._build = build
+
+    @property
+    def version(self) -> tuple[int, ...]:
+        """The kernel's version, such as (7, 3, 4)."""
+        return version_of(self._build.release)
 
     @contextlib.contextmanager
     def load(self, name: str, **parameters: object) -> Iterator[Module]:
