@@ -25,6 +25,7 @@ _MARKER_STEP = 256
 _LONGEST_TOKEN = 512
 _LONGEST_NAME = 0x3FFF + 2
 _MOST_SYMBOLS = 1 << 22
+_HEAD_BYTES = 1 << 17  # before the first symbol; with 64K pages _stext is the second of 64 KiB
 _TICK_BYTES = 1 << 10
 Tick = Callable[[], None]
 _CANDIDATES = 32  # places with the digits that are looked at
@@ -86,9 +87,8 @@ def _tokens_around(image: bytes, digits: int) -> _Tokens | None:
         found = struct.unpack_from(f"<{_TOKENS}H", image, index)
         begin = digits - found[ord("0")]
         if found[0] == 0 and begin > 0 and [place - found[ord("0")] for place in found[ord("0") :]] == starts:
-            return _Tokens(
-                begin, index, tuple(image[begin + place : image.index(b"\0", begin + place)] for place in found)
-            )
+            texts = [image[begin + place : image.find(b"\0", begin + place, index)] for place in found]
+            return _Tokens(begin, index, tuple(texts))
     return None
 
 
@@ -183,7 +183,8 @@ def _offsets_behind(image: bytes, tokens: _Tokens, names: _Names) -> tuple[list[
     if _in_order(offsets, len(image)):
         return offsets, (at + 4 * names.count + 7) // 8 * 8
     own = [at + 4 * number + offset for number, offset in enumerate(offsets)]
-    return (own, None) if _in_order(own, len(image)) else None
+    varied = len(set(offsets)) > len(offsets) // 4  # zeros, relative to their own places, would rise too
+    return (own, None) if varied and _in_order(own, len(image)) else None
 
 
 def _offsets_before(image: bytes, names: _Names) -> tuple[list[int], int | None] | None:
@@ -204,9 +205,9 @@ def _signed(image: bytes, at: int, count: int) -> list[int] | None:
 
 
 def _in_order(places: list[int], size: int) -> bool:
-    """Whether they rise, from the Image's beginning on; .bss lies beyond its end."""
+    """Whether they rise from near the Image's beginning on; .bss lies beyond its end."""
     return (
-        0 <= places[0] < size
+        0 <= places[0] < _HEAD_BYTES
         and places[-1] < 16 * size
         and all(one <= other for one, other in pairwise(places))
         and len(set(places)) > len(places) // 4
