@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
+import click
 import pytest
 
 from bench import variants
 from harness.boards.inventory import read_inventory
+from harness.cli.options import build_options
 from harness.layout import KCONFIGS
 from harness.parse.kconfig import parse_fragment
 
@@ -28,9 +31,25 @@ def test_a_fragment_demands_and_says_what_it_is_for_and_what_it_costs(path: Path
     fragment = parse_fragment(text, name=path.name)
     assert fragment.requests
     assert not any(request.if_available for request in fragment.requests)
-    assert f"kconfigs/variants/{path.name}" in text
+    assert f"--kconfig variants/{path.stem}" in text
     assert "Costs: " in text
     assert "# for: " in text
+
+
+def test_a_fragment_of_ours_is_named_without_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def given(*names: str) -> list[str]:
+        taken: dict[str, Any] = {}
+        verb = click.command()(build_options(lambda **options: taken.update(options)))
+        verb.main([word for name in names for word in ("--kconfig", name)], standalone_mode=False)
+        return [str(path) for path in taken["kconfigs"]]
+
+    monkeypatch.chdir(tmp_path)
+    ours = str(KCONFIGS / "variants/size.config")
+    assert given("variants/size", "mine.config") == [ours, "mine.config"]
+    assert given("variants/nothing", "../kconfigs/base", ours) == ["variants/nothing", "../kconfigs/base", ours]
+    (tmp_path / "variants").mkdir()
+    (tmp_path / "variants/size").write_text("CONFIG_X=y\n")
+    assert given("variants/size") == ["variants/size"]
 
 
 def test_the_thirty_selftests_are_chosen() -> None:
