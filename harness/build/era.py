@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from harness.errors import UserError
 from harness.model.kernel import KernelSpec
@@ -26,7 +26,7 @@ class EraFix:
     file by which a tree shows whether it does: `symptom` is found in it."""
 
     name: str
-    why: str
+    why: str = field(repr=False)
     until: tuple[int, int]
     file: str
     symptom: re.Pattern[str]
