@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from harness.errors import UserError
 from harness.model.kernel import KernelSpec
@@ -26,7 +26,7 @@ class EraFix:
     file by which a tree shows whether it does: `symptom` is found in it."""
 
     name: str
-    why: str
+    why: str = field(repr=False)
     until: tuple[int, int]
     file: str
     symptom: re.Pattern[str]
@@ -81,8 +81,8 @@ ERA_FIXES: tuple[Edit | Ask, ...] = (
     ),
     Ask(
         name="section-mismatch-warns",
-        why="younger compilers inline and clone other functions than this kernel's section annotations reckon with, "
-        "and modpost stops the build at each mismatch",
+        why="compilers of today may inline and clone functions in ways that its section annotations do not expect; "
+        "modpost then warns, which is this symbol's own default, instead of stopping the build",
         until=(5, 4),
         file="lib/Kconfig.debug",
         symptom=re.compile(r"^config SECTION_MISMATCH_WARN_ONLY$", re.MULTILINE),

@@ -83,7 +83,9 @@ def test_younger_ones_are_not(version: str) -> None:
 def test_fixes_are_part_of_what_names_a_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     before = kernel_key(spec("5.0"))
     assert before != kernel_key(spec("5.0", era_fixes=False))
-    monkeypatch.setattr(era, "ERA_FIXES", (*ERA_FIXES[:-1], replace(ERA_FIXES[-1], why="another reason")))
+    monkeypatch.setattr(era, "ERA_FIXES", (*ERA_FIXES[:-1], replace(ERA_FIXES[-1], why="in other words")))
+    assert before == kernel_key(spec("5.0"))
+    monkeypatch.setattr(era, "ERA_FIXES", (*ERA_FIXES[:-1], replace(ERA_FIXES[-1], until=(5, 0))))
     assert before != kernel_key(spec("5.0"))
 
 

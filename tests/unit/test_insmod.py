@@ -19,12 +19,15 @@ from tests.unit.test_testcase_api import ScriptedMachine, guest
 KMOD = "insmod: ERROR: could not insert module /payload/testcases/calls.ko: "
 BUSYBOX = "insmod: can't insert '/payload/testcases/calls.ko': "
 
+EXPORTED = ("debugfs_create_dir",)  # by the kernel that runs
+
 
 class Refusing(ScriptedMachine):
     """insmod fails with `error`, the kernel's log has `log`."""
 
     def __init__(self, error: str, log: str = "", *, is_there: bool = True) -> None:
-        super().__init__({"dmesg": log, "[ -e /payload": 0 if is_there else 1})
+        exports = {f"__ksymtab_{symbol}": 0 for symbol in EXPORTED} | {"__ksymtab_": 1}
+        super().__init__({"dmesg": log, "[ -e /payload": 0 if is_there else 1, **exports})
         self.error = error
 
     def run(self, command: str, *, timeout: float) -> Completed:
@@ -92,6 +95,8 @@ def test_what_the_kernel_lacks_skips_the_test(error: str, log: str, reason: str)
         ("Invalid module format", "calls: module ftrace trampoline(s) missing"),
         ("Invalid module format", ""),
         ("Unknown symbol in module", "livepatch: symbol 'x' not found in symbol table"),
+        ("Unknown symbol in module", "calls: Unknown symbol debugfs_create_dir (err -2)"),
+        ("Unknown symbol in module", "calls: Unknown symbol .klp.sym.klp_target.klp_target_secret,0 (err -2)"),
         ("Unknown symbol in module", ""),
         ("Operation not supported", "calls: loading out-of-tree module taints kernel."),
         ("Device or resource busy", "calls: this kernel lacks nothing of that"),
