@@ -105,7 +105,7 @@ COMPILERS = (
 def require(compiler: Compiler) -> None:
     """Skip the test where this compiler or one of its linkers can't be had."""
     if compiler.suite and compiler.suite not in os.environ.get(SUITES, "").split():
-        pytest.skip(f"{compiler.name} is in Debian {compiler.suite}: set {SUITES}={compiler.suite} to use it")
+        pytest.skip(f"compilers of Debian {compiler.suite}: used where {SUITES}={compiler.suite} asks for them")
     try:
         first = compiler.name if compiler.clang else f"{CROSS}{compiler.name}"
         missing = [program for program in (first, *compiler.linkers) if not compiler.has(program)]
