@@ -32,6 +32,7 @@ from harness.errors import UserError
 from harness.parse import (
     document,
     elf,
+    entry_table,
     events,
     expectations,
     ftracetest,
@@ -127,7 +128,8 @@ def _module(text: str) -> bytes:
 
 
 def _records(text: str) -> object:
-    code = Instrumentation(elf.Elf(io.BytesIO(_module(text)), name="x"), Flavour(0, 2, bti=True))
+    file = elf.Elf(io.BytesIO(_module(text)), name="x")
+    code = Instrumentation(file, entry_table.flavour_in(file) or Flavour(0, 2, bti=True))
     return len(code.records), len(code.nameless_nops()), [code.spare_nops(function) for function in code.functions]
 
 
