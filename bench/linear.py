@@ -33,6 +33,7 @@ from harness.errors import UserError
 from harness.parse import (
     document,
     elf,
+    entry_table,
     events,
     expectations,
     ftracetest,
@@ -49,9 +50,10 @@ from harness.parse import (
     unquote,
 )
 from harness.parse.diff import find_diff, normalize_diff, parse_diff
+from harness.parse.instrumentation import Flavour, Instrumentation
 from harness.parse.oops import scanner
 from harness.report.text import clean
-from tests.unit.tinyelf import REL, RET, TinyElf
+from tests.unit.tinyelf import NOP, REL, RET, TinyElf
 
 _LARGEST = 64 << 20
 _SMALLEST = 1 << 10
@@ -127,6 +129,25 @@ def _elf(text: str) -> bytes:
 
 def _symbols(text: str) -> object:
     return len(elf.Elf(io.BytesIO(_elf(text)), name="x").symbols)
+
+
+@functools.lru_cache(maxsize=2)
+def _module(text: str) -> bytes:
+    """A module of functions inside of functions, each with a record in the wrong place."""
+    file = TinyElf(REL)
+    count = len(text)
+    code = file.code(".text", *[NOP] * count)
+    for number in range(count):
+        file.symbol("f", 4 * number, size=4 * (count - number), section=code)
+    table = file.section("__patchable_function_entries", bytes(8 * count))
+    file.relocations(table, *((8 * number, 257, number + 1, 4) for number in range(count)))
+    return file.bytes()
+
+
+def _records(text: str) -> object:
+    file = elf.Elf(io.BytesIO(_module(text)), name="x")
+    code = Instrumentation(file, entry_table.flavour_in(file) or Flavour(0, 2, bti=True))
+    return len(code.records), len(code.nameless_nops()), [code.spare_nops(function) for function in code.functions]
 
 
 def _fed(stream: Callable[[], Any], text: str) -> object:
@@ -245,6 +266,7 @@ CASES = (
     Case("report: escapes", clean, "\x1b]"),
     # ELF
     Case("elf: symbols", _symbols, "a "),
+    Case("instrumentation: records", _records, "a"),
 )  # fmt: skip
 
 
