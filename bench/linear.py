@@ -33,6 +33,7 @@ from harness.errors import UserError
 from harness.parse import (
     document,
     elf,
+    entry_table,
     events,
     expectations,
     ftracetest,
@@ -50,9 +51,10 @@ from harness.parse import (
     transition,
 )
 from harness.parse.diff import find_diff, normalize_diff
+from harness.parse.instrumentation import Flavour, Instrumentation
 from harness.parse.oops import scanner
 from harness.report.text import clean
-from tests.unit.tinyelf import REL, RET, TinyElf
+from tests.unit.tinyelf import NOP, REL, RET, TinyElf
 
 _LARGEST = 64 << 20
 _SMALLEST = 1 << 10
@@ -123,6 +125,25 @@ def _kallsyms(text: str) -> object:
 def _strings(text: str) -> object:
     data = text.encode("latin-1")
     return kernel_strings.banner_in(data), kernel_strings.config_in(data)
+
+
+@functools.lru_cache(maxsize=2)
+def _module(text: str) -> bytes:
+    """A module of functions inside of functions, each with a record in the wrong place."""
+    file = TinyElf(REL)
+    count = len(text)
+    code = file.code(".text", *[NOP] * count)
+    for number in range(count):
+        file.symbol("f", 4 * number, size=4 * (count - number), section=code)
+    table = file.section("__patchable_function_entries", bytes(8 * count))
+    file.relocations(table, *((8 * number, 257, number + 1, 4) for number in range(count)))
+    return file.bytes()
+
+
+def _records(text: str) -> object:
+    file = elf.Elf(io.BytesIO(_module(text)), name="x")
+    code = Instrumentation(file, entry_table.flavour_in(file) or Flavour(0, 2, bti=True))
+    return len(code.records), len(code.nameless_nops()), [code.spare_nops(function) for function in code.functions]
 
 
 def _fed(stream: Callable[[], Any], text: str) -> object:
@@ -237,6 +258,7 @@ CASES = (
     Case("image: digits", _kallsyms, "0\0001\0002\0003\0004\0005\0006\0007\0008\0009\000"),
     Case("image: banners", _strings, "Linux version 1 x"),
     Case("image: configurations", _strings, "IKCFG_ST\x1f\x8b"),
+    Case("instrumentation: records", _records, "a"),
 )  # fmt: skip
 
 

@@ -71,19 +71,7 @@ class Compiler:
     def _run(self, directory: Path, words: tuple[str, ...]) -> Finished:
         if not self.suite:
             return run(words, timeout=TIMEOUT_S, cwd=directory)
-        box: list[str | Path] = [
-            "bwrap",
-            "--ro-bind",
-            _root(self.suite),
-            "/",
-            "--dev",
-            "/dev",
-            "--proc",
-            "/proc",
-            "--tmpfs",
-            "/tmp",
-        ]
-        return run([*box, "--bind", directory, "/mnt", "--chdir", "/mnt", *words], timeout=TIMEOUT_S)
+        return _run_in(_root(self.suite), directory, words)
 
 
 COMPILERS = (
@@ -105,7 +93,7 @@ COMPILERS = (
 def require(compiler: Compiler) -> None:
     """Skip the test where this compiler or one of its linkers can't be had."""
     if compiler.suite and compiler.suite not in os.environ.get(SUITES, "").split():
-        pytest.skip(f"{compiler.name} is in Debian {compiler.suite}: set {SUITES}={compiler.suite} to use it")
+        pytest.skip(f"compilers of Debian {compiler.suite}: used where {SUITES}={compiler.suite} asks for them")
     try:
         first = compiler.name if compiler.clang else f"{CROSS}{compiler.name}"
         missing = [program for program in (first, *compiler.linkers) if not compiler.has(program)]
@@ -120,15 +108,26 @@ def _root(suite: str) -> Path:
     """Return the directory with the suite's compilers, unpacked into the cache if it is not there yet. Raises
     InfraError."""
     compilers = [compiler for compiler in COMPILERS if compiler.suite == suite]
-    wanted = sorted({"base-files", *(package for compiler in compilers for package in compiler.packages)})
+    wanted = sorted({"base-files", "coreutils", *(package for compiler in compilers for package in compiler.packages)})
     directory = cache_dir("compilers")
     root, listed = directory / suite, directory / f"{suite}.packages"
     with locked(directory / f"{suite}.lock"):
-        if not (listed.is_file() and listed.read_text().split() == wanted):
+        if not (root.is_dir() and listed.is_file() and listed.read_text().split() == wanted):
             shutil.rmtree(root, ignore_errors=True)
             _unpack(suite, wanted, root)
             listed.write_text("\n".join(wanted))
+    with scratch_dir("making") as scratch:
+        done = _run_in(root, scratch, ("true",))
+    if done.status:
+        raise InfraError(f"programs of {suite} do not run here: {' '.join(done.last_lines(1))}")
     return root
+
+
+def _run_in(root: Path, directory: Path, words: tuple[str, ...]) -> Finished:
+    """Run a program of another Debian, with no more of this host than `directory`."""
+    system = ["--ro-bind", str(root), "/", "--dev", "/dev", "--proc", "/proc", "--tmpfs", "/tmp"]
+    here = ["--bind", str(directory), "/tmp/here", "--chdir", "/tmp/here"]
+    return run(["bwrap", *system, *here, *words], timeout=TIMEOUT_S)
 
 
 def _unpack(suite: str, packages: list[str], root: Path) -> None:

@@ -38,7 +38,8 @@ class Doctor:
     def place_of(self, name: str) -> int:
         """The number of the function's record in the table."""
         function = self._functions[name]
-        return next(record.place for record in self._code.records if record.function == function)
+        right = (record for record in self._code.records if not record.judgement.wrong)
+        return next(record.place for record in right if record.function == function)
 
     def record_of(self, name: str) -> int:
         return self._table[self.place_of(name)]

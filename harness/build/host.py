@@ -88,8 +88,9 @@ STAGES = (
     "labgrid",
     "tftp",
     "tests",
+    "compilers",
 )
-OPTIONAL_STAGES = frozenset({"sandbox", "u-boot", "labgrid", "tftp", "tests"})
+OPTIONAL_STAGES = frozenset({"sandbox", "u-boot", "labgrid", "tftp", "tests", "compilers"})
 
 
 def _program(
@@ -153,12 +154,21 @@ _COMMON = (
     _program("sshd", "openssh-server", "tests", version_args=("-V",)),
     _program("grub-script-check", "grub-common", "tests"),
     _program("ip", "iproute2", "tests", version_args=("-V",)),
+    # What they make of functions' entries is tested with each.
+    _program("clang-14", "clang-14", "compilers"),
+    _program("clang-16", "clang-16", "compilers"),
+    _program("clang-19", "clang-19", "compilers"),
+    _program("ld.lld-14", "lld-14", "compilers"),
+    _program("ld.lld-16", "lld-16", "compilers"),
+    _program("ld.lld-19", "lld-19", "compilers"),
     _program("dnsmasq", "dnsmasq-base", "tftp"),
     _file("U-Boot for QEMU", "u-boot-qemu", "u-boot", "/usr/lib/u-boot/qemu_arm64/u-boot.bin"),
 )
 _CROSS = (
     # -fpatchable-function-entry came with gcc 8.
     _program("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu", "build selftests", name="cross compiler", minimum="8"),
+    _program("aarch64-linux-gnu-gcc-11", "gcc-11-aarch64-linux-gnu", "compilers"),
+    _program("aarch64-linux-gnu-gcc-12", "gcc-12-aarch64-linux-gnu", "compilers"),
     _file("arm64 C library headers", "libc6-dev-arm64-cross", "selftests", "/usr/aarch64-linux-gnu/include/stdio.h"),
 )
 

@@ -12,6 +12,7 @@ from harness.parse.elf import SHF_ALLOC, SHF_EXECINSTR, Elf, Section
 NOP = 0xD503201F
 BTI = frozenset({0xD503241F, 0xD503245F, 0xD503249F, 0xD50324DF})  # bti, bti c, bti j, bti jc
 WORD_BYTES = 4
+_LONGEST_RUN = 64
 _ALTERNATIVE, _JUMP = struct.Struct("<iiHBB"), struct.Struct("<iiq")  # struct alt_instr, struct jump_entry
 
 
@@ -45,9 +46,9 @@ class Code:
         return self._filled[number] if (address - section.address) // WORD_BYTES < len(words) else None
 
     def run_of_nops(self, place: int, step: int = WORD_BYTES) -> int:
-        """How many NOPs stand in a row at `place`, in steps of `step` bytes."""
+        """How many NOPs stand in a row at `place`, in steps of `step` bytes, up to 64: a whole section may be NOPs."""
         count = 0
-        while self.word(place + count * step) == NOP:
+        while count < _LONGEST_RUN and self.word(place + count * step) == NOP:
             count += 1
         return count
 

@@ -165,11 +165,9 @@ class Elf:
             if table is None:
                 return ()
             names = self._file.get_section(table["sh_link"]).data()
-            large = self._large_numbers()
-            return tuple(
-                self._symbol(entry, names, large.get(place))
-                for place, entry in enumerate(_SYMBOL.iter_unpack(table.data()))
-            )
+            large, most = self._large_numbers(), ELF_NAME_BYTES.value
+            entries = enumerate(_SYMBOL.iter_unpack(table.data()))
+            return tuple(self._symbol(entry, names, most, large.get(place)) for place, entry in entries)
 
     def _large_numbers(self) -> dict[int, int]:
         """The sections' numbers that do not fit into 16 bits, by symbol: an object with a section for each function
@@ -181,16 +179,15 @@ class Elf:
             if number
         }
 
-    def _symbol(self, entry: tuple[int, int, int, int, int, int], names: bytes, large: int | None) -> Symbol:
+    def _symbol(self, entry: tuple[int, int, int, int, int, int], names: bytes, most: int, large: int | None) -> Symbol:
         name, info, _other, section, value, size = entry
         section = large if section == _SHN_XINDEX and large else section
         base = section << 32 if self.relocatable and 0 < section < len(self.sections) else 0
-        text = self._name_at(names, name) if name else ""
+        text = self._name_at(names, name, most) if name else ""
         return Symbol(text, info & 15, info >> 4, section, base + value, size)
 
-    def _name_at(self, names: bytes, start: int) -> str:
+    def _name_at(self, names: bytes, start: int, most: int) -> str:
         """One name may be in the file once and stand in all symbols."""
-        most = ELF_NAME_BYTES.value
         end = names.find(b"\0", start, start + most + 1)
         if end < 0:
             if start + most < len(names):

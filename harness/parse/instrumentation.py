@@ -218,7 +218,8 @@ def several(things: Iterable[object], limit: int = 8) -> str:
 
 def _gaps(covered: list[tuple[int, int]], begin: int, end: int) -> Iterator[tuple[int, int]]:
     """What of [begin, end) none of the sorted intervals covers."""
-    for low, high in covered[bisect_right(covered, (begin, 0)) :]:
+    for number in range(bisect_right(covered, (begin, 0)), len(covered)):
+        low, high = covered[number]
         if low >= end:
             break
         if low > begin:
