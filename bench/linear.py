@@ -27,6 +27,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench.machine import describe
+from harness import limits
 from harness.build.applydiff import _likeliest
 from harness.build.loosediff import restored
 from harness.errors import UserError
@@ -37,9 +38,11 @@ from harness.parse import (
     events,
     expectations,
     ftracetest,
+    kallsyms,
     kconfig,
     kconfig_expr,
     kconfig_lang,
+    kernel_strings,
     kselftest,
     livepatch_log,
     make_log,
@@ -129,6 +132,16 @@ def _elf(text: str) -> bytes:
 
 def _symbols(text: str) -> object:
     return len(elf.Elf(io.BytesIO(_elf(text)), name="x").symbols)
+
+
+def _kallsyms(text: str) -> object:
+    deadline = limits.Deadline.start(limits.INSPECT_SECONDS)
+    return kallsyms.find_kallsyms(text.encode("latin-1"), name="x", deadline=deadline)
+
+
+def _strings(text: str) -> object:
+    data = text.encode("latin-1")
+    return kernel_strings.banner_in(data), kernel_strings.config_in(data)
 
 
 @functools.lru_cache(maxsize=2)
@@ -266,6 +279,9 @@ CASES = (
     Case("report: escapes", clean, "\x1b]"),
     # ELF
     Case("elf: symbols", _symbols, "a "),
+    Case("image: digits", _kallsyms, "0\0001\0002\0003\0004\0005\0006\0007\0008\0009\000"),
+    Case("image: banners", _strings, "Linux version 1 x"),
+    Case("image: configurations", _strings, "IKCFG_ST\x1f\x8b"),
     Case("instrumentation: records", _records, "a"),
 )  # fmt: skip
 

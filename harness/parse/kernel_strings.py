@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 import zlib
+from itertools import islice
 
 from harness.limits import SOURCE_BYTES
 from harness.parse.elf import Elf
 from harness.parse.kconfig import parse_dotconfig
 
 _BANNER = re.compile(rb"Linux version (\S{1,128}) ([^\n\0]{1,1024})")
-_CONFIG_BEGIN, _GZIP = b"IKCFG_ST", 31  # zlib's number for a gzip stream
+_CONFIG_BEGIN, _CONFIG_TRIES = re.compile(rb"IKCFG_ST(\x1f\x8b)"), 4
+_GZIP = 31  # zlib's number for a gzip stream
 _VERSION = re.compile(r"(\d{1,4})\.(\d{1,4})")
 
 
@@ -25,16 +27,16 @@ def banner_in(data: bytes) -> tuple[str, str]:
 
 def config_in(data: bytes) -> dict[str, str]:
     """The configuration that the kernel carries; empty if it carries none, or a damaged one."""
-    at = data.find(_CONFIG_BEGIN)
-    while at >= 0:
+    for match in islice(_CONFIG_BEGIN.finditer(data), _CONFIG_TRIES):
         unpacker = zlib.decompressobj(_GZIP)
+        begin = match.start(1)
         try:
-            text = unpacker.decompress(data[at + len(_CONFIG_BEGIN) : at + SOURCE_BYTES.value], SOURCE_BYTES.value)
+            packed = memoryview(data)[begin : begin + SOURCE_BYTES.value]
+            text = unpacker.decompress(packed, SOURCE_BYTES.value)
         except zlib.error:
-            text = b""
+            continue
         if unpacker.eof:
             return parse_dotconfig(text.decode(errors="replace"))
-        at = data.find(_CONFIG_BEGIN, at + 1)
     return {}
 
 

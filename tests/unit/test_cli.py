@@ -148,6 +148,8 @@ boards:
         (["mutants", "--only", "no-such-bug"], "--only: expected one of exception-boundary-reliable, "),
         (["mutants", "--build", "{tmp}"], "a mutant has to be built"),
         (["report", "{tmp}/nowhere"], "expected the directory of a run"),
+        (["inspect", "{tmp}/nowhere"], "found that it can't be read: No such file or directory"),
+        (["inspect", "--compare", "{tmp}"], "--compare: expected two files, found 1"),
         (["boards", "--boards", "{tmp}/nowhere.yaml"], "nowhere.yaml"),
         (["boards", "check", "none"], "uboot-board, found 'none'"),
         (["run", "--wait", "--out=-x", "--board", "none"], "--board: expected one of"),

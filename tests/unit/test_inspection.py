@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -14,7 +16,10 @@ from harness.parse.elf import Elf
 from harness.parse.inspection import Facts, check_machine, inspect_elf
 from harness.parse.kernel_strings import banner_in, config_in, version_of
 from harness.parse.module_summary import ModuleSum
+from tests.compilers import COMPILERS, Compiler, require
 from tests.faults.catalogue import Blame, fault
+from tests.smallkernel import OTHERS, PROTECTED, TWO, write_sources
+from tests.smallkernel import TRACED as TRACED_FUNCTIONS
 from tests.unit.tinyelf import BTI_C, NOP, NOTYPE, REL, RET, STP, TEXT, TinyElf
 
 BASE = 0xFFFF800080000000
@@ -330,3 +335,44 @@ class TestStrings:
 def test_another_architecture(header: bytes, told: str) -> None:
     with pytest.raises(UserError, match=rf"^x: expected an ELF file for arm64 .*found {told}|found a {told}"):
         check_machine(header, name="x")
+
+
+class TestRealCompilers:
+    """The same from what compilers and linkers make (tests/smallkernel.py)."""
+
+    @pytest.fixture
+    def made(self, tmp_path: Path) -> Callable[[Compiler, str], Inspection]:
+        def make(compiler: Compiler, flags: str) -> Inspection:
+            require(compiler)
+            write_sources(tmp_path)
+            for name in "ab":
+                compiler.compile(tmp_path, f"{name}.c", f"{name}.o", "-O2", *flags.split())
+            linker = compiler.linkers[-1]
+            compiler.run(tmp_path, linker, "-T", "kernel.lds", "-e", "start", "a.o", "b.o", "-o", "vmlinux")
+            with (tmp_path / "vmlinux").open("rb") as file:
+                return inspect_elf(Elf(file, name="vmlinux"), Facts(form="vmlinux"))
+
+        return make
+
+    @pytest.mark.parametrize("compiler", COMPILERS, ids=lambda compiler: compiler.name)
+    def test_protection(self, made: Callable[[Compiler, str], Inspection], compiler: Compiler) -> None:
+        found = made(compiler, f"{TWO} {PROTECTED} -g")
+        assert {names[0] for names in found.recorded} == TRACED_FUNCTIONS | OTHERS
+        assert found.nameless == 1  # the weak function that another one replaced
+        assert not found.wrong
+        assert 0 < found.entry.bti <= len(found.recorded)
+        assert found.entry.pac == len(found.recorded)
+        assert found.entry.shadow_stack == found.entry.kcfi == 0
+        [group] = found.left_out
+        assert group.what == "single functions in source files that are traced (notrace and the like)"
+        assert group.names == ("quiet (a.c)",)
+
+    @pytest.mark.parametrize("compiler", [each for each in COMPILERS if each.clang and each.version >= 16], ids=str)
+    def test_clang_with_kcfi_and_a_shadow_stack(
+        self, made: Callable[[Compiler, str], Inspection], compiler: Compiler
+    ) -> None:
+        found = made(compiler, f"{TWO} -fsanitize=kcfi,shadow-call-stack -ffixed-x18")
+        assert found.entry.shadow_stack > 0
+        assert found.entry.kcfi == 1  # the call through the table of pointers
+        assert found.entry.bti == found.entry.pac == 0
+        assert not found.wrong

@@ -1,0 +1,349 @@
+"""`harness inspect`: the forms that kernels and modules come in, its output and its exit codes."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import json
+import lzma
+import os
+import re
+import shutil
+import struct
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import click.testing
+import pytest
+
+from harness import limits
+from harness.build.unpack import packed_by, unpacked
+from harness.campaign.inspecting import inspect
+from harness.cli.main import cli
+from harness.errors import HarnessError, UserError
+from harness.limits import Limit
+from harness.model.inspection import Inspection
+from harness.model.progress import Silent
+from tests.faults.catalogue import Blame, fault
+from tests.unit.test_input_limits import Lower, is_told, lower
+from tests.unit.test_inspection import BEFORE, PLAIN, STEP, TRACED, kernel, module
+from tests.unit.tinyelf import TEXT, TinyElf
+from tests.unit.tinyimage import BANNER, BASE, TinyImage
+
+__all__ = ["lower"]
+
+CONFIG = b"# Linux/arm64 %s Kernel Configuration\nCONFIG_DYNAMIC_FTRACE_WITH_CALL_OPS=y\n"
+SMALL = Limit(name="TEST_BYTES", default=1 << 20, unit="bytes", on="a test")
+
+
+def zstd(data: bytes) -> bytes:
+    if not shutil.which("zstd"):
+        pytest.skip("zstd is not installed (package zstd)")
+    return subprocess.run(["zstd", "-q", "-c"], input=data, capture_output=True, check=True, timeout=60).stdout
+
+
+PACKERS: dict[str, Callable[[bytes], bytes]] = {
+    "gzip": gzip.compress,
+    "xz": lzma.compress,
+    "bzip2": bz2.compress,
+    "zstd": zstd,
+}
+
+
+def read(path: Path) -> Inspection:
+    return inspect(path, modules=False, progress=Silent()).files[0]
+
+
+def run(*words: str | Path) -> click.testing.Result:
+    return click.testing.CliRunner().invoke(cli, ["inspect", *map(str, words)], standalone_mode=False)
+
+
+def zboot(image: bytes, packer: str = "gzip") -> bytes:
+    payload = PACKERS[packer](image)
+    begin = 0x1000
+    header = struct.pack("<4s4sIIII32s", b"MZ\0\0", b"zimg", begin, len(payload), 0, 0, packer.encode())
+    return header + bytes(begin - len(header)) + payload + struct.pack("<I", len(image)) + bytes(100)
+
+
+def write(path: Path, data: bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return path
+
+
+def package(directory: Path, files: dict[str, bytes]) -> Path:
+    if not shutil.which("dpkg-deb"):
+        pytest.skip("dpkg-deb is not installed (package dpkg)")
+    for name, data in files.items():
+        write(directory / "tree" / name, data)
+    control = "Package: linux-image-tiny\nVersion: 1\nArchitecture: arm64\nMaintainer: x <x@y.z>\nDescription: x\n"
+    write(directory / "tree/DEBIAN/control", control.encode())
+    out = directory / "linux-image-tiny.deb"
+    words = ["dpkg-deb", "--root-owner-group", "-Zxz", "-z1", "--build", str(directory / "tree"), str(out)]
+    subprocess.run(words, check=True, capture_output=True, timeout=60)
+    return out
+
+
+def sound() -> bytes:
+    return module(TRACED, PLAIN, records=[0], sections=(".text.ftrace_trampoline",)).bytes()
+
+
+class TestForms:
+    @pytest.mark.parametrize("packer", PACKERS)
+    def test_a_packed_module(self, packer: str, tmp_path: Path) -> None:
+        path = write(tmp_path / "m.ko.x", PACKERS[packer](sound()))
+        found = read(path)
+        assert found.form == f"module, packed by {packer}"
+        assert found.recorded == (("f0",),)
+
+    @pytest.mark.parametrize("packer", PACKERS)
+    def test_a_kernel_that_unpacks_itself(self, packer: str, tmp_path: Path) -> None:
+        path = write(tmp_path / "vmlinuz.efi", zboot(TinyImage().bytes(), packer))
+        found = read(path)
+        assert found.form == f"raw arm64 Image, packed by EFI zboot and {packer}, symbols from kallsyms"
+        assert {names[0] for names in found.recorded} == TinyImage().recorded
+        assert f"{found.release} {found.built}" == BANNER.removeprefix("Linux version ")
+
+    def test_an_image_uses_the_system_map_and_configuration_beside_it(self, tmp_path: Path) -> None:
+        image = TinyImage(kallsyms=False)
+        path = write(tmp_path / "vmlinuz-7.3.4", image.bytes())
+        write(tmp_path / "System.map-7.3.4", image.system_map().encode())
+        write(
+            tmp_path / "config-7.3.4",
+            CONFIG % b"7.3.4",
+        )
+        found = read(path)
+        assert found.form == "raw arm64 Image, symbols from System.map"
+        assert found.entry.known_from == str(tmp_path / "config-7.3.4")
+        assert len(found.recorded) == len(image.recorded)
+
+    def test_the_configuration_of_another_version_is_not_used(self, tmp_path: Path) -> None:
+        path = write(tmp_path / "Image", TinyImage().bytes())
+        write(tmp_path / ".config", CONFIG % b"6.1.4")
+        found = read(path)
+        assert found.form.endswith("symbols from kallsyms")
+        assert found.entry.known_from.startswith("the code;")
+
+    def test_an_object_file(self, tmp_path: Path) -> None:
+        elf = module(TRACED, records=[0])
+        elf._sections[1] = (".data", *elf._sections[1][1:])
+        assert (
+            inspect(write(tmp_path / "a.o", elf.bytes()), modules=False, progress=Silent()).files[0].form
+            == "object file"
+        )
+
+    def test_a_vmlinux_without_symbols_but_with_kallsyms(self, tmp_path: Path) -> None:
+        elf = TinyElf()
+        elf.section(".text", TinyImage().bytes(), flags=TEXT, address=BASE)
+        found = read(write(tmp_path / "vmlinux", elf.bytes()))
+        assert found.form == "vmlinux without symbols, symbols from kallsyms"
+        assert len(found.recorded) == len(TinyImage().recorded)
+
+    def test_a_package(self, tmp_path: Path) -> None:
+        files = {
+            "boot/vmlinuz-7.3.4": TinyImage().bytes(),
+            "boot/System.map-7.3.4": b"ffffffffffffffff B The real System.map is elsewhere\n",
+            "boot/config-7.3.4": CONFIG % b"7.3.4",
+            "lib/modules/7.3.4/kernel/a.ko.xz": lzma.compress(sound()),
+            "lib/modules/7.3.4/kernel/b.ko": sound(),
+            "usr/share/doc/notes": b"x",
+        }
+        path = package(tmp_path, files)
+        found = inspect(path, modules=True, progress=Silent())
+        assert [each.name for each in found.files] == [f"{path}: boot/vmlinuz-7.3.4"]
+        assert found.files[0].entry.known_from == "boot/config-7.3.4"
+        assert found.modules is not None
+        assert (found.modules.count, found.modules.records) == (2, 2)
+        found = inspect(path, modules=False, progress=Silent())
+        assert found.modules is not None
+        assert (found.modules.count, found.modules.skipped) == (0, 2)
+
+    def test_a_directory_prefers_vmlinux(self, tmp_path: Path) -> None:
+        write(tmp_path / "Image", TinyImage().bytes())
+        write(tmp_path / "vmlinux", kernel(TRACED, records=[0]).bytes())
+        write(tmp_path / "vmlinux.lds", b"no kernel")
+        found = inspect(tmp_path, modules=True, progress=Silent())
+        assert [each.name for each in found.files] == [f"{tmp_path}: vmlinux"]
+        assert found.modules is None
+
+
+class TestCommand:
+    def test_text(self, tmp_path: Path) -> None:
+        told = run(write(tmp_path / "m.ko", sound()))
+        assert told.return_value == 0
+        assert "entry           2 NOPs (-fpatchable-function-entry=2)" in told.output
+        assert "1 of 2 have a record (50.0%)" in told.output
+        assert "wrong           nothing" in told.output
+
+    def test_a_fault_is_exit_code_1(self, tmp_path: Path) -> None:
+        told = run(write(tmp_path / "m.ko", module(TRACED, TRACED, records=[0, 0, STEP]).bytes()))
+        assert told.return_value == 1
+        assert "1 records there twice: f0: in the table twice" in told.output
+
+    def test_a_fault_in_one_of_many_modules_is_exit_code_1(self, tmp_path: Path) -> None:
+        write(tmp_path / "good.ko", sound())
+        write(tmp_path / "bad.ko", module(TRACED, TRACED, records=[0, 0, STEP]).bytes())
+        told = run("--modules", tmp_path)
+        assert told.return_value == 1
+        assert "bad: f0: in the table twice" in told.output
+
+    def test_json(self, tmp_path: Path) -> None:
+        told = run(
+            "--json",
+            write(tmp_path / "m.ko", sound()),
+            write(tmp_path / "vmlinux", kernel(BEFORE, records=[8]).bytes()),
+        )
+        document = json.loads(told.output)
+        assert document["version"] == 1
+        first, second = (each["files"][0] for each in document["inspected"])
+        assert first["recorded"] == [["f0"]]
+        assert (first["entry"]["kind"], second["entry"]["kind"]) == ("NOPS", "BEFORE")
+        assert first["left_out"][0]["count"] == 1
+        assert document["comparison"] is None
+
+    def test_two_side_by_side(self, tmp_path: Path) -> None:
+        old = write(tmp_path / "old", kernel(TRACED, TRACED, PLAIN, records=[0, STEP]).bytes())
+        new = write(tmp_path / "new", kernel(TRACED, PLAIN, TRACED, records=[0, 2 * STEP]).bytes())
+        told = run("--compare", old, new)
+        assert "1 functions gained a record: f2" in told.output
+        assert "1 functions lost their record: f1" in told.output
+        assert json.loads(run("--json", "--compare", old, new).output)["comparison"]["lost"] == ["f1"]
+
+    def test_a_hostile_name_does_not_reach_the_terminal(self, tmp_path: Path) -> None:
+        elf = module(TRACED, PLAIN, records=[0])
+        elf.symbol("\x1b]0;title\x07evil", STEP, size=8)
+        assert "\x1b" not in run(write(tmp_path / "m.ko", elf.bytes())).output
+
+
+def refused(path: Path, *, modules: bool = False) -> str:
+    """The one line about an input that is refused."""
+    with pytest.raises(UserError) as caught:
+        inspect(path, modules=modules, progress=Silent())
+    assert not caught.value.details
+    assert "\n" not in caught.value.message
+    assert caught.value.exit_code == 2
+    return caught.value.message
+
+
+def hostile(injected: str) -> pytest.MarkDecorator:
+    return fault(injected, where="hostile input", blame=Blame.USER, survives="the memory and the time of the host")
+
+
+class TestBadInput:
+    @pytest.mark.parametrize("count", [1, 3])
+    def test_comparing_needs_two(self, count: int, tmp_path: Path) -> None:
+        told = run("--compare", *[write(tmp_path / "m.ko", sound())] * count)
+        assert isinstance(told.exception, HarnessError)
+        assert told.exception.message == f"--compare: expected two files, found {count}"
+
+    def test_comparing_modules_of_a_directory(self, tmp_path: Path) -> None:
+        write(tmp_path / "d/m.ko", sound())
+        told = run("--compare", "--modules", tmp_path / "d", write(tmp_path / "m.ko", sound()))
+        assert isinstance(told.exception, UserError)
+        assert "expected one kernel or module to compare, found 0" in told.exception.message
+
+    @pytest.mark.parametrize(
+        ("data", "told"),
+        [
+            (b"", r"found something else \(it begins with nothing\)$"),
+            (b"#!/bin/sh\n", r"found something else \(it begins with 23 21 2f"),
+            (b"MZ" + bytes(200), r"found something else \(it begins with 4d 5a"),
+            (gzip.compress(b"text"), r"found something else \(it begins with 74 65 78 74\)$"),
+            (gzip.compress(sound())[:-20], r"expected a whole packed file, found a damaged one \(gzip\)"),
+            (lzma.compress(sound())[:-20], r"expected a whole packed file, found a damaged one \(xz\)"),
+            (bz2.compress(sound())[:-20], r"expected a whole packed file, found a damaged one \(bzip2\)"),
+            (sound()[:200], r"expected a well-formed ELF file, found"),
+            (zboot(TinyImage().bytes())[:5000], r"expected a whole zboot kernel, found 5000 bytes"),
+            (zboot(b"text"), r"found something else \(it begins with 74 65 78 74\)$"),
+            (
+                zboot(b"x").replace(b"gzip", b"lzfo"),
+                r"expected a zboot kernel packed by .* found 'lzfo': give its Image",
+            ),
+            (sound()[:18] + b"\x3e" + sound()[19:], r"found a 64-bit little-endian one for machine 62"),
+            (TinyImage(kallsyms=False).bytes(), r"expected a kernel with its symbols"),
+        ],
+    )
+    @hostile("an empty, damaged, truncated or foreign kernel or module")
+    def test_what_can_not_be_read(self, data: bytes, told: str, tmp_path: Path) -> None:
+        path = write(tmp_path / "input", data)
+        message = refused(path)
+        assert message.startswith(str(path))
+        assert re.search(told, message), message
+
+    @hostile("a damaged zstd file")
+    def test_damaged_zstd(self, tmp_path: Path) -> None:
+        assert "found a damaged one (zstd)" in refused(write(tmp_path / "x", zstd(sound())[:-20]))
+
+    @hostile("a damaged Debian package")
+    def test_damaged_package(self, tmp_path: Path) -> None:
+        path = package(tmp_path, {"boot/vmlinuz-1": TinyImage().bytes()})
+        path.write_bytes(path.read_bytes()[:2000])
+        assert "expected a whole Debian package" in refused(path)
+
+    @hostile("a package without a kernel")
+    def test_a_package_without_kernel(self, tmp_path: Path) -> None:
+        path = package(tmp_path, {"usr/share/x": b"x"})
+        assert refused(path).endswith("found neither kernel nor module")
+
+    @hostile("a directory with modules only")
+    def test_modules_have_to_be_asked_for(self, tmp_path: Path) -> None:
+        write(tmp_path / "a.ko", sound())
+        assert refused(tmp_path).endswith("found 1 modules and no kernel: add --modules")
+
+    def test_no_such_file(self, tmp_path: Path) -> None:
+        assert refused(tmp_path / "none").endswith("found that it can't be read: No such file or directory")
+
+    @hostile("a pipe where a kernel is expected")
+    def test_a_pipe(self, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "pipe")
+        assert "it is a pipe, not a regular file" in refused(tmp_path / "pipe")
+
+    @pytest.mark.parametrize("packer", PACKERS)
+    @hostile("a packed file that is larger than the limit")
+    def test_more_than_the_limit(self, packer: str, lower: Lower, tmp_path: Path) -> None:
+        path = write(tmp_path / "x", PACKERS[packer](bytes(3000)))
+        lower(limits.INSPECT_BYTES, 2999)
+        with pytest.raises(UserError) as caught:
+            inspect(path, modules=False, progress=Silent())
+        assert is_told(caught.value, limits.INSPECT_BYTES, place=str(path))
+
+    @hostile("a file packed again and again")
+    def test_packed_too_often(self, tmp_path: Path) -> None:
+        data = sound()
+        for _ in range(5):
+            data = gzip.compress(data)
+        assert "found something else (it begins with 1f 8b" in refused(write(tmp_path / "x", data))
+
+    @hostile("a directory with more files than the limit")
+    def test_more_files_than_the_limit(self, lower: Lower, tmp_path: Path) -> None:
+        for number in range(4):
+            write(tmp_path / f"{number}", b"")
+        lower(limits.INSPECT_FILES, 2)
+        with pytest.raises(UserError) as caught:
+            inspect(tmp_path, modules=False, progress=Silent())
+        assert is_told(caught.value, limits.INSPECT_FILES, place=str(tmp_path))
+
+    @hostile("a link in a directory to a file outside")
+    def test_links_are_not_followed(self, tmp_path: Path) -> None:
+        write(tmp_path / "outside", b"no kernel")
+        (tmp_path / "d").mkdir()
+        (tmp_path / "d/vmlinux").symlink_to(tmp_path / "outside")
+        assert refused(tmp_path / "d").endswith("found neither kernel nor module")
+
+
+class TestUnpacking:
+    @pytest.mark.parametrize("packer", PACKERS)
+    def test_what_was_packed(self, packer: str) -> None:
+        data = bytes(range(256)) * 1000
+        packed = PACKERS[packer](data)
+        assert packed_by(packed) == packer
+        assert unpacked(packed, name="x", limit=SMALL) == data
+
+    @pytest.mark.parametrize("packer", ["gzip", "xz", "bzip2"])
+    def test_several_streams(self, packer: str) -> None:
+        packed = PACKERS[packer](b"one ") + PACKERS[packer](b"two")
+        assert unpacked(packed, name="x", limit=SMALL) == b"one two"
+
+    def test_what_is_not_packed(self) -> None:
+        assert packed_by(b"\x7fELF") == ""
