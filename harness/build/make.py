@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import available, shortage
-from harness.build import guesttools, klp_relocations, prune, testmodules
+from harness.build import era, guesttools, klp_relocations, prune, testmodules
 from harness.build.cache import cache_dir, published
 from harness.build.collect import collect, copy_part
 from harness.build.finished import RECORD, usable_build
@@ -32,7 +32,7 @@ from harness.build.keys import (
 )
 from harness.build.made import check_sizes, read_made
 from harness.build.materialize import held_source, materialize
-from harness.build.patches import apply_series, patched_files
+from harness.build.patches import applied_fixes, apply_series, patched_files
 from harness.build.sandbox import find_sandbox
 from harness.build.seal import seal_directory
 from harness.build.selftests import Selftests
@@ -159,11 +159,17 @@ class _Builder:
         self.stages = Stages(workspace.stages)
         self.kbuild = kbuild
         self.tools = tool_stamps(spec.toolchain)
+        self.fixes = era.fixes_for(spec)
+        self.applied: dict[str, str] = {}
 
     def run(self, key: str, testcases: Path, reproduce: str) -> None:
         self.log.write_text("")
         self._stage("source", self._prepare_source)
-        without = self._stage("configure", self._configure)["without"]
+        configured = self._stage("configure", self._configure)
+        without = configured["without"]
+        self.applied |= configured["era_fixes"]
+        for name, why in self.applied.items():
+            self.progress.say(f"era fix: {name}: {why}")
         self._stage("kernel", self._kernel)
         kernel = self.stages.identity("kernel")
         release = self.kbuild.release()
@@ -190,8 +196,11 @@ class _Builder:
         elif held != spec.source.identity:
             apply_series(workspace.source, (), state=workspace.series)
         materialize(spec.source, workspace.source, progress=self.progress)
-        if apply_series(workspace.source, spec.patches, state=workspace.series) and spec.patches:
+        edits = [fix for fix in self.fixes if isinstance(fix, era.Edit)]
+        if apply_series(workspace.source, spec.patches, state=workspace.series, fixes=edits) and spec.patches:
             self.progress.say(f"patches: {len(spec.patches)} applied")
+        applied = applied_fixes(workspace.series)
+        self.applied = {fix.name: fix.why for fix in edits if fix.name in applied}
 
     def _configure(self) -> dict[str, Any]:
         """Configure, unless only files changed that only the compiler reads, which leave the configuration as it is."""
@@ -206,6 +215,7 @@ class _Builder:
             "toolchain": identity_of(spec.toolchain),
             "tools": self.tools,
             "plain": spec.allow_plain_ftrace,
+            "era": era.fingerprint(self.fixes),
         }
 
         def work() -> dict[str, Any]:
@@ -217,13 +227,14 @@ class _Builder:
                 objdir=self.workspace.objects,
                 fragments=spec.fragments,
                 user_fragments=spec.user_fragments,
+                fixes=[fix for fix in self.fixes if isinstance(fix, era.Ask)],
                 toolchain=spec.toolchain,
                 allow_plain_ftrace=spec.allow_plain_ftrace,
                 confinement=self.kbuild.confinement(),
             )
             for symbol in done.given_up:
                 self.progress.say(f"configure: given up: CONFIG_{symbol}: {done.without[symbol]}")
-            return {"without": done.without}
+            return {"without": done.without, "era_fixes": done.era_fixes}
 
         return self.stages.once("configure", inputs, [self.workspace.objects / ".config"], work)
 
@@ -351,6 +362,7 @@ class _Builder:
                 patchable=toolchain.patchable,
             ),
             without=without,
+            era_fixes=self.applied,
             sandbox=str(self.kbuild.sandbox.tool) if self.kbuild.sandbox else NO_SANDBOX,
         )
         return BuildRecord(

@@ -72,6 +72,17 @@ class Overlay:
         RESULT_BYTES.check(self._bytes, place=patch.name)
         self._check_links(patch)
 
+    def text(self, path: str) -> str | None:
+        """Return the text of a file with the patches so far applied; None if it is none."""
+        file = self._look(path)
+        return None if file is None or file.is_link else file.content.decode("utf-8", "surrogateescape")
+
+    def rewrite(self, path: str, text: str) -> None:
+        """Replace the text of a file that is there."""
+        file = self._touch(path)
+        assert file is not None, path
+        self._adopt({path: replace(file, content=text.encode("utf-8", "surrogateescape"))})
+
     def _adopt(self, change: Files) -> None:
         for path, file in change.items():
             self._bytes += _size(file) - _size(self.files.get(path))

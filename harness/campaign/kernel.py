@@ -55,6 +55,7 @@ def kernel_for(options: BuildOptions, board: BoardSpec, progress: Progress) -> K
         user_fragments=options.kconfigs,
         toolchain=toolchain,
         allow_plain_ftrace=options.allow_plain_ftrace,
+        era_fixes=not options.no_era_fixes,
     )
 
 
@@ -81,6 +82,8 @@ def _reproduce(options: BuildOptions, kernel: KernelSpec) -> str:
         words += ["--toolchain", options.toolchain]
     if options.allow_plain_ftrace:
         words += ["--allow-plain-ftrace"]
+    if options.no_era_fixes:
+        words += ["--no-era-fixes"]
     if options.no_sandbox:
         words += ["--no-sandbox"]
     return shlex.join(words)

@@ -74,6 +74,11 @@ def _build_options(function: Function, *jobs: str) -> Function:
             "--allow-plain-ftrace", is_flag=True, help="Accept a compiler that lacks -fpatchable-function-entry."
         ),
         click.option(
+            "--no-era-fixes",
+            is_flag=True,
+            help="Build an old kernel as it is, without what today's compilers and tools need changed in it.",
+        ),
+        click.option(
             "--verify", is_flag=True, help="Read everything that is used from the cache, and compare its checksums."
         ),
         click.option(*jobs, type=click.IntRange(1), help="Number of jobs for make; default: one per CPU."),

@@ -42,7 +42,8 @@ class Source:
     `identity`: identifies the content (part of every build key): a checksum, a commit, a fingerprint of file times and
     sizes. `path`: a tarball, a directory or a bare git repository. `version`: the distributor's version (Debian's
     package version, the tag); `checksum`: ``sha256:…`` or the commit. `setup`: identifies only the part of the content
-    that determines a configuration; empty: only `identity` is known. `hold`: what keeps `path` in the cache.
+    that determines a configuration; empty: only `identity` is known. `absent`: files of the commit that its repository
+    lacks. `hold`: what keeps `path` in the cache.
     """
 
     spec: SourceSpec
@@ -51,6 +52,7 @@ class Source:
     path: Path
     version: str
     checksum: str
+    absent: tuple[str, ...] = ()
     hold: object = field(default=None, compare=False, repr=False)
 
 
@@ -85,7 +87,7 @@ class Toolchain:
 @dataclass(frozen=True, kw_only=True)
 class KernelSpec:
     """Everything a build depends on. `fragments`: ours, in the order they are merged; `user_fragments`: those of
-    ``--kconfig``, which are merged last."""
+    ``--kconfig``, which are merged last. `era_fixes`: apply what a kernel of its age needs (era.py)."""
 
     source: Source
     patches: tuple[Patch, ...] = ()
@@ -93,6 +95,7 @@ class KernelSpec:
     user_fragments: tuple[Path, ...] = ()
     toolchain: Toolchain
     allow_plain_ftrace: bool = False
+    era_fixes: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -49,7 +49,8 @@ class ToolchainRecord:
 class KernelRecord:
     """A kernel. `release`: ``uname -r``; `key`: the hash of the requested inputs (keys.kernel_key); `made`: the hash of
     what they resulted in; `without`: optional symbols that it can't have, each with the reason; `sandbox`: what it was
-    built in (NO_SANDBOX: it was built without one; empty: not recorded)."""
+    built in (NO_SANDBOX: it was built without one; empty: not recorded); `era_fixes`: what its age made necessary, by
+    name, each with the reason."""
 
     release: str = ""
     key: str = ""
@@ -60,6 +61,7 @@ class KernelRecord:
     toolchain: ToolchainRecord = ToolchainRecord()
     without: Mapping[str, str] = field(default_factory=dict)
     sandbox: str = ""
+    era_fixes: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
