@@ -33,7 +33,7 @@ from harness.parse.elf import Elf
 from harness.parse.instrumentation import BTI, NOP
 from harness.parse.oops.scanner import scan
 from harness.target.base import CommandTimeout, TargetLost
-from harness.target.methods.qemu import QemuTarget, boot_qemu
+from harness.target.methods.qemu import QemuTarget, boot_qemu, qemu_boot
 from tests.seeds.gdbstub import GdbStub, Registers
 
 FUNCTION = "version_proc_show"  # called for whoever reads /proc/version, and by nobody else
@@ -74,14 +74,12 @@ def entry_of(vmlinux: Path, function: str = FUNCTION) -> int:
     return address + 4 if first in BTI else address
 
 
-def park_and_trace(target: QemuTarget, entry: int, *, socket: Path, executed_nop: bool = False) -> Seen:
-    """Do the experiment on a machine with two CPUs that uses the addresses in vmlinux (nokaslr). `executed_nop`: the
-    CPU arrives at the second instruction as if the first one had been a NOP, whatever it was."""
+def park_and_trace(target: QemuTarget, entry: int, *, executed_nop: bool = False) -> Seen:
+    """Do the experiment with the function that begins at `entry`, on a machine that `booted` yields. `executed_nop`:
+    the CPU arrives at the second instruction as if the first one had been a NOP, whatever it was."""
     second = entry + 4
     _prepare(target)
-    listening: dict[str, Any] = {"command-line": f"gdbserver unix:{socket},server=on,wait=off"}
-    target.monitor("human-monitor-command", **listening)
-    with contextlib.closing(GdbStub(socket, timeout=_ANSWER_S)) as stub:
+    with _gdb_stub(target) as stub:
         stop = entry if executed_nop else second
         stub.stop_at(stop)
         stub.resume((_STEERING, _PARKED))
@@ -102,6 +100,17 @@ def park_and_trace(target: QemuTarget, entry: int, *, socket: Path, executed_nop
     if now[1] >> 26 != _BL:
         raise RuntimeError(f"expected that ftrace is on in {FUNCTION}, found {now[1]:08x} as its second instruction")
     return Seen(first=first, parked=parked, now=now, output=output, faults=faults)
+
+
+@contextlib.contextmanager
+def _gdb_stub(target: QemuTarget) -> Iterator[GdbStub]:
+    """Open the gdb stub of a running QEMU and connect to it, which stops the machine."""
+    with tempfile.TemporaryDirectory() as directory:
+        socket = Path(directory) / "gdb"
+        open_it: dict[str, Any] = {"command-line": f"gdbserver unix:{socket},server=on,wait=off"}
+        target.monitor("human-monitor-command", **open_it)
+        with contextlib.closing(GdbStub(socket, timeout=_ANSWER_S)) as stub:
+            yield stub
 
 
 def _prepare(target: QemuTarget) -> None:
@@ -129,7 +138,8 @@ def booted(build: Path, *, logs: Path) -> Iterator[tuple[QemuTarget, Path]]:
     """Boot a finished build with two CPUs at the addresses of its vmlinux; yields the target and its vmlinux."""
     made = load_build(build)
     spec = read_inventory(None).board("qemu-virt")
-    spec = dataclasses.replace(spec, cmdline=f"{spec.cmdline} nokaslr".strip())
+    boot = dataclasses.replace(qemu_boot(spec), accel="tcg", cpus=2)
+    spec = dataclasses.replace(spec, boot=boot, cmdline=f"{spec.cmdline} nokaslr".strip())
     with acquire(spec, wait=None, say=Silent().say) as board:
         target = boot_qemu(board, media_for(spec, made, Silent()), logs=logs)
         try:
@@ -169,9 +179,7 @@ def main() -> int:
     for _ in range(options.repeat):
         with tempfile.TemporaryDirectory() as directory, booted(options.build, logs=Path(directory)) as (target, elf):
             began = time.monotonic()
-            seen = park_and_trace(
-                target, entry_of(elf), socket=Path(directory) / "gdb", executed_nop=options.executed_nop
-            )
+            seen = park_and_trace(target, entry_of(elf), executed_nop=options.executed_nop)
             print(told(seen), f"({time.monotonic() - began:.1f} s)", sep="\n", flush=True)
             safe = safe and seen.is_safe
     return 0 if safe else 1
