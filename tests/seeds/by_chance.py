@@ -7,6 +7,10 @@ patches both instructions of a function as v6 of the series did, while another C
 - ``apart``: a page ends between them, so they are two blocks, and a CPU may stop between these.
 - ``--one-by-one``: QEMU translates each instruction on its own, so a CPU may stop between any two.
 
+The emulated CPUs run in turns (``threads: single``). ``--in-parallel`` has them run at the same time, where QEMU before
+8.1 may go on executing an instruction that was changed while it translated it: a NOP that is stale, not one that was
+executed in time. Such calls are counted too, and come in bursts.
+
     make -C OBJECTS ARCH=arm64 CROSS_COMPILE=aarch64-linux-gnu- M=$PWD/tests/seeds/chance modules
     .venv/bin/python -m tests.seeds.by_chance BUILD tests/seeds/chance/two_nops_chance.ko --times 1000000
 
@@ -50,8 +54,13 @@ def main() -> None:
     parser.add_argument("module", type=Path, help="two_nops_chance.ko, built for it")
     parser.add_argument("--times", type=int, default=100_000, help="how often both instructions are patched")
     parser.add_argument("--one-by-one", action="store_true", help="QEMU translates each instruction on its own")
+    parser.add_argument("--in-parallel", action="store_true", help="the emulated CPUs run at the same time")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as directory, booted(options.build, logs=Path(directory)) as (target, _):
+    threads = "multi" if options.in_parallel else "single"
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        booted(options.build, logs=Path(directory), threads=threads) as (target, _),
+    ):
         target.put(options.module.read_bytes(), "/tmp/module.ko")
         done = target.run(
             "mountpoint -q /sys/kernel/debug || mount -t debugfs nodev /sys/kernel/debug; insmod /tmp/module.ko"

@@ -134,11 +134,12 @@ def _outcome(target: QemuTarget) -> str:
 
 
 @contextlib.contextmanager
-def booted(build: Path, *, logs: Path) -> Iterator[tuple[QemuTarget, Path]]:
-    """Boot a finished build with two CPUs at the addresses of its vmlinux; yields the target and its vmlinux."""
+def booted(build: Path, *, logs: Path, threads: str = "multi") -> Iterator[tuple[QemuTarget, Path]]:
+    """Boot a finished build with two CPUs at the addresses of its vmlinux; yields the target and its vmlinux.
+    `threads`: as in boards.yaml."""
     made = load_build(build)
     spec = read_inventory(None).board("qemu-virt")
-    boot = dataclasses.replace(qemu_boot(spec), accel="tcg", cpus=2)
+    boot = dataclasses.replace(qemu_boot(spec), accel="tcg", cpus=2, threads=threads)
     spec = dataclasses.replace(spec, boot=boot, cmdline=f"{spec.cmdline} nokaslr".strip())
     with acquire(spec, wait=None, say=Silent().say) as board:
         target = boot_qemu(board, media_for(spec, made, Silent()), logs=logs)
