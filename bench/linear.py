@@ -28,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench.machine import describe
 from harness.build.applydiff import _likeliest
+from harness.build.loosediff import restored
 from harness.errors import UserError
 from harness.parse import (
     document,
@@ -45,8 +46,9 @@ from harness.parse import (
     series,
     trace,
     transition,
+    unquote,
 )
-from harness.parse.diff import find_diff, normalize_diff
+from harness.parse.diff import find_diff, normalize_diff, parse_diff
 from harness.parse.oops import scanner
 from harness.report.text import clean
 from tests.unit.tinyelf import REL, RET, TinyElf
@@ -88,6 +90,21 @@ def _added(text: str) -> object:
 
 def _events(text: str) -> object:
     return list(events.parse_events(text.split("\n")))
+
+
+def _quoted(text: str) -> object:
+    return unquote.unquote(text, name="x")
+
+
+def _quoted_hunk(text: str) -> object:
+    count = text.count("\n> ")
+    return _quoted(f"> --- a/k\n> +++ b/k\n> @@ -1,{count} +1,{count} @@\n{text}")
+
+
+def _loose(text: str) -> object:
+    """Of a file in which each hunk's lines are in many places."""
+    (diff,) = parse_diff("--- a/k\n+++ b/k\n@@ -1,3 +1,4 @@\n a\n b\n+c\n x\n", name="x")
+    return restored(text.encode(), diff, who="x")
 
 
 def _hunk(text: str) -> object:
@@ -159,6 +176,13 @@ CASES = (
     Case("diff: blanks behind a name", _diff, " ", "--- a/k.c", "x\n+++ b/k.c\n@@ -1 +1 @@\n-a\n+b\n"),
     Case("diff: a time", _diff, "Jan 1 ", "--- a/k.c\t", "\n+++ b/k.c\n@@ -1 +1 @@\n-a\n+b\n"),
     Case("diff: quotes in a name", _diff, '\\"', 'diff --git "a/', f"\nold mode 100644\n{_DIFF}"),
+    Case("unquote: lines of a hunk", _quoted_hunk, "> a\n"),
+    Case("unquote: lines that may be context", _quoted_hunk, "> - a\n", after="> b\n"),
+    Case("unquote: comments", _quoted_hunk, "\nx\n\n>  a\n"),
+    Case("unquote: files", _quoted, "> --- a/k\n> +++ b/k\n> @@ -1 +1 @@\n> -a\n> +b\n"),
+    Case("unquote: diffstat", _quoted, "> ...k | 1 +\n", after="> --- a/k\n> +++ b/k\n> @@ -1 +1,2 @@\n>  a\n> +b\n"),
+    Case("unquote: quotes in a line", _quoted, "> "),
+    Case("loose: equal lines", _loose, "a\nb\n"),
     Case("diff: hunk that does not apply", _hunk, "a\nb\n"),
     Case("diff: hunk of equal lines", _hunk, "a\n"),
     # YAML

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* What test modules with an ftrace_ops share, for kernels 5.10 to 7.3. */
+/* What test modules with an ftrace_ops share, for kernels 4.20 to 7.3. */
 #ifndef HARNESS_OPS_H
 #define HARNESS_OPS_H
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from harness import jsonfile
@@ -76,10 +77,28 @@ def _load(directory: Path, held: Hold, *, verify: bool) -> Build:
         key=record.key,
         config=config,
         without=dict(record.kernel.without),
-        left_out=dict(record.left_out),
+        left_out={**record.left_out, **_of_modules(record.unbuilt)},
+        unbuilt=dict(record.unbuilt),
         products=products,
         hold=held,
     )
+
+
+def not_built(unbuilt: Mapping[str, str]) -> list[str]:
+    """A line for each error that keeps test modules or selftests from being built, for people."""
+    by_error: dict[str, list[str]] = {}
+    for name, why in unbuilt.items():
+        by_error.setdefault(why, []).append(name)
+    return [
+        f"{', '.join(names)}: {'does' if len(names) == 1 else 'do'} not build for this kernel, so the tests that need "
+        f"{'it' if len(names) == 1 else 'them'} are skipped: {why}"
+        for why, names in by_error.items()
+    ]
+
+
+def _of_modules(unbuilt: Mapping[str, str]) -> dict[str, str]:
+    """Why there are no such test modules, as a skipped test says it."""
+    return {name: f"does not build for this kernel: {why}" for name, why in unbuilt.items() if "/" not in name}
 
 
 def check_unsealed(build: Build, progress: Progress) -> None:

@@ -24,6 +24,7 @@ from harness.errors import BuildError, InfraError, UserError
 from harness.limits import SOURCE_BYTES
 from harness.model.kernel import Toolchain
 from harness.model.suite import UPSTREAM
+from harness.parse import make_log
 from harness.parse.diff_names import leads_outside
 from harness.parse.kconfig import Fragment, Request, is_met, merge, parse_dotconfig, parse_fragment, render
 from harness.parse.kconfig_lang import parse_kconfig
@@ -33,7 +34,6 @@ MAKE_TIMEOUT_S = 600
 
 _MEDDLING = frozenset({"ARCH", "CROSS_COMPILE", "LLVM", "LLVM_IAS", "MAKEFLAGS", "MFLAGS", "MAKELEVEL", "O"})
 _TOO_OLD = re.compile(r"Sorry, this .* is not supported")
-_LAST_LINES = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,5 +223,5 @@ def _run_make(make: Sequence[str], toolchain: Toolchain, confinement: Confinemen
         )
     raise BuildError(
         f"make {make[-1]}: expected a configuration, found exit status {done.status}",
-        details=done.last_lines(_LAST_LINES),
+        details=make_log.errors(done.stderr.splitlines()),
     )

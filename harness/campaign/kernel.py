@@ -37,6 +37,9 @@ def build_for(options: BuildOptions, board: BoardSpec, progress: Progress, *, bo
 def kernel_for(options: BuildOptions, board: BoardSpec, progress: Progress) -> KernelSpec:
     """Describe the kernel that the options name, with its source resolved; nothing is built yet."""
     patches = load_patches(options.patches)
+    for patch in patches:
+        for note in patch.notes:
+            progress.say(f"{patch.name}: {note}")
     spec = parse_source_spec(options.kernel)
     ours = [*(KCONFIGS / f"{name}.config" for name in _FRAGMENTS), *(KCONFIGS / name for name in board.kconfigs)]
     for option, paths in ((f"boards.yaml: {board.name}.kconfigs", ours), ("--kconfig", options.kconfigs)):

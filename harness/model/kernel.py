@@ -61,12 +61,15 @@ class Patch:
     """One patch of a series, decoded, ready for ``patch -p1``.
 
     `name`: its name in messages (its file, or a mail's subject); `text`: from the first ``diff``/``---`` line on, LF
-    line ends; `sha256`: of that text.
+    line ends; `sha256`: of that text. `is_loose`: white space or context was lost, so its lines are found in
+    the source by their words. `notes`: what was done to get it out of a mail, for people.
     """
 
     name: str
     text: str
     sha256: str
+    is_loose: bool = False
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +111,9 @@ class Build:
     key: str
     config: dict[str, str] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
-    """Test modules that could not be built for this kernel, each with the reason."""
+    """Test modules that there are not for this kernel, each with the reason."""
+    unbuilt: dict[str, str] = field(default_factory=dict)
+    """Those among them that do not build for it, and upstream suites (``selftests/NAME``), with the first errors."""
     without: dict[str, str] = field(default_factory=dict)
     """Optional symbols that this kernel can't have, each with the reason, which a skip quotes."""
     products: tuple[Product, ...] = ()

@@ -75,13 +75,15 @@ class BuildHost:
 
 @dataclass(frozen=True, kw_only=True)
 class BuildRecord:
-    """build.json. `key`: the name of the build's directory; `left_out`: test modules that could not be built for this
-    kernel, each with the reason; `times`: seconds by stage; `reproduce`: a command line that repeats the build;
+    """build.json. `key`: the name of the build's directory; `left_out`: test modules that can't be had with this
+    kernel, each with the reason; `unbuilt`: those that do not build for it, and upstream suites (``selftests/NAME``),
+    each with the first error; `times`: seconds by stage; `reproduce`: a command line that repeats the build;
     `has_manifest`: a manifest.json beside it records the digests of all files."""
 
     key: str = ""
     kernel: KernelRecord = KernelRecord()
     left_out: Mapping[str, str] = field(default_factory=dict)
+    unbuilt: Mapping[str, str] = field(default_factory=dict)
     host: BuildHost = BuildHost()
     times: Mapping[str, float] = field(default_factory=dict)
     reproduce: str = ""

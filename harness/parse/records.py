@@ -45,6 +45,7 @@ def build_record_to_json(record: BuildRecord) -> str:
         **filled(sandbox=kernel.sandbox, era_fixes=dict(kernel.era_fixes)),
         "without": dict(kernel.without),
         "test_modules_left_out": dict(record.left_out),
+        **filled(not_built=dict(record.unbuilt)),
         **({"manifest": True} if record.has_manifest else {}),
     }
     return json.dumps(data, indent=2) + "\n"
@@ -80,6 +81,7 @@ def build_record_from_json(text: str) -> BuildRecord:
             era_fixes=fields.texts_by_name("era_fixes"),
         ),
         left_out=fields.texts_by_name("test_modules_left_out"),
+        unbuilt=fields.texts_by_name("not_built"),
         host=BuildHost(machine=host.text("machine"), system=host.text("system"), cpus=host.count("cpus")),
         times=_times(times),
         reproduce=fields.text("reproduce"),

@@ -17,6 +17,7 @@ from harness.limits import SERIES_PATCHES
 from harness.model.kernel import Patch
 from harness.parse.diff import find_diff, normalize_diff
 from harness.parse.mail import header, parse_mail
+from harness.parse.unquote import Unquoted, unquote
 
 # --- mails ------------------------------------------------------------------------------------------------------
 
@@ -80,23 +81,31 @@ def patches_from_file(data: bytes, *, name: str, strip: int = 1) -> tuple[Patch,
     """
     mails = split_mbox(data)
     is_patch = name.lower().endswith((".patch", ".diff"))
-    if len(mails) > 1 or (mails and not is_patch):
+    if len(mails) > 1:
         return patches_from_mails(mails, place=name)
     raw = mails[0] if mails else data
+    is_mail = False
     if mails or _MAIL.match(raw.removeprefix(b"\xef\xbb\xbf").lstrip()):
-        mail = _read_mail(raw, place=name)
+        is_mail, mail = True, _read_mail(raw, place=name)
         if mail.diffs and not is_patch:
-            return mail.patches()
+            return patches_from_mails(mails, place=name) if mails else mail.patches()
         if mail.diffs and strip == 1:
             return mail.patches(name=name)
         raw = mail.diffs[0][1].encode("utf-8", "surrogateescape") if len(mail.diffs) == 1 else raw
-    diff = find_diff(_decoded(raw, ""))
-    if diff is None:
-        raise UserError(
-            f"{name}: expected a patch (a unified diff), found "
-            f"{'none in it' if data.strip() else 'an empty file'}: pass a .patch, .diff, mail, mbox or quilt series"
-        )
-    return (_patch(diff, name=name, strip=strip),)
+    is_mailbox = bool(mails) and not is_patch
+    diff = None if is_mailbox else find_diff(_decoded(raw, ""))
+    if diff is not None:
+        return (_patch(diff, name=name, strip=strip),)
+    texts = [text for _, text in _texts(parse_mail(raw, place=name))] if is_mail else [_decoded(raw, "")]
+    quoted = next(filter(None, (unquote(text, name=name) for text in texts)), None)
+    if quoted is not None:
+        return (_patch(quoted.diff, name=name, strip=strip, quoted=quoted),)
+    if is_mailbox:
+        return patches_from_mails(mails, place=name)
+    raise UserError(
+        f"{name}: expected a patch (a unified diff), found "
+        f"{'none in it' if data.strip() else 'an empty file'}: pass a .patch, .diff, mail, mbox or quilt series"
+    )
 
 
 def patches_from_mails(mails: Sequence[bytes], *, place: str, ordered: bool = True) -> tuple[Patch, ...]:
@@ -169,10 +178,12 @@ def _ambiguous(place: str, finding: str, mails: Sequence[_Mail]) -> UserError:
     )
 
 
-def _patch(diff: str, *, name: str, strip: int = 1) -> Patch:
+def _patch(diff: str, *, name: str, strip: int = 1, quoted: Unquoted | None = None) -> Patch:
     text = normalize_diff(diff, name=name, strip=strip)
-    digest = hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
-    return Patch(name=name, text=text, sha256=digest)
+    is_loose, notes = (quoted.is_loose, quoted.notes) if quoted else (False, ())
+    how = "found by its words\n" if is_loose else ""  # which makes another tree of the same text
+    digest = hashlib.sha256((how + text).encode("utf-8", "surrogateescape")).hexdigest()
+    return Patch(name=name, text=text, sha256=digest, is_loose=is_loose, notes=notes)
 
 
 def _read_mail(raw: bytes, *, place: str) -> _Mail:
@@ -202,6 +213,14 @@ def _read_mail(raw: bytes, *, place: str) -> _Mail:
 
 def _diffs(message: Message) -> Iterator[tuple[str, str]]:
     """(attachment's file name, diff) for every part that holds one."""
+    for file, text in _texts(message):
+        diff = find_diff(text)
+        if diff is not None:
+            yield file, diff
+
+
+def _texts(message: Message) -> Iterator[tuple[str, str]]:
+    """(attachment's file name, text) for every part that may hold a diff."""
     for part in message.walk():
         file = part.get_filename() or ""
         if part.is_multipart():
@@ -212,9 +231,7 @@ def _diffs(message: Message) -> Iterator[tuple[str, str]]:
         text = _decoded(payload if isinstance(payload, bytes) else b"", part.get_content_charset() or "")
         if str(part.get_param("format", "")).lower() == "flowed":
             text = _unflowed(text, delsp=str(part.get_param("delsp", "")).lower() == "yes")
-        diff = find_diff(text)
-        if diff is not None:
-            yield file, diff
+        yield file, text
 
 
 def _decoded(data: bytes, charset: str) -> str:

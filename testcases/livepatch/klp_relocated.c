@@ -49,12 +49,12 @@ static struct klp_patch patch = { .mod = THIS_MODULE, .objs = objects };
 
 static int banner_get(char *buffer, const struct kernel_param *unused)
 {
-	return sysfs_emit(buffer, "%s", KLP_SYMBOL(vmlinux, linux_banner));
+	return harness_emit(buffer, "%s", KLP_SYMBOL(vmlinux, linux_banner));
 }
 
 static int processes_get(char *buffer, const struct kernel_param *unused)
 {
-	return sysfs_emit(buffer, "%d\n", KLP_SYMBOL(vmlinux, nr_processes)());
+	return harness_emit(buffer, "%d\n", KLP_SYMBOL(vmlinux, nr_processes)());
 }
 
 static const struct kernel_param_ops banner_ops = { .get = banner_get };

@@ -4,6 +4,7 @@
  * A module to be patched: functions that tell which of them ran, and functions to sleep in. None is exported.
  */
 #include <linux/anon_inodes.h>
+#include <linux/file.h>
 #include <linux/mm.h>
 #include <linux/mman.h>
 #include <linux/wait.h>

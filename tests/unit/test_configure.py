@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import shutil
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
+from harness.build.era import Ask
 from harness.build.kconfig import Configured, configure
 from harness.errors import BuildError, InfraError, UserError
 from harness.model.kernel import Toolchain
@@ -54,12 +57,14 @@ class Toy:
         toolchain: Toolchain = GCC,
         selftest_configs: bool = False,
         allow_plain_ftrace: bool = False,
+        fixes: Sequence[Ask] = (),
     ) -> Configured:
         return configure(
             tree=self.tree,
             objdir=self.objdir,
             fragments=[self.fragment("ours.config", text)],
             user_fragments=[] if user is None else [self.fragment("user.config", user)],
+            fixes=fixes,
             selftest_configs=selftest_configs,
             toolchain=toolchain,
             allow_plain_ftrace=allow_plain_ftrace,
@@ -104,6 +109,26 @@ def test_later_fragments_win_and_the_users_come_last(toy: Toy) -> None:
     done = toy.configure("CONFIG_MODULES=n\n", user="CONFIG_FUNCTION_TRACER=n\n", selftest_configs=True)
     assert done.config["MODULES"] == "y", "the selftests ask for it"
     assert "FUNCTION_TRACER" not in done.config, "the selftests ask for it, the user does not want it"
+
+
+def test_what_an_old_kernel_needs_is_asked_for_unless_the_user_decides_otherwise(toy: Toy) -> None:
+    fix = Ask(
+        name="x", why="it is old", until=(5, 0), file="Kconfig", symptom=re.compile("."), asks="CONFIG_DEBUG_FS=y"
+    )
+    done = toy.configure("CONFIG_DEBUG_FS=n\n", fixes=[fix])
+    assert (done.config.get("DEBUG_FS"), done.era_fixes) == ("y", {"x": "it is old"})
+    done = toy.configure("", user="CONFIG_DEBUG_FS=n\n", fixes=[fix])
+    assert (done.config.get("DEBUG_FS"), done.era_fixes) == (None, {})
+    done = toy.configure("", fixes=[replace(fix, symptom=re.compile("no such thing in it"))])
+    assert (done.config.get("DEBUG_FS"), done.era_fixes) == (None, {})
+
+
+def test_what_an_old_kernel_needs_and_can_not_have_is_refused_in_its_name(toy: Toy) -> None:
+    toy.refuse("NO_SUCH")
+    fix = Ask(name="x", why="it is old", until=(5, 0), file="Kconfig", symptom=re.compile("."), asks="CONFIG_NO_SUCH=y")
+    with pytest.raises(UserError) as error:
+        toy.configure("", fixes=[fix])
+    assert any("era fix x:1" in line for line in error.value.details)
 
 
 def test_without_the_selftests_only_the_fragments_count(toy: Toy) -> None:
