@@ -12,11 +12,11 @@ from pathlib import Path
 
 from harness.errors import UserError
 from harness.limits import SOURCE_BYTES
+from harness.model.known import version_of
 from harness.model.names import NAME_RULE, is_name
 
 _NEEDS = re.compile(r"^\s*(?://|/?\*)\s*harness: needs (?P<symbols>CONFIG_\w+(?:\s+CONFIG_\w+)*)", re.MULTILINE)
 _SINCE = re.compile(r"^\s*(?://|/?\*)\s*harness: since (?P<version>\d{1,3}\.\d{1,3})\b(?P<why>[^*\n]*)", re.MULTILINE)
-_VERSION = re.compile(r"(\d{1,4})\.(\d{1,4})")
 
 
 @dataclass(frozen=True)
@@ -86,8 +86,8 @@ def write_kbuild(directory: Path, names: Iterable[str]) -> None:
 
 def _too_old(text: str, release: str) -> str:
     """Why a module with the source `text` can't be had on this kernel: it is for later ones. Empty: it can."""
-    since, found = _SINCE.search(text), _VERSION.match(release)
-    if not since or not found or (int(found[1]), int(found[2])) >= tuple(map(int, since["version"].split("."))):
+    since, version = _SINCE.search(text), version_of(release)
+    if not since or not version or version >= version_of(since["version"]):
         return ""
     return f"this kernel is {release}, older than {since['version']}{since['why'].rstrip()}"
 

@@ -1,4 +1,4 @@
-"""The exception that ends a test which can't continue."""
+"""The exceptions that end a test which can't continue."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ from harness.errors import CrashError, HarnessError, InfraError
 from harness.model.outcome import Outcome
 
 _LINES = 40  # the last lines of a kernel report that an error message shows
+
+
+class Refused(AssertionError):
+    """The kernel refuses a module that it should take: the test fails, even if it has not begun yet."""
 
 
 class Stopped(Exception):

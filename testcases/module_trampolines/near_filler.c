@@ -32,8 +32,10 @@ static notrace int fill_range(unsigned long start, unsigned long end)
 
 		while (used < MOST && (area = get_area(size, 0, start, end, fill_range)))
 			areas[used++] = area;
-		if (area)
+		if (area) {
+			pr_err("near_filler: more than %d pieces of free addresses\n", MOST);
 			return -ENOSPC;
+		}
 	}
 	return 0;
 }
@@ -99,7 +101,8 @@ static notrace int fill(char *what)
 		return ret;
 	ret = fill_range(first - REACH, end + REACH);
 	if (!ret && !strcmp(what, "and below"))
-		return fill_range(first - SZ_2G, first - REACH) ?: module_fits() ? 0 : -ENOSPC;
+		return fill_range(first - SZ_2G, first - REACH) ?:
+		       module_fits() ? 0 : harness_lacks("room for modules far above itself");
 	if (ret || strcmp(what, "and far away"))
 		return ret;
 	near = used;

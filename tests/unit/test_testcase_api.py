@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from harness.errors import InfraError
 from harness.model.kernel import Build
 from harness.run.api.guest import Guest
 from harness.run.api.modules import Module, Modules
@@ -124,10 +125,12 @@ KALLSYMS: dict[str, str | int] = {
         ("across", "near", "120 MB from the kernel, 128 MB"),
     ],
 )
-def test_a_module_in_the_wrong_place_fails_the_test(tmp_path: Path, name: str, place: str, found: str) -> None:
+def test_a_module_in_the_wrong_place_is_not_the_kernels_fault(
+    tmp_path: Path, name: str, place: str, found: str
+) -> None:
     there, machine = guest(KALLSYMS)
     modules = Modules(there, Build(directory=tmp_path, release="7.3.4", key="k"))
-    with pytest.raises(AssertionError, match=f"to be loaded {place}, found it {found}"), modules.placed(name, place):
+    with pytest.raises(InfraError, match=f"to be loaded {place}, found it {found}"), modules.placed(name, place):
         pass
     assert any(command.endswith(f"rmmod {name}") for command in machine.commands)
 
@@ -159,13 +162,6 @@ def test_where_a_module_lies_is_looked_up_once_for_each_address() -> None:
     machine.answers = answers
     module.distances()
     assert sum("kallsyms" in command for command in machine.commands) == 2
-
-
-def test_a_kernel_with_no_room_above_itself_skips(tmp_path: Path) -> None:
-    there, _ = guest(KALLSYMS | {"harness-near_filler/fill": 1})
-    modules = Modules(there, Build(directory=tmp_path, release="7.3.4", key="k"))
-    with pytest.raises(pytest.skip.Exception, match="no room for modules far above"), modules.placed("far", "above"):
-        pass
 
 
 def test_watches_have_slots_of_their_own() -> None:

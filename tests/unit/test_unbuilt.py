@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,9 @@ import pytest
 from harness.build.finished import load_record, not_built
 from harness.model.kernel import Build
 from harness.model.suite import FTRACE
+from harness.report.summary import summary_lines
 from harness.run.suites.selftests import why_not
+from tests.fakerun import fake_build, fake_run
 from tests.faults.catalogue import Blame, fault
 from tests.unit.test_make import EVERYTHING, Toy, texts, toy
 
@@ -143,3 +146,16 @@ def test_one_error_in_a_header_is_told_once(tmp_path: Path) -> None:
         "calls: does not build for this kernel, so the tests that need it are skipped: " + two,
     ]
     assert not_built({}) == []
+
+
+def test_a_run_says_it_once_in_summary_and_documents(tmp_path: Path) -> None:
+    build = fake_build(tmp_path / "build")
+    build.unbuilt.update({"klp_first": NO_C, "klp_second": NO_C})
+    (tmp_path / "run").mkdir()
+    results, code = fake_run(build, tmp_path / "run")
+    told = f"klp_first, klp_second: do not build for this kernel, so the tests that need them are skipped: {NO_C}"
+    assert code == 0
+    assert results.notes.count(told) == 1
+    assert [line for line in summary_lines(results, run_dir=tmp_path) if NO_C in line] == [f"note       {told}"]
+    assert told in json.loads((tmp_path / "run/results.json").read_text())["notes"]
+    assert (tmp_path / "run/report.html").read_text().count(NO_C) == 1
