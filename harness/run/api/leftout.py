@@ -74,7 +74,7 @@ _FILES = (
     _Files("drivers/firmware/arm_scmi", "smc.c", "drivers", (5, 19)),
     _Files("drivers/firmware/arm_scmi/transports", "smc.c", "drivers"),
 )
-# Before this version lib/Makefile changed KBUILD_CFLAGS, which the directories below inherited; one took the option back.
+# Before this version lib/Makefile changed KBUILD_CFLAGS, which the directories below inherited; one took it back.
 _LIB_ALONE = (5, 9)
 _INSTRUMENTED_BELOW_LIB = "lib/livepatch"
 LEFT_OUT = tuple(dict.fromkeys(files.group or files.directory for files in _FILES))
