@@ -56,6 +56,9 @@ _FILES = (
     _Files("drivers/firmware/arm_scmi", "smc.c", "drivers", (5, 19)),
     _Files("drivers/firmware/arm_scmi/transports", "smc.c", "drivers"),
 )
+# Before this version lib/Makefile changed KBUILD_CFLAGS, which the directories below inherited; one took it back.
+_LIB_ALONE = (5, 9)
+_INSTRUMENTED_BELOW_LIB = "lib/livepatch"
 LEFT_OUT = tuple(dict.fromkeys(files.group or files.directory for files in _FILES))
 # With FUNCTION_SELF_TRACING these files of kernel/trace are instrumented (7.x).
 _SELF_TRACING = (
@@ -69,6 +72,8 @@ def left_out(source: str, *, version: tuple[int, ...], config: Mapping[str, str]
     """The group in LEFT_OUT of `source` if upstream keeps this file out of tracing in this version, otherwise empty."""
     path = PurePosixPath(source)
     directory, name = str(path.parent), path.name
+    if directory.startswith("lib/") and directory != _INSTRUMENTED_BELOW_LIB and version < _LIB_ALONE:
+        return "lib"
     if directory == "kernel/trace" and name in _SELF_TRACING.split() and config.get("FUNCTION_SELF_TRACING") == "y":
         return ""
     for files in _FILES:
