@@ -17,8 +17,6 @@ FUNCTION = "calls_saved"
 SITE = f"calls:{FUNCTION}"
 _RECORD = re.compile(rf": (?P<what>before|behind|{FUNCTION}|direct_seen)\b(?:.* value=(?P<value>0x[0-9a-f]+))?")
 
-_places = pytest.mark.parametrize("place", ["near", "far"])
-
 
 @pytest.fixture
 def direct(modules: Modules) -> Iterator[Module]:
@@ -27,12 +25,11 @@ def direct(modules: Modules) -> Iterator[Module]:
         yield module
 
 
-@_places
-def test_order(direct: Module, tracefs: Tracefs, modules: Modules, text: Text, place: str) -> None:
+def test_order(direct: Module, tracefs: Tracefs, modules: Modules, text: Text) -> None:
     """Each call meets a kprobe on the function's first instruction, then the tracers, then the direct call, then the
     function, where the next kprobe is; each sees the argument, and nothing is changed by it. The tracers come after
     the direct call and leave before it."""
-    with modules.placed("calls", place) as calls:
+    with modules.load("calls") as calls:
         direct.write("attach", FUNCTION)
         site = text.site(SITE)
         behind = site.ip + 4 - site.address
@@ -54,11 +51,10 @@ def test_order(direct: Module, tracefs: Tracefs, modules: Modules, text: Text, p
     assert left == site
 
 
-@_places
-def test_inside_the_graph(direct: Module, tracefs: Tracefs, modules: Modules, place: str) -> None:
+def test_inside_the_graph(direct: Module, tracefs: Tracefs, modules: Modules) -> None:
     """The graph tracer opens a call before its direct call runs, so that this is the first thing inside it, and closes
     it when the function has returned to its caller."""
-    with modules.placed("calls", place) as calls:
+    with modules.load("calls") as calls:
         direct.write("attach", "calls_tree_left")
         with (
             tracefs.filter("calls_tree_*", "direct_seen"),

@@ -70,14 +70,11 @@ def test_shared(guest: Guest, modules: Modules, livepatches: Livepatches, text: 
     assert not is_called
 
 
-@_places
-def test_livepatch_comes_and_goes(
-    guest: Guest, modules: Modules, livepatches: Livepatches, text: Text, place: str
-) -> None:
+def test_livepatch_comes_and_goes(guest: Guest, modules: Modules, livepatches: Livepatches, text: Text) -> None:
     """A livepatch comes to a function with a direct call that can share it, and goes: the ops_func is told of both,
     and no call is lost."""
     modules.require("direct")
-    with modules.placed("calls", place) as calls, modules.load("direct") as direct:
+    with modules.placed("calls", "far") as calls, modules.load("direct") as direct:
         direct.write("share", FUNCTION)
         seen = [_calls_seen(calls, direct)]
         before = text.site(f"calls:{FUNCTION}")
