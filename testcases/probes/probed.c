@@ -6,7 +6,9 @@
  * kretprobe (a return handler); detach; stacks: what the last call's handlers saw, a line "entry" or "return" and then
  * a line for each frame, innermost first. names: the symbols at the addresses written to it.
  */
+#ifdef CONFIG_FPROBE
 #include <linux/fprobe.h>
+#endif
 #include <linux/kprobes.h>
 #include <linux/stacktrace.h>
 #include "harness_test.h"

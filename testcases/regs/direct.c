@@ -11,7 +11,6 @@
  * direct_seen() may be traced: a trace then shows when the trampoline ran.
  */
 #include <linux/ftrace.h>
-#include <linux/version.h>
 #include "harness_test.h"
 
 static struct ftrace_ops ops;
@@ -39,14 +38,20 @@ static notrace int share(enum ftrace_ops_cmd cmd)
 	return -EINVAL;
 }
 
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(7, 0, 0)
-static notrace int ops_func(struct ftrace_ops *which, unsigned long ip, enum ftrace_ops_cmd cmd)
-#else
-static notrace int ops_func(struct ftrace_ops *which, enum ftrace_ops_cmd cmd)
-#endif
+/* What the kernel calls: newer ones pass the call site as well. */
+static notrace int __maybe_unused ops_func_of_site(struct ftrace_ops *which, unsigned long ip, enum ftrace_ops_cmd cmd)
 {
 	return share(cmd);
 }
+
+static notrace int __maybe_unused ops_func_of_ops(struct ftrace_ops *which, enum ftrace_ops_cmd cmd)
+{
+	return share(cmd);
+}
+
+#define OPS_FUNC                                                                                                       \
+	__builtin_choose_expr(__builtin_types_compatible_p(ftrace_ops_func_t, typeof(&ops_func_of_site)),              \
+			      ops_func_of_site, ops_func_of_ops)
 
 __used noinline void direct_seen(u64 first)
 {
@@ -89,7 +94,7 @@ static notrace int attach(char *function, bool shared)
 	asked[0] = '\0';
 	ops = (struct ftrace_ops){ };	/* 6.12 leaves pointers to the freed filter in it */
 	if (shared)
-		ops.ops_func = ops_func;
+		ops.ops_func = OPS_FUNC;
 	ret = ftrace_set_filter(&ops, function, strlen(function), 1);
 	if (ret)
 		return ret;

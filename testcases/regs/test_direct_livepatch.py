@@ -74,6 +74,7 @@ def test_livepatch_comes_and_goes(guest: Guest, modules: Modules, livepatches: L
     """A livepatch comes to a function with a direct call that can share it, and goes: the ops_func is told of both,
     and no call is lost."""
     modules.require("direct")
+    modules.require(PATCH)
     with modules.placed("calls", "far") as calls, modules.load("direct") as direct:
         direct.write("share", FUNCTION)
         seen = [_calls_seen(calls, direct)]
