@@ -9,6 +9,7 @@ import pytest
 from harness.model.kernel import Build
 from harness.parse.instrumentation import Instrumentation
 from harness.run.api import leftovers
+from harness.run.api.bpf import Bpf
 from harness.run.api.guest import Guest
 from harness.run.api.kernelfiles import KernelFiles
 from harness.run.api.livepatch import Livepatches
@@ -98,6 +99,13 @@ def watches(modules: Modules) -> Iterator[Watches]:
     """Our own ftrace_ops, and what they received."""
     with modules.load("watch") as module:
         yield Watches(module)
+
+
+@pytest.fixture
+def bpf(guest: Guest, needs: Callable[..., None]) -> Bpf:
+    """BPF programs at functions of the kernel."""
+    needs("BPF_SYSCALL", "BPF_EVENTS")
+    return Bpf(guest)
 
 
 @pytest.fixture

@@ -108,6 +108,19 @@ def test_something_else_than_a_trampoline_is_told() -> None:
         text.entry_called("f")
 
 
+def test_why_a_module_refuses_a_line() -> None:
+    machine = ScriptedMachine()
+    machine.run = lambda command, *, timeout: Completed(  # type: ignore[method-assign]
+        command=command, returncode=1, output="echo: write error: Device or resource busy\n", seconds=0.0
+    )
+    assert Module(Guest(machine), "direct").refusal("attach", "f") == "Device or resource busy"  # type: ignore[arg-type]
+
+
+def test_a_module_that_takes_a_line_which_it_has_to_refuse() -> None:
+    with pytest.raises(AssertionError, match="direct: attach took 'f'"):
+        Module(guest()[0], "direct").refusal("attach", "f")
+
+
 KERNEL = "ffff800080000000 T _text\nffff800080800000 T ftrace_caller\nffff800081000000 T _etext\n"
 KALLSYMS: dict[str, str | int] = {
     r".*\[near\]$": f"{KERNEL}ffff80007f000000 t near_fn\t[near]\n",

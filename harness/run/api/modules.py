@@ -88,6 +88,13 @@ class Module:
         """Whether the module refuses `line` in `file`."""
         return not self._guest.run(f"echo {shlex.quote(line)} > {self.files}/{file}").ok
 
+    def refusal(self, file: str, line: str) -> str:
+        """Write `line` to the module's `file`, which must refuse it; returns the error message."""
+        # not the shell's own echo: to dash every error is "I/O error"
+        done = self._guest.run(f"env echo {shlex.quote(line)} > {self.files}/{file}")
+        assert not done.ok, f"{self.name}: {file} took {line!r}"
+        return done.output.strip().rpartition(": ")[2]
+
     def ask(self, file: str, line: str) -> str:
         """Write `line` to the module's `file`, and return the line that it then prints."""
         path = f"{self.files}/{file}"

@@ -1,0 +1,78 @@
+"""BPF programs in testcases: attached by a program on the guest, which reports what they have seen."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.run.api.bpf import Bpf
+from harness.run.api.guest import Guest
+from harness.target.base import Completed
+
+REPORT = """\
+fentry calls:calls_saved calls 2 argument 1000 result 0 stack ffff800080001234 ffff800080005678
+multiret calls_wide calls 0 argument 0 result ffffffffffffffea stack
+end
+"""
+
+
+class Target:
+    """A guest on which bpfattach prints `first`, and `report` whenever it gets the signal."""
+
+    remembered: dict[object, object]
+
+    def __init__(self, first: str = "attached\n", report: str = REPORT) -> None:
+        self.remembered = {}
+        self.commands: list[str] = []
+        self.output = first
+        self._report = report
+
+    @staticmethod
+    def scaled(seconds: float) -> float:
+        return seconds
+
+    def run(self, command: str, *, timeout: float) -> Completed:
+        self.commands.append(command)
+        said, code = "", 0
+        if "echo $!" in command:
+            said = "41\n"
+        elif "kill -USR1 41" in command:
+            self.output += self._report
+        elif command.startswith("cat /tmp/harness-background"):
+            said = self.output
+        elif "/proc/41/stat" in command:
+            code = 1  # it has ended
+        return Completed(command=command, returncode=code, output=said, seconds=0.0)
+
+
+def _bpf(target: Target) -> Bpf:
+    return Bpf(Guest(target))  # type: ignore[arg-type]
+
+
+def test_what_the_programs_have_seen() -> None:
+    target = Target()
+    with _bpf(target).attach(("fentry", "calls:calls_saved"), ("multiret", "calls_wide")) as programs:
+        first, second = programs.seen()
+        assert programs.seen() == [first, second]  # the second report, not the first one again
+    assert (first.kind, first.function, first.calls, first.argument) == ("fentry", "calls:calls_saved", 2, 0x1000)
+    assert first.stack == (0xFFFF800080001234, 0xFFFF800080005678)
+    assert (second.calls, second.result, second.stack) == (0, 0xFFFF_FFFF_FFFF_FFEA, ())
+    assert any("bpfattach fentry calls:calls_saved multiret calls_wide" in command for command in target.commands)
+    assert sum("kill -USR1" in command for command in target.commands) == 2
+
+
+def test_the_modules_are_waited_for_when_the_programs_go() -> None:
+    target = Target()
+    with _bpf(target).attach(("fentry", "calls:calls_saved"), ("multi", "calls_wide")):
+        attached = len(target.commands)
+    assert [command for command in target.commands[attached:] if "/sys/module/" in command] == [
+        "! { read -r users < /sys/module/calls/refcnt; } 2>/dev/null || [ $users = 0 ]"
+    ]
+
+
+def test_a_program_that_the_kernel_refuses_fails_the_test() -> None:
+    target = Target(first="bpfattach: calls:gone: BTF has no such function: error 2\n")
+    with (
+        pytest.raises(AssertionError, match=r"fentry calls:gone: bpfattach: .*no such function: error 2"),
+        _bpf(target).attach(("fentry", "calls:gone")),
+    ):
+        pass
