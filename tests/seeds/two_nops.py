@@ -29,8 +29,8 @@ from harness.boards.lease import acquire
 from harness.build.finished import load_build
 from harness.campaign.machine import media_for
 from harness.model.progress import Silent
+from harness.parse.code import BTI, NOP
 from harness.parse.elf import Elf
-from harness.parse.instrumentation import BTI, NOP
 from harness.parse.oops.scanner import scan
 from harness.target.base import CommandTimeout, TargetLost
 from harness.target.methods.qemu import QemuTarget, boot_qemu, qemu_boot

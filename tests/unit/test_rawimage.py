@@ -85,7 +85,7 @@ def test_a_system_map_is_preferred_and_suffices() -> None:
     ids=["a hint", "empty", "too short"],
 )
 def test_a_system_map_that_is_none_is_passed_over(text: str) -> None:
-    assert made(TinyImage().bytes(), system_map=text).symbols_from == "kallsyms"
+    assert made(TinyImage().content(), system_map=text).symbols_from == "kallsyms"
 
 
 def test_the_system_map_of_another_kernel_is_passed_over() -> None:
@@ -96,7 +96,7 @@ def test_the_system_map_of_another_kernel_is_passed_over() -> None:
 
 def test_a_vmlinux_without_symbols_is_laid_out_like_its_image() -> None:
     """What strip leaves: sections at their addresses, with a gap."""
-    image = TinyImage().bytes()
+    image = TinyImage().content()
     stripped = TinyElf()
     stripped.section(".text", image[:0x12000], flags=TEXT, address=BASE)
     rest = 0x12000 + next(place for place, byte in enumerate(image[0x12000:]) if byte)
@@ -111,7 +111,7 @@ def test_a_module_is_not_laid_out() -> None:
 
 
 def test_what_is_no_image() -> None:
-    assert is_image(TinyImage().bytes())
+    assert is_image(TinyImage().content())
     assert not is_image(b"MZ" + bytes(62))
     assert not is_image(b"")
 
@@ -119,12 +119,12 @@ def test_what_is_no_image() -> None:
 @fault("a raw Image without kallsyms", where="hostile input", blame=Blame.USER, survives="nothing is needed")
 def test_no_symbols() -> None:
     with pytest.raises(UserError, match=r"^vmlinuz: expected a kernel with its symbols .*give its vmlinux$"):
-        made(TinyImage(kallsyms=False).bytes())
+        made(TinyImage(kallsyms=False).content())
 
 
 @fault("a raw Image for big-endian CPUs", where="hostile input", blame=Blame.USER, survives="nothing is needed")
 def test_big_endian() -> None:
-    image = bytearray(TinyImage().bytes())
+    image = bytearray(TinyImage().content())
     image[24] |= 1
     with pytest.raises(UserError, match=r"^vmlinuz: expected a little-endian kernel"):
         made(bytes(image))
@@ -177,7 +177,7 @@ def test_no_table() -> None:
     survives="the time of the user",
 )
 def test_a_search_ends_when_its_time_is_over(lower: Lower) -> None:
-    image = bytearray(TinyImage(layout="6.3").bytes())
+    image = bytearray(TinyImage(layout="6.3").content())
     at = image.index(b"0\x001\x002\x00")
     numbers = range(0, 1 << 16, 4)
     struct.pack_into(
