@@ -16,6 +16,8 @@ from harness.run.api.leftout import LEFT_OUT, left_out
         ("lib/zlib_inflate/inflate.c", (5, 0), "lib"),
         ("lib/zlib_inflate/inflate.c", (5, 10), ""),
         ("lib/livepatch/test_klp_callbacks_busy.c", (5, 4), ""),
+        ("lib/zstd/decompress.c", (5, 0), "lib"),
+        ("library/x.c", (5, 0), ""),
         ("arch/arm64/lib/insn.c", (7, 3), ""),
         ("arch/arm64/kernel/insn.c", (5, 10), "arch/arm64/kernel"),
         ("kernel/bpf/ringbuf.c", (6, 1), ""),
