@@ -6,18 +6,17 @@ from harness.parse.instrumentation import EFI_STUB, NVHE, POSITION_INDEPENDENT, 
 from harness.run.api.kernelfiles import KernelFiles
 from harness.run.api.leftout import LEFT_OUT, REGIONS, Region
 
-# Functions that say notrace in every kernel that has them, 5.0 to 7.3: what the tracer, its clock and the stack
+# Functions that say notrace in every kernel that has them, 5.10 to 7.3: what the tracer, its clock and the stack
 # walk call, and what runs before a CPU is known to the kernel.
 NOTRACE = (
     "jiffy_sched_clock_read suspended_sched_clock_read sched_clock_read_begin sched_clock_read_retry sched_clock "
-    "arch_counter_get_cntpct arch_counter_get_cntvct __delay_cycles "
+    "arch_counter_get_cntpct arch_counter_get_cntvct __delay_cycles jiffies_64_to_clock_t "
     "ktime_get_boot_fast_ns ktime_get_tai_fast_ns "
     "preempt_schedule preempt_schedule_notrace touch_softlockup_watchdog_sched wq_watchdog_touch stop_machine_yield "
     "arch_stack_walk arch_stack_walk_reliable in_lock_functions notify_die core_kernel_text rcu_is_watching "
     "rcu_momentary_eqs secondary_start_kernel klp_ftrace_handler bpf_prog_inc_misses_counter"
 )
-# These say so in 5.10, and did not in 5.4; in 6.1, and did not in 5.10.
-NOTRACE_FROM_5_10 = "jiffies_64_to_clock_t"
+# These say so in 6.1, and did not in 5.10.
 NOTRACE_FROM_6_1 = "ktime_get_mono_fast_ns ktime_get_raw_fast_ns"
 # What the macros behind every trace event make (include/trace/*.h).
 EVENT_CODE = ("trace_event_raw_event_", "perf_trace_", "trace_raw_output_", "__bpf_trace_")
@@ -73,9 +72,7 @@ def test_sections(kernel_files: KernelFiles, vmlinux: Instrumentation, region: R
 def test_notrace_functions(vmlinux: Instrumentation, kernel_files: KernelFiles) -> None:
     """notrace keeps a function out: "#define notrace __attribute__((patchable_function_entry(0)))" in the mail's
     patch, and Mark Rutland's answer to it."""
-    names = set(NOTRACE.split())
-    names |= set(NOTRACE_FROM_5_10.split() if kernel_files.version >= (5, 10) else ())
-    names |= set(NOTRACE_FROM_6_1.split() if kernel_files.version >= (6, 1) else ())
+    names = {*NOTRACE.split(), *(NOTRACE_FROM_6_1.split() if kernel_files.version >= (6, 1) else ())}
     assert_left_out([function for function in vmlinux.functions if names & set(function.names)])
 
 

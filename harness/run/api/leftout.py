@@ -1,6 +1,6 @@
 """Which source files and sections upstream keeps out of function tracing, and since which version.
 
-Collected from the Makefiles of 5.0, 5.10, 6.1, 6.12 and 7.3: CFLAGS_REMOVE_x.o, ccflags-remove-y and filters of
+Collected from the Makefiles of 5.10, 6.1, 6.12 and 7.3: CFLAGS_REMOVE_x.o, ccflags-remove-y and filters of
 KBUILD_CFLAGS that name CC_FLAGS_FTRACE. The list is maintained here rather than read from the tree under test, so that
 a line missing from a Makefile is noticed.
 """
@@ -37,9 +37,9 @@ REGIONS = (
 
 @dataclass(frozen=True)
 class _Files:
-    """`patterns` of file names in `directory`, and in those below it if it ends in a slash; `but`: those that are
-    instrumented nevertheless; `group`: the group in results, by default the directory; `since`, `until`: the first
-    version that keeps them out, and the first known one that no longer does."""
+    """`patterns` of file names directly in `directory`; `but`: those that are instrumented nevertheless; `group`: the
+    group in results, by default the directory; `since`, `until`: the first version that keeps them out, and the first
+    known one that no longer does."""
 
     directory: str
     patterns: str = "*.c"
@@ -58,10 +58,8 @@ _FILES = (
     _Files("arch/arm64/kvm/hyp/nvhe"),
     # the tracer itself; its self tests have functions that are meant to be traced
     _Files("kernel/trace", but="trace_selftest_dynamic.c trace_kprobe_selftest.c"),
-    # called from everywhere, including the tracer; the directories below have Makefiles of their own, which up to 5.8
-    # inherited the flags that lib/Makefile changes
+    # called from everywhere, including the tracer; the directories below have Makefiles of their own
     _Files("lib", but="test_fprobe.c"),
-    _Files("lib/", group="lib", until=(5, 9)),
     _Files("kernel", "irq_work.c"),
     _Files("kernel/sched", "clock.c", "kernel", until=(6, 1)),
     _Files("kernel/events", "core.c", "kernel", until=(6, 1)),
@@ -94,9 +92,6 @@ def left_out(source: str, *, version: tuple[int, ...], config: Mapping[str, str]
     for files in _FILES:
         named = any(fnmatchcase(name, pattern) for pattern in files.patterns.split())
         applies = version >= files.since and not (files.until and version >= files.until)
-        is_there = (
-            f"{directory}/".startswith(files.directory) if files.directory[-1] == "/" else files.directory == directory
-        )
-        if is_there and named and applies and name not in files.but.split():
+        if files.directory == directory and named and applies and name not in files.but.split():
             return files.group or directory
     return ""
