@@ -12,7 +12,7 @@ _STOPPED = re.compile(r"^make(?:\[\d+\])?: \*\*\* \[(?:\S+: )?(?P<target>[^\s\]]
 _MODPOST = re.compile(r"^(?P<kind>ERROR|FATAL|WARNING): (?:modpost: )?(?P<text>.*)")
 _FILE = re.compile(r"[^\s\[\]():\"]+\.k?o\b")
 _USER = re.compile(r"\bmodule (?P<name>[\w-]+) uses symbol ")
-_UNDEFINED = re.compile(r"\] undefined!$")
+_UNDEFINED = re.compile(r"\bundefined!$")
 _MISMATCH = re.compile(r"^WARNING: (?:modpost: )?(?P<where>\S+?)[(:].*[Ss]ection mismatch in reference")
 
 

@@ -40,7 +40,16 @@ static struct klp_func funcs[] = {
 	{ }
 };
 
+#if LINUX_VERSION_CODE < KERNEL_VERSION(5, 8, 0)
+/* Relocations to the kernel proper are written with the patch of the kernel proper; later, when the module is loaded. */
+static struct klp_func no_funcs[] = { { } };
+#define KERNEL_PROPER { .funcs = no_funcs },
+#else
+#define KERNEL_PROPER
+#endif
+
 static struct klp_object objects[] = {
+	KERNEL_PROPER
 	{ .name = "klp_target", .funcs = funcs },
 	{ }
 };

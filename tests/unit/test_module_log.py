@@ -45,6 +45,8 @@ def test_what_stops_without_an_error_that_is_known_has_makes_words() -> None:
         ('ERROR: modpost: "nothing" [/w/testmodules/calls.ko] undefined!', "calls"),
         ('ERROR: modpost: "nothing" [near-filler.ko] undefined!', "near-filler"),
         ('ERROR: "nothing" [/w/testmodules/calls.ko] undefined!', "calls"),
+        ("ERROR: modpost: calls.ko: symbol 'nothing' undefined!", "calls"),
+        ("WARNING: modpost: calls.ko: symbol 'nothing' undefined!", "calls"),
         ('WARNING: "nothing" [/w/testmodules/calls.ko] undefined!', "calls"),
         ("ERROR: modpost: GPL-incompatible module calls.ko uses GPL-only symbol 'x'", "calls"),
         ("ERROR: modpost: module calls uses symbol x from namespace Y, but does not import it.", "calls"),
