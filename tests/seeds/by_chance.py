@@ -29,7 +29,7 @@ from typing import Any
 from harness.target.methods.qemu import QemuTarget
 from tests.seeds.two_nops import booted
 
-_ROUND = 1000  # patches for each command, so that each ends in time
+_ROUND = 500  # patches for each command, so that each ends in time
 _COMMAND_S = 300.0
 _DIRECTORY = "/sys/kernel/debug/two_nops_chance"
 
@@ -38,8 +38,9 @@ def counted(target: QemuTarget, place: str, *, times: int) -> tuple[int, int, in
     """Patch `times` times; return how often the function was called, how many of these calls took the branch, and how
     many of those without their return address."""
     calls = traced = lost = 0
-    for _ in range(0, times, _ROUND):
-        command = f"taskset -c 0 sh -c 'echo {_ROUND} > {_DIRECTORY}/{place}' && cat {_DIRECTORY}/{place}"
+    for done_before in range(0, times, _ROUND):
+        patches = min(_ROUND, times - done_before)
+        command = f"taskset -c 0 sh -c 'echo {patches} > {_DIRECTORY}/{place}' && cat {_DIRECTORY}/{place}"
         done = target.run(command, timeout=_COMMAND_S)
         if done.returncode:
             raise RuntimeError(f"{place}: {done.output}")

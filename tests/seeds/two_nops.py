@@ -114,9 +114,11 @@ def _gdb_stub(target: QemuTarget) -> Iterator[GdbStub]:
 
 
 def _prepare(target: QemuTarget) -> None:
-    """The function tracer is on for another function, and everything that the steering shell does runs on its CPU."""
+    """The function was traced before, in case only that takes its instructions back to NOPs. The function tracer is on
+    for another function, and everything that the steering shell does runs on its CPU."""
     setup = (
         f"mount -t tracefs nodev {_TRACEFS} 2>/dev/null; cd {_TRACEFS} && taskset -cp {_STEERING} $$ && "
+        f"echo {FUNCTION} > set_ftrace_filter && echo function > current_tracer && echo nop > current_tracer && "
         f"echo {_OTHER} > set_ftrace_filter && echo function > current_tracer && "
         f"cat /proc/cmdline && taskset -c {_PARKED} cat /proc/uptime"
     )
