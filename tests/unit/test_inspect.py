@@ -111,7 +111,7 @@ class TestForms:
         write(tmp_path / "System.map-7.3.4", image.system_map().encode())
         write(
             tmp_path / "config-7.3.4",
-            CONFIG % b"7.3.4",
+            CONFIG % b"7.3.9",
         )
         found = read(path)
         assert found.form == "raw arm64 Image, symbols from System.map"
