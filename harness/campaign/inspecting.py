@@ -248,6 +248,7 @@ def _several(
         role, place = _role(member.path), f"{top}: {member.path}"
         if role == "kernel":
             kernels[str(member.path)] = member.read()
+            INSPECT_BYTES.check(sum(map(len, kernels.values())), place=f"{top}: its kernels")
         elif role == "module" and modules:
             name = member.path.name
             total.add(name.partition(".")[0], _data(member.read(), name=place, beside=_Beside(), deadline=deadline))

@@ -324,6 +324,15 @@ class TestBadInput:
             inspect(tmp_path, modules=False, progress=Silent())
         assert is_told(caught.value, limits.INSPECT_FILES, place=str(tmp_path))
 
+    @hostile("a directory with many large kernels")
+    def test_more_kernels_than_the_limit(self, lower: Lower, tmp_path: Path) -> None:
+        for number in range(3):
+            write(tmp_path / f"vmlinuz-{number}", bytes(1000))
+        lower(limits.INSPECT_BYTES, 2500)
+        with pytest.raises(UserError) as caught:
+            inspect(tmp_path, modules=False, progress=Silent())
+        assert is_told(caught.value, limits.INSPECT_BYTES, place=f"{tmp_path}: its kernels")
+
     @hostile("a link in a directory to a file outside")
     def test_links_are_not_followed(self, tmp_path: Path) -> None:
         write(tmp_path / "outside", b"no kernel")
