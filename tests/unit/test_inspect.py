@@ -99,7 +99,7 @@ class TestForms:
 
     @pytest.mark.parametrize("packer", PACKERS)
     def test_a_kernel_that_unpacks_itself(self, packer: str, tmp_path: Path) -> None:
-        path = write(tmp_path / "vmlinuz.efi", zboot(TinyImage().bytes(), packer))
+        path = write(tmp_path / "vmlinuz.efi", zboot(TinyImage().content(), packer))
         found = read(path)
         assert found.form == f"raw arm64 Image, packed by EFI zboot and {packer}, symbols from kallsyms"
         assert {names[0] for names in found.recorded} == TinyImage().recorded
@@ -107,7 +107,7 @@ class TestForms:
 
     def test_an_image_uses_the_system_map_and_configuration_beside_it(self, tmp_path: Path) -> None:
         image = TinyImage(kallsyms=False)
-        path = write(tmp_path / "vmlinuz-7.3.4", image.bytes())
+        path = write(tmp_path / "vmlinuz-7.3.4", image.content())
         write(tmp_path / "System.map-7.3.4", image.system_map().encode())
         write(
             tmp_path / "config-7.3.4",
@@ -119,7 +119,7 @@ class TestForms:
         assert len(found.recorded) == len(image.recorded)
 
     def test_the_configuration_of_another_version_is_not_used(self, tmp_path: Path) -> None:
-        path = write(tmp_path / "Image", TinyImage().bytes())
+        path = write(tmp_path / "Image", TinyImage().content())
         write(tmp_path / ".config", CONFIG % b"6.1.4")
         found = read(path)
         assert found.form.endswith("symbols from kallsyms")
@@ -135,14 +135,14 @@ class TestForms:
 
     def test_a_vmlinux_without_symbols_but_with_kallsyms(self, tmp_path: Path) -> None:
         elf = TinyElf()
-        elf.section(".text", TinyImage().bytes(), flags=TEXT, address=BASE)
+        elf.section(".text", TinyImage().content(), flags=TEXT, address=BASE)
         found = read(write(tmp_path / "vmlinux", elf.bytes()))
         assert found.form == "vmlinux without symbols, symbols from kallsyms"
         assert len(found.recorded) == len(TinyImage().recorded)
 
     def test_a_package(self, tmp_path: Path) -> None:
         files = {
-            "boot/vmlinuz-7.3.4": TinyImage().bytes(),
+            "boot/vmlinuz-7.3.4": TinyImage().content(),
             "boot/System.map-7.3.4": b"ffffffffffffffff B The real System.map is elsewhere\n",
             "boot/config-7.3.4": CONFIG % b"7.3.4",
             "lib/modules/7.3.4/kernel/a.ko.xz": lzma.compress(sound()),
@@ -160,7 +160,7 @@ class TestForms:
         assert (found.modules.count, found.modules.skipped) == (0, 2)
 
     def test_a_directory_prefers_vmlinux(self, tmp_path: Path) -> None:
-        write(tmp_path / "Image", TinyImage().bytes())
+        write(tmp_path / "Image", TinyImage().content())
         write(tmp_path / "vmlinux", kernel(TRACED, records=[0]).bytes())
         write(tmp_path / "vmlinux.lds", b"no kernel")
         found = inspect(tmp_path, modules=True, progress=Silent())
@@ -254,14 +254,14 @@ class TestBadInput:
             (lzma.compress(sound())[:-20], r"expected a whole packed file, found a damaged one \(xz\)"),
             (bz2.compress(sound())[:-20], r"expected a whole packed file, found a damaged one \(bzip2\)"),
             (sound()[:200], r"expected a well-formed ELF file, found"),
-            (zboot(TinyImage().bytes())[:5000], r"expected a whole zboot kernel, found 5000 bytes"),
+            (zboot(TinyImage().content())[:5000], r"expected a whole zboot kernel, found 5000 bytes"),
             (zboot(b"text"), r"found something else \(it begins with 74 65 78 74\)$"),
             (
                 zboot(b"x").replace(b"gzip", b"lzfo"),
                 r"expected a zboot kernel packed by .* found 'lzfo': give its Image",
             ),
             (sound()[:18] + b"\x3e" + sound()[19:], r"found a 64-bit little-endian one for machine 62"),
-            (TinyImage(kallsyms=False).bytes(), r"expected a kernel with its symbols"),
+            (TinyImage(kallsyms=False).content(), r"expected a kernel with its symbols"),
         ],
     )
     @hostile("an empty, damaged, truncated or foreign kernel or module")
@@ -277,7 +277,7 @@ class TestBadInput:
 
     @hostile("a damaged Debian package")
     def test_damaged_package(self, tmp_path: Path) -> None:
-        path = package(tmp_path, {"boot/vmlinuz-1": TinyImage().bytes()})
+        path = package(tmp_path, {"boot/vmlinuz-1": TinyImage().content()})
         path.write_bytes(path.read_bytes()[:2000])
         assert "expected a whole Debian package" in refused(path)
 

@@ -40,7 +40,7 @@ def recorded(elf: bytes) -> set[str]:
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_every_layout_gives_the_same_functions_and_records(layout: str, relocations: bool) -> None:
     image = TinyImage(layout=layout, relocations=relocations)
-    found = made(image.bytes())
+    found = made(image.content())
     assert found.symbols_from == "kallsyms"
     assert recorded(found.elf) == image.recorded
 
@@ -48,7 +48,7 @@ def test_every_layout_gives_the_same_functions_and_records(layout: str, relocati
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_the_symbols_are_those_that_were_written(layout: str) -> None:
     image = TinyImage(layout=layout)
-    found = find_kallsyms(image.bytes(), name="x", deadline=Deadline.start(limits.INSPECT_SECONDS))
+    found = find_kallsyms(image.content(), name="x", deadline=Deadline.start(limits.INSPECT_SECONDS))
     assert found is not None
     assert [(each.name, each.kind, each.place) for each in found.symbols] == image.symbols()
     assert LONG in {each.name for each in found.symbols}
@@ -63,18 +63,18 @@ def test_without_symbols_of_data_the_table_is_found_by_what_it_points_to(
 ) -> None:
     """Then _text is missing too: addresses are relative to _stext."""
     image = TinyImage(layout=layout, relocations=relocations, all_symbols=False, before=before)
-    assert recorded(made(image.bytes()).elf) == image.recorded
+    assert recorded(made(image.content()).elf) == image.recorded
 
 
 def test_addresses_are_those_of_the_kernel() -> None:
     image = TinyImage()
-    elf = Elf(io.BytesIO(made(image.bytes()).elf), name="x")
+    elf = Elf(io.BytesIO(made(image.content()).elf), name="x")
     assert elf.addresses_of("function_10") == [BASE + image.place(10)]
 
 
 def test_a_system_map_is_preferred_and_suffices() -> None:
     image = TinyImage(kallsyms=False)
-    found = made(image.bytes(), system_map=image.system_map())
+    found = made(image.content(), system_map=image.system_map())
     assert found.symbols_from == "System.map"
     assert recorded(found.elf) == image.recorded
 
@@ -85,18 +85,18 @@ def test_a_system_map_is_preferred_and_suffices() -> None:
     ids=["a hint", "empty", "too short"],
 )
 def test_a_system_map_that_is_none_is_passed_over(text: str) -> None:
-    assert made(TinyImage().bytes(), system_map=text).symbols_from == "kallsyms"
+    assert made(TinyImage().content(), system_map=text).symbols_from == "kallsyms"
 
 
 def test_the_system_map_of_another_kernel_is_passed_over() -> None:
     image = TinyImage()
     other = image.system_map().replace(f"{BASE + image.banner_at:016x}", f"{BASE + image.banner_at + 8:016x}")
-    assert made(image.bytes(), system_map=other).symbols_from == "kallsyms"
+    assert made(image.content(), system_map=other).symbols_from == "kallsyms"
 
 
 def test_a_vmlinux_without_symbols_is_laid_out_like_its_image() -> None:
     """What strip leaves: sections at their addresses, with a gap."""
-    image = TinyImage().bytes()
+    image = TinyImage().content()
     stripped = TinyElf()
     stripped.section(".text", image[:0x12000], flags=TEXT, address=BASE)
     rest = 0x12000 + next(place for place, byte in enumerate(image[0x12000:]) if byte)
@@ -111,7 +111,7 @@ def test_a_module_is_not_laid_out() -> None:
 
 
 def test_what_is_no_image() -> None:
-    assert is_image(TinyImage().bytes())
+    assert is_image(TinyImage().content())
     assert not is_image(b"MZ" + bytes(62))
     assert not is_image(b"")
 
@@ -119,12 +119,12 @@ def test_what_is_no_image() -> None:
 @fault("a raw Image without kallsyms", where="hostile input", blame=Blame.USER, survives="nothing is needed")
 def test_no_symbols() -> None:
     with pytest.raises(UserError, match=r"^vmlinuz: expected a kernel with its symbols .*give its vmlinux$"):
-        made(TinyImage(kallsyms=False).bytes())
+        made(TinyImage(kallsyms=False).content())
 
 
 @fault("a raw Image for big-endian CPUs", where="hostile input", blame=Blame.USER, survives="nothing is needed")
 def test_big_endian() -> None:
-    image = bytearray(TinyImage().bytes())
+    image = bytearray(TinyImage().content())
     image[24] |= 1
     with pytest.raises(UserError, match=r"^vmlinuz: expected a little-endian kernel"):
         made(bytes(image))
@@ -134,7 +134,7 @@ def test_big_endian() -> None:
 @fault("a truncated raw Image", where="hostile input", blame=Blame.USER, survives="the time of the user")
 def test_truncated(layout: str) -> None:
     image = TinyImage(layout=layout)
-    whole = image.bytes()
+    whole = image.content()
     for size in range(64, len(whole), len(whole) // 12):
         with contextlib.suppress(UserError):
             assert recorded(made(whole[:size]).elf) == image.recorded  # only what is behind the table is missing
@@ -144,7 +144,7 @@ def test_truncated(layout: str) -> None:
 @fault("a raw Image with damaged kallsyms", where="hostile input", blame=Blame.USER, survives="the time of the user")
 def test_damaged_symbols(layout: str) -> None:
     image = TinyImage(layout=layout)
-    whole = image.bytes()
+    whole = image.content()
     for step in range(0, 0x3000, 499):
         damaged = bytearray(whole)
         damaged[image.kallsyms_at + step] ^= 0xFF
@@ -157,13 +157,13 @@ def test_bounds_outside() -> None:
     image = TinyImage(kallsyms=False)
     symbols = image.system_map().replace(f"{BASE + image.table_at:016x}", f"{BASE + (1 << 40):016x}")
     with pytest.raises(UserError, match=r"but its bounds are not in the Image; give its vmlinux$"):
-        made(image.bytes(), system_map=symbols)
+        made(image.content(), system_map=symbols)
 
 
 @fault("a raw Image without a table", where="hostile input", blame=Blame.USER, survives="nothing is needed")
 def test_no_table() -> None:
     image = replace(TinyImage(layout="6.1", all_symbols=False), relocations=False)
-    data = bytearray(image.bytes())
+    data = bytearray(image.content())
     begin = image.table_at
     data[begin : begin + 8 * len(image.recorded)] = bytes(8 * len(image.recorded))
     with pytest.raises(UserError, match="it was not found: the kernel has no function tracing"):
@@ -177,7 +177,7 @@ def test_no_table() -> None:
     survives="the time of the user",
 )
 def test_a_search_ends_when_its_time_is_over(lower: Lower) -> None:
-    image = bytearray(TinyImage(layout="6.3").bytes())
+    image = bytearray(TinyImage(layout="6.3").content())
     at = image.index(b"0\x001\x002\x00")
     numbers = range(0, 1 << 16, 4)
     struct.pack_into(

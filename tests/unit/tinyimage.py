@@ -68,7 +68,7 @@ class TinyImage:
     def system_map(self) -> str:
         return "".join(f"{BASE + place:016x} {kind} {name}\n" for name, kind, place in self.symbols())
 
-    def bytes(self) -> bytes:
+    def content(self) -> bytes:
         image = bytearray(self.table_at + 8 * COUNT + 24 * COUNT)
         struct.pack_into("<II6Q4s", image, 0, 0xFA405A4D, 0x14000000, 0, len(image), 0xA, 0, 0, 0, b"ARMd")
         for number in range(COUNT):
