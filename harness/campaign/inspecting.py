@@ -60,8 +60,8 @@ def inspect(path: Path, *, modules: bool, progress: Progress) -> Inspected:
             file.seek(0)
             return Inspected(name=str(path), files=(_file(path, file, deadline),))
     except OSError as error:
-        if error.filename is None and error.errno is None:
-            raise
+        if not isinstance(error.filename, str) or not Path(error.filename).is_relative_to(path):
+            raise  # what the host lacks
         raise UserError(f"{path}: expected {_FORMS}, found that it can't be read: {error.strerror}") from error
 
 
