@@ -38,6 +38,7 @@ from harness.parse import (
     events,
     expectations,
     ftracetest,
+    inspection,
     kallsyms,
     kconfig,
     kconfig_expr,
@@ -47,10 +48,12 @@ from harness.parse import (
     livepatch_log,
     make_log,
     mutant,
+    rawimage,
     series,
     trace,
     transition,
     unquote,
+    zboot,
 )
 from harness.parse.diff import find_diff, normalize_diff, parse_diff
 from harness.parse.instrumentation import Flavour, Instrumentation
@@ -137,6 +140,18 @@ def _symbols(text: str) -> object:
 def _kallsyms(text: str) -> object:
     deadline = limits.Deadline.start(limits.INSPECT_SECONDS)
     return kallsyms.find_kallsyms(text.encode("latin-1"), name="x", deadline=deadline)
+
+
+def _relocations(text: str) -> object:
+    return len(rawimage._relocations(text.encode("latin-1")))
+
+
+def _zboot(text: str) -> object:
+    return zboot.zboot_payload(text.encode("latin-1"), name="x")
+
+
+def _inspected(text: str) -> object:
+    return inspection.inspect_elf(elf.Elf(io.BytesIO(_module(text)), name="x"), inspection.Facts(form="x"))
 
 
 def _strings(text: str) -> object:
@@ -280,6 +295,9 @@ CASES = (
     # ELF
     Case("elf: symbols", _symbols, "a "),
     Case("image: digits", _kallsyms, "0\0001\0002\0003\0004\0005\0006\0007\0008\0009\000"),
+    Case("image: relocations", _relocations, "\x03\x04\0\0\0\0\0\0"),
+    Case("image: zboot", _zboot, "x", "MZ\0\0zimg\x34\0\0\0\x01\0\0\0\0\0\0\0\0\0\0\0gzip" + 28 * "\0"),
+    Case("inspection: records", _inspected, "a"),
     Case("image: banners", _strings, "Linux version 1 x"),
     Case("image: configurations", _strings, "IKCFG_ST\x1f\x8b"),
     Case("instrumentation: records", _records, "a"),

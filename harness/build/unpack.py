@@ -72,6 +72,8 @@ def unpacked(data: bytes, *, name: str, limit: Limit) -> bytes:
     try:
         out = _zstd(data, limit) if make is None else _streams(data, make, limit)
     except (OSError, EOFError, lzma.LZMAError, zlib.error, ValueError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the host's; bz2 gives those of the data no number
         if "Memory usage limit" in str(error):
             raise XZ_BYTES.exceeded(place=name) from error
         raise UserError(f"{name}: expected a whole packed file, found a damaged one ({program}): {error}") from error

@@ -24,7 +24,7 @@ from harness.parse.comparison import compare
 from harness.parse.elf import Elf
 from harness.parse.inspection import Facts, check_machine, inspect_elf
 from harness.parse.kconfig import parse_dotconfig
-from harness.parse.kernel_strings import banner_in, compiler_in, config_in, module_strings
+from harness.parse.kernel_strings import banner_in, compiler_in, config_in, module_strings, version_of
 from harness.parse.module_summary import ModuleSum
 from harness.parse.zboot import zboot_payload
 
@@ -60,8 +60,8 @@ def inspect(path: Path, *, modules: bool, progress: Progress) -> Inspected:
             file.seek(0)
             return Inspected(name=str(path), files=(_file(path, file, deadline),))
     except OSError as error:
-        if error.filename is None and error.errno is None:
-            raise
+        if not isinstance(error.filename, str) or not Path(error.filename).is_relative_to(path):
+            raise  # what the host lacks
         raise UserError(f"{path}: expected {_FORMS}, found that it can't be read: {error.strerror}") from error
 
 
@@ -130,7 +130,7 @@ def _image(data: bytes, *, name: str, form: str, beside: _Beside, deadline: Dead
         "is a little too small, and where a function ends can't be known"
     ]
     if beside.system_map and made.symbols_from != "System.map":
-        notes.append("the System.map beside it belongs to another kernel, or is empty")
+        notes.append("the System.map beside it is not this kernel's (Debian's only says where the real one is)")
     return inspect_elf(
         Elf(io.BytesIO(made.elf), name=name),
         Facts(
@@ -149,8 +149,9 @@ def _configuration(data: bytes, release: str, beside: _Beside) -> tuple[dict[str
     """The kernel's configuration: its own (CONFIG_IKCONFIG), or the file beside it if that is of the same version."""
     if config := config_in(data):
         return config, "the configuration in the kernel"
-    version = release.partition("-")[0].partition("+")[0]
-    if version and f" {version}" in beside.config[:400]:
+    major, minor = version_of(release)
+    # Not the whole version: Debian's release is 6.1.0-50, its configuration's 6.1.176.
+    if major and f" {major}.{minor}." in beside.config[:_HEAD_BYTES]:
         return parse_dotconfig(beside.config), beside.config_from
     return {}, ""
 
@@ -247,6 +248,7 @@ def _several(
         role, place = _role(member.path), f"{top}: {member.path}"
         if role == "kernel":
             kernels[str(member.path)] = member.read()
+            INSPECT_BYTES.check(sum(map(len, kernels.values())), place=f"{top}: its kernels")
         elif role == "module" and modules:
             name = member.path.name
             total.add(name.partition(".")[0], _data(member.read(), name=place, beside=_Beside(), deadline=deadline))

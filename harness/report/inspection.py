@@ -147,7 +147,7 @@ def _left_out_lines(found: Inspection) -> Iterator[str]:
     yield _line("without record", f"{found.functions - len(found.recorded)} functions")
     for group in found.left_out:
         yield _line(
-            "", f"{len(group):6}  {group.what}: {_some(_files(group) if group.what == WHOLE_FILES else group.names)}"
+            "", f"{len(group)} {group.what}: {_some(_files(group) if group.what == WHOLE_FILES else group.names)}"
         )
 
 
@@ -167,7 +167,7 @@ def _module_lines(found: Modules) -> Iterator[str]:
     if not found.count:
         return
     for number, (kind, count) in enumerate(found.kinds.items()):
-        yield _line("entry" if not number else "", f"{count:6}  {kind}")
+        yield _line("entry" if not number else "", f"{count} modules: {kind}")
     share = found.recorded / found.functions if found.functions else 0.0
     yield _line("table", f"{found.records} records; {found.recorded} of {found.functions} functions ({share:.1%})")
     if found.nameless:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import errno
 import gzip
 import json
 import lzma
@@ -11,13 +12,14 @@ import re
 import shutil
 import struct
 import subprocess
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import click.testing
 import pytest
 
-from harness import limits
+from harness import limits, shortage
 from harness.build.unpack import packed_by, unpacked
 from harness.campaign.inspecting import inspect
 from harness.cli.main import cli
@@ -111,7 +113,7 @@ class TestForms:
         write(tmp_path / "System.map-7.3.4", image.system_map().encode())
         write(
             tmp_path / "config-7.3.4",
-            CONFIG % b"7.3.4",
+            CONFIG % b"7.3.9",
         )
         found = read(path)
         assert found.form == "raw arm64 Image, symbols from System.map"
@@ -324,6 +326,15 @@ class TestBadInput:
             inspect(tmp_path, modules=False, progress=Silent())
         assert is_told(caught.value, limits.INSPECT_FILES, place=str(tmp_path))
 
+    @hostile("a directory with many large kernels")
+    def test_more_kernels_than_the_limit(self, lower: Lower, tmp_path: Path) -> None:
+        for number in range(3):
+            write(tmp_path / f"vmlinuz-{number}", bytes(1000))
+        lower(limits.INSPECT_BYTES, 2500)
+        with pytest.raises(UserError) as caught:
+            inspect(tmp_path, modules=False, progress=Silent())
+        assert is_told(caught.value, limits.INSPECT_BYTES, place=f"{tmp_path}: its kernels")
+
     @hostile("a link in a directory to a file outside")
     def test_links_are_not_followed(self, tmp_path: Path) -> None:
         write(tmp_path / "outside", b"no kernel")
@@ -344,6 +355,20 @@ class TestUnpacking:
     def test_several_streams(self, packer: str) -> None:
         packed = PACKERS[packer](b"one ") + PACKERS[packer](b"two")
         assert unpacked(packed, name="x", limit=SMALL) == b"one two"
+
+    @fault("a full disk while a file is unpacked", where="disk", blame=Blame.INFRA, survives="nothing is needed")
+    def test_a_full_disk_is_not_the_files_fault(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        path = write(tmp_path / "m.ko.zst", zstd(sound()))
+
+        def full() -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(tempfile, "TemporaryFile", full)
+        with pytest.raises(OSError, match="No space left") as caught:
+            inspect(path, modules=False, progress=Silent())
+        told = shortage.of(caught.value, where=tmp_path)  # as the command line asks
+        assert told is not None
+        assert told.exit_code == 3
 
     def test_what_is_not_packed(self) -> None:
         assert packed_by(b"\x7fELF") == ""
