@@ -314,6 +314,7 @@ def _several(
     beside = _Beside(config=texts["config"], config_from=config_from, system_map=texts["map"])
     files = []
     for name in _chosen(kernels):
+        deadline.check(place=str(top))
         try:
             # Each is let go before the next one is read.
             files.append(_kernel(kernels.pop(name), name=f"{top}: {name}", beside=beside, deadline=deadline))

@@ -455,6 +455,17 @@ class TestManyKernels:
         lower(limits.INSPECT_BYTES, len(content))
         assert len(inspect(tmp_path, modules=False, progress=Silent()).files) == 3
 
+    @hostile("more kernels than there is time for")
+    def test_all_of_them_share_the_time(self, lower: Lower, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        for number in range(4):
+            write(tmp_path / f"{number}/vmlinux", kernel(TRACED, records=[0]).bytes())
+        now = iter(range(0, 1000, 10))
+        monkeypatch.setattr("harness.limits.time.monotonic", lambda: next(now))
+        lower(limits.INSPECT_SECONDS, 25)
+        with pytest.raises(UserError) as caught:
+            inspect(tmp_path, modules=False, progress=Silent())
+        assert is_told(caught.value, limits.INSPECT_SECONDS, place=str(tmp_path))
+
     def test_each_has_its_own_configuration(self, tmp_path: Path) -> None:
         for number in range(2):
             write(tmp_path / f"{number}/Image", TinyImage().content())
