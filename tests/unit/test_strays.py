@@ -22,7 +22,7 @@ from tests.unit.test_sandbox import Bait, bait, boxed
 __all__ = ["bait", "boxed", "toy"]
 
 LIVEPATCH = "tools/testing/selftests/livepatch"
-MODULES_MADE = "@for source in $(M)/*.c; do cat $(O)/vmlinux $$source > $${source%.c}.ko; done"
+MODULES_MADE = "@for object in $^; do cp $$object $${object%.o}.ko; done"
 INSTALLED = "@cp $(O)/vmlinux $(INSTALL_MOD_PATH)/lib/modules/7.3.4/modules.dep"
 
 
