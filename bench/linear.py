@@ -38,6 +38,7 @@ from harness.parse import (
     events,
     expectations,
     ftracetest,
+    inspection,
     kallsyms,
     kconfig,
     kconfig_expr,
@@ -46,11 +47,14 @@ from harness.parse import (
     kselftest,
     livepatch_log,
     make_log,
+    module_log,
     mutant,
+    rawimage,
     series,
     trace,
     transition,
     unquote,
+    zboot,
 )
 from harness.parse.diff import find_diff, normalize_diff, parse_diff
 from harness.parse.instrumentation import Flavour, Instrumentation
@@ -137,6 +141,18 @@ def _symbols(text: str) -> object:
 def _kallsyms(text: str) -> object:
     deadline = limits.Deadline.start(limits.INSPECT_SECONDS)
     return kallsyms.find_kallsyms(text.encode("latin-1"), name="x", deadline=deadline)
+
+
+def _relocations(text: str) -> object:
+    return len(rawimage._relocations(text.encode("latin-1")))
+
+
+def _zboot(text: str) -> object:
+    return zboot.zboot_payload(text.encode("latin-1"), name="x")
+
+
+def _inspected(text: str) -> object:
+    return inspection.inspect_elf(elf.Elf(io.BytesIO(_module(text)), name="x"), inspection.Facts(form="x"))
 
 
 def _strings(text: str) -> object:
@@ -264,6 +280,9 @@ CASES = (
          "\0wrapper_a_b_c_d\0\0_a_b_fixture_object\0"),
     Case("make: names in a line", lambda text: make_log.errors([text]), "ld-"),
     Case("make: lines", lambda text: make_log.errors(text.split("\n")), "a.c:1: error: x\n"),
+    Case("modules: errors", lambda text: module_log.faults(text.split("\n"), ["a"], failed=True),
+         "a.c:1: error: x\nmake[1]: *** [x: a.o] Error 1\n"),
+    Case("modules: names in a line", lambda text: module_log.faults([text], ["a"], failed=True), "a.ko ", "ERROR: "),
     Case("make: steps", make_log.step, " ", "  CC"),
     Case("trace: calls in a line", lambda text: list(trace.function_calls(text)), "a-1 [0] 1: f("),
     Case("trace: times in a line", lambda text: list(trace.function_calls(text)), " 1.1: f(", "a-1 [0] "),
@@ -280,6 +299,9 @@ CASES = (
     # ELF
     Case("elf: symbols", _symbols, "a "),
     Case("image: digits", _kallsyms, "0\0001\0002\0003\0004\0005\0006\0007\0008\0009\000"),
+    Case("image: relocations", _relocations, "\x03\x04\0\0\0\0\0\0"),
+    Case("image: zboot", _zboot, "x", "MZ\0\0zimg\x34\0\0\0\x01\0\0\0\0\0\0\0\0\0\0\0gzip" + 28 * "\0"),
+    Case("inspection: records", _inspected, "a"),
     Case("image: banners", _strings, "Linux version 1 x"),
     Case("image: configurations", _strings, "IKCFG_ST\x1f\x8b"),
     Case("instrumentation: records", _records, "a"),

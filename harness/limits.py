@@ -7,6 +7,7 @@ docs/limits.md has the list; `python -m harness.limits` writes it, and a test ho
 from __future__ import annotations
 
 import errno
+import io
 import os
 import re
 import stat
@@ -19,6 +20,7 @@ from harness.errors import UserError
 
 _VARIABLE = "HARNESS_LIMIT_"
 _KIB, _MIB, _GIB = 1 << 10, 1 << 20, 1 << 30
+_PIECE_BYTES = _MIB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,10 +56,18 @@ class Limit:
         """Return the content of a file. Raises UserError if it is larger than the limit, OSError if it can't be
         read or is not a regular file. `follow`: as for open_regular."""
         with open_regular(path, follow=follow) as file:
-            data = file.read(self.value + 1)
-        if len(data) > self.value:
-            raise self.exceeded(place=str(path))
-        return data
+            return self.read_from(file, place=str(path))
+
+    def read_from(self, file: BinaryIO, *, place: str) -> bytes:
+        """Return the rest of an open file. Raises UserError, which calls it `place`, if that is larger than the
+        limit."""
+        # In pieces: read(N) takes N bytes of memory at once, however small the file is.
+        data, most = io.BytesIO(), self.value
+        while piece := file.read(min(_PIECE_BYTES, most + 1 - data.tell())):
+            data.write(piece)
+            if data.tell() > most:
+                raise self.exceeded(place=place)
+        return data.getvalue()
 
     def exceeded(self, *, place: str, found: str = "more") -> UserError:
         """Return the exception for an input above the limit."""

@@ -22,7 +22,7 @@ def inspect(files: tuple[Path, ...], compare: bool, modules: bool, as_json: bool
     """How the functions of a kernel or module can be traced: the code at their entries, the table of records, what is
     left out and why. FILE is a vmlinux, a module, an Image or vmlinuz, a package, or a directory with them.
 
-    Exit code 1: a record or function is at fault."""
+    Exit code 1: a record or function is at fault; 2: a file can't be read (the others are inspected all the same)."""
     from harness.campaign import inspecting
     from harness.display import Display
     from harness.report.inspection import comparison_text, inspection_json, inspection_text
@@ -30,7 +30,7 @@ def inspect(files: tuple[Path, ...], compare: bool, modules: bool, as_json: bool
     if compare and len(files) != 2:
         raise UserError(f"--compare: expected two files, found {len(files)}")
     with Display() as display:
-        found = [inspecting.inspect(path, modules=modules, progress=display) for path in files]
+        found = inspecting.inspect_all(files, modules=modules, progress=display)
     comparison = inspecting.compared(*found) if compare else None
     if as_json:
         tell(inspection_json(found, comparison))
@@ -38,4 +38,9 @@ def inspect(files: tuple[Path, ...], compare: bool, modules: bool, as_json: bool
         tell("\n".join(comparison_text(comparison)))
     else:
         tell("\n\n".join("\n".join(inspection_text(each)) for each in found))
-    return EXIT_KERNEL if any(each.is_wrong for each in found) else EXIT_OK
+    if any(each.is_wrong for each in found):
+        return EXIT_KERNEL
+    if unread := [message for each in found for message in each.unread]:
+        more = f" (and {len(unread) - 1} more)" if len(unread) > 1 else ""
+        raise UserError(f"{unread[0]}{more}")
+    return EXIT_OK

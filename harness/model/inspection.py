@@ -115,11 +115,13 @@ class Modules:
 
 @dataclass(frozen=True, kw_only=True)
 class Inspected:
-    """An argument of `harness inspect`: a kernel or module, or what is in a package or directory."""
+    """An argument of `harness inspect`: a kernel or module, or what is in a package or directory. `unread`: what is
+    said of each file in it that can't be read, beginning with its place."""
 
     name: str
     files: tuple[Inspection, ...]
     modules: Modules | None = None
+    unread: tuple[str, ...] = ()
 
     @property
     def is_wrong(self) -> bool:

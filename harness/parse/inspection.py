@@ -124,7 +124,7 @@ class _Untraced:
     # -- flavour ------------------------------------------------------------------------------------------------
 
     def _kind(self) -> tuple[Kind, str]:
-        return Kind.NONE, "the file has no table of function entries"
+        return Kind.NONE, "its lack of a table of function entries"
 
     def _entry(self) -> Entry:
         kind, known_from = self._kind()

@@ -13,10 +13,15 @@ _MAGIC, _TYPE = b"MZ\0\0", b"zimg"
 _KNOWN = ("gzip", "xz", "zstd", "zstd22", "bzip2")
 
 
+def is_zboot(data: bytes) -> bool:
+    """Whether these are the first bytes of such a file."""
+    return len(data) >= _HEADER.size and data[:2] == _MAGIC[:2] and data[4:8] == _TYPE
+
+
 def zboot_payload(data: bytes, *, name: str) -> bytes:
     """Return the packed Image in `data`; empty if it is no such file. Raises UserError for a damaged one, and for a
     packer that is not known."""
-    if len(data) < _HEADER.size or data[:2] != _MAGIC[:2] or data[4:8] != _TYPE:
+    if not is_zboot(data):
         return b""
     _magic, _type, begin, size, _reserved, _reserved, packer = _HEADER.unpack_from(data)
     said = packer.split(b"\0", 1)[0].decode("ascii", errors="replace")

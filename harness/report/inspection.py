@@ -17,7 +17,8 @@ The document (keys are only ever added; any other change increments VERSION)::
            "trampolines": {"present": ["…"], "missing": ["…"]},
            "wrong": [{"what": "…", "count": 0, "names": ["…"]}],
            "notes": ["…"]}],
-        "modules": {…} | null}],                 see model.inspection.Modules
+        "modules": {…} | null,                   see model.inspection.Modules
+        "unread": ["…"]}],                       a message for each file that can't be read
      "comparison": {…} | null}                   see model.inspection.Comparison
 """
 
@@ -35,6 +36,7 @@ VERSION = 1
 _WIDTH = 16
 _EXAMPLES = 3
 _DIFFERENT = 12
+_MESSAGES = 10
 
 
 def inspection_json(inspected: Sequence[Inspected], comparison: Comparison | None) -> str:
@@ -46,6 +48,7 @@ def inspection_json(inspected: Sequence[Inspected], comparison: Comparison | Non
                 "name": each.name,
                 "files": [_file(found) for found in each.files],
                 "modules": _modules(each.modules) if each.modules else None,
+                "unread": list(each.unread),
             }
             for each in inspected
         ],
@@ -80,6 +83,10 @@ def inspection_text(inspected: Inspected) -> list[str]:
         lines += [*([""] if lines else []), one_line(found.name), *_file_lines(found)]
     if inspected.modules:
         lines += [*([""] if lines else []), f"modules in {one_line(inspected.name)}", *_module_lines(inspected.modules)]
+    if unread := inspected.unread:
+        more = [f"  … {len(unread) - _MESSAGES} more"] if len(unread) > _MESSAGES else []
+        lines += [*([""] if lines else []), f"can't be read: {len(unread)}"]
+        lines += [*(f"  {one_line(each)}" for each in unread[:_MESSAGES]), *more]
     return lines
 
 
@@ -147,7 +154,7 @@ def _left_out_lines(found: Inspection) -> Iterator[str]:
     yield _line("without record", f"{found.functions - len(found.recorded)} functions")
     for group in found.left_out:
         yield _line(
-            "", f"{len(group):6}  {group.what}: {_some(_files(group) if group.what == WHOLE_FILES else group.names)}"
+            "", f"{len(group)} {group.what}: {_some(_files(group) if group.what == WHOLE_FILES else group.names)}"
         )
 
 
@@ -167,7 +174,7 @@ def _module_lines(found: Modules) -> Iterator[str]:
     if not found.count:
         return
     for number, (kind, count) in enumerate(found.kinds.items()):
-        yield _line("entry" if not number else "", f"{count:6}  {kind}")
+        yield _line("entry" if not number else "", f"{count} modules: {kind}")
     share = found.recorded / found.functions if found.functions else 0.0
     yield _line("table", f"{found.records} records; {found.recorded} of {found.functions} functions ({share:.1%})")
     if found.nameless:

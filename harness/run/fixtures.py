@@ -56,6 +56,9 @@ def guest(request: pytest.FixtureRequest) -> Iterator[Guest]:
     before = guest.once_at_start(leftovers.state, lambda: leftovers.state(guest))
     yield guest
     if machine.is_up and not machine.fault():
+        if guest.used_up:
+            machine.discard(f"{request.node.name} used it up: {guest.used_up}")
+            return
         leftover = leftovers.left_behind(before, leftovers.state(guest))
         if leftover:
             machine.discard(f"{request.node.name} left something behind")

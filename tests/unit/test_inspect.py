@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import errno
 import gzip
 import json
 import lzma
@@ -11,13 +12,16 @@ import re
 import shutil
 import struct
 import subprocess
+import tempfile
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import click.testing
 import pytest
 
-from harness import limits
+from harness import limits, shortage
 from harness.build.unpack import packed_by, unpacked
 from harness.campaign.inspecting import inspect
 from harness.cli.main import cli
@@ -32,6 +36,8 @@ from tests.unit.tinyelf import TEXT, TinyElf
 from tests.unit.tinyimage import BANNER, BASE, TinyImage
 
 __all__ = ["lower"]
+
+T = TypeVar("T")
 
 CONFIG = b"# Linux/arm64 %s Kernel Configuration\nCONFIG_DYNAMIC_FTRACE_WITH_CALL_OPS=y\n"
 SMALL = Limit(name="TEST_BYTES", default=1 << 20, unit="bytes", on="a test")
@@ -111,7 +117,7 @@ class TestForms:
         write(tmp_path / "System.map-7.3.4", image.system_map().encode())
         write(
             tmp_path / "config-7.3.4",
-            CONFIG % b"7.3.4",
+            CONFIG % b"7.3.9",
         )
         found = read(path)
         assert found.form == "raw arm64 Image, symbols from System.map"
@@ -226,6 +232,15 @@ def refused(path: Path, *, modules: bool = False) -> str:
     return caught.value.message
 
 
+def peak(work: Callable[[], T]) -> tuple[T, int]:
+    """What `work` returns, and the most memory that it had at a time."""
+    tracemalloc.start()
+    try:
+        return work(), tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
 def hostile(injected: str) -> pytest.MarkDecorator:
     return fault(injected, where="hostile input", blame=Blame.USER, survives="the memory and the time of the host")
 
@@ -249,7 +264,7 @@ class TestBadInput:
             (b"", r"found something else \(it begins with nothing\)$"),
             (b"#!/bin/sh\n", r"found something else \(it begins with 23 21 2f"),
             (b"MZ" + bytes(200), r"found something else \(it begins with 4d 5a"),
-            (gzip.compress(b"text"), r"found something else \(it begins with 74 65 78 74\)$"),
+            (gzip.compress(b"text", mtime=0), r"found something else \(it begins with 74 65 78 74\)$"),
             (gzip.compress(sound())[:-20], r"expected a whole packed file, found a damaged one \(gzip\)"),
             (lzma.compress(sound())[:-20], r"expected a whole packed file, found a damaged one \(xz\)"),
             (bz2.compress(sound())[:-20], r"expected a whole packed file, found a damaged one \(bzip2\)"),
@@ -313,7 +328,7 @@ class TestBadInput:
         data = sound()
         for _ in range(5):
             data = gzip.compress(data)
-        assert "found something else (it begins with 1f 8b" in refused(write(tmp_path / "x", data))
+        assert "found a file that is packed more than 4 times" in refused(write(tmp_path / "x", data))
 
     @hostile("a directory with more files than the limit")
     def test_more_files_than_the_limit(self, lower: Lower, tmp_path: Path) -> None:
@@ -324,6 +339,36 @@ class TestBadInput:
             inspect(tmp_path, modules=False, progress=Silent())
         assert is_told(caught.value, limits.INSPECT_FILES, place=str(tmp_path))
 
+    @hostile("a package with many large kernels")
+    def test_more_kernels_than_the_limit(self, lower: Lower, tmp_path: Path) -> None:
+        path = package(tmp_path, {f"boot/vmlinuz-{number}": bytes(1000) for number in range(3)})
+        lower(limits.INSPECT_BYTES, 2500)
+        with pytest.raises(UserError) as caught:
+            inspect(path, modules=False, progress=Silent())
+        assert is_told(caught.value, limits.INSPECT_BYTES, place=f"{path}: its kernels")
+
+    @pytest.mark.parametrize("section", [".text", ".interp"])
+    @hostile("a program or library for arm64")
+    def test_no_kernel(self, section: str, tmp_path: Path) -> None:
+        """.interp: even if it says "Linux version" somewhere."""
+        elf = TinyElf()
+        elf.section(".text", bytes(64), flags=TEXT, address=BASE)
+        elf.section(
+            ".rodata", BANNER.encode() if section == ".interp" else b"Linux version %s", flags=2, address=BASE + 64
+        )
+        if section == ".interp":
+            elf.section(section, b"/lib/ld-linux-aarch64.so.1\0", flags=2, address=BASE + 4096)
+        message = refused(write(tmp_path / "libc.so.6", elf.bytes()))
+        assert "expected a kernel or module, found another ELF file for arm64 (a program or library)" in message
+
+    @pytest.mark.parametrize("packer", PACKERS)
+    @hostile("a small file that unpacks to very much")
+    def test_what_is_no_kernel_is_not_unpacked(self, packer: str, tmp_path: Path) -> None:
+        path = write(tmp_path / "x", PACKERS[packer](bytes(64 << 20)))
+        message, most = peak(lambda: refused(path))
+        assert message.endswith("found something else (it begins with 00 00 00 00 00 00 00 00)")
+        assert most < 16 << 20  # xz itself takes 8 MiB
+
     @hostile("a link in a directory to a file outside")
     def test_links_are_not_followed(self, tmp_path: Path) -> None:
         write(tmp_path / "outside", b"no kernel")
@@ -332,7 +377,119 @@ class TestBadInput:
         assert refused(tmp_path / "d").endswith("found neither kernel nor module")
 
 
+class TestOneOfMany:
+    """What can't be read is told; the rest is inspected all the same."""
+
+    @hostile("a damaged module among others")
+    def test_a_damaged_module(self, tmp_path: Path) -> None:
+        for name in ("a.ko", "c.ko.xz"):
+            write(tmp_path / name, lzma.compress(sound()) if name.endswith("xz") else sound())
+        write(tmp_path / "b.ko", sound()[:200])
+        told = run("--modules", tmp_path)
+        assert isinstance(told.exception, UserError)
+        assert told.exception.message.startswith(f"{tmp_path}: b.ko: expected a well-formed ELF file, found")
+        assert re.search(r"^  count +2$", told.output, re.MULTILINE)
+        assert f"can't be read: 1\n  {tmp_path}: b.ko: expected" in told.output
+        document = json.loads(run("--json", "--modules", tmp_path).output)
+        assert document["inspected"][0]["unread"] == [told.exception.message]
+
+    @hostile("a damaged module in a package")
+    def test_a_damaged_module_in_a_package(self, tmp_path: Path) -> None:
+        path = package(
+            tmp_path, {"lib/a.ko": sound(), "lib/b.ko.xz": lzma.compress(sound())[:-20], "lib/c.ko": sound()}
+        )
+        found = inspect(path, modules=True, progress=Silent())
+        assert found.modules is not None
+        assert found.modules.count == 2
+        [message] = found.unread
+        assert message.startswith(f"{path}: lib/b.ko.xz: expected a whole packed file")
+
+    @hostile("damaged modules only")
+    def test_nothing_but_damaged_modules(self, tmp_path: Path) -> None:
+        write(tmp_path / "b.ko", sound()[:200])
+        assert refused(tmp_path, modules=True).startswith(f"{tmp_path}: b.ko: expected a well-formed ELF file")
+
+    @hostile("more messages than a reader wants")
+    def test_many_damaged_modules(self, tmp_path: Path) -> None:
+        write(tmp_path / "a.ko", sound())
+        for number in range(12):
+            write(tmp_path / f"b{number}.ko", b"x")
+        told = run("--modules", tmp_path)
+        assert "can't be read: 12\n" in told.output
+        assert told.output.count("b1") == 3  # b1, b10 and b11 of the first ten
+        assert told.output.rstrip().endswith("… 2 more")
+        assert isinstance(told.exception, UserError)
+        assert told.exception.message.endswith("(and 11 more)")
+
+    def test_a_fault_counts_more_than_a_file_that_can_not_be_read(self, tmp_path: Path) -> None:
+        write(tmp_path / "a.ko", module(TRACED, TRACED, records=[0, 0, STEP]).bytes())
+        write(tmp_path / "b.ko", b"x")
+        told = run("--modules", tmp_path)
+        assert told.return_value == 1
+        assert "can't be read: 1\n" in told.output
+
+    @hostile("a damaged kernel among others")
+    def test_a_damaged_kernel(self, tmp_path: Path) -> None:
+        write(tmp_path / "a/vmlinux", kernel(TRACED, records=[0]).bytes())
+        write(tmp_path / "b/vmlinux", kernel(TRACED, records=[0]).bytes()[:300])
+        found = inspect(tmp_path, modules=False, progress=Silent())
+        assert [each.name for each in found.files] == [f"{tmp_path}: a/vmlinux"]
+        assert [message.partition(": expected")[0] for message in found.unread] == [f"{tmp_path}: b/vmlinux"]
+
+    def test_one_of_several_arguments(self, tmp_path: Path) -> None:
+        good, bad = write(tmp_path / "a.ko", sound()), write(tmp_path / "b.ko", b"x")
+        told = run(bad, good)
+        assert "1 of 2 have a record (50.0%)" in told.output
+        assert isinstance(told.exception, UserError)
+        assert told.exception.message.startswith(f"{bad}: expected")
+        told = run(bad, bad)
+        assert not told.output
+        assert isinstance(told.exception, UserError)
+
+
+class TestManyKernels:
+    def test_only_one_is_in_memory(self, lower: Lower, tmp_path: Path) -> None:
+        content = TinyImage().content()
+        for number in range(3):
+            write(tmp_path / f"{number}/Image", content)
+        lower(limits.INSPECT_BYTES, len(content))
+        assert len(inspect(tmp_path, modules=False, progress=Silent()).files) == 3
+
+    @hostile("more kernels than there is time for")
+    def test_all_of_them_share_the_time(self, lower: Lower, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        for number in range(4):
+            write(tmp_path / f"{number}/vmlinux", kernel(TRACED, records=[0]).bytes())
+        now = iter(range(0, 1000, 10))
+        monkeypatch.setattr("harness.limits.time.monotonic", lambda: next(now))
+        lower(limits.INSPECT_SECONDS, 25)
+        with pytest.raises(UserError) as caught:
+            inspect(tmp_path, modules=False, progress=Silent())
+        assert is_told(caught.value, limits.INSPECT_SECONDS, place=str(tmp_path))
+
+    def test_each_has_its_own_configuration(self, tmp_path: Path) -> None:
+        for number in range(2):
+            write(tmp_path / f"{number}/Image", TinyImage().content())
+            write(tmp_path / f"{number}/.config", CONFIG % b"7.3.4")
+        found = inspect(tmp_path, modules=False, progress=Silent())
+        assert [each.entry.known_from for each in found.files] == [str(tmp_path / f"{n}/.config") for n in range(2)]
+
+    @hostile("a link beside a kernel in a directory")
+    def test_a_link_beside_it_is_not_followed(self, tmp_path: Path) -> None:
+        write(tmp_path / "outside", CONFIG % b"7.3.4")
+        write(tmp_path / "d/Image", TinyImage().content())
+        (tmp_path / "d/.config").symlink_to(tmp_path / "outside")
+        [found] = inspect(tmp_path / "d", modules=False, progress=Silent()).files
+        assert found.entry.known_from.startswith("the code;")
+
+
 class TestUnpacking:
+    @pytest.mark.parametrize("packer", PACKERS)
+    def test_there_is_one_copy(self, packer: str) -> None:
+        packed = PACKERS[packer](bytes(32 << 20))
+        data, most = peak(lambda: unpacked(packed, name="x", limit=limits.INSPECT_BYTES))
+        assert len(data) == 32 << 20
+        assert most < 48 << 20
+
     @pytest.mark.parametrize("packer", PACKERS)
     def test_what_was_packed(self, packer: str) -> None:
         data = bytes(range(256)) * 1000
@@ -344,6 +501,20 @@ class TestUnpacking:
     def test_several_streams(self, packer: str) -> None:
         packed = PACKERS[packer](b"one ") + PACKERS[packer](b"two")
         assert unpacked(packed, name="x", limit=SMALL) == b"one two"
+
+    @fault("a full disk while a file is unpacked", where="disk", blame=Blame.INFRA, survives="nothing is needed")
+    def test_a_full_disk_is_not_the_files_fault(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        path = write(tmp_path / "m.ko.zst", zstd(sound()))
+
+        def full() -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(tempfile, "TemporaryFile", full)
+        with pytest.raises(OSError, match="No space left") as caught:
+            inspect(path, modules=False, progress=Silent())
+        told = shortage.of(caught.value, where=tmp_path)  # as the command line asks
+        assert told is not None
+        assert told.exit_code == 3
 
     def test_what_is_not_packed(self) -> None:
         assert packed_by(b"\x7fELF") == ""

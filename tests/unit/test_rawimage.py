@@ -40,7 +40,7 @@ def recorded(elf: bytes) -> set[str]:
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_every_layout_gives_the_same_functions_and_records(layout: str, relocations: bool) -> None:
     image = TinyImage(layout=layout, relocations=relocations)
-    found = made(image.bytes())
+    found = made(image.content())
     assert found.symbols_from == "kallsyms"
     assert recorded(found.elf) == image.recorded
 
@@ -48,7 +48,7 @@ def test_every_layout_gives_the_same_functions_and_records(layout: str, relocati
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_the_symbols_are_those_that_were_written(layout: str) -> None:
     image = TinyImage(layout=layout)
-    found = find_kallsyms(image.bytes(), name="x", deadline=Deadline.start(limits.INSPECT_SECONDS))
+    found = find_kallsyms(image.content(), name="x", deadline=Deadline.start(limits.INSPECT_SECONDS))
     assert found is not None
     assert [(each.name, each.kind, each.place) for each in found.symbols] == image.symbols()
     assert LONG in {each.name for each in found.symbols}
@@ -63,18 +63,18 @@ def test_without_symbols_of_data_the_table_is_found_by_what_it_points_to(
 ) -> None:
     """Then _text is missing too: addresses are relative to _stext."""
     image = TinyImage(layout=layout, relocations=relocations, all_symbols=False, before=before)
-    assert recorded(made(image.bytes()).elf) == image.recorded
+    assert recorded(made(image.content()).elf) == image.recorded
 
 
 def test_addresses_are_those_of_the_kernel() -> None:
     image = TinyImage()
-    elf = Elf(io.BytesIO(made(image.bytes()).elf), name="x")
+    elf = Elf(io.BytesIO(made(image.content()).elf), name="x")
     assert elf.addresses_of("function_10") == [BASE + image.place(10)]
 
 
 def test_a_system_map_is_preferred_and_suffices() -> None:
     image = TinyImage(kallsyms=False)
-    found = made(image.bytes(), system_map=image.system_map())
+    found = made(image.content(), system_map=image.system_map())
     assert found.symbols_from == "System.map"
     assert recorded(found.elf) == image.recorded
 
@@ -91,7 +91,7 @@ def test_a_system_map_that_is_none_is_passed_over(text: str) -> None:
 def test_the_system_map_of_another_kernel_is_passed_over() -> None:
     image = TinyImage()
     other = image.system_map().replace(f"{BASE + image.banner_at:016x}", f"{BASE + image.banner_at + 8:016x}")
-    assert made(image.bytes(), system_map=other).symbols_from == "kallsyms"
+    assert made(image.content(), system_map=other).symbols_from == "kallsyms"
 
 
 def test_a_vmlinux_without_symbols_is_laid_out_like_its_image() -> None:
@@ -134,7 +134,7 @@ def test_big_endian() -> None:
 @fault("a truncated raw Image", where="hostile input", blame=Blame.USER, survives="the time of the user")
 def test_truncated(layout: str) -> None:
     image = TinyImage(layout=layout)
-    whole = image.bytes()
+    whole = image.content()
     for size in range(64, len(whole), len(whole) // 12):
         with contextlib.suppress(UserError):
             assert recorded(made(whole[:size]).elf) == image.recorded  # only what is behind the table is missing
@@ -144,7 +144,7 @@ def test_truncated(layout: str) -> None:
 @fault("a raw Image with damaged kallsyms", where="hostile input", blame=Blame.USER, survives="the time of the user")
 def test_damaged_symbols(layout: str) -> None:
     image = TinyImage(layout=layout)
-    whole = image.bytes()
+    whole = image.content()
     for step in range(0, 0x3000, 499):
         damaged = bytearray(whole)
         damaged[image.kallsyms_at + step] ^= 0xFF
@@ -157,13 +157,13 @@ def test_bounds_outside() -> None:
     image = TinyImage(kallsyms=False)
     symbols = image.system_map().replace(f"{BASE + image.table_at:016x}", f"{BASE + (1 << 40):016x}")
     with pytest.raises(UserError, match=r"but its bounds are not in the Image; give its vmlinux$"):
-        made(image.bytes(), system_map=symbols)
+        made(image.content(), system_map=symbols)
 
 
 @fault("a raw Image without a table", where="hostile input", blame=Blame.USER, survives="nothing is needed")
 def test_no_table() -> None:
     image = replace(TinyImage(layout="6.1", all_symbols=False), relocations=False)
-    data = bytearray(image.bytes())
+    data = bytearray(image.content())
     begin = image.table_at
     data[begin : begin + 8 * len(image.recorded)] = bytes(8 * len(image.recorded))
     with pytest.raises(UserError, match="it was not found: the kernel has no function tracing"):

@@ -39,6 +39,12 @@ class Guest:
 
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
+        self.used_up = ""
+
+    def use_up(self, why: str) -> None:
+        """Tell that the test leaves the kernel as no test can put it right again: the next test gets a fresh target,
+        and what this one leaves behind is not looked for."""
+        self.used_up = why
 
     def once(self, key: object, find: Callable[[], T]) -> T:
         """The result of `find`, which is called once per booted target: for what does not change until the next
