@@ -11,6 +11,7 @@ _TOTALS = re.compile(
     r"\s*(\d{1,9}) files? changed(?:, (\d{1,9}) insertions?\(\+\))?(?:, (\d{1,9}) deletions?\(-\))?\s*"
 )
 _SUMMARY = re.compile(r"\s*(?:(?:create|delete) mode|mode change|rename|copy|rewrite) .*|\s*")
+_LONGEST = 1000  # characters: finding the bar takes time that grows with the square
 _COMPACT = re.compile(r" \((?:new|gone|mode)[^()]*\)$")
 
 
@@ -45,13 +46,13 @@ def diffstat(lines: Sequence[str]) -> Diffstat | None:
         while end and _SUMMARY.fullmatch(lines[end - 1]):
             end -= 1
     files: dict[str, int | None] = {}
-    while end and (match := _FILE.fullmatch(lines[end - 1])):
+    while end and len(lines[end - 1]) <= _LONGEST and (match := _FILE.fullmatch(lines[end - 1])):
         files[_new_path(match["path"])] = int(match["lines"]) if match["lines"] else None
         end -= 1
     return Diffstat(files=dict(reversed(files.items())), totals=totals) if files or totals else None
 
 
-def meant(path: str, among: Sequence[str]) -> tuple[str, ...]:
+def meant(path: str, among: Mapping[str, object]) -> tuple[str, ...]:
     """Return which of the paths in `among` a diffstat's `path` may mean."""
     if path in among or not path.startswith("..."):
         return (path,) if path in among else ()

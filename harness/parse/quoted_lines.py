@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 _HEAD = re.compile(r"(?P<prefix>(?:> ?)+)--- \S")
-ELISION = re.compile(
+_ELISION = re.compile(
     r"(?:\.{3}|…|<?snip\w*>?|[\[<(](?:\.{3}|…|[^\[\]<>()]*\b(?:snip\w*|cut|trimmed)\b[^\[\]<>()]*)[\])>])", re.I
 )
+_LONGEST_ELISION = 80
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +28,11 @@ class Line:
 
 
 NOTHING = Line(number=0, text="", comment=None, is_apart=True)
+
+
+def is_elision(text: str) -> bool:
+    """Whether the line says that something was left out, as ``[...]`` does."""
+    return len(text) <= _LONGEST_ELISION and _ELISION.fullmatch(text) is not None
 
 
 def starts(raw: Sequence[str]) -> Iterator[str]:
@@ -52,7 +58,7 @@ def quoted(raw: Sequence[str], prefix: str) -> Iterator[Line]:
                 text=line[len(prefix) :],
                 comment=said[0] if said else None,
                 is_apart=not comment or not comment[0].strip("> \t"),
-                elision=next((each for each in said if ELISION.fullmatch(each.strip("> \t"))), None),
+                elision=next((each for each in said if is_elision(each.strip("> \t"))), None),
             )
             comment = []
         else:

@@ -14,7 +14,7 @@ from itertools import combinations, pairwise
 from harness.errors import UserError
 from harness.parse.diff_names import split_git_names, stripped
 from harness.parse.quoted_head import CERTAIN, GIT, IN_HEADER, lacking
-from harness.parse.quoted_lines import ELISION, NOTHING, Line
+from harness.parse.quoted_lines import NOTHING, Line, is_elision
 
 _HUNK = re.compile(r"@@ -(\d{1,9})(?:,(\d{1,9}))? \+(\d{1,9})(?:,(\d{1,9}))? @@")
 _SIDE = re.compile(r"(?:--- (?:a/|/dev/null)|\+\+\+ (?:b/|/dev/null))\S*")
@@ -176,7 +176,7 @@ class Reader:
         lines = self.lines[self.at : self.at + len(body)]
         for (kind, text), line in zip(body, lines, strict=True):
             said = text[1:].strip() if kind != " " else text.strip()
-            if kind in "+ " and ELISION.fullmatch(said) and not (said == "..." and file.path.endswith(_YAML)):
+            if kind in "+ " and is_elision(said) and not (said == "..." and file.path.endswith(_YAML)):
                 raise self._error(f"{place}: expected the author's lines, found {said!r} instead of what was left out")
             if re.match(r"[ +-]?[ \t]*\u00a0", text):
                 raise self._error(f"{place}: expected its white space, found no-break spaces, which a mailer made")

@@ -82,7 +82,7 @@ def _compare_files(files: Sequence[File], stat: Diffstat, *, told: str, name: st
     PATCH_FILES.check(len(stat.files), place=name)
     changes = {file.path: file.changes for file in files}
     for path, lines in stat.files.items():
-        found = meant(path, list(changes))
+        found = meant(path, changes)
         if not found:
             raise UserError(f"{told}: its diffstat names {path}: expected the change of it, found none: {INSTEAD}")
         if lines is not None and lines not in (changes[each] for each in found):
