@@ -72,7 +72,7 @@ def caught(request: pytest.FixtureRequest, patchable: None, guest: Guest, module
             with modules.placed("phases", "far"):
                 pass
             filler = stack.enter_context(modules.load("near_filler"))
-            filler.write("fill", "and far away")
+            filler.prepare("fill", "and far away", what="leave room for phases beyond a branch's reach only")
         stack.callback(lambda: guest.check("[ ! -e /sys/module/phases ] || rmmod phases"))
         yield Caught(guest, Hold(guest))
 
