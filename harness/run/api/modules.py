@@ -11,7 +11,7 @@ import pytest
 from harness.errors import InfraError
 from harness.model.kernel import Build
 from harness.model.known import version_of
-from harness.run.api import insmod
+from harness.run.api import insmod, ours
 from harness.run.api.guest import Guest, number
 from harness.run.api.insmod import DIRECTORY as DIRECTORY
 
@@ -159,13 +159,13 @@ class Modules:
             yield module
 
     def available(self, name: str) -> bool:
-        """Whether the module `name` could be built for this kernel."""
-        return name not in self._build.left_out
+        """Whether the module `name` could be built for this kernel; the test fails if its series is why not."""
+        return ours.is_available(self._build, name)
 
     def require(self, name: str) -> None:
-        """Skip the test if the module `name` could not be built for this kernel, with the reason."""
-        if name in self._build.left_out:
-            pytest.skip(f"{name}: {self._build.left_out[name]}")
+        """Skip the test if the module `name` could not be built for this kernel, with the reason; it fails if the
+        kernel's series is that reason."""
+        ours.require(self._build, name)
 
 
 def _insmod(name: str, parameters: dict[str, object]) -> str:
