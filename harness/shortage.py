@@ -34,8 +34,8 @@ _OF_FILES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 # How the C library words them in a program's message, which ends with them.
 _SAID = re.compile(
     r"(?:^|: |\(|\[Errno \d+\] )'?(?P<error>No space left on device|Disk quota exceeded|File too large"
-    r"|Read-only file system|Input/output error|Cannot allocate memory|Too many open files(?: in system)?"
-    r")'?\)?[.)]?\s*$"
+    r"|Read-only file system|Input/output error|Cannot allocate memory"
+    r"|Too many open files(?: in system)?)'?\)?[.)]?\s*$"
 )
 # apt looks before it downloads.
 _APT = re.compile(r"^E: You don't have enough free space in (?P<place>\S+?)\.?$")
