@@ -17,7 +17,6 @@ _UNRELIABLE = "has an unreliable stack"
 @pytest.mark.parametrize(
     ("depth", "tracer", "reason"),
     [
-        pytest.param(70, None, _SLEEPS, id="70 frames"),
         pytest.param(70, "function_graph", _SLEEPS, id="70 traced frames"),
         pytest.param(120, None, _UNRELIABLE, id="more frames than are looked at"),
     ],

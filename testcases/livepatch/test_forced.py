@@ -30,7 +30,7 @@ def test_forced_patches_never_unload(
     for name in ("klp_caller", "klp_hold", "klp_second"):
         modules.require(name)
     guest.use_up("modules of forced livepatches can't be unloaded")
-    disabled, replaced = (Livepatch(guest, name) for name in ("klp_caller", "klp_hold"))
+    disabled, replaced = (Livepatch(guest, name, version=modules.version) for name in ("klp_caller", "klp_hold"))
     with livepatches.transition() as transition, contextlib.ExitStack() as stack:
         disabled.insert()
         disabled.wait()

@@ -78,22 +78,3 @@ def test_kthread_is_woken(
         target.wake()
         guest.wait_until(lambda: target.naps == 2, "it naps again")
         target.write("napper", "0")  # it would hold the disabling
-
-
-def test_system_call_is_made_anew_in_the_old_function(
-    guest: Guest, livepatches: Livepatches, target: KlpTarget, signal: Callable[[Livepatch], None]
-) -> None:
-    """The same when the patch is taken back: the task leaves the new function and goes on in the old one."""
-    with (
-        livepatches.in_effect("klp_caller") as patch,
-        livepatches.transition() as transition,
-        target.sleeper("doze") as sleeper,
-    ):
-        patch.begin_disabling()
-        transition.wait_held(sleeper, _SLEEPS, tries=1)
-        signal(patch)
-        patch.wait_gone()
-        guest.wait_until(lambda: target.asleep == 1 and sleeper.asleep, "it sleeps again")
-        assert sleeper.output == ""
-        target.wake()
-        assert sleeper.wait() == "1042 original"

@@ -31,7 +31,7 @@ _GOING = "debugfs_remove", "rmmod"
 _TRACERS = pytest.mark.parametrize(
     ("caught", "tracer"), [("near", "function"), ("far", "function_graph")], indirect=["caught"]
 )
-_PLACES = pytest.mark.parametrize("caught", ["near", "far"], indirect=True)
+_FAR = pytest.mark.parametrize("caught", ["far"], indirect=True)
 
 
 class Caught:
@@ -72,7 +72,7 @@ def caught(request: pytest.FixtureRequest, patchable: None, guest: Guest, module
             with modules.placed("phases", "far"):
                 pass
             filler = stack.enter_context(modules.load("near_filler"))
-            filler.prepare("fill", "and far away", what="leave room for phases beyond a branch's reach only")
+            filler.prepare("fill", "and far away", what="leave no room near the kernel")
         stack.callback(lambda: guest.check("[ ! -e /sys/module/phases ] || rmmod phases"))
         yield Caught(guest, Hold(guest))
 
@@ -126,7 +126,7 @@ def test_started_while_it_is_coming(caught: Caught, tracefs: Tracefs, tracer: st
     assert _enabled(tracefs) == []
 
 
-@_PLACES
+@_FAR
 def test_stopped_inside_the_initialisation(caught: Caught, tracefs: Tracefs) -> None:
     """function_graph is stopped while insmod sleeps inside functions that it traces: they return to where they were
     called from, in text that is about to be freed."""
@@ -191,10 +191,7 @@ def test_initialisation_fails(guest: Guest, modules: Modules, tracefs: Tracefs, 
         assert _goes_on(tracefs)
 
 
-@_TRACERS
-def test_started_and_stopped_while_it_is_going(
-    caught: Caught, tracefs: Tracefs, kernel_files: KernelFiles, tracer: str
-) -> None:
+def test_started_and_stopped_while_it_is_going(caught: Caught, tracefs: Tracefs, kernel_files: KernelFiles) -> None:
     """Tracing begins while the module goes, its functions still being listed, and ends when it has gone."""
     if kernel_files.version < (5, 6):
         pytest.skip("before 5.6 a module's exit function calls no debugfs_remove(): it can't be held there")
@@ -202,13 +199,13 @@ def test_started_and_stopped_while_it_is_going(
     with contextlib.ExitStack() as stack:
         with caught.held(_GOING):
             stack.enter_context(tracefs.filter("phases_*", "vfs_read"))
-            stack.enter_context(tracefs.tracer(tracer))
+            stack.enter_context(tracefs.tracer("function"))
             assert _enabled(tracefs) == [_STAYS]
         assert _enabled(tracefs) == []
         assert _goes_on(tracefs)
     caught.module.insert()
-    with tracefs.filter("phases_*"), tracefs.tracer(tracer):
-        _only_what_stays(tracefs, caught, tracer)
+    with tracefs.filter("phases_*"), tracefs.tracer("function"):
+        _only_what_stays(tracefs, caught, "function")
 
 
 def test_names_go_with_the_module(guest: Guest, tracefs: Tracefs, caught: Caught) -> None:

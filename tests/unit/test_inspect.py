@@ -251,7 +251,7 @@ class TestBadInput:
             (b"", r"found something else \(it begins with nothing\)$"),
             (b"#!/bin/sh\n", r"found something else \(it begins with 23 21 2f"),
             (b"MZ" + bytes(200), r"found something else \(it begins with 4d 5a"),
-            (gzip.compress(b"text"), r"found something else \(it begins with 74 65 78 74\)$"),
+            (gzip.compress(b"text", mtime=0), r"found something else \(it begins with 74 65 78 74\)$"),
             (gzip.compress(sound())[:-20], r"expected a whole packed file, found a damaged one \(gzip\)"),
             (lzma.compress(sound())[:-20], r"expected a whole packed file, found a damaged one \(xz\)"),
             (bz2.compress(sound())[:-20], r"expected a whole packed file, found a damaged one \(bzip2\)"),

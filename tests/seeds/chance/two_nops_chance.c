@@ -4,8 +4,8 @@
  *
  * CPU 1 calls a function that begins with two NOPs as fast as it can. Whoever writes a number to
  * /sys/kernel/debug/two_nops_chance/{together,apart} patches both, on another CPU, as v6 of "arm64: ftrace with regs"
- * did: "mov x9, x30" in place of the first, then "bl" in place of the second, and back; that often. The function that is
- * called finds x9 wrong whenever the first instruction was executed as a NOP, and counts it. "together": both
+ * did: "mov x9, x30" in place of the first, then "bl" in place of the second, and back; that often. The function that
+ * is called finds x9 wrong whenever the first instruction was executed as a NOP, and counts it. "together": both
  * instructions are in one page; "apart": the second one begins a page. A read returns "calls N traced N lost N".
  */
 #include <linux/debugfs.h>
@@ -153,4 +153,5 @@ static void __exit chance_exit(void)
 
 module_init(chance_init);
 module_exit(chance_exit);
+MODULE_DESCRIPTION("Counts calls that were stopped between two instructions while these were patched");
 MODULE_LICENSE("GPL");
