@@ -38,19 +38,20 @@ class EraFix:
 
 @dataclass(frozen=True, kw_only=True)
 class Edit(EraFix):
-    """A fix that changes one place in `file`: what `old` matches becomes `new`."""
+    """A fix that changes `file`: what `old` matches becomes `new`, wherever that is."""
 
     old: re.Pattern[str]
     new: str
 
     def applied(self, text: str) -> str:
-        """Return the changed text of `file`. Raises UserError unless `old` is in it exactly once."""
-        if (found := len(self.old.findall(text))) != 1:
+        """Return the changed text of `file`. Raises UserError if `symptom` would still be found."""
+        changed = self.old.sub(lambda match: match.expand(self.new), text)
+        if changed == text or self.symptom.search(changed):
             raise UserError(
-                f"era fix {self.name}: {self.file}: expected the place that it changes once "
-                f"({self.old.pattern!r}), found it {found} times: this tree needs another fix; {HOW_TO_LEAVE_OUT}"
+                f"era fix {self.name}: {self.file}: expected the place that it changes ({self.old.pattern!r}), found "
+                f"another form of it: this tree needs another fix; {HOW_TO_LEAVE_OUT}"
             )
-        return self.old.sub(lambda match: match.expand(self.new), text)
+        return changed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +68,7 @@ ERA_FIXES: tuple[Edit | Ask, ...] = (
         until=(5, 6),
         file="scripts/dtc/dtc-lexer.l",
         symptom=re.compile(r"^YYLTYPE\s+yylloc\b", re.MULTILINE),
-        old=re.compile(r"^YYLTYPE yylloc;\n", re.MULTILINE),
+        old=re.compile(r"^YYLTYPE\s+yylloc\s*;(?:[ \t]*\r?\n)?", re.MULTILINE),
         new="",
     ),
     Edit(
@@ -76,7 +77,7 @@ ERA_FIXES: tuple[Edit | Ask, ...] = (
         until=(5, 4),
         file="Makefile",
         symptom=re.compile(r"^KBUILD_CFLAGS\s*\+=\s*-O0\s*$", re.MULTILINE),
-        old=re.compile(r"^(KBUILD_CFLAGS\s*\+=\s*)-O0[ \t]*$", re.MULTILINE),
+        old=re.compile(r"^(KBUILD_CFLAGS\s*\+=\s*)-O0(?=\s*$)", re.MULTILINE),
         new=r"\1-O2",
     ),
     Ask(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import functools
 import hashlib
@@ -51,6 +52,8 @@ def fetch_commit(spec: SourceSpec, *, progress: Progress) -> Source:
             name, commit = _look_up(repository, spec, progress=progress)
         if not _has(repository, commit):
             commit = _fetch(repository, spec, name, commit, progress=progress)
+        else:
+            _complete(repository, spec, commit)
         version = _version(repository, spec, commit, name)
         partial = gitpartial.standing(functools.partial(_git, repository), commit)
     if partial is None:
@@ -187,6 +190,15 @@ def _fetch(repository: Path, spec: SourceSpec, name: str, commit: str, *, progre
             return commit
         raise _unreachable(spec, said)
     return _git(repository, "rev-parse", f"{kept}^{{commit}}").stdout.strip()
+
+
+def _complete(repository: Path, spec: SourceSpec, commit: str) -> None:
+    """Fetch what the repository lacked of the commit, if it is still there and has it now."""
+    git = functools.partial(_git, repository)
+    if gitpartial.standing(git, commit) is not None and Path(spec.location).is_dir():
+        with contextlib.suppress(HarnessError):  # it is no repository any more
+            theirs = functools.partial(_git, _git_directory(spec))
+            gitpartial.complete(repository, git, theirs, commit, timeout=FETCH_TIMEOUT_S)
 
 
 def _git_directory(spec: SourceSpec) -> Path:

@@ -71,10 +71,12 @@ class _File:
 
 
 def _trimmed(lines: Sequence[str], fuzz: int) -> tuple[Sequence[str], int]:
-    """Return the hunk without up to `fuzz` lines of context at each end, and how many are gone at its begin."""
+    """Return the hunk without up to `fuzz` lines of context at each end, and how many are gone at its begin. The line
+    beside a change stays: it may be the rest of that change, from a mailer that wraps lines."""
     changed = [number for number, line in enumerate(lines) if line[0] in "+-"] or [len(lines)]
-    first = min(fuzz, changed[0])
-    return lines[first : len(lines) - min(fuzz, len(lines) - 1 - changed[-1])] if fuzz else lines, first
+    first = max(min(fuzz, changed[0] - 1), 0)
+    last = max(min(fuzz, len(lines) - 2 - changed[-1]), 0)
+    return lines[first : len(lines) - last], first
 
 
 def _lacks(lines: Sequence[str]) -> int:

@@ -7,18 +7,22 @@ from collections import deque
 from collections.abc import Iterable
 
 _STEP = re.compile(r"^\s+[A-Z][A-Z0-9_.-]*(?: \[M\])?\s+(\S+)$")
-_PLACE = r"(?:[^\s:]+|\{standard input\}):\d+"
+_PLACE = r"(?:[^\s:]+|/[^:]+|\{standard input\}):\d+"
+_SECTION = r"\([^\s()]+\+0x[0-9a-f]+\)"
 _ERROR = re.compile(
-    rf"^(?:{_PLACE}(?::\d+)?: (?:fatal )?error: "  # gcc, clang, the assembler with a line
+    rf"^(?:{_PLACE}(?::\d+)?: (?:fatal |internal compiler )?error: "  # gcc, clang, the assembler with a line
     rf"|{_PLACE}: Error: "  # gas
-    r"|[^\s:]+:(?:\d+|\([^\s()]+\+0x[0-9a-f]+\)): (?:undefined reference|multiple definition) "  # ld
-    r"|(?!collect2: )(?:[^\s:]+: )?(?:fatal )?error: "  # the drivers of compilers, lld
+    rf"|(?:[^\s:]+|/[^:]+):(?:\d+|(?:\d+:)?{_SECTION}): "  # ld
+    r"(?:(?:more )?undefined reference|multiple definition|relocation truncated|dangerous relocation)"
+    r"|[^\s:]+:\d+\.\d+-\d+(?:\.\d+)?: (?:ERROR|Error)\b"  # dtc
+    r"|(?!collect2: )(?:[^\s:]+: )?(?:fatal |internal compiler )?error: "  # the drivers of compilers, lld
     r"|(?=.*: )(?:\S*ld(?:\.lld|\.bfd)?|modpost|ERROR|FATAL|FATAL ERROR|Error)\b(?!:? \w*warning)(?!.*: warning: )"
     r"|FAILED\b|Failed to generate BTF\b|Inconsistent kallsyms data|Cannot find symbol for section \d+: "
     r"|[^\s:]*Kconfig[^\s:]*:\d+:\s?(?!\s|warning)"  # kconfig, whose messages come in many forms
     r"|(?:/bin/)?(?:ba|da)?sh: (?:line )?\d+: .*not found$"
     r"|(?:make(?:\[\d+\])?|[^\s:]+:\d+): \*\*\* (?!\[|Waiting))"  # make itself, about a Makefile or a missing file
 )
+_COLOUR = re.compile(r"\x1b\[[0-9;]*[mK]")
 _CONTEXT = re.compile(r"^\s*(?:\d+ )?\||^>>> ")
 _MAKE = re.compile(r"^make(?:\[\d+\])?: \*\*\* (?!.*Waiting for)")
 _CHATTER = re.compile(r"^make(?:\[\d+\])?: (?!\*\*\*)")
@@ -37,7 +41,7 @@ def step(line: str) -> str | None:
 
 def is_error(line: str) -> bool:
     """Whether the compiler, the linker or modpost reports an error in this line."""
-    return bool(_ERROR.match(line))
+    return bool(_ERROR.match(_COLOUR.sub("", line)))
 
 
 def errors(lines: Iterable[str], *, most: int = 40) -> list[str]:
@@ -49,7 +53,7 @@ def errors(lines: Iterable[str], *, most: int = 40) -> list[str]:
     given_up: list[str] = []
     before: deque[str] = deque(maxlen=_BEFORE_MAKE)
     is_quoting = False
-    for line in lines:
+    for line in (_COLOUR.sub("", each) for each in lines):
         if _ERROR.match(line):
             if _FATAL_MISMATCH.search(line):
                 found += _shortened(mismatches)

@@ -17,7 +17,7 @@ from harness.build.applydiff import _likeliest, patched
 from harness.build.patches import apply_series
 from harness.errors import UserError
 from harness.model.kernel import Patch
-from harness.parse.diff import Hunk, find_diff, normalize_diff, parse_diff
+from harness.parse.diff import FileDiff, Hunk, find_diff, normalize_diff, parse_diff
 from harness.parse.mail import header, parse_mail
 from harness.parse.series import parse_series, patches_from_file, patches_from_mails, split_mbox
 from harness.parse.unquote import unquote
@@ -106,6 +106,49 @@ def test_a_diff_that_is_quoted_with_comments_is_that_diff(old: list[str], new: l
     assert found is not None
     assert not found.is_loose
     assert parse_diff(found.diff, name="x")[0].hunks == _counted(parse_diff(text, name="x")[0].hunks)
+
+
+_how = st.sampled_from(["leave out", "mark", "wrap", "wrap bare", "comment"])
+_places = st.lists(st.tuples(st.integers(0, 80), st.integers(0, 80)), min_size=1, max_size=2)
+
+
+@fuzzed(_words, _words, _words, _how, _places, st.booleans(), examples=300)
+def test_a_quoted_diff_that_a_mailer_or_a_person_mangled_is_that_diff_or_refused(
+    old: list[str], new: list[str], other: list[str], how: str, places: list[tuple[int, int]], is_git: bool
+) -> None:
+    nothing: list[str] = []
+    pairs = (("k.c", old, new), ("l.c", new, other), ("m.c", nothing, other))
+    text, changed = "", 0
+    for name, before, after in pairs:
+        sides = [[f"{x}\n" for x in each] for each in (before, after)]
+        part = "".join(difflib.unified_diff(sides[0], sides[1], f"a/{name}", f"b/{name}"))
+        text += f"diff --git a/{name} b/{name}\nindex 1234567..89abcde 100644\n{part}" if is_git and part else part
+        changed += bool(part)
+    kinds = [line[0] for line in text.splitlines() if not line.startswith(("---", "+++"))]
+    stat = f" {changed} files changed, {kinds.count('+')} insertions(+), {kinds.count('-')} deletions(-)"
+    lines = [f"> {line}" for line in [stat, "", *text.splitlines()]]
+    for where, much in places[: 1 if "wrap" in how else 2]:  # a line that is wrapped twice can look like a comment
+        at = 2 + where % max(len(lines) - 2, 1)
+        if how in ("leave out", "mark"):
+            lines[at : at + 1 + much % 12] = ["", "[...]", ""] if how == "mark" else []
+        elif how == "comment":
+            lines[at:at] = ["", "Why?", ""]
+        elif at < len(lines) and len(lines[at]) > 3:
+            cut = 3 + much % (len(lines[at]) - 3)
+            lines[at : at + 1] = [lines[at][:cut], ("> " if how == "wrap" else "") + lines[at][cut:]]
+    if refused(lambda: unquote("\n".join(lines), name="x")):
+        return
+    found = unquote("\n".join(lines), name="x")
+    if found is None or refused(partial(parse_diff, found.diff, name="x")):
+        return
+    expected, given = (parse_diff(each, name="x") for each in (text, found.diff))
+    assert [_changes(each) for each in given] == [_changes(each) for each in expected]
+    if not found.is_loose:
+        assert [each.hunks for each in given] == [_counted(each.hunks) for each in expected]
+
+
+def _changes(section: FileDiff) -> tuple[str, list[str]]:
+    return section.path, [line for hunk in section.hunks for line in hunk.lines if line[0] in "+-"]
 
 
 def _counted(hunks: tuple[Hunk, ...]) -> tuple[Hunk, ...]:

@@ -122,6 +122,29 @@ class TestARepositoryThatLacksFiles:
         self.lacking(upstream, "kernel__large")
         assert upstream.resolve("v7.3.4").absent == ()
 
+    def test_what_it_has_by_now_is_fetched_too(self, upstream: Upstream, tmp_path: Path) -> None:
+        commit = upstream.commit("large", kernel__large="large\n", kernel__image="image\n")
+        contents = {}
+        for name in ("large", "image"):
+            blob = upstream.git("rev-parse", f"HEAD:kernel/{name}")
+            path = upstream.path / ".git/objects" / blob[:2] / blob[2:]
+            contents[path] = path.read_bytes()
+            path.unlink()
+        assert upstream.resolve(commit).absent == ("kernel/image", "kernel/large")
+        for left, (path, content) in zip([("kernel/image",), ()], contents.items(), strict=True):
+            path.write_bytes(content)
+            assert upstream.resolve(commit).absent == left
+        source = upstream.resolve(commit)
+        assert source.identity == commit
+        materialize(source, tmp_path / "w/src")
+        assert (tmp_path / "w/src/kernel/large").read_text() == "large\n"
+
+    def test_one_that_is_damaged_since_then_is_not_asked(self, upstream: Upstream) -> None:
+        commit = self.lacking(upstream, "kernel__large")
+        before = upstream.resolve(commit)
+        shutil.rmtree(upstream.path / ".git")
+        assert upstream.resolve(commit) == before
+
     @fault(
         "a git repository lacks a directory of the commit",
         where="disk",

@@ -102,6 +102,35 @@ def test_reasons_of_other_programs(line: str) -> None:
     assert errors(["  CC      a.o", "make: *** [x] Error 1", line, "make: *** [y] Error 2"]) == [line]
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "x.c:(.text+0x4): relocation truncated to fit: R_AARCH64_CALL26 against symbol `far'",
+        "/src/kernel/x.c:4:(.text+0x4): relocation truncated to fit: R_AARCH64_CALL26 against symbol `far'",
+        "x.c:(.init.text+0x8): dangerous relocation: unsupported relocation",
+        "x.c:4:(.text+0x4): undefined reference to `far'",
+        "kernel/fork.c:3:1: internal compiler error: in expand_call, at calls.cc:12",
+        "arch/arm64/boot/dts/x.dts:3.4-5.6: ERROR (phandle_references): /soc: no such node",
+        "/home/me/my tree/kernel/fork.c:1:1: error: expected ';'",
+    ],
+)
+@pytest.mark.parametrize(
+    "beside",
+    [
+        "aarch64-linux-gnu-ld: kernel/x.o: in function `near':",
+        "aarch64-linux-gnu-ld: final link failed: bad value",
+        "kernel/y.c:1:1: error: expected ')'",
+    ],
+)
+def test_one_error_does_not_hide_another(line: str, beside: str) -> None:
+    assert errors([beside, line, "make: *** [vmlinux] Error 1"]) == [beside, line]
+
+
+def test_colours_hide_no_error() -> None:
+    lines = ["\x1b[01m\x1b[Kkernel/y.c:1:1:\x1b[m\x1b[K \x1b[01;31m\x1b[Kerror: \x1b[m\x1b[Kno", "a.c:1:1: error: x"]
+    assert errors([*lines, "make: *** [x] Error 1"]) == ["kernel/y.c:1:1: error: no", "a.c:1:1: error: x"]
+
+
 def test_mismatches_are_shown_where_modpost_stops_at_them() -> None:
     lines = [f"WARNING: vmlinux.o(.text+0x{n}): Section mismatch in reference from f() to g()" for n in range(9)]
     fatal = ["FATAL: modpost: Section mismatches detected.", "Set CONFIG_SECTION_MISMATCH_WARN_ONLY=y to allow them."]

@@ -221,7 +221,7 @@ class TestWhatIsMissing:
         lines = quoted()
         at = lines.index("> -\tint old = count;")
         told = self.refused(reply([*lines[:at], "", "[...]", "", *lines[at + 2 :]]))
-        assert "lib/count.c: expected the 4 changed lines that its diffstat counts, found 2" in told
+        assert "hunk 1 (@@ -5,8 +5,9 @@) of lib/count.c: expected all of it to be quoted" in told
 
     def test_a_hunk_that_is_left_out_is_missed_by_the_diffstat(self) -> None:
         lines = quoted()
