@@ -17,7 +17,7 @@ from harness.build.confinement import Confinement, refused
 from harness.build.made import first_bytes
 from harness.build.process import run_logged
 from harness.build.sandbox import Sandbox, View
-from harness.build.toolchain import with_ccache
+from harness.build.toolchain import has_program, with_ccache
 from harness.build.workspace import Workspace
 from harness.errors import BuildError
 from harness.model.kernel import Toolchain
@@ -89,7 +89,7 @@ class Kbuild:
         )
 
     def _run(self, what: str, words: Sequence[str]) -> Made:
-        """Run make. Raises BuildError if it wrote where it must not, and Shortage."""
+        """Run make. Raises BuildError if it wrote where it must not, Shortage, and InfraError if a tool is missing."""
         steps = 0
         total = _expected_steps(self.workspace, what)
 
@@ -108,12 +108,16 @@ class Kbuild:
             is_read_only = shortage.is_read_only(self.workspace.directory)  # the host's doing, not the tree's
             if confinement and not is_read_only and (error := refused(lines)):
                 raise error
-            short = shortage.said(lines, what=f"make ({what})", where=self.workspace.directory, needed=ROOM)
-            if short:
-                raise short
+            name = f"make ({what})"
+            short = shortage.said(lines, what=name, where=self.workspace.directory, needed=ROOM)
+            if lost := short or shortage.lost_program(lines, self._is_tool, what=name):
+                raise lost
             return Made(tuple(lines), (what,))
         _remember_steps(self.workspace, what, steps)
         return Made(tuple(lines))
+
+    def _is_tool(self, program: str) -> bool:
+        return has_program(self.toolchain, program)
 
     def _kept_log(self) -> Path:
         """Return a copy of the log, which the next build in this workspace overwrites."""

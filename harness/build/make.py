@@ -101,7 +101,7 @@ def build(
         prune.prune(limits, progress)
     else:
         progress.say(f"build {key}: ready, nothing changed")
-    for told in not_built(found.unbuilt):
+    for told in not_built(found.unbuilt, found.broken):
         progress.say(told)
     return found
 

@@ -91,10 +91,13 @@ class TestPrograms:
 
     def _modules(self, names: Sequence[str], made: Made, goal: Path) -> dict[str, str]:
         """Make those of the modules `names` that can be made, after a first make of all of them. Returns the others,
-        each with the reason."""
+        each with the reason. Raises BuildError where make says nothing about them, as a program is missing or crashed:
+        such a reason must not be kept."""
         unbuilt: dict[str, str] = {}
         while left := [name for name in names if name not in unbuilt]:
             failed = _MODULES in made.failed
+            if failed and module_log.is_cut_short(made.lines):
+                raise self.kbuild.error(_MODULES, made)
             found = module_log.faults(made.lines, left, failed=failed)
             if failed and not found:  # of none in particular
                 errors = make_log.errors(made.lines) or ["make failed without a word"]

@@ -111,9 +111,11 @@ class Build:
     key: str
     config: dict[str, str] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
-    """Test modules that there are not for this kernel, each with the reason."""
+    """Test modules that there are not for this kernel, each with the reason: the tests that need one are skipped."""
+    broken: dict[str, str] = field(default_factory=dict)
+    """Further ones, which its series keeps from building, each with the first error: those tests fail."""
     unbuilt: dict[str, str] = field(default_factory=dict)
-    """Those among them that do not build for it, and upstream suites (``selftests/NAME``), with the first errors."""
+    """All of both that do not build for it, and upstream suites (``selftests/NAME``), with the first errors."""
     without: dict[str, str] = field(default_factory=dict)
     """Optional symbols that this kernel can't have, each with the reason, which a skip quotes."""
     products: tuple[Product, ...] = ()

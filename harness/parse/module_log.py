@@ -9,6 +9,8 @@ from pathlib import PurePosixPath
 from harness.parse import make_log
 
 _STOPPED = re.compile(r"^make(?:\[\d+\])?: \*\*\* \[(?:\S+: )?(?P<target>[^\s\]]+)\] Error ")
+# The exit codes are the shell's: a program that can't be started, or was ended by a signal.
+_CUT_SHORT = re.compile(r"^make(?:\[\d+\])?: \*\*\* \[[^\]]+\] (?:Error (?:12[679]|1[3-8]\d|19[0-2])$|(?!Error )\w)")
 _MODPOST = re.compile(r"^(?P<kind>ERROR|FATAL|WARNING): (?:modpost: )?(?P<text>.*)")
 _FILE = re.compile(r"[^\s\[\]():\"]+\.k?o\b")
 _USER = re.compile(r"\bmodule (?P<name>[\w-]+) uses symbol ")
@@ -36,6 +38,12 @@ def faults(lines: Iterable[str], names: Collection[str], *, failed: bool) -> dic
         elif make_log.is_error(line):
             error = error or line
     return found or (mismatched if failed else {})
+
+
+def is_cut_short(lines: Iterable[str]) -> bool:
+    """Whether a program in a recipe could not be started, or was ended by a signal: then what was not made says nothing
+    about what it was made from."""
+    return any(_CUT_SHORT.match(line) for line in lines)
 
 
 def _blamed(line: str) -> list[str]:

@@ -121,7 +121,7 @@ def run(
     recorder = _begun(build, run_dir)
     boards = tuple(each.name for each in fleet.boards) if fleet else ()
     recorder.began(_record(build, board.spec, selection, boards=boards, command=command))
-    for told in not_built(build.unbuilt):
+    for told in not_built(build.unbuilt, build.broken):
         recorder.note(told)
     machine = Machine(
         boot,

@@ -9,7 +9,8 @@ _LINES = 40  # the last lines of a kernel report that an error message shows
 
 
 class Refused(AssertionError):
-    """The kernel refuses a module that it should take: the test fails, even if it has not begun yet."""
+    """The kernel does not do what it should: take a module, or a value in a file of its own, or end a transition. The
+    test fails, even if it has not begun yet."""
 
 
 class Stopped(Exception):

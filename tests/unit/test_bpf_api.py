@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
+from harness.errors import InfraError
+from harness.model.result import Verdict
+from harness.run.api import bpf
 from harness.run.api.bpf import Bpf
 from harness.run.api.guest import Guest
+from harness.run.judging import outcome_of
+from harness.run.stopped import Refused
 from harness.target.base import Completed
+from tests.faults.catalogue import Blame, fault
 
 REPORT = """\
 fentry calls:calls_saved calls 2 argument 1000 result 0 stack ffff800080001234 ffff800080005678
@@ -69,10 +78,42 @@ def test_the_modules_are_waited_for_when_the_programs_go() -> None:
     ]
 
 
-def test_a_program_that_the_kernel_refuses_fails_the_test() -> None:
-    target = Target(first="bpfattach: calls:gone: BTF has no such function: error 2\n")
+@pytest.mark.parametrize(
+    ("said", "verdict"),
+    [
+        pytest.param(
+            "R1 type=ctx expected=fp\nbpfattach: calls:calls_saved: the kernel refuses to load: error 13\n",
+            Verdict.FAIL,
+            marks=fault("the kernel refuses to load or attach a BPF program", where="kernel", blame=Blame.KERNEL,
+                        survives="FAIL: the reason says what bpfattach says"),
+        ),
+        ("bpfattach: calls:calls_saved: the kernel refuses to attach: error 524\n", Verdict.FAIL),
+        pytest.param(
+            "bpfattach: /sys/kernel/btf/calls: open: error 2\n",
+            Verdict.ERROR,
+            marks=fault("bpfattach has no BTF that it can read, so the kernel is asked nothing", where="host",
+                        blame=Blame.INFRA, survives="ERROR: the reason says what bpfattach says"),
+        ),
+        ("bpfattach: calls:calls_saved: BTF has no such function: error 2\n", Verdict.ERROR),
+        ("sh: /payload/bin/bpfattach: not found\n", Verdict.ERROR),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("in_setup", [True, False])
+def test_whose_fault_it_is_that_a_program_is_not_attached(said: str, verdict: Verdict, *, in_setup: bool) -> None:
     with (
-        pytest.raises(AssertionError, match=r"fentry calls:gone: bpfattach: .*no such function: error 2"),
-        _bpf(target).attach(("fentry", "calls:gone")),
+        pytest.raises((Refused, InfraError), match="fentry calls:calls_saved") as caught,
+        _bpf(Target(first=said)).attach(("fentry", "calls:calls_saved")),
     ):
         pass
+    outcome = outcome_of(caught.value, in_setup=in_setup)
+    assert outcome.verdict is verdict
+    assert said.splitlines()[-1] in caught.value.args[0]
+
+
+def test_the_program_words_a_refusal_as_it_is_looked_for() -> None:
+    source = (Path(bpf.__file__).parents[2] / "build/overlay/bpfattach.c").read_text()
+    assert f'"{bpf._REFUSED[2:]}"' in source
+    asked = re.findall(r"must\((?:load|bpf)\([^;]*;", source)
+    assert len(asked) == 6
+    assert all("REFUSED" in each for each in asked)
+    assert source.count("REFUSED") == len(asked) + 2  # nothing else says so: its definition, and the comment

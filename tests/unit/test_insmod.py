@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from tests.unit.test_testcase_api import ScriptedMachine, guest
 KMOD = "insmod: ERROR: could not insert module /payload/testcases/calls.ko: "
 BUSYBOX = "insmod: can't insert '/payload/testcases/calls.ko': "
 
-EXPORTED = ("debugfs_create_dir",)  # by the kernel that runs
+EXPORTED = ("debugfs_create_dir", "symbol_put_addr")  # by the kernel that runs
 
 
 class Refusing(ScriptedMachine):
@@ -31,7 +32,7 @@ class Refusing(ScriptedMachine):
         self.error = error
 
     def run(self, command: str, *, timeout: float) -> Completed:
-        if command.startswith("insmod"):
+        if "insmod /payload" in command:
             self.commands.append(command)
             return Completed(command=command, returncode=1, output=f"{self.error}\n", seconds=0.0)
         return super().run(command, timeout=timeout)
@@ -94,7 +95,7 @@ def test_what_the_kernel_lacks_skips_the_test(error: str, log: str, reason: str)
     [
         ("Invalid module format", "calls: module ftrace trampoline(s) missing"),
         ("Invalid module format", ""),
-        ("Unknown symbol in module", "livepatch: symbol 'x' not found in symbol table"),
+        ("Unknown symbol in module", "calls: Unknown symbol symbol_put_addr (err -22)"),
         ("Unknown symbol in module", "calls: Unknown symbol debugfs_create_dir (err -2)"),
         ("Unknown symbol in module", "calls: Unknown symbol .klp.sym.klp_target.klp_target_secret,0 (err -2)"),
         ("Unknown symbol in module", ""),
@@ -156,3 +157,63 @@ def test_the_error_is_what_stands_last() -> None:
         == "Invalid parameters"
     )
     assert error_of("") == "no message"
+
+
+# -- which lines of the kernel's log count -----------------------------------------------------------------------------
+
+
+class Logging(ScriptedMachine):
+    """insmod, and what writes to a module's file, fail with `error`; the kernel's log is a file, which gets `says` from
+    that command on. Everything else is run by a shell."""
+
+    def __init__(self, log: Path, error: str, *, before: str = "", says: str = "") -> None:
+        super().__init__()
+        self.log, self.error, self.says = log, error, says
+        log.write_text(before)
+
+    def run(self, command: str, *, timeout: float) -> Completed:
+        self.commands.append(command)
+        mark, is_marked, _ = command.partition("> /dev/kmsg; ")
+        if is_marked:
+            said = subprocess.run(["sh", "-c", mark], capture_output=True, text=True, check=True).stdout
+            with self.log.open("a") as log:
+                log.write(f"[   98.0] {said}{self.says}")
+            return Completed(command=command, returncode=1, output=f"{self.error}\n", seconds=0.0)
+        there = "true" if command.startswith("[ -e /payload") else command.replace("dmesg", f"cat {self.log}")
+        done = subprocess.run(["sh", "-c", there], capture_output=True, text=True, check=False)
+        return Completed(command=command, returncode=done.returncode, output=done.stdout, seconds=0.0)
+
+
+LACKS = "calls: this kernel lacks foo()"
+
+
+@pytest.mark.parametrize("error", ["Operation not supported", "Unknown symbol in module"])
+@pytest.mark.parametrize(
+    ("before", "says"),
+    [
+        (f"[    1.0] {LACKS}\n[    2.0] calls: Unknown symbol foo (err -2)\n", ""),
+        ("", f"[   99.0] klp_{LACKS}\n[   99.0] klp_calls: Unknown symbol foo (err -2)\n"),
+        (f"[    1.0] {LACKS}\n[    2.0] {LACKS}\n", "[   99.0] ftrace: failed to modify\n"),
+    ],
+)
+@fault("the kernel refuses a module, and its log has older excuses, or those of another module", where="kernel",
+       blame=Blame.KERNEL, survives="FAIL: the reason says what insmod says")  # fmt: skip
+def test_what_was_said_before_or_by_another_module_is_no_excuse(
+    tmp_path: Path, error: str, before: str, says: str
+) -> None:
+    found, reason = verdict(Logging(tmp_path / "log", KMOD + error, before=before, says=says))
+    assert (found, reason) == (Verdict.FAIL, f"the kernel refuses the module calls: {error}")
+
+
+@pytest.mark.parametrize("stamp", ["[   99.0] ", "[   99.0][  T412] ", "", "<3>[   99.0] "])
+def test_what_is_said_now_counts(tmp_path: Path, stamp: str) -> None:
+    machine = Logging(tmp_path / "log", KMOD + "Operation not supported", says=f"{stamp}{LACKS}\n")
+    assert verdict(machine) == (Verdict.SKIP, "this kernel lacks foo(), which the module calls needs")
+
+
+def test_an_older_excuse_does_not_hide_that_a_preparation_fails(tmp_path: Path) -> None:
+    older = "[    4.8] near_filler: this kernel lacks room for modules far above itself\n"
+    there, _ = guest()
+    there._machine = Logging(tmp_path / "log", "", before=older)  # type: ignore[assignment]
+    with pytest.raises(InfraError, match="near_filler could not leave room: the kernel says nothing"):
+        Module(there, "near_filler").prepare("fill", "and far away", what="leave room")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.parse.module_log import faults
+from harness.parse.module_log import faults, is_cut_short
 
 NAMES = ("calls", "good", "klp_first", "near-filler")
 COMPILED = """\
@@ -73,3 +73,17 @@ def test_others_are_not_blamed() -> None:
     lines = ['ERROR: modpost: "x" [drivers/other.ko] undefined!', "make[2]: *** [Makefile:1: other.o] Error 1"]
     assert faults(lines, NAMES, failed=True) == {}
     assert faults(["WARNING: modpost: missing MODULE_DESCRIPTION() in calls.o"], NAMES, failed=False) == {}
+
+
+@pytest.mark.parametrize(
+    ("end", "is_cut"),
+    [
+        ("Error 1", False), ("Error 2", False), ("Error 128", False), ("Error 255", False),
+        ("Error 1 (ignored)", False), ("Error 126", True), ("Error 127", True), ("Error 139", True),
+        ("Segmentation fault (core dumped)", True), ("Terminated", True),
+    ],
+)  # fmt: skip
+def test_a_program_that_is_missing_or_crashes_says_nothing_about_a_module(end: str, *, is_cut: bool) -> None:
+    line = f"make[3]: *** [/w/source/scripts/Makefile.modfinal:61: /w/testmodules/good.ko] {end}"
+    assert is_cut_short(["  LD [M]  /w/testmodules/good.ko", line]) is is_cut
+    assert is_cut_short([f"  CC [M]  x.o{line}"]) is False

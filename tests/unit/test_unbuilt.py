@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -9,12 +10,20 @@ import pytest
 
 from harness.build.finished import load_record, not_built
 from harness.model.kernel import Build
+from harness.model.record import BuildRecord, KernelRecord, PatchRecord
+from harness.model.result import Verdict
 from harness.model.suite import FTRACE
+from harness.model.unbuilt import broken_by_series
 from harness.report.summary import summary_lines
+from harness.run.api.guest import Guest
+from harness.run.api.kernelfiles import KernelFiles
+from harness.run.api.modules import Modules
+from harness.run.judging import outcome_of
 from harness.run.suites.selftests import why_not
 from tests.fakerun import fake_build, fake_run
 from tests.faults.catalogue import Blame, fault
 from tests.unit.test_make import EVERYTHING, Toy, texts, toy
+from tests.unit.test_testcase_api import ScriptedMachine
 
 __all__ = ["toy"]
 
@@ -159,3 +168,64 @@ def test_a_run_says_it_once_in_summary_and_documents(tmp_path: Path) -> None:
     assert [line for line in summary_lines(results, run_dir=tmp_path) if NO_C in line] == [f"note       {told}"]
     assert told in json.loads((tmp_path / "run/results.json").read_text())["notes"]
     assert (tmp_path / "run/report.html").read_text().count(NO_C) == 1
+
+
+# -- where the kernel has a series -------------------------------------------------------------------------------------
+
+UNDEFINED = 'ERROR: modpost: "nothing" [calls.ko] undefined!'
+
+
+@fault("a series breaks what a test module uses, so that it does not build", where="kernel", blame=Blame.KERNEL,
+       survives="FAIL of the tests that need it: the reason has the first error")  # fmt: skip
+def test_a_module_that_a_series_breaks_fails_its_tests(toy: Toy) -> None:
+    toy.edits["kernel/sched.c"] = "int sched; /* without an export */\n"
+    add_module(toy, "calls", "calls nothing\n")
+    add_module(toy, "good", "int good;\n")
+    made = toy.build()
+    assert made.broken == made.unbuilt == {"calls": UNDEFINED}
+    assert made.left_out == {}
+    told = f"calls: does not build for this kernel with its series, so the tests that need it fail: {UNDEFINED}"
+    assert told in toy.progress.said
+    there = Modules(Guest(ScriptedMachine()), made)  # type: ignore[arg-type]
+    for need in (there.require, there.available, KernelFiles(made).module, lambda name: there.load(name).__enter__()):
+        with pytest.raises(AssertionError) as caught:
+            need("calls")
+        outcome = outcome_of(caught.value, in_setup=True)
+        assert outcome.verdict is Verdict.FAIL
+        assert outcome.reason.startswith("calls: does not build for this kernel with its series")
+        assert outcome.reason.endswith(UNDEFINED)
+    there.require("good")
+
+
+def test_without_a_series_its_tests_are_skipped(toy: Toy) -> None:
+    add_module(toy, "calls", "calls nothing\n")
+    made = toy.build()
+    assert made.broken == {}
+    there = Modules(Guest(ScriptedMachine()), made)  # type: ignore[arg-type]
+    assert not there.available("calls")
+    for need in (there.require, KernelFiles(made).module):
+        with pytest.raises(pytest.skip.Exception, match="calls: does not build for this kernel: ERROR: modpost"):
+            need("calls")
+
+
+IN_HEADER = "include/linux/ftrace.h:7:1: error: no C"
+
+
+@pytest.mark.parametrize(
+    ("release", "why", "is_broken"),
+    [
+        ("4.20.0", NO_C, True),
+        ("7.3.4-1", NO_C, True),
+        ("4.19.300", NO_C, False),
+        ("7.4.0-rc1", NO_C, False),
+        ("7.4.0-rc1", IN_HEADER, True),
+        ("4.19.300", "./arch/arm64/include/asm/ftrace.h:7:1: error: no C", True),
+        ("7.4.0-rc1", "harness_ops.h:7:1: error: no C", False),
+    ],
+)
+def test_which_modules_a_series_is_blamed_for(release: str, why: str, *, is_broken: bool) -> None:
+    kernel = KernelRecord(release=release, patches=(PatchRecord(name="p"),))
+    record = BuildRecord(kernel=kernel, unbuilt={"calls": why, "selftests/ftrace": why})
+    assert broken_by_series(record) == ({"calls": why} if is_broken else {})
+    pristine = dataclasses.replace(record, kernel=KernelRecord(release=release))
+    assert broken_by_series(pristine) == {}

@@ -121,7 +121,9 @@ static void print_number(const char *before, u64 value, int base)
 	print(digit);
 }
 
-/* Say what failed, with the error's number, and end. */
+/* Say what failed, with the error's number, and end. What begins with REFUSED is the kernel's answer (run/api/bpf.py),
+ * all else a failure of this program, or of what it was given. */
+#define REFUSED "the kernel refuses to "
 static long must(long ret, const char *what, const char *name)
 {
 	if (ret >= 0)
@@ -377,9 +379,9 @@ static void attach_trampoline(struct program *program, int is_exit)
 	} else {
 		how.attach_btf_id = find_function(&base, function, &arguments);
 	}
-	attach.prog = must(load(&how, program->map, arguments > 0, is_exit ? (int)arguments * 8 : -1), "load",
+	attach.prog = must(load(&how, program->map, arguments > 0, is_exit ? (int)arguments * 8 : -1), REFUSED "load",
 			   program->target);
-	must(bpf(TRACING_ATTACH, &attach, sizeof(attach)), "attach", program->target);
+	must(bpf(TRACING_ATTACH, &attach, sizeof(attach)), REFUSED "attach", program->target);
 }
 
 static void attach_multi(struct program *program, int is_return)
@@ -402,11 +404,11 @@ static void attach_multi(struct program *program, int is_return)
 		else
 			at = 0;
 	}
-	link.prog = must(load(&how, program->map, 1, 0), "load", program->target);
+	link.prog = must(load(&how, program->map, 1, 0), REFUSED "load", program->target);
 	link.type = TRACE_KPROBE_MULTI;
 	link.multi_flags = is_return ? MULTI_RETURN : 0;
 	link.names = (u64)each;
-	must(bpf(LINK_CREATE, &link, sizeof(link)), "attach", program->target);
+	must(bpf(LINK_CREATE, &link, sizeof(link)), REFUSED "attach", program->target);
 }
 
 static void attach(const char *kind, const char *target)
@@ -416,7 +418,7 @@ static void attach(const char *kind, const char *target)
 
 	program->kind = kind;
 	program->target = target;
-	program->map = must(bpf(MAP_CREATE, &map, sizeof(map)), "map", target);
+	program->map = must(bpf(MAP_CREATE, &map, sizeof(map)), REFUSED "make a map", target);
 	if (equal("fentry", kind, 6))
 		attach_trampoline(program, 0);
 	else if (equal("fexit", kind, 5))
@@ -438,7 +440,7 @@ static void report(const struct program *program)
 	lookup.map = program->map;
 	lookup.key = (u64)&zero;
 	lookup.value = (u64)&found;
-	must(bpf(MAP_LOOKUP, &lookup, sizeof(lookup)), "lookup", program->target);
+	must(bpf(MAP_LOOKUP, &lookup, sizeof(lookup)), REFUSED "look up", program->target);
 	print(program->kind);
 	print(" ");
 	print(program->target);

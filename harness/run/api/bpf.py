@@ -10,10 +10,13 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from harness.errors import InfraError
 from harness.run.api.guest import Guest, number
 from harness.run.api.process import Process, background
+from harness.run.stopped import Refused
 
 _PROGRAM = "/payload/bin/bpfattach"
+_REFUSED = ": the kernel refuses to "  # how bpfattach words the kernel's answer, and nothing else
 _REPORT = re.compile(
     r"(?P<kind>\w+) (?P<function>\S+) calls (?P<calls>\d+) argument (?P<argument>[0-9a-f]+)"
     r" result (?P<result>[0-9a-f]+) stack(?P<stack>[0-9a-f ]*)"
@@ -80,7 +83,8 @@ class Bpf:
         words = " ".join(word for program in programs for word in program)
         with background(self._guest, f"{_PROGRAM} {words}") as process:
             self._guest.wait_until(lambda: process.output.endswith("attached") or not process.running, "BPF programs")
-            assert process.output.endswith("attached"), f"expected the kernel to take {words}: {process.output}"
+            if not process.output.endswith("attached"):
+                raise _not_attached(words, process.output)
             yield BpfPrograms(self._guest, process)
         self._wait_gone([target for _, target in programs])
 
@@ -92,3 +96,11 @@ class Bpf:
     def _is_unused(self, module: str) -> bool:
         refcnt = f"/sys/module/{module}/refcnt"
         return self._guest.run(f"! {{ read -r users < {refcnt}; }} 2>/dev/null || [ $users = 0 ]").ok
+
+
+def _not_attached(words: str, output: str) -> InfraError | Refused:
+    """Why the programs `words` are not attached: the kernel refuses them, or it was not even asked, as where there is
+    no BTF of the function, which is made when the kernel and its modules are built."""
+    if _REFUSED in output:
+        return Refused(f"expected the kernel to take {words}: {output}")
+    return InfraError(f"{_PROGRAM} {words}: could not ask the kernel: {output or 'it ended without a word'}")

@@ -11,6 +11,7 @@ from harness.run.api.guest import Guest, number
 from harness.run.api.modules import Module
 from harness.run.api.process import task_state
 from harness.run.api.tracefs import Tracefs
+from harness.run.stopped import Refused
 
 
 class Hold(Module):
@@ -26,7 +27,7 @@ class Hold(Module):
         if self.refuses("at", f"{function} {comm}"):
             if not Tracefs(self._guest).can_trace(function):
                 pytest.skip(f"this kernel has no {function}() that can be traced: no task can be held there")
-            raise AssertionError(f"hold: the kernel refused to redirect {function}()")
+            raise Refused(f"hold: the kernel refused to redirect {function}()")
         try:
             yield
         finally:

@@ -16,6 +16,7 @@ from harness.run.stopped import Refused
 
 DIRECTORY = "/payload/testcases"
 _LINES = 40  # of the kernel's about a module
+_MARK = "harness: asks the module"  # what is written into the kernel's log before, so that older lines do not count
 _LACKS = re.compile(r"this kernel lacks (?P<what>.+)")  # harness_lacks() in testcases/harness_test.h
 _UNKNOWN = re.compile(r"Unknown symbol (?P<symbol>[^\s(]+)")
 _OTHER_KERNEL = re.compile(r"version magic|disagrees about version of symbol|no symbol version for")
@@ -77,10 +78,24 @@ def _skip_for_what_is_lacking(name: str, said: list[str]) -> None:
             pytest.skip(f"this kernel lacks {lacks['what']}, which the module {name} needs")
 
 
+def marked(name: str, command: str) -> str:
+    """The shell command `command`, which asks something of the module `name`. What the kernel's log has of the module
+    until then was said at another occasion: `said_by_kernel` leaves it out."""
+    return f"echo {shlex.quote(f'{_MARK} {name}')} > /dev/kmsg; {command}"
+
+
 def said_by_kernel(guest: Guest, name: str) -> list[str]:
-    """The last lines about the module `name` in the kernel's log."""
-    found = guest.run(f"dmesg | grep -F '{name}: ' | tail -n {_LINES}").output
-    return [one_line(line.partition("] ")[2] or line) for line in found.splitlines()]
+    """The last lines about the module `name` in the kernel's log, from the last `marked` command for it on. If that is
+    no longer in the log, newer lines have pushed it out, and all that is left counts."""
+    found = guest.run(f"dmesg | grep -F -e '{name}: ' -e '{_MARK} {name}' | tail -n {_LINES}").output
+    about = re.compile(rf"(?<!\S){re.escape(name)}: ")  # not of klp_calls, where calls is meant
+    said: list[str] = []
+    for line in found.splitlines():
+        if line.rstrip().endswith(f"{_MARK} {name}"):
+            said.clear()
+        elif about.search(line):
+            said.append(one_line(line.partition("] ")[2] or line))
+    return said
 
 
 def error_of(output: str) -> str:

@@ -11,6 +11,7 @@ from harness.parse.transition import Held, held_tasks
 from harness.run.api.guest import Guest, number
 from harness.run.api.modules import DIRECTORY, Module, Modules
 from harness.run.api.process import Process, background
+from harness.run.stopped import Refused
 
 _SYSFS = "/sys/kernel/livepatch"
 _DEBUG = ("/proc/dynamic_debug/control", "/sys/kernel/debug/dynamic_debug/control")  # the first is from 5.7
@@ -91,7 +92,7 @@ class Livepatch(Module):
         self._wait(f"read -r on < {self.directory}/transition && [ $on = 0 ]", "transition finished", hurry=hurry)
 
     def _wait(self, condition: str, what: str, *, hurry: bool) -> None:
-        """Wait until `condition` holds in the shell."""
+        """Wait until `condition` holds in the shell, which it does unless the kernel is at fault."""
         # after fifteen tries the kernel would send signals to the tasks that were not switched
         tries = iter(range(_HASTY_TRIES if hurry else 0))
         try_now = f"{{ echo 1 > /sys/module/{self.name}/parameters/hurry; }} 2>/dev/null"
@@ -100,7 +101,8 @@ class Livepatch(Module):
             in_vain = "false" if next(tries, None) is None else f"{{ {try_now}; {condition}; }}"
             return self._guest.run(f"{{ {condition}; }} || {in_vain}").ok
 
-        self._guest.wait_until(holds, f"{self.name}: {what}", seconds=_TRANSITION_S)
+        if not self._guest.comes_true(holds, seconds=_TRANSITION_S):
+            raise Refused(f"waited in vain for: {self.name}: {what}")
 
     def disable(self, *, hurry: bool = True) -> None:
         """Disable the patch, and wait until it is gone."""

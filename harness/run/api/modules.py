@@ -11,7 +11,7 @@ import pytest
 from harness.errors import InfraError
 from harness.model.kernel import Build
 from harness.model.known import version_of
-from harness.run.api import insmod
+from harness.run.api import insmod, ours
 from harness.run.api.guest import Guest, number
 from harness.run.api.insmod import DIRECTORY as DIRECTORY
 
@@ -81,12 +81,15 @@ class Module:
     def prepare(self, file: str, line: str, *, what: str) -> None:
         """Do what `write` does, for something that the test needs and is not about: `what` it is, for the message. The
         test is skipped if this kernel lacks something for it, and else it is an InfraError."""
-        if self.refuses(file, line):
+        if not self._guest.run(insmod.marked(self.name, self._written(file, line))).ok:
             insmod.not_prepared(self._guest, self.name, what)
 
     def refuses(self, file: str, line: str) -> bool:
         """Whether the module refuses `line` in `file`."""
-        return not self._guest.run(f"echo {shlex.quote(line)} > {self.files}/{file}").ok
+        return not self._guest.run(self._written(file, line)).ok
+
+    def _written(self, file: str, line: str) -> str:
+        return f"echo {shlex.quote(line)} > {self.files}/{file}"
 
     def refusal(self, file: str, line: str) -> str:
         """Write `line` to the module's `file`, which must refuse it; returns the error message."""
@@ -156,16 +159,16 @@ class Modules:
             yield module
 
     def available(self, name: str) -> bool:
-        """Whether the module `name` could be built for this kernel."""
-        return name not in self._build.left_out
+        """Whether the module `name` could be built for this kernel; the test fails if its series is why not."""
+        return ours.is_available(self._build, name)
 
     def require(self, name: str) -> None:
-        """Skip the test if the module `name` could not be built for this kernel, with the reason."""
-        if name in self._build.left_out:
-            pytest.skip(f"{name}: {self._build.left_out[name]}")
+        """Skip the test if the module `name` could not be built for this kernel, with the reason; it fails if the
+        kernel's series is that reason."""
+        ours.require(self._build, name)
 
 
 def _insmod(name: str, parameters: dict[str, object]) -> str:
     """The command that inserts the module `name`."""
     given = (shlex.quote(f"{key}={value}") for key, value in parameters.items())
-    return " ".join(["insmod", f"{DIRECTORY}/{name}.ko", *given])
+    return insmod.marked(name, " ".join(["insmod", f"{DIRECTORY}/{name}.ko", *given]))
