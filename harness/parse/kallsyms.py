@@ -175,16 +175,23 @@ def _length(image: bytes, at: int) -> tuple[int, int]:
 
 
 def _offsets_behind(image: bytes, tokens: _Tokens, names: _Names) -> tuple[list[int], int | None] | None:
-    """From 6.4 on: behind the tokens."""
-    at = (tokens.end + 7) // 8 * 8
-    offsets = _signed(image, at, names.count)
+    """From 6.4 on: behind the tokens, at a multiple of 8; those that are relative to themselves at one of 4."""
+    at, own_at = (tokens.end + 7) // 8 * 8, (tokens.end + 3) // 4 * 4
+    # the nearer place first: seen from the other one each name gets the next one's place, which rises just as well
+    own = _relative_to_themselves(image, own_at, names.count) if own_at < at else None
+    if own is None and (offsets := _signed(image, at, names.count)) and _in_order(offsets, len(image)):
+        return offsets, (at + 4 * names.count + 7) // 8 * 8
+    own = own or _relative_to_themselves(image, at, names.count)
+    return (own, None) if own else None
+
+
+def _relative_to_themselves(image: bytes, at: int, count: int) -> list[int] | None:
+    offsets = _signed(image, at, count)
     if offsets is None:
         return None
-    if _in_order(offsets, len(image)):
-        return offsets, (at + 4 * names.count + 7) // 8 * 8
-    own = [at + 4 * number + offset for number, offset in enumerate(offsets)]
+    places = [at + 4 * number + offset for number, offset in enumerate(offsets)]
     varied = len(set(offsets)) > len(offsets) // 4  # zeros, relative to their own places, would rise too
-    return (own, None) if varied and _in_order(own, len(image)) else None
+    return places if varied and _in_order(places, len(image)) else None
 
 
 def _offsets_before(image: bytes, names: _Names) -> tuple[list[int], int | None] | None:

@@ -10,7 +10,7 @@ from tests.unit.tinyelf import NOP, RET
 BASE = 0xFFFF800080000000
 TEXT, RELATIVE = 0x10000, 1027
 _PLAIN = "_0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-LAYOUTS = ("4.19", "5.0", "6.1", "6.3", "6.4", "7.3")
+LAYOUTS = ("4.19", "5.0", "6.1", "6.3", "6.4", "7.3", "7.3 in words")  # the last: aligned to 4 bytes, not to 8
 LONG = "long_" + "x" * 150  # more than 127 tokens
 COUNT = 300  # more than 256 symbols, so that there is a second marker
 BANNER = "Linux version 7.3.4-tiny (who@where) (gcc 12.2.0) #1 SMP"
@@ -128,7 +128,11 @@ class TinyImage:
             return _joined([_offsets(offsets), base, *head, *seqs, *tail], base)
         if self.layout == "6.4":
             return _joined([*head, *tail, _offsets(offsets), base, order], base)
-        before, _ = _joined([*head, *tail], None)
+        if self.layout == "7.3 in words":
+            words = tail[0] + bytes((4 - len(tail[0])) % 8) + tail[1]
+            before = _joined(head, None)[0] + words
+        else:
+            before = _joined([*head, *tail], None)[0]
         at = self.kallsyms_at + len(before)
         own = [place - (at + 4 * number) for number, (_, _, place) in enumerate(symbols)]
         return before + _joined([_offsets(own), order], None)[0], None
