@@ -37,6 +37,7 @@ from harness.parse import (
     entry_table,
     events,
     expectations,
+    flowed,
     ftracetest,
     inspection,
     kallsyms,
@@ -99,6 +100,10 @@ def _added(text: str) -> object:
 
 def _events(text: str) -> object:
     return list(events.parse_events(text.split("\n")))
+
+
+def _flowed(text: str) -> object:
+    return flowed.unflowed(text, delsp=True)
 
 
 def _quoted(text: str) -> object:
@@ -226,6 +231,10 @@ CASES = (
     Case("diff: blanks behind a name", _diff, " ", "--- a/k.c", "x\n+++ b/k.c\n@@ -1 +1 @@\n-a\n+b\n"),
     Case("diff: a time", _diff, "Jan 1 ", "--- a/k.c\t", "\n+++ b/k.c\n@@ -1 +1 @@\n-a\n+b\n"),
     Case("diff: quotes in a name", _diff, '\\"', 'diff --git "a/', f"\nold mode 100644\n{_DIFF}"),
+    Case("flowed: one paragraph", _flowed, "x \n"),
+    Case("flowed: a quoted paragraph", _flowed, "> > x \n"),
+    Case("flowed: quote marks", _flowed, "> "),
+    # unquote, with quoted_head, quoted_lines and quoted_reader
     Case("unquote: lines of a hunk", _quoted_hunk, "> a\n"),
     Case("unquote: lines that may be context", _quoted_hunk, "> - a\n", after="> b\n"),
     Case("unquote: comments", _quoted_hunk, "\nx\n\n>  a\n"),
