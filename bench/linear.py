@@ -27,7 +27,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench.machine import describe
-from harness import limits
+from harness import limits, shortage
 from harness.build.applydiff import _likeliest
 from harness.build.loosediff import restored
 from harness.errors import UserError
@@ -288,10 +288,16 @@ CASES = (
     Case("kselftest: a program", lambda text: kselftest.names_in("TEST(a)", text.encode()),
          "\0wrapper_a_b_c_d\0\0_a_b_fixture_object\0"),
     Case("make: names in a line", lambda text: make_log.errors([text]), "ld-"),
+    Case("make: Kconfig in a line", lambda text: make_log.errors([text]), "Kconfig"),
     Case("make: lines", lambda text: make_log.errors(text.split("\n")), "a.c:1: error: x\n"),
     Case("modules: errors", lambda text: module_log.faults(text.split("\n"), ["a"], failed=True),
          "a.c:1: error: x\nmake[1]: *** [x: a.o] Error 1\n"),
     Case("modules: names in a line", lambda text: module_log.faults([text], ["a"], failed=True), "a.ko ", "ERROR: "),
+    Case("modules: a long name", lambda text: module_log.faults([text], ["a"], failed=True), ".oo", "ERROR: "),
+    Case("modules: colons in a warning", lambda text: module_log.faults([text], ["a"], failed=True), "a:", "WARNING: "),
+    Case("host: words in a line", lambda text: shortage.said([text], what="x"), "fork: *** "),
+    Case("host: programs in a line", lambda text: shortage.lost_program([text], bool, what="x"),
+         "error trying to exec "),
     Case("make: steps", make_log.step, " ", "  CC"),
     Case("trace: calls in a line", lambda text: list(trace.function_calls(text)), "a-1 [0] 1: f("),
     Case("trace: times in a line", lambda text: list(trace.function_calls(text)), " 1.1: f(", "a-1 [0] "),

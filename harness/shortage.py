@@ -47,8 +47,9 @@ _KILLED = re.compile(
 # when it got no memory, or no process,
 _NO_MEMORY = re.compile(
     r"^LLVM ERROR: out of memory|: out of memory allocating \d+ bytes|(?:^|\s)memory exhausted\b|'std::bad_alloc'"
-    r"|: Cannot fork$|\b(?:v?fork|posix_spawnp?|pthread_create)\b.*: Resource temporarily unavailable$"
+    r"|: Cannot fork$"
 )
+_NO_PROCESS, _FORKS = ": Resource temporarily unavailable", re.compile(r"\b(?:v?fork|posix_spawnp?|pthread_create)\b")
 # and when it crashed. A signal is the compiler's fault or the machine's, but never that of what it compiles.
 _CRASHED = re.compile(
     r"\w signal terminated program |terminated with signal \d+ \[|: error: unable to execute command: "
@@ -63,11 +64,12 @@ _NOT_THERE = re.compile(
     r"(?:(?:command )?not found|No such file or directory)$"
 )
 _PART_NOT_THERE = re.compile(
-    r"^ccache: error: Could not find compiler|error trying to exec .*: No such file or directory$"
+    r"^ccache: error: Could not find compiler"
+    r"|^(?=.*error trying to exec ).*: No such file or directory$"
     r"|^[^\s:]+: fatal error: cannot (?:execute|find) \S+?(?:: .*: No such file or directory)?$"
 )
 # Text of a source file in a compiler's message, which may contain any words.
-_QUOTED = re.compile(r"^\s*\d*\s*\||:\d+(?::\d+)?: (?:error|warning|note): |\*\*\* .*Stop\.$")
+_QUOTED = re.compile(r"^\s*\d*\s*\||:\d+(?::\d+)?: (?:error|warning|note): |^(?=.*\*\*\* ).*Stop\.$")
 _ERRNO = {os.strerror(number): number for number in _ADVICE}
 
 
@@ -160,7 +162,7 @@ def _ended(line: str) -> str:
     """What `line` says of a part of a program that ended before its time, with advice; empty: nothing."""
     if _KILLED.search(line):
         return f"a part of it was killed, as by this host's out-of-memory killer; {_ADVICE[errno.ENOMEM]}"
-    if _NO_MEMORY.search(line):
+    if _NO_MEMORY.search(line) or (line.endswith(_NO_PROCESS) and _FORKS.search(line)):
         return f"a part of it got no memory or process from this host; {_ADVICE[errno.ENOMEM]}"
     return f"a part of it crashed; {_CRASH_ADVICE}" if _CRASHED.search(line) else ""
 

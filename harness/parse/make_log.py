@@ -18,7 +18,7 @@ _ERROR = re.compile(
     r"|(?!collect2: )(?:[^\s:]+: )?(?:fatal |internal compiler )?error: "  # the drivers of compilers, lld
     r"|(?=.*: )(?:\S*ld(?:\.lld|\.bfd)?|modpost|ERROR|FATAL|FATAL ERROR|Error)\b(?!:? \w*warning)(?!.*: warning: )"
     r"|FAILED\b|Failed to generate BTF\b|Inconsistent kallsyms data|Cannot find symbol for section \d+: "
-    r"|[^\s:]*Kconfig[^\s:]*:\d+:\s?(?!\s|warning)"  # kconfig, whose messages come in many forms
+    r"|(?=[^\s:]*Kconfig)[^\s:]*:\d+:\s?(?!\s|warning)"  # kconfig, whose messages come in many forms
     r"|(?:/bin/)?(?:ba|da)?sh: (?:line )?\d+: .*not found$"
     r"|(?:make(?:\[\d+\])?|[^\s:]+:\d+): \*\*\* (?!\[|Waiting))"  # make itself, about a Makefile or a missing file
 )

@@ -12,10 +12,11 @@ _STOPPED = re.compile(r"^make(?:\[\d+\])?: \*\*\* \[(?:\S+: )?(?P<target>[^\s\]]
 # The exit codes are the shell's: a program that can't be started, or was ended by a signal.
 _CUT_SHORT = re.compile(r"^make(?:\[\d+\])?: \*\*\* \[[^\]]+\] (?:Error (?:12[679]|1[3-8]\d|19[0-2])$|(?!Error )\w)")
 _MODPOST = re.compile(r"^(?P<kind>ERROR|FATAL|WARNING): (?:modpost: )?(?P<text>.*)")
-_FILE = re.compile(r"[^\s\[\]():\"]+\.k?o\b")
+# from where the word begins: looked for at each of its characters, a long one would take for ever
+_FILE = re.compile(r"(?<![^\s\[\]():\"])[^\s\[\]():\"]+\.k?o\b")
 _USER = re.compile(r"\bmodule (?P<name>[\w-]+) uses symbol ")
 _UNDEFINED = re.compile(r"\bundefined!$")
-_MISMATCH = re.compile(r"^WARNING: (?:modpost: )?(?P<where>\S+?)[(:].*[Ss]ection mismatch in reference")
+_MISMATCH = re.compile(r"^WARNING: (?:modpost: )?(?P<where>[^\s(:]+)[(:].*[Ss]ection mismatch in reference")
 
 
 def faults(lines: Iterable[str], names: Collection[str], *, failed: bool) -> dict[str, str]:
