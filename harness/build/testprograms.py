@@ -3,6 +3,7 @@ are skipped with the first error, never the build."""
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
@@ -102,7 +103,7 @@ class TestPrograms:
             if failed and not found:  # of none in particular
                 errors = make_log.errors(made.lines) or ["make failed without a word"]
                 found = dict.fromkeys(left, errors[0])
-            unbuilt |= {name: self._shortened(why) for name, why in found.items()}
+            unbuilt |= {name: outside(self.workspace, why) for name, why in found.items()}
             if not failed:
                 break
             testmodules.write_kbuild(self.workspace.modules, [name for name in left if name not in found])
@@ -126,12 +127,6 @@ class TestPrograms:
     def _words(self) -> list[str]:
         return self.kbuild.words(f"M={self.workspace.modules}", "modules")
 
-    def _shortened(self, line: str) -> str:
-        """An error with paths that mean something outside this workspace."""
-        for directory in (self.workspace.modules, self.workspace.source, self.workspace.objects):
-            line = line.replace(f"{directory}/", "")
-        return line.strip()
-
     # -- selftests ------------------------------------------------------------------------------------------------
 
     def _each_alone(self, suites: Selftests) -> dict[str, str]:
@@ -146,9 +141,8 @@ class TestPrograms:
         unbuilt: dict[str, str] = {}
         for suite in suites.optional():
             made = self.workspace.optional_suites / suite.directory
-            inputs = self.stages.identity(
-                "configure"
-            )  # of files that are not only compiled into the kernel: headers, selftests
+            # of files that are not only compiled into the kernel: headers, selftests
+            inputs = self.stages.identity("configure")
             stage = f"suite {suite.directory}"
             result = self.stages.standing(stage, inputs, [made])
             if result is None:
@@ -170,6 +164,16 @@ class TestPrograms:
 
     def _say(self, text: str) -> None:
         self.kbuild.progress.say(text)
+
+
+def outside(workspace: Workspace, error: str) -> str:
+    """Return an error with paths that mean something outside `workspace`: those of a kernel's file are from its top.
+    With ccache, compilers get paths that are relative to the objects."""
+    for directory in (workspace.modules, workspace.source, workspace.objects):
+        error = error.replace(f"{directory}/", "")
+        if directory != workspace.objects:
+            error = error.replace(f"{os.path.relpath(directory, workspace.objects)}/", "")
+    return error.strip()
 
 
 def forget_stale_modules(workspace: Workspace) -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from harness.build.finished import load_record, not_built
+from harness.build.testprograms import outside
+from harness.build.workspace import Workspace
 from harness.model.kernel import Build
 from harness.model.record import BuildRecord, KernelRecord, PatchRecord
 from harness.model.result import Verdict
@@ -206,6 +208,21 @@ def test_without_a_series_its_tests_are_skipped(toy: Toy) -> None:
     for need in (there.require, KernelFiles(made).module):
         with pytest.raises(pytest.skip.Exception, match="calls: does not build for this kernel: ERROR: modpost"):
             need("calls")
+
+
+@pytest.mark.parametrize(
+    ("error", "shown"),
+    [
+        ("{made}/testmodules/calls.c:1:1: error: no C", NO_C),
+        ("../made-x/testmodules/calls.c:1:1: error: no C", NO_C),
+        ("{source}/include/linux/ftrace.h:7:1: error: no C", "include/linux/ftrace.h:7:1: error: no C"),
+        ("../src/include/linux/ftrace.h:7:1: error: no C", "include/linux/ftrace.h:7:1: error: no C"),
+        ("./include/linux/ftrace.h:7:1: error: no C", "./include/linux/ftrace.h:7:1: error: no C"),
+    ],
+)
+def test_paths_in_an_error_are_those_outside_the_workspace(tmp_path: Path, error: str, shown: str) -> None:
+    workspace = Workspace(tmp_path / "workspace", "x")
+    assert outside(workspace, error.format(made=workspace.state, source=workspace.source)) == shown
 
 
 IN_HEADER = "include/linux/ftrace.h:7:1: error: no C"
