@@ -21,7 +21,7 @@
 
 /*
  * The result of what can't go on because this kernel lacks `what`; the tests that asked for it are skipped with these
- * words (harness/run/api/modules.py).
+ * words (harness/run/api/insmod.py).
  */
 static notrace int __maybe_unused harness_lacks(const char *what)
 {

@@ -90,10 +90,13 @@ static int at_store(char *line)
 	released = false;
 	pid = 0;
 	ret = ftrace_set_filter(&ops, (unsigned char *)function, strlen(function), 1);
-	if (!ret)
-		ret = register_ftrace_function(&ops);
 	if (ret)
 		return ret;
+	ret = register_ftrace_function(&ops);
+	if (ret) {
+		harness_free_filter(&ops);
+		return ret;
+	}
 	hooked = true;
 	WRITE_ONCE(armed, 1);
 	return 0;

@@ -10,7 +10,7 @@
 #include <linux/fprobe.h>
 #endif
 #include <linux/kprobes.h>
-#include <linux/stacktrace.h>
+#include "harness_stack.h"
 #include "harness_test.h"
 
 #define DEPTH 48
@@ -23,11 +23,11 @@ struct trace {
 
 static struct trace at_entry, at_return;
 static char function[64];
-static bool has_kretprobe;
+static bool has_kretprobe, has_fprobe;
 
 static notrace noinline void take(struct trace *trace)
 {
-	trace->found = stack_trace_save(trace->frames, DEPTH, 0);
+	trace->found = harness_stack_trace(trace->frames, DEPTH);
 }
 
 static notrace int returned(struct kretprobe_instance *instance, struct pt_regs *regs)
@@ -39,8 +39,6 @@ static notrace int returned(struct kretprobe_instance *instance, struct pt_regs 
 static struct kretprobe kretprobe;
 
 #ifdef CONFIG_FPROBE
-static bool has_fprobe;
-
 static notrace int entered(struct fprobe *probe, unsigned long ip, unsigned long caller, struct ftrace_regs *fregs,
 			   void *data)
 {
@@ -109,6 +107,8 @@ static notrace int store_attach(char *line)
 {
 	char kind[16];
 
+	if (has_kretprobe || has_fprobe)
+		return -EBUSY;
 	if (sscanf(line, "%15s %63s", kind, function) != 2)
 		return -EINVAL;
 	at_entry.found = at_return.found = 0;
