@@ -14,7 +14,7 @@ import stat
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 from harness.errors import UserError
 
@@ -58,7 +58,7 @@ class Limit:
         with open_regular(path, follow=follow) as file:
             return self.read_from(file, place=str(path))
 
-    def read_from(self, file: BinaryIO, *, place: str) -> bytes:
+    def read_from(self, file: IO[bytes], *, place: str) -> bytes:
         """Return the rest of an open file. Raises UserError, which calls it `place`, if that is larger than the
         limit."""
         # In pieces: read(N) takes N bytes of memory at once, however small the file is.
@@ -150,6 +150,9 @@ INSPECT_BYTES = Limit(
     default=1 * _GIB,
     unit="bytes",
     on="a packed file or raw Image for `harness inspect`, unpacked",
+)
+SYSTEM_MAP_BYTES = Limit(
+    name="SYSTEM_MAP_BYTES", default=256 * _MIB, unit="bytes", on="a System.map for `harness inspect`"
 )
 INSPECT_FILES = Limit(
     name="INSPECT_FILES", default=200_000, unit="files", on="a package or directory for `harness inspect`"

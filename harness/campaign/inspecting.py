@@ -8,17 +8,25 @@ from __future__ import annotations
 
 import io
 import re
-import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
-from harness.build.command import started
+from harness.build.debpackage import files_in
 from harness.build.unpack import HEAD_BYTES, packed_by, unpacked
 from harness.errors import UserError
-from harness.limits import INSPECT_BYTES, INSPECT_FILES, INSPECT_SECONDS, SOURCE_BYTES, Deadline, Limit, open_regular
+from harness.limits import (
+    INSPECT_BYTES,
+    INSPECT_FILES,
+    INSPECT_SECONDS,
+    SOURCE_BYTES,
+    SYSTEM_MAP_BYTES,
+    Deadline,
+    Limit,
+    open_regular,
+)
 from harness.model.inspection import Comparison, Inspected, Inspection
 from harness.model.progress import Progress
 from harness.parse import rawimage
@@ -33,6 +41,7 @@ from harness.parse.zboot import is_zboot, zboot_payload
 _DEB = b"!<arch>\n"
 _ELF = b"\x7fELF"
 _LAYERS = 4
+_TEXTS = {"map": SYSTEM_MAP_BYTES, "config": SOURCE_BYTES}
 _MODULE = ".gnu.linkonce.this_module"
 _INTERPRETER = ".interp"  # of programs and some libraries: ld.so
 _MODULE_NAMES = (".ko", ".ko.xz", ".ko.gz", ".ko.zst", ".ko.bz2")
@@ -201,7 +210,7 @@ def _beside(path: Path, *, follow: bool = True) -> _Beside:
     configs = [place / name for place in places for name in (f"config{dash}{version}", ".config", "config")]
     maps = [place / name for place in places for name in (f"System.map{dash}{version}", "System.map")]
     config, config_from = _first(configs, SOURCE_BYTES, follow=follow)
-    return _Beside(config=config, config_from=config_from, system_map=_first(maps, INSPECT_BYTES, follow=follow)[0])
+    return _Beside(config=config, config_from=config_from, system_map=_first(maps, SYSTEM_MAP_BYTES, follow=follow)[0])
 
 
 def _first(paths: list[Path], limit: Limit, *, follow: bool) -> tuple[str, str]:
@@ -223,7 +232,7 @@ class _Member:
 
     path: PurePosixPath
     size: int
-    source: Path | BinaryIO
+    source: Path | IO[bytes]
 
     def read(self) -> bytes:
         if isinstance(self.source, Path):
@@ -250,24 +259,9 @@ def _in_directory(top: Path) -> Iterator[_Member]:
 
 
 def _package(path: Path, *, modules: bool, deadline: Deadline, progress: Progress) -> Inspected:
-    with started(["dpkg-deb", "--fsys-tarfile", str(path.absolute())]) as process:
-        assert process.stdout is not None
-        try:
-            with tarfile.open(fileobj=process.stdout, mode="r|") as archive:
-                members = _in_archive(archive, str(path))
-                return _several(path, members, modules=modules, deadline=deadline, progress=progress)
-        except (tarfile.TarError, EOFError) as error:
-            raise UserError(f"{path}: expected a whole Debian package, found a damaged one: {error}") from error
-
-
-def _in_archive(archive: tarfile.TarFile, name: str) -> Iterator[_Member]:
-    for count, member in enumerate(archive):
-        INSPECT_FILES.check(count, place=name)
-        place = PurePosixPath(member.name)
-        if member.isfile() and _role(place):
-            file = archive.extractfile(member)
-            assert file is not None
-            yield _Member(path=place, size=member.size, source=file)  # type: ignore[arg-type]
+    with files_in(path, deadline=deadline) as files:
+        members = (_Member(path=file.path, size=file.size, source=file.content) for file in files if _role(file.path))
+        return _several(path, members, modules=modules, deadline=deadline, progress=progress)
 
 
 def _role(path: PurePosixPath) -> str:
@@ -286,7 +280,7 @@ def _several(
 ) -> Inspected:
     """The kernel and the modules of a package or directory."""
     kernels: dict[str, Path | bytes] = {}
-    texts = {"map": "", "config": ""}
+    texts = dict.fromkeys(_TEXTS, "")
     config_from, total = "", ModuleSum()
     unread: list[str] = []
     for member in members:
@@ -303,7 +297,7 @@ def _several(
             progress.advance("modules", total.count, None)
         elif role == "module":
             total.skip()
-        elif role in texts and member.size <= INSPECT_BYTES.value:
+        elif role in texts and member.size <= _TEXTS[role].value:
             texts[role] = member.read().decode(errors="replace")
             config_from = str(member.path) if role == "config" else config_from
     if not kernels and not total.count and not unread:
@@ -359,6 +353,8 @@ def compared(first: Inspected, second: Inspected) -> Comparison:
 
 
 def _only(found: Inspected) -> Inspection:
+    if found.unread and not found.files:
+        raise UserError(found.unread[0])
     if len(found.files) != 1:
         raise UserError(f"{found.name}: expected one kernel or module to compare, found {len(found.files)}")
     return found.files[0]
