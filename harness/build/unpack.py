@@ -6,6 +6,7 @@ import bz2
 import contextlib
 import io
 import lzma
+import re
 import tempfile
 import zlib
 from collections.abc import Callable, Generator, Iterable
@@ -19,6 +20,7 @@ HEAD_BYTES = 4096
 _CHUNK_BYTES = 64 << 10
 _PIECE_BYTES = 1 << 20  # at once: a few bytes may be packed gigabytes
 _GZIP = 31  # zlib's number for a gzip stream
+_NOT_ZERO = re.compile(rb"[^\0]")
 _ZSTD_MEMORY = "--memory=128MB"
 
 
@@ -106,10 +108,10 @@ def _streams(data: bytes, make: Callable[[], _Unpacker]) -> Generator[bytes]:
     while True:
         if unpacker.eof:
             at -= len(unpacker.unused_data)
-            while data[at : at + 1] == b"\0":  # padding between streams
-                at += 1
-            if at >= len(data):
+            behind_padding = _NOT_ZERO.search(data, at)
+            if behind_padding is None:
                 return
+            at = behind_padding.start()
             unpacker = make()
         elif unpacker.needs_input and at >= len(data):
             raise EOFError("its end is missing")

@@ -56,7 +56,8 @@ class Code:
     def patched_later(self) -> frozenset[int]:
         """The instructions that an alternative or a jump label replaces. They may be NOPs, and a function that is not
         instrumented may begin with two of them."""
-        return frozenset(self._patched_later())
+        # Only what there is: each entry of a hostile table may name 63 more places.
+        return frozenset(place for place in self._patched_later() if self._place_of(place))
 
     def _patched_later(self) -> Iterator[int]:
         for section in self.elf.named(".altinstructions"):

@@ -17,9 +17,8 @@ from harness.parse.code import BTI, NOP, WORD_BYTES
 from harness.parse.flavour import Sequences
 
 _POINTER_BYTES = 8
-_NEAR_BYTES = (
-    8  # so far before a function's first NOP, outside all functions, a record is a shifted one of that function
-)
+# So far before a function's first NOP, outside all functions, a record is a shifted one of that function.
+_NEAR_BYTES = 8
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from harness.errors import UserError
 from harness.model.inspection import WHOLE_FILES, Entry, Group, Inspection, Kind, Table, Trampolines
 from harness.model.regions import REGIONS
 from harness.parse.code import BTI, WORD_BYTES
-from harness.parse.elf import Elf
+from harness.parse.elf import SHF_EXECINSTR, Elf
 from harness.parse.entry_table import MCOUNT_SECTION, calls_mcount, flavour_in, table_of
 from harness.parse.flavour import Flavour
 from harness.parse.instrumentation import EFI_STUB, NVHE, POSITION_INDEPENDENT, Function, Instrumentation
@@ -128,7 +128,7 @@ class _Untraced:
 
     def _entry(self) -> Entry:
         kind, known_from = self._kind()
-        code = [self._elf.content(section) for section in self._elf.sections if section.flags & 4]
+        code = [self._elf.content(section) for section in self._elf.sections if section.flags & SHF_EXECINSTR]
         return Entry(
             kind=kind,
             known_from=known_from,

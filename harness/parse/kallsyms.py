@@ -23,8 +23,10 @@ _DIGITS = b"".join(b"%d\0" % digit for digit in range(10))
 _TOKENS = 256
 _MARKER_STEP = 256
 _LONGEST_TOKEN = 512
-_LONGEST_NAME = 0x3FFF + 2
+_LONGEST_NAME = 0x3FFF + 2  # bytes, packed
+_LONGEST_SYMBOL = 4096  # characters; KSYM_NAME_LEN is 512
 _MOST_SYMBOLS = 1 << 22
+_MOST_MARKERS = _MOST_SYMBOLS // _MARKER_STEP
 _HEAD_BYTES = 1 << 17  # before the first symbol; with 64K pages _stext is the second of 64 KiB
 _TICK_BYTES = 1 << 10
 Tick = Callable[[], None]
@@ -87,7 +89,10 @@ def _tokens_around(image: bytes, digits: int) -> _Tokens | None:
         found = struct.unpack_from(f"<{_TOKENS}H", image, index)
         begin = digits - found[ord("0")]
         if found[0] == 0 and begin > 0 and [place - found[ord("0")] for place in found[ord("0") :]] == starts:
-            texts = [image[begin + place : image.find(b"\0", begin + place, index)] for place in found]
+            ends = [image.find(b"\0", begin + place, begin + place + _LONGEST_TOKEN) for place in found]
+            if -1 in ends:
+                return None
+            texts = [image[begin + place : end] for place, end in zip(found, ends, strict=True)]
             return _Tokens(begin, index, tuple(texts))
     return None
 
@@ -97,7 +102,8 @@ def _read(image: bytes, tokens: _Tokens, tick: Tick) -> Kallsyms | None:
         found = _offsets_behind(image, tokens, names) or _offsets_before(image, names)
         if found is not None:
             places, base_at = found
-            return Kallsyms(tuple(_symbols(image, tokens, names, places)), base_at)
+            symbols = tuple(_symbols(image, tokens, names, places))
+            return Kallsyms(symbols, base_at) if len(symbols) == names.count else None
     return None
 
 
@@ -131,7 +137,8 @@ def _markers_ending_at(image: bytes, end: int, width: int) -> list[int]:
     at = end - width
     while at >= 0:
         value = int.from_bytes(image[at : at + width], "little")
-        if found and not value < found[-1] <= value + _MARKER_STEP * _LONGEST_NAME:
+        rises = not found or value < found[-1] <= value + _MARKER_STEP * _LONGEST_NAME
+        if not rises or len(found) == _MOST_MARKERS:
             return []
         found.append(value)
         if not value:
@@ -222,10 +229,14 @@ def _in_order(places: list[int], size: int) -> bool:
 
 
 def _symbols(image: bytes, tokens: _Tokens, names: _Names, places: list[int]) -> Iterator[KernelSymbol]:
+    """The symbols, up to one whose name is longer than any: a few tokens may stand for very much text."""
     at = names.begin
     texts = tokens.texts
     for place in places:
         length, at = _length(image, at)
-        text = b"".join([texts[code] for code in image[at : at + length]]).decode("utf-8", errors="replace")
+        name = b"".join([texts[code] for code in image[at : at + length]])
+        if len(name) > _LONGEST_SYMBOL:
+            return
+        text = name.decode("utf-8", errors="replace")
         at += length
         yield KernelSymbol(text[1:], text[:1], place)

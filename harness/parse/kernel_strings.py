@@ -11,6 +11,7 @@ from harness.parse.elf import Elf
 from harness.parse.kconfig import parse_dotconfig
 
 _BANNER = re.compile(rb"Linux version (\S{1,128}) ([^\n\0]{1,1024})")
+_MOST_BANNERS = 64
 _CONFIG_BEGIN, _CONFIG_TRIES = re.compile(rb"IKCFG_ST(\x1f\x8b)"), 4
 _GZIP = 31  # zlib's number for a gzip stream
 _VERSION = re.compile(r"(\d{1,4})\.(\d{1,4})")
@@ -19,7 +20,7 @@ _VERSION = re.compile(r"(\d{1,4})\.(\d{1,4})")
 def banner_in(data: bytes) -> tuple[str, str]:
     """The kernel's release, and who built it with what; empty if `data` has no such line. One with a build number is
     the kernel's own (linux_banner)."""
-    found = list(_BANNER.finditer(data))
+    found = islice(_BANNER.finditer(data), _MOST_BANNERS)
     for match in sorted(found, key=lambda match: b" #1" not in match[2] and b"# SMP" in match[2]):
         return match[1].decode(errors="replace"), match[2].decode(errors="replace")
     return "", ""

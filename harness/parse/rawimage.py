@@ -156,7 +156,7 @@ class _Raw:
             hits = sum(pointer - first in known for pointer in sample)
             if hits > most:
                 best, most = first, hits
-        if most < len(sample) // 4:
+        if not most or most < len(sample) // 4:
             raise self._no_table("the address that it was linked for can't be told")
         return best
 
@@ -229,7 +229,7 @@ class _Raw:
         """The ELF file."""
         begin, end = self._table()
         parts = list(_without_gaps(self._code() + self._alternatives(), len(self._image)))
-        holder = next(number for number, part in enumerate(parts, 1) if part.begin <= begin < max(part.end, begin + 1))
+        holder = next((number for number, part in enumerate(parts, 1) if part.begin <= begin < part.end), len(parts))
         symbols = [*self._listed(parts), ("__start_mcount_loc", _NOTYPE, 1, holder, begin),
                    ("__stop_mcount_loc", _NOTYPE, 1, holder, end)]  # fmt: skip
         return _elf([(part, bytes(self._image[part.begin : part.end])) for part in parts], symbols, self._base)

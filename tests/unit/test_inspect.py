@@ -31,6 +31,7 @@ from harness.errors import HarnessError, UserError
 from harness.limits import Limit
 from harness.model.inspection import Inspection
 from harness.model.progress import Silent
+from harness.parse.kernel_strings import banner_in
 from tests.faults.catalogue import Blame, fault
 from tests.unit.test_input_limits import Lower, is_told, lower
 from tests.unit.test_inspection import BEFORE, PLAIN, STEP, TRACED, kernel, module
@@ -441,6 +442,13 @@ class TestBadInput:
         assert message.endswith("found something else (it begins with 00 00 00 00 00 00 00 00)")
         assert most < 16 << 20  # xz itself takes 8 MiB
 
+    @hostile("a kernel that says at every turn what it is")
+    def test_many_banners(self) -> None:
+        data = b"Linux version 1.2 x\n" * 50_000
+        found, most = peak(lambda: banner_in(data))
+        assert found == ("1.2", "x")
+        assert most < 1 << 20
+
     @hostile("a link in a directory to a file outside")
     def test_links_are_not_followed(self, tmp_path: Path) -> None:
         write(tmp_path / "outside", b"no kernel")
@@ -573,6 +581,8 @@ class TestUnpacking:
     def test_several_streams(self, packer: str) -> None:
         packed = PACKERS[packer](b"one ") + PACKERS[packer](b"two")
         assert unpacked(packed, name="x", limit=SMALL) == b"one two"
+        padded = PACKERS[packer](b"one ") + bytes(500) + PACKERS[packer](b"two") + bytes(5)
+        assert unpacked(padded, name="x", limit=SMALL) == b"one two"
 
     @fault("a full disk while a file is unpacked", where="disk", blame=Blame.INFRA, survives="nothing is needed")
     def test_a_full_disk_is_not_the_files_fault(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from harness.parse import instrumentation
+from harness.parse.code import Code
 from harness.parse.elf import Elf
 from harness.parse.instrumentation import (
     Flavour,
@@ -22,6 +23,7 @@ from harness.parse.instrumentation import (
     instrumentation_of,
     several,
 )
+from tests.faults.catalogue import Blame, fault
 from tests.unit.tinyelf import BTI_C, FUNC, NOP, NOTYPE, REL, RET, STP, TinyElf
 
 CALL_OPS, PLAIN = Flavour(2, 2, bti=False), Flavour(0, 2, bti=False)
@@ -111,6 +113,16 @@ def test_nops_that_wait_for_an_alternative_are_no_instrumentation() -> None:
     tiny.section(".altinstructions", struct.pack("<iiHBB", TEXT - TABLE, 0, 1, 8, 8), address=TABLE)
     tiny.symbol("f", TEXT, size=12, section=text)
     assert not Instrumentation(Elf(tiny.stream(), name="x"), PLAIN).functions[0].nops
+
+
+@fault("a table of alternatives that lie where no code is", where="hostile input", blame=Blame.USER,
+       survives="the memory of the host")  # fmt: skip
+def test_alternatives_beyond_the_code_take_no_memory() -> None:
+    tiny = TinyElf()
+    tiny.code(".text", NOP, NOP, address=TEXT)
+    entries = [struct.pack("<iiHBB", TEXT - TABLE + 4096 * number, 0, 1, 252, 252) for number in range(3)]
+    tiny.section(".altinstructions", b"".join(entries), address=TABLE)
+    assert Code(Elf(tiny.stream(), name="x")).patched_later == {TEXT, TEXT + 4}
 
 
 def test_an_overridden_function_is_nameless() -> None:

@@ -13,6 +13,7 @@ import pytest
 from harness import limits
 from harness.errors import UserError
 from harness.limits import Deadline
+from harness.parse import kallsyms
 from harness.parse.elf import Elf
 from harness.parse.instrumentation import instrumentation_of
 from harness.parse.kallsyms import find_kallsyms
@@ -72,6 +73,13 @@ def test_addresses_are_those_of_the_kernel() -> None:
     assert elf.addresses_of("function_10") == [BASE + image.place(10)]
 
 
+def test_the_bounds_of_the_table_are_in_its_section() -> None:
+    elf = Elf(io.BytesIO(made(TinyImage().content()).elf), name="x")
+    [bound] = [symbol for symbol in elf.symbols if symbol.name == "__start_mcount_loc"]
+    section = elf.sections[bound.section]
+    assert section.address <= bound.address < section.address + section.size
+
+
 def test_a_system_map_is_preferred_and_suffices() -> None:
     image = TinyImage(kallsyms=False)
     found = made(image.content(), system_map=image.system_map())
@@ -120,6 +128,51 @@ def test_what_is_no_image() -> None:
 def test_no_symbols() -> None:
     with pytest.raises(UserError, match=r"^vmlinuz: expected a kernel with its symbols .*give its vmlinux$"):
         made(TinyImage(kallsyms=False).content())
+
+
+def in_memory(injected: str) -> pytest.MarkDecorator:
+    return fault(injected, where="hostile input", blame=Blame.USER, survives="the memory of the host")
+
+
+def symbols_of(image: bytes) -> object:
+    return find_kallsyms(image, name="x", deadline=Deadline.start(limits.INSPECT_SECONDS))
+
+
+@in_memory("kallsyms with a token as long as the Image")
+def test_a_token_without_end() -> None:
+    image = TinyImage()
+    data = bytearray(image.content() + b"x" * 0x20000)
+    index = data.index(struct.pack("<2H", 0, 1), image.kallsyms_at)  # of tokens 0 and 1, which are empty
+    assert symbols_of(bytes(data)) is not None
+    struct.pack_into("<H", data, index + 2, 0xFFFF)
+    assert symbols_of(bytes(data)) is None
+
+
+@in_memory("kallsyms in which a few tokens stand for names of any length")
+def test_a_name_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kallsyms, "_LONGEST_SYMBOL", len(LONG))  # and its kind
+    assert symbols_of(TinyImage().content()) is None
+    monkeypatch.setattr(kallsyms, "_LONGEST_SYMBOL", len(LONG) + 1)
+    assert symbols_of(TinyImage().content()) is not None
+
+
+@in_memory("a raw Image whose rising numbers have no end")
+def test_more_markers_than_a_kernel_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kallsyms, "_MOST_MARKERS", 1)
+    assert symbols_of(TinyImage().content()) is None  # which has two
+    monkeypatch.setattr(kallsyms, "_MOST_MARKERS", 2)
+    assert symbols_of(TinyImage().content()) is not None
+
+
+@fault("a raw Image with two pointers, both to nothing", where="hostile input", blame=Blame.USER,
+       survives="no wrong address is told")  # fmt: skip
+def test_no_pointer_to_a_symbol() -> None:
+    image = TinyImage(relocations=False)
+    data = bytearray(image.content())
+    data[image.table_at :] = bytes(len(data) - image.table_at)
+    struct.pack_into("<QQ", data, image.table_at, BASE + 0x123, BASE + 0x10125)
+    with pytest.raises(UserError, match="the address that it was linked for can't be told"):
+        made(bytes(data))
 
 
 @fault("a raw Image for big-endian CPUs", where="hostile input", blame=Blame.USER, survives="nothing is needed")
