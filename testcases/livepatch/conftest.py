@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from harness.run.api.guest import Guest
+from harness.run.api.hold import Hold
 from harness.run.api.klp_modules import KlpStacks, KlpTarget
 from harness.run.api.modules import Modules
 from harness.run.api.tracefs import Tracefs
@@ -31,6 +32,13 @@ def stacks(guest: Guest, modules: Modules) -> Iterator[KlpStacks]:
     """The module klp_stacks, loaded."""
     with modules.load("klp_stacks"):
         yield KlpStacks(guest)
+
+
+@pytest.fixture
+def hold(guest: Guest, modules: Modules) -> Iterator[Hold]:
+    """The module hold, loaded."""
+    with modules.load("hold"):
+        yield Hold(guest)
 
 
 @pytest.fixture

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-import pytest
-
 from harness.run.api.guest import Guest
 from harness.run.api.hold import Hold
 from harness.run.api.klp_modules import KlpTarget
@@ -22,12 +20,6 @@ _RMMOD = "rmmod klp_target"
 _COMING = "do_one_initcall", "insmod"
 _GOING = "klp_module_going", "rmmod"
 _GONE = "mod_sysfs_teardown", "rmmod"
-
-
-@pytest.fixture
-def hold(guest: Guest, modules: Modules) -> Iterator[Hold]:
-    with modules.load("hold"):
-        yield Hold(guest)
 
 
 @contextlib.contextmanager
@@ -129,9 +121,7 @@ def test_one_of_two_patches_can_not_be_applied(guest: Guest, modules: Modules, l
             assert (target.says, target.says_other) == ("klp_first", "klp_first")
 
 
-def test_initialisation_fails_under_a_patch(
-    guest: Guest, modules: Modules, livepatches: Livepatches, hold: Hold
-) -> None:
+def test_initialisation_fails_under_a_patch(guest: Guest, modules: Modules, livepatches: Livepatches) -> None:
     """A module that came patched, and whose initialisation then fails, leaves nothing in the patch."""
     target = KlpTarget(guest)
     with livepatches.in_effect("klp_first") as patch:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from harness.run.api.guest import Guest
+from harness.run.api.guest import Guest, number
 from harness.run.api.klp_modules import KlpTarget
 from harness.run.api.livepatch import NO_TRANSITION, UNPATCHED, Livepatch, Livepatches
 
@@ -14,14 +14,15 @@ _TRIES = 17  # the kernel tries once a second, and every fifteenth time sends si
 
 @pytest.fixture
 def signal(guest: Guest) -> Callable[[Livepatch], None]:
-    """Has the kernel try so often, now, that it sends its signals, once in the test."""
+    """Has the kernel try so often, now, that it sends its signals."""
     told = "dmesg | grep -c 'livepatch: signaling remaining tasks'; :"
-    before = int(guest.check(told))
+    before = number(guest.check(told).strip(), "signals sent so far")
 
     def send(patch: Livepatch) -> None:
         hurry = f"/sys/module/{patch.name}/parameters/hurry"
         guest.check(f"n=0; while [ $n -lt {_TRIES} ]; do echo 1 > {hurry}; n=$((n + 1)); done")
-        assert int(guest.check(told)) == before + 1, "the kernel sent no signals"
+        # on a slow machine its own tries, one a second, may have made it do so before
+        assert number(guest.check(told).strip(), "signals sent") > before, "the kernel sent no signals"
 
     return send
 

@@ -11,7 +11,6 @@ from harness.run.api.guest import Guest
 from harness.run.api.hold import Hold
 from harness.run.api.klp_modules import KlpTarget
 from harness.run.api.livepatch import NO_TRANSITION, PATCHED, UNPATCHED, Livepatches
-from harness.run.api.modules import Modules
 from harness.run.api.process import Process, background, task_state
 
 _HELD = "is sleeping on function hold_sleep"
@@ -30,12 +29,6 @@ _ENDS = "bash -c '(printf ends > /proc/$BASHPID/comm; exit) & exec sleep 1000'"
 _FORK = "copy_thread", "forks"
 _EXEC = "setup_arg_pages", "paste"
 _EXIT = "exit_files", "ends"
-
-
-@pytest.fixture
-def hold(guest: Guest, modules: Modules) -> Iterator[Hold]:
-    with modules.load("hold"):
-        yield Hold(guest)
 
 
 @pytest.fixture

@@ -38,14 +38,14 @@ class Caught:
     """The module phases, whose insmod or rmmod can be held."""
 
     def __init__(self, guest: Guest, hold: Hold) -> None:
-        self._guest = guest
+        self.guest = guest
         self._hold = hold
         self.module = Module(guest, "phases")
 
     @property
     def state(self) -> str:
         """The phase it is in: coming, live or going."""
-        return self._guest.line("/sys/module/phases/initstate")
+        return self.guest.line("/sys/module/phases/initstate")
 
     @contextlib.contextmanager
     def held(self, where: tuple[str, str], *, end: str = "") -> Iterator[None]:
@@ -53,7 +53,7 @@ class Caught:
         message `end`."""
         function, comm = where
         command = f"insmod {DIRECTORY}/phases.ko" if comm == "insmod" else "rmmod phases"
-        with self._hold.at(function, comm=comm), background(self._guest, command) as process:
+        with self._hold.at(function, comm=comm), background(self.guest, command) as process:
             try:
                 self._hold.wait()
                 yield
@@ -107,7 +107,7 @@ def _only_what_stays(tracefs: Tracefs, caught: Caught, tracer: str) -> None:
     assert caught.module.read("call") == "101"
     assert _seen(tracefs, tracer) == [_STAYS]
     assert _enabled(tracefs) == [_STAYS]
-    listed = tracefs._guest.check(f"grep phases_ {tracefs.root}/available_filter_functions")
+    listed = caught.guest.check(f"grep phases_ {tracefs.root}/available_filter_functions")
     assert [line.split()[0] for line in listed.splitlines()] == [_STAYS]
     assert not tracefs.accepts("set_ftrace_filter", _INIT[0])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import socket
 import struct
@@ -33,9 +34,12 @@ class GdbStub:
     def __init__(self, path: Path, *, timeout: float) -> None:
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.settimeout(timeout)
-        self._socket.connect(str(path))
         self._received = b""
-        self._ask("qXfer:features:read:target.xml:0,ffb")  # without it QEMU refuses to write a register
+        with contextlib.ExitStack() as stack:
+            stack.callback(self.close)
+            self._socket.connect(str(path))
+            self._ask("qXfer:features:read:target.xml:0,ffb")  # without it QEMU refuses to write a register
+            stack.pop_all()
 
     def close(self) -> None:
         self._socket.close()
