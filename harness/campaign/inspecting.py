@@ -302,7 +302,7 @@ def _several(
             config_from = str(member.path) if role == "config" else config_from
     if not kernels and not total.count and not unread:
         found = (
-            f"{total.skipped} modules and no kernel: add --modules" if total.skipped else "neither kernel nor module"
+            f"no kernel, and modules ({total.skipped}): add --modules" if total.skipped else "neither kernel nor module"
         )
         raise UserError(f"{top}: expected {_FORMS}, found {found}")
     beside = _Beside(config=texts["config"], config_from=config_from, system_map=texts["map"])

@@ -199,11 +199,12 @@ def comparison_text(found: Comparison) -> list[str]:
         lines.append(_line("properties", "the same"))
     for label, names in (
         ("gained a record", found.gained),
-        ("lost their record", found.lost),
+        ("lost its record" if len(found.lost) == 1 else "lost their record", found.lost),
         ("recorded, and not in the second file", found.only_first),
         ("recorded, and not in the first file", found.only_second),
     ):
-        lines.append(f"  {len(names)} functions {label}{': ' if names else ''}{_some(names, _DIFFERENT)}")
+        functions = "function" if len(names) == 1 else "functions"
+        lines.append(f"  {len(names)} {functions} {label}{': ' if names else ''}{_some(names, _DIFFERENT)}")
     return lines
 
 
