@@ -20,7 +20,7 @@ class Flowed:
 def unflowed(text: str, *, delsp: bool) -> Flowed:
     """Undo format=flowed. Lines are joined where they are quoted as deeply, without the quote marks of the second. The
     lines between which a diff has its parts are never joined to others."""
-    out: list[str] = []
+    out: list[list[str]] = []  # the parts of each line: added one by one, they would be copied again and again
     joined: set[int] = set()
     depth = None  # of the line that continues
     for raw in text.split("\n"):
@@ -36,9 +36,9 @@ def unflowed(text: str, *, delsp: bool) -> Flowed:
         cut = -1 if soft and delsp else None
         tail = "" if soft else end
         if depth == marks.count(">") and not is_signature and not is_part:
-            out[-1] += content[:cut] + tail
+            out[-1].append(content[:cut] + tail)
             joined.add(len(out))
         else:
-            out.append(shown[:cut] + tail)
+            out.append([shown[:cut] + tail])
         depth = marks.count(">") if soft else None
-    return Flowed(text="\n".join(out), joined=frozenset(joined))
+    return Flowed(text="\n".join("".join(parts) for parts in out), joined=frozenset(joined))
