@@ -37,6 +37,10 @@ _R_AARCH64_ABS64, _R_AARCH64_RELATIVE = 257, 1027
 _FORM_IMPLICIT_CONST = 0x21
 _MOST_SECTIONS = 1 << 20
 _LEB_BYTES = 10  # of a number of 64 bits
+# Parts of a file may lie in others: names end in the same letters. More than this is made to take memory.
+_MOST_SHARED = 16  # times that a table's bytes are names
+_MOST_OVERLAPPING = 2  # times that a file's bytes are sections
+_SECTION_NAMES_BYTES = 64 << 20
 # What pyelftools raises for files that are none, besides its own exceptions.
 _MALFORMED = (
     ELFError,
@@ -86,7 +90,22 @@ class SourceRange(NamedTuple):
 
 
 class _Frugal(ELFFile):
-    """Leaves alone the largest of the debug sections, of which nothing is asked: half the memory, half the time."""
+    """Leaves alone the largest of the debug sections, of which nothing is asked: half the memory, half the time. Each
+    name of sections is read once."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._names: dict[int, str] = {}
+        self._left = _SECTION_NAMES_BYTES
+        super().__init__(stream)
+
+    def _get_section_name(self, section_header: Any) -> Any:
+        start = section_header["sh_name"]
+        if start not in self._names:
+            self._names[start] = super()._get_section_name(section_header)
+            self._left -= len(self._names[start])
+            if self._left < 0:
+                raise ELFError(f"more than {_SECTION_NAMES_BYTES} bytes of names of sections")
+        return self._names[start]
 
     def get_section_by_name(self, name: str) -> Any:
         return None if name in _UNREAD else super().get_section_by_name(name)
@@ -108,6 +127,8 @@ class Elf:
             self.sections = tuple(
                 self._section(number, section) for number, section in enumerate(self._file.iter_sections())
             )
+            if sum(each.size for each in self.sections if each.kind != "SHT_NOBITS") > _MOST_OVERLAPPING * self._size:
+                raise ELFError("sections that overlap again and again")
 
     @contextlib.contextmanager
     def _as_ours(self) -> Iterator[None]:
@@ -164,10 +185,10 @@ class Elf:
             table = self._file.get_section_by_name(".symtab") or self._file.get_section_by_name(".dynsym")
             if table is None:
                 return ()
-            names = self._file.get_section(table["sh_link"]).data()
-            large, most = self._large_numbers(), ELF_NAME_BYTES.value
+            names = _Names(self._file.get_section(table["sh_link"]).data(), place=self.name)
+            large = self._large_numbers()
             entries = enumerate(_SYMBOL.iter_unpack(table.data()))
-            return tuple(self._symbol(entry, names, most, large.get(place)) for place, entry in entries)
+            return tuple(self._symbol(entry, names, large.get(place)) for place, entry in entries)
 
     def _large_numbers(self) -> dict[int, int]:
         """The sections' numbers that do not fit into 16 bits, by symbol: an object with a section for each function
@@ -179,21 +200,11 @@ class Elf:
             if number
         }
 
-    def _symbol(self, entry: tuple[int, int, int, int, int, int], names: bytes, most: int, large: int | None) -> Symbol:
+    def _symbol(self, entry: tuple[int, int, int, int, int, int], names: _Names, large: int | None) -> Symbol:
         name, info, _other, section, value, size = entry
         section = large if section == _SHN_XINDEX and large else section
         base = section << 32 if self.relocatable and 0 < section < len(self.sections) else 0
-        text = self._name_at(names, name, most) if name else ""
-        return Symbol(text, info & 15, info >> 4, section, base + value, size)
-
-    def _name_at(self, names: bytes, start: int, most: int) -> str:
-        """One name may be in the file once and stand in all symbols."""
-        end = names.find(b"\0", start, start + most + 1)
-        if end < 0:
-            if start + most < len(names):
-                raise ELF_NAME_BYTES.exceeded(place=self.name)
-            raise ELFError("a name without an end")
-        return names[start:end].decode("utf-8", errors="replace")
+        return Symbol(names.at(name), info & 15, info >> 4, section, base + value, size)
 
     def addresses_of(self, name: str) -> list[int]:
         """Return the addresses of the symbols of that name."""
@@ -253,6 +264,31 @@ class Elf:
     @cached_property
     def _begins(self) -> list[int]:
         return [found.begin for found in self.source_ranges]
+
+
+class _Names:
+    """The names in a string table, each of them once: one may be in the file once and stand in all symbols."""
+
+    def __init__(self, table: bytes, *, place: str) -> None:
+        self._table, self._place = table, place
+        self._most = ELF_NAME_BYTES.value
+        self._known = {0: ""}
+        self._left = _MOST_SHARED * len(table)
+
+    def at(self, start: int) -> str:
+        known = self._known.get(start)
+        return self._read(start) if known is None else known
+
+    def _read(self, start: int) -> str:
+        end = self._table.find(b"\0", start, start + self._most + 1)
+        if end < 0:
+            if start + self._most < len(self._table):
+                raise ELF_NAME_BYTES.exceeded(place=self._place)
+            raise ELFError("a name without an end")
+        self._left -= end - start
+        if self._left < 0:
+            raise ELFError("names that lie in one another again and again")
+        return self._known.setdefault(start, self._table[start:end].decode("utf-8", errors="replace"))
 
 
 class _Units:

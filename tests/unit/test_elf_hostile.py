@@ -83,6 +83,53 @@ def test_a_long_name(lower: Lower) -> None:
     assert is_told(caught.value, limits.ELF_NAME_BYTES, place="x.ko")
 
 
+@pytest.mark.parametrize("count", [10, 40])
+@hostile("a module whose symbols have the ends of one name")
+def test_names_in_a_name(count: int) -> None:
+    """The half of a name is in so many others on average."""
+    elf = TinyElf(REL)
+    elf.code(".text", RET, RET)
+    elf.symbol("x" * 200, 0)
+    for number in range(count):
+        elf.symbol("", number)
+    data = bytearray(elf.bytes())
+    [table] = [section for section in Elf(elf.stream(), name="x").sections if section.name == ".symtab"]
+    headers = struct.unpack_from("<Q", data, _SECTION_HEADERS)[0]
+    symbols = struct.unpack_from("<Q", data, headers + 64 * table.number + 0x18)[0]
+    for number in range(count):  # the first is none, the second has the name, which begins at 1
+        struct.pack_into("<I", data, symbols + 24 * (number + 2), number + 2)
+    if count == 10:
+        read_all(bytes(data))
+    else:
+        with pytest.raises(UserError, match="names that lie in one another"):
+            read_all(bytes(data))
+
+
+@hostile("a module whose sections are all of the file")
+def test_sections_that_overlap() -> None:
+    elf = TinyElf(REL)
+    for _ in range(3):
+        elf.code(".text", RET, RET)
+    data = elf.bytes()
+    read_all(changed(changed(data, 1, 0x18, 0), 1, 0x20, len(data)))
+    for section in (1, 2, 3):
+        data = changed(changed(data, section, 0x18, 0), section, 0x20, len(data))
+    with pytest.raises(UserError, match="sections that overlap"):
+        read_all(data)
+
+
+@hostile("a module with very much in the names of its sections")
+def test_names_of_sections(monkeypatch: pytest.MonkeyPatch) -> None:
+    elf = TinyElf(REL)
+    for number in range(3):
+        elf.code(f".text.{number}", RET, RET)
+    monkeypatch.setattr("harness.parse.elf._SECTION_NAMES_BYTES", 100)
+    read_all(elf.bytes())
+    monkeypatch.setattr("harness.parse.elf._SECTION_NAMES_BYTES", 20)
+    with pytest.raises(UserError, match="more than 20 bytes of names of sections"):
+        read_all(elf.bytes())
+
+
 def test_numbers_of_many_bytes() -> None:
     assert _uleb(memoryview(b"\xff\x01"), 0) == (255, 2)
     with pytest.raises(Exception, match="more than 64 bits"):
