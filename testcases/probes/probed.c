@@ -10,7 +10,7 @@
 #include <linux/fprobe.h>
 #endif
 #include <linux/kprobes.h>
-#include <linux/stacktrace.h>
+#include "harness_stack.h"
 #include "harness_test.h"
 
 #define DEPTH 48
@@ -27,7 +27,7 @@ static bool has_kretprobe;
 
 static notrace noinline void take(struct trace *trace)
 {
-	trace->found = stack_trace_save(trace->frames, DEPTH, 0);
+	trace->found = harness_stack_trace(trace->frames, DEPTH);
 }
 
 static notrace int returned(struct kretprobe_instance *instance, struct pt_regs *regs)
