@@ -13,6 +13,7 @@ from harness.errors import UserError
 from harness.layout import BOARDS, BOARDS_DOCS
 from harness.limits import OUTSIDE_BYTES, YAML_BYTES
 from harness.model.board import BoardEntry, BoardSpec
+from harness.model.names import nearest_first
 from harness.parse.boards import parse_boards
 from harness.parse.boards_schema import schema
 from harness.target.methods.table import boot_method
@@ -27,7 +28,7 @@ class Inventory:
     def entry(self, name: str) -> BoardEntry:
         """Return the entry of the board `name`, which may be incomplete. Raises UserError if there is none."""
         if name not in self.entries:
-            raise UserError(f"--board: expected one of {', '.join(sorted(self.entries))}, found {name!r}")
+            raise UserError(f"--board: expected one of {', '.join(nearest_first(name, self.entries))}, found {name!r}")
         return self.entries[name]
 
     def board(self, name: str) -> BoardSpec:

@@ -22,6 +22,7 @@ from harness.build import host
 from harness.build.cache import cache_dir
 from harness.build.command import run
 from harness.build.confinement import Confinement
+from harness.build.doctor import DoctorRow
 from harness.build.strays import strays
 from harness.errors import InfraError
 from harness.model.progress import Progress, Silent
@@ -197,7 +198,7 @@ def find_sandbox(*, progress: Progress | None = None) -> Sandbox:
     )
 
 
-def doctor_row() -> host.DoctorRow:
+def doctor_row() -> DoctorRow:
     """Return the row of `harness doctor` about the sandbox."""
     what = "build (untrusted sources and patches)"
     found = [(sandbox, _trial(sandbox)) for sandbox in _candidates()]
@@ -205,9 +206,9 @@ def doctor_row() -> host.DoctorRow:
     if works is None:
         told = "; ".join(f"{sandbox}: {why}" for sandbox, why in found)
         remedy = "allow user namespaces and mounts here, or build with --no-sandbox"
-        return host.DoctorRow(name="sandbox", ok=False, found=f"none works: {told}", needed_for=what, remedy=remedy)
+        return DoctorRow(name="sandbox", ok=False, found=f"none works: {told}", needed_for=what, remedy=remedy)
     remedy = "" if works.tool is SandboxTool.BUBBLEWRAP else f"better: {host.install_command(['bubblewrap'])}"
-    return host.DoctorRow(name="sandbox", ok=True, found=str(works), needed_for=what, remedy=remedy)
+    return DoctorRow(name="sandbox", ok=True, found=str(works), needed_for=what, remedy=remedy)
 
 
 def _inspect_ccache(progress: Progress) -> None:

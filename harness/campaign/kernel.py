@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 
 from harness.build import host
 from harness.build.finished import check_unsealed, load_build
@@ -15,6 +16,7 @@ from harness.errors import InfraError, UserError
 from harness.layout import KCONFIGS, TESTCASES
 from harness.model.board import BoardSpec
 from harness.model.kernel import Build, KernelSpec, Toolchain
+from harness.model.names import nearest_first
 from harness.model.progress import Progress
 from harness.target.methods.table import boot_method
 
@@ -45,9 +47,7 @@ def kernel_for(options: BuildOptions, board: BoardSpec, progress: Progress) -> K
     for option, paths in ((f"boards.yaml: {board.name}.kconfigs", ours), ("--kconfig", options.kconfigs)):
         for path in paths:
             if not path.is_file():
-                raise UserError(
-                    f"{option}: expected a file at {path}, found {'something else' if path.exists() else 'none'}"
-                )
+                raise _no_such_fragment(option, path)
     host.ensure_host(progress=progress)
     toolchain = _toolchain(options.toolchain, progress)
     require_patchable(toolchain, allow_plain_ftrace=options.allow_plain_ftrace)
@@ -60,6 +60,17 @@ def kernel_for(options: BuildOptions, board: BoardSpec, progress: Progress) -> K
         allow_plain_ftrace=options.allow_plain_ftrace,
         era_fixes=not options.no_era_fixes,
     )
+
+
+def _no_such_fragment(option: str, path: Path) -> UserError:
+    """`option` names the file `path`, which may be meant to be one of ours."""
+    if path.exists():
+        return UserError(f"{option}: expected a file at {path}, found something else")
+    paths = (found.relative_to(KCONFIGS) for found in KCONFIGS.rglob("*.config"))
+    ours = [str(found.with_suffix("")) for found in paths if str(found.with_suffix("")) not in _FRAGMENTS]
+    given = path.relative_to(KCONFIGS) if path.is_relative_to(KCONFIGS) else path
+    names = nearest_first(str(given).removesuffix(".config"), ours)
+    return UserError(f"{option}: expected a file at {path}, found none; ours are {', '.join(names)}")
 
 
 def _toolchain(name: str | None, progress: Progress) -> Toolchain:

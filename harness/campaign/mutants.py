@@ -26,6 +26,7 @@ from harness.limits import PATCH_BYTES
 from harness.model.board import BoardSpec
 from harness.model.kernel import DEFAULT_SOURCE, Build, KernelSpec
 from harness.model.mutant import Fate, Mutant, Row, Trial
+from harness.model.names import nearest_first
 from harness.model.progress import Progress
 from harness.model.result import RunResults, Verdict
 from harness.model.suite import FTRACE, LIVEPATCH
@@ -62,7 +63,8 @@ def choose(names: Sequence[str], known: dict[str, Mutant]) -> list[Mutant]:
     """Return the mutants that --only names, or all of them if it names none. Raises UserError for an unknown one."""
     wanted = {name.removesuffix(".patch") for name in names}
     for name in sorted(wanted - known.keys()):
-        raise UserError(f"--only: expected one of {', '.join(known)}; found {name!r}")
+        near = ", ".join(nearest_first(name, known)[:5])
+        raise UserError(f"--only: expected a name that `harness mutants --list` shows, such as {near}; found {name!r}")
     return [mutant for name, mutant in known.items() if not wanted or name in wanted]
 
 

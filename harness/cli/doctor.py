@@ -11,10 +11,11 @@ from harness.errors import InfraError
 @click.command(epilog="Example: harness doctor")
 def doctor() -> None:
     """Show which host tools are installed, in which version, and what each is needed for; and what the cache holds."""
-    from harness.build import host, prune, sandbox
+    from harness.build import prune, sandbox
+    from harness.build.doctor import doctor_rows
     from harness.target.methods.qemu import pick_accel
 
-    rows = [*host.doctor_rows(), sandbox.doctor_row()]
+    rows = [*doctor_rows(), sandbox.doctor_row()]
     width = max(len(row.name) for row in rows)
     found = max(len(row.found) for row in rows)
     for row in rows:

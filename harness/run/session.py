@@ -20,6 +20,7 @@ from harness.layout import PROJECT, TESTCASES
 from harness.model.board import BoardSpec
 from harness.model.kernel import Build
 from harness.model.known import KnownOutcome
+from harness.model.names import nearest_first
 from harness.model.progress import RunDisplay
 from harness.model.record import BoardRecord, RunRecord
 from harness.model.result import EndKind, RunEnd, RunResults
@@ -90,7 +91,8 @@ def choose_suites(names: tuple[str, ...]) -> frozenset[str]:
             chosen.add(name)
         else:
             inner = sorted(f"testcases/{path.name}" for path in TESTCASES.iterdir() if list(path.glob("test_*.py")))
-            raise UserError(f"--suite: expected one of {', '.join((*SUITES, *inner))}, found {name!r}")
+            near = nearest_first(name, (*SUITES, *inner))
+            raise UserError(f"--suite: expected one of {', '.join(near)}, found {name!r}")
     return frozenset(chosen or SUITES)
 
 

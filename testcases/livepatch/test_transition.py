@@ -3,10 +3,12 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
+import pytest
+
 from harness.run.api.guest import Guest
 from harness.run.api.klp_modules import KlpStacks, KlpTarget
 from harness.run.api.livepatch import NO_TRANSITION, PATCHED, UNPATCHED, Livepatches
-from harness.run.api.modules import DIRECTORY
+from harness.run.api.modules import DIRECTORY, Modules
 from harness.run.api.process import background
 
 _SLEEPS = "is sleeping on function klp_target_caller"
@@ -173,13 +175,16 @@ def test_busy_user_task_is_switched_on_its_way_to_user_mode(
 
 def test_busy_kthread_is_switched_by_the_scheduler(
     guest: Guest,
+    modules: Modules,
     livepatches: Livepatches,
     target: KlpTarget,
     stacks: KlpStacks,
     quiet_cpu: Callable[[int], AbstractContextManager[None]],
 ) -> None:
     """A kernel thread that never leaves its CPU is switched when it calls schedule() (livepatch.rst: "CPU-bound
-    kthreads"; __klp_sched_try_switch), its own stack found reliable."""
+    kthreads"; __klp_sched_try_switch, there since 6.16), its own stack found reliable."""
+    if modules.version < (6, 16):
+        pytest.skip("a task that runs is not switched in schedule() before 6.16")
     with livepatches.at_hand("klp_first") as patch, quiet_cpu(1), stacks.busy_kthread(cpu=1) as busy:
         with livepatches.load_in_background(patch, cpu=0) as insmod:
             switched = f"[ $(cat /proc/{busy}/patch_state) = {PATCHED} ]"

@@ -2,7 +2,6 @@
 
 import pytest
 
-from harness.run.api.kernelfiles import KernelFiles
 from harness.run.api.modules import Module, Modules
 from harness.run.api.tracefs import Tracefs
 from harness.run.api.watch import Watches
@@ -29,10 +28,8 @@ def test_calls_go_elsewhere_and_come_back(modules: Modules, place: str) -> None:
     assert results == [OWN, ELSEWHERE, OWN]
 
 
-def test_next_to_tracers(tracefs: Tracefs, modules: Modules, watches: Watches, kernel_files: KernelFiles) -> None:
-    """Others that watch the function see the call, and the graph tracer its return. Before 5.17 that tracer looks at
-    the pc that was changed, and so for another function (c4a0ebf87ceb, "arm64/ftrace: Make function graph use ftrace
-    directly")."""
+def test_next_to_tracers(tracefs: Tracefs, modules: Modules, watches: Watches) -> None:
+    """Others that watch the function see the call, and the graph tracer its return, whatever the pc is by then."""
     with (
         modules.load("calls") as calls,
         modules.load("redirect") as redirect,
@@ -46,7 +43,7 @@ def test_next_to_tracers(tracefs: Tracefs, modules: Modules, watches: Watches, k
         trees = [(tree.function, tree.callees) for tree in trace.graphs]
         hits = watch.seen().hits
     assert result == ELSEWHERE
-    assert trees == ([("calls_wide", [])] if kernel_files.version >= (5, 17) else [])
+    assert trees == [("calls_wide", [])]
     assert hits == 1
 
 

@@ -1,4 +1,5 @@
-"""`harness.build.host`: what this host lacks and how it gets it, with scripted programs instead of real ones."""
+"""`harness.build.host` and `harness.build.doctor`: what this host lacks and how it gets it, with scripted programs
+instead of real ones."""
 
 from __future__ import annotations
 
@@ -13,12 +14,11 @@ import pytest
 
 from harness.build import command, host
 from harness.build.command import Finished
+from harness.build.doctor import disk_row, doctor_rows
 from harness.build.host import (
     STAGES,
     Tool,
     check_host,
-    disk_row,
-    doctor_rows,
     ensure_host,
     host_tools,
     toolchain_tools,

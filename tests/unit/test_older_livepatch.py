@@ -54,6 +54,19 @@ def test_a_patch_that_its_module_has_to_unregister_is_unloaded_once_it_is_off(
     assert ("$on$busy" in waited) == (release == "5.0.0+")
 
 
+@pytest.mark.parametrize(("release", "stays"), [("5.0.0", True), ("5.1.0", False)])
+def test_a_kernel_that_unloads_no_livepatch_after_a_forced_transition_is_used_up(
+    tmp_path: Path, release: str, stays: bool
+) -> None:
+    machine = ScriptedMachine()
+    there = livepatches(machine, tmp_path, release)
+    with there.at_hand("klp_first") as patch:
+        patch.force()
+    assert any("refcnt" in command for command in machine.commands) != stays
+    assert any("rmmod" in command for command in machine.commands) != stays
+    assert bool(there._guest.used_up) == stays
+
+
 @pytest.mark.parametrize(
     ("lacking", "used"),
     [({}, "/proc/dynamic_debug/control"), ({"/proc/dynamic": 1}, "/sys/kernel/debug/dynamic_debug/control")],

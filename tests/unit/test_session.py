@@ -367,8 +367,9 @@ def test_suites(names: tuple[str, ...], chosen: set[str]) -> None:
 
 @pytest.mark.parametrize("name", ["no/such/suite", "testcases/../harness", "testcases/none", ""])
 def test_unknown_suites_name_the_known_ones(name: str) -> None:
-    with pytest.raises(UserError, match=r"selftests/ftrace.*testcases/function"):
+    with pytest.raises(UserError) as caught:
         session.choose_suites((name,))
+    assert {"selftests/ftrace", "testcases/function"} <= set(caught.value.message.replace(",", "").split())
 
 
 @pytest.fixture

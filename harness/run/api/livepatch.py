@@ -36,6 +36,7 @@ class Livepatch(Module):
     def __init__(self, guest: Guest, name: str, *, version: tuple[int, ...]) -> None:
         super().__init__(guest, name)
         self._version = version
+        self._stays = False
 
     @property
     def directory(self) -> str:
@@ -62,9 +63,9 @@ class Livepatch(Module):
         return number(self.attribute("stack_order"), "stack_order")
 
     @property
-    def known(self) -> bool:
-        """Whether the livepatch core knows the patch: enabled, or in a transition."""
-        return self._guest.exists(self.directory)
+    def dropped(self) -> bool:
+        """Whether the livepatch core is done with the patch: neither enabled nor in a transition."""
+        return self._guest.run(_dropped(self.name, self._version)).ok
 
     def patched(self, target: str = "vmlinux") -> bool:
         """Whether the patch is applied to `target`: the kernel proper, or a module."""
@@ -118,13 +119,20 @@ class Livepatch(Module):
         self._guest.write(f"{self.directory}/enabled", "1")
 
     def force(self) -> None:
-        """Make the kernel treat the tasks that block the transition as switched."""
+        """Make the kernel treat the tasks that block the transition as switched. Up to 5.0 it then lets no livepatch's
+        module go any more (klp_forced), so that this one stays, and the next test gets a fresh kernel."""
         self._guest.write(f"{self.directory}/force", "1")
+        if self._version < (5, 1):
+            self._stays = True
+            self._guest.use_up("this kernel unloads no livepatch any more once a transition was forced")
 
     def take_back(self) -> None:
-        """Disable the patch, whatever its state, and remove the module."""
+        """Disable the patch, whatever its state, and remove the module if the kernel lets it go."""
         enabled = f"{self.directory}/enabled"
         self._guest.run(f"read -r on < {enabled} && [ $on = 1 ] && echo 0 > {enabled}")
+        if self._stays:
+            self._wait(_dropped(self.name, self._version), "taken back", hurry=True)
+            return
         self.wait_gone()
         self._guest.check(f"[ ! -e /sys/module/{self.name} ] || rmmod {self.name}")
 
