@@ -170,7 +170,7 @@ def test_one_that_hangs_or_breaks_does_not_keep_the_others(tmp_path: Path) -> No
         ]
         started = time.monotonic()
         found = {found.name: (found.outcome, found.text) for found in findings(board(tmp_path), odd, limit=0.5)}
-        assert time.monotonic() - started < 10.0
+        assert time.monotonic() - started < 30.0
         assert found == {
             "hangs": (FAILED, "the check did not finish within 0 s"),
             "breaks": (FAILED, "internal error: ZeroDivisionError: integer division or modulo by zero"),

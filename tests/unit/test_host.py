@@ -89,12 +89,11 @@ UPDATE = "noninteractive update"
 
 
 def test_a_complete_host_is_left_alone_and_costs_no_time(machine: Machine) -> None:
-    write_script(machine.bin / "wanted", "sleep 10")
+    write_script(machine.bin / "wanted", f"touch {machine.bin}/was-run")
     progress = Recorder()
-    begun = time.monotonic()
     ensure_host(progress=progress)
-    assert time.monotonic() - begun < 0.1
     assert progress.said == machine.calls() == []
+    assert not (machine.bin / "was-run").exists()
 
 
 def test_what_is_missing_is_told_in_one_line_and_installed(machine: Machine) -> None:

