@@ -17,6 +17,10 @@
 #define own_frame noinline __attribute__((__noipa__))
 #endif
 
+#ifndef __nocfi	/* before 5.13 */
+#define __nocfi
+#endif
+
 typedef unsigned long (*held_func)(unsigned long a, unsigned long b, unsigned long c, unsigned long d, unsigned long e,
 				   unsigned long f);
 
@@ -33,8 +37,9 @@ static own_frame void hold_sleep(void)
 	wait_event_idle(hold_queue, READ_ONCE(released));
 }
 
-static notrace noinline unsigned long hold_here(unsigned long a, unsigned long b, unsigned long c, unsigned long d,
-						unsigned long e, unsigned long f)
+/* What it calls is of another type than held_func, which kCFI would take for an attack. */
+static notrace noinline __nocfi unsigned long hold_here(unsigned long a, unsigned long b, unsigned long c,
+							unsigned long d, unsigned long e, unsigned long f)
 {
 	unsigned long ret;
 
