@@ -17,10 +17,6 @@
 #define own_frame noinline __attribute__((__noipa__))
 #endif
 
-#ifndef __nocfi	/* before 5.13 */
-#define __nocfi
-#endif
-
 typedef unsigned long (*held_func)(unsigned long a, unsigned long b, unsigned long c, unsigned long d, unsigned long e,
 				   unsigned long f);
 
