@@ -19,6 +19,11 @@
 #include <linux/string.h>
 #include <linux/uaccess.h>
 
+/* For what calls functions by pointers to another type: kCFI would take that for an attack. */
+#ifndef __nocfi	/* before 5.13 */
+#define __nocfi
+#endif
+
 /*
  * The result of what can't go on because this kernel lacks `what`; the tests that asked for it are skipped with these
  * words (harness/run/api/insmod.py).

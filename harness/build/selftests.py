@@ -57,7 +57,7 @@ class Selftests:
             raise
         except BuildError as error:
             directory.mkdir(parents=True)
-            why = next(iter(error.details), error.message)
+            why = self.kbuild.workspace.outside(next(iter(error.details), error.message))
             (directory / NOT_BUILT).write_text(f"{why}\n")
             return why
         finally:

@@ -3,7 +3,6 @@ are skipped with the first error, never the build."""
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
@@ -103,7 +102,7 @@ class TestPrograms:
             if failed and not found:  # of none in particular
                 errors = make_log.errors(made.lines) or ["make failed without a word"]
                 found = dict.fromkeys(left, errors[0])
-            unbuilt |= {name: outside(self.workspace, why) for name, why in found.items()}
+            unbuilt |= {name: self.workspace.outside(why) for name, why in found.items()}
             if not failed:
                 break
             testmodules.write_kbuild(self.workspace.modules, [name for name in left if name not in found])
@@ -164,16 +163,6 @@ class TestPrograms:
 
     def _say(self, text: str) -> None:
         self.kbuild.progress.say(text)
-
-
-def outside(workspace: Workspace, error: str) -> str:
-    """Return an error with paths that mean something outside `workspace`: those of a kernel's file are from its top.
-    With ccache, compilers get paths that are relative to the objects."""
-    for directory in (workspace.modules, workspace.source, workspace.objects):
-        error = error.replace(f"{directory}/", "")
-        if directory != workspace.objects:
-            error = error.replace(f"{os.path.relpath(directory, workspace.objects)}/", "")
-    return error.strip()
 
 
 def forget_stale_modules(workspace: Workspace) -> None:

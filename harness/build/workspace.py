@@ -81,6 +81,15 @@ class Workspace:
         """Copies of the testcases' C sources, and their build products."""
         return self.state / "testmodules"
 
+    def outside(self, error: str) -> str:
+        """Return an error with paths that mean something outside of the workspace: those of a kernel's file are from
+        its top. With ccache, compilers get paths that are relative to the objects."""
+        for directory in (self.modules, self.source, self.objects):
+            error = error.replace(f"{directory}/", "")
+            if directory != self.objects:
+                error = error.replace(f"{os.path.relpath(directory, self.objects)}/", "")
+        return error.strip()
+
     @property
     def written_by_make(self) -> list[Path]:
         """The directories that the kernel's makes may write to; created if missing. Modules of the livepatch selftests

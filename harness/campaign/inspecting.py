@@ -6,6 +6,7 @@ bytes is not unpacked further."""
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -298,8 +299,9 @@ def _several(
         elif role == "module":
             total.skip()
         elif role in texts and member.size <= _TEXTS[role].value:
-            texts[role] = member.read().decode(errors="replace")
-            config_from = str(member.path) if role == "config" else config_from
+            with contextlib.suppress(UserError):  # it only helps; Debian's System.map in /boot is for root alone
+                texts[role] = member.read().decode(errors="replace")
+                config_from = str(member.path) if role == "config" else config_from
     if not kernels and not total.count and not unread:
         found = (
             f"no kernel, and modules ({total.skipped}): add --modules" if total.skipped else "neither kernel nor module"

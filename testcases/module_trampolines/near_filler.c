@@ -47,7 +47,7 @@ static notrace void release(unsigned int keep)
 }
 
 /* Whether the kernel still finds room for a module, by asking it for some. */
-static notrace bool module_fits(void)
+static notrace __nocfi bool module_fits(void)
 {
 	void *(*alloc)(int type, size_t size) = (void *)harness_lookup("execmem_alloc");
 	void (*give_back)(void *memory) = (void *)harness_lookup("execmem_free");

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import errno
 import gzip
 import json
 import lzma
@@ -14,7 +15,7 @@ import subprocess
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 import click.testing
 import pytest
@@ -412,6 +413,22 @@ class TestOneOfMany:
         assert found.modules.count == 2
         [message] = found.unread
         assert message.startswith(f"{path}: lib/b.ko.xz: expected a whole packed file")
+
+    @fault("a System.map in a directory that only root may read", where="disk", blame=Blame.NOBODY,
+           survives="the kernel beside it")  # fmt: skip
+    def test_a_system_map_that_can_not_be_read(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        write(tmp_path / "vmlinuz-7.3.4", TinyImage().content())
+        write(tmp_path / "System.map-7.3.4", b"secret")
+        real = limits.open_regular
+
+        def opened(path: Path, *, follow: bool = True) -> BinaryIO:
+            if path.name.startswith("System.map"):
+                raise PermissionError(errno.EACCES, "Permission denied", str(path))
+            return real(path, follow=follow)
+
+        monkeypatch.setattr(limits, "open_regular", opened)
+        found = inspect(tmp_path, modules=False, progress=Silent())
+        assert [each.form for each in found.files] == ["raw arm64 Image, symbols from kallsyms"]
 
     @hostile("damaged modules only")
     def test_nothing_but_damaged_modules(self, tmp_path: Path) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from harness.build.finished import load_record, not_built
-from harness.build.testprograms import outside
+from harness.build.selftests import Selftests
 from harness.build.workspace import Workspace
+from harness.errors import BuildError
 from harness.model.kernel import Build
 from harness.model.record import BuildRecord, KernelRecord, PatchRecord
 from harness.model.result import Verdict
@@ -141,6 +143,21 @@ def test_a_selftest_that_does_not_compile_skips_its_suite(toy: Toy) -> None:
     assert (mended.directory / "selftests/ftrace/test").is_file()
 
 
+def test_a_path_in_a_suites_error_is_that_of_the_tree(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "workspace", "x")
+    selftests = workspace.source / "tools/testing/selftests"
+    (selftests / "ftrace").mkdir(parents=True)
+
+    def make(_what: str, _words: list[str]) -> None:
+        raise BuildError("the kernel does not build", details=[f"{selftests}/ftrace/poll.c:3:1: error: no C"])
+
+    kbuild = SimpleNamespace(workspace=workspace, make=make, words=lambda *words, directory: list(words))
+    suites = Selftests(kbuild, config={}, goal=tmp_path)  # type: ignore[arg-type]
+    why = "tools/testing/selftests/ftrace/poll.c:3:1: error: no C"
+    assert suites.build_alone(FTRACE, tmp_path / "ftrace") == why
+    assert (tmp_path / "ftrace/not-built").read_text() == f"{why}\n"
+
+
 def test_both_fail_and_both_are_told(toy: Toy) -> None:
     toy.edits = {**BROKEN, "kernel/sched.c": "int sched; /* so that both are made */\n"}
     add_module(toy, "calls", "this is no C\n")
@@ -222,7 +239,7 @@ def test_without_a_series_its_tests_are_skipped(toy: Toy) -> None:
 )
 def test_paths_in_an_error_are_those_outside_the_workspace(tmp_path: Path, error: str, shown: str) -> None:
     workspace = Workspace(tmp_path / "workspace", "x")
-    assert outside(workspace, error.format(made=workspace.state, source=workspace.source)) == shown
+    assert workspace.outside(error.format(made=workspace.state, source=workspace.source)) == shown
 
 
 IN_HEADER = "include/linux/ftrace.h:7:1: error: no C"
