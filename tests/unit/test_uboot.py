@@ -279,6 +279,12 @@ def test_arguments_are_not_cut_within_a_quoted_quote(talk: Talk) -> None:
     assert "".join(words) == arguments
 
 
+@fault(
+    "U-Boot's shell changes the kernel's arguments",
+    where="boot",
+    blame=Blame.INFRA,
+    survives="the board: no kernel was started with other arguments; the message shows both",
+)
 @pytest.mark.parametrize("arguments", [r"dyndbg=\101", "it's"])
 def test_arguments_that_uboot_changes_do_not_boot(talk: Talk, arguments: str) -> None:
     """Its shell drops backslashes even in single quotes, and quotes where it expands a variable."""
