@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # gcc 12 puts the records of all functions of an object into one section __patchable_function_entries, even with
 # -ffunction-sections, and ties that section to the text of the first function (SHF_LINK_ORDER). If the linker collects
-# that function as garbage, the records of all others go with it, without a warning: they keep their NOPs, and are in no
-# table, so they can't be traced. Whether a function is traceable then hangs on whether another one is used. (gcc 13 and
-# later give each function a section of its own.)
+# that function as garbage, the records of all others go with it, without a warning: they keep their NOPs, and are in
+# no table, so they can't be traced. Whether a function is traceable then hangs on whether another one is used. (gcc 13
+# and later give each function a section of its own.)
 #
 # Seen with: gcc-12-aarch64-linux-gnu 12.2.0-14cross1, binutils-aarch64-linux-gnu 2.40-2 (Debian 12). It printed:
 #   without the unused function: 2 functions begin with NOPs, 2 have a record
@@ -35,7 +35,7 @@ show() {
     aarch64-linux-gnu-gcc-12 -O2 -ffreestanding -ffunction-sections -fpatchable-function-entry=2 "${@:2}" -c a.c -o a.o
     aarch64-linux-gnu-ld --gc-sections --fatal-warnings -e start a.o -o linked
     nops=$(aarch64-linux-gnu-objdump -d --no-show-raw-insn linked | grep -A 1 '>:$' | grep -c 'nop$')
-    size=$(aarch64-linux-gnu-readelf -SW linked | sed 's/\[ *//' | awk '$2 == "__patchable_function_entries" { print $6 }')
+    size=$(aarch64-linux-gnu-readelf -SW linked | sed -n 's/.* __patchable_function_entries *//p' | awk '{ print $4 }')
     echo "$1: $nops functions begin with NOPs, $((0x${size:-0} / 8)) have a record"
 }
 {

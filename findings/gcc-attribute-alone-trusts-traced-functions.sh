@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# gcc takes into account that a function with NOPs at its entry may be patched to do anything, but only if the NOPs come
-# from the option -fpatchable-function-entry. Where they come from the attribute patchable_function_entry, which is
-# meant to do the same for a single function, -fipa-ra stays in force: callers in that file know which registers the
-# function uses and keep values in the others over the call, call-clobbered ones too. Whatever is patched in there has to
-# keep registers that no ABI asks it to; of arm64's ftrace the first instruction overwrites x9. -Q does not tell: it
+# gcc takes into account that a function with NOPs at its entry may be patched to do anything, but only if the NOPs
+# come from the option -fpatchable-function-entry. Where they come from the attribute patchable_function_entry, which
+# is meant to do the same for a single function, -fipa-ra stays in force: callers in that file know which registers the
+# function uses and keep values in the others over the call, call-clobbered ones too. Whatever is patched in there has
+# to keep registers that no ABI asks it to; of arm64's ftrace the first instruction overwrites x9. -Q does not tell: it
 # says that -fipa-ra is enabled also where the option has switched it off.
 #
 # Seen with: gcc-12-aarch64-linux-gnu 12.2.0-14cross1, binutils-aarch64-linux-gnu 2.40-2 (Debian 12). It printed:

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# With -mbranch-protection=bti gcc leaves the landing pad out of a static function whose address nobody takes. So in one
-# object the record in __patchable_function_entries, the address of the first NOP, is the function's address in some
-# functions and 4 bytes behind it in others. Neither "record minus 4" nor a lookup of the symbol at the record's address
-# finds the function of every record, and whether it is the one or the other changes when somebody takes the function's
-# address in another place of the file.
+# With -mbranch-protection=bti gcc leaves the landing pad out of a static function whose address nobody takes. So in
+# one object the record in __patchable_function_entries, the address of the first NOP, is the function's address in
+# some functions and 4 bytes behind it in others. Neither "record minus 4" nor a lookup of the symbol at the record's
+# address finds the function of every record, and whether it is the one or the other changes when somebody takes the
+# function's address in another place of the file.
 #
 # Seen with: gcc-12-aarch64-linux-gnu 12.2.0-14cross1, binutils-aarch64-linux-gnu 2.40-2 (Debian 12). It printed:
 #   address not taken: record of local at +0

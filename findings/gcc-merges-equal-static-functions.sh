@@ -1,10 +1,9 @@
 #!/usr/bin/env bash
 # At -O2 gcc makes one function of two static ones with the same body (-fipa-icf), although both have NOPs for tracing
 # and live patching, and calls to the second become calls to the first. Both names are left in the symbol table, at one
-# address, with one record in __patchable_function_entries. A function that is not called any more does not look like
-# one: a filter or probe on the second name fires for callers of the first, and a live patch of either replaces both.
-# Only -flive-patching or -fno-ipa-icf keeps them apart, and the kernel is built with neither. (Functions with external linkage and the
-# same body stay apart without any option.)
+# address, with one record in __patchable_function_entries. So a filter or a probe on the second name fires for the
+# callers of the first, and a live patch that is made for one of them replaces both. Only -flive-patching or
+# -fno-ipa-icf keeps them apart, and the kernel is built with neither.
 #
 # Seen with: gcc-12-aarch64-linux-gnu 12.2.0-14cross1, binutils-aarch64-linux-gnu 2.40-2 (Debian 12). It printed:
 #   -O2: first at 0x0000, second at 0x0000, 3 records, calls_second calls <first>

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # KEEP() on a section that is tied to another one (SHF_LINK_ORDER), as each record in __patchable_function_entries is
-# tied to its function's text, means opposite things to the two linkers with which the kernel is built. GNU ld keeps the
-# text as well, so --gc-sections removes no function that can be traced. lld removes both. A linker script that has
+# tied to its function's text, means opposite things to the two linkers with which the kernel is built. GNU ld keeps
+# the text as well, so --gc-sections removes no function that can be traced. lld removes both. A linker script that has
 # the line for one of them, in order not to lose records, gets no dead code elimination from the other.
 #
-# Seen with: gcc-12-aarch64-linux-gnu 12.2.0-14cross1, binutils-aarch64-linux-gnu 2.40-2 (Debian 12),
-# lld-16 1:16.0.6-15~deb12u1. It printed, for an object with one unused function:
+# Seen with: gcc-12-aarch64-linux-gnu 12.2.0-14cross1, binutils-aarch64-linux-gnu 2.40-2 (Debian 12), lld-16
+# 1:16.0.6-15~deb12u1. It printed, for an object with one unused function:
 #   aarch64-linux-gnu-ld, …: start 1 records
 #   ld.lld-16, …: start 1 records
 #   aarch64-linux-gnu-ld, KEEP(…): start unused 2 records
@@ -33,12 +33,14 @@ done > a.s
 aarch64-linux-gnu-as a.s -o a.o
 RECORDS='*(__patchable_function_entries)'
 for records in "$RECORDS" "KEEP($RECORDS)"; do
-    echo "SECTIONS { .text : { *(.text .text.*) } . = 0x10000; .records : { first = .; $records; last = .; } }" > script.lds
+    table="first = .; $records; last = .;"
+    echo "SECTIONS { .text : { *(.text .text.*) } . = 0x10000; .records : { $table } }" > script.lds
     for linker in aarch64-linux-gnu-ld ld.lld-16; do
         "$linker" --gc-sections -e start -T script.lds a.o -o linked
         aarch64-linux-gnu-nm linked > symbols
         size=$((0x$(awk '$3 == "last" { print $1 }' symbols) - 0x$(awk '$3 == "first" { print $1 }' symbols)))
-        echo "$linker, ${records/"$RECORDS"/…}: $(awk '$3 ~ /^(start|unused)$/ { printf "%s ", $3 }' symbols)$((size / 8)) records"
+        kept=$(awk '$3 ~ /^(start|unused)$/ { printf "%s ", $3 }' symbols)
+        echo "$linker, ${records/"$RECORDS"/…}: $kept$((size / 8)) records"
     done
 done | tee seen
 diff seen - <<'EXPECTED'

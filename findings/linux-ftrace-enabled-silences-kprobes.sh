@@ -2,11 +2,11 @@
 # kernel.ftrace_enabled=0, which stops function tracing, also stops kprobes, although nothing shows that: the write
 # succeeds, the events stay enabled, new ones can be enabled, and debugfs's list of kprobes has no [DISABLED] behind
 # them. They are just never hit. It concerns the probes that use ftrace ([FTRACE] in that list): on x86 those at the
-# first instruction of a function, and so every return probe. One a few bytes further on keeps counting. So a probe that
-# counts nothing does not prove that its function was not called.
+# first instruction of a function, and so every return probe. One a few bytes further on keeps counting. So a probe
+# that counts nothing does not prove that its function was not called.
 #
-# Seen with: Linux 6.1.192-2 of Debian 12 (amd64), qemu-system-x86 1:7.2+dfsg-7+deb12u18, busybox-static 1:1.35.0-4.
-# It printed, with three probes in vfs_read while files were read:
+# Seen with: Linux 6.1.192-2 of Debian 12 (amd64), qemu-system-x86 1:7.2+dfsg-7+deb12u18, busybox-static 1:1.35.0-4. It
+# printed, with three probes in vfs_read while files were read:
 #   ftrace_enabled=1: entry counts, inner counts, return counts
 #   ftrace_enabled=0: entry silent, inner counts, return silent
 #   list of kprobes: k vfs_read+0x0 [FTRACE]
@@ -43,7 +43,9 @@ state() {
     read -r line < /proc/version
     [ "$(hits "$1")" = "$before" ] && echo "$1 silent" || echo "$1 counts"
 }
-told() { echo "seen: ftrace_enabled=$(cat /proc/sys/kernel/ftrace_enabled): $(state entry), $(state inner), $(state return)"; }
+told() {
+    echo "seen: ftrace_enabled=$(cat /proc/sys/kernel/ftrace_enabled): $(state entry), $(state inner), $(state return)"
+}
 echo 'p:entry vfs_read' > kprobe_events
 echo 'p:inner vfs_read+5' >> kprobe_events
 echo 'r:return vfs_read' >> kprobe_events
@@ -51,7 +53,8 @@ echo 1 > events/kprobes/enable
 told
 echo 0 > /proc/sys/kernel/ftrace_enabled
 told
-echo "seen: list of kprobes: $(sed -n 's/^[0-9a-f]*  k  \(vfs_read+0x0\) *\(.*\)/k \1 \2/p' /sys/kernel/debug/kprobes/list)"
+listed=$(sed -n 's/^[0-9a-f]*  k  \(vfs_read+0x0\) *\(.*\)/k \1 \2/p' /sys/kernel/debug/kprobes/list)
+echo "seen: list of kprobes: $listed"
 echo 'p:late ksys_read' >> kprobe_events
 echo 1 > events/kprobes/late/enable
 echo "seen: enabled only now: status $?, $(state late)"

@@ -2,12 +2,12 @@
 # A mistyped function in ftrace's set_ftrace_filter may go unnoticed, and then all functions are traced instead of one.
 # The kernel looks a name up when the white space behind it arrives. The last word of a write that ends without any is
 # looked up only when the file is closed, where an error can no longer be told: `printf name > set_ftrace_filter`
-# succeeds whatever the name is. With a line end the write does fail; but `>` has emptied the filter before, and an empty
-# filter means every function, so a script that goes on after the error traces the whole kernel. Only `>>` leaves what
-# was there. ftrace_filter= on the kernel's command line says nothing either (ftrace_graph_filter= does).
+# succeeds whatever the name is. With a line end the write does fail; but `>` has emptied the filter before, and an
+# empty filter means every function, so a script that goes on after the error traces the whole kernel. Only `>>` leaves
+# what was there. ftrace_filter= on the kernel's command line says nothing either (ftrace_graph_filter= does).
 #
-# Seen with: Linux 6.1.192-2 of Debian 12 (amd64), qemu-system-x86 1:7.2+dfsg-7+deb12u18, busybox-static 1:1.35.0-4.
-# It printed (status: the shell's, of the command; behind it the first line of set_ftrace_filter afterwards):
+# Seen with: Linux 6.1.192-2 of Debian 12 (amd64), qemu-system-x86 1:7.2+dfsg-7+deb12u18, busybox-static 1:1.35.0-4. It
+# printed (status: the shell's, of the command; behind it the first line of set_ftrace_filter afterwards):
 #   booted with ftrace_filter=no_such_function: #### all functions enabled ####
 #   echo schedule >: status 0, schedule
 #   echo no_such_function >>: status 1, schedule

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # /dev/kmsg takes at most ten messages in five seconds from one open file, and drops the rest without an error: write()
 # returns the full length. A test that keeps a descriptor open and marks its steps in the kernel log loses marks when
-# the steps are quick. Only when the file is closed does a line with the number of dropped messages appear; a shell that
-# opens the file anew for each message (`echo … > /dev/kmsg`) loses none, because the limit is the open file's. It is
-# on by default; printk.devkmsg=on on the command line, or the sysctl kernel.printk_devkmsg, switches it off.
+# the steps are quick. Only when the file is closed does a line with the number of dropped messages appear; a shell
+# that opens the file anew for each message (`echo … > /dev/kmsg`) loses none, because the limit is the open file's. It
+# is on by default; printk.devkmsg=on on the command line, or the sysctl kernel.printk_devkmsg, switches it off.
 #
-# Seen with: Linux 6.1.192-2 of Debian 12 (amd64), qemu-system-x86 1:7.2+dfsg-7+deb12u18, busybox-static 1:1.35.0-4.
-# It printed:
+# Seen with: Linux 6.1.192-2 of Debian 12 (amd64), qemu-system-x86 1:7.2+dfsg-7+deb12u18, busybox-static 1:1.35.0-4. It
+# printed:
 #   one descriptor: 30 writes succeeded, 10 lines in the log
 #   the log: printk: init: 20 output lines suppressed due to ratelimiting
 #   opened for each: 30 writes succeeded, 30 lines in the log

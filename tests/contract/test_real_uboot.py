@@ -198,6 +198,15 @@ def test_real_uboot_is_stopped_and_answers(
         uboot.network()
 
 
+def test_arguments_that_its_shell_changes_do_not_boot(machine: Callable[..., Machine]) -> None:
+    """findings/uboot-quotes-do-not-protect.sh"""
+    uboot = stopped(machine())
+    with pytest.raises(
+        InfraError, match=r"cmdline: .*expected bootargs `a\\b`, found `ab`; leave ' and \\ out of cmdline"
+    ):
+        uboot.boot("1", "2:3", "4", arguments=r"a\b")
+
+
 def test_keys_from_power_on_stop_an_autoboot_that_waits_for_no_time(machine: Callable[..., Machine]) -> None:
     """With bootdelay=0 U-Boot looks once whether a key was typed, in the instant when it prints its question."""
     environment = {"bootdelay": "0", "bootcmd": "echo booted by itself; while true; do sleep 1; done"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -264,7 +265,33 @@ def test_booting_and_arguments_longer_than_a_command(talk: Talk) -> None:
     uboot.boot("1", "2:3", "4", arguments=arguments)
     pieces = [command.rpartition("'")[0].partition("'")[2] for command in far.commands if "bootargs" in command]
     assert "".join(pieces) == arguments
-    assert all(len(command) < 480 for command in far.commands)
+    assert all(len(command) < 255 for command in far.commands)  # of a line buffer of 256
+
+
+def test_arguments_are_not_cut_within_a_quoted_quote(talk: Talk) -> None:
+    arguments = "quiet " + "'" * 150
+    answers = {"printenv bootargs": f"bootargs={arguments}\r\n", "booti .*": "Starting kernel ...\r\n"}
+    uboot, far = stopped(talk, answers)
+    uboot.boot("1", "2:3", "4", arguments=arguments)
+    commands = [command for command in far.commands if command.startswith("setenv bootargs")]
+    assert len(commands) > 1
+    words = [shlex.split(command)[2].removeprefix("${bootargs}") for command in commands]
+    assert "".join(words) == arguments
+
+
+@fault(
+    "U-Boot's shell changes the kernel's arguments",
+    where="boot",
+    blame=Blame.INFRA,
+    survives="the board: no kernel was started with other arguments; the message shows both",
+)
+@pytest.mark.parametrize("arguments", [r"dyndbg=\101", "it's"])
+def test_arguments_that_uboot_changes_do_not_boot(talk: Talk, arguments: str) -> None:
+    """Its shell drops backslashes even in single quotes, and quotes where it expands a variable."""
+    uboot, far = stopped(talk, {"printenv bootargs": "bootargs=something else\r\n"})
+    with pytest.raises(InfraError, match=r"b: cmdline: .*expected bootargs `.*found `something else`; leave"):
+        uboot.boot("1", "2:3", "4", arguments=arguments)
+    assert not any(command.startswith("booti") for command in far.commands)
 
 
 @fault("U-Boot finds that the Image is none", where="boot", blame=Blame.INFRA, survives="U-Boot's own words")

@@ -20,6 +20,7 @@ _ECHO_LIMIT_S = 2.0
 _TYPING_TRIES = 5
 _ADDRESS = re.compile(r"(?:0x)?[0-9a-fA-F]{1,16}")
 _LONGEST_COMMAND = 480  # characters; CONFIG_SYS_CBSIZE is 512 in many a configuration
+_LONGEST_PIECE = 200  # characters of a long text set by one command; in older configurations CONFIG_SYS_CBSIZE is 256
 
 # U-Boot's error messages and their meanings. Checked in this order, on the output of one command.
 _COMPLAINTS: Complaints = (
@@ -239,12 +240,24 @@ class Uboot:
             raise InfraError(f"{self._place}: U-Boot: `{command}` started no kernel", details=self._line.tail(12))
 
     def _set_long(self, name: str, value: str) -> None:
-        """Set a variable to a text that may exceed the longest command, in pieces."""
-        quoted = value.replace("'", "'\\''")
-        pieces = [quoted[start : start + 300] for start in range(0, len(quoted), 300)] or [""]
+        """Set a variable to a text that may exceed the longest command, in pieces. Raises InfraError if U-Boot's shell
+        makes something else of it."""
+        pieces = [""]
+        for character in value:
+            quoted = "'\\''" if character == "'" else character
+            if len(pieces[-1] + quoted) > _LONGEST_PIECE:
+                pieces.append("")
+            pieces[-1] += quoted
         self.command(f"setenv {name} '{pieces[0]}'")
         for piece in pieces[1:]:
             self.command(f"setenv {name} \"${{{name}}}\"'{piece}'")
+        if "'" in value or "\\" in value:  # dropped by some versions: in single quotes, or where a variable is expanded
+            found = self.command(f"printenv {name}").removeprefix(f"{name}=")
+            if found != value:
+                raise InfraError(
+                    f"{self._place}: cmdline: U-Boot's shell drops quotes and backslashes: expected {name} `{value}`, "
+                    f"found `{found}`; leave ' and \\ out of cmdline"
+                )
 
 
 def _last_words(output: str) -> list[str]:
