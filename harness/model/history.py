@@ -44,8 +44,9 @@ class StoredKernel:
 
 @dataclass(frozen=True, kw_only=True)
 class StoredRun:
-    """A run. `started`: seconds since the epoch. `end`: an EndKind, empty for a killed run. `directory`: where its files
-    were when it was taken in. `harness`: version and commit."""
+    """A run. `started`: seconds since the epoch. `end`: an EndKind, empty for a killed run. `directory`: where its
+    files were when it was taken in. `harness`: version and commit. `requested`: which tests were to run (suites, then
+    a keyword): runs with the same request miss no test of each other."""
 
     id: str
     cell: Cell = Cell()
@@ -56,6 +57,7 @@ class StoredRun:
     host: str = ""
     harness: str = ""
     directory: str = ""
+    requested: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,8 @@ import functools
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from harness.model.comparison import Tally
 
 # How often tests fail, before anything is known about one: most of them never or nearly never. A Beta distribution.
 _RARELY, _USUALLY = 0.1, 1.0
@@ -19,48 +20,32 @@ _GRID = 160  # rates that are considered, evenly in log odds
 _FARTHEST = 9.0  # log odds: rates from 1 in 8,000 on
 _CHANGE_ODDS = 0.01  # that a test's rate changes at all, before its outcomes are looked at
 _LEAST_CHANGE = 20.0  # posterior odds from which a change is believed
-WORSE_ODDS = 0.02  # that a change to the kernel makes a given test fail more often, before its outcomes are looked at
+WORSE_ODDS = 0.1  # that a change to the kernel makes a given test fail more often, before its outcomes are looked at
 
 
-@dataclass(frozen=True, kw_only=True)
-class Tally:
-    """How many passes and failures."""
+def tally_of(outcomes: Sequence[bool]) -> Tally:
+    """Count `outcomes`."""
+    failures = sum(outcomes)
+    return Tally(passes=len(outcomes) - failures, failures=failures)
 
-    passes: int = 0
-    failures: int = 0
 
-    @classmethod
-    def of(cls, outcomes: Sequence[bool]) -> Tally:
-        failures = sum(outcomes)
-        return cls(passes=len(outcomes) - failures, failures=failures)
+def rate(tally: Tally) -> float:
+    """Return the share of failures that is expected next time: between 0 and 1, never exactly either."""
+    return (tally.failures + _RARELY) / (tally.runs + _RARELY + _USUALLY)
 
-    def __add__(self, other: Tally) -> Tally:
-        return Tally(passes=self.passes + other.passes, failures=self.failures + other.failures)
 
-    @property
-    def runs(self) -> int:
-        return self.passes + self.failures
-
-    @property
-    def rate(self) -> float:
-        """The share of failures that is expected next time: between 0 and 1, never exactly either."""
-        return (self.failures + _RARELY) / (self.runs + _RARELY + _USUALLY)
-
-    def interval(self, level: float = 0.9) -> tuple[float, float]:
-        """The narrowest range of rates that begins and ends on the grid and holds `level` of what is believed."""
-        weights = _posterior(self)
-        order = sorted(range(_GRID), key=weights.__getitem__, reverse=True)
-        total, held = 0.0, []
-        for index in order:
-            held.append(index)
-            total += weights[index]
-            if total >= level:
-                break
-        rates = _rates()
-        return rates[min(held)], rates[max(held)]
-
-    def __str__(self) -> str:
-        return f"{self.failures} of {self.runs}"
+def interval(tally: Tally, level: float = 0.9) -> tuple[float, float]:
+    """Return the range of rates that holds `level` of what is believed, and leaves out the least likely ones."""
+    weights = _posterior(tally)
+    order = sorted(range(_GRID), key=weights.__getitem__, reverse=True)
+    total, held = 0.0, []
+    for index in order:
+        held.append(index)
+        total += weights[index]
+        if total >= level:
+            break
+    rates = _rates()
+    return rates[min(held)], rates[max(held)]
 
 
 @functools.cache
@@ -147,7 +132,7 @@ def last_change(outcomes: Sequence[bool]) -> int:
 def _best_split(outcomes: Sequence[bool]) -> int:
     """The index of the one change that explains `outcomes` best; 0 if one rate explains them well enough."""
     count = len(outcomes)
-    whole = Tally.of(outcomes)
+    whole = tally_of(outcomes)
     if count < 2 or not 0 < whole.failures < whole.runs:
         return 0
     alone = _log_evidence(whole)

@@ -1,1 +1,1 @@
-"""The history: results of many runs in one SQLite file. A cache of the run directories, from which it can be made again."""
+"""The history: results of many runs in one SQLite file, which can be made again from the run directories."""

@@ -33,12 +33,17 @@ def opened(path: Path, *, writable: bool = False) -> Iterator[sqlite3.Connection
     Raises UserError if `path` is something else, or of a newer harness, and InfraError if it is damaged, or can't be
     read or written."""
     if not writable and not path.exists():
-        raise UserError(f"{path}: expected a history, found none; runs are added to it when they end, see `harness history`")
+        raise UserError(
+            f"{path}: expected a history, found none; runs are added to it when they end, see `harness history`"
+        )
     with _errors(path):
         if writable:
             path.parent.mkdir(parents=True, exist_ok=True)
         connection = sqlite3.connect(
-            path if writable else f"file:{_quoted(path)}?mode=ro", uri=not writable, timeout=_WAIT_S, isolation_level=None
+            path if writable else f"file:{_quoted(path)}?mode=ro",
+            uri=not writable,
+            timeout=_WAIT_S,
+            isolation_level=None,
         )
         with contextlib.closing(connection):
             _prepare(connection, path, writable=writable)
@@ -56,14 +61,16 @@ def _quoted(path: Path) -> str:
 
 
 def _prepare(connection: sqlite3.Connection, path: Path, *, writable: bool) -> None:
-    application, version = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version"))
+    application, version = (
+        connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
+    )
     is_empty = not connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
     if application != APPLICATION_ID and not (writable and is_empty and version == 0):
         raise UserError(f"{path}: expected a history of this harness, found another database; name another file")
     if version > VERSION:
         raise UserError(
-            f"{path}: expected a history of version {VERSION} or older, found version {version}, made by a newer harness; "
-            "use that, or name another file"
+            f"{path}: expected a history of version {VERSION} or older, found version {version}, made by a newer "
+            "harness; use that, or name another file"
         )
     connection.execute("PRAGMA foreign_keys = ON")
     if writable:

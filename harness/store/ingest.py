@@ -20,7 +20,7 @@ _LONGEST_REASON = 500  # characters
 def add_run(connection: sqlite3.Connection, results: RunResults, *, directory: Path) -> bool:
     """Add a run; False if the history has it as it is."""
     digest = _digest(results)
-    name = results.record.id or f"unnamed-{digest.hex()[:16]}"
+    name = results.record.id or _name_of(results)
     found = connection.execute("SELECT id, digest FROM runs WHERE name = ?", (name,)).fetchone()
     if found and found[1] == digest:
         return False
@@ -28,8 +28,8 @@ def add_run(connection: sqlite3.Connection, results: RunResults, *, directory: P
         connection.execute("DELETE FROM runs WHERE id = ?", (found[0],))
     record = results.record
     run = connection.execute(
-        'INSERT INTO runs (name, digest, cell, kernel, started, seconds, "end", host, harness, directory)'
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        'INSERT INTO runs (name, digest, cell, kernel, started, seconds, "end", host, harness, directory, requested)'
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             name,
             digest,
@@ -41,10 +41,17 @@ def add_run(connection: sqlite3.Connection, results: RunResults, *, directory: P
             record.host,
             str(record.harness),
             str(directory),
+            requested(record),
         ),
     ).lastrowid
     _add_results(connection, run or 0, results.results)
     return True
+
+
+def _name_of(results: RunResults) -> str:
+    """Return a name for a run of a harness that gave it none: equal for all copies and prefixes of its events."""
+    words = (results.started, results.record.host, results.record.build)
+    return f"unnamed-{hashlib.blake2b(repr(words).encode(), digest_size=6).hexdigest()}"
 
 
 def cell_of(record: RunRecord) -> Cell:
@@ -72,11 +79,18 @@ def kernel_of(record: RunRecord) -> StoredKernel:
     )
 
 
+def requested(record: RunRecord) -> str:
+    """Return which tests a run was asked for."""
+    return " ".join((*record.suites, *([f"-k {record.keyword}"] if record.keyword else [])))
+
+
 def _digest(results: RunResults) -> bytes:
     """What distinguishes a run from others and from an earlier state of itself."""
     hashed = hashlib.blake2b(digest_size=16)
     for result in results.results:
-        hashed.update(repr((result.test, str(result.verdict), result.reason, result.seconds)).encode("utf-8", "replace"))
+        hashed.update(
+            repr((result.test, str(result.verdict), result.reason, result.seconds)).encode("utf-8", "replace")
+        )
     hashed.update(repr((results.record.id, results.started, str(results.ended))).encode())
     return hashed.digest()
 
@@ -111,7 +125,9 @@ def _add_results(connection: sqlite3.Connection, run: int, results: tuple[Result
         for result in results
     ]
     tests = _numbers(connection, "tests", "name", (_clean(result.test) for result in results))
-    texts = _numbers(connection, "texts", "text", (text for result, *words in rows for text in (*words, _clean(result.board))))
+    texts = _numbers(
+        connection, "texts", "text", (text for result, *words in rows for text in (*words, _clean(result.board)))
+    )
     connection.executemany(
         "INSERT OR REPLACE INTO results (run, test, verdict, actual, milliseconds, reason, signature, board)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",

@@ -9,12 +9,15 @@ from typing import Any
 
 from harness.model.fault import FaultSignature
 from harness.model.history import Cell, Outcome, StoredKernel, StoredRun
+from harness.model.result import EndKind
 from harness.store.ingest import VERDICTS
+
+_FOREVER = 1e12
 
 _RUNS = """
     SELECT runs.name, cells.board, cells.config, cells.toolchain, kernels.key, kernels.release, kernels.source,
            kernels.version, kernels.git_commit, kernels.patches, runs.started, runs.seconds, runs."end", runs.host,
-           runs.harness, runs.directory
+           runs.harness, runs.directory, runs.requested
     FROM runs JOIN cells ON cells.id = runs.cell JOIN kernels ON kernels.id = runs.kernel
 """
 _RESULTS = """
@@ -31,13 +34,44 @@ def run_named(connection: sqlite3.Connection, name: str) -> StoredRun | None:
     return next(_runs(connection.execute(f"{_RUNS} WHERE runs.name = ?", (name,))), None)
 
 
-def latest_runs(connection: sqlite3.Connection, *, cell: Cell | None = None, limit: int = 30) -> tuple[StoredRun, ...]:
-    """Return the latest runs, of one cell or of all; the latest first."""
-    where, values = ("", ())
+def run_in(connection: sqlite3.Connection, directory: str) -> str:
+    """Return the id of the run whose files were in `directory`, empty if there is none."""
+    query = "SELECT name FROM runs WHERE directory = ? ORDER BY started DESC"
+    row = connection.execute(query, (directory,)).fetchone()
+    return str(row[0]) if row else ""
+
+
+def runs_like(connection: sqlite3.Connection, beginning: str) -> tuple[StoredRun, ...]:
+    """Return the run with this id, else up to two whose ids begin like this."""
+    exact = run_named(connection, beginning)
+    if exact or not beginning:
+        return (exact,) if exact else ()
+    end = beginning + chr(0x10FFFF)
+    return tuple(_runs(connection.execute(f"{_RUNS} WHERE runs.name > ? AND runs.name < ? LIMIT 2", (beginning, end))))
+
+
+def is_good(connection: sqlite3.Connection, run: str) -> bool:
+    """Whether a run was complete and no test in it failed."""
+    bad = [number for number, verdict in enumerate(VERDICTS) if verdict.is_kernel_fault or verdict.is_infra_fault]
+    query = (
+        'SELECT runs."end" = ? AND NOT EXISTS (SELECT 1 FROM results WHERE results.run = runs.id'
+        f" AND results.verdict IN ({', '.join(map(str, bad))})) FROM runs WHERE name = ?"
+    )
+    row = connection.execute(query, (EndKind.COMPLETE.value, run)).fetchone()
+    return bool(row and row[0])
+
+
+def latest_runs(
+    connection: sqlite3.Connection, *, cell: Cell | None = None, until: float | None = None, limit: int = 30
+) -> tuple[StoredRun, ...]:
+    """Return the latest runs, of one cell or of all, that began by `until`; the latest first."""
+    conditions = ["runs.started <= ?"]
+    values: list[float | str] = [until if until is not None else _FOREVER]
     if cell:
-        where = "WHERE cells.board = ? AND cells.config = ? AND cells.toolchain = ?"
-        values = (cell.board, cell.config, cell.toolchain)
-    return tuple(_runs(connection.execute(f"{_RUNS} {where} ORDER BY runs.started DESC LIMIT ?", (*values, limit))))
+        conditions += ["cells.board = ?", "cells.config = ?", "cells.toolchain = ?"]
+        values += [cell.board, cell.config, cell.toolchain]
+    query = f"{_RUNS} WHERE {' AND '.join(conditions)} ORDER BY runs.started DESC, runs.name DESC LIMIT ?"
+    return tuple(_runs(connection.execute(query, (*values, limit))))
 
 
 def outcomes_of(connection: sqlite3.Connection, run: str) -> tuple[Outcome, ...]:
@@ -46,7 +80,9 @@ def outcomes_of(connection: sqlite3.Connection, run: str) -> tuple[Outcome, ...]
     return tuple(map(_outcome, rows))
 
 
-def history_of(connection: sqlite3.Connection, test: str, *, limit: int = 1000) -> tuple[tuple[StoredRun, Outcome], ...]:
+def history_of(
+    connection: sqlite3.Connection, test: str, *, limit: int = 1000
+) -> tuple[tuple[StoredRun, Outcome], ...]:
     """Return what a test did in its latest runs, in whatever cell; the latest first."""
     names = [
         row[0]
@@ -73,12 +109,17 @@ def _one(connection: sqlite3.Connection, run: str, test: str) -> Iterator[tuple[
 def _runs(rows: sqlite3.Cursor) -> Iterator[StoredRun]:
     for row in rows:
         name, board, config, toolchain, key, release, source, version, commit, patches, *others = row
-        started, seconds, end, host, harness, directory = others
+        started, seconds, end, host, harness, directory, requested = others
         yield StoredRun(
             id=name,
             cell=Cell(board=board, config=config, toolchain=toolchain),
             kernel=StoredKernel(
-                key=key, release=release, source=source, version=version, commit=commit, patches=tuple(json.loads(patches))
+                key=key,
+                release=release,
+                source=source,
+                version=version,
+                commit=commit,
+                patches=tuple(json.loads(patches)),
             ),
             started=started,
             seconds=seconds,
@@ -86,6 +127,7 @@ def _runs(rows: sqlite3.Cursor) -> Iterator[StoredRun]:
             host=host,
             harness=harness,
             directory=directory,
+            requested=requested,
         )
 
 

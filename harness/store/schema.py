@@ -25,7 +25,7 @@ MIGRATIONS = (
         id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, digest BLOB NOT NULL,
         cell INTEGER NOT NULL REFERENCES cells, kernel INTEGER NOT NULL REFERENCES kernels,
         started REAL NOT NULL, seconds REAL NOT NULL, "end" TEXT NOT NULL,
-        host TEXT NOT NULL, harness TEXT NOT NULL, directory TEXT NOT NULL
+        host TEXT NOT NULL, harness TEXT NOT NULL, directory TEXT NOT NULL, requested TEXT NOT NULL
     );
     CREATE INDEX runs_by_time ON runs (cell, started);
     CREATE TABLE results (
