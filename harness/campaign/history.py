@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from harness.model.history import StoredRun
 from harness.report.compare import Side, by_test
 from harness.run.documents import read_results
 from harness.store import queries
-from harness.store.database import opened
+from harness.store.database import Connection, opened
 from harness.store.ingest import add_run
 
 _NIGHTS = 60  # earlier runs that count as evidence
@@ -29,7 +28,7 @@ def add(history: Path, directories: Iterable[Path]) -> int:
     return added
 
 
-def sides(connection: sqlite3.Connection, older: str, newer: str) -> tuple[Side, Side]:
+def sides(connection: Connection, older: str, newer: str) -> tuple[Side, Side]:
     """Find the two runs, and all others that say something about their kernels.
 
     The older side has the runs of the same cell that follow the same line of kernels, up to that run. The newer side
@@ -51,13 +50,13 @@ def sides(connection: sqlite3.Connection, older: str, newer: str) -> tuple[Side,
     return _side(connection, old, before), _side(connection, new, since)
 
 
-def _side(connection: sqlite3.Connection, run: StoredRun, runs: list[StoredRun]) -> Side:
+def _side(connection: Connection, run: StoredRun, runs: list[StoredRun]) -> Side:
     chosen = {each.id: each for each in (*runs, run)}
     ordered = sorted(chosen.values(), key=lambda each: (each.started, each.id))
     return Side(run=run, runs=[(each, by_test(queries.outcomes_of(connection, each.id))) for each in ordered])
 
 
-def resolve(connection: sqlite3.Connection, name: str, *, than: StoredRun | None = None) -> StoredRun:
+def resolve(connection: Connection, name: str, *, than: StoredRun | None = None) -> StoredRun:
     """Find a run by its id, the beginning of one, its directory, `latest`, or `last-good`: the latest one before `than`
     of the same cell in which no test failed. UserError if there is none, or more than one."""
     if name in (LATEST, LAST_GOOD):
@@ -81,7 +80,7 @@ def resolve(connection: sqlite3.Connection, name: str, *, than: StoredRun | None
     )
 
 
-def _newest(connection: sqlite3.Connection, *, than: StoredRun | None, is_good: bool) -> StoredRun | None:
+def _newest(connection: Connection, *, than: StoredRun | None, is_good: bool) -> StoredRun | None:
     cell, until = (than.cell, than.started) if than else (None, None)
     for run in queries.latest_runs(connection, cell=cell, until=until, limit=1000):
         if (than is None or run.id != than.id) and (not is_good or queries.is_good(connection, run.id)):

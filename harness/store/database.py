@@ -14,6 +14,7 @@ from harness import shortage
 from harness.errors import HarnessError, InfraError, UserError
 from harness.store.schema import APPLICATION_ID, MIGRATIONS, VERSION
 
+Connection = sqlite3.Connection  # a transaction on the history
 _VARIABLE = "HARNESS_HISTORY"
 _WAIT_S = 60.0  # for other writers, each of which takes a fraction of a second
 _AGAIN = "it can be made again from the run directories: `harness history add DIR...`"
