@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from harness.errors import UserError
+from harness.errors import HarnessError, UserError
 from harness.model.history import StoredRun
+from harness.model.result import RunResults
 from harness.report.compare import Side, by_test
 from harness.run.documents import read_results
 from harness.store import queries
-from harness.store.database import Connection, opened
+from harness.store.database import Connection, history_file, opened
 from harness.store.ingest import add_run
 
 _NIGHTS = 60  # earlier runs that count as evidence
@@ -26,6 +27,17 @@ def add(history: Path, directories: Iterable[Path]) -> int:
         with opened(history, writable=True) as connection:
             added += add_run(connection, results, directory=directory.resolve())
     return added
+
+
+def remember(results: RunResults, run_dir: Path, *, history: Path | None = None) -> str:
+    """Take in a run that has just ended; return what to say. What goes wrong here is no fault of the run."""
+    path = history_file(history)
+    try:
+        with opened(path, writable=True) as connection:
+            add_run(connection, results, directory=run_dir.resolve())
+    except HarnessError as error:
+        return f"not in the history: {error.message}; later, `harness history add {run_dir}` takes it in"
+    return f"in the history as {results.record.id}"
 
 
 def sides(connection: Connection, older: str, newer: str) -> tuple[Side, Side]:

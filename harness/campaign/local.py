@@ -78,6 +78,7 @@ def list_tests(checked: Checked, display: Display) -> list[str]:
 
 def run_here(checked: Checked, display: Display) -> Finished:
     """Build the kernel if needed, acquire the boards, run the tests, write the documents."""
+    from harness.campaign.history import remember
     from harness.campaign.kernel import build_for
     from harness.campaign.machine import booter
     from harness.run import session
@@ -107,6 +108,8 @@ def run_here(checked: Checked, display: Display) -> Finished:
             command=command_line(),
             display=display,
         )
+    if not request.no_history:
+        display.say(remember(results, run_dir, history=request.history))
     return Finished(results=results, run_dir=run_dir, exit_code=code)
 
 

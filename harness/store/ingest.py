@@ -61,7 +61,7 @@ def cell_of(record: RunRecord) -> Cell:
     name = "clang" if "clang" in f"{tools.name} {tools.command}" else "gcc" if tools.command or tools.name else ""
     return Cell(
         board=f"{record.board.name} ({accelerator})" if accelerator else record.board.name,
-        config="+".join(record.kernel.fragments),
+        config="+".join(name.removesuffix(".config") for name in record.kernel.fragments),
         toolchain=f"{name} {tools.version.partition('.')[0]}".strip(),
     )
 
