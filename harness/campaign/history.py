@@ -5,14 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from harness.build.finished import load_record
 from harness.errors import HarnessError, UserError
+from harness.model.board import BoardSpec
+from harness.model.comparison import Tally
 from harness.model.history import StoredRun
-from harness.model.result import RunResults
-from harness.report.compare import Side, by_test
+from harness.model.kernel import Build
+from harness.model.record import BoardRecord, RunRecord
+from harness.model.result import Result, RunResults
+from harness.report.compare import Side, by_test, passes_and_failures
 from harness.run.documents import read_results
 from harness.store import queries
 from harness.store.database import Connection, history_file, opened
-from harness.store.ingest import add_run
+from harness.store.ingest import add_run, cell_of, kernel_of
+from harness.target.methods.table import boot_method
 
 _NIGHTS = 60  # earlier runs that count as evidence
 LATEST = "latest"
@@ -38,6 +44,23 @@ def remember(results: RunResults, run_dir: Path, *, history: Path | None = None)
     except HarnessError as error:
         return f"not in the history: {error.message}; later, `harness history add {run_dir}` takes it in"
     return f"in the history as {results.record.id}"
+
+
+def before(made: Build, board: BoardSpec, failure: Result, *, history: Path | None = None) -> Tally:
+    """Count the passes and failures of a test in the runs of earlier kernels in the same cell, as far as the history
+    knows them: without patches, or with the same ones."""
+    record = RunRecord(
+        kernel=load_record(made.directory).kernel,
+        board=BoardRecord(name=board.name, details=boot_method(board).properties(board)),
+    )
+    kernel = kernel_of(record)
+    try:
+        with opened(history_file(history)) as connection:
+            runs = queries.latest_runs(connection, cell=cell_of(record), limit=_NIGHTS)
+            runs = tuple(run for run in runs if run.kernel != kernel and run.kernel.patches in ((), kernel.patches))
+            return passes_and_failures(_side(connection, runs[0], list(runs)), failure) if runs else Tally()
+    except HarnessError:
+        return Tally()
 
 
 def sides(connection: Connection, older: str, newer: str) -> tuple[Side, Side]:

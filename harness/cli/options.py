@@ -224,6 +224,12 @@ def run_options(function: Function) -> Function:
             help="Directory for the run's files; default: out/<run>.",
         ),
         click.option(
+            "--confirm/--no-confirm",
+            default=None,
+            help="Repeat unexpected failures, to tell solid ones from flaky ones; default: where the board has "
+            "snapshots.",
+        ),
+        click.option(
             "--history",
             type=click.Path(path_type=Path, dir_okay=False),
             metavar="FILE",

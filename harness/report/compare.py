@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from harness.model.comparison import Change, Changed, Comparison, Tally
 from harness.model.history import Outcome, StoredRun
-from harness.model.result import Verdict
+from harness.model.result import Result, Verdict
 from harness.report import evidence
 
 TOLD = 0.95  # the probability from which a change is told as certain, and repeating ends
@@ -78,6 +78,19 @@ def _changed(test: str, old: Side, new: Side, pace: float) -> Changed:
         first_bad=_first_bad(new, test),
         note=note or (last.reason if change in (Change.SKIPPED_NOW, Change.INFRASTRUCTURE) else ""),
     )
+
+
+def passes_and_failures(side: Side, failure: Result) -> Tally:
+    """Count how a test that has failed ended on a side, since it last changed; other crashes than its own are
+    passes."""
+    like = Outcome(
+        test=failure.test,
+        verdict=failure.verdict,
+        actual=failure.actual or failure.verdict,
+        signature=failure.fault.signature if failure.fault else None,
+    )
+    ends = [bool(fails) for fails in _fails(side, failure.test, like=like)]
+    return evidence.tally_of(ends[evidence.last_change(ends) :])
 
 
 def _shown(outcomes: Sequence[Outcome]) -> Outcome | None:

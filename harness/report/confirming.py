@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from harness.model.comparison import Tally
+from harness.model.result import Attempt, Condition, Result, Verdict
 from harness.report import evidence
 
 TOLD = 0.98  # the probability from which repeating ends: it is worse
@@ -39,3 +41,45 @@ class Standing:
     def is_regression(self) -> bool:
         """Whether the kernel is more likely worse than not."""
         return self.probability >= LIKELY
+
+
+def since(result: Result) -> Tally:
+    """Return the passes and failures of a result and its repetitions."""
+    return _tally([result, *result.repeats])
+
+
+def _tally(attempts: Iterable[Attempt]) -> Tally:
+    verdicts = [attempt.actual or attempt.verdict for attempt in attempts]
+    failures = sum(verdict.is_kernel_fault or verdict is Verdict.XFAIL for verdict in verdicts)
+    return Tally(failures=failures, passes=sum(verdict is Verdict.PASS for verdict in verdicts))
+
+
+def told(result: Result) -> str:
+    """Say what the repetitions of a failure show; empty if there are none."""
+    if not result.repeats:
+        return ""
+    repeats = _tally(result.repeats)
+    if not repeats.runs:
+        return f"repeated {len(result.repeats)} times without an answer"
+    counted = f"failed {repeats} repetitions"
+    if not repeats.failures:
+        rate = evidence.interval(since(result))[1]
+        used = "; maybe it needs a machine that other tests have used" if _was_used(result) else ""
+        return f"not repeatable: {counted}, so it fails at most {100 * rate:.0f} % of the time{used}"
+    restored, booted = (
+        _tally(each for each in result.repeats if each.condition is condition) for condition in Condition
+    )
+    where = ""
+    if evidence.worse_probability(restored, booted) >= TOLD:
+        where = f", mostly on machines that have just booted ({booted}; restored ones {restored})"
+    elif evidence.worse_probability(booted, restored) >= TOLD:
+        where = f", mostly on restored machines ({restored}; just booted ones {booted})"
+    if not repeats.passes:
+        return f"solid: {counted}{where}"
+    low, high = evidence.interval(since(result))
+    return f"flaky: {counted}, so about {100 * low:.0f} to {100 * high:.0f} % of the time{where}"
+
+
+def _was_used(result: Result) -> bool:
+    """Whether other tests had used the machine on which it failed: only one that was restored for it is its own."""
+    return bool(result.machine) and "restored" not in result.machine
