@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from harness.model.fault import FaultSignature
-from harness.model.result import Verdict
+from harness.model.result import Condition, Verdict
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
@@ -65,7 +65,8 @@ class Outcome:
     """What one test did in one run.
 
     `verdict`: after expectations were applied; `actual`: before. `signature`: of the fault that made it a CRASH.
-    `board`: which board of the cell. `is_known`: a known outcome was met."""
+    `board`: which board of the cell. `repeat`: what a repetition of a failure ran on; None: it is the test's result.
+    `is_known`: a known outcome was met."""
 
     test: str
     verdict: Verdict
@@ -74,6 +75,7 @@ class Outcome:
     reason: str = ""
     signature: FaultSignature | None = None
     board: str = ""
+    repeat: Condition | None = None
 
     @property
     def is_known(self) -> bool:

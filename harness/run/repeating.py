@@ -33,6 +33,7 @@ Run = Callable[[Sequence[object]], object]
 
 _MOST_TESTS = 20  # that are repeated in a run: a kernel that fails everywhere needs no statistics
 _BOOTED = 5  # repetitions on machines that have just booted, which take seconds each
+_RESTORED_SHARE = 0.7  # of a test's time
 _FIELDS = tuple(each.name for each in dataclasses.fields(Attempt))
 
 
@@ -170,7 +171,7 @@ class _Tally:
         self._before = {failure.test: budget.before(failure) for failure in failures}
         self._budget = budget
         self._end = time.monotonic() + budget.run_s
-        self._ends: dict[str, float] = {}
+        self._ends: dict[tuple[str, Condition], float] = {}
 
     def add(self, test: str, repeat: Repeat) -> None:
         result = self._results[test]
@@ -182,7 +183,8 @@ class _Tally:
 
     def is_enough(self, test: str, condition: Condition) -> bool:
         now = time.monotonic()
-        end = self._ends.setdefault(test, now + self._budget.test_s)
+        share = _RESTORED_SHARE if condition is Condition.RESTORED else 1.0 - _RESTORED_SHARE
+        end = self._ends.setdefault((test, condition), now + share * self._budget.test_s)
         if now >= min(end, self._end):
             return True
         result = self._results[test]

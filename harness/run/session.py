@@ -183,7 +183,7 @@ def _repeat(
         run=lambda plugins: _pytest(dataclasses.replace(selection, maxfail=0), plugins, ()),
         run_dir=run_dir,
         budget=selection.repeating,
-        say=local.say,
+        say=local.display.problem,
     )
 
 

@@ -5,19 +5,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from harness.model.history import Cell, StoredKernel
 from harness.model.record import RunRecord
 from harness.model.result import Result, RunResults, Verdict
+from harness.store.database import Connection
 
 VERDICTS = tuple(Verdict)  # their numbers in the file: never reorder, only append
 _LONGEST_REASON = 500  # characters
 
 
-def add_run(connection: sqlite3.Connection, results: RunResults, *, directory: Path) -> bool:
+def add_run(connection: Connection, results: RunResults, *, directory: Path) -> bool:
     """Add a run; False if the history has it as it is."""
     digest = _digest(results)
     name = results.record.id or _name_of(results)
@@ -89,24 +89,26 @@ def _digest(results: RunResults) -> bytes:
     hashed = hashlib.blake2b(digest_size=16)
     for result in results.results:
         hashed.update(
-            repr((result.test, str(result.verdict), result.reason, result.seconds)).encode("utf-8", "replace")
+            repr((result.test, str(result.verdict), result.reason, result.seconds, len(result.repeats))).encode(
+                "utf-8", "replace"
+            )
         )
     hashed.update(repr((results.record.id, results.started, str(results.ended))).encode())
     return hashed.digest()
 
 
-def _cell(connection: sqlite3.Connection, cell: Cell) -> int:
+def _cell(connection: Connection, cell: Cell) -> int:
     return _number(connection, "cells", ("board", "config", "toolchain"), (cell.board, cell.config, cell.toolchain))
 
 
-def _kernel(connection: sqlite3.Connection, kernel: StoredKernel) -> int:
+def _kernel(connection: Connection, kernel: StoredKernel) -> int:
     columns = ("key", "release", "source", "version", "git_commit", "patches")
     patches = json.dumps(kernel.patches)
     values = (kernel.key, kernel.release, kernel.source, kernel.version, kernel.commit, patches)
     return _number(connection, "kernels", columns, values)
 
 
-def _number(connection: sqlite3.Connection, table: str, columns: tuple[str, ...], values: tuple[str, ...]) -> int:
+def _number(connection: Connection, table: str, columns: tuple[str, ...], values: tuple[str, ...]) -> int:
     """Return the number of a row of `table`, which is made if it is not there."""
     marks = ", ".join("?" * len(columns))
     connection.execute(f"INSERT OR IGNORE INTO {table} ({', '.join(columns)}) VALUES ({marks})", values)
@@ -115,11 +117,11 @@ def _number(connection: sqlite3.Connection, table: str, columns: tuple[str, ...]
     return int(row[0])
 
 
-def _numbers(connection: sqlite3.Connection, table: str, column: str, texts: Iterable[str]) -> dict[str, int]:
+def _numbers(connection: Connection, table: str, column: str, texts: Iterable[str]) -> dict[str, int]:
     return {text: _number(connection, table, (column,), (text,)) for text in dict.fromkeys(texts) if text}
 
 
-def _add_results(connection: sqlite3.Connection, run: int, results: tuple[Result, ...]) -> None:
+def _add_results(connection: Connection, run: int, results: tuple[Result, ...]) -> None:
     rows = [
         (result, _clean(result.reason)[:_LONGEST_REASON], str(result.fault.signature) if result.fault else "")
         for result in results
@@ -143,6 +145,33 @@ def _add_results(connection: sqlite3.Connection, run: int, results: tuple[Result
                 texts.get(_clean(result.board)),
             )
             for result, reason, signature in rows
+        ),
+    )
+    _add_repeats(connection, run, results, tests)
+
+
+def _add_repeats(connection: Connection, run: int, results: tuple[Result, ...], tests: Mapping[str, int]) -> None:
+    rows = [
+        (tests[_clean(result.test)], number, repeat)
+        for result in results
+        for number, repeat in enumerate(result.repeats)
+    ]
+    signatures = {id(repeat): str(repeat.fault.signature) for _, _, repeat in rows if repeat.fault}
+    texts = _numbers(connection, "texts", "text", signatures.values())
+    connection.executemany(
+        "INSERT INTO repeats (run, test, number, verdict, milliseconds, signature, condition)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (
+            (
+                run,
+                test,
+                number,
+                VERDICTS.index(repeat.actual or repeat.verdict),
+                round(1000 * repeat.seconds),
+                texts.get(signatures.get(id(repeat), "")),
+                repeat.condition.value,
+            )
+            for test, number, repeat in rows
         ),
     )
 

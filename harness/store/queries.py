@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from harness.model.fault import FaultSignature
 from harness.model.history import Cell, Outcome, StoredKernel, StoredRun
-from harness.model.result import EndKind
+from harness.model.result import Condition, EndKind
+from harness.store.database import Connection
 from harness.store.ingest import VERDICTS
 
 _FOREVER = 1e12
@@ -20,6 +20,10 @@ _RUNS = """
            runs.harness, runs.directory, runs.requested
     FROM runs JOIN cells ON cells.id = runs.cell JOIN kernels ON kernels.id = runs.kernel
 """
+_REPEATS = """
+    SELECT tests.name, repeats.verdict, repeats.milliseconds, signatures.text, repeats.condition
+    FROM repeats JOIN tests ON tests.id = repeats.test LEFT JOIN texts AS signatures ON signatures.id = repeats.signature
+"""
 _RESULTS = """
     SELECT tests.name, results.verdict, results.actual, results.milliseconds, reasons.text, signatures.text, boards.text
     FROM results JOIN tests ON tests.id = results.test
@@ -29,19 +33,19 @@ _RESULTS = """
 """
 
 
-def run_named(connection: sqlite3.Connection, name: str) -> StoredRun | None:
+def run_named(connection: Connection, name: str) -> StoredRun | None:
     """Return the run with this id."""
     return next(_runs(connection.execute(f"{_RUNS} WHERE runs.name = ?", (name,))), None)
 
 
-def run_in(connection: sqlite3.Connection, directory: str) -> str:
+def run_in(connection: Connection, directory: str) -> str:
     """Return the id of the run whose files were in `directory`, empty if there is none."""
     query = "SELECT name FROM runs WHERE directory = ? ORDER BY started DESC"
     row = connection.execute(query, (directory,)).fetchone()
     return str(row[0]) if row else ""
 
 
-def runs_like(connection: sqlite3.Connection, beginning: str) -> tuple[StoredRun, ...]:
+def runs_like(connection: Connection, beginning: str) -> tuple[StoredRun, ...]:
     """Return the run with this id, else up to two whose ids begin like this."""
     exact = run_named(connection, beginning)
     if exact or not beginning:
@@ -50,7 +54,7 @@ def runs_like(connection: sqlite3.Connection, beginning: str) -> tuple[StoredRun
     return tuple(_runs(connection.execute(f"{_RUNS} WHERE runs.name > ? AND runs.name < ? LIMIT 2", (beginning, end))))
 
 
-def is_good(connection: sqlite3.Connection, run: str) -> bool:
+def is_good(connection: Connection, run: str) -> bool:
     """Whether a run was complete and no test in it failed."""
     bad = [number for number, verdict in enumerate(VERDICTS) if verdict.is_kernel_fault or verdict.is_infra_fault]
     query = (
@@ -62,7 +66,7 @@ def is_good(connection: sqlite3.Connection, run: str) -> bool:
 
 
 def latest_runs(
-    connection: sqlite3.Connection, *, cell: Cell | None = None, until: float | None = None, limit: int = 30
+    connection: Connection, *, cell: Cell | None = None, until: float | None = None, limit: int = 30
 ) -> tuple[StoredRun, ...]:
     """Return the latest runs, of one cell or of all, that began by `until`; the latest first."""
     conditions = ["runs.started <= ?"]
@@ -74,15 +78,14 @@ def latest_runs(
     return tuple(_runs(connection.execute(query, (*values, limit))))
 
 
-def outcomes_of(connection: sqlite3.Connection, run: str) -> tuple[Outcome, ...]:
-    """Return the outcomes of all tests of a run."""
+def outcomes_of(connection: Connection, run: str) -> tuple[Outcome, ...]:
+    """Return the outcomes of all tests of a run, and those of its repetitions behind them."""
     rows = connection.execute(f"{_RESULTS} WHERE results.run = (SELECT id FROM runs WHERE name = ?)", (run,))
-    return tuple(map(_outcome, rows))
+    repeats = connection.execute(f"{_REPEATS} WHERE repeats.run = (SELECT id FROM runs WHERE name = ?)", (run,))
+    return (*map(_outcome, rows), *map(_repeat, repeats))
 
 
-def history_of(
-    connection: sqlite3.Connection, test: str, *, limit: int = 1000
-) -> tuple[tuple[StoredRun, Outcome], ...]:
+def history_of(connection: Connection, test: str, *, limit: int = 1000) -> tuple[tuple[StoredRun, Outcome], ...]:
     """Return what a test did in its latest runs, in whatever cell; the latest first."""
     names = [
         row[0]
@@ -95,7 +98,7 @@ def history_of(
     return tuple((run, outcome) for name in names for run, outcome in _one(connection, name, test))
 
 
-def _one(connection: sqlite3.Connection, run: str, test: str) -> Iterator[tuple[StoredRun, Outcome]]:
+def _one(connection: Connection, run: str, test: str) -> Iterator[tuple[StoredRun, Outcome]]:
     found = run_named(connection, run)
     row = connection.execute(
         f"{_RESULTS} WHERE results.run = (SELECT id FROM runs WHERE name = ?)"
@@ -106,7 +109,7 @@ def _one(connection: sqlite3.Connection, run: str, test: str) -> Iterator[tuple[
         yield found, _outcome(row)
 
 
-def _runs(rows: sqlite3.Cursor) -> Iterator[StoredRun]:
+def _runs(rows: Iterable[Sequence[Any]]) -> Iterator[StoredRun]:
     for row in rows:
         name, board, config, toolchain, key, release, source, version, commit, patches, *others = row
         started, seconds, end, host, harness, directory, requested = others
@@ -141,4 +144,16 @@ def _outcome(row: Sequence[Any]) -> Outcome:
         reason=reason or "",
         signature=FaultSignature.parse(signature) if signature else None,
         board=board or "",
+    )
+
+
+def _repeat(row: Sequence[Any]) -> Outcome:
+    test, verdict, milliseconds, signature, condition = row
+    return Outcome(
+        test=test,
+        verdict=VERDICTS[verdict],
+        actual=VERDICTS[verdict],
+        seconds=milliseconds / 1000,
+        signature=FaultSignature.parse(signature) if signature else None,
+        repeat=Condition(condition),
     )

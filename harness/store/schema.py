@@ -35,6 +35,12 @@ MIGRATIONS = (
         PRIMARY KEY (run, test)
     ) WITHOUT ROWID;
     CREATE INDEX results_by_test ON results (test, run);
+    CREATE TABLE repeats (
+        run INTEGER NOT NULL REFERENCES runs ON DELETE CASCADE, test INTEGER NOT NULL REFERENCES tests,
+        number INTEGER NOT NULL, verdict INTEGER NOT NULL, milliseconds INTEGER NOT NULL,
+        signature INTEGER REFERENCES texts, condition TEXT NOT NULL,
+        PRIMARY KEY (run, test, number)
+    ) WITHOUT ROWID;
     """,
 )
 VERSION = len(MIGRATIONS)
