@@ -88,11 +88,8 @@ def _digest(results: RunResults) -> bytes:
     """What distinguishes a run from others and from an earlier state of itself."""
     hashed = hashlib.blake2b(digest_size=16)
     for result in results.results:
-        hashed.update(
-            repr((result.test, str(result.verdict), result.reason, result.seconds, len(result.repeats))).encode(
-                "utf-8", "replace"
-            )
-        )
+        words = (result.test, str(result.verdict), result.reason, result.seconds, len(result.repeats))
+        hashed.update(repr(words).encode("utf-8", "replace"))
     hashed.update(repr((results.record.id, results.started, str(results.ended))).encode())
     return hashed.digest()
 

@@ -22,7 +22,8 @@ _RUNS = """
 """
 _REPEATS = """
     SELECT tests.name, repeats.verdict, repeats.milliseconds, signatures.text, repeats.condition
-    FROM repeats JOIN tests ON tests.id = repeats.test LEFT JOIN texts AS signatures ON signatures.id = repeats.signature
+    FROM repeats JOIN tests ON tests.id = repeats.test
+         LEFT JOIN texts AS signatures ON signatures.id = repeats.signature
 """
 _RESULTS = """
     SELECT tests.name, results.verdict, results.actual, results.milliseconds, reasons.text, signatures.text, boards.text
