@@ -53,7 +53,7 @@ class Expectation:
     `messages`, for all other verdicts but PASS, patterns for the result's reason; one of them has to match, and if
     there are none, everything matches. `issue`: a URL or empty. `until`: the last day or kernel version for which it is
     valid, as written in the file, or empty. `place`: the entry (``expectations.yaml: expectations.3``), the same in all
-    results that share it; `test`: the id or pattern in the entry.
+    results that share it; `test`: the id or pattern in the entry. `who` wrote it down, and `since` when (a day).
     """
 
     verdicts: tuple[Verdict, ...]
@@ -63,6 +63,8 @@ class Expectation:
     messages: tuple[str, ...] = ()
     issue: str = ""
     until: str = ""
+    who: str = ""
+    since: str = ""
     place: str = ""
     standing: Standing = Standing.MET
 
