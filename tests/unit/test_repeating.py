@@ -80,7 +80,10 @@ def repeats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repeats:
         results, _code = session.run(
             build,
             session.Selection(
-                suites=frozenset({"testcases"}), isolation=Isolation.TEST, keyword="not test_two", repeating=budget or Budget()
+                suites=frozenset({"testcases"}),
+                isolation=Isolation.TEST,
+                keyword="not test_two",
+                repeating=budget or Budget(),
             ),
             board=held(spec("fake", boot=QemuBoot())),
             boot=boot,
