@@ -27,29 +27,41 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench.machine import describe
+from harness import limits
 from harness.build.applydiff import _likeliest
+from harness.build.loosediff import restored
 from harness.errors import UserError
 from harness.parse import (
     document,
     elf,
+    entry_table,
     events,
     expectations,
+    flowed,
     ftracetest,
+    inspection,
+    kallsyms,
     kconfig,
     kconfig_expr,
     kconfig_lang,
+    kernel_strings,
     kselftest,
     livepatch_log,
     make_log,
+    module_log,
     mutant,
+    rawimage,
     series,
     trace,
     transition,
+    unquote,
+    zboot,
 )
-from harness.parse.diff import find_diff, normalize_diff
+from harness.parse.diff import find_diff, normalize_diff, parse_diff
+from harness.parse.instrumentation import Flavour, Instrumentation
 from harness.parse.oops import scanner
 from harness.report.text import clean
-from tests.unit.tinyelf import REL, RET, TinyElf
+from tests.unit.tinyelf import NOP, REL, RET, TinyElf
 
 _LARGEST = 64 << 20
 _SMALLEST = 1 << 10
@@ -90,6 +102,25 @@ def _events(text: str) -> object:
     return list(events.parse_events(text.split("\n")))
 
 
+def _flowed(text: str) -> object:
+    return flowed.unflowed(text, delsp=True)
+
+
+def _quoted(text: str) -> object:
+    return unquote.unquote(text, name="x")
+
+
+def _quoted_hunk(text: str) -> object:
+    count = text.count("\n> ")
+    return _quoted(f"> --- a/k\n> +++ b/k\n> @@ -1,{count} +1,{count} @@\n{text}")
+
+
+def _loose(text: str) -> object:
+    """Of a file in which each hunk's lines are in many places."""
+    (diff,) = parse_diff("--- a/k\n+++ b/k\n@@ -1,3 +1,4 @@\n a\n b\n+c\n x\n", name="x")
+    return restored(text.encode(), diff, who="x")
+
+
 def _hunk(text: str) -> object:
     lines = text.split("\n")
     return _likeliest(lines, [*reversed(lines)], near=0)
@@ -110,6 +141,47 @@ def _elf(text: str) -> bytes:
 
 def _symbols(text: str) -> object:
     return len(elf.Elf(io.BytesIO(_elf(text)), name="x").symbols)
+
+
+def _kallsyms(text: str) -> object:
+    deadline = limits.Deadline.start(limits.INSPECT_SECONDS)
+    return kallsyms.find_kallsyms(text.encode("latin-1"), name="x", deadline=deadline)
+
+
+def _relocations(text: str) -> object:
+    return len(rawimage._relocations(text.encode("latin-1")))
+
+
+def _zboot(text: str) -> object:
+    return zboot.zboot_payload(text.encode("latin-1"), name="x")
+
+
+def _inspected(text: str) -> object:
+    return inspection.inspect_elf(elf.Elf(io.BytesIO(_module(text)), name="x"), inspection.Facts(form="x"))
+
+
+def _strings(text: str) -> object:
+    data = text.encode("latin-1")
+    return kernel_strings.banner_in(data), kernel_strings.config_in(data)
+
+
+@functools.lru_cache(maxsize=2)
+def _module(text: str) -> bytes:
+    """A module of functions inside of functions, each with a record in the wrong place."""
+    file = TinyElf(REL)
+    count = len(text)
+    code = file.code(".text", *[NOP] * count)
+    for number in range(count):
+        file.symbol("f", 4 * number, size=4 * (count - number), section=code)
+    table = file.section("__patchable_function_entries", bytes(8 * count))
+    file.relocations(table, *((8 * number, 257, number + 1, 4) for number in range(count)))
+    return file.bytes()
+
+
+def _records(text: str) -> object:
+    file = elf.Elf(io.BytesIO(_module(text)), name="x")
+    code = Instrumentation(file, entry_table.flavour_in(file) or Flavour(0, 2, bti=True))
+    return len(code.records), len(code.nameless_nops()), [code.spare_nops(function) for function in code.functions]
 
 
 def _fed(stream: Callable[[], Any], text: str) -> object:
@@ -159,6 +231,17 @@ CASES = (
     Case("diff: blanks behind a name", _diff, " ", "--- a/k.c", "x\n+++ b/k.c\n@@ -1 +1 @@\n-a\n+b\n"),
     Case("diff: a time", _diff, "Jan 1 ", "--- a/k.c\t", "\n+++ b/k.c\n@@ -1 +1 @@\n-a\n+b\n"),
     Case("diff: quotes in a name", _diff, '\\"', 'diff --git "a/', f"\nold mode 100644\n{_DIFF}"),
+    Case("flowed: one paragraph", _flowed, "x \n"),
+    Case("flowed: a quoted paragraph", _flowed, "> > x \n"),
+    Case("flowed: quote marks", _flowed, "> "),
+    # unquote, with quoted_head, quoted_lines and quoted_reader
+    Case("unquote: lines of a hunk", _quoted_hunk, "> a\n"),
+    Case("unquote: lines that may be context", _quoted_hunk, "> - a\n", after="> b\n"),
+    Case("unquote: comments", _quoted_hunk, "\nx\n\n>  a\n"),
+    Case("unquote: files", _quoted, "> --- a/k\n> +++ b/k\n> @@ -1 +1 @@\n> -a\n> +b\n"),
+    Case("unquote: diffstat", _quoted, "> ...k | 1 +\n", after="> --- a/k\n> +++ b/k\n> @@ -1 +1,2 @@\n>  a\n> +b\n"),
+    Case("unquote: quotes in a line", _quoted, "> "),
+    Case("loose: equal lines", _loose, "a\nb\n"),
     Case("diff: hunk that does not apply", _hunk, "a\nb\n"),
     Case("diff: hunk of equal lines", _hunk, "a\n"),
     # YAML
@@ -206,6 +289,9 @@ CASES = (
          "\0wrapper_a_b_c_d\0\0_a_b_fixture_object\0"),
     Case("make: names in a line", lambda text: make_log.errors([text]), "ld-"),
     Case("make: lines", lambda text: make_log.errors(text.split("\n")), "a.c:1: error: x\n"),
+    Case("modules: errors", lambda text: module_log.faults(text.split("\n"), ["a"], failed=True),
+         "a.c:1: error: x\nmake[1]: *** [x: a.o] Error 1\n"),
+    Case("modules: names in a line", lambda text: module_log.faults([text], ["a"], failed=True), "a.ko ", "ERROR: "),
     Case("make: steps", make_log.step, " ", "  CC"),
     Case("trace: calls in a line", lambda text: list(trace.function_calls(text)), "a-1 [0] 1: f("),
     Case("trace: times in a line", lambda text: list(trace.function_calls(text)), " 1.1: f(", "a-1 [0] "),
@@ -221,6 +307,13 @@ CASES = (
     Case("report: escapes", clean, "\x1b]"),
     # ELF
     Case("elf: symbols", _symbols, "a "),
+    Case("image: digits", _kallsyms, "0\0001\0002\0003\0004\0005\0006\0007\0008\0009\000"),
+    Case("image: relocations", _relocations, "\x03\x04\0\0\0\0\0\0"),
+    Case("image: zboot", _zboot, "x", "MZ\0\0zimg\x34\0\0\0\x01\0\0\0\0\0\0\0\0\0\0\0gzip" + 28 * "\0"),
+    Case("inspection: records", _inspected, "a"),
+    Case("image: banners", _strings, "Linux version 1 x"),
+    Case("image: configurations", _strings, "IKCFG_ST\x1f\x8b"),
+    Case("instrumentation: records", _records, "a"),
 )  # fmt: skip
 
 

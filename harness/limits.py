@@ -7,6 +7,7 @@ docs/limits.md has the list; `python -m harness.limits` writes it, and a test ho
 from __future__ import annotations
 
 import errno
+import io
 import os
 import re
 import stat
@@ -19,6 +20,7 @@ from harness.errors import UserError
 
 _VARIABLE = "HARNESS_LIMIT_"
 _KIB, _MIB, _GIB = 1 << 10, 1 << 20, 1 << 30
+_PIECE_BYTES = _MIB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,10 +56,18 @@ class Limit:
         """Return the content of a file. Raises UserError if it is larger than the limit, OSError if it can't be
         read or is not a regular file. `follow`: as for open_regular."""
         with open_regular(path, follow=follow) as file:
-            data = file.read(self.value + 1)
-        if len(data) > self.value:
-            raise self.exceeded(place=str(path))
-        return data
+            return self.read_from(file, place=str(path))
+
+    def read_from(self, file: BinaryIO, *, place: str) -> bytes:
+        """Return the rest of an open file. Raises UserError, which calls it `place`, if that is larger than the
+        limit."""
+        # In pieces: read(N) takes N bytes of memory at once, however small the file is.
+        data, most = io.BytesIO(), self.value
+        while piece := file.read(min(_PIECE_BYTES, most + 1 - data.tell())):
+            data.write(piece)
+            if data.tell() > most:
+                raise self.exceeded(place=place)
+        return data.getvalue()
 
     def exceeded(self, *, place: str, found: str = "more") -> UserError:
         """Return the exception for an input above the limit."""
@@ -102,7 +112,7 @@ PATCH_LINES = Limit(name="PATCH_LINES", default=4_000_000, unit="lines", on="a p
 PATCH_FILES = Limit(name="PATCH_FILES", default=100_000, unit="changed files", on="one patch")
 SERIES_PATCHES = Limit(name="SERIES_PATCHES", default=10_000, unit="patches", on="a mailbox, directory or quilt series")
 BINARY_BYTES = Limit(name="BINARY_BYTES", default=64 * _MIB, unit="bytes", on="one binary change in a patch")
-XZ_BYTES = Limit(name="XZ_BYTES", default=128 * _MIB, unit="bytes of memory", on="unpacking an .xz patch")
+XZ_BYTES = Limit(name="XZ_BYTES", default=128 * _MIB, unit="bytes of memory", on="unpacking an .xz file")
 MAIL_PARTS = Limit(name="MAIL_PARTS", default=1_000, unit="parts", on="one mail")
 MAIL_NESTED = Limit(name="MAIL_NESTED", default=32, unit="multipart and attached-mail headers", on="one mail")
 MAIL_HEADER_BYTES = Limit(name="MAIL_HEADER_BYTES", default=64 * _KIB, unit="bytes", on="one header of a mail")
@@ -135,6 +145,18 @@ MODULE_BYTES = Limit(name="MODULE_BYTES", default=256 * _MIB, unit="bytes", on="
 SELFTEST_BYTES = Limit(name="SELFTEST_BYTES", default=64 * _MIB, unit="bytes", on="a selftest's script or program")
 BUILD_BYTES = Limit(name="BUILD_BYTES", default=16 * _GIB, unit="bytes", on="the files of a build, holes included")
 BUILD_LOG_BYTES = Limit(name="BUILD_LOG_BYTES", default=1 * _GIB, unit="bytes", on="the output of one make")
+INSPECT_BYTES = Limit(
+    name="INSPECT_BYTES",
+    default=1 * _GIB,
+    unit="bytes",
+    on="a packed file or raw Image for `harness inspect`, unpacked",
+)
+INSPECT_FILES = Limit(
+    name="INSPECT_FILES", default=200_000, unit="files", on="a package or directory for `harness inspect`"
+)
+INSPECT_SECONDS = Limit(
+    name="INSPECT_SECONDS", default=600, unit="seconds", on="each file, package or directory for `harness inspect`"
+)
 
 LIMITS = tuple(each for each in list(globals().values()) if isinstance(each, Limit))
 

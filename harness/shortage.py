@@ -1,4 +1,5 @@
-"""What this host lacks: room on a file system, one that can be written and read, memory, file descriptors.
+"""What this host lacks: room on a file system, one that can be written and read, memory, file descriptors, processes,
+programs that are there and do not crash.
 
 The one place that knows such errors, whether the operating system reports them to us or to a program that we started.
 They say nothing about the kernel under test: each becomes a Shortage, which names the file system and what to do."""
@@ -11,7 +12,7 @@ import os
 import pwd
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from harness.errors import InfraError
@@ -33,12 +34,38 @@ _OF_FILES = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 # How the C library words them in a program's message, which ends with them.
 _SAID = re.compile(
     r"(?:^|: |\(|\[Errno \d+\] )'?(?P<error>No space left on device|Disk quota exceeded|File too large"
-    r"|Read-only file system|Input/output error|Cannot allocate memory)'?\)?[.)]?\s*$"
+    r"|Read-only file system|Input/output error|Cannot allocate memory"
+    r"|Too many open files(?: in system)?)'?\)?[.)]?\s*$"
 )
 # apt looks before it downloads.
 _APT = re.compile(r"^E: You don't have enough free space in (?P<place>\S+?)\.?$")
-# What gcc, clang and the linker say when the host's out-of-memory killer, or somebody else, ended a part of them.
-_ENDED = re.compile(r"(?:Killed signal terminated program|terminated with signal 9 \[|^LLVM ERROR: out of memory)")
+# What make, gcc, clang and the linker say when the host's out-of-memory killer, or somebody else, ended a part of them,
+_KILLED = re.compile(
+    r"Killed signal terminated program|terminated with signal 9 \[|internal compiler error: Killed\b"
+    r"|^make(?:\[\d+\])?: \*\*\* \[.*\] (?:Killed|Error 137)$"
+)
+# when it got no memory, or no process,
+_NO_MEMORY = re.compile(
+    r"^LLVM ERROR: out of memory|: out of memory allocating \d+ bytes|(?:^|\s)memory exhausted\b|'std::bad_alloc'"
+    r"|: Cannot fork$|\b(?:v?fork|posix_spawnp?|pthread_create)\b.*: Resource temporarily unavailable$"
+)
+# and when it crashed. A signal is the compiler's fault or the machine's, but never that of what it compiles.
+_CRASHED = re.compile(
+    r"\w signal terminated program |terminated with signal \d+ \[|: error: unable to execute command: "
+    r"|: error: \S+ frontend command failed (?:due to signal|with exit code 1[2-9]\d)"
+    r"|^(?:[^\s:]+(?::\d+){0,2}: )?internal compiler error: (?:Segmentation fault|Bus error|Illegal instruction|Aborted"
+    r"|Terminated|Floating point exception)\b"
+)
+_CRASH_ADVICE = "repeat the command, and if that does not help, use another compiler (--toolchain)"
+# A program that is not there, of a recipe, and of a compiler.
+_NOT_THERE = re.compile(
+    r"^(?:\S*sh: (?:line )?(?:\d+: )?|make(?:\[\d+\])?: )(?P<program>[\w./+-]+): "
+    r"(?:(?:command )?not found|No such file or directory)$"
+)
+_PART_NOT_THERE = re.compile(
+    r"^ccache: error: Could not find compiler|error trying to exec .*: No such file or directory$"
+    r"|^[^\s:]+: fatal error: cannot (?:execute|find) \S+?(?:: .*: No such file or directory)?$"
+)
 # Text of a source file in a compiler's message, which may contain any words.
 _QUOTED = re.compile(r"^\s*\d*\s*\||:\d+(?::\d+)?: (?:error|warning|note): |\*\*\* .*Stop\.$")
 _ERRNO = {os.strerror(number): number for number in _ADVICE}
@@ -107,15 +134,35 @@ def said(lines: Iterable[str], *, what: str, where: Path | None = None, needed: 
     for line in lines:
         if apt := _APT.search(line):
             return Shortage(f"{what}: {_shortage(errno.ENOSPC, Path(apt['place'])).message}", details=[line])
-        if _ENDED.search(line):
-            short = f"{what}: a part of it was killed, as by this host's out-of-memory killer"
-            return Shortage(f"{short}; {_ADVICE[errno.ENOMEM]}", details=[line.strip()])
-        match = _SAID.search(line)
-        if match and ("atal error: " in line or not _QUOTED.search(line)):
+        if "atal error: " not in line and _QUOTED.search(line):
+            continue
+        if ended := _ended(line):
+            return Shortage(f"{what}: {ended}", details=[line.strip()])
+        if match := _SAID.search(line):
             number = _ERRNO[match["error"]]
             found = _shortage(number, where, needed=needed)
             return Shortage(f"{what}: {found.message}", details=[line.strip()])
     return None
+
+
+def lost_program(lines: Iterable[str], programs: Callable[[str], bool], *, what: str) -> InfraError | None:
+    """Return the error that a failed program reports because this host lacks another one that it starts; None if it
+    reports none. `programs`: whether a name is that of one which the host has to have, and not only what it builds."""
+    for line in lines:
+        match = _NOT_THERE.search(line)
+        if (match and programs(match["program"])) or _PART_NOT_THERE.search(line):
+            missing = f"{what}: a program that it needs is not on this host any more"
+            return InfraError(f"{missing}; install it, or use another compiler (--toolchain)", details=[line.strip()])
+    return None
+
+
+def _ended(line: str) -> str:
+    """What `line` says of a part of a program that ended before its time, with advice; empty: nothing."""
+    if _KILLED.search(line):
+        return f"a part of it was killed, as by this host's out-of-memory killer; {_ADVICE[errno.ENOMEM]}"
+    if _NO_MEMORY.search(line):
+        return f"a part of it got no memory or process from this host; {_ADVICE[errno.ENOMEM]}"
+    return f"a part of it crashed; {_CRASH_ADVICE}" if _CRASHED.search(line) else ""
 
 
 def _first_of_a_copy(error: shutil.Error) -> OSError:

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * What the test modules share: files in debugfs that run code of the module and print what came of it, and a way to
- * functions of the kernel that are not exported. For kernels 5.10 to 7.3.
+ * functions of the kernel that are not exported. For kernels 4.20 to 7.3.
  *
  * Everything here is notrace, so that a filter ":mod:NAME" means the module's own functions only.
  */
@@ -18,6 +18,19 @@
 #include <linux/slab.h>
 #include <linux/string.h>
 #include <linux/uaccess.h>
+
+/*
+ * The result of what can't go on because this kernel lacks `what`; the tests that asked for it are skipped with these
+ * words (harness/run/api/modules.py).
+ */
+static notrace int __maybe_unused harness_lacks(const char *what)
+{
+	printk(KERN_ERR KBUILD_MODNAME ": this kernel lacks %s\n", what);
+	return -EOPNOTSUPP;
+}
+
+/* What a parameter's get prints into its page; sysfs_emit() is from 5.10. */
+#define harness_emit(buffer, ...) scnprintf(buffer, PAGE_SIZE, __VA_ARGS__)
 
 /* A file of the module: show prints what a read returns, store gets the line written; either may be NULL. */
 struct harness_file {
@@ -99,8 +112,10 @@ static notrace unsigned long __maybe_unused harness_lookup(const char *name)
 	struct kprobe probe = { .symbol_name = "kallsyms_lookup_name" };
 
 	if (!lookup) {
-		if (register_kprobe(&probe))
+		if (register_kprobe(&probe)) {
+			harness_lacks("a kprobe on kallsyms_lookup_name()");
 			return 0;
+		}
 		lookup = (void *)probe.addr;
 		unregister_kprobe(&probe);
 	}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from harness import jsonfile
@@ -16,6 +17,7 @@ from harness.limits import SOURCE_BYTES
 from harness.model.kernel import Build
 from harness.model.progress import Progress
 from harness.model.record import BuildRecord
+from harness.model.unbuilt import broken_by_series
 from harness.parse.kconfig import parse_dotconfig
 from harness.parse.records import build_record_from_json
 from harness.products import Damaged
@@ -70,16 +72,40 @@ def _load(directory: Path, held: Hold, *, verify: bool) -> Build:
         config = parse_dotconfig(SOURCE_BYTES.read(directory / ".config").decode(errors="replace"))
     except (OSError, ValueError) as error:
         raise _no_build(directory, error) from None
+    broken = broken_by_series(record)
     return Build(
         directory=directory.absolute(),
         release=record.kernel.release,
         key=record.key,
         config=config,
         without=dict(record.kernel.without),
-        left_out=dict(record.left_out),
+        left_out={**record.left_out, **_to_skip(record.unbuilt, broken)},
+        broken=broken,
+        unbuilt=dict(record.unbuilt),
         products=products,
         hold=held,
     )
+
+
+def not_built(unbuilt: Mapping[str, str], broken: Collection[str] = ()) -> list[str]:
+    """A line for each error that keeps test modules or selftests from being built, for people. `broken`: those of them
+    that the kernel's series keeps from it."""
+    by_error: dict[tuple[str, bool], list[str]] = {}
+    for name, why in unbuilt.items():
+        by_error.setdefault((why, name in broken), []).append(name)
+    return [_told(names, why, is_broken=is_broken) for (why, is_broken), names in by_error.items()]
+
+
+def _told(names: Sequence[str], why: str, *, is_broken: bool) -> str:
+    does, them = ("does", "it") if len(names) == 1 else ("do", "them")
+    kernel, end = ("this kernel with its series", "fail") if is_broken else ("this kernel", "are skipped")
+    return f"{', '.join(names)}: {does} not build for {kernel}, so the tests that need {them} {end}: {why}"
+
+
+def _to_skip(unbuilt: Mapping[str, str], broken: Collection[str]) -> dict[str, str]:
+    """Why there are no such test modules, as a skipped test says it."""
+    modules = {name: why for name, why in unbuilt.items() if "/" not in name and name not in broken}
+    return {name: f"does not build for this kernel: {why}" for name, why in modules.items()}
 
 
 def check_unsealed(build: Build, progress: Progress) -> None:

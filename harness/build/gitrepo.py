@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import functools
 import hashlib
 import os
 import re
 import shutil
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import IO
 
+from harness.build import gitpartial
 from harness.build.cache import cache_dir, locked
 from harness.build.command import Finished, run
 from harness.build.tree import makefile_version
@@ -23,6 +25,7 @@ from harness.model.progress import Progress
 QUERY_TIMEOUT_S = 120.0
 FETCH_TIMEOUT_S = 3600.0
 _SHOWN_BYTES = 16 << 10
+_MOST_NAMED = 4  # files that a message names
 COMMIT = re.compile(r"[0-9a-f]{40}")
 # Never ask for a password: if nobody is there, the command would wait for ever.
 QUIET = {"GIT_TERMINAL_PROMPT": "0", "GIT_SSH_COMMAND": os.environ.get("GIT_SSH_COMMAND", "ssh -o BatchMode=yes")}
@@ -48,9 +51,19 @@ def fetch_commit(spec: SourceSpec, *, progress: Progress) -> Source:
         if not COMMIT.fullmatch(spec.ref):
             name, commit = _look_up(repository, spec, progress=progress)
         if not _has(repository, commit):
-            commit = _fetch(repository, spec, name, progress=progress)
+            commit = _fetch(repository, spec, name, commit, progress=progress)
+        else:
+            _complete(repository, spec, commit)
         version = _version(repository, spec, commit, name)
-    return Source(spec=spec, identity=commit, path=repository, version=version, checksum=commit)
+        partial = gitpartial.standing(functools.partial(_git, repository), commit)
+    if partial is None:
+        return Source(spec=spec, identity=commit, path=repository, version=version, checksum=commit)
+    shown = ", ".join(partial.absent[:_MOST_NAMED])
+    more = f" and {len(partial.absent) - _MOST_NAMED} more" if len(partial.absent) > _MOST_NAMED else ""
+    progress.say(f"{spec.location}: lacks the content of {len(partial.absent)} files, left out: {shown}{more}")
+    return Source(
+        spec=spec, identity=partial.tree, path=repository, version=version, checksum=commit, absent=partial.absent
+    )
 
 
 def check_out(source: Source, tree: Path, *, progress: Progress) -> None:
@@ -92,7 +105,7 @@ def _remove_links_out(tree: Path, listed: str) -> list[str]:
     entries = (entry.partition("\t") for entry in listed.split("\0"))
     links = [path for told, _, path in entries if told.startswith("120000 ")]
     targets = {path: target for path in links if (target := link_target(tree, path)) is not None}
-    out = [path for path in targets if not stays_inside(path, targets[path], partial(link_target, tree))]
+    out = [path for path in targets if not stays_inside(path, targets[path], functools.partial(link_target, tree))]
     for path in out:
         (tree / path).unlink()
     return out
@@ -103,6 +116,7 @@ def _git(
     *words: str,
     timeout: float = QUERY_TIMEOUT_S,
     env: Mapping[str, str] | None = None,
+    stdin: IO[bytes] | None = None,
     output: IO[bytes] | None = None,
     tick: Callable[[], None] | None = None,
 ) -> Finished:
@@ -110,6 +124,7 @@ def _git(
         ["git", f"--git-dir={repository}", *OPTIONS, *words],
         timeout=timeout,
         env={**QUIET, **(env or {})},
+        stdin=stdin,
         output=output,
         tick=tick,
     )
@@ -152,8 +167,8 @@ def _look_up_offline(repository: Path, spec: SourceSpec, done: Finished, *, prog
     raise _unreachable(spec, done)
 
 
-def _fetch(repository: Path, spec: SourceSpec, name: str, *, progress: Progress) -> str:
-    """Fetch the one commit and return its hash (a branch may have moved since it was looked up)."""
+def _fetch(repository: Path, spec: SourceSpec, name: str, commit: str, *, progress: Progress) -> str:
+    """Fetch the one commit and return its hash (a branch may have moved since `commit` was looked up)."""
     progress.say(f"fetching {spec.ref} of {spec.location}")
     log = repository / "fetch.log"
 
@@ -169,8 +184,29 @@ def _fetch(repository: Path, spec: SourceSpec, name: str, *, progress: Progress)
         said = Finished(status=status, stdout="", stderr=re.sub(r".*\r", "", _end_of(log)))
         if re.search(r"not our ref|unadvertised object|couldn't find remote ref", said.stderr):
             raise UserError(f"{spec.text}: the repository has no {spec.ref}", details=said.last_lines())
+        if gitpartial.LACKS_OBJECTS.search(said.stderr) and Path(spec.location).is_dir():
+            git, theirs = (functools.partial(_git, each) for each in (repository, _git_directory(spec)))
+            gitpartial.take(repository, git, theirs, commit, timeout=FETCH_TIMEOUT_S)
+            return commit
         raise _unreachable(spec, said)
     return _git(repository, "rev-parse", f"{kept}^{{commit}}").stdout.strip()
+
+
+def _complete(repository: Path, spec: SourceSpec, commit: str) -> None:
+    """Fetch what the repository lacked of the commit, if it is still there and has it now."""
+    git = functools.partial(_git, repository)
+    if gitpartial.standing(git, commit) is not None and Path(spec.location).is_dir():
+        with contextlib.suppress(HarnessError):  # it is no repository any more
+            theirs = functools.partial(_git, _git_directory(spec))
+            gitpartial.complete(repository, git, theirs, commit, timeout=FETCH_TIMEOUT_S)
+
+
+def _git_directory(spec: SourceSpec) -> Path:
+    """Return the git directory of a repository on this host, from which git could fetch other commits."""
+    done = run(["git", "-C", spec.location, "rev-parse", "--absolute-git-dir"], timeout=QUERY_TIMEOUT_S)
+    if done.status != 0:
+        raise _unreachable(spec, done)
+    return Path(done.stdout.strip())
 
 
 def _end_of(log: Path) -> str:

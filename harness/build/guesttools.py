@@ -11,7 +11,7 @@ from harness.build.confinement import Confinement
 from harness.errors import InfraError
 from harness.model.kernel import Toolchain
 
-_TOOLS = ("thaw",)
+_TOOLS = ("thaw", "bpfattach")
 _FLAGS = ("-O1", "-static", "-nostdlib", "-ffreestanding", "-fno-stack-protector")
 _LIMIT_S = 60.0
 

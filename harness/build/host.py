@@ -88,8 +88,9 @@ STAGES = (
     "labgrid",
     "tftp",
     "tests",
+    "compilers",
 )
-OPTIONAL_STAGES = frozenset({"sandbox", "u-boot", "labgrid", "tftp", "tests"})
+OPTIONAL_STAGES = frozenset({"sandbox", "u-boot", "labgrid", "tftp", "tests", "compilers"})
 
 
 def _program(
@@ -153,12 +154,21 @@ _COMMON = (
     _program("sshd", "openssh-server", "tests", version_args=("-V",)),
     _program("grub-script-check", "grub-common", "tests"),
     _program("ip", "iproute2", "tests", version_args=("-V",)),
+    # What they make of functions' entries is tested with each.
+    _program("clang-14", "clang-14", "compilers"),
+    _program("clang-16", "clang-16", "compilers"),
+    _program("clang-19", "clang-19", "compilers"),
+    _program("ld.lld-14", "lld-14", "compilers"),
+    _program("ld.lld-16", "lld-16", "compilers"),
+    _program("ld.lld-19", "lld-19", "compilers"),
     _program("dnsmasq", "dnsmasq-base", "tftp"),
     _file("U-Boot for QEMU", "u-boot-qemu", "u-boot", "/usr/lib/u-boot/qemu_arm64/u-boot.bin"),
 )
 _CROSS = (
     # -fpatchable-function-entry came with gcc 8.
     _program("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu", "build selftests", name="cross compiler", minimum="8"),
+    _program("aarch64-linux-gnu-gcc-11", "gcc-11-aarch64-linux-gnu", "compilers"),
+    _program("aarch64-linux-gnu-gcc-12", "gcc-12-aarch64-linux-gnu", "compilers"),
     _file("arm64 C library headers", "libc6-dev-arm64-cross", "selftests", "/usr/aarch64-linux-gnu/include/stdio.h"),
 )
 
@@ -169,6 +179,25 @@ def host_tools(*, machine: str | None = None) -> tuple[Tool, ...]:
     return _COMMON if native else _COMMON + _CROSS
 
 
+def toolchain_tools(name: str | None, *, machine: str | None = None) -> tuple[Tool, ...]:
+    """Return what ``--toolchain NAME`` needs beyond the table. A prefix is the user's own: for it, nothing."""
+    match = re.fullmatch(r"(gcc|clang)(-\d+)?", name or "gcc")
+    if match is None or match[0] == "gcc":
+        return ()
+    kind, suffix = match[1], match[2] or ""
+    if kind == "clang":  # one program of each package
+        commands = {
+            f"clang{suffix}": f"clang{suffix}",
+            f"ld.lld{suffix}": f"lld{suffix}",
+            f"llvm-ar{suffix}": f"llvm{suffix}",
+        }
+    elif (machine or platform.machine()) in ("aarch64", "arm64"):
+        commands = {f"gcc{suffix}": f"gcc{suffix}"}
+    else:
+        commands = {f"aarch64-linux-gnu-gcc{suffix}": f"gcc{suffix}-aarch64-linux-gnu"}
+    return tuple(_program(command, package, "build") for command, package in commands.items())
+
+
 def check_host(*, needed_for: set[str] | None = None, versions: bool = True) -> list[ToolStatus]:
     """Check which tools of the table are installed. `needed_for`: only these stages (None: all that are not optional).
 
@@ -177,12 +206,19 @@ def check_host(*, needed_for: set[str] | None = None, versions: bool = True) -> 
     return [_status(tool, versions=versions) for tool in host_tools() if _wanted(tool, needed_for)]
 
 
-def ensure_host(*, progress: Progress | None = None, needed_for: set[str] | None = None, install: bool = True) -> None:
-    """Ensure that everything is installed that the stages `needed_for` need (None: all that are not optional).
+def ensure_host(
+    *,
+    progress: Progress | None = None,
+    needed_for: set[str] | None = None,
+    also: Sequence[Tool] = (),
+    install: bool = True,
+) -> None:
+    """Ensure that everything is installed that the stages `needed_for` need (None: all that are not optional), and the
+    tools `also`.
 
     What is missing is reported in one line and installed with apt-get if that is possible (as root, or with
     passwordless sudo). Otherwise, or with `install` off, raises InfraError with the command to use."""
-    missing = _missing(needed_for)
+    missing = _missing(needed_for, also)
     if not missing:
         return
     progress = progress or Silent()
@@ -196,9 +232,9 @@ def ensure_host(*, progress: Progress | None = None, needed_for: set[str] | None
     progress.say(what)
     with locked(cache_root() / "host-install.lock"):
         # Another process may have installed them while we waited.
-        if packages := _packages(_missing(needed_for)):
+        if packages := _packages(_missing(needed_for, also)):
             _install(packages, prefix=prefix, progress=progress)
-    if still := _missing(needed_for):
+    if still := _missing(needed_for, also):
         raise InfraError(
             f"apt-get installed {' '.join(packages)}, yet there is still no "
             + ", ".join(tool.command or tool.probe for tool in still)
@@ -294,8 +330,9 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", version))
 
 
-def _missing(needed_for: set[str] | None) -> list[Tool]:
-    return [status.tool for status in check_host(needed_for=needed_for, versions=False) if not status.found]
+def _missing(needed_for: set[str] | None, also: Sequence[Tool]) -> list[Tool]:
+    missing = [status.tool for status in check_host(needed_for=needed_for, versions=False) if not status.found]
+    return [*missing, *(tool for tool in also if _find(tool) is None)]
 
 
 def _packages(tools: Iterable[Tool]) -> list[str]:

@@ -7,7 +7,7 @@ import json
 import re
 import shlex
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from harness.build.confinement import Confinement, refused
 from harness.build.made import first_bytes
 from harness.build.process import run_logged
 from harness.build.sandbox import Sandbox, View
-from harness.build.toolchain import with_ccache
+from harness.build.toolchain import has_program, with_ccache
 from harness.build.workspace import Workspace
 from harness.errors import BuildError
 from harness.model.kernel import Toolchain
@@ -30,6 +30,14 @@ _RELEASE = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._+~-]{{0,{_LONGEST_RELEASE - 1}}}
 ROOM = "about 5 GB for a kernel that is built for the first time"
 """How much free space a build needs, for people."""
 _FAILED = re.compile(r"^make: \*\*\* \[(?:\S+ )?(?P<goal>part-\d+)\] ")
+
+
+@dataclass(frozen=True)
+class Made:
+    """What make printed, and which of the things it was called for it could not make."""
+
+    lines: tuple[str, ...]
+    failed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -59,29 +67,37 @@ class Kbuild:
 
     def make(self, what: str, words: Sequence[str]) -> None:
         """Run make. Raises BuildError, in the name of `what`, if it fails; Shortage if this host is the reason."""
-        self._run(what, words, failed=lambda lines: what)
+        made = self._run(what, words)
+        if made.failed:
+            raise self.error(what, made)
 
-    def make_together(self, parts: Mapping[str, Sequence[str]]) -> None:
-        """Run make for each of the `parts` (name → arguments) in parallel, sharing the jobs. Raises BuildError with the
-        names of those that fail. A kbuild of a dozen modules leaves a second CPU idle for half of its time."""
-        if len(parts) == 1:
-            for what, words in parts.items():
-                self.make(what, words)
-            return
+    def make_together(self, parts: Mapping[str, Sequence[str]]) -> Made:
+        """Run make for each of the `parts` (name → arguments) in parallel, sharing the jobs. A kbuild of a dozen
+        modules leaves a second CPU idle for half of its time. Where one fails, everything else is still made, and the
+        output of each target stays together, so that it can be told what failed and why. Raises Shortage if this host
+        is the reason."""
         file = self.workspace.state / "together.mk"
         file.write_text(_makefile(parts))
-        self._run(", ".join(parts), ["-f", str(file)], failed=lambda lines: ", ".join(_failed(parts, lines) or parts))
+        made = self._run(", ".join(parts), ["-k", "-Otarget", "-f", str(file)])
+        return Made(made.lines, _failed(parts, made.lines) or tuple(parts) if made.failed else ())
 
-    def _run(self, what: str, words: Sequence[str], *, failed: Callable[[list[str]], str]) -> None:
-        """Run make; a failure becomes a BuildError with the compiler's messages, and the log is kept."""
-        made = 0
+    def error(self, what: str, made: Made) -> BuildError:
+        """The failure of `what`, with the compiler's messages; the log is kept."""
+        return BuildError(
+            f"the kernel does not build ({what}); the whole log: {self._kept_log()}",
+            details=make_log.errors(made.lines),
+        )
+
+    def _run(self, what: str, words: Sequence[str]) -> Made:
+        """Run make. Raises BuildError if it wrote where it must not, Shortage, and InfraError if a tool is missing."""
+        steps = 0
         total = _expected_steps(self.workspace, what)
 
         def follow(line: str) -> None:
-            nonlocal made
+            nonlocal steps
             if make_log.step(line):
-                made += 1
-                self.progress.advance(f"make {what}", made, total)
+                steps += 1
+                self.progress.advance(f"make {what}", steps, total)
 
         command = ["make", f"-j{self.jobs}", *words]
         confinement = self.confinement()
@@ -92,14 +108,16 @@ class Kbuild:
             is_read_only = shortage.is_read_only(self.workspace.directory)  # the host's doing, not the tree's
             if confinement and not is_read_only and (error := refused(lines)):
                 raise error
-            short = shortage.said(lines, what=f"make ({what})", where=self.workspace.directory, needed=ROOM)
-            if short:
-                raise short
-            kept = self._kept_log()
-            raise BuildError(
-                f"the kernel does not build ({failed(lines)}); the whole log: {kept}", details=make_log.errors(lines)
-            )
-        _remember_steps(self.workspace, what, made)
+            name = f"make ({what})"
+            short = shortage.said(lines, what=name, where=self.workspace.directory, needed=ROOM)
+            if lost := short or shortage.lost_program(lines, self._is_tool, what=name):
+                raise lost
+            return Made(tuple(lines), (what,))
+        _remember_steps(self.workspace, what, steps)
+        return Made(tuple(lines))
+
+    def _is_tool(self, program: str) -> bool:
+        return has_program(self.toolchain, program)
 
     def _kept_log(self) -> Path:
         """Return a copy of the log, which the next build in this workspace overwrites."""
@@ -145,10 +163,10 @@ def _makefile(parts: Mapping[str, Sequence[str]]) -> str:
     return f".PHONY: all {' '.join(goals)}\nall: {' '.join(goals)}\n" + "".join(rules)
 
 
-def _failed(parts: Iterable[str], lines: Iterable[str]) -> list[str]:
+def _failed(parts: Iterable[str], lines: Iterable[str]) -> tuple[str, ...]:
     """Return which of the `parts` failed, from make's output; they have to be in the order of `_makefile`."""
     goals = {match["goal"] for line in lines if (match := _FAILED.match(line))}
-    return [name for number, name in enumerate(parts) if f"part-{number}" in goals]
+    return tuple(name for number, name in enumerate(parts) if f"part-{number}" in goals)
 
 
 def _reproducible() -> list[str]:

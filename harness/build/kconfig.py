@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 
 from harness.build.command import run
 from harness.build.confinement import Confinement, give
+from harness.build.era import Ask, asked_by
 from harness.build.kconfig_verdict import Judge, implied_off
 from harness.build.made import read_made
 from harness.build.toolchain import require_patchable
@@ -23,8 +24,9 @@ from harness.errors import BuildError, InfraError, UserError
 from harness.limits import SOURCE_BYTES
 from harness.model.kernel import Toolchain
 from harness.model.suite import UPSTREAM
+from harness.parse import make_log
 from harness.parse.diff_names import leads_outside
-from harness.parse.kconfig import Fragment, Request, merge, parse_dotconfig, parse_fragment, render
+from harness.parse.kconfig import Fragment, Request, is_met, merge, parse_dotconfig, parse_fragment, render
 from harness.parse.kconfig_lang import parse_kconfig
 
 MAKE_TIMEOUT_S = 600
@@ -32,19 +34,19 @@ MAKE_TIMEOUT_S = 600
 
 _MEDDLING = frozenset({"ARCH", "CROSS_COMPILE", "LLVM", "LLVM_IAS", "MAKEFLAGS", "MFLAGS", "MAKELEVEL", "O"})
 _TOO_OLD = re.compile(r"Sorry, this .* is not supported")
-_LAST_LINES = 20
 
 
 @dataclass(frozen=True, kw_only=True)
 class Configured:
     """`config`: symbol to value for every symbol set. `without`: wished symbols that this kernel can't have, each with
-    the reason. `given_up`: those among them that were sacrificed to a demand. `changed`: whether
-    ``.config`` was written."""
+    the reason. `given_up`: those among them that were sacrificed to a demand or to what the user chose. `changed`:
+    whether ``.config`` was written. `era_fixes`: those that the tree needed, by name, each with its reason."""
 
     config: dict[str, str]
     without: dict[str, str] = field(default_factory=dict)
     given_up: tuple[str, ...] = ()
     changed: bool = True
+    era_fixes: dict[str, str] = field(default_factory=dict)
 
 
 def configure(
@@ -53,6 +55,7 @@ def configure(
     objdir: Path,
     fragments: Sequence[Path],
     user_fragments: Sequence[Path] = (),
+    fixes: Sequence[Ask] = (),
     selftest_configs: bool = True,
     toolchain: Toolchain,
     allow_plain_ftrace: bool = False,
@@ -61,13 +64,15 @@ def configure(
     """Write ``objdir/.config`` for `tree` and verify it.
 
     Merged in this order, the later winning: `fragments`, the config files of the tree's selftests (as wishes),
-    `user_fragments`. A wish that conflicts with a demand, or would undo one, is given up. An unchanged configuration
-    leaves ``.config`` untouched, so that kbuild rebuilds nothing. `confinement`: what make runs in. Raises UserError if
-    a fragment can't be read or a demanded symbol is not in the result; BuildError if the kernel's own Kconfig files are
-    broken."""
+    what those `fixes` ask for that the tree needs, `user_fragments`. A wish that conflicts with a demand, or would undo
+    one, or that the user's fragments take away, is given up; so is the member of a choice that is asked for in
+    `fragments` where the user asks for another. An unchanged configuration leaves ``.config`` untouched, so that kbuild
+    rebuilds nothing. `confinement`: what make runs in. Raises UserError if a fragment can't be read or a demanded
+    symbol is not in the result; BuildError if the kernel's own Kconfig files are broken."""
     require_patchable(toolchain, allow_plain_ftrace=allow_plain_ftrace)
-    gather = functools.partial(_gather, tree, fragments, selftest_configs=selftest_configs)
-    asked = gather(user_fragments)
+    needed = [fix for fix in fixes if fix.is_needed(lambda path: _kconfig_file(tree, path))]
+    gather = functools.partial(_gather, tree, fragments, needed, selftest_configs=selftest_configs)
+    asked, ours = gather(user_fragments), gather(())
     objdir.mkdir(parents=True, exist_ok=True)
 
     def made(requests: Mapping[str, Request]) -> str:
@@ -83,6 +88,7 @@ def configure(
         judge = Judge(
             read_kconfig=read_kconfig,
             requests=requests,
+            users=frozenset(symbol for symbol, request in asked.items() if request != ours.get(symbol)),
             config=config,
             undoing=undoing,
             toolchain=toolchain,
@@ -91,13 +97,19 @@ def configure(
         if not (more := judge.undoing_demands()):
             break
         undoing |= more
-    without, given_up = judge.verdict(lambda: parse_dotconfig(made(gather(()))) if user_fragments else None)
+    without, given_up = judge.verdict(lambda: parse_dotconfig(made(ours)) if user_fragments else None)
     changed = _publish(text, objdir / ".config")
-    return Configured(config=config, without=without, given_up=given_up, changed=changed)
+    done = {fix.name: fix.why for fix in needed if all(is_met(asked, config) for asked in asked_by(fix).requests)}
+    return Configured(config=config, without=without, given_up=given_up, changed=changed, era_fixes=done)
 
 
 def _gather(
-    tree: Path, fragments: Sequence[Path], user_fragments: Sequence[Path], *, selftest_configs: bool
+    tree: Path,
+    fragments: Sequence[Path],
+    fixes: Sequence[Ask],
+    user_fragments: Sequence[Path],
+    *,
+    selftest_configs: bool,
 ) -> dict[str, Request]:
     parsed = [_read_fragment(path, name=_shown(path)) for path in fragments]
     if selftest_configs:
@@ -105,6 +117,7 @@ def _gather(
             name = f"tools/testing/{suite.name}/config"
             if (text := _kconfig_file(tree, name)) is not None:
                 parsed.append(parse_fragment(text, name=name, if_available=f"{suite.name} asks for it"))
+    parsed += map(asked_by, fixes)
     parsed += [_read_fragment(path, name=_shown(path)) for path in user_fragments]
     return merge(parsed, version=_version(tree))
 
@@ -212,5 +225,5 @@ def _run_make(make: Sequence[str], toolchain: Toolchain, confinement: Confinemen
         )
     raise BuildError(
         f"make {make[-1]}: expected a configuration, found exit status {done.status}",
-        details=done.last_lines(_LAST_LINES),
+        details=make_log.errors(done.stderr.splitlines()),
     )

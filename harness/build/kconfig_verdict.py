@@ -26,11 +26,12 @@ def implied_off(symbol: str, demand: Request) -> Request:
 @dataclass(frozen=True, kw_only=True)
 class Judge:
     """`config`: what kbuild made of `requests`. `read_kconfig` reads the tree's Kconfig files, if that is needed.
-    `undoing`: wishes that were turned into requests to be off, because they would undo a demand, each with that
-    demand."""
+    `users`: the symbols whose request is the user's own. `undoing`: wishes that were turned into requests to be off,
+    because they would undo a demand, each with that demand."""
 
     read_kconfig: Callable[[], Kconfig]
     requests: Mapping[str, Request]
+    users: frozenset[str]
     config: Mapping[str, str]
     undoing: Mapping[str, Request]
     toolchain: Toolchain
@@ -62,7 +63,8 @@ class Judge:
     def verdict(
         self, without_the_users: Callable[[], Mapping[str, str] | None]
     ) -> tuple[dict[str, str], tuple[str, ...]]:
-        """Return the reasons for what may be missing, and which of that was given up for what is demanded.
+        """Return the reasons for what may be missing, and which of that was given up for what is demanded, or for what
+        the user chose.
 
         `without_the_users` makes the final configuration of our own fragments; it is asked only if something has no
         other explanation. Raises UserError with all that may not be missing."""
@@ -84,11 +86,36 @@ class Judge:
                 without[request.symbol] = reason
             elif (request.if_available and explanation.is_impossible) or (plain and self.allow_plain_ftrace):
                 without[request.symbol] = reason
+            elif self._chosen_instead(request):
+                given_up.append(request.symbol)
+                without[request.symbol] = reason
+            elif self._users_way(request, compared):
+                given_up.append(request.symbol)
+                without[request.symbol] = reason if rivals else f"{reason}; {self._users_fragments()}"
             else:
                 refused.append((request, reason))
         if refused:
             raise _refusal(refused, self.config)
         return without, tuple(given_up)
+
+    def _chosen_instead(self, request: Request) -> bool:
+        """Whether the user asks for another member of the same choice: of a choice, as of a symbol, the last one asked
+        for is meant."""
+        return request.symbol not in self.users and any(
+            name in self.users and self.requests[name].value == "y"
+            for name in self._explaining.chosen_instead_of(request.symbol)
+        )
+
+    def _users_way(self, request: Request, compared: Callable[[], Mapping[str, str] | None]) -> bool:
+        """Whether the user's fragments take away what we wish for, by whatever way: without them it is there."""
+        if not request.if_available or request.symbol in self.users:
+            return False
+        config = compared()
+        return config is not None and is_met(request, config)
+
+    def _users_fragments(self) -> str:
+        names = dict.fromkeys(self.requests[symbol].place.rpartition(":")[0] for symbol in sorted(self.users))
+        return f"it would be set without {', '.join(names)}"
 
     def _asked(self, rival: Request) -> str:
         demand = self.undoing.get(rival.symbol, rival)

@@ -7,11 +7,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from harness.build import guesttools, testmodules
+from harness.build import era, guesttools, testmodules
 from harness.errors import UserError
 from harness.limits import SOURCE_BYTES
 from harness.model.kernel import KernelSpec, Toolchain
 from harness.model.suite import UPSTREAM
+from harness.parse.fields import filled
 
 RECIPE = 5  # incremented with each change of what a build directory contains
 
@@ -38,6 +39,7 @@ def kernel_key(spec: KernelSpec) -> str:
             "fragments": contents_of_fragments(spec),
             "toolchain": identity_of(spec.toolchain),
             "plain": spec.allow_plain_ftrace,
+            **filled(era=era.fingerprint(era.fixes_for(spec))),
         }
     )
 

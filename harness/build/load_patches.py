@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import gzip
-import io
-import lzma
 import re
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from harness.build.unpack import packed_by, unpacked
 from harness.errors import UserError
-from harness.limits import PATCH_BYTES, PATCH_LINES, SERIES_BYTES, SERIES_PATCHES, XZ_BYTES
+from harness.limits import PATCH_BYTES, PATCH_LINES, SERIES_BYTES, SERIES_PATCHES
 from harness.model.kernel import Patch
 from harness.parse.series import parse_series, patches_from_file, patches_from_mails
 
 _FORMS = "a .patch or .diff, a directory of them, a quilt series, an mbox, a maildir or a mail"
 _COVER = re.compile(r"(v\d+-)?0+-cover-letter\.")
 _FORMATTED = re.compile(r"(?:v(\d+)-)?\d+-")
-_GZ, _XZ = b"\x1f\x8b", b"\xfd7zXZ\0"
-_OTHERS = {b"BZh": "bzip2", b"\x28\xb5\x2f\xfd": "zstd", b"PK\x03\x04": "zip"}
-_CHUNK_BYTES = 64 << 10
+_UNPACKED = ("gzip", "xz")
+_ZIP = b"PK\x03\x04"
 
 
 def load_patches(paths: Sequence[Path]) -> tuple[Patch, ...]:
@@ -83,49 +79,17 @@ class _Reader:
     def _content(self, path: Path) -> bytes:
         """Return what is in the file, unpacked."""
         data = PATCH_BYTES.read(path)
-        try:
-            if data.startswith(_GZ):
-                data = gzip.GzipFile(fileobj=io.BytesIO(data)).read(PATCH_BYTES.value + 1)
-            elif data.startswith(_XZ):
-                data = _unxz(data, place=str(path))
-            elif packer := next((name for magic, name in _OTHERS.items() if data.startswith(magic)), None):
-                raise UserError(
-                    f"{path}: expected a patch, plain or packed by gzip or xz, found one packed by {packer}: unpack it"
-                )
-        except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
-            raise UserError(f"{path}: expected a whole packed file, found a damaged one: {error}") from error
-        if len(data) > PATCH_BYTES.value:
-            raise PATCH_BYTES.exceeded(place=str(path))
+        packer = packed_by(data) or ("zip" if data.startswith(_ZIP) else "")
+        if packer in _UNPACKED:
+            data = unpacked(data, name=str(path), limit=PATCH_BYTES)
+        elif packer:
+            raise UserError(
+                f"{path}: expected a patch, plain or packed by gzip or xz, found one packed by {packer}: unpack it"
+            )
         PATCH_LINES.check(data.count(b"\n"), place=str(path))
         self._bytes += len(data)
         SERIES_BYTES.check(self._bytes, place=str(path))
         return data
-
-
-def _unxz(data: bytes, *, place: str) -> bytes:
-    """Unpack all streams of an .xz file, until the limit is passed. `lzma.decompress` would take as much memory as the
-    file asks for."""
-    out, most, at = bytearray(), PATCH_BYTES.value, 0
-    unpacker = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=XZ_BYTES.value)
-    try:
-        while len(out) <= most:
-            if unpacker.eof:
-                at -= len(unpacker.unused_data)
-                while data[at : at + 4] == b"\0" * 4:  # padding between streams
-                    at += 4
-                if at >= len(data):
-                    return bytes(out)
-                unpacker = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=XZ_BYTES.value)
-            elif unpacker.needs_input and at >= len(data):
-                raise EOFError("its end is missing")
-            chunk = data[at : at + _CHUNK_BYTES] if unpacker.needs_input else b""
-            at += len(chunk)
-            out += unpacker.decompress(chunk, most + 1 - len(out))
-    except lzma.LZMAError as error:
-        if "Memory usage limit" in str(error):
-            raise XZ_BYTES.exceeded(place=place) from error
-        raise
-    return bytes(out)
 
 
 def _files(directory: Path) -> list[Path]:

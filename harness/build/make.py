@@ -11,15 +11,14 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from harness import available, shortage
-from harness.build import guesttools, klp_relocations, prune, testmodules
+from harness.build import era, guesttools, prune
 from harness.build.cache import cache_dir, published
-from harness.build.collect import collect, copy_part
-from harness.build.finished import RECORD, usable_build
+from harness.build.collect import collect
+from harness.build.finished import RECORD, not_built, usable_build
 from harness.build.kbuild import ROOM, Kbuild
 from harness.build.keys import (
     RECIPE,
@@ -30,18 +29,18 @@ from harness.build.keys import (
     identity_of,
     kernel_key,
 )
-from harness.build.made import check_sizes, read_made
+from harness.build.made import read_made
 from harness.build.materialize import held_source, materialize
-from harness.build.patches import apply_series, patched_files
+from harness.build.patches import applied_fixes, apply_series, patched_files
 from harness.build.sandbox import find_sandbox
 from harness.build.seal import seal_directory
-from harness.build.selftests import Selftests
 from harness.build.stages import Stages, programs_of, tool_stamps
 from harness.build.strays import UnusableOutput, make_real
+from harness.build.testprograms import Lacking, TestPrograms
 from harness.build.tree import only_compiled
-from harness.build.workspace import Workspace, workspace_for
+from harness.build.workspace import workspace_for
 from harness.errors import BuildError
-from harness.limits import MODULE_BYTES, SOURCE_BYTES
+from harness.limits import SOURCE_BYTES
 from harness.model.kernel import Build, KernelSpec
 from harness.model.progress import Progress
 from harness.model.record import (
@@ -53,7 +52,7 @@ from harness.model.record import (
     SourceRecord,
     ToolchainRecord,
 )
-from harness.model.suite import UPSTREAM, Suite
+from harness.model.suite import UPSTREAM
 from harness.parse.kconfig import parse_dotconfig
 from harness.parse.records import build_record_to_json
 
@@ -102,6 +101,8 @@ def build(
         prune.prune(limits, progress)
     else:
         progress.say(f"build {key}: ready, nothing changed")
+    for told in not_built(found.unbuilt, found.broken):
+        progress.say(told)
     return found
 
 
@@ -159,21 +160,27 @@ class _Builder:
         self.stages = Stages(workspace.stages)
         self.kbuild = kbuild
         self.tools = tool_stamps(spec.toolchain)
+        self.fixes = era.fixes_for(spec)
+        self.applied: dict[str, str] = {}
 
     def run(self, key: str, testcases: Path, reproduce: str) -> None:
         self.log.write_text("")
         self._stage("source", self._prepare_source)
-        without = self._stage("configure", self._configure)["without"]
+        configured = self._stage("configure", self._configure)
+        without = configured["without"]
+        self.applied |= configured["era_fixes"]
+        for name, why in self.applied.items():
+            self.progress.say(f"era fix: {name}: {why}")
         self._stage("kernel", self._kernel)
         kernel = self.stages.identity("kernel")
         release = self.kbuild.release()
         self._stage("modules", lambda: self._modules(kernel, release))
-        left_out = self._stage("selftests, test modules", lambda: self._tests(kernel, testcases, without))
+        lacking = self._stage("selftests, test modules", lambda: self._tests(kernel, release, testcases, without))
         tools = self.payload / "bin"
         make_real(tools, below=self.payload)
         guesttools.compile_tools(self.spec.toolchain, tools, confinement=self.kbuild.confinement(tools))
         self._stage("collect", lambda: collect(self.workspace.objects, self.payload, self.out, log=self.log))
-        record = self._record(key, release, reproduce, without=without, left_out=left_out)
+        record = self._record(key, release, reproduce, without=without, lacking=lacking)
         (self.out / RECORD).write_text(build_record_to_json(record))
 
     def _stage(self, name: str, work: Any) -> Any:
@@ -190,8 +197,11 @@ class _Builder:
         elif held != spec.source.identity:
             apply_series(workspace.source, (), state=workspace.series)
         materialize(spec.source, workspace.source, progress=self.progress)
-        if apply_series(workspace.source, spec.patches, state=workspace.series) and spec.patches:
+        edits = [fix for fix in self.fixes if isinstance(fix, era.Edit)]
+        if apply_series(workspace.source, spec.patches, state=workspace.series, fixes=edits) and spec.patches:
             self.progress.say(f"patches: {len(spec.patches)} applied")
+        applied = applied_fixes(workspace.series)
+        self.applied = {fix.name: fix.why for fix in edits if fix.name in applied}
 
     def _configure(self) -> dict[str, Any]:
         """Configure, unless only files changed that only the compiler reads, which leave the configuration as it is."""
@@ -206,6 +216,7 @@ class _Builder:
             "toolchain": identity_of(spec.toolchain),
             "tools": self.tools,
             "plain": spec.allow_plain_ftrace,
+            "era": era.fingerprint(self.fixes),
         }
 
         def work() -> dict[str, Any]:
@@ -217,13 +228,14 @@ class _Builder:
                 objdir=self.workspace.objects,
                 fragments=spec.fragments,
                 user_fragments=spec.user_fragments,
+                fixes=[fix for fix in self.fixes if isinstance(fix, era.Ask)],
                 toolchain=spec.toolchain,
                 allow_plain_ftrace=spec.allow_plain_ftrace,
                 confinement=self.kbuild.confinement(),
             )
             for symbol in done.given_up:
                 self.progress.say(f"configure: given up: CONFIG_{symbol}: {done.without[symbol]}")
-            return {"without": done.without}
+            return {"without": done.without, "era_fixes": done.era_fixes}
 
         return self.stages.once("configure", inputs, [self.workspace.objects / ".config"], work)
 
@@ -257,69 +269,10 @@ class _Builder:
 
         return self.stages.once("modules", kernel, [directory, directory / "modules.dep"], work)
 
-    def _tests(self, kernel: str, testcases: Path, without: dict[str, str]) -> dict[str, str]:
-        """Build the selftests and our test modules; return which of the latter are left out, each with the reason.
-
-        Both are built for this very kernel. Both makes begin and end with serial work, so if both are needed, they run
-        at the same time."""
-        forget_stale_modules(self.workspace)
-        prepared = testmodules.prepare(testcases, self.workspace.modules, config=self._config(), without=without)
-        ours = self.payload / "testcases"
-        suites = Selftests(self.kbuild, config=self._config(), goal=self.payload / "selftests")
-        installed = [suites.goal / suite.directory for suite in suites.required()]
-        source = testmodules.fingerprint(testcases)
-        makes: dict[str, list[str]] = {}
-        if self.stages.standing("selftests", kernel, installed) is None:
-            self.stages.forget("selftests")
-            shutil.rmtree(suites.goal, ignore_errors=True)
-            self.progress.say(f"selftests: building and installing {_listed(suites.required())}")
-            self._install_headers()
-            makes["selftests"] = suites.words()
-        if self.stages.standing("test modules", [kernel, source], [ours]) is None:
-            self.stages.forget("test modules")
-            shutil.rmtree(ours, ignore_errors=True)
-            if prepared.names:
-                self.progress.say(f"test modules: {', '.join(prepared.names)}")
-                makes["test modules"] = self.kbuild.words(f"M={self.workspace.modules}", "modules")
-        if makes:
-            self.kbuild.make_together(makes)
-        if "selftests" in makes:
-            self.stages.finished("selftests", kernel, installed, {})
-        if "test modules" in makes:
-            self._convert(prepared.names, ours)
-            self.stages.finished("test modules", [kernel, source], [ours], {})
-        self._optional_suites(suites)
-        suites.add_names()
-        return prepared.left_out
-
-    def _optional_suites(self, suites: Selftests) -> None:
-        """Build suites of programs, which need only the kernel's headers, so most patches do not affect them."""
-        for suite in suites.optional():
-            made = self.workspace.optional_suites / suite.directory
-            inputs = self.stages.identity(
-                "configure"
-            )  # of files that are not only compiled into the kernel: headers, selftests
-            stage = f"suite {suite.directory}"
-            if self.stages.standing(stage, inputs, [made]) is None:
-                self.stages.forget(stage)
-                self.progress.say(f"selftests: building and installing {suite.directory}")
-                self._install_headers()
-                if why := suites.build_optional(suite, made):
-                    self.progress.say(f"{suite.name} does not build, so its tests will be skipped: {why}")
-                self.stages.finished(stage, inputs, [made], {})
-            installed = suites.goal / suite.directory
-            shutil.rmtree(installed, ignore_errors=True)
-            check_sizes([made])
-            copy_part(made, installed, below=self.workspace.optional_suites)
-
-    def _install_headers(self) -> None:
-        self.kbuild.make("headers", self.kbuild.words("headers_install"))
-
-    def _convert(self, names: Sequence[str], goal: Path) -> None:
-        goal.mkdir(parents=True)
-        for name in names:
-            module = read_made(self.workspace.modules / f"{name}.ko", MODULE_BYTES)
-            (goal / f"{name}.ko").write_bytes(klp_relocations.convert(module))
+    def _tests(self, kernel: str, release: str, testcases: Path, without: dict[str, str]) -> Lacking:
+        """Build the selftests and our test modules; return what of them this build lacks."""
+        programs = TestPrograms(self.kbuild, self.stages, config=self._config(), release=release)
+        return programs.build(kernel, testcases, without)
 
     def _config(self) -> dict[str, str]:
         return parse_dotconfig(read_made(self.workspace.objects / ".config", SOURCE_BYTES).decode(errors="replace"))
@@ -332,7 +285,7 @@ class _Builder:
         return digest({"source": self.spec.source.identity, "patches": patches, "with": [config, compiler]})
 
     def _record(
-        self, key: str, release: str, reproduce: str, *, without: dict[str, str], left_out: dict[str, str]
+        self, key: str, release: str, reproduce: str, *, without: dict[str, str], lacking: Lacking
     ) -> BuildRecord:
         source, toolchain = self.spec.source, self.spec.toolchain
         kernel = KernelRecord(
@@ -351,46 +304,19 @@ class _Builder:
                 patchable=toolchain.patchable,
             ),
             without=without,
+            era_fixes=self.applied,
             sandbox=str(self.kbuild.sandbox.tool) if self.kbuild.sandbox else NO_SANDBOX,
         )
         return BuildRecord(
             key=key,
             kernel=kernel,
-            left_out=left_out,
+            left_out=lacking.left_out,
+            unbuilt=lacking.unbuilt,
             host=BuildHost(machine=platform.machine(), system=_system(), cpus=os.cpu_count() or 0),
             times=self.times,
             reproduce=reproduce,
             has_manifest=True,
         )
-
-
-def forget_stale_modules(workspace: Workspace) -> None:
-    """Remove the build products of out-of-tree modules if they were built against another vmlinux.
-
-    kbuild rebuilds in-tree modules by itself, but not these: from 6.13 on it runs in their directory, where the
-    symbols' stamps (include/config/…) that their dependencies name do not exist, and it does not know that their BTF
-    depends on vmlinux's. The kernel would refuse them: "Invalid module format". The selftests' modules are in the
-    source tree, so they may also have been built for another configuration."""
-    vmlinux = (workspace.objects / "vmlinux").stat()
-    now = f"{workspace.configuration} {vmlinux.st_mtime_ns} {vmlinux.st_size}"
-    if _is_news(workspace.state / "modules-made-for", now):
-        shutil.rmtree(workspace.modules, ignore_errors=True)
-    if _is_news(workspace.directory / "selftests-made-for", now) and workspace.has_modules_in_tree:
-        for pattern in ("*.o", "*.ko", "*.mod", "*.mod.c", ".*.cmd", "Module.symvers", "modules.order"):
-            for left in workspace.modules_in_tree.glob(pattern):
-                left.unlink()
-
-
-def _is_news(stamp: Path, now: str) -> bool:
-    """Write `now` to the file `stamp`; return whether it had another content before."""
-    if stamp.is_file() and stamp.read_text() == now:
-        return False
-    stamp.write_text(now)
-    return True
-
-
-def _listed(suites: Sequence[Suite]) -> str:
-    return " and ".join(suite.directory for suite in suites)
 
 
 def _system() -> str:

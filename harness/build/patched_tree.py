@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.build.applydiff import patched
+from harness.build.loosediff import restored
 from harness.build.treefiles import TreeFile, is_directory, link_before, read
 from harness.build.treelinks import stays_inside
 from harness.errors import UserError
@@ -53,6 +54,8 @@ class Overlay:
             _check_kind(source, diff, who=who)
             if diff.old == diff.new and not (diff.hunks or diff.binary or diff.mode):
                 raise UserError(f"{who}: expected a change of the file (as '@@ -1,2 +1,3 @@' and lines), found none")
+            if patch.is_loose and source:
+                diff = restored(source.content, diff, who=who)
             content = patched(source.content if source else b"", diff, who=who)
             if diff.new is not None:
                 file = made[diff.new] = _result(diff, source, content, who=who)
@@ -71,6 +74,17 @@ class Overlay:
         self._adopt(change)
         RESULT_BYTES.check(self._bytes, place=patch.name)
         self._check_links(patch)
+
+    def text(self, path: str) -> str | None:
+        """Return the text of a file with the patches so far applied; None if it is none."""
+        file = self._look(path)
+        return None if file is None or file.is_link else file.content.decode("utf-8", "surrogateescape")
+
+    def rewrite(self, path: str, text: str) -> None:
+        """Replace the text of a file that is there."""
+        file = self._touch(path)
+        assert file is not None, path
+        self._adopt({path: replace(file, content=text.encode("utf-8", "surrogateescape"))})
 
     def _adopt(self, change: Files) -> None:
         for path, file in change.items():

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness import jsonfile, shortage
+from harness.build.era import Edit, fingerprint
 from harness.build.patched_tree import Overlay
 from harness.build.treefiles import ABSENT, TreeFile, digest, read, remove, write
 from harness.errors import InfraError
@@ -22,16 +23,18 @@ class _Record:
     """The record about the tree in the state directory (``series.json``).
 
     `forms`: path → checksums that the file may have: first the pristine one, last the current one, and between them
-    those that a killed run may have left. `complete`: False while the tree is being changed."""
+    those that a killed run may have left. `complete`: False while the tree is being changed. `fixes`: the names of the
+    era fixes among the changes."""
 
     series: tuple[str, ...] = ()
     forms: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     complete: bool = True
+    fixes: tuple[str, ...] = ()
 
 
-def apply_series(tree: Path, patches: Sequence[Patch], *, state: Path) -> bool:
-    """Change `tree` from the series recorded in the directory `state` to exactly `patches`. Returns whether a file
-    changed.
+def apply_series(tree: Path, patches: Sequence[Patch], *, state: Path, fixes: Sequence[Edit] = ()) -> bool:
+    """Change `tree` from the series recorded in the directory `state` to exactly `patches`, and those `fixes` that
+    the patched tree needs. Returns whether a file changed.
 
     New contents are worked out beside the tree, always from the pristine files kept in `state`, and only files
     that then differ are replaced (by rename, so hard links elsewhere keep the old content; with a new mtime).
@@ -48,14 +51,15 @@ def apply_series(tree: Path, patches: Sequence[Patch], *, state: Path) -> bool:
         record = _load_record(state)
         standing = {path: read(tree, path) for path in record.forms}
         _refuse_foreign(tree, record, standing)
-        series = tuple(patch.sha256 for patch in patches)
+        series = (*(patch.sha256 for patch in patches), *filter(None, [fingerprint(fixes)]))
         settled = all(digest(standing[path]) == forms[-1] for path, forms in record.forms.items())
         if record.complete and record.series == series and settled:
             return False
         overlay = Overlay(tree, {path: _pristine(state, path, forms[0]) for path, forms in record.forms.items()})
         for patch in patches:
             overlay.apply(patch)
-        return _bring(tree, overlay, standing, record=record, series=series, state=state)
+        fixed = _fix(overlay, fixes)
+        return _bring(tree, overlay, standing, record=record, series=series, fixed=fixed, state=state)
     except OSError as error:
         unknown = InfraError(f"{tree}: the patch series can't be applied: {error}")
         raise shortage.of(error, where=tree, kept="the tree as it was") or unknown from error
@@ -66,6 +70,19 @@ def patched_files(state: Path) -> dict[str, str]:
     return {path: forms[-1] for path, forms in _load_record(state).forms.items()}
 
 
+def applied_fixes(state: Path) -> tuple[str, ...]:
+    """Return the names of the fixes that the tree needed."""
+    return _load_record(state).fixes
+
+
+def _fix(overlay: Overlay, fixes: Sequence[Edit]) -> tuple[str, ...]:
+    """Apply those `fixes` that the tree needs, and return their names."""
+    needed = [fix for fix in fixes if fix.is_needed(overlay.text)]
+    for fix in needed:
+        overlay.rewrite(fix.file, fix.applied(overlay.text(fix.file) or ""))
+    return tuple(fix.name for fix in needed)
+
+
 def _bring(
     tree: Path,
     overlay: Overlay,
@@ -73,6 +90,7 @@ def _bring(
     *,
     record: _Record,
     series: tuple[str, ...],
+    fixed: tuple[str, ...],
     state: Path,
 ) -> bool:
     """Write what differs, between two writes of the record, so that a kill at any point leaves a recoverable state."""
@@ -93,7 +111,7 @@ def _bring(
         if (file := wanted[path]) is not None:
             write(tree / path, file, top=tree, scratch=scratch)
     done = {path: (pristine[path], digest(wanted[path])) for path in overlay.files}
-    _save_record(state, _Record(series=series, forms=done))
+    _save_record(state, _Record(series=series, forms=done, fixes=fixed))
     for path in sorted(standing.keys() - overlay.files.keys(), reverse=True):
         remove(state / "pristine" / path, top=state)
     return bool(changed)
@@ -118,7 +136,8 @@ def _load_record(state: Path) -> _Record:
         if data["format"] != _FORMAT:
             raise ValueError(f"format {data['format']}")
         forms = {str(path): tuple(map(str, values)) for path, values in data["forms"].items()}
-        return _Record(series=tuple(data["series"]), forms=forms, complete=data["complete"] is True)
+        fixes = tuple(map(str, data.get("fixes", ())))
+        return _Record(series=tuple(data["series"]), forms=forms, complete=data["complete"] is True, fixes=fixes)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InfraError(
             f"{file}: expected the record of a patch series (format {_FORMAT}), found {error}: "
@@ -127,7 +146,13 @@ def _load_record(state: Path) -> _Record:
 
 
 def _save_record(state: Path, record: _Record) -> None:
-    data = {"format": _FORMAT, "complete": record.complete, "series": record.series, "forms": dict(record.forms)}
+    data = {
+        "format": _FORMAT,
+        "complete": record.complete,
+        "series": record.series,
+        "fixes": record.fixes,
+        "forms": dict(record.forms),
+    }
     content = json.dumps(data, indent=1).encode()
     write(state / "series.json", TreeFile(content=content, mode=0o644), top=state, scratch=state / _SCRATCH)
 

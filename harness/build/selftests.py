@@ -29,19 +29,20 @@ class Selftests:
         return [suite for suite in UPSTREAM if (self._source / suite.directory / "Makefile").is_file()]
 
     def required(self) -> list[Suite]:
-        """Return those that have to be built, because this kernel has what they need."""
-        return [suite for suite in self.present if suite.must_build and self._can_have(suite)]
+        """Return those that are built for this very kernel, because it has what they need."""
+        return [suite for suite in self.present if suite.of_kernel and self._can_have(suite)]
 
     def optional(self) -> list[Suite]:
-        """Return those that are built if they compile."""
-        return [suite for suite in self.present if not suite.must_build and self._can_have(suite)]
+        """Return those that are built for its headers and its configuration."""
+        return [suite for suite in self.present if not suite.of_kernel and self._can_have(suite)]
 
     def words(self) -> list[str]:
         """make's arguments that build and install the required ones."""
         return self._install(self.required(), self.goal)
 
-    def build_optional(self, suite: Suite, directory: Path) -> str:
-        """Build `suite` and install it as `directory`. Returns the compiler's first error; empty: it was built."""
+    def build_alone(self, suite: Suite, directory: Path) -> str:
+        """Build `suite` by itself and install it as `directory`. Returns the first error, which is also in a file
+        there; empty: it was built."""
         shutil.rmtree(directory, ignore_errors=True)
         # its programs' Makefile rules do not name the kernel's headers
         objects = self.kbuild.workspace.objects

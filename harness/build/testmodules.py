@@ -6,15 +6,17 @@ import hashlib
 import itertools
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.errors import UserError
 from harness.limits import SOURCE_BYTES
+from harness.model.known import version_of
 from harness.model.names import NAME_RULE, is_name
 
 _NEEDS = re.compile(r"^\s*(?://|/?\*)\s*harness: needs (?P<symbols>CONFIG_\w+(?:\s+CONFIG_\w+)*)", re.MULTILINE)
+_SINCE = re.compile(r"^\s*(?://|/?\*)\s*harness: since (?P<version>\d{1,3}\.\d{1,3})\b(?P<why>[^*\n]*)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -46,18 +48,22 @@ def fingerprint(testcases: Path) -> str:
     return digest.hexdigest()
 
 
-def prepare(testcases: Path, directory: Path, *, config: Mapping[str, str], without: Mapping[str, str]) -> Prepared:
-    """Copy what can be built with `config` into `directory` (only what changed, so that make sees no news where
-    there are none), with a Kbuild file. A source says what it needs in a comment ``harness: needs CONFIG_X``;
-    `without`: why this kernel lacks a symbol, where that is known."""
+def prepare(
+    testcases: Path, directory: Path, *, config: Mapping[str, str], without: Mapping[str, str], release: str
+) -> Prepared:
+    """Copy what can be built with `config` for the kernel `release` into `directory` (only what changed, so that make
+    sees no news where there are none), with a Kbuild file. A source says what it needs in comments
+    ``harness: needs CONFIG_X`` and ``harness: since 5.5 (what came with it)``; `without`: why this kernel lacks a
+    symbol, where that is known."""
     names, left_out = [], {}
     for path in sources(testcases):
-        missing = [
-            symbol for symbol in needs(_content(path).decode(errors="replace")) if config.get(symbol) not in ("y", "m")
-        ]
+        text = _content(path).decode(errors="replace")
+        missing = [symbol for symbol in needs(text) if config.get(symbol) not in ("y", "m")]
         if missing:
             told = (f"CONFIG_{symbol} ({without.get(symbol, 'not configured')})" for symbol in missing)
             left_out[path.stem] = f"this kernel has no {', '.join(told)}"
+        elif too_old := _too_old(text, release):
+            left_out[path.stem] = too_old
         else:
             names.append(path.stem)
     if directory.is_dir():
@@ -69,8 +75,21 @@ def prepare(testcases: Path, directory: Path, *, config: Mapping[str, str], with
     for path in [*sources(testcases), *sorted(testcases.rglob("*.h"))]:
         if path.suffix == ".h" or path.stem in names:
             _update(directory / path.name, _content(path))
-    _update(directory / "Kbuild", "".join(f"obj-m += {name}.o\n" for name in names).encode())
+    write_kbuild(directory, names)
     return Prepared(tuple(names), left_out)
+
+
+def write_kbuild(directory: Path, names: Iterable[str]) -> None:
+    """Write the Kbuild file that makes the modules `names`, and no others."""
+    _update(directory / "Kbuild", "".join(f"obj-m += {name}.o\n" for name in names).encode())
+
+
+def _too_old(text: str, release: str) -> str:
+    """Why a module with the source `text` can't be had on this kernel: it is for later ones. Empty: it can."""
+    since, version = _SINCE.search(text), version_of(release)
+    if not since or not version or version >= version_of(since["version"]):
+        return ""
+    return f"this kernel is {release}, older than {since['version']}{since['why'].rstrip()}"
 
 
 def _content(path: Path) -> bytes:

@@ -19,6 +19,7 @@ TIMEOUT_S = 60
 CROSS = "aarch64-linux-gnu-"
 PATCHABLE = "-fpatchable-function-entry"
 LLVM_TOOLS = ("ld.lld", "llvm-ar", "llvm-nm", "llvm-objcopy", "llvm-objdump", "llvm-readelf", "llvm-strip")
+_OF_HOST = ("gcc", "cc", "ld", "as", "ar", "nm", "objcopy", "objdump", "strip", "readelf")
 
 _FORMS = "gcc, gcc-<N>, clang, clang-<N> or a prefix such as /opt/toolchain/bin/aarch64-linux-gnu-"
 
@@ -64,6 +65,17 @@ def with_ccache(toolchain: Toolchain) -> Toolchain:
         return toolchain
     others = tuple(arg for arg in toolchain.make_args if not arg.startswith("CC="))
     return replace(toolchain, make_args=(*others, f"CC=ccache {toolchain.command}"))
+
+
+def has_program(toolchain: Toolchain, program: str) -> bool:
+    """Return whether `program`, as a recipe names it, is of `toolchain`, or of the compiler for this host."""
+    if program in (toolchain.command, "ccache", *_OF_HOST):
+        return True
+    values = dict(arg.partition("=")[::2] for arg in toolchain.make_args)
+    if "LLVM" in values:
+        return any(re.fullmatch(rf"{re.escape(tool)}(?:-\d+)?", program) for tool in ("clang", *LLVM_TOOLS))
+    cross = values.get("CROSS_COMPILE", "")
+    return bool(cross) and program.startswith(cross)
 
 
 def _gcc(name: str, *, cross: str, suffix: str) -> Toolchain:

@@ -11,10 +11,10 @@ from harness.build.make import build as make_build
 from harness.build.source import parse_source_spec, resolve_source
 from harness.build.toolchain import find_toolchain, require_patchable
 from harness.campaign.request import BuildOptions
-from harness.errors import UserError
+from harness.errors import InfraError, UserError
 from harness.layout import KCONFIGS, TESTCASES
 from harness.model.board import BoardSpec
-from harness.model.kernel import Build, KernelSpec
+from harness.model.kernel import Build, KernelSpec, Toolchain
 from harness.model.progress import Progress
 from harness.target.methods.table import boot_method
 
@@ -37,6 +37,9 @@ def build_for(options: BuildOptions, board: BoardSpec, progress: Progress, *, bo
 def kernel_for(options: BuildOptions, board: BoardSpec, progress: Progress) -> KernelSpec:
     """Describe the kernel that the options name, with its source resolved; nothing is built yet."""
     patches = load_patches(options.patches)
+    for patch in patches:
+        for note in patch.notes:
+            progress.say(f"{patch.name}: {note}")
     spec = parse_source_spec(options.kernel)
     ours = [*(KCONFIGS / f"{name}.config" for name in _FRAGMENTS), *(KCONFIGS / name for name in board.kconfigs)]
     for option, paths in ((f"boards.yaml: {board.name}.kconfigs", ours), ("--kconfig", options.kconfigs)):
@@ -46,7 +49,7 @@ def kernel_for(options: BuildOptions, board: BoardSpec, progress: Progress) -> K
                     f"{option}: expected a file at {path}, found {'something else' if path.exists() else 'none'}"
                 )
     host.ensure_host(progress=progress)
-    toolchain = find_toolchain(options.toolchain)
+    toolchain = _toolchain(options.toolchain, progress)
     require_patchable(toolchain, allow_plain_ftrace=options.allow_plain_ftrace)
     return KernelSpec(
         source=resolve_source(spec, progress=progress, verify=options.verify),
@@ -55,7 +58,17 @@ def kernel_for(options: BuildOptions, board: BoardSpec, progress: Progress) -> K
         user_fragments=options.kconfigs,
         toolchain=toolchain,
         allow_plain_ftrace=options.allow_plain_ftrace,
+        era_fixes=not options.no_era_fixes,
     )
+
+
+def _toolchain(name: str | None, progress: Progress) -> Toolchain:
+    """Find the toolchain that ``--toolchain NAME`` means, installed if it can be: Debian has many of them."""
+    try:
+        host.ensure_host(progress=progress, needed_for=set(), also=host.toolchain_tools(name))
+    except InfraError as error:  # what find_toolchain misses then is the user's: a version that there is not
+        progress.say("; ".join((error.message, *error.details)))
+    return find_toolchain(name)
 
 
 def build_kernel(kernel: KernelSpec, options: BuildOptions, progress: Progress) -> Build:
@@ -81,6 +94,8 @@ def _reproduce(options: BuildOptions, kernel: KernelSpec) -> str:
         words += ["--toolchain", options.toolchain]
     if options.allow_plain_ftrace:
         words += ["--allow-plain-ftrace"]
+    if options.no_era_fixes:
+        words += ["--no-era-fixes"]
     if options.no_sandbox:
         words += ["--no-sandbox"]
     return shlex.join(words)

@@ -12,8 +12,8 @@ from harness.model.kernel import DEFAULT_SOURCE
 @dataclass(frozen=True, kw_only=True)
 class BuildOptions:
     """Which kernel is meant: a finished build, or what to build. `no_sandbox`: what comes from the kernel tree runs as
-    any other program of the user. `verify`: read all files from the cache and compare their checksums, instead of only
-    those that seem to have changed."""
+    any other program of the user. `no_era_fixes`: an old kernel is built as it is. `verify`: read all files from the
+    cache and compare their checksums, instead of only those that seem to have changed."""
 
     build_dir: Path | None
     kernel: str
@@ -23,6 +23,7 @@ class BuildOptions:
     allow_plain_ftrace: bool
     jobs: int | None
     no_sandbox: bool = False
+    no_era_fixes: bool = False
     verify: bool = False
 
     def checked(self) -> BuildOptions:

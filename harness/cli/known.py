@@ -13,7 +13,7 @@ _FILE = click.option(
 )
 
 
-@click.group()
+@click.group(epilog="Example: harness known stale --days 60")
 def known() -> None:
     """Keep the list of known issues, which hide a test's failure only if it has the same signature."""
 

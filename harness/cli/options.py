@@ -13,6 +13,7 @@ import click
 
 from harness.boards.inventory import read_inventory
 from harness.errors import HarnessError
+from harness.layout import KCONFIGS
 from harness.model.kernel import DEFAULT_SOURCE
 from harness.model.suite import UPSTREAM
 
@@ -33,6 +34,16 @@ def board_names(_context: click.Context, _parameter: click.Parameter, incomplete
         return [name for name in read_inventory(None).entries if name.startswith(incomplete)]
     except HarnessError:
         return []
+
+
+def _fragments(_context: click.Context, _parameter: click.Parameter, given: tuple[Path, ...]) -> tuple[Path, ...]:
+    """Replace the names of our own fragments, below kconfigs/ and without suffix, by their paths. A file that there is
+    wins."""
+    return tuple(path if path.exists() or not _is_ours(path) else KCONFIGS / f"{path}.config" for path in given)
+
+
+def _is_ours(path: Path) -> bool:
+    return not path.is_absolute() and ".." not in path.parts and (KCONFIGS / f"{path}.config").is_file()
 
 
 def build_options(function: Function) -> Function:
@@ -67,11 +78,17 @@ def _build_options(function: Function, *jobs: str) -> Function:
             type=path(),
             multiple=True,
             metavar="FILE",
-            help="A configuration fragment, merged last. Repeatable.",
+            callback=_fragments,
+            help="A configuration fragment, merged last: a file, or one of ours such as variants/size. Repeatable.",
         ),
         click.option("--toolchain", metavar="NAME", help="gcc (default), gcc-11, clang-16 or a prefix ending in -."),
         click.option(
             "--allow-plain-ftrace", is_flag=True, help="Accept a compiler that lacks -fpatchable-function-entry."
+        ),
+        click.option(
+            "--no-era-fixes",
+            is_flag=True,
+            help="Build an old kernel as it is, without what today's compilers and tools need changed in it.",
         ),
         click.option(
             "--verify", is_flag=True, help="Read everything that is used from the cache, and compare its checksums."

@@ -42,7 +42,8 @@ class Source:
     `identity`: identifies the content (part of every build key): a checksum, a commit, a fingerprint of file times and
     sizes. `path`: a tarball, a directory or a bare git repository. `version`: the distributor's version (Debian's
     package version, the tag); `checksum`: ``sha256:…`` or the commit. `setup`: identifies only the part of the content
-    that determines a configuration; empty: only `identity` is known. `hold`: what keeps `path` in the cache.
+    that determines a configuration; empty: only `identity` is known. `absent`: files of the commit that its repository
+    lacks. `hold`: what keeps `path` in the cache.
     """
 
     spec: SourceSpec
@@ -51,6 +52,7 @@ class Source:
     path: Path
     version: str
     checksum: str
+    absent: tuple[str, ...] = ()
     hold: object = field(default=None, compare=False, repr=False)
 
 
@@ -59,12 +61,15 @@ class Patch:
     """One patch of a series, decoded, ready for ``patch -p1``.
 
     `name`: its name in messages (its file, or a mail's subject); `text`: from the first ``diff``/``---`` line on, LF
-    line ends; `sha256`: of that text.
+    line ends; `sha256`: of that text. `is_loose`: white space or context was lost, so its lines are found in
+    the source by their words. `notes`: what was done to get it out of a mail, for people.
     """
 
     name: str
     text: str
     sha256: str
+    is_loose: bool = False
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +90,7 @@ class Toolchain:
 @dataclass(frozen=True, kw_only=True)
 class KernelSpec:
     """Everything a build depends on. `fragments`: ours, in the order they are merged; `user_fragments`: those of
-    ``--kconfig``, which are merged last."""
+    ``--kconfig``, which are merged last. `era_fixes`: apply what a kernel of its age needs (era.py)."""
 
     source: Source
     patches: tuple[Patch, ...] = ()
@@ -93,6 +98,7 @@ class KernelSpec:
     user_fragments: tuple[Path, ...] = ()
     toolchain: Toolchain
     allow_plain_ftrace: bool = False
+    era_fixes: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +111,11 @@ class Build:
     key: str
     config: dict[str, str] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
-    """Test modules that could not be built for this kernel, each with the reason."""
+    """Test modules that there are not for this kernel, each with the reason: the tests that need one are skipped."""
+    broken: dict[str, str] = field(default_factory=dict)
+    """Further ones, which its series keeps from building, each with the first error: those tests fail."""
+    unbuilt: dict[str, str] = field(default_factory=dict)
+    """All of both that do not build for it, and upstream suites (``selftests/NAME``), with the first errors."""
     without: dict[str, str] = field(default_factory=dict)
     """Optional symbols that this kernel can't have, each with the reason, which a skip quotes."""
     products: tuple[Product, ...] = ()

@@ -49,7 +49,8 @@ class ToolchainRecord:
 class KernelRecord:
     """A kernel. `release`: ``uname -r``; `key`: the hash of the requested inputs (keys.kernel_key); `made`: the hash of
     what they resulted in; `without`: optional symbols that it can't have, each with the reason; `sandbox`: what it was
-    built in (NO_SANDBOX: it was built without one; empty: not recorded)."""
+    built in (NO_SANDBOX: it was built without one; empty: not recorded); `era_fixes`: what its age made necessary, by
+    name, each with the reason."""
 
     release: str = ""
     key: str = ""
@@ -60,6 +61,7 @@ class KernelRecord:
     toolchain: ToolchainRecord = ToolchainRecord()
     without: Mapping[str, str] = field(default_factory=dict)
     sandbox: str = ""
+    era_fixes: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,13 +75,15 @@ class BuildHost:
 
 @dataclass(frozen=True, kw_only=True)
 class BuildRecord:
-    """build.json. `key`: the name of the build's directory; `left_out`: test modules that could not be built for this
-    kernel, each with the reason; `times`: seconds by stage; `reproduce`: a command line that repeats the build;
+    """build.json. `key`: the name of the build's directory; `left_out`: test modules that can't be had with this
+    kernel, each with the reason; `unbuilt`: those that do not build for it, and upstream suites (``selftests/NAME``),
+    each with the first error; `times`: seconds by stage; `reproduce`: a command line that repeats the build;
     `has_manifest`: a manifest.json beside it records the digests of all files."""
 
     key: str = ""
     kernel: KernelRecord = KernelRecord()
     left_out: Mapping[str, str] = field(default_factory=dict)
+    unbuilt: Mapping[str, str] = field(default_factory=dict)
     host: BuildHost = BuildHost()
     times: Mapping[str, float] = field(default_factory=dict)
     reproduce: str = ""

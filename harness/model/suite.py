@@ -18,8 +18,8 @@ class Suite:
     `directory`: below tools/testing/selftests, and its name in make's ``TARGETS=``. The symbols in its ``config`` are
     requested, as far as the kernel has them. `named_in`: a glob for the files in it that name its tests; a build
     contains them even if it contains none of the programs. `needs`: symbols (without CONFIG_) without which it is not
-    built. `must_build`: whether the kernel's build fails if the suite does not compile. If not, its tests are skipped,
-    with the compiler's first error; such a suite may depend on nothing but the headers and the configuration.
+    built. `of_kernel`: whether it is built for one very kernel; otherwise for its headers and its configuration, and it
+    may depend on nothing else. If it does not build, its tests are skipped, with the compiler's first error.
 
     `tools`: programs that each of its tests calls on the target; `occasional_tools`: those that only some tests call.
 
@@ -30,7 +30,7 @@ class Suite:
     directory: str
     named_in: str
     needs: tuple[str, ...] = ()
-    must_build: bool = False
+    of_kernel: bool = False
     tools: tuple[str, ...] = ()
     occasional_tools: tuple[str, ...] = ()
     budgets: tuple[tuple[str, float], ...] = ()
@@ -50,7 +50,7 @@ class Suite:
 FTRACE = Suite(
     directory="ftrace",
     named_in="test.d/**/*.tc",
-    must_build=True,
+    of_kernel=True,
     # ftracetest and test.d/functions
     tools=(
         *("awk", "basename", "cat", "cut", "date", "dirname", "expr", "find", "grep", "head", "id", "ln", "mkdir"),
@@ -74,7 +74,7 @@ LIVEPATCH = Suite(
     directory="livepatch",
     named_in="*.sh",
     needs=("LIVEPATCH",),
-    must_build=True,
+    of_kernel=True,
     # functions.sh
     tools=(
         *("awk", "bash", "cat", "date", "diff", "dirname", "dmesg", "getconf", "grep", "id", "insmod", "modinfo"),

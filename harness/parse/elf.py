@@ -23,7 +23,6 @@ from elftools.common.utils import struct_parse
 from elftools.dwarf.abbrevtable import AbbrevDecl
 from elftools.dwarf.ranges import BaseAddressEntry, RangeEntry
 from elftools.elf.elffile import ELFFile
-from elftools.elf.relocation import RelocationSection
 
 from harness.errors import UserError
 from harness.limits import ELF_BYTES, ELF_NAME_BYTES
@@ -31,7 +30,9 @@ from harness.limits import ELF_BYTES, ELF_NAME_BYTES
 SHF_ALLOC, SHF_EXECINSTR = 0x2, 0x4
 FUNC = 2  # STT_FUNC
 LOCAL = 0  # STB_LOCAL
-_SYMBOL = struct.Struct("<IBBHQQ")
+_SYMBOL, _RELA = struct.Struct("<IBBHQQ"), struct.Struct("<QQq")
+_WORD = struct.Struct("<I")
+_SHN_XINDEX = 0xFFFF
 _R_AARCH64_ABS64, _R_AARCH64_RELATIVE = 257, 1027
 _FORM_IMPLICIT_CONST = 0x21
 _MOST_SECTIONS = 1 << 20
@@ -148,7 +149,9 @@ class Elf:
 
     def read(self, address: int, size: int) -> bytes:
         """Return `size` bytes of an allocated section. Raises UserError if no section contains them."""
-        for section in self.sections:
+        number = address >> 32
+        # Looked up where the address says which: an object may have a section for each function, and for its records.
+        for section in self.sections[number : number + 1] if self.relocatable else self.sections:
             if section.flags & SHF_ALLOC and section.address <= address <= section.address + section.size - size:
                 start = address - section.address
                 return self.content(section)[start : start + size]
@@ -162,17 +165,29 @@ class Elf:
             if table is None:
                 return ()
             names = self._file.get_section(table["sh_link"]).data()
-            return tuple(self._symbol(entry, names) for entry in _SYMBOL.iter_unpack(table.data()))
+            large, most = self._large_numbers(), ELF_NAME_BYTES.value
+            entries = enumerate(_SYMBOL.iter_unpack(table.data()))
+            return tuple(self._symbol(entry, names, most, large.get(place)) for place, entry in entries)
 
-    def _symbol(self, entry: tuple[int, int, int, int, int, int], names: bytes) -> Symbol:
+    def _large_numbers(self) -> dict[int, int]:
+        """The sections' numbers that do not fit into 16 bits, by symbol: an object with a section for each function
+        may have so many."""
+        return {
+            place: number
+            for section in self._file.iter_sections("SHT_SYMTAB_SHNDX")
+            for place, (number,) in enumerate(_WORD.iter_unpack(section.data()))
+            if number
+        }
+
+    def _symbol(self, entry: tuple[int, int, int, int, int, int], names: bytes, most: int, large: int | None) -> Symbol:
         name, info, _other, section, value, size = entry
+        section = large if section == _SHN_XINDEX and large else section
         base = section << 32 if self.relocatable and 0 < section < len(self.sections) else 0
-        text = self._name_at(names, name) if name else ""
+        text = self._name_at(names, name, most) if name else ""
         return Symbol(text, info & 15, info >> 4, section, base + value, size)
 
-    def _name_at(self, names: bytes, start: int) -> str:
+    def _name_at(self, names: bytes, start: int, most: int) -> str:
         """One name may be in the file once and stand in all symbols."""
-        most = ELF_NAME_BYTES.value
         end = names.find(b"\0", start, start + most + 1)
         if end < 0:
             if start + most < len(names):
@@ -192,15 +207,26 @@ class Elf:
             values[(offset - start) // 8] = value
         return tuple(values)
 
-    def _relocated(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
+    def relocations_of(self, section: Section) -> Iterator[tuple[int, int]]:
+        """What each place in a section of a relocatable file refers to: its offset there, and symbol plus addend."""
         with self._as_ours():
-            for section in self._file.iter_sections():
-                if not isinstance(section, RelocationSection) or not section.is_RELA():
-                    continue
-                base = section["sh_info"] << 32 if self.relocatable else 0
-                if self.relocatable and base != start >> 32 << 32:
-                    continue
-                for offset, info, addend in struct.iter_unpack("<QQq", section.data()):
+            for relocations in self._rela.get(section.number, ()):
+                for offset, info, addend in _RELA.iter_unpack(relocations.data()):
+                    yield offset, self.symbols[info >> 32].address + addend
+
+    @cached_property
+    def _rela(self) -> dict[int, list[Any]]:
+        """The .rela sections, by the number of the section that they are for."""
+        found: dict[int, list[Any]] = {}
+        for section in self._file.iter_sections("SHT_RELA"):
+            found.setdefault(section["sh_info"] if self.relocatable else 0, []).append(section)
+        return found
+
+    def _relocated(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
+        base = start >> 32 << 32 if self.relocatable else 0
+        with self._as_ours():
+            for section in self._rela.get(base >> 32, ()):
+                for offset, info, addend in _RELA.iter_unpack(section.data()):
                     if start <= base + offset < stop:
                         kind, symbol = info & 0xFFFFFFFF, info >> 32
                         if kind == _R_AARCH64_RELATIVE:

@@ -164,6 +164,12 @@ class Explainer:
                     pending.append(name)
         return list(found)
 
+    def chosen_instead_of(self, symbol: str) -> list[str]:
+        """The members that are set of the choices that `symbol` belongs to, except itself."""
+        choices = [definition.choice or "" for definition in self.kconfig.symbols.get(symbol, ())]
+        rivals = [name for choice in choices for name in self.choices.get(choice, ())]
+        return [name for name in rivals if name != symbol and name in self.config]
+
     def _unmet(self, symbol: str, *, wanted: str = "y") -> tuple[list[Expr], bool]:
         """(the false terms of the definition that is nearest to being met, whether they are macro calls that
         must be false because nothing else is)."""
@@ -200,11 +206,9 @@ class Explainer:
         return all(definition.prompt is None for definition in self.kconfig.symbols.get(symbol, ()))
 
     def _conflicts(self, symbol: str, definitions: Iterable[Definition], *, wanted: str) -> tuple[str, ...]:
-        found = []
+        found = [f"{rival} is chosen instead of it" for rival in self.chosen_instead_of(symbol)]
         actual = self.config.get(symbol)
         for definition in definitions:
-            rivals = [name for name in self.choices.get(definition.choice or "", ()) if name != symbol]
-            found += [f"{rival} is chosen instead of it" for rival in rivals if rival in self.config]
             if wanted == "y" and MODULE in self._unmet(symbol)[0]:
                 found.append("it can only be a module")
             if wanted == "m" and definition.type == "bool":

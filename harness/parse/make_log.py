@@ -3,17 +3,34 @@
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Iterable
 
 _STEP = re.compile(r"^\s+[A-Z][A-Z0-9_.-]*(?: \[M\])?\s+(\S+)$")
+_PLACE = r"(?:[^\s:]+|/[^:]+|\{standard input\}):\d+"
+_SECTION = r"\([^\s()]+\+0x[0-9a-f]+\)"
 _ERROR = re.compile(
-    r"^(?:[^\s:]+:\d+(?::\d+)?: (?:fatal )?error: "  # gcc, clang, the assembler with a line
-    r"|[^\s:]+:\d+: (?:Error: |undefined reference )"  # gas, ld
-    r"|(?=.*: )(?:\S*ld(?:\.lld)?|modpost|ERROR|FAILED)\b"
-    r"|error: )"
+    rf"^(?:{_PLACE}(?::\d+)?: (?:fatal |internal compiler )?error: "  # gcc, clang, the assembler with a line
+    rf"|{_PLACE}: Error: "  # gas
+    rf"|(?:[^\s:]+|/[^:]+):(?:\d+|(?:\d+:)?{_SECTION}): "  # ld
+    r"(?:(?:more )?undefined reference|multiple definition|relocation truncated|dangerous relocation)"
+    r"|[^\s:]+:\d+\.\d+-\d+(?:\.\d+)?: (?:ERROR|Error)\b"  # dtc
+    r"|(?!collect2: )(?:[^\s:]+: )?(?:fatal |internal compiler )?error: "  # the drivers of compilers, lld
+    r"|(?=.*: )(?:\S*ld(?:\.lld|\.bfd)?|modpost|ERROR|FATAL|FATAL ERROR|Error)\b(?!:? \w*warning)(?!.*: warning: )"
+    r"|FAILED\b|Failed to generate BTF\b|Inconsistent kallsyms data|Cannot find symbol for section \d+: "
+    r"|[^\s:]*Kconfig[^\s:]*:\d+:\s?(?!\s|warning)"  # kconfig, whose messages come in many forms
+    r"|(?:/bin/)?(?:ba|da)?sh: (?:line )?\d+: .*not found$"
+    r"|(?:make(?:\[\d+\])?|[^\s:]+:\d+): \*\*\* (?!\[|Waiting))"  # make itself, about a Makefile or a missing file
 )
-_CONTEXT = re.compile(r"^\s*(?:\d+ )?\|")
+_COLOUR = re.compile(r"\x1b\[[0-9;]*[mK]")
+_CONTEXT = re.compile(r"^\s*(?:\d+ )?\||^>>> ")
 _MAKE = re.compile(r"^make(?:\[\d+\])?: \*\*\* (?!.*Waiting for)")
+_CHATTER = re.compile(r"^make(?:\[\d+\])?: (?!\*\*\*)")
+_MISMATCH = re.compile(r"^WARNING: .*\b[Ss]ection mismatch(?: in reference\b|\(es\))")
+_FATAL_MISMATCH = re.compile(r"\bSection mismatches detected\b")
+_MISMATCHES = 5  # of thousands
+_BEFORE_MAKE = 8
+_HINT = re.compile(r"^Set CONFIG_\w+=y to allow them\b")  # the second line of modpost's last words
 
 
 def step(line: str) -> str | None:
@@ -22,20 +39,40 @@ def step(line: str) -> str | None:
     return match[1] if match else None
 
 
+def is_error(line: str) -> bool:
+    """Whether the compiler, the linker or modpost reports an error in this line."""
+    return bool(_ERROR.match(_COLOUR.sub("", line)))
+
+
 def errors(lines: Iterable[str], *, most: int = 40) -> list[str]:
-    """The compiler's, linker's and modpost's errors with the source lines quoted below them, in order; make's own
-    ``***`` lines where there is nothing better. At most `most` lines."""
+    """Return the lines that say why a build failed, in order: the errors of compilers, linkers, modpost, kconfig and
+    make, with the source lines quoted below them; the section mismatches where modpost stops at them. Where none is
+    known, what was printed before make gave up, and make's own ``***`` lines. At most `most` lines."""
     found: list[str] = []
-    fallback: list[str] = []
-    quoting = False
-    for line in lines:
+    mismatches: list[str] = []
+    given_up: list[str] = []
+    before: deque[str] = deque(maxlen=_BEFORE_MAKE)
+    is_quoting = False
+    for line in (_COLOUR.sub("", each) for each in lines):
         if _ERROR.match(line):
+            if _FATAL_MISMATCH.search(line):
+                found += _shortened(mismatches)
             found.append(line)
-            quoting = True
-        elif quoting and _CONTEXT.match(line):
+            is_quoting = True
+        elif is_quoting and (_CONTEXT.match(line) or _HINT.match(line)):
             found.append(line)
         else:
-            quoting = False
-            if _MAKE.match(line):
-                fallback.append(line)
-    return (found or fallback)[:most]
+            is_quoting = False
+            if _MISMATCH.match(line):
+                mismatches.append(line)
+            elif _MAKE.match(line):
+                given_up.append(line)
+            elif not given_up and line.strip() and not step(line) and not _CHATTER.match(line):
+                before.append(line)
+    return (found or [*before, *given_up])[:most]
+
+
+def _shortened(mismatches: list[str]) -> list[str]:
+    if (more := len(mismatches) - _MISMATCHES) <= 0:
+        return mismatches
+    return [*mismatches[:_MISMATCHES], f"… and {more} more section mismatches"]

@@ -16,7 +16,10 @@ from harness.errors import UserError
 from harness.limits import SERIES_PATCHES
 from harness.model.kernel import Patch
 from harness.parse.diff import find_diff, normalize_diff
+from harness.parse.flowed import Flowed, unflowed
 from harness.parse.mail import header, parse_mail
+from harness.parse.quoted_lines import quotes_patch
+from harness.parse.unquote import unquote
 
 # --- mails ------------------------------------------------------------------------------------------------------
 
@@ -39,7 +42,8 @@ _DIFF_TYPES = ("text/x-patch", "text/x-diff", "application/octet-stream", "appli
 
 @dataclass(frozen=True, kw_only=True)
 class _Mail:
-    """`version`: (5, 0) for v5, (1, 0) for none; `number`, `total`: of ``2/4``; `diffs`: (file name, diff)."""
+    """`version`: (5, 0) for v5, (1, 0) for none; `number`, `total`: of ``2/4``; `diffs`: (file name, diff); `notes`: on
+    what beside them was left out."""
 
     subject: str
     title: str
@@ -48,6 +52,7 @@ class _Mail:
     number: int | None
     total: int | None
     diffs: tuple[tuple[str, str], ...]
+    notes: tuple[str, ...]
 
     @property
     def content(self) -> tuple[str, ...]:
@@ -57,8 +62,10 @@ class _Mail:
     def patches(self, *, name: str = "") -> tuple[Patch, ...]:
         name = name or self.subject or "mail without a subject"
         if len(self.diffs) == 1:
-            return (_patch(self.diffs[0][1], name=name),)
-        return tuple(_patch(diff, name=f"{name}: {file}" if file else name) for file, diff in self.diffs)
+            return (_patch(self.diffs[0][1], name=name, notes=self.notes),)
+        return tuple(
+            _patch(diff, name=f"{name}: {file}" if file else name, notes=self.notes) for file, diff in self.diffs
+        )
 
 
 def split_mbox(data: bytes) -> tuple[bytes, ...]:
@@ -80,23 +87,36 @@ def patches_from_file(data: bytes, *, name: str, strip: int = 1) -> tuple[Patch,
     """
     mails = split_mbox(data)
     is_patch = name.lower().endswith((".patch", ".diff"))
-    if len(mails) > 1 or (mails and not is_patch):
+    if len(mails) > 1:
         return patches_from_mails(mails, place=name)
     raw = mails[0] if mails else data
+    is_mail = False
     if mails or _MAIL.match(raw.removeprefix(b"\xef\xbb\xbf").lstrip()):
-        mail = _read_mail(raw, place=name)
+        is_mail, mail = True, _read_mail(raw, place=name)
         if mail.diffs and not is_patch:
-            return mail.patches()
+            return patches_from_mails(mails, place=name) if mails else mail.patches()
         if mail.diffs and strip == 1:
             return mail.patches(name=name)
         raw = mail.diffs[0][1].encode("utf-8", "surrogateescape") if len(mail.diffs) == 1 else raw
-    diff = find_diff(_decoded(raw, ""))
-    if diff is None:
+    is_mailbox = bool(mails) and not is_patch
+    diff = None if is_mailbox else find_diff(_decoded(raw, ""))
+    if diff is not None:
+        return (_patch(diff, name=name, strip=strip, notes=_beside(_decoded(raw, ""))),)
+    texts = [text for _, text in _texts(parse_mail(raw, place=name))] if is_mail else [Flowed(text=_decoded(raw, ""))]
+    quoted = {each.diff: each for text in texts if (each := unquote(text.text, name=name, joined=text.joined))}
+    if len(quoted) > 1:
         raise UserError(
-            f"{name}: expected a patch (a unified diff), found "
-            f"{'none in it' if data.strip() else 'an empty file'}: pass a .patch, .diff, mail, mbox or quilt series"
+            f"{name}: expected one patch that is quoted, found {len(quoted)} in parts of the mail: apply the patches "
+            "themselves, as their author mailed them"
         )
-    return (_patch(diff, name=name, strip=strip),)
+    for each in quoted.values():
+        return (_patch(each.diff, name=name, strip=strip, is_loose=each.is_loose, notes=each.notes),)
+    if is_mailbox:
+        return patches_from_mails(mails, place=name)
+    raise UserError(
+        f"{name}: expected a patch (a unified diff), found "
+        f"{'none in it' if data.strip() else 'an empty file'}: pass a .patch, .diff, mail, mbox or quilt series"
+    )
 
 
 def patches_from_mails(mails: Sequence[bytes], *, place: str, ordered: bool = True) -> tuple[Patch, ...]:
@@ -169,10 +189,15 @@ def _ambiguous(place: str, finding: str, mails: Sequence[_Mail]) -> UserError:
     )
 
 
-def _patch(diff: str, *, name: str, strip: int = 1) -> Patch:
+def _beside(text: str) -> tuple[str, ...]:
+    return ("the mail also quotes a patch, which was left out: what it has itself is applied",) * quotes_patch(text)
+
+
+def _patch(diff: str, *, name: str, strip: int = 1, is_loose: bool = False, notes: tuple[str, ...] = ()) -> Patch:
     text = normalize_diff(diff, name=name, strip=strip)
-    digest = hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
-    return Patch(name=name, text=text, sha256=digest)
+    how = "found by its words\n" if is_loose else ""  # which makes another tree of the same text
+    digest = hashlib.sha256((how + text).encode("utf-8", "surrogateescape")).hexdigest()
+    return Patch(name=name, text=text, sha256=digest, is_loose=is_loose, notes=notes)
 
 
 def _read_mail(raw: bytes, *, place: str) -> _Mail:
@@ -189,6 +214,7 @@ def _read_mail(raw: bytes, *, place: str) -> _Mail:
     for text in number.groups() if number else ():
         if len(text) > _MOST_DIGITS or int(text) > SERIES_PATCHES.value:
             raise SERIES_PATCHES.exceeded(place=f"{place}: {subject[:100]}", found=f"number {text[:20]}")
+    texts = list(_texts(message))
     return _Mail(
         subject=subject,
         title=subject[at:],
@@ -196,12 +222,13 @@ def _read_mail(raw: bytes, *, place: str) -> _Mail:
         version=(int(version[1]), int(version[2] or 0)) if version else (1, 0),
         number=int(number[1]) if number else None,
         total=int(number[2]) if number else None,
-        diffs=tuple(_diffs(message)),
+        diffs=tuple((file, diff) for file, text in texts if (diff := find_diff(text.text)) is not None),
+        notes=next(filter(None, (_beside(text.text) for _, text in texts)), ()),
     )
 
 
-def _diffs(message: Message) -> Iterator[tuple[str, str]]:
-    """(attachment's file name, diff) for every part that holds one."""
+def _texts(message: Message) -> Iterator[tuple[str, Flowed]]:
+    """(attachment's file name, text) for every part that may hold a diff."""
     for part in message.walk():
         file = part.get_filename() or ""
         if part.is_multipart():
@@ -211,10 +238,9 @@ def _diffs(message: Message) -> Iterator[tuple[str, str]]:
         payload = part.get_payload(decode=True)
         text = _decoded(payload if isinstance(payload, bytes) else b"", part.get_content_charset() or "")
         if str(part.get_param("format", "")).lower() == "flowed":
-            text = _unflowed(text, delsp=str(part.get_param("delsp", "")).lower() == "yes")
-        diff = find_diff(text)
-        if diff is not None:
-            yield file, diff
+            yield file, unflowed(text, delsp=str(part.get_param("delsp", "")).lower() == "yes")
+        else:
+            yield file, Flowed(text=text)
 
 
 def _decoded(data: bytes, charset: str) -> str:
@@ -226,25 +252,6 @@ def _decoded(data: bytes, charset: str) -> str:
         except (LookupError, ValueError):
             continue  # unknown, or not what it says
     return data.decode("utf-8", "surrogateescape")
-
-
-def _unflowed(text: str, *, delsp: bool) -> str:
-    """Undo format=flowed (RFC 3676): a line that ends in a space continues on the next one."""
-    out: list[str] = []
-    flowing = False
-    for raw in text.split("\n"):
-        line, end = (raw[:-1], "\r") if raw.endswith("\r") else (raw, "")
-        signature = line == "-- "
-        line = line.removeprefix(" ")
-        # A lone blank is an empty context line whose sender did not trim it, never a paragraph to continue.
-        soft = line.endswith(" ") and line != " " and not signature
-        body = line[: -1 if soft and delsp else None] + ("" if soft else end)
-        if flowing and not signature:
-            out[-1] += body
-        else:
-            out.append(body)
-        flowing = soft
-    return "\n".join(out)
 
 
 # --- quilt ------------------------------------------------------------------------------------------------------

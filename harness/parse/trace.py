@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 _NAME = r"(?P<function>[A-Za-z_.$][\w.$]*)(?:\+(?P<offset>0x[0-9a-f]+)(?:/0x[0-9a-f]+)?)?(?: \[(?P<module>\w+)\])?"
-# the address of a caller that has been freed since, as __init functions are, stands for itself
-_PARENT = (
-    r"(?P<parent>0x[0-9a-f]+|[A-Za-z_.$][\w.$]*)(?:\+(?P<parent_offset>0x[0-9a-f]+)(?:/0x[0-9a-f]+)?)?(?: \[\w+\])?"
-)
+# the address of a caller that has been freed since, as __init functions are, stands for itself; a function that a
+# kretprobe was at first returns to the probe's trampoline, which the kernel doesn't take for a caller
+_CALLER = r"(?P<parent>0x[0-9a-f]+|\[unknown/kretprobe'd\]|[A-Za-z_.$][\w.$]*)"
+_PARENT = rf"{_CALLER}(?:\+(?P<parent_offset>0x[0-9a-f]+)(?:/0x[0-9a-f]+)?)?(?: \[\w+\])?"
 # "            bash-71      [001] d..2.    12.345678: vfs_read <-ksys_read"
 _TASK = r"(?P<task>.{1,64})-(?P<pid>\d{1,10})\s{1,20}\[(?P<cpu>\d{1,5})\]"
 _CALL = re.compile(rf"^\s*+{_TASK}.{{0,64}}?\s[\d.]{{1,30}}: {_NAME}(?:\(.*\))? <-{_PARENT}")

@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-_LINE = re.compile(r"livepatch: klp_try_switch_task: (?P<comm>.{1,64}):(?P<pid>\d{1,10}) (?P<reason>(?:is|has) .+)$")
+# What a function on a stack holds up was said by klp_check_stack at the time of 5.0.
+_LINE = re.compile(
+    r"livepatch: klp_(?:try_switch_task|check_stack): (?P<comm>.{1,64}):(?P<pid>\d{1,10}) (?P<reason>(?:is|has) .+)$"
+)
 
 
 @dataclass(frozen=True)

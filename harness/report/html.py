@@ -22,7 +22,8 @@ from harness.report.text import clean, flatten, last_lines, one_line, tail
 LOG_LIMIT = 64 * 1024  # characters of one log,
 PAGE_LIMIT = 16 * 1024 * 1024  # and of all logs together: a browser has to open this
 LAST_LINES = 15
-_HEADLINES = ("kernel", "version", "patches", "series", "compiler", "toolchain", "sandbox", "board", "target", "date")
+_HEADLINES = ("kernel", "version", "patches", "series", "era_fixes", "compiler", "toolchain", "sandbox", "board",
+              "target", "date")  # fmt: skip
 _LAST_DATE_S = 253402300799.0
 _TABLE_ORDER = (Verdict.CRASH, Verdict.TIMEOUT, Verdict.FAIL, Verdict.UNRESOLVED, Verdict.ERROR, Verdict.NOTRUN,
                 Verdict.XFAIL, Verdict.SKIP, Verdict.PASS)  # fmt: skip

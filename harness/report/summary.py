@@ -29,6 +29,8 @@ def summary_lines(results: RunResults, *, run_dir: Path) -> list[str]:
     for each in known.unmatched(results):
         lines.append(f"{'unmatched':10} {_named(each)}: no test matched this known outcome ({_why(each)})")
     lines += [f"{'note':10} {one_line(note)}" for note in results.notes]
+    for name, why in results.record.kernel.era_fixes.items():
+        lines.append(f"{'note':10} this kernel was built with the era fix {one_line(name)}: {one_line(why)}")
     if results.record.kernel.sandbox == NO_SANDBOX:
         lines.append(f"{'note':10} this kernel was built without a sandbox")
     return [*lines, overall_line(results)]

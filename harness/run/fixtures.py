@@ -9,6 +9,7 @@ import pytest
 from harness.model.kernel import Build
 from harness.parse.instrumentation import Instrumentation
 from harness.run.api import leftovers
+from harness.run.api.bpf import Bpf
 from harness.run.api.guest import Guest
 from harness.run.api.kernelfiles import KernelFiles
 from harness.run.api.livepatch import Livepatches
@@ -55,6 +56,9 @@ def guest(request: pytest.FixtureRequest) -> Iterator[Guest]:
     before = guest.once_at_start(leftovers.state, lambda: leftovers.state(guest))
     yield guest
     if machine.is_up and not machine.fault():
+        if guest.used_up:
+            machine.discard(f"{request.node.name} used it up: {guest.used_up}")
+            return
         leftover = leftovers.left_behind(before, leftovers.state(guest))
         if leftover:
             machine.discard(f"{request.node.name} left something behind")
@@ -98,6 +102,13 @@ def watches(modules: Modules) -> Iterator[Watches]:
     """Our own ftrace_ops, and what they received."""
     with modules.load("watch") as module:
         yield Watches(module)
+
+
+@pytest.fixture
+def bpf(guest: Guest, needs: Callable[..., None]) -> Bpf:
+    """BPF programs at functions of the kernel."""
+    needs("BPF_SYSCALL", "BPF_EVENTS")
+    return Bpf(guest)
 
 
 @pytest.fixture

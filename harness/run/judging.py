@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from harness import shortage
-from harness.errors import BootError, CrashError, HarnessError, InfraError
+from harness.errors import BootError, CrashError, HarnessError
 from harness.model.fault import Fault
 from harness.model.known import KnownOutcomes
 from harness.model.outcome import Outcome
 from harness.model.result import Result, Verdict
 from harness.report.text import clean
-from harness.run.stopped import Stopped
+from harness.run.stopped import Refused, Stopped
 from harness.target.base import CommandTimeout
 
 # Verdicts after which a machine is not used again.
@@ -34,8 +34,9 @@ def first_of(error: BaseException) -> BaseException:
     return first
 
 
-def outcome_of(error: BaseException) -> Outcome:
-    """The outcome that an exception in a test means."""
+def outcome_of(error: BaseException, *, in_setup: bool = False) -> Outcome:
+    """The outcome that an exception in a test means. `in_setup`: it was raised while the test was prepared, so what it
+    says is not what the test is about, unless the kernel refused something that it should take."""
     match error:
         case KeyboardInterrupt():
             return Outcome(Verdict.ERROR, "interrupted while this test was running")
@@ -47,19 +48,23 @@ def outcome_of(error: BaseException) -> Outcome:
             return Outcome(Verdict.CRASH, error.message)
         case CommandTimeout():
             return Outcome(Verdict.TIMEOUT, error.message)
-        case InfraError():
-            return Outcome(Verdict.ERROR, error.message)
         case BootError():  # the kernel did not boot again, so this test has not begun
             return Outcome(Verdict.NOTRUN, error.message)
         case HarnessError():
             return Outcome(Verdict.ERROR, error.message)
         case OSError() | MemoryError() if short := shortage.of(error):
             return Outcome(Verdict.ERROR, short.message)
+        case AssertionError() | pytest.fail.Exception() if in_setup and not isinstance(error, Refused):
+            return Outcome(Verdict.ERROR, f"preparing the test failed: {_first_line(error)}")
         case AssertionError() | pytest.fail.Exception():
-            return Outcome(Verdict.FAIL, str(error).partition("\n")[0] or "assertion failed")
+            return Outcome(Verdict.FAIL, _first_line(error))
         case ValueError() | LookupError() if _raised_in_a_test(error):
             return Outcome(Verdict.FAIL, f"the kernel's output is not as expected: {type(error).__name__}: {error}")
     return Outcome(Verdict.ERROR, f"{type(error).__name__}: {error}")
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).partition("\n")[0] or "assertion failed"
 
 
 def _raised_in_a_test(error: BaseException) -> bool:

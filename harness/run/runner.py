@@ -112,7 +112,8 @@ class Runner:
         report = yield
         phases = self._attempt.phases
         if call.excinfo:
-            self._failed(item, judging.first_of(call.excinfo.value), text=report.longreprtext)
+            first = judging.first_of(call.excinfo.value)
+            self._failed(item, first, text=report.longreprtext, in_setup=report.when == "setup")
         elif report.when == "call" and isinstance(item, SelftestItem) and item.outcome:
             phases.succeed(item.outcome)
         if hasattr(report, "wasxfail"):
@@ -129,7 +130,7 @@ class Runner:
                 report.longrepr = (str(item.path), 0, phases.outcome.reason)
         return report
 
-    def _failed(self, item: pytest.Item, first: BaseException, *, text: str) -> None:
+    def _failed(self, item: pytest.Item, first: BaseException, *, text: str, in_setup: bool) -> None:
         """A phase has ended with the exception `first`; `text` is pytest's account of it."""
         if isinstance(first, KeyboardInterrupt):  # the tear-down then failed on a busy shell
             item.session.shouldstop = "interrupted"
@@ -138,7 +139,8 @@ class Runner:
         if not self._attempt.phases.is_open:
             return
         log = item.log if isinstance(item, SelftestItem) else text
-        self._attempt.phases.fail(dataclasses.replace(judging.outcome_of(first), log=log))
+        outcome = judging.outcome_of(first, in_setup=in_setup)
+        self._attempt.phases.fail(dataclasses.replace(outcome, log=log))
         self._attempt.is_lost = self._reruns_left > 0 and self._supply.is_to_run_again(first)
 
     def _finish(self, item: pytest.Item) -> None:

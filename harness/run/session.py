@@ -14,7 +14,7 @@ from pathlib import Path
 
 from harness import clock, shortage
 from harness.build.cache import cache_dir
-from harness.build.finished import load_record
+from harness.build.finished import load_record, not_built
 from harness.errors import EXIT_INFRA, HarnessError, UserError
 from harness.layout import PROJECT, TESTCASES
 from harness.model.board import BoardSpec
@@ -124,6 +124,8 @@ def run(
     recorder = _begun(build, run_dir)
     boards = tuple(each.name for each in fleet.boards) if fleet else ()
     recorder.began(_record(build, board.spec, selection, boards=boards, command=command))
+    for told in not_built(build.unbuilt, build.broken):
+        recorder.note(told)
     machine = Machine(
         boot,
         limits=board.spec.limits,

@@ -1,4 +1,4 @@
-"""The exception that ends a test which can't continue."""
+"""The exceptions that end a test which can't continue."""
 
 from __future__ import annotations
 
@@ -6,6 +6,11 @@ from harness.errors import CrashError, HarnessError, InfraError
 from harness.model.outcome import Outcome
 
 _LINES = 40  # the last lines of a kernel report that an error message shows
+
+
+class Refused(AssertionError):
+    """The kernel does not do what it should: take a module, or a value in a file of its own, or end a transition. The
+    test fails, even if it has not begun yet."""
 
 
 class Stopped(Exception):

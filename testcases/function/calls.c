@@ -4,7 +4,7 @@
  * of them and prints what came of it, as hexadecimal words; the tests know what that has to be.
  */
 #include <linux/irq_work.h>
-#include <linux/stacktrace.h>
+#include "harness_stack.h"
 #include "harness_test.h"
 
 /* Called for real, by the calling convention, whatever the compiler could know of the body. */
@@ -178,7 +178,7 @@ traced u64 calls_results(u64 value)
 
 traced unsigned int calls_stack_inner(unsigned long *entries, unsigned int size)
 {
-	unsigned int found = stack_trace_save(entries, size, 0);
+	unsigned int found = harness_stack_trace(entries, size);
 
 	hide(found);
 	return found;

@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // harness: needs CONFIG_LIVEPATCH
 /* Replaces functions of the module hammer with others that give the same results; runs: how often they ran. */
-#include <linux/livepatch.h>
-#include <linux/module.h>
+#include "harness_livepatch.h"
 
 static atomic64_t runs;
 
 static int get_runs(char *buffer, const struct kernel_param *unused)
 {
-	return sprintf(buffer, "%lld\n", atomic64_read(&runs));
+	return sprintf(buffer, "%lld\n", (long long)atomic64_read(&runs));
 }
 
 static const struct kernel_param_ops runs_ops = { .get = get_runs };
@@ -41,11 +40,12 @@ static struct klp_patch patch = { .mod = THIS_MODULE, .objs = objects };
 
 static int __init klp_hammer_start(void)
 {
-	return klp_enable_patch(&patch);
+	return harness_enable_patch(&patch);
 }
 
 static void __exit klp_hammer_stop(void)
 {
+	harness_forget_patch(&patch);
 }
 
 module_init(klp_hammer_start);

@@ -17,6 +17,10 @@ int shapes_notrace(int x);
 int shapes_noinstr(int x);
 int shapes_asm(int x);
 
+#ifndef noinstr	/* before 5.8 */
+#define noinstr noinline notrace
+#endif
+
 static volatile int shapes_sink;
 
 noinline int shapes_leaf(int x)

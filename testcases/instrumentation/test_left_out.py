@@ -10,12 +10,14 @@ from harness.run.api.leftout import LEFT_OUT, REGIONS, Region
 # walk call, and what runs before a CPU is known to the kernel.
 NOTRACE = (
     "jiffy_sched_clock_read suspended_sched_clock_read sched_clock_read_begin sched_clock_read_retry sched_clock "
-    "arch_counter_get_cntpct arch_counter_get_cntvct __delay_cycles jiffies_64_to_clock_t "
+    "arch_counter_get_cntpct arch_counter_get_cntvct __delay_cycles "
     "ktime_get_boot_fast_ns ktime_get_tai_fast_ns "
     "preempt_schedule preempt_schedule_notrace touch_softlockup_watchdog_sched wq_watchdog_touch stop_machine_yield "
     "arch_stack_walk arch_stack_walk_reliable in_lock_functions notify_die core_kernel_text rcu_is_watching "
     "rcu_momentary_eqs secondary_start_kernel klp_ftrace_handler bpf_prog_inc_misses_counter"
 )
+# This one does in 5.10, and did not in 5.0.
+NOTRACE_FROM_5_10 = "jiffies_64_to_clock_t"
 # These say so in 6.1, and did not in 5.10.
 NOTRACE_FROM_6_1 = "ktime_get_mono_fast_ns ktime_get_raw_fast_ns"
 # What the macros behind every trace event make (include/trace/*.h).
@@ -72,7 +74,8 @@ def test_sections(kernel_files: KernelFiles, vmlinux: Instrumentation, region: R
 def test_notrace_functions(vmlinux: Instrumentation, kernel_files: KernelFiles) -> None:
     """notrace keeps a function out: "#define notrace __attribute__((patchable_function_entry(0)))" in the mail's
     patch, and Mark Rutland's answer to it."""
-    names = {*NOTRACE.split(), *(NOTRACE_FROM_6_1.split() if kernel_files.version >= (6, 1) else ())}
+    since = {(0,): NOTRACE, (5, 10): NOTRACE_FROM_5_10, (6, 1): NOTRACE_FROM_6_1}
+    names = {name for version, names in since.items() if kernel_files.version >= version for name in names.split()}
     assert_left_out([function for function in vmlinux.functions if names & set(function.names)])
 
 

@@ -14,19 +14,18 @@ NOT_TRACED = {"shapes_notrace", "shapes_static_notrace", "shapes_inline", "shape
 
 def test_table_and_functions_agree(kernel_files: KernelFiles) -> None:
     """Every entry of a module's table points at the flavour's NOPs at a function's entry, and every function that has
-    them is in it; a module without them needs no table (kernel/module/main.c, find_module_sections)."""
+    them is in it, once; a module without them needs no table. All entries are in the one section that the loader looks
+    up (kernel/module/main.c, find_module_sections)."""
     wrong = {module: _disagreement(module) for module in kernel_files.modules}
     assert not any(wrong.values()), several(f"{module}: {told}" for module, told in wrong.items() if told)
 
 
 def _disagreement(module: ModuleFile) -> str:
     code = module.code
-    wrong = [told for entry in code.entries if (told := code.wrong_with(entry))]
-    nameless = [f"{entry:#x} belongs to no function" for entry in code.entries if not code.function_at(entry)]
-    lost = [f"{function} is not in the table" for function in code.functions if function.nops and not function.listed]
-    twice = ["an entry is in the table twice"] if len(set(code.entries)) < len(code.entries) else []
+    wrong = [str(record) for record in code.records if record.judgement.wrong]
+    lost = [f"{function} is not in the table" for function in code.lost]
     empty = ["an entry is empty"] if 0 in code.table else []
-    return several([*wrong, *nameless, *lost, *twice, *empty], limit=3)
+    return several([*wrong, *lost, *empty], limit=3)
 
 
 def test_modules_are_instrumented(kernel_files: KernelFiles) -> None:

@@ -14,9 +14,9 @@ from harness.run.api.tracefs import Tracefs
 
 
 @pytest.fixture(autouse=True)
-def _can_livepatch(modules: Modules) -> None:
+def _can_livepatch(needs: Callable[..., None]) -> None:
     """Skip all livepatch tests on a kernel without livepatch."""
-    modules.require("klp_version")
+    needs("LIVEPATCH")
 
 
 @pytest.fixture

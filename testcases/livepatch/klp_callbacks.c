@@ -118,7 +118,7 @@ static int __init klp_callbacks_init(void)
 
 	if (ret)
 		return ret;
-	ret = klp_enable_patch(&patch);
+	ret = harness_enable_patch(&patch);
 	if (ret) {
 		/* nobody can read the file any more */
 		strreplace(log, '\n', ';');
@@ -130,6 +130,7 @@ static int __init klp_callbacks_init(void)
 
 static void __exit klp_callbacks_exit(void)
 {
+	harness_forget_patch(&patch);
 	harness_files_remove();
 }
 

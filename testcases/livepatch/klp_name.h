@@ -28,12 +28,12 @@ MODULE_PARM_DESC(replace, "take the place of all livepatches there are");
 
 static int __init klp_name_init(void)
 {
-	patch.replace = replace;
-	return klp_enable_patch(&patch);
+	return harness_set_replace(&patch, replace) ?: harness_enable_patch(&patch);
 }
 
 static void __exit klp_name_exit(void)
 {
+	harness_forget_patch(&patch);
 }
 
 module_init(klp_name_init);

@@ -19,7 +19,7 @@ MODULE_PARM_DESC(position, "which of several of that name, in the order of their
 
 static ssize_t klp_named_show(struct device *dev, struct device_attribute *attr, char *buf)
 {
-	return sysfs_emit(buf, "patched by klp_named\n");
+	return harness_emit(buf, "patched by klp_named\n");
 }
 
 static struct klp_func funcs[] = {
@@ -39,11 +39,12 @@ static int __init klp_named_init(void)
 	objects[0].name = object;
 	funcs[0].old_name = function;
 	funcs[0].old_sympos = position;
-	return klp_enable_patch(&patch);
+	return harness_enable_patch(&patch);
 }
 
 static void __exit klp_named_exit(void)
 {
+	harness_forget_patch(&patch);
 }
 
 module_init(klp_named_init);

@@ -4,20 +4,21 @@
 #define KLP_PATCH_H
 
 #include <linux/kernel.h>
-#include <linux/livepatch.h>
 #include <linux/module.h>
 #include <linux/workqueue.h>
 
+#include "harness_livepatch.h"
 #include "harness_test.h"
 
 /* The end of every livepatch module: its insertion enables the klp_patch called `patch`. */
 #define KLP_MODULE(what)				\
 static int __init klp_module_init(void)			\
 {							\
-	return klp_enable_patch(&patch);		\
+	return harness_enable_patch(&patch);		\
 }							\
 static void __exit klp_module_exit(void)		\
 {							\
+	harness_forget_patch(&patch);			\
 }							\
 module_init(klp_module_init);				\
 module_exit(klp_module_exit);				\

@@ -40,7 +40,16 @@ static struct klp_func funcs[] = {
 	{ }
 };
 
+#if LINUX_VERSION_CODE < KERNEL_VERSION(5, 8, 0)
+/* Relocations to the kernel proper are written with the patch of the kernel proper; later, when the module is loaded. */
+static struct klp_func no_funcs[] = { { } };
+#define KERNEL_PROPER { .funcs = no_funcs },
+#else
+#define KERNEL_PROPER
+#endif
+
 static struct klp_object objects[] = {
+	KERNEL_PROPER
 	{ .name = "klp_target", .funcs = funcs },
 	{ }
 };
@@ -49,12 +58,12 @@ static struct klp_patch patch = { .mod = THIS_MODULE, .objs = objects };
 
 static int banner_get(char *buffer, const struct kernel_param *unused)
 {
-	return sysfs_emit(buffer, "%s", KLP_SYMBOL(vmlinux, linux_banner));
+	return harness_emit(buffer, "%s", KLP_SYMBOL(vmlinux, linux_banner));
 }
 
 static int processes_get(char *buffer, const struct kernel_param *unused)
 {
-	return sysfs_emit(buffer, "%d\n", KLP_SYMBOL(vmlinux, nr_processes)());
+	return harness_emit(buffer, "%d\n", KLP_SYMBOL(vmlinux, nr_processes)());
 }
 
 static const struct kernel_param_ops banner_ops = { .get = banner_get };

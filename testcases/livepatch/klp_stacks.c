@@ -8,10 +8,10 @@
 #include <linux/pid.h>
 #include <linux/sched/signal.h>
 #include <linux/sched/task.h>
-#include <linux/stacktrace.h>
 #include <linux/wait.h>
 
 #include "harness_sched.h"
+#include "harness_stack.h"
 #include "harness_test.h"
 
 #ifdef __clang__
@@ -21,9 +21,6 @@
 #endif
 
 #define DEPTH 100
-
-static typeof(&stack_trace_save_tsk_reliable) save_reliable;
-static typeof(&stack_trace_save_tsk) save_any;
 
 /* -- traces of one task, whose pid is written to "pid" -- */
 
@@ -55,7 +52,7 @@ static int take_reliable(struct task_struct *task, void *arg)
 
 	if (harness_state(task) == TASK_RUNNING || READ_ONCE(task->on_cpu))
 		return -EBUSY;
-	trace->length = save_reliable(task, trace->entries, DEPTH);
+	trace->length = harness_reliable_stack_of(task, trace->entries, DEPTH);
 	return 0;
 }
 
@@ -65,7 +62,7 @@ static int take_any(struct task_struct *task, void *arg)
 
 	if (harness_state(task) == TASK_RUNNING || READ_ONCE(task->on_cpu))
 		return -EBUSY;
-	trace->length = save_any(task, trace->entries, DEPTH, 0);
+	trace->length = harness_stack_of(task, trace->entries, DEPTH);
 	return 0;
 }
 
@@ -172,7 +169,7 @@ static struct task_struct *busy;
 
 static int busy_thread(void *unused)
 {
-	sched_set_fifo(current);
+	harness_set_fifo(current);
 	set_tsk_thread_flag(current, TIF_SIGPENDING);
 	while (!kthread_should_stop()) {
 		/* with a signal pending it does not sleep, but goes through the scheduler as if it would */
@@ -246,11 +243,7 @@ static const struct harness_file files[] = {
 
 static int __init klp_stacks_init(void)
 {
-	save_reliable = (void *)harness_lookup("stack_trace_save_tsk_reliable");
-	save_any = (void *)harness_lookup("stack_trace_save_tsk");
-	if (!save_reliable || !save_any || harness_call_on_task_init())
-		return -ENOENT;
-	return harness_files(files);
+	return harness_stack_of_init() ?: harness_call_on_task_init() ?: harness_files(files);
 }
 
 static void __exit klp_stacks_exit(void)

@@ -85,8 +85,7 @@ static int __init klp_state_init(void)
 		return ret;
 	states[0].version = version;
 	patch.states = version ? states : NULL;
-	patch.replace = replace;
-	ret = klp_enable_patch(&patch);
+	ret = harness_set_replace(&patch, replace) ?: harness_enable_patch(&patch);
 	if (ret)
 		harness_files_remove();
 	return ret;
@@ -94,6 +93,7 @@ static int __init klp_state_init(void)
 
 static void __exit klp_state_exit(void)
 {
+	harness_forget_patch(&patch);
 	harness_files_remove();
 }
 

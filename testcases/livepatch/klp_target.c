@@ -4,6 +4,8 @@
  * A module to be patched: functions that tell which of them ran, and functions to sleep in. None is exported.
  */
 #include <linux/anon_inodes.h>
+#include <linux/file.h>
+#include <linux/kthread.h>
 #include <linux/mm.h>
 #include <linux/mman.h>
 #include <linux/wait.h>
@@ -20,6 +22,10 @@
 static char *instance = "1";
 module_param(instance, charp, 0444);
 MODULE_PARM_DESC(instance, "tells one insertion of this module from the next");
+
+static bool fail;
+module_param(fail, bool, 0444);
+MODULE_PARM_DESC(fail, "the initialisation fails");
 
 static DECLARE_WAIT_QUEUE_HEAD(klp_target_queue);
 static unsigned int klp_target_wakes;
@@ -62,6 +68,18 @@ static patchable int klp_target_sleep(void)
 	return ret;
 }
 
+/* The same, but any signal wakes it. */
+static patchable int klp_target_doze(void)
+{
+	unsigned int before = READ_ONCE(klp_target_wakes);
+	int ret;
+
+	atomic_inc(&klp_target_asleep);
+	ret = wait_event_interruptible(klp_target_queue, READ_ONCE(klp_target_wakes) != before);
+	atomic_dec(&klp_target_asleep);
+	return ret;
+}
+
 static vm_fault_t klp_target_page(struct vm_fault *vmf)
 {
 	if (klp_target_sleep())
@@ -88,6 +106,29 @@ static const struct file_operations klp_target_fops = { .owner = THIS_MODULE, .m
 static patchable int klp_target_callee(void)
 {
 	return klp_target_sleep() ?: 42;
+}
+
+static patchable int klp_target_dozing(void)
+{
+	return klp_target_doze() ?: 42;
+}
+
+static unsigned int depth = 60;
+module_param(depth, uint, 0644);
+MODULE_PARM_DESC(depth, "how many frames below its caller klp_target_deep sleeps");
+
+static patchable int klp_target_down(unsigned int more)
+{
+	int ret = more ? klp_target_down(more - 1) : klp_target_sleep() ?: 42;
+
+	OPTIMIZER_HIDE_VAR(ret); /* else it would be a loop */
+	return ret;
+}
+
+/* Sleeps far below its caller. */
+static patchable int klp_target_deep(void)
+{
+	return klp_target_down(READ_ONCE(depth));
 }
 
 /* Sleeps in a page fault that the kernel takes here: an exception boundary is on the stack. */
@@ -151,6 +192,8 @@ static int sleep_in(struct seq_file *m, int (*callee)(void))
 {
 	int got = klp_target_caller(callee);
 
+	if (got == -ERESTARTSYS) /* the system call is made anew */
+		return got;
 	seq_printf(m, "%d %s\n", got, klp_target_name());
 	return 0;
 }
@@ -163,6 +206,67 @@ static int sleep_show(struct seq_file *m, void *unused)
 static int fault_show(struct seq_file *m, void *unused)
 {
 	return sleep_in(m, klp_target_faulting);
+}
+
+static int doze_show(struct seq_file *m, void *unused)
+{
+	return sleep_in(m, klp_target_dozing);
+}
+
+static int deep_show(struct seq_file *m, void *unused)
+{
+	return sleep_in(m, klp_target_deep);
+}
+
+/* -- a kernel thread that naps below klp_target_caller: woken it leaves, and comes again after a write to "wake" -- */
+
+static struct task_struct *napper;
+static unsigned int naps;
+
+static patchable int klp_target_nap(void)
+{
+	set_current_state(TASK_INTERRUPTIBLE);
+	if (!kthread_should_stop())
+		schedule();
+	__set_current_state(TASK_RUNNING);
+	return 42;
+}
+
+static int napper_thread(void *unused)
+{
+	while (!kthread_should_stop()) {
+		unsigned int before = READ_ONCE(klp_target_wakes);
+
+		WRITE_ONCE(naps, naps + 1);
+		klp_target_caller(klp_target_nap);
+		/* here it can be switched */
+		wait_event_idle(klp_target_queue, READ_ONCE(klp_target_wakes) != before || kthread_should_stop());
+	}
+	return 0;
+}
+
+/* 1 starts it, 0 stops it. */
+static int napper_store(char *line)
+{
+	struct task_struct *task;
+
+	if (napper)
+		kthread_stop(napper);
+	napper = NULL;
+	if (*line != '1')
+		return 0;
+	naps = 0;
+	task = kthread_run(napper_thread, NULL, "klp_napper");
+	if (IS_ERR(task))
+		return PTR_ERR(task);
+	napper = task;
+	return 0;
+}
+
+static int napper_show(struct seq_file *m, void *unused)
+{
+	seq_printf(m, "%d %u\n", napper ? task_pid_nr(napper) : 0, READ_ONCE(naps));
+	return 0;
 }
 
 static int asleep_show(struct seq_file *m, void *unused)
@@ -184,6 +288,9 @@ static const struct harness_file files[] = {
 	{ "secret", secret_show, secret_store },
 	{ "sleep", sleep_show },
 	{ "fault", fault_show },
+	{ "doze", doze_show },
+	{ "deep", deep_show },
+	{ "napper", napper_show, napper_store },
 	{ "asleep", asleep_show },
 	{ "wake", NULL, wake_store },
 	{ }
@@ -191,12 +298,14 @@ static const struct harness_file files[] = {
 
 static int __init klp_target_init(void)
 {
-	return harness_files(files);
+	return fail ? -EDOM : harness_files(files);
 }
 
 static void __exit klp_target_exit(void)
 {
 	harness_files_remove();
+	if (napper)
+		kthread_stop(napper);
 }
 
 module_init(klp_target_init);

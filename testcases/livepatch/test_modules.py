@@ -85,7 +85,7 @@ def test_relocations_beyond_a_branchs_reach(modules: Modules, livepatches: Livep
     """The same where the livepatch lies so far from the module that calling it needs a PLT entry, made when the
     livepatch's text is no longer writable (apply_relocate_add, called by the livepatch core)."""
     with modules.load("near_filler") as filler:
-        filler.write("fill", "near")
+        filler.prepare("fill", "near", what="leave no room near the kernel")
         with livepatches.in_effect("klp_relocated"):
             target.write("secret", "815")
             assert target.says == "secret 815, by pointer 815"

@@ -5,6 +5,8 @@
  * that they lie just out of reach; "and below": none below the kernel at all, so that they lie above it, which the
  * file refuses where this kernel puts no module there. Only addresses are taken, no memory.
  */
+#include <linux/rcupdate.h>
+#include <linux/version.h>
 #include <linux/vmalloc.h>
 #include <linux/workqueue.h>
 #include "harness_test.h"
@@ -23,13 +25,17 @@ static notrace int fill_range(unsigned long start, unsigned long end)
 {
 	unsigned long size;
 
+	/* no module lies below, and up to 5.3 not even the kernel's part of the address space may reach down to there */
+	start = max_t(unsigned long, start, MODULES_VADDR);
 	for (size = SZ_1G; size >= PAGE_SIZE; size /= 2) {
 		struct vm_struct *area = NULL;
 
 		while (used < MOST && (area = get_area(size, 0, start, end, fill_range)))
 			areas[used++] = area;
-		if (area)
+		if (area) {
+			pr_err("near_filler: more than %d pieces of free addresses\n", MOST);
 			return -ENOSPC;
+		}
 	}
 	return 0;
 }
@@ -61,24 +67,42 @@ static notrace bool module_fits(void)
 	return memory;
 }
 
+/* Wait until the init sections of modules loaded before, this one's too, are given back. */
+static notrace int wait_for_init_sections(void)
+{
+#if LINUX_VERSION_CODE < KERNEL_VERSION(5, 2, 0)
+	/* by an RCU callback, which leaves the unmapping to a worker, being no place to sleep in */
+	rcu_barrier();
+	flush_scheduled_work();
+#else
+	struct work_struct *free_init = (void *)harness_lookup("init_free_wq");
+
+	if (!free_init)
+		return harness_lacks("init_free_wq");
+	flush_work(free_init);
+#endif
+	return 0;
+}
+
 static notrace int fill(char *what)
 {
 	unsigned long first = harness_lookup("_text"), end = harness_lookup("_end");
-	struct work_struct *free_init = (void *)harness_lookup("init_free_wq");
 	unsigned long room;
 	unsigned int near;
 	int ret;
 
 	get_area = (void *)harness_lookup("__get_vm_area_caller");
-	if (!get_area || !first || !end || !free_init) {
-		pr_err("near_filler: this kernel lacks one of __get_vm_area_caller, _text, _end, init_free_wq\n");
-		return -ENOENT;
-	}
-	/* the init sections of modules loaded before, this one's too, are given back by a worker */
-	flush_work(free_init);
+	if (!get_area)
+		return harness_lacks("__get_vm_area_caller()");
+	if (!first || !end)
+		return harness_lacks("_text or _end in kallsyms");
+	ret = wait_for_init_sections();
+	if (ret)
+		return ret;
 	ret = fill_range(first - REACH, end + REACH);
 	if (!ret && !strcmp(what, "and below"))
-		return fill_range(first - SZ_2G, first - REACH) ?: module_fits() ? 0 : -ENOSPC;
+		return fill_range(first - SZ_2G, first - REACH) ?:
+		       module_fits() ? 0 : harness_lacks("room for modules far above itself");
 	if (ret || strcmp(what, "and far away"))
 		return ret;
 	near = used;

@@ -4,7 +4,11 @@
  * A direct call: a trampoline of our own in place of ftrace's entry, as BPF has them. It gets the callee's caller in
  * x9 and the way into the callee in x30, and has to keep x0 to x8.
  *
- * attach: a function of one argument; detach; seen: "calls N argument X".
+ * attach: a function of one argument; share: the same, with an ops_func, which tells the kernel that the trampoline
+ * can live with a livepatch of that function, as BPF's do; detach; seen: "calls N argument X"; asked: what the
+ * ops_func was asked since it was attached.
+ *
+ * direct_seen() may be traced: a trace then shows when the trampoline ran.
  */
 #include <linux/ftrace.h>
 #include "harness_test.h"
@@ -12,11 +16,44 @@
 static struct ftrace_ops ops;
 static u64 calls, argument;
 static bool attached;
+static char asked[64];
 
 void direct_seen(u64 first);
 extern void direct_trampoline(void);
 
-__used notrace void direct_seen(u64 first)
+/* The trampoline goes to wherever x30 says, so there is nothing to be changed when a livepatch comes or goes. */
+static notrace int share(enum ftrace_ops_cmd cmd)
+{
+	switch (cmd) {
+	case FTRACE_OPS_CMD_ENABLE_SHARE_IPMODIFY_SELF:
+		strlcat(asked, " self", sizeof(asked));
+		return 0;
+	case FTRACE_OPS_CMD_ENABLE_SHARE_IPMODIFY_PEER:
+		strlcat(asked, " peer", sizeof(asked));
+		return 0;
+	case FTRACE_OPS_CMD_DISABLE_SHARE_IPMODIFY_PEER:
+		strlcat(asked, " alone", sizeof(asked));
+		return 0;
+	}
+	return -EINVAL;
+}
+
+/* What the kernel calls: newer ones pass the call site as well. */
+static notrace int __maybe_unused ops_func_of_site(struct ftrace_ops *which, unsigned long ip, enum ftrace_ops_cmd cmd)
+{
+	return share(cmd);
+}
+
+static notrace int __maybe_unused ops_func_of_ops(struct ftrace_ops *which, enum ftrace_ops_cmd cmd)
+{
+	return share(cmd);
+}
+
+#define OPS_FUNC                                                                                                       \
+	__builtin_choose_expr(__builtin_types_compatible_p(ftrace_ops_func_t, typeof(&ops_func_of_site)),              \
+			      ops_func_of_site, ops_func_of_ops)
+
+__used noinline void direct_seen(u64 first)
 {
 	calls++;
 	argument = first;
@@ -47,19 +84,35 @@ asm(
 "	.popsection\n"
 );
 
-static notrace int store_attach(char *function)
+static notrace int attach(char *function, bool shared)
 {
 	int ret;
 
 	if (attached)
 		return -EBUSY;
 	calls = argument = 0;
+	asked[0] = '\0';
 	ops = (struct ftrace_ops){ };	/* 6.12 leaves pointers to the freed filter in it */
+	if (shared)
+		ops.ops_func = OPS_FUNC;
 	ret = ftrace_set_filter(&ops, function, strlen(function), 1);
-	if (!ret)
-		ret = register_ftrace_direct(&ops, (unsigned long)direct_trampoline);
+	if (ret)
+		return ret;
+	ret = register_ftrace_direct(&ops, (unsigned long)direct_trampoline);
+	if (ret)
+		ftrace_free_filter(&ops);
 	attached = !ret;
 	return ret;
+}
+
+static notrace int store_attach(char *function)
+{
+	return attach(function, false);
+}
+
+static notrace int store_share(char *function)
+{
+	return attach(function, true);
 }
 
 static notrace int store_detach(char *unused)
@@ -76,8 +129,16 @@ static notrace int show_seen(struct seq_file *m, void *unused)
 	return 0;
 }
 
+static notrace int show_asked(struct seq_file *m, void *unused)
+{
+	seq_printf(m, "%s\n", strim(asked));
+	return 0;
+}
+
 static const struct harness_file files[] = {
 	{ .name = "attach", .store = store_attach },
+	{ .name = "share", .store = store_share },
+	{ .name = "asked", .show = show_asked },
 	{ .name = "detach", .store = store_detach },
 	{ .name = "seen", .show = show_seen },
 	{ }

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // harness: needs CONFIG_LIVEPATCH
 /* Replaces functions of the module calls with others that give the same results; runs: how often they ran. */
-#include <linux/livepatch.h>
-#include <linux/module.h>
+#include "harness_livepatch.h"
 
 #define hide(variable) asm volatile("" : "+r"(variable))
 
@@ -74,11 +73,12 @@ static struct klp_patch patch = { .mod = THIS_MODULE, .objs = objects };
 
 static int __init klp_calls_start(void)
 {
-	return klp_enable_patch(&patch);
+	return harness_enable_patch(&patch);
 }
 
 static void __exit klp_calls_stop(void)
 {
+	harness_forget_patch(&patch);
 }
 
 module_init(klp_calls_start);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import getpass
 import os
@@ -26,6 +27,7 @@ from harness.errors import InfraError, UserError
 from harness.model.board import Access, BoardSpec, LabgridPlace, Login, NetworkConsole, Ssh
 from harness.model.boot import KexecBoot
 from harness.target.base import Say, silent
+from harness.target.holding.labgridclient import Wanted, connected
 from harness.target.holding.place import Acquired, acquired, look_up
 from harness.target.holding.resources import access_to
 from harness.target.line.open import open_line, open_when_there
@@ -338,6 +340,19 @@ def test_an_exporter_that_goes_away_while_we_use_its_place_is_told(own_lab: Lab,
         own_lab.start_exporter()
         assert told.get(timeout=60).endswith("all that it is made of is back")
     assert own_lab.owner("used") == ""
+
+
+def test_sessions_of_one_process_do_not_get_in_each_others_way(lab: Lab, tmp_path: Path) -> None:
+    """The one that acquires a place may still be closing when the one that watches it begins."""
+    wanted = Wanted(board="b", coordinator=lab.coordinator, place="plain", serial="", purpose="", record=str(tmp_path))
+
+    async def places() -> list[set[str]]:
+        async with connected(wanted) as first, connected(wanted) as second:
+            return [set(first.places), set(second.places)]
+
+    first, second = asyncio.run(places())
+    assert "plain" in first
+    assert first == second
 
 
 @fault("labgrid's coordinator does not run", where="lab", blame=Blame.INFRA, survives="its address in the message")

@@ -35,4 +35,5 @@ def test_a_mutant_is_caught_and_what_is_finished_is_not_done_again(build: Path, 
 def test_a_mutant_that_does_not_exist(tmp_path: Path) -> None:
     done = harness("mutants", "--only", "no-such-thing", cwd=tmp_path)
     assert done.returncode == 2
-    assert "expected one of exception-boundary-reliable, fp-not-restored" in done.stderr
+    assert "--only: expected one of " in done.stderr
+    assert "exception-boundary-reliable, " in done.stderr

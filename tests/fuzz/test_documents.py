@@ -13,7 +13,7 @@ from harness.parse import document
 from harness.parse.boards import parse_boards
 from harness.parse.elf import Elf
 from harness.parse.expectations import parse_expectations
-from harness.parse.instrumentation import Flavour, Instrumentation
+from harness.parse.instrumentation import Flavour, Instrumentation, calls_mcount, flavour_in
 from harness.parse.kconfig import merge, parse_dotconfig, parse_fragment, render, unsatisfied
 from harness.parse.kconfig_deps import explainer
 from harness.parse.kconfig_expr import evaluate, has_macro, parse_expr, symbols_in
@@ -196,8 +196,12 @@ def test_modules(changes: list[tuple[int, bytes]], kept: int) -> None:
         data[at : at + len(new)] = new
     try:
         code = Instrumentation(Elf(io.BytesIO(bytes(data[: kept or None])), name="x.ko"), Flavour(0, 2, False))
-        for entry in code.entries:
-            code.wrong_with(entry)
+        assert len(code.records) == len(code.table)
+        for record in code.records:
+            assert record.judgement.wrong == bool(record.told)
+        assert set(code.lost) <= set(code.functions)
+        flavour_in(code.elf)
+        calls_mcount(code.elf)
         for function in code.functions:
             code.spare_nops(function)
         code.nameless_nops()

@@ -3,6 +3,7 @@ what it means as a whole."""
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 
 from hypothesis import example
@@ -15,6 +16,7 @@ from harness.parse.oops.scanner import MAX_FAULTS, FaultScanner, scan
 from harness.target.line.textlines import LineSplitter
 from tests.fuzz.fuzzing import fuzzed, lines_of, pieces_of
 
+COLOUR = re.compile(r"\x1b\[[0-9;]*[mK]")  # of a compiler that was told to use some; errors are told without
 OOPS_WORDS = (
     "[    1.234567] ", "[    1.234567][  T123] ", "[    1.234568][    C1] ", "<4>",
     "------------[ cut here ]------------",
@@ -197,6 +199,6 @@ def test_builds(text: str, most: int) -> None:
     lines = text.split("\n")
     found = make_log.errors(lines, most=most)
     assert len(found) <= most
-    assert set(found) <= set(lines)
+    assert set(found) <= {COLOUR.sub("", line) for line in lines}
     assert found == make_log.errors(lines)[:most]
     assert all(step is None or step in line for line in lines for step in [make_log.step(line)])

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import re
 import tempfile
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -15,9 +17,10 @@ from harness.build.applydiff import _likeliest, patched
 from harness.build.patches import apply_series
 from harness.errors import UserError
 from harness.model.kernel import Patch
-from harness.parse.diff import find_diff, normalize_diff, parse_diff
+from harness.parse.diff import FileDiff, Hunk, find_diff, normalize_diff, parse_diff
 from harness.parse.mail import header, parse_mail
 from harness.parse.series import parse_series, patches_from_file, patches_from_mails, split_mbox
+from harness.parse.unquote import unquote
 from tests.fuzz.fuzzing import fuzzed, lines_of, pieces_of, refused
 from tests.unit.numbered import create, files, git, link, patch
 
@@ -59,6 +62,14 @@ def test_diffs(text: str, strip: int) -> None:
             assert all(line[0] in " +-\\" for line in hunk.lines)
 
 
+@fuzzed(lines_of(*(f"> {word}" for word in DIFF_WORDS), "> @@ -1,3 +1,4 @@ f", "> k.c | 2 +-", "> ", ">", "x", ""))
+def test_quoted_diffs(text: str) -> None:
+    """A diff that is taken out of a mail has as many lines as its hunks say."""
+    found = None if refused(lambda: unquote(text, name="x")) else unquote(text, name="x")
+    if found is not None and not refused(lambda: normalize_diff(found.diff, name="x")):
+        assert parse_diff(found.diff, name="x")
+
+
 _line = st.text(st.characters(codec="utf-8", exclude_characters="\n"), max_size=4) | st.sampled_from(
     ["a", "b", "-- x", "++ y", "", " ", "\\ No newline", "@@ -1 +1 @@", "\r", "\x0c", "diff --git a b", "--- a"]
 )
@@ -77,6 +88,73 @@ def test_a_diff_takes_one_file_to_the_other(old: list[str], new: list[str]) -> N
     (section,) = parse_diff(normalize_diff(text, name="x"), name="x")
     expected = after.encode("utf-8", "surrogateescape")
     assert patched(before.encode("utf-8", "surrogateescape"), section, who="x") == expected
+
+
+_word = st.sampled_from(["a", "b", "\ta", "\t\tb c", "#a", "- x", "+ y", "", "*/"])
+_words = st.lists(_word, min_size=1, max_size=14)
+
+
+@fuzzed(_words, _words, st.lists(st.integers(0, 60), max_size=4))
+def test_a_diff_that_is_quoted_with_comments_is_that_diff(old: list[str], new: list[str], comments: list[int]) -> None:
+    text = "".join(difflib.unified_diff([f"{x}\n" for x in old], [f"{x}\n" for x in new], "a/k.c", "b/k.c"))
+    if not text:
+        return
+    lines = [f"> {line}" for line in text.splitlines()]
+    # nobody comments between the two lines of a file's header, and there no patch is seen
+    for at in sorted((at for at in comments if at < len(lines) and at != 1), reverse=True):
+        lines[at:at] = ["", "Why?", ""]
+    found = unquote("\n".join(lines), name="x")
+    assert found is not None
+    assert not found.is_loose
+    assert parse_diff(found.diff, name="x")[0].hunks == _counted(parse_diff(text, name="x")[0].hunks)
+
+
+_how = st.sampled_from(["leave out", "mark", "wrap", "wrap bare", "comment"])
+_places = st.lists(st.tuples(st.integers(0, 80), st.integers(0, 80)), min_size=1, max_size=2)
+
+
+@fuzzed(_words, _words, _words, _how, _places, st.booleans(), examples=300)
+def test_a_quoted_diff_that_a_mailer_or_a_person_mangled_is_that_diff_or_refused(
+    old: list[str], new: list[str], other: list[str], how: str, places: list[tuple[int, int]], is_git: bool
+) -> None:
+    nothing: list[str] = []
+    pairs = (("k.c", old, new), ("l.c", new, other), ("m.c", nothing, other))
+    text, changed = "", 0
+    for name, before, after in pairs:
+        sides = [[f"{x}\n" for x in each] for each in (before, after)]
+        part = "".join(difflib.unified_diff(sides[0], sides[1], f"a/{name}", f"b/{name}"))
+        text += f"diff --git a/{name} b/{name}\nindex 1234567..89abcde 100644\n{part}" if is_git and part else part
+        changed += bool(part)
+    kinds = [line[0] for line in text.splitlines() if not line.startswith(("---", "+++"))]
+    stat = f" {changed} files changed, {kinds.count('+')} insertions(+), {kinds.count('-')} deletions(-)"
+    lines = [f"> {line}" for line in [stat, "", *text.splitlines()]]
+    for where, much in places[: 1 if "wrap" in how else 2]:  # a line that is wrapped twice can look like a comment
+        at = 2 + where % max(len(lines) - 2, 1)
+        if how in ("leave out", "mark"):
+            lines[at : at + 1 + much % 12] = ["", "[...]", ""] if how == "mark" else []
+        elif how == "comment":
+            lines[at:at] = ["", "Why?", ""]
+        elif at < len(lines) and len(lines[at]) > 3:
+            cut = 3 + much % (len(lines[at]) - 3)
+            lines[at : at + 1] = [lines[at][:cut], ("> " if how == "wrap" else "") + lines[at][cut:]]
+    if refused(lambda: unquote("\n".join(lines), name="x")):
+        return
+    found = unquote("\n".join(lines), name="x")
+    if found is None or refused(partial(parse_diff, found.diff, name="x")):
+        return
+    expected, given = (parse_diff(each, name="x") for each in (text, found.diff))
+    assert [_changes(each) for each in given] == [_changes(each) for each in expected]
+    if not found.is_loose:
+        assert [each.hunks for each in given] == [_counted(each.hunks) for each in expected]
+
+
+def _changes(section: FileDiff) -> tuple[str, list[str]]:
+    return section.path, [line for hunk in section.hunks for line in hunk.lines if line[0] in "+-"]
+
+
+def _counted(hunks: tuple[Hunk, ...]) -> tuple[Hunk, ...]:
+    """With both counts in the headers, where diff leaves out those of one line."""
+    return tuple(replace(each, header=re.sub(r"(?<=[-+])(\d+)(?= )", r"\1,1", each.header)) for each in hunks)
 
 
 @fuzzed(_lines, _lines, st.integers(0, 20), examples=200)

@@ -79,7 +79,8 @@ _build = st.builds(
     BuildRecord, key=_text,
     kernel=st.builds(KernelRecord, toolchain=st.builds(ToolchainRecord, name=_text, command=_text, version=_text,
                                                        patchable=st.none() | st.booleans()), **_kernel),
-    left_out=_reasons, host=st.builds(BuildHost, machine=_text, system=_text, cpus=st.integers(0, 999)),
+    left_out=_reasons, unbuilt=_reasons,
+    host=st.builds(BuildHost, machine=_text, system=_text, cpus=st.integers(0, 999)),
     times=st.dictionaries(_text, _seconds, max_size=2), reproduce=_text,
 )  # fmt: skip
 _version = st.sampled_from(["", "12.2.0"])

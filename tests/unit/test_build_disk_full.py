@@ -20,7 +20,7 @@ from harness.build import host, initramfs, klp_relocations
 from harness.build.applydiff import patched
 from harness.build.command import SYSTEM_PATH, run
 from harness.build.download import fetch_file
-from harness.errors import EXIT_INFRA
+from harness.errors import EXIT_INFRA, BuildError, HarnessError, InfraError
 from harness.model.progress import Silent
 from harness.parse.diff import parse_diff
 from harness.shortage import Shortage
@@ -58,7 +58,7 @@ def toy(tmp_path: Path, tools: Path, monkeypatch: pytest.MonkeyPatch) -> Toy:
 def _make_says(tools: Path, what: str, line: str) -> None:
     """Let make fail with `line` when it makes `what`."""
     real = shutil.which("make", path="/usr/bin:/bin")
-    script = f"""case " $* " in *" {what} "*) echo "{line}" >&2; exit 2;; esac; exec {real} "$@"\n"""
+    script = f"""case " $* " in *" {what}"*) echo "{line}" >&2; exit 2;; esac; exec {real} MAKE="$0" "$@"\n"""
     write_script(tools / "make", f"#!/bin/sh\n{script}")
 
 
@@ -96,6 +96,17 @@ def _files(directory: Path) -> dict[str, bytes]:
                         survives="the compiled kernel"),
         ),
         pytest.param(
+            "M=", "gcc: internal compiler error: Segmentation fault signal terminated program cc1",
+            marks=fault("the compiler crashes at a test module", where="memory", blame=Blame.INFRA,
+                        survives="its tests: it is not recorded as one that does not compile"),
+        ),
+        pytest.param(
+            "M=", "make: vfork: Resource temporarily unavailable",
+            marks=fault("make can't start a process for a test module", where="memory", blame=Blame.INFRA,
+                        survives="its tests: it is not recorded as one that does not compile"),
+        ),
+        ("TARGETS=ftrace", "cc1: out of memory allocating 65536 bytes after a total of 1048576 bytes"),
+        pytest.param(
             "TARGETS=user_events", f"ar: abi_test: {FULL}",
             marks=fault("a suite of programs finds the disk full", where="disk", blame=Blame.INFRA,
                         survives="its tests: it is not recorded as one that does not compile"),
@@ -115,6 +126,31 @@ def test_a_make_that_finds_the_disk_full_says_nothing_about_the_kernel(
     (tools / "make").unlink()
     made = toy.build().directory
     assert (made / "selftests/user_events/abi_test").is_file()
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        pytest.param(
+            "/bin/sh: 1: toy-gcc: not found", InfraError,
+            marks=fault("the compiler is removed while a build runs", where="host", blame=Blame.INFRA,
+                        survives="the tests of the modules: they are not recorded as ones that do not compile"),
+        ),
+        ("/bin/sh: 1: frobnicate: not found\nmake[2]: *** [Makefile:3: testmodules/calls.o] Error 127", BuildError),
+        ("make[2]: *** [Makefile:3: testmodules/calls.o] Segmentation fault", BuildError),
+    ],
+)  # fmt: skip
+def test_no_module_is_left_out_for_good_because_a_program_is_missing(
+    toy: Toy, tools: Path, line: str, expected: type[HarnessError]
+) -> None:
+    _make_says(tools, "M=", line)
+    with pytest.raises(expected) as caught:
+        toy.build()
+    assert line.splitlines()[0] in caught.value.details
+    (tools / "make").unlink()
+    made = toy.build()
+    assert made.unbuilt == {}
+    assert (made.directory / "testmodules/calls.ko").is_file()
 
 
 @fault(

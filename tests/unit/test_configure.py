@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import shutil
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
+from harness.build.era import Ask
 from harness.build.kconfig import Configured, configure
 from harness.errors import BuildError, InfraError, UserError
 from harness.model.kernel import Toolchain
@@ -54,12 +57,14 @@ class Toy:
         toolchain: Toolchain = GCC,
         selftest_configs: bool = False,
         allow_plain_ftrace: bool = False,
+        fixes: Sequence[Ask] = (),
     ) -> Configured:
         return configure(
             tree=self.tree,
             objdir=self.objdir,
             fragments=[self.fragment("ours.config", text)],
             user_fragments=[] if user is None else [self.fragment("user.config", user)],
+            fixes=fixes,
             selftest_configs=selftest_configs,
             toolchain=toolchain,
             allow_plain_ftrace=allow_plain_ftrace,
@@ -104,6 +109,26 @@ def test_later_fragments_win_and_the_users_come_last(toy: Toy) -> None:
     done = toy.configure("CONFIG_MODULES=n\n", user="CONFIG_FUNCTION_TRACER=n\n", selftest_configs=True)
     assert done.config["MODULES"] == "y", "the selftests ask for it"
     assert "FUNCTION_TRACER" not in done.config, "the selftests ask for it, the user does not want it"
+
+
+def test_what_an_old_kernel_needs_is_asked_for_unless_the_user_decides_otherwise(toy: Toy) -> None:
+    fix = Ask(
+        name="x", why="it is old", until=(5, 0), file="Kconfig", symptom=re.compile("."), asks="CONFIG_DEBUG_FS=y"
+    )
+    done = toy.configure("CONFIG_DEBUG_FS=n\n", fixes=[fix])
+    assert (done.config.get("DEBUG_FS"), done.era_fixes) == ("y", {"x": "it is old"})
+    done = toy.configure("", user="CONFIG_DEBUG_FS=n\n", fixes=[fix])
+    assert (done.config.get("DEBUG_FS"), done.era_fixes) == (None, {})
+    done = toy.configure("", fixes=[replace(fix, symptom=re.compile("no such thing in it"))])
+    assert (done.config.get("DEBUG_FS"), done.era_fixes) == (None, {})
+
+
+def test_what_an_old_kernel_needs_and_can_not_have_is_refused_in_its_name(toy: Toy) -> None:
+    toy.refuse("NO_SUCH")
+    fix = Ask(name="x", why="it is old", until=(5, 0), file="Kconfig", symptom=re.compile("."), asks="CONFIG_NO_SUCH=y")
+    with pytest.raises(UserError) as error:
+        toy.configure("", fixes=[fix])
+    assert any("era fix x:1" in line for line in error.value.details)
 
 
 def test_without_the_selftests_only_the_fragments_count(toy: Toy) -> None:
@@ -328,6 +353,65 @@ def test_a_demand_that_is_not_met_itself_rules_out_nothing(toy: Toy) -> None:
     toy.force("CONFIG_HAVE_FUNCTION_TRACER=y\n")
     with pytest.raises(UserError, match="2 requested symbols"):
         toy.configure(TRACING, user="CONFIG_FUNCTION_TRACER=y\n")
+
+
+HIDDEN = "CONFIG_PROBES=y\nCONFIG_HUB_TRACER=y\nCONFIG_PROBE_EVENTS=y"
+
+
+@pytest.fixture
+def hidden(toy: Toy) -> Toy:
+    """The probes' events hang on the tracer in a way that the Kconfig files, as we read them, do not show."""
+    toy.also("needs", "PROBE_EVENTS HUB_TRACER")
+    return toy
+
+
+def test_a_wish_that_is_there_without_the_users_fragments_only_is_given_up(hidden: Toy) -> None:
+    done = hidden.configure(f"{HIDDEN}  # if-available: why\n", user="CONFIG_HUB_TRACER=n\n")
+    assert done.given_up == ("PROBE_EVENTS",)
+    assert done.without == {
+        "PROBE_EVENTS": "its dependencies look met; see the kernel's Kconfig files; it would be set without user.config"
+    }
+
+
+@pytest.mark.parametrize(
+    ("ours", "user"),
+    [
+        (HIDDEN, "CONFIG_HUB_TRACER=n\n"),
+        (f"{HIDDEN}  # if-available: why\n", "CONFIG_HUB_TRACER=n\nCONFIG_PROBE_EVENTS=y\n"),
+    ],
+    ids=["a demand of ours", "a demand of the user's"],
+)
+def test_a_demand_that_the_users_fragments_take_away_is_refused(hidden: Toy, ours: str, user: str) -> None:
+    with pytest.raises(UserError, match=r"1 requested symbol is .*: PROBE_EVENTS$"):
+        hidden.configure(ours, user=user)
+
+
+def test_a_wish_that_a_wish_of_the_users_rules_out_is_given_up(toy: Toy) -> None:
+    toy.also("needs", "SAMPLE_TRACE FUNCTION_TRACER")
+    toy.force("CONFIG_HAVE_FUNCTION_TRACER=y\n")
+    done = toy.configure(f"{TRACING}CONFIG_FUNCTION_TRACER=y\n", user="CONFIG_FUNCTION_TRACER=n  # if-available: why\n")
+    assert done.without == {"SAMPLE_TRACE": "needs FUNCTION_TRACER; user.config:1 asks for CONFIG_FUNCTION_TRACER=n"}
+    assert done.given_up == ("SAMPLE_TRACE",)
+
+
+def test_of_a_choice_the_member_that_the_user_asks_for_is_taken(toy: Toy) -> None:
+    toy.refuse("PAGES_4K")
+    done = toy.configure("CONFIG_PAGES_4K=y\n", user="CONFIG_PAGES_64K=y\n")
+    assert done.without == {
+        "PAGES_4K": "PAGES_64K is chosen instead of it; user.config:1 asks for CONFIG_PAGES_64K=y",
+    }
+    assert done.given_up == ("PAGES_4K",)
+
+
+@pytest.mark.parametrize(
+    ("ours", "user"),
+    [("", "CONFIG_PAGES_4K=y\nCONFIG_PAGES_64K=y\n"), ("CONFIG_PAGES_4K=y\nCONFIG_PAGES_64K=y\n", "")],
+    ids=["both the user's", "both ours"],
+)
+def test_two_members_of_a_choice_that_one_side_asks_for_are_refused(toy: Toy, ours: str, user: str) -> None:
+    toy.refuse("PAGES_4K")
+    with pytest.raises(UserError, match=r"1 requested symbol is .*: PAGES_4K$"):
+        toy.configure(ours, user=user)
 
 
 SELFTESTED = "CONFIG_DEBUG_FS=y\nCONFIG_MODULES=y\n"

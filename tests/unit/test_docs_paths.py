@@ -16,8 +16,8 @@ DOCUMENTS = (
 # to the document itself.
 BASES = (ROOT, ROOT / "harness", ROOT / "testcases")
 PATH = re.compile(r"(?<![\w./~$<-])((?:[\w.-]+/)+[\w-]+\.(?:py|md|yaml|json|c|txt))\b(?![\w/-])")
-# Files of the kernel, and names that the reader chooses.
-ELSEWHERE = re.compile(r"^kernel/|(^|/)(NAME|test_x)\.")
+# Files of the kernel, what a run leaves, and names that the reader chooses.
+ELSEWHERE = re.compile(r"^(?:arch|drivers|init|kernel)/|^out/|(^|/)(NAME|test_x)\.")
 
 
 def _paths(document: Path) -> list[str]:

@@ -71,6 +71,96 @@ def test_a_tag_wins_over_a_branch_of_the_same_name(upstream: Upstream) -> None:
     assert upstream.resolve("refs/heads/v7.3.4").identity != upstream.first
 
 
+class TestARepositoryThatLacksFiles:
+    """As mirrors do, which leave out large ones."""
+
+    def lacking(self, upstream: Upstream, *paths: str) -> str:
+        """Commit the files, lose their content, and return the commit."""
+        commit = upstream.commit("large", **{path: f"{path}\n" * 3 for path in paths})
+        for path in paths:
+            blob = upstream.git("rev-parse", f"HEAD:{path.replace('__', '/')}")
+            (upstream.path / ".git/objects" / blob[:2] / blob[2:]).unlink()
+        return commit
+
+    def test_its_commit_is_taken_without_them_and_they_are_named(self, upstream: Upstream, tmp_path: Path) -> None:
+        commit = self.lacking(upstream, "kernel__large.h", "kernel__image")
+        progress = Recorder()
+        source = upstream.resolve(commit, progress=progress)
+        assert source.absent == ("kernel/image", "kernel/large.h")
+        assert source.checksum == commit
+        assert source.version == f"7.3.4-g{commit[:12]}"
+        said = f"{upstream.path}: lacks the content of 2 files, left out: kernel/image, kernel/large.h"
+        assert said in progress.said
+        materialize(source, tmp_path / "w/src")
+        assert (tmp_path / "w/src/kernel/sched.c").read_text() == "int sched;\n"
+        assert not (tmp_path / "w/src/kernel/large.h").exists()
+
+    def test_it_is_another_source_than_the_whole_commit(self, upstream: Upstream, tmp_path: Path) -> None:
+        whole = tmp_path / "whole"
+        commit = upstream.commit("large", kernel__large="large\n")
+        shutil.copytree(upstream.path, whole)
+        blob = upstream.git("rev-parse", "HEAD:kernel/large")
+        (upstream.path / ".git/objects" / blob[:2] / blob[2:]).unlink()
+        identity = resolve_source(parse_source_spec(f"git:{whole}#{commit}")).identity
+        assert identity == commit
+        assert upstream.resolve(commit).identity != commit
+
+    def test_it_needs_no_repository_once_it_was_fetched(self, upstream: Upstream) -> None:
+        commit = self.lacking(upstream, "kernel__large")
+        spec = parse_source_spec(f"git:{upstream.path}#{commit}")
+        first = resolve_source(spec)
+        shutil.rmtree(upstream.path)
+        assert resolve_source(spec) == first
+
+    def test_a_branch_of_a_bare_one_too(self, upstream: Upstream, tmp_path: Path) -> None:
+        commit = self.lacking(upstream, "kernel__large")
+        (upstream.path / ".git").rename(tmp_path / "bare.git")
+        source = resolve_source(parse_source_spec(f"git:{tmp_path / 'bare.git'}#master"))
+        assert (source.checksum, source.absent) == (commit, ("kernel/large",))
+
+    def test_the_whole_commit_before_it_is_not_affected(self, upstream: Upstream) -> None:
+        self.lacking(upstream, "kernel__large")
+        assert upstream.resolve("v7.3.4").absent == ()
+
+    def test_what_it_has_by_now_is_fetched_too(self, upstream: Upstream, tmp_path: Path) -> None:
+        commit = upstream.commit("large", kernel__large="large\n", kernel__image="image\n")
+        contents = {}
+        for name in ("large", "image"):
+            blob = upstream.git("rev-parse", f"HEAD:kernel/{name}")
+            path = upstream.path / ".git/objects" / blob[:2] / blob[2:]
+            contents[path] = path.read_bytes()
+            path.unlink()
+        assert upstream.resolve(commit).absent == ("kernel/image", "kernel/large")
+        for left, (path, content) in zip([("kernel/image",), ()], contents.items(), strict=True):
+            path.write_bytes(content)
+            assert upstream.resolve(commit).absent == left
+        source = upstream.resolve(commit)
+        assert source.identity == commit
+        materialize(source, tmp_path / "w/src")
+        assert (tmp_path / "w/src/kernel/large").read_text() == "large\n"
+
+    def test_one_that_is_damaged_since_then_is_not_asked(self, upstream: Upstream) -> None:
+        commit = self.lacking(upstream, "kernel__large")
+        before = upstream.resolve(commit)
+        shutil.rmtree(upstream.path / ".git")
+        assert upstream.resolve(commit) == before
+
+    @fault(
+        "a git repository lacks a directory of the commit",
+        where="disk",
+        blame=Blame.INFRA,
+        survives="what was fetched",
+    )
+    def test_one_that_lacks_directories_is_of_no_use(self, upstream: Upstream) -> None:
+        before = upstream.resolve(upstream.first)
+        commit = upstream.commit("second", kernel__sched="int sched2;\n")
+        tree = upstream.git("rev-parse", "HEAD:kernel")
+        (upstream.path / ".git/objects" / tree[:2] / tree[2:]).unlink()
+        with pytest.raises(InfraError):
+            upstream.resolve(commit)
+        assert upstream.resolve(upstream.first) == before
+
+
 def test_a_full_commit_that_was_fetched_needs_no_repository_any_more(upstream: Upstream, tmp_path: Path) -> None:
     spec = parse_source_spec(f"git:{upstream.path}#{upstream.first}")
     first = resolve_source(spec)

@@ -13,8 +13,18 @@ import pytest
 
 from harness.build import command, host
 from harness.build.command import Finished
-from harness.build.host import STAGES, Tool, check_host, disk_row, doctor_rows, ensure_host, host_tools
-from harness.errors import InfraError
+from harness.build.host import (
+    STAGES,
+    Tool,
+    check_host,
+    disk_row,
+    doctor_rows,
+    ensure_host,
+    host_tools,
+    toolchain_tools,
+)
+from harness.campaign import kernel
+from harness.errors import InfraError, UserError
 from tests.faults.catalogue import Blame, fault
 from tests.unit.toytree import Recorder, write_script
 
@@ -130,6 +140,40 @@ def test_only_what_the_stage_needs_is_installed(machine: Machine) -> None:
     (machine.bin / "other").unlink()
     with pytest.raises(InfraError, match=r"missing on this host: other \(other-package\); install them"):
         ensure_host(needed_for={"qemu"}, install=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "machine", "packages"),
+    [
+        (None, "x86_64", {}),
+        ("gcc", "x86_64", {}),
+        ("gcc-11", "x86_64", {"aarch64-linux-gnu-gcc-11": "gcc-11-aarch64-linux-gnu"}),
+        ("gcc-11", "aarch64", {"gcc-11": "gcc-11"}),
+        ("clang", "x86_64", {"clang": "clang", "ld.lld": "lld", "llvm-ar": "llvm"}),
+        ("clang-19", "aarch64", {"clang-19": "clang-19", "ld.lld-19": "lld-19", "llvm-ar-19": "llvm-19"}),
+        ("/opt/cross/bin/aarch64-linux-gnu-", "x86_64", {}),
+        ("aarch64-none-linux-gnu-", "x86_64", {}),
+    ],
+)
+def test_what_a_toolchain_needs_of_debian(name: str | None, machine: str, packages: dict[str, str]) -> None:
+    assert {tool.command: tool.package for tool in toolchain_tools(name, machine=machine)} == packages
+
+
+def test_a_toolchain_is_installed_when_it_is_asked_for(machine: Machine) -> None:
+    ensure_host(needed_for={"qemu"}, also=[wanted(package="wanted-19")])
+    assert machine.calls() == [INSTALL.replace("wanted-package", "wanted-19")]
+    ensure_host(needed_for={"qemu"}, also=[wanted(package="wanted-19")])
+    assert len(machine.calls()) == 1
+
+
+@fault("apt-get knows no package of that name", where="host", blame=Blame.USER, survives="what is installed")
+def test_a_toolchain_that_there_is_not_is_the_users_mistake(machine: Machine) -> None:
+    for _ in range(2):  # apt-get is asked again after an update
+        machine.fail("install", "E: Unable to locate package clang-99\n")
+    progress = Recorder()
+    with pytest.raises(UserError, match=r"--toolchain: expected the command clang-99, found none on PATH"):
+        kernel._toolchain("clang-99", progress)
+    assert progress.said[-1].startswith("installing failed") or "there is still no clang-99" in progress.said[-1]
 
 
 def test_an_unknown_stage_is_a_mistake_of_the_caller(machine: Machine) -> None:

@@ -12,7 +12,16 @@ import pytest
 
 from harness.parse import instrumentation
 from harness.parse.elf import Elf
-from harness.parse.instrumentation import Flavour, Instrumentation, flavour_of, several
+from harness.parse.instrumentation import (
+    Flavour,
+    Instrumentation,
+    Judgement,
+    calls_mcount,
+    flavour_in,
+    flavour_of,
+    instrumentation_of,
+    several,
+)
 from tests.unit.tinyelf import BTI_C, FUNC, NOP, NOTYPE, REL, RET, STP, TinyElf
 
 CALL_OPS, PLAIN = Flavour(2, 2, bti=False), Flavour(0, 2, bti=False)
@@ -61,12 +70,14 @@ def test_an_entry_that_is_lost_is_missed() -> None:
     ("change", "entry", "told"),
     [
         ({3: STP}, 0, "expected 2 NOPs before and 2 behind the entry, found d503201f d503201f d503201f a9bf7bfd"),
-        ({1: RET}, 0, "found d65f03c0 d503201f"),
-        ({}, 4, "not aligned to 8 bytes"),
+        ({1: RET}, 0, "found d503201f d65f03c0 d503201f"),
+        ({}, 4, "points into the middle of f, 4 bytes behind its first NOP"),
+        ({}, 6, "points into the middle of f, 6 bytes behind its first NOP"),
+        ({}, 8, "points into the middle of f, 8 bytes behind its first NOP"),
         ({}, 16, "expected 2 NOPs"),
-        ({}, 8, "points into the middle of f"),
+        ({}, 28, "points into the middle of g"),
         ({2: BTI_C, 4: NOP}, 0, "a BTI in a kernel that is built without"),
-        ({}, 0x100, "found none none none none"),
+        ({}, 0x100, "points to where no code is"),
     ],
 )
 def test_a_wrong_entry_is_told(change: dict[int, int], entry: int, told: str) -> None:
@@ -90,7 +101,7 @@ def test_two_nops_of_the_older_flavour() -> None:
     code = kernel([NOP, NOP, RET, NOP, NOP, NOP, RET], {"f": (0, 3), "g": (3, 4)}, [TEXT, TEXT + 12], PLAIN)
     assert [code.wrong_with(entry) for entry in code.entries] == ["", ""]
     assert [code.spare_nops(function) for function in code.functions] == [(0, 0), (0, 1)]
-    assert code.wrong_with(TEXT + 16) == "points into the middle of g"
+    assert code.wrong_with(TEXT + 16) == "points into the middle of g, 4 bytes behind its first NOP"
 
 
 def test_nops_that_wait_for_an_alternative_are_no_instrumentation() -> None:
@@ -213,3 +224,96 @@ def test_an_empty_section_at_the_address_of_code() -> None:
     code = Instrumentation(Elf(io.BytesIO(elf.bytes()), name="x"), Flavour(0, 2, False))
     places = (0xFFC, 0x1000, 0x1004, 0x1008, 0x2000, 0x2004)
     assert [code.word(place) for place in places] == [None, NOP, RET, None, RET, None]
+
+
+@pytest.mark.parametrize(("words", "flavour"), [(CODE, CALL_OPS), (CODE[2:], PLAIN), ([RET] * 8, None)])
+def test_a_file_shows_its_flavour(words: list[int], flavour: Flavour | None) -> None:
+    """With records; without, because all were lost; and without the names of functions."""
+    first = 2 if words is CODE else 0
+    functions = {"f": (first, 4)}
+    assert flavour_in(kernel(words, functions, [TEXT]).elf) == flavour
+    assert flavour_in(kernel(words, functions, []).elf) == flavour
+    assert flavour_in(kernel(words, {}, [TEXT]).elf) == flavour
+    shown = instrumentation_of(kernel(words, functions, []).elf)
+    assert (shown.lost if shown else None) == (shown.functions if flavour and shown else None)
+
+
+def test_a_few_wrong_records_and_btis_do_not_change_the_flavour() -> None:
+    words = [word for _ in range(150) for word in (NOP, NOP, RET, RET)] + [BTI_C, NOP, NOP, RET]
+    functions = {f"f{number}": (number * 4, 3) for number in range(151)}
+    entries = [TEXT + number * 16 for number in range(150)] + [TEXT + 150 * 16 + 4]
+    assert flavour_in(kernel(words, functions, entries).elf) == PLAIN
+    code = instrumentation_of(kernel(words, functions, [TEXT + 4, *entries]).elf)
+    assert code
+    assert [record.judgement for record in code.records if record.judgement.wrong] == [
+        Judgement.SHIFTED,
+        Judgement.STRAY_BTI,
+    ]
+
+
+@pytest.mark.parametrize(("word", "calls"), [(0x94000000, True), (NOP, False), (0x97FFFFFE, True), (0x14000000, False)])
+def test_calls_of_mcount(word: int, calls: bool) -> None:
+    tiny = TinyElf(REL)
+    text = tiny.code(".text", STP, word, RET, STP, word, RET)
+    symbol = tiny.symbol("f", 0, size=12, section=text)
+    tiny.relocations(tiny.section("__mcount_loc", bytes(16)), (0, 257, symbol, 4), (8, 257, symbol, 16))
+    elf = Elf(tiny.stream(), name="x.o")
+    assert calls_mcount(elf) is calls
+    assert flavour_in(elf) is None
+    assert not calls_mcount(kernel(CODE, FUNCTIONS, [TEXT]).elf)
+
+
+def test_alternatives_and_jump_labels_of_a_module() -> None:
+    """Their places are told by relocations there."""
+    tiny = TinyElf(REL)
+    text = tiny.code(".text", NOP, NOP, RET, NOP, NOP, RET, NOP, NOP, RET)
+    symbol = tiny.symbol("section", 0, section=text, kind=3)
+    for number, name in enumerate("fgh"):
+        tiny.symbol(name, number * 12, size=12, section=text)
+    PREL32 = 261
+    alternatives = tiny.section(".altinstructions", struct.pack("<iiHBB", 0, 0, 1, 8, 8) * 1)
+    tiny.relocations(alternatives, (0, PREL32, symbol, 0), (4, PREL32, symbol, 0))
+    labels = tiny.section("__jump_table", struct.pack("<iiq", 0, 0, 0) * 2)
+    tiny.relocations(labels, (0, PREL32, symbol, 4), (16, PREL32, symbol, 16), (20, PREL32, symbol, 0))
+    code = Instrumentation(Elf(tiny.stream(), name="x.ko"), PLAIN)
+    assert [(function.name, function.nops) for function in code.functions] == [("f", False), ("g", False), ("h", True)]
+
+
+@pytest.mark.parametrize("flavour", [Flavour(0, 2, bti=True), Flavour(2, 2, bti=True)])
+def test_a_record_on_the_bti(flavour: Flavour) -> None:
+    """Alone, beside the right one, and of a function that was overridden."""
+    words = [NOP] * flavour.before + [BTI_C, NOP, NOP, STP, RET]
+    label, right = flavour.before, 0 if flavour.before else 1
+    for functions, name in (({"f": (label, 5)}, "f"), ({}, "a function without a symbol")):
+        for entries in ([label], [right, label]):
+            code = kernel(words, functions, [TEXT + 4 * entry for entry in entries], flavour)
+            (wrong,) = (record for record in code.records if record.judgement.wrong)
+            assert (wrong.address, wrong.judgement) == (TEXT + 4 * label, Judgement.ON_BTI)
+            assert wrong.told == f"points at the BTI of {name} and not at its first NOP"
+            assert [function.name for function in code.lost] == (["f"] if functions and len(entries) == 1 else [])
+
+
+def test_two_nops_of_padding_are_no_overridden_function() -> None:
+    words = [NOP, NOP, RET, RET, NOP, NOP, BTI_C, NOP, NOP, RET]
+    bti = Flavour(0, 2, bti=True)
+    code = kernel(words, {"f": (0, 4), "g": (6, 4)}, [TEXT, TEXT + 16], bti)
+    assert code.nameless_nops() == set()
+    assert [record.judgement for record in code.records] == [Judgement.RIGHT, Judgement.SHIFTED]
+    assert str(code.records[1]) == "0x1010 (g-0x8): belongs to g, and points 12 bytes before its first NOP"
+
+
+def test_a_functions_inside_another() -> None:
+    """Assembly has such: a record behind the inner one is still in the middle of the outer one."""
+    code = kernel([NOP, NOP, STP, RET, STP, STP, RET], {"f": (0, 7), "inner": (3, 1)}, [TEXT, TEXT + 20], PLAIN)
+    assert [record.judgement for record in code.records] == [Judgement.RIGHT, Judgement.INSIDE]
+    assert code.function_at(TEXT + 20) == code.functions[0]
+
+
+def test_an_object_with_more_sections_than_a_symbol_can_name() -> None:
+    """With -ffunction-sections: .symtab_shndx has their numbers."""
+    tiny = TinyElf(REL)
+    text = tiny.code(".text.f", NOP, NOP, RET)
+    tiny.symbol("f", 0, size=12, section=0xFFFF)
+    tiny.section(".symtab_shndx", struct.pack("<II", 0, text), kind=18, flags=0)
+    (function,) = Instrumentation(Elf(tiny.stream(), name="x.o"), PLAIN).functions
+    assert (function.name, function.section, function.nops) == ("f", ".text.f", True)

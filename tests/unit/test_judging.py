@@ -14,7 +14,7 @@ from harness.model.known import Context, KnownOutcome, KnownOutcomes
 from harness.model.outcome import Outcome
 from harness.model.result import Expectation, Verdict
 from harness.run.judging import Phases, attempt_of, first_of, is_failure, outcome_of, result_of, with_fault
-from harness.run.stopped import Stopped
+from harness.run.stopped import Refused, Stopped
 from harness.target.base import CommandTimeout, TargetLost
 
 OOPS = Fault(kind=FaultKind.OOPS, title="oops in x", lines=("line",))
@@ -84,6 +84,23 @@ def test_of_several_that_could_not_be_put_back_the_first_counts() -> None:
 )
 def test_what_an_exception_means(error: BaseException, verdict: Verdict, reason: str) -> None:
     assert outcome_of(error) == Outcome(verdict, reason)
+
+
+@pytest.mark.parametrize(
+    ("error", "verdict", "reason"),
+    [
+        (AssertionError("`cat x` ended with exit code 1"), Verdict.ERROR,
+         "preparing the test failed: `cat x` ended with exit code 1"),
+        (pytest.fail.Exception("no x"), Verdict.ERROR, "preparing the test failed: no x"),
+        (Refused("the kernel refuses the module x"), Verdict.FAIL, "the kernel refuses the module x"),
+        (pytest.skip.Exception("not here"), Verdict.SKIP, "not here"),
+        (CrashError("panic"), Verdict.CRASH, "panic"),
+    ],
+)  # fmt: skip
+def test_what_fails_before_the_test_begins_is_not_what_it_tests(
+    error: BaseException, verdict: Verdict, reason: str
+) -> None:
+    assert outcome_of(error, in_setup=True) == Outcome(verdict, reason)
 
 
 def test_what_a_testcase_can_not_read_is_the_kernels() -> None:

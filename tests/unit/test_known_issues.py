@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from pathlib import Path
 
 import pytest
@@ -89,7 +90,7 @@ def a_run(parent: Path, number: int, result: Result, *, days_ago: int = 0, board
     directory = parent / f"run-{number}"
     directory.mkdir()
     record = dataclasses.replace(RECORD, id=f"run-{number:03}", board=BoardRecord(name=board))
-    began = known.time.time() - 86400 * days_ago + number
+    began = time.time() - 86400 * days_ago + number
     events = [
         RunBegun(time=began, record=record),
         Planned(time=began, tests=(result.test,)),

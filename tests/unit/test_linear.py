@@ -14,8 +14,9 @@ from harness.errors import UserError
 PARSE = Path(__file__).parents[2] / "harness/parse"
 # They read what harnesses wrote, or one value or name that another parser found.
 OF_OTHERS = {
-    "board_shapes", "boards", "boards_schema", "boot_shapes", "diff_names", "fields", "instrumentation", "kconfig_deps",
-    "kconfig_reach", "mail", "manifest", "outcomes", "records", "shape_types",
+    "board_shapes", "boards", "boards_schema", "boot_shapes", "code", "comparison", "diff_names", "entry_records",
+    "fields", "flavour", "kconfig_deps", "kconfig_reach", "known_entry", "mail", "manifest", "module_summary", "outcomes",
+    "records", "shape_types",
 }  # fmt: skip
 
 

@@ -44,7 +44,7 @@ def spoil(toy: Toy, behind: str, recipe: str) -> None:
             ("no kernel.release", "\t@touch $(O)/System.map",
              f"rm {RELEASE}", None, r"kernel\.release: expected what kbuild makes there, found: No such file"),
             ("a large test module",
-             "\t@for source in $(M)/*.c; do cat $(O)/vmlinux $$source > $${source%.c}.ko; done",
+             "\t@for object in $^; do cp $$object $${object%.o}.ko; done",
              "truncate -s 1M $(M)/calls.ko", MODULE_BYTES, r"calls\.ko: expected at most 1000 bytes"),
             ("a large file among those to install", f"\t@cp $(O)/vmlinux {MODULES}/modules.dep",
              f"truncate -s 1G {MODULES}/large", BUILD_BYTES, r"/large: expected at most 1000000 bytes"),

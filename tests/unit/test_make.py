@@ -9,7 +9,6 @@ import functools
 import hashlib
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -27,6 +26,7 @@ from harness.build.sandbox import find_sandbox
 from harness.build.source import parse_source_spec, resolve_source
 from harness.errors import BuildError, InfraError
 from harness.model.kernel import Build, KernelSpec, Patch, Toolchain
+from harness.parse.records import build_record_from_json
 from tests import damage
 from tests.faults.catalogue import Blame, fault
 from tests.unit.numbered import link, patch
@@ -59,11 +59,11 @@ class Toy:
         (found,) = (path for path in (self.directory / "cache").rglob("workspaces/*") if path.is_dir())
         return found
 
-    def build(self, config: str = "our.config") -> Build:
+    def build(self, config: str = "our.config", *, era_fixes: bool = True) -> Build:
         source = resolve_source(parse_source_spec(str(self.tree)))
         fragment = self.directory / config
         patches = (*(self._patch(path, text) for path, text in self.edits.items()), *self.patches)
-        spec = KernelSpec(source=source, patches=patches, fragments=(fragment,), toolchain=GCC)
+        spec = KernelSpec(source=source, patches=patches, fragments=(fragment,), toolchain=GCC, era_fixes=era_fixes)
         return build(
             spec,
             testcases=self.directory / "testcases",
@@ -205,6 +205,23 @@ def test_a_patched_selftest_and_uapi_header_are_installed(toy: Toy) -> None:
     assert "SCHED 2" in told
 
 
+def test_what_an_old_kernel_needed_is_on_record(toy: Toy) -> None:
+    makefile = toy.tree / "Makefile"
+    makefile.write_text(makefile.read_text().replace("VERSION = 7\nPATCHLEVEL = 3", "VERSION = 5\nPATCHLEVEL = 0"))
+    lexer = toy.tree / "scripts/dtc/dtc-lexer.l"
+    lexer.parent.mkdir()
+    lexer.write_text("YYLTYPE yylloc;\nextern int x;\n")
+    kernel = build_record_from_json((toy.build().directory / "build.json").read_text()).kernel
+    assert list(kernel.era_fixes) == ["dtc-yylloc"]
+    assert "host compilers refuse" in kernel.era_fixes["dtc-yylloc"]
+    assert any(said.startswith("era fix: dtc-yylloc: dtc defines") for said in toy.progress.said)
+    assert (toy.workspace / "src/scripts/dtc/dtc-lexer.l").read_text() == "extern int x;\n"
+    assert lexer.read_text() == "YYLTYPE yylloc;\nextern int x;\n", "the user's own tree is left as it is"
+    plain = toy.build(era_fixes=False)
+    assert build_record_from_json((plain.directory / "build.json").read_text()).kernel.era_fixes == {}
+    assert (toy.workspace / "src/scripts/dtc/dtc-lexer.l").read_text() == "YYLTYPE yylloc;\nextern int x;\n"
+
+
 def test_another_fragment_configures_and_builds_anew(toy: Toy) -> None:
     (toy.directory / "our.config").write_text("CONFIG_TWO=y\n")
     made = toy.build()
@@ -327,55 +344,7 @@ def test_a_failed_kernel_does_not_stand(toy: Toy) -> None:
     assert "kernel" in toy.calls()
 
 
-BROKEN_SELFTEST = {"tools/testing/selftests/ftrace/test.c": "this is no C\n"}
-
-
-@pytest.mark.parametrize(
-    ("selftest", "module", "named", "lines"),
-    [
-        (False, True, "test modules", ["testmodules/calls.c:1:1: error: no C"]),
-        (True, False, "selftests", ["ftrace/test.c:1:1: error: no C either"]),
-    ],
-)
-def test_of_two_makes_side_by_side_the_one_that_fails_is_named(
-    toy: Toy, selftest: bool, module: bool, named: str, lines: list[str]
-) -> None:
-    toy.edits["kernel/sched.c"] = "int sched; /* so that both are made */\n"
-    if selftest:
-        toy.edits |= BROKEN_SELFTEST
-    if module:
-        (toy.directory / "testcases/calls.c").write_text("this is no C\n")
-    with pytest.raises(BuildError, match=rf"does not build \({named}\)") as caught:
-        toy.build()
-    assert sorted(re.sub(r"^.*/made-\w+/", "", line) for line in caught.value.details) == lines
-    assert {"selftests", "test modules"} <= set(toy.calls())
-
-
-def test_of_two_makes_that_fail_those_are_named_that_had_begun(toy: Toy) -> None:
-    """make starts nothing more once one has failed, so on a busy host the second may never have begun."""
-    toy.edits |= BROKEN_SELFTEST
-    (toy.directory / "testcases/calls.c").write_text("this is no C\n")
-    with pytest.raises(
-        BuildError, match=r"does not build \((selftests|test modules|selftests, test modules)\)"
-    ) as caught:
-        toy.build()
-    errors = {re.sub(r"^.*/made-\w+/", "", line) for line in caught.value.details}
-    assert errors
-    assert errors <= {"ftrace/test.c:1:1: error: no C either", "testmodules/calls.c:1:1: error: no C"}
-
-
-def test_after_a_failed_test_module_the_kernel_stands(toy: Toy) -> None:
-    toy.edits["kernel/sched.c"] = "int sched; /* edited */\n"
-    (toy.directory / "testcases/calls.c").write_text("this is no C\n")
-    with pytest.raises(BuildError):
-        toy.build()
-    toy.calls()
-    (toy.directory / "testcases/calls.c").write_text("int mended;\n")
-    assert "mended" in texts(toy.build())["testmodules/calls.ko"]
-    assert toy.calls() == ["headers_install", "selftests", "test modules"]
-
-
-# -- suites that need not compile ----------------------------------------------------------------------------------
+# -- suites of programs ----------------------------------------------------------------------------------------------
 
 EVENTS_TEST = "tools/testing/selftests/user_events/abi_test.c"
 EVENTS = "selftests/user_events"

@@ -37,6 +37,7 @@ RECORD = BuildRecord(
         without={"TEST_LIVEPATCH": "no such symbol"},
     ),
     left_out={"far": "needs CONFIG_X"},
+    unbuilt={"calls": "calls.c:1:2: error: no C"},
     host=BuildHost(machine="x86_64", system="Debian GNU/Linux 12 (bookworm)", cpus=2),
     times={"source": 1.5, "kernel": 30.0},
     reproduce="harness build --kernel debian:x",
@@ -74,6 +75,7 @@ def test_the_names_in_build_json_stay_what_they_are() -> None:
     assert data["toolchain"]["patchable_function_entry"] is True
     assert data["times"] == {"source": 1.5, "kernel": 30.0}
     assert data["test_modules_left_out"] == {"far": "needs CONFIG_X"}
+    assert data["not_built"] == {"calls": "calls.c:1:2: error: no C"}
 
 
 def test_an_old_build_loads(tmp_path: Path) -> None:

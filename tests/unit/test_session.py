@@ -414,6 +414,35 @@ def test_a_testcase_that_leaves_something_behind_fails_for_it(
     assert first.closed
 
 
+USED_UP = """\
+def test_uses_up(guest):
+    guest.run("leak")
+    guest.use_up("its modules can't be unloaded")
+
+def test_next(guest):
+    pass
+"""
+
+
+def test_a_testcase_that_uses_the_kernel_up_is_followed_by_a_fresh_one(
+    build: Build, tmp_path: Path, testcase_file: Callable[[str, str], None]
+) -> None:
+    """What it says it must leave behind does not count against it, and the next test does not see it."""
+    testcase_file("test_uses_up.py", USED_UP)
+    leaked: list[str] = []
+
+    def script(command: str) -> list[Step]:
+        if command == "leak":
+            leaked.append("module klp_caller")
+        return ["current_tracer:nop", *leaked] if "set_ftrace_filter" in command else ["release 7.3.4"]
+
+    first, second = FakeTarget(script), FakeTarget(lambda _: ["release 7.3.4"])
+    results, code, _ = run(build, first, second, tmp_path=tmp_path, suites=frozenset({"testcases"}))
+    assert code == 0
+    assert {result.verdict for result in results.values()} == {Verdict.PASS}
+    assert first.closed
+
+
 def test_testcases_are_skipped_where_the_target_lacks_a_tool(
     build: Build, tmp_path: Path, testcase_file: Callable[[str, str], None]
 ) -> None:

@@ -8,12 +8,15 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from harness import shortage
+from harness.build.toolchain import has_program
 from harness.errors import EXIT_INFRA
+from harness.model.kernel import Toolchain
 from harness.shortage import Shortage
 from tests.faults.catalogue import Blame, fault
 from tests.faults.disk import Disk, mounted
@@ -77,6 +80,22 @@ def test_an_error_without_a_file_name_is_about_the_place_that_is_given(tmp_path:
         "gcc: fatal error: Killed signal terminated program cc1",
         "collect2: fatal error: ld terminated with signal 9 [Killed]",
         "LLVM ERROR: out of memory",
+        "cc1: out of memory allocating 65536 bytes after a total of 1048576 bytes",
+        "virtual memory exhausted: Cannot allocate memory",
+        "aarch64-linux-gnu-ld: memory exhausted",
+        "terminate called after throwing an instance of 'std::bad_alloc'",
+        "make: vfork: Resource temporarily unavailable",
+        "make[3]: fork: Resource temporarily unavailable",
+        "/bin/sh: 1: Cannot fork",
+        "gcc: fatal error: pipe: Too many open files",
+        "gcc: internal compiler error: Segmentation fault signal terminated program cc1",
+        "aarch64-linux-gnu-gcc: internal compiler error: Killed (program cc1)",
+        "kernel/fork.c:12:3: internal compiler error: Segmentation fault",
+        "collect2: fatal error: ld terminated with signal 11 [Segmentation fault], core dumped",
+        "clang: error: unable to execute command: Segmentation fault",
+        "clang-19: error: clang frontend command failed with exit code 139 (use -v to see invocation)",
+        "make[2]: *** [/w/scripts/Makefile.build:283: /w/testmodules/calls.o] Error 137",
+        "make[2]: *** [/w/scripts/Makefile.build:283: /w/testmodules/calls.o] Killed",
         "E: You don't have enough free space in /var/cache/apt/archives/.",
         "dpkg: error processing archive x.deb (--unpack): failed to write (No space left on device)",
         "sh: 1: cannot create x: File too large",
@@ -99,6 +118,13 @@ def test_a_program_that_says_so_is_believed(line: str, tmp_path: Path) -> None:
         "Makefile:3: *** x: No space left on device.  Stop.",
         "fs/x.c:3:9: error: 'ENOSPC' undeclared (first use in this function)",
         "No space left on device is what it prints",
+        "fs/x.c:3:2: error: #error x: internal compiler error: Segmentation fault",
+        "fs/x.c:3:2: error: #error gcc: Killed signal terminated program cc1",
+        "fs/x.c:3:2: warning: #warning x: out of memory allocating 1 bytes",
+        "fs/x.c:3:2: internal compiler error: in expand_expr, at expr.cc:8000",  # what it compiles brings that about
+        "make[2]: *** [x.o] Error 1",
+        "E: Could not get lock /var/lib/dpkg/lock-frontend - open (11: Resource temporarily unavailable)",
+        "make[2]: Resource temporarily unavailable is what it prints",
     ],
 )
 def test_words_of_a_source_file_are_no_complaint(line: str) -> None:
@@ -163,3 +189,46 @@ def test_no_memory_is_a_shortage() -> None:
     short = shortage.of(MemoryError())
     assert short
     assert "no memory" in short.message
+
+
+GNU = Toolchain(name="gcc", command="x-gcc", version="12", make_args=("CROSS_COMPILE=x-",), patchable=True)
+LLVM = Toolchain(name="clang-19", command="clang-19", version="19", make_args=("LLVM=-19",), patchable=True)
+
+
+@pytest.mark.parametrize(
+    ("line", "toolchain"),
+    [
+        ("/bin/sh: 1: x-gcc: not found", GNU),
+        ("/bin/sh: line 1: x-ld: command not found", GNU),
+        ("make[3]: x-gcc: No such file or directory", GNU),
+        ("make[3]: ccache: No such file or directory", GNU),
+        ("sh: 1: gcc: not found", GNU),  # that for this host
+        ('ccache: error: Could not find compiler "x-gcc" in PATH', GNU),
+        ("x-gcc: fatal error: cannot execute 'cc1': execvp: No such file or directory", GNU),
+        ("x-gcc: error trying to exec 'as': execvp: No such file or directory", GNU),
+        ("collect2: fatal error: cannot find 'ld'", GNU),
+        ("/bin/sh: 1: clang-19: not found", LLVM),
+        ("/bin/sh: 1: ld.lld-19: not found", LLVM),
+    ],
+)
+def test_a_tool_that_is_not_there_is_not_the_kernels_fault(line: str, toolchain: Toolchain) -> None:
+    error = shortage.lost_program(["  CC      kernel/fork.o", line], partial(has_program, toolchain), what="make")
+    assert error
+    assert error.exit_code == EXIT_INFRA
+    assert error.message.startswith("make: a program that it needs is not on this host any more; install it")
+    assert error.details == (line,)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "/bin/sh: 1: no-such-program: not found",  # which the tree's Makefile names
+        "/bin/sh: 1: clang: not found",
+        "make[3]: x-gcc: Permission denied",
+        "kernel/fork.c:3:9: fatal error: cannot find x",
+        "kernel/fork.c:3:9: error: x-gcc: not found",
+        "x-gcc: error: x.c: No such file or directory",
+    ],
+)
+def test_what_a_tree_asks_for_besides_is_no_tool(line: str) -> None:
+    assert shortage.lost_program([line], partial(has_program, GNU), what="make") is None

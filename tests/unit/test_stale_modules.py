@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.build.make import forget_stale_modules
+from harness.build.testprograms import forget_stale_modules
 from harness.build.workspace import Workspace
 from tests.faults.catalogue import Blame, fault
 

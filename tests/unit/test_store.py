@@ -28,7 +28,7 @@ from harness.model.result import EndKind, Result, RunEnd, RunResults, Verdict
 from harness.store import database, queries
 from harness.store.database import history_file, opened
 from harness.store.ingest import add_run
-from harness.store.schema import VERSION
+from harness.store.schema import MIGRATIONS, VERSION
 from tests.faults.catalogue import Blame, fault
 
 PANIC = Fault(kind=FaultKind.PANIC, title="panic: Oops in f (kernel/x.c:12)")
@@ -188,7 +188,7 @@ def test_a_damaged_file_is_refused_with_what_to_do(tmp_path: Path) -> None:
 
 def test_migrations_are_applied_once_by_whoever_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     added(tmp_path / "h", run())
-    monkeypatch.setattr(database, "MIGRATIONS", (*database.MIGRATIONS, "CREATE TABLE later (x); CREATE TABLE more (x)"))
+    monkeypatch.setattr(database, "MIGRATIONS", (*MIGRATIONS, "CREATE TABLE later (x); CREATE TABLE more (x)"))
     monkeypatch.setattr(database, "VERSION", VERSION + 1)
     assert added(tmp_path / "h", run(2)) == [True]
     assert added(tmp_path / "h", run(3)) == [True]
@@ -207,7 +207,7 @@ for number in range(int(sys.argv[2]), int(sys.argv[3])):
 
 
 def writer(path: Path, first: int, end: int) -> subprocess.Popen[str]:
-    words = [sys.executable, "-c", WRITER, path, str(first), str(end)]
+    words = [sys.executable, "-c", WRITER, str(path), str(first), str(end)]
     return subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).resolve().parents[2])
 
 

@@ -22,7 +22,7 @@ from tests.unit.test_sandbox import Bait, bait, boxed
 __all__ = ["bait", "boxed", "toy"]
 
 LIVEPATCH = "tools/testing/selftests/livepatch"
-MODULES_MADE = "@for source in $(M)/*.c; do cat $(O)/vmlinux $$source > $${source%.c}.ko; done"
+MODULES_MADE = "@for object in $^; do cp $$object $${object%.o}.ko; done"
 INSTALLED = "@cp $(O)/vmlinux $(INSTALL_MOD_PATH)/lib/modules/7.3.4/modules.dep"
 
 
@@ -193,7 +193,7 @@ def test_a_modules_source_is_not_written_through_a_link(tmp_path: Path) -> None:
     (tmp_path / "victim").write_text("untouched")
     for name in ("calls.c", "Kbuild"):
         (tmp_path / "made" / name).symlink_to(tmp_path / "victim")
-    testmodules.prepare(tmp_path / "testcases", tmp_path / "made", config={}, without={})
+    testmodules.prepare(tmp_path / "testcases", tmp_path / "made", config={}, without={}, release="7.3.4")
     assert (tmp_path / "victim").read_text() == "untouched"
     assert (tmp_path / "made/calls.c").read_text() == "int calls;\n"
 

@@ -89,6 +89,12 @@ def test_the_overall_line(verdict: Verdict, ended: RunEnd | None, line: str) -> 
     assert overall_line(run(Result(test="a", verdict=verdict), ended=ended)) == line
 
 
+def test_what_an_old_kernel_needed_is_noted() -> None:
+    kernel = KernelRecord(release="5.0.0", era_fixes={"dtc-yylloc": "it is defined twice"})
+    lines = summary_lines(replace(run(), record=RunRecord(kernel=kernel)), run_dir=Path("out"))
+    assert "note       this kernel was built with the era fix dtc-yylloc: it is defined twice" in lines
+
+
 @pytest.mark.parametrize(("sandbox", "noted"), [("none", True), ("bubblewrap", False), ("", False)])
 def test_a_kernel_that_was_built_without_a_sandbox_is_noted(sandbox: str, noted: bool) -> None:
     results = replace(run(), record=RunRecord(kernel=KernelRecord(release="7.3.4", sandbox=sandbox)))

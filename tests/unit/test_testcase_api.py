@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from harness.errors import InfraError
 from harness.model.kernel import Build
+from harness.model.result import Verdict
 from harness.run.api.guest import Guest
+from harness.run.api.livepatch import Livepatch
 from harness.run.api.modules import Module, Modules
 from harness.run.api.text import BTI_C, MOV_X9_X30, NOP, Text
 from harness.run.api.tracefs import Tracefs
 from harness.run.api.watch import Watches
+from harness.run.judging import first_of, outcome_of
 from harness.target.base import Completed
+from tests.faults.catalogue import Blame, fault
 
 
 class ScriptedMachine:
@@ -107,6 +114,19 @@ def test_something_else_than_a_trampoline_is_told() -> None:
         text.entry_called("f")
 
 
+def test_why_a_module_refuses_a_line() -> None:
+    machine = ScriptedMachine()
+    machine.run = lambda command, *, timeout: Completed(  # type: ignore[method-assign]
+        command=command, returncode=1, output="echo: write error: Device or resource busy\n", seconds=0.0
+    )
+    assert Module(Guest(machine), "direct").refusal("attach", "f") == "Device or resource busy"  # type: ignore[arg-type]
+
+
+def test_a_module_that_takes_a_line_which_it_has_to_refuse() -> None:
+    with pytest.raises(AssertionError, match="direct: attach took 'f'"):
+        Module(guest()[0], "direct").refusal("attach", "f")
+
+
 KERNEL = "ffff800080000000 T _text\nffff800080800000 T ftrace_caller\nffff800081000000 T _etext\n"
 KALLSYMS: dict[str, str | int] = {
     r".*\[near\]$": f"{KERNEL}ffff80007f000000 t near_fn\t[near]\n",
@@ -124,10 +144,12 @@ KALLSYMS: dict[str, str | int] = {
         ("across", "near", "120 MB from the kernel, 128 MB"),
     ],
 )
-def test_a_module_in_the_wrong_place_fails_the_test(tmp_path: Path, name: str, place: str, found: str) -> None:
+def test_a_module_in_the_wrong_place_is_not_the_kernels_fault(
+    tmp_path: Path, name: str, place: str, found: str
+) -> None:
     there, machine = guest(KALLSYMS)
     modules = Modules(there, Build(directory=tmp_path, release="7.3.4", key="k"))
-    with pytest.raises(AssertionError, match=f"to be loaded {place}, found it {found}"), modules.placed(name, place):
+    with pytest.raises(InfraError, match=f"to be loaded {place}, found it {found}"), modules.placed(name, place):
         pass
     assert any(command.endswith(f"rmmod {name}") for command in machine.commands)
 
@@ -144,7 +166,7 @@ def test_a_module_in_its_place(tmp_path: Path) -> None:
     modules = Modules(there, Build(directory=tmp_path, release="7.3.4", key="k"))
     with modules.placed("far", "far") as module:
         assert module.name == "far"
-    assert machine.commands[0].startswith("insmod")
+    assert machine.commands[0].endswith("insmod /payload/testcases/near_filler.ko")
     assert "near_filler" in machine.commands[0]
     unloaded = [command.rpartition("rmmod ")[2] for command in machine.commands if "rmmod" in command]
     assert unloaded == ["far", "near_filler"]
@@ -159,13 +181,6 @@ def test_where_a_module_lies_is_looked_up_once_for_each_address() -> None:
     machine.answers = answers
     module.distances()
     assert sum("kallsyms" in command for command in machine.commands) == 2
-
-
-def test_a_kernel_with_no_room_above_itself_skips(tmp_path: Path) -> None:
-    there, _ = guest(KALLSYMS | {"harness-near_filler/fill": 1})
-    modules = Modules(there, Build(directory=tmp_path, release="7.3.4", key="k"))
-    with pytest.raises(pytest.skip.Exception, match="no room for modules far above"), modules.placed("far", "above"):
-        pass
 
 
 def test_watches_have_slots_of_their_own() -> None:
@@ -191,3 +206,63 @@ def test_profile_sums_all_cpus() -> None:
     there, _ = guest({"trace_stat": "  Function  Hit\n  f    3   1 us\n  f    4   1 us\n  g   9\n"})
     with Tracefs(there).profile() as profile:
         assert profile.hits("f") == 7
+
+
+# -- whose fault it is that something fails --------------------------------------------------------------------------
+
+
+def _tracer(there: Guest) -> contextlib.AbstractContextManager[object]:
+    return Tracefs(there).tracer("function")
+
+
+def _instance(there: Guest) -> contextlib.AbstractContextManager[object]:
+    return Tracefs(there).instance("harness")
+
+
+def _value(there: Guest) -> contextlib.AbstractContextManager[object]:
+    return there.value("/proc/sys/kernel/ftrace_enabled", "0")
+
+
+@pytest.mark.parametrize(
+    ("use", "refused"), [(_tracer, "/current_tracer"), (_instance, "mkdir"), (_value, "cat /proc/sys/kernel/ftrace_en")]
+)
+@pytest.mark.parametrize(
+    ("there", "verdict"),
+    [
+        pytest.param(0, Verdict.FAIL, marks=fault(
+            "the kernel refuses what a fixture writes or makes in a directory of its own", where="kernel",
+            blame=Blame.KERNEL, survives="FAIL: the reason has the command")),
+        pytest.param(1, Verdict.ERROR, marks=fault(
+            "a fixture uses a file that this kernel does not have", where="kernel", blame=Blame.INFRA,
+            survives="ERROR: the reason has the command")),
+    ],
+)  # fmt: skip
+def test_what_the_kernel_refuses_a_fixture_is_its_fault_where_it_has_the_file(
+    use: Callable[[Guest], contextlib.AbstractContextManager[object]], refused: str, there: int, verdict: Verdict
+) -> None:
+    on_it, _ = guest({"[ -e": there, refused: 1})
+    with pytest.raises(AssertionError) as caught, use(on_it):
+        pass
+    outcome = outcome_of(first_of(caught.value), in_setup=True)
+    assert outcome.verdict is verdict
+    assert refused in outcome.reason
+    assert outcome_of(caught.value).verdict is Verdict.FAIL  # in a test it is about both
+
+
+def test_a_file_that_is_not_the_kernels_is_the_preparations_fault() -> None:
+    on_it, _ = guest({"[ -e": 0, "/tmp/x": 1})
+    with pytest.raises(AssertionError) as caught:
+        on_it.write("/tmp/x", "1")
+    assert outcome_of(caught.value, in_setup=True).verdict is Verdict.ERROR
+
+
+@fault("a livepatch's transition does not end while a test is prepared", where="kernel", blame=Blame.KERNEL,
+       survives="FAIL: the reason names the livepatch")  # fmt: skip
+def test_a_transition_that_does_not_end_is_the_kernels_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.run.api.guest._LEAST_S", 0.05)
+    on_it, _ = guest({"transition": 1})
+    monkeypatch.setattr(on_it._machine, "scaled", lambda seconds: 0.0)
+    with pytest.raises(AssertionError) as caught:
+        Livepatch(on_it, "klp_first", version=(7, 3)).wait()
+    outcome = outcome_of(caught.value, in_setup=True)
+    assert (outcome.verdict, outcome.reason) == (Verdict.FAIL, "waited in vain for: klp_first: transition finished")

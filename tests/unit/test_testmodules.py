@@ -43,7 +43,7 @@ def test_pipes_are_refused(testcases: Path, tmp_path: Path) -> None:
 
 
 def test_what_a_kernel_lacks_is_left_out_with_the_reason(testcases: Path, tmp_path: Path) -> None:
-    prepared = prepare(testcases, tmp_path / "m", config={}, without={"LIVEPATCH": "no such symbol"})
+    prepared = prepare(testcases, tmp_path / "m", config={}, without={"LIVEPATCH": "no such symbol"}, release="7.3.4")
     assert prepared.names == ("plain",)
     assert prepared.left_out == {"patching": "this kernel has no CONFIG_LIVEPATCH (no such symbol)"}
     assert (tmp_path / "m/Kbuild").read_text() == "obj-m += plain.o\n"
@@ -51,23 +51,37 @@ def test_what_a_kernel_lacks_is_left_out_with_the_reason(testcases: Path, tmp_pa
 
 
 def test_what_it_has_is_built(testcases: Path, tmp_path: Path) -> None:
-    assert prepare(testcases, tmp_path / "m", config={"LIVEPATCH": "y"}, without={}).names == ("patching", "plain")
+    assert prepare(testcases, tmp_path / "m", config={"LIVEPATCH": "y"}, without={}, release="7.3.4").names == (
+        "patching",
+        "plain",
+    )
+
+
+@pytest.mark.parametrize(
+    ("release", "is_built"), [("5.4.301", False), ("5.5.0-rc1", True), ("7.3.4", True), ("x", True)]
+)
+def test_a_module_for_later_kernels_is_left_out(testcases: Path, tmp_path: Path, release: str, is_built: bool) -> None:
+    (testcases / "a/state.c").write_text("// SPDX\n// harness: since 5.5 (system state of livepatches)\nint state;\n")
+    prepared = prepare(testcases, tmp_path / "m", config={"LIVEPATCH": "y"}, without={}, release=release)
+    assert ("state" in prepared.names) == is_built
+    told = f"this kernel is {release}, older than 5.5 (system state of livepatches)"
+    assert prepared.left_out == ({} if is_built else {"state": told})
 
 
 def test_an_unchanged_source_keeps_its_time(testcases: Path, tmp_path: Path) -> None:
-    prepare(testcases, tmp_path / "m", config={}, without={})
+    prepare(testcases, tmp_path / "m", config={}, without={}, release="7.3.4")
     before = (tmp_path / "m/plain.c").stat().st_mtime_ns
     (testcases / "a/shared.h").write_text("#define Y\n")
-    prepare(testcases, tmp_path / "m", config={}, without={})
+    prepare(testcases, tmp_path / "m", config={}, without={}, release="7.3.4")
     assert (tmp_path / "m/plain.c").stat().st_mtime_ns == before
     assert (tmp_path / "m/shared.h").read_text() == "#define Y\n"
 
 
 def test_a_module_that_is_gone_leaves_nothing(testcases: Path, tmp_path: Path) -> None:
-    prepare(testcases, tmp_path / "m", config={"LIVEPATCH": "y"}, without={})
+    prepare(testcases, tmp_path / "m", config={"LIVEPATCH": "y"}, without={}, release="7.3.4")
     (tmp_path / "m/patching.ko").write_text("made")
     (testcases / "a/patching.c").unlink()
-    prepare(testcases, tmp_path / "m", config={"LIVEPATCH": "y"}, without={})
+    prepare(testcases, tmp_path / "m", config={"LIVEPATCH": "y"}, without={}, release="7.3.4")
     assert not list((tmp_path / "m").glob("patching*"))
 
 

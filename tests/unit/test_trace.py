@@ -41,6 +41,11 @@ def test_function_lines() -> None:
     assert (fourth.function, fourth.parent) == ("init_leaf", "0xffff800079006018")  # the caller has been freed
 
 
+def test_a_call_whose_return_a_kretprobe_catches() -> None:
+    (call,) = function_calls("   cat-90      [001] .....     4.000001: vfs_read <-[unknown/kretprobe'd]\n")
+    assert (call.function, call.parent) == ("vfs_read", "[unknown/kretprobe'd]")
+
+
 def test_a_task_may_have_any_character_in_its_name() -> None:
     (call,) = function_calls("   a\fb\x1cc-90      [001] .....     4.000001: init_leaf <-x\n")
     assert (call.function, call.pid, call.cpu) == ("init_leaf", 90, 1)

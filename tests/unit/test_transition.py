@@ -22,6 +22,11 @@ def test_every_task_held_is_named_with_the_reason() -> None:
     ]
 
 
+def test_a_kernel_of_5_0_says_it_by_another_functions_name() -> None:
+    said = "[   32.648580] livepatch: klp_check_stack: cat:59 is sleeping on function klp_target_caller\n"
+    assert held_tasks(said) == [Held("cat", 59, "is sleeping on function klp_target_caller")]
+
+
 def test_nothing_is_held_where_nothing_is_said() -> None:
     assert held_tasks("") == []
     assert held_tasks("[    1.000000] livepatch: enabling patch 'x'") == []

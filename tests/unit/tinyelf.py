@@ -43,14 +43,17 @@ class TinyElf:
         self.section(f".rela{section}", content, kind=RELA, flags=0, info=section)
 
     def bytes(self) -> bytes:
-        names, table = b"\0", bytes(24)
+        names, table = bytearray(b"\0"), bytearray(24)
         for name, kind, binding, section, address, size in self._symbols:
             table += struct.pack("<IBBHQQ", len(names), binding << 4 | kind, 0, section, address, size)
             names += name.encode() + b"\0"
         number = len(self._sections) + 1
         sections: list[tuple[str, int, int, int, bytes, int, int]]
         sections = [("", 0, 0, 0, b"", 0, 0), *self._sections]
-        sections += [(".symtab", SYMTAB, 0, 0, table, number + 1, 1), (".strtab", STRTAB, 0, 0, names, 0, 0)]
+        sections += [
+            (".symtab", SYMTAB, 0, 0, bytes(table), number + 1, 1),
+            (".strtab", STRTAB, 0, 0, bytes(names), 0, 0),
+        ]
         sections = [(*s[:5], number if s[1] == RELA else s[5], s[6]) for s in sections]
         shstr = b"\0".join(name.encode() for name in [*(s[0] for s in sections), ".shstrtab"]) + b"\0"
         sections.append((".shstrtab", STRTAB, 0, 0, shstr, 0, 0))

@@ -23,6 +23,7 @@ from harness.parse.instrumentation import (
     flavour_of,
     several,
 )
+from harness.run.api import ours
 from harness.run.api.leftout import REGIONS, left_out
 
 
@@ -147,9 +148,8 @@ class KernelFiles:
         return tuple(sorted(found, key=lambda module: module.name))
 
     def module(self, name: str) -> ModuleFile:
-        """The module of that name; skips the test if this kernel can't have it."""
-        if name in self._build.left_out:
-            pytest.skip(f"{name}: {self._build.left_out[name]}")
+        """The module of that name; skips the test if this kernel can't have it, fails it if its series is why."""
+        ours.require(self._build, name)
         found = [module for module in self.modules if module.name == name]
         if not found:
             raise InfraError(f"{self._build.directory}: expected {name}.ko; was it built from other testcases?")

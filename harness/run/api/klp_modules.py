@@ -9,13 +9,19 @@ from dataclasses import dataclass
 
 from harness.run.api.guest import Guest, number
 from harness.run.api.modules import Module
-from harness.run.api.process import Process, background
+from harness.run.api.process import task_state
+from harness.run.api.sleepers import Sleepers
 
 _RETURN_ADDRESS = re.compile(r"(?P<function>[^\s+]+)\+(?P<offset>0x[0-9a-f]+)/(?P<size>0x[0-9a-f]+)")
 
 
-class KlpTarget(Module):
-    """klp_target.c: functions whose return value says which version ran, and functions to sleep in."""
+class KlpTarget(Sleepers):
+    """klp_target.c: functions whose return value says which version ran, and functions to sleep in.
+
+    A `sleeper` sleeps in a function that klp_target_caller() called: in klp_target_callee(), or (the file "fault") in a
+    page fault in klp_target_faulting(), ("doze") where any signal wakes it, ("deep") many frames below. When woken, it
+    prints the return value of klp_target_caller(), which is 1042, or 2042 for klp_caller's version, and that of
+    klp_target_name(), which is called after it on the way out of the kernel."""
 
     def __init__(self, guest: Guest) -> None:
         super().__init__(guest, "klp_target")
@@ -31,27 +37,21 @@ class KlpTarget(Module):
         return self._guest.line(f"{self.files}/other")
 
     @contextlib.contextmanager
-    def sleeper(self, file: str = "sleep") -> Iterator[Process]:
-        """A process asleep in a function that klp_target_caller() called: in klp_target_callee(), or (`file` "fault")
-        in a page fault in klp_target_faulting(). When woken, it prints the return value of klp_target_caller(), which
-        is 1042, or 2042 for klp_caller's version, and that of klp_target_name(), which is called after it on the way
-        out of the kernel."""
-        before = self.asleep
-        with background(self._guest, f"cat {self.files}/{file}") as process:
-            self._guest.wait_until(lambda: self.asleep == before + 1 and process.asleep, "asleep in klp_target")
-            try:
-                yield process
-            finally:
-                self.wake()
+    def napper(self) -> Iterator[int]:
+        """A kernel thread asleep in klp_target_nap() below klp_target_caller(), which it leaves when it is woken there;
+        then it sleeps elsewhere, until `wake`, and begins anew. Its pid."""
+        self.write("napper", "1")
+        try:
+            pid = number(self.read("napper").split()[0], "klp_target: napper")
+            self._guest.wait_until(lambda: self.naps > 0 and task_state(self._guest, pid) == "S", "the napper sleeps")
+            yield pid
+        finally:
+            self.write("napper", "0")
 
     @property
-    def asleep(self) -> int:
-        """How many processes are asleep in it."""
-        return number(self._guest.line(f"{self.files}/asleep"), "klp_target: asleep")
-
-    def wake(self) -> None:
-        """Wake all sleeping processes."""
-        self.write("wake")
+    def naps(self) -> int:
+        """How often the napper went to sleep."""
+        return number(self.read("napper").split()[1], "klp_target: naps")
 
 
 @dataclass(frozen=True)
@@ -108,9 +108,7 @@ class KlpStacks(Module):
         self.write("kthread", "1")
         pid = number(self.read("kthread"), "klp_stacks: kthread")
         try:
-            self._guest.wait_until(
-                lambda: self._guest.line(f"/proc/{pid}/stat").rpartition(") ")[2][0] in "SDI", "kthread asleep"
-            )
+            self._guest.wait_until(lambda: task_state(self._guest, pid) in ("S", "D", "I"), "kthread asleep")
             yield pid
         finally:
             self.write("kthread", "0")

@@ -12,27 +12,9 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 
+from harness.model.regions import REGIONS, Region
 
-@dataclass(frozen=True)
-class Region:
-    """Text between two symbols of the linker script; `since`: the first version in which none of it is traced."""
-
-    name: str
-    begin: str
-    end: str
-    since: tuple[int, ...] = ()
-
-
-REGIONS = (
-    Region("noinstr", "__noinstr_text_start", "__noinstr_text_end"),
-    Region("entry", "__entry_text_start", "__entry_text_end"),
-    Region("idmap", "__idmap_text_start", "__idmap_text_end"),
-    Region("hyp", "__hyp_text_start", "__hyp_text_end"),
-    Region("hyp-idmap", "__hyp_idmap_text_start", "__hyp_idmap_text_end"),
-    Region("exit", "__exittext_begin", "__exittext_end"),
-    Region("cpuidle", "__cpuidle_text_start", "__cpuidle_text_end", (6, 3)),  # noinstr from then on
-    Region("kprobes", "__kprobes_text_start", "__kprobes_text_end", (7, 3)),  # notrace from 7.x on
-)
+__all__ = ["LEFT_OUT", "REGIONS", "Region", "left_out"]
 
 
 @dataclass(frozen=True)
@@ -74,6 +56,9 @@ _FILES = (
     _Files("drivers/firmware/arm_scmi", "smc.c", "drivers", (5, 19)),
     _Files("drivers/firmware/arm_scmi/transports", "smc.c", "drivers"),
 )
+# Before this version lib/Makefile changed KBUILD_CFLAGS, which the directories below inherited; one took it back.
+_LIB_ALONE = (5, 9)
+_INSTRUMENTED_BELOW_LIB = "lib/livepatch"
 LEFT_OUT = tuple(dict.fromkeys(files.group or files.directory for files in _FILES))
 # With FUNCTION_SELF_TRACING these files of kernel/trace are instrumented (7.x).
 _SELF_TRACING = (
@@ -87,6 +72,8 @@ def left_out(source: str, *, version: tuple[int, ...], config: Mapping[str, str]
     """The group in LEFT_OUT of `source` if upstream keeps this file out of tracing in this version, otherwise empty."""
     path = PurePosixPath(source)
     directory, name = str(path.parent), path.name
+    if directory.startswith("lib/") and directory != _INSTRUMENTED_BELOW_LIB and version < _LIB_ALONE:
+        return "lib"
     if directory == "kernel/trace" and name in _SELF_TRACING.split() and config.get("FUNCTION_SELF_TRACING") == "y":
         return ""
     for files in _FILES:

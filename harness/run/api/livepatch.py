@@ -5,17 +5,23 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
+import pytest
+
 from harness.parse.transition import Held, held_tasks
 from harness.run.api.guest import Guest, number
 from harness.run.api.modules import DIRECTORY, Module, Modules
 from harness.run.api.process import Process, background
+from harness.run.stopped import Refused
 
 _SYSFS = "/sys/kernel/livepatch"
-_DEBUG = "/proc/dynamic_debug/control"
+_DEBUG = ("/proc/dynamic_debug/control", "/sys/kernel/debug/dynamic_debug/control")  # the first is from 5.7
 _DEBUG_QUERY = "file kernel/livepatch/transition.c"
 
 _HASTY_TRIES = 10
 _TRANSITION_S = 0.75  # the longest that a transition may take
+
+# Files of a patch that came later (Documentation/ABI/testing/sysfs-kernel-livepatch).
+_SINCE = {"patched": (6, 1), "replace": (6, 11), "stack_order": (6, 14)}
 
 # A task's state in a transition, as in /proc/PID/patch_state.
 NO_TRANSITION = -1
@@ -24,7 +30,12 @@ PATCHED = 1
 
 
 class Livepatch(Module):
-    """One of our livepatches. Its attributes are those in sysfs (Documentation/ABI/testing/sysfs-kernel-livepatch)."""
+    """One of our livepatches. Its attributes are those in sysfs (Documentation/ABI/testing/sysfs-kernel-livepatch);
+    a test that reads one that this kernel's `version` does not have yet is skipped."""
+
+    def __init__(self, guest: Guest, name: str, *, version: tuple[int, ...]) -> None:
+        super().__init__(guest, name)
+        self._version = version
 
     @property
     def directory(self) -> str:
@@ -65,7 +76,11 @@ class Livepatch(Module):
 
     def attribute(self, name: str) -> str:
         """A file of the patch in sysfs."""
-        return self._guest.line(f"{self.directory}/{name}")
+        path = f"{self.directory}/{name}"
+        since = _SINCE.get(name.rpartition("/")[2], ())
+        if self._version < since and not self._guest.exists(path):
+            pytest.skip(f"this kernel has no {path}: such files came with {'.'.join(map(str, since))}")
+        return self._guest.line(path)
 
     def refuses(self, attribute: str, value: str) -> bool:
         """Whether writing `value` to a file of the patch is an error."""
@@ -77,7 +92,7 @@ class Livepatch(Module):
         self._wait(f"read -r on < {self.directory}/transition && [ $on = 0 ]", "transition finished", hurry=hurry)
 
     def _wait(self, condition: str, what: str, *, hurry: bool) -> None:
-        """Wait until `condition` holds in the shell."""
+        """Wait until `condition` holds in the shell, which it does unless the kernel is at fault."""
         # after fifteen tries the kernel would send signals to the tasks that were not switched
         tries = iter(range(_HASTY_TRIES if hurry else 0))
         try_now = f"{{ echo 1 > /sys/module/{self.name}/parameters/hurry; }} 2>/dev/null"
@@ -86,7 +101,8 @@ class Livepatch(Module):
             in_vain = "false" if next(tries, None) is None else f"{{ {try_now}; {condition}; }}"
             return self._guest.run(f"{{ {condition}; }} || {in_vain}").ok
 
-        self._guest.wait_until(holds, f"{self.name}: {what}", seconds=_TRANSITION_S)
+        if not self._guest.comes_true(holds, seconds=_TRANSITION_S):
+            raise Refused(f"waited in vain for: {self.name}: {what}")
 
     def disable(self, *, hurry: bool = True) -> None:
         """Disable the patch, and wait until it is gone."""
@@ -116,7 +132,7 @@ class Livepatch(Module):
         """Wait until the kernel has dropped the patch and released its module."""
         module = f"/sys/module/{self.name}"
         unused = f"! {{ read -r users < {module}/refcnt; }} 2>/dev/null || [ $users = 0 ]"
-        gone = f"[ ! -e {self.directory} ] && {{ {unused}; }}"
+        gone = f"{_dropped(self.name, self._version)} && {{ {unused}; }}"
         self._wait(gone, "taken back", hurry=hurry)
 
 
@@ -197,7 +213,7 @@ class Livepatches:
         """The livepatch module `name`, not loaded; if the body loads it, the end of the ``with`` disables and unloads
         it."""
         self._modules.require(name)
-        patch = Livepatch(self._guest, name)
+        patch = Livepatch(self._guest, name, version=self._modules.version)
         try:
             yield patch
         finally:
@@ -219,7 +235,8 @@ class Livepatches:
         here = f"{_SYSFS}/{name}"
         return (
             f"insmod {DIRECTORY}/{name}.ko; while read -r busy < {here}/transition && [ $busy = 1 ]; do :; done; "
-            f"echo 0 > {here}/enabled; while [ -e {here} ]; do :; done; while ! rmmod {name}; do :; done 2> /dev/null"
+            f"echo 0 > {here}/enabled; until {_dropped(name, self._modules.version)}; do :; done; "
+            f"while ! rmmod {name}; do :; done 2> /dev/null"
         )
 
     @contextlib.contextmanager
@@ -227,12 +244,30 @@ class Livepatches:
         """Make the kernel log, for the duration of the ``with``, which tasks block a transition and why."""
         with background(self._guest, "dmesg --follow-new") as log:
             self._guest.wait_until(lambda: self._has_output(log), "dmesg follows the kernel log")
-            self._guest.write(_DEBUG, f"{_DEBUG_QUERY} +p")
+            control = self._dynamic_debug()
+            self._guest.write(control, f"{_DEBUG_QUERY} +p")
             try:
                 yield Transition(self._guest, log)
             finally:
-                self._guest.write(_DEBUG, f"{_DEBUG_QUERY} -p")
+                self._guest.write(control, f"{_DEBUG_QUERY} -p")
+
+    def _dynamic_debug(self) -> str:
+        """The file that switches debug messages; skips the test if this kernel has none."""
+        found = self._guest.once(_DEBUG, lambda: [path for path in _DEBUG if self._guest.exists(path)])
+        if not found:
+            pytest.skip("this kernel has no CONFIG_DYNAMIC_DEBUG: it does not say which tasks it can't switch")
+        return found[0]
 
     def _has_output(self, log: Process) -> bool:
         """Whether a new line of the kernel log arrives in `log`."""
         return self._guest.run(f"echo harness: a transition is watched > /dev/kmsg; [ -s {log.output_file} ]").ok
+
+
+def _dropped(name: str, version: tuple[int, ...]) -> str:
+    """The shell's condition for a disabled patch that the livepatch core is done with. It drops the patch by itself;
+    up to 5.0, the patch's module does so when it is unloaded, and until then the patch is just disabled."""
+    here = f"{_SYSFS}/{name}"
+    if version >= (5, 1):
+        return f"[ ! -e {here} ]"
+    off = f"read -r on < {here}/enabled && read -r busy < {here}/transition && [ $on$busy = 00 ]"
+    return f"{{ [ ! -e {here} ] || {{ {off}; }}; }}"

@@ -31,9 +31,7 @@ class Process:
 
     @property
     def _state(self) -> str:
-        """The state letter in /proc/PID/stat; "" if the process is gone."""
-        line = self._guest.run(f'[ -e /proc/{self.pid}/stat ] && read -r line < /proc/{self.pid}/stat && echo "$line"')
-        return line.output.rpartition(") ")[2][:1] if line.ok else ""
+        return task_state(self._guest, self.pid)
 
     @property
     def preempted(self) -> int:
@@ -56,6 +54,12 @@ class Process:
         """Kill it if necessary, and wait until it is gone."""
         self._guest.run(f"kill -KILL {self.pid}")
         self._guest.wait_until(lambda: not self.running, f"process {self.pid} is gone", seconds=5.0)
+
+
+def task_state(guest: Guest, pid: int) -> str:
+    """The state letter of a task in /proc/PID/stat; "" if the task is gone."""
+    line = guest.run(f'[ -e /proc/{pid}/stat ] && read -r line < /proc/{pid}/stat && echo "$line"')
+    return line.output.rpartition(") ")[2][:1] if line.ok else ""
 
 
 @contextlib.contextmanager

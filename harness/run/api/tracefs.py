@@ -82,7 +82,7 @@ class Tracefs:
     def instance(self, name: str) -> Iterator[Tracefs]:
         """A new tracing instance, with its own tracer, filters and buffer."""
         root = f"{self.root}/instances/{name}"
-        self._guest.check(f"mkdir {root}")
+        self._guest.make_directory(root)
         try:
             yield Tracefs(self._guest, root)
         finally:

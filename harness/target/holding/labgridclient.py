@@ -46,6 +46,7 @@ async def connected(wanted: Wanted) -> AsyncIterator[Any]:
     client = _library(wanted.board)
     address = _reached(wanted)
     session = client.ClientSession(address, asyncio.get_running_loop())
+    _connect_alone(session)
     try:
         try:
             await asyncio.wait_for(session.start(), _ANSWER_S)
@@ -59,6 +60,20 @@ async def connected(wanted: Wanted) -> AsyncIterator[Any]:
         for end in (session.stop, session.close):
             with contextlib.suppress(Exception):
                 await asyncio.wait_for(end(), 2.0)
+
+
+def _connect_alone(session: Any) -> None:
+    """Give a new session a connection of its own. By default gRPC lets a channel share the connection of another one of
+    its process to the same address, even of one that is just being closed; and a coordinator, which knows its clients
+    by their connection, refuses a session on it as long as it has the other one's."""
+    import grpc.aio
+    from labgrid.remote.generated.labgrid_coordinator_pb2_grpc import CoordinatorStub
+
+    alive = {"grpc.keepalive_time_ms": 7500, "grpc.keepalive_timeout_ms": 10000, "grpc.http2.ping_timeout_ms": 10000,
+             "grpc.http2.max_pings_without_data": 0}  # fmt: skip # as labgrid's own channel has it
+    options = {**alive, "grpc.use_local_subchannel_pool": 1}
+    session.channel = grpc.aio.insecure_channel(session.address, options=list(options.items()))
+    session.stub = CoordinatorStub(session.channel)
 
 
 def _library(board: str) -> Any:
