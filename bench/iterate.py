@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench.machine import describe, spread
+from bench.machine import RUN, describe, spread
 from harness.build.finished import load_record
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -109,7 +109,7 @@ class Edits:
         """Edit, and run a test: the seconds until its verdict stands in events.jsonl."""
         self.another()
         started = time.time()
-        call([HARNESS, "run", "--patches", self.patch, "--suite", "selftests/ftrace", "-k", keyword, "--out", out])
+        call([HARNESS, *RUN, "--patches", self.patch, "--suite", "selftests/ftrace", "-k", keyword, "--out", out])
         events = [json.loads(line) for line in (out / "events.jsonl").read_text().splitlines()]
         verdict = next(event for event in events if event["kind"] == "finished")
         begun = _first(events, "run")

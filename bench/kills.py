@@ -21,6 +21,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+RUN = ("run", "--no-history", "--no-confirm")  # as measured: only the tests, and nothing left in the user's history
 _BETWEEN_S = (5.0, 45.0)
 _SUITES = ("selftests/ftrace", "selftests/livepatch")
 
@@ -48,7 +49,7 @@ def _descends(pid: int, ancestor: int, parents: Mapping[int, int]) -> bool:
 
 def disturbed(build: Path, out: Path, *, kills: int, chance: random.Random) -> tuple[int, int]:
     """Run the suites into `out` and kill; how many were killed, and the run's exit code."""
-    words: list[str | Path] = [ROOT / "bin/harness", "run", "--build", build, "-j", "auto", "--out", out]
+    words: list[str | Path] = [ROOT / "bin/harness", *RUN, "--build", build, "-j", "auto", "--out", out]
     words += [word for suite in _SUITES for word in ("--suite", suite)]
     killed = 0
     with subprocess.Popen(words, stdin=subprocess.DEVNULL) as run:

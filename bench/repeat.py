@@ -20,7 +20,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench.machine import describe
+from bench.machine import RUN, describe
 
 ROOT = Path(__file__).resolve().parents[1]
 LIMIT_S = 4 * 3600.0
@@ -69,7 +69,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         place = options.keep or Path(scratch)
         copied(options.build, place / "build", options.files, options.runs)
-        words = [options.harness, "run", "--build", place / "build", "--suite", "selftests/ftrace", "-k", MARK]
+        words = [options.harness, *RUN, "--build", place / "build", "--suite", "selftests/ftrace", "-k", MARK]
         words += ["--out", place / "out", "-j", options.j]
         done = subprocess.run(words, timeout=LIMIT_S, check=False, stdout=subprocess.DEVNULL)
         if done.returncode not in (0, 1):

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
+RUN = ("run", "--no-history", "--no-confirm")  # as measured: only the tests, and nothing left in the user's history
 CLANG = ("--toolchain", "clang-19")
 OPTIONS: dict[str, tuple[str, ...]] = {
     "stock": (),
@@ -83,7 +84,7 @@ def words(name: str, out: Path) -> list[str]:
     suites = ("testcases", *SELFTESTS)
     fragment = () if name == "stock" else ("--kconfig", str(ROOT / f"kconfigs/variants/{name}.config"))
     chosen = [word for suite in suites for word in ("--suite", suite)]
-    return [str(ROOT / "bin/harness"), "run", *chosen, "-k", keyword(), *OPTIONS[name], *fragment, "--out", str(out)]
+    return [str(ROOT / "bin/harness"), *RUN, *chosen, "-k", keyword(), *OPTIONS[name], *fragment, "--out", str(out)]
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench.machine import describe, spread
+from bench.machine import RUN, describe, spread
 from harness.boards.inventory import read_inventory
 from harness.build.finished import load_build
 from harness.build.rootfs import root_image
@@ -156,7 +156,7 @@ class Livepatch:
 
 def with_harness(given: argparse.Namespace, suites: list[str], directory: Path) -> Outcome:
     """`harness run` of all `suites`, from its start to its end, documents included."""
-    words = [sys.executable, "-m", "harness", "run", "--build", str(given.build), "-j", given.workers]
+    words = [sys.executable, "-m", "harness", *RUN, "--build", str(given.build), "-j", given.workers]
     words += [word for suite in suites for word in ("--suite", f"selftests/{suite}")]
     words += ["--boards", str(given.boards)] if given.boards else []
     started = time.monotonic()

@@ -13,5 +13,6 @@ TESTCASES = PROJECT / "testcases"
 BOARDS = PROJECT / "boards.yaml"
 BOARDS_DOCS = PROJECT / "docs/boards.md"
 EXPECTATIONS = TESTCASES / "expectations.yaml"
+KNOWN_ISSUES = TESTCASES / "known-issues.yaml"
 MUTANTS = PROJECT / "tests/mutants"
 SKELETON = _PACKAGE / "skeleton"  # what `harness init` lays out

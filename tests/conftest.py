@@ -45,6 +45,14 @@ def _longest_first(seconds: dict[str, float]) -> list[tuple[str, float]]:
     return sorted(seconds.items(), key=lambda item: item[1], reverse=True)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def own_history(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What tests run is nothing that the user's history should know."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HARNESS_HISTORY", str(tmp_path_factory.mktemp("history") / "history.sqlite"))
+        yield
+
+
 @pytest.fixture
 def local_shell() -> Iterator[Shell]:
     """A Shell whose far end is this host's sh, reached over a socket pair as QEMU's channels are."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,6 +80,7 @@ def list_tests(checked: Checked, display: Display) -> list[str]:
 
 def run_here(checked: Checked, display: Display) -> Finished:
     """Build the kernel if needed, acquire the boards, run the tests, write the documents."""
+    from harness.campaign.history import before, remember
     from harness.campaign.kernel import build_for
     from harness.campaign.machine import booter
     from harness.run import session
@@ -85,6 +88,9 @@ def run_here(checked: Checked, display: Display) -> Finished:
     request, board = checked.request, checked.board
     selection = _selection(checked)
     made = build_for(request.kernel, board, display)
+    if selection.repeating:
+        earlier = functools.partial(before, made, board, history=request.history)
+        selection = dataclasses.replace(selection, repeating=dataclasses.replace(selection.repeating, before=earlier))
     with (
         acquire_pool(board, checked.peers, wanted=request.workers, wait=request.wait, say=display.say) as held,
         _keeping(checked, made, display) as kept,
@@ -107,6 +113,8 @@ def run_here(checked: Checked, display: Display) -> Finished:
             command=command_line(),
             display=display,
         )
+    if not request.no_history:
+        display.say(remember(results, run_dir, history=request.history))
     return Finished(results=results, run_dir=run_dir, exit_code=code)
 
 
@@ -114,9 +122,11 @@ def _selection(checked: Checked) -> Selection:
     """Describe what the session has to do. Raises UserError for an unknown suite."""
     from harness.run import session
     from harness.run.expectations import load_known
+    from harness.run.repeating import Budget
     from harness.run.units import Isolation
 
     request = checked.request
+    has_snapshots = boot_method(checked.board).snapshots is not None
     return session.Selection(
         suites=session.choose_suites(request.suites),
         keyword=request.keyword,
@@ -126,6 +136,7 @@ def _selection(checked: Checked) -> Selection:
         isolation=Isolation(request.isolation) if request.isolation else None,
         workers=boot_method(checked.board).capacity(checked.board, request.workers),
         known=load_known(request.expectations),
+        repeating=Budget() if (has_snapshots if request.confirm is None else request.confirm) else None,
     )
 
 

@@ -41,7 +41,9 @@ class RunRequest:
     suites if none is named), how they are run, and where the run's files go (None: below out/).
 
     `workers`: how many machines run in parallel; None: as many as suit host and board. `isolation`: test, file or
-    crash; None: the best that the board supports."""
+    crash; None: the best that the board supports. `confirm`: repeat unexpected failures; None: where the
+    board has snapshots. `history`: the file that takes the run in (None: the usual one),
+    unless `no_history`."""
 
     kernel: BuildOptions
     board_name: str
@@ -56,3 +58,6 @@ class RunRequest:
     isolation: str | None = None
     expectations: tuple[Path, ...] = ()
     out_dir: Path | None = None
+    confirm: bool | None = None
+    history: Path | None = None
+    no_history: bool = False

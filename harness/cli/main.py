@@ -25,7 +25,10 @@ from harness.build.command import SYSTEM_PATH
 from harness.cli.output import tell
 from harness.errors import HarnessError, InfraError
 
-VERBS = ("boards", "boot", "build", "completion", "doctor", "fetch", "init", "inspect", "mutants", "report", "run")
+VERBS = (
+    *("boards", "boot", "build", "compare", "completion", "doctor"),
+    *("fetch", "history", "init", "inspect", "known", "mutants", "report", "run"),
+)
 
 
 class _Verbs(Mapping[str, click.Command]):

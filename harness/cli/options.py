@@ -240,5 +240,18 @@ def run_options(function: Function) -> Function:
             metavar="DIR",
             help="Directory for the run's files; default: out/<run>.",
         ),
+        click.option(
+            "--confirm/--no-confirm",
+            default=None,
+            help="Repeat unexpected failures, to tell solid ones from flaky ones; default: where the board has "
+            "snapshots.",
+        ),
+        click.option(
+            "--history",
+            type=click.Path(path_type=Path, dir_okay=False),
+            metavar="FILE",
+            help="The history that takes in this run; default: $HARNESS_HISTORY, else one for this user.",
+        ),
+        click.option("--no-history", is_flag=True, help="Leave this run out of the history."),
     ]
     return _all(options, function)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from harness.model.record import RunRecord
-from harness.model.result import Attempt, Result, RunEnd
+from harness.model.result import Attempt, Repeat, Result, RunEnd
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +56,14 @@ class AttemptEnded(Event):
 
     test: str
     attempt: Attempt
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repeated(Event):
+    """A test that had failed was repeated."""
+
+    test: str
+    repeat: Repeat
 
 
 @dataclass(frozen=True, kw_only=True)

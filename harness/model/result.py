@@ -53,7 +53,7 @@ class Expectation:
     `messages`, for all other verdicts but PASS, patterns for the result's reason; one of them has to match, and if
     there are none, everything matches. `issue`: a URL or empty. `until`: the last day or kernel version for which it is
     valid, as written in the file, or empty. `place`: the entry (``expectations.yaml: expectations.3``), the same in all
-    results that share it; `test`: the id or pattern in the entry.
+    results that share it; `test`: the id or pattern in the entry. `who` wrote it down, and `since` when (a day).
     """
 
     verdicts: tuple[Verdict, ...]
@@ -63,6 +63,8 @@ class Expectation:
     messages: tuple[str, ...] = ()
     issue: str = ""
     until: str = ""
+    who: str = ""
+    since: str = ""
     place: str = ""
     standing: Standing = Standing.MET
 
@@ -100,6 +102,21 @@ class Attempt:
         return None
 
 
+class Condition(enum.StrEnum):
+    """What a repetition ran on: a machine that was restored from the run's snapshot, or one that had just booted. No
+    other test had used it."""
+
+    RESTORED = "restored"
+    BOOTED = "booted"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repeat(Attempt):
+    """A repetition of a test that failed, to find out how often it does. It changes no verdict."""
+
+    condition: Condition = Condition.RESTORED
+
+
 @dataclass(frozen=True, kw_only=True)
 class Result(Attempt):
     """The outcome of one test: the attempt that counts.
@@ -107,12 +124,13 @@ class Result(Attempt):
     `test`: the id, such as ``selftests/ftrace/test.d/00basic/basic1.tc`` or, for the re-run in an instance, the same
     followed by ``[instance]``; ``selftests/livepatch/test-state.sh::system state modification``;
     ``testcases/function/test_calls.py::test_caller``. `attempts`: all of them, in the order they began, if there were
-    several; `choice` then says which of them counts, and why.
+    several; `choice` then says which of them counts, and why. `repeats`: how it ended when it was repeated.
     """
 
     test: str
     attempts: tuple[Attempt, ...] = ()
     choice: str = ""
+    repeats: tuple[Repeat, ...] = ()
 
     @property
     def suite(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from typing import Any, Self, TypeVar
 
 import pydantic
@@ -64,6 +64,12 @@ class Strict(pydantic.BaseModel):
             with contextlib.suppress(ValueError):
                 return kind(text)
         return text
+
+
+def entry(values: Mapping[str, object]) -> str:
+    """Return `values` as an entry of a list in a YAML document, two spaces in."""
+    text = yaml.safe_dump([dict(values)], sort_keys=False, allow_unicode=True, width=110, default_flow_style=None)
+    return "".join(f"  {line}\n" for line in text.splitlines())
 
 
 class _Bounded(yaml.SafeLoader):

@@ -24,17 +24,18 @@ from harness.model.event import (
     Finished,
     Note,
     Planned,
+    Repeated,
     RunBegun,
     RunChanged,
     RunEnded,
     Started,
 )
-from harness.model.result import Attempt, EndKind, Result, RunEnd
+from harness.model.result import Attempt, Condition, EndKind, Repeat, Result, RunEnd
 from harness.parse.fields import Fields, filled, finite, json_object, shown
 from harness.parse.outcomes import attempt_fields, attempt_to_data
 from harness.parse.records import run_record_from_fields, run_record_to_data
 
-VERSION = 2
+VERSION = 3
 _END_OF_TIME = 1e11  # in more than 3000 years; later dates can't be printed
 _MOST_TOLD = 10  # damaged lines, wrong values or unknown fields that a note names
 
@@ -66,6 +67,8 @@ def _written(event: Event) -> tuple[str, str, dict[str, object]]:
             return "finished", event.result.test, _attempt(event.result)
         case AttemptEnded():
             return "attempt", event.test, _attempt(event.attempt)
+        case Repeated():
+            return "repeated", event.test, _attempt(event.repeat) | {"condition": event.repeat.condition.value}
         case Note():
             return "note", event.test, {"text": event.text} | ({"problem": True} if event.is_problem else {})
         case Booted():
@@ -201,6 +204,12 @@ def _attempt_ended(test: str, fields: Fields, version: int, common: Mapping[str,
     return AttemptEnded(test=_named(test), attempt=Attempt(**_attempt_fields(fields, common)), **common)
 
 
+def _repeated(test: str, fields: Fields, version: int, common: Mapping[str, Any]) -> Event:
+    condition = Condition.BOOTED if fields.text("condition") == Condition.BOOTED else Condition.RESTORED
+    repeat = Repeat(condition=condition, **_attempt_fields(fields, common))
+    return Repeated(test=_named(test), repeat=repeat, **common)
+
+
 def _attempt_fields(fields: Fields, common: Mapping[str, Any]) -> dict[str, Any]:
     told = attempt_fields(fields)
     told["board"] = common["board"]
@@ -276,6 +285,7 @@ _READERS: dict[str, _Reader] = {
     "planned": _planned,
     "started": _started,
     "attempt": _attempt_ended,
+    "repeated": _repeated,
     "finished": _finished,
     "booted": _booted,
     "note": _note,

@@ -31,6 +31,8 @@ class _Entry(document.Strict):
     config: Any = ()
     issue: str = ""
     until: str = ""
+    who: str = ""
+    since: str = ""
 
 
 class _Expectations(document.Strict):
@@ -45,7 +47,8 @@ def parse_expectations(text: str, *, place: str) -> tuple[KnownOutcome, ...]:
     the verdicts) and ``message`` (a pattern of the result's reason, for the other verdicts). Where it holds: ``kernel``
     (``7.3``, ``6.1..6.12``, ``..6.6``, ``7.0..``; both ends belong to it), ``board`` (a pattern), ``toolchain`` (a
     pattern of its name, then versions: ``gcc 12..13``), ``config`` (``CONFIG_X=y``, ``CONFIG_X=n``). ``issue``: a URL.
-    ``until``: the last day (``2026-12-31``) or kernel version for which it counts. A pattern's ``*`` stands for any
+    ``until``: the last day (``2026-12-31``) or kernel version for which it counts. ``who`` wrote the entry, and
+    ``since`` when (a day). A pattern's ``*`` stands for any
     text. Where patterns are a list one of them has to match; where ``config`` is one, all of it has to hold."""
     data = document.load(text, place=place, texts_only=True) or {"expectations": []}
     if isinstance(data, dict) and data.get("expectations") == "":
@@ -70,6 +73,8 @@ def _outcome(entry: _Entry, place: str) -> KnownOutcome:
             messages=_messages(entry, verdicts, f"{place}.message"),
             issue=_issue(entry.issue, f"{place}.issue"),
             until=entry.until,
+            who=_one_line(entry.who),
+            since=_day(entry.since, f"{place}.since"),
             place=place,
         ),
         scope=Scope(
@@ -164,6 +169,13 @@ def _issue(text: str, place: str) -> str:
     if text and not is_one:
         raise UserError(f"{place}: expected a URL that begins with https:// or http://, found {text!r}")
     return text
+
+
+def _day(text: str, place: str) -> str:
+    try:
+        return date.fromisoformat(text).isoformat() if text else ""
+    except ValueError:
+        raise UserError(f"{place}: expected a day such as 2026-12-31, found {text!r}") from None
 
 
 def _until(text: str, place: str) -> date | Versions:

@@ -83,6 +83,8 @@ def expectation_to_data(expected: Expectation) -> dict[str, object]:
         "messages": list(expected.messages),
         "issue": expected.issue,
         "until": expected.until,
+        "who": expected.who,
+        "since": expected.since,
         "place": expected.place,
         "standing": expected.standing.value,
     }
@@ -105,6 +107,8 @@ def _expectation(fields: Fields, actual: Verdict | None) -> Expectation:
         messages=fields.texts("messages"),
         issue=fields.text("issue"),
         until=fields.text("until"),
+        who=fields.text("who"),
+        since=fields.text("since"),
         place=fields.text("place"),
         standing=standing,
     )

@@ -15,13 +15,14 @@ from harness.model.event import (
     Finished,
     Note,
     Planned,
+    Repeated,
     RunBegun,
     RunChanged,
     RunEnded,
     Started,
 )
 from harness.model.record import RunRecord
-from harness.model.result import Attempt, EndKind, Result, RunEnd, RunResults, Verdict
+from harness.model.result import Attempt, EndKind, Repeat, Result, RunEnd, RunResults, Verdict
 from harness.report.attempts import result_of
 
 KILLED = "the run was killed before this test"
@@ -42,6 +43,7 @@ class _Fold:
         self.seen: dict[str, None] = {}
         self.running: dict[str, Started] = {}
         self.attempts: dict[str, list[Attempt]] = {}
+        self.repeats: dict[str, list[Repeat]] = {}
         self.notes: list[str] = []
         self.begin: float | None = None
         self.end = 0.0
@@ -60,6 +62,23 @@ class _Fold:
             self.begin = time
         self.end = max(self.end, time)
         match event:
+            case RunBegun():
+                self.record = event.record
+            case RunChanged():
+                self.record = dataclasses.replace(
+                    self.record,
+                    isolation=event.isolation or self.record.isolation,
+                    workers=event.workers or self.record.workers,
+                )
+            case RunEnded():
+                self.ended = event.end
+            case Note():
+                self.notes.append(f"{event.test}: {event.text}" if event.test else event.text)
+            case _:
+                self._take_of_tests(event, time)
+
+    def _take_of_tests(self, event: Event, time: float) -> None:
+        match event:
             case Started():
                 self.seen.setdefault(event.test)
                 if event.test in self.running:  # its process is gone
@@ -71,20 +90,10 @@ class _Fold:
             case AttemptEnded():
                 self.seen.setdefault(event.test)
                 self._is_over(event.test, self._timed(event))
-            case Note():
-                self.notes.append(f"{event.test}: {event.text}" if event.test else event.text)
+            case Repeated():
+                self.repeats.setdefault(event.test, []).append(event.repeat)
             case Planned():
                 self.planned |= dict.fromkeys(event.tests)
-            case RunBegun():
-                self.record = event.record
-            case RunChanged():
-                self.record = dataclasses.replace(
-                    self.record,
-                    isolation=event.isolation or self.record.isolation,
-                    workers=event.workers or self.record.workers,
-                )
-            case RunEnded():
-                self.ended = event.end
             case Booted() if event.machine:
                 self._is_up(event)
             case _:
@@ -126,7 +135,9 @@ class _Fold:
         if test in self.running:
             self._is_over(test, self._cut_off(test, "the run ended while this test was running", self.end))
         attempts = self.attempts.get(test)
-        return result_of(test, attempts) if attempts else self._not_run(test)
+        result = result_of(test, attempts) if attempts else self._not_run(test)
+        repeats = self.repeats.get(test)
+        return dataclasses.replace(result, repeats=tuple(repeats)) if repeats else result
 
     def _not_run(self, test: str) -> Result:
         return Result(test=test, verdict=Verdict.NOTRUN, reason=self._why_not())

@@ -30,7 +30,9 @@
         "board": "…",
         "attempts": [                            all, if there were several, in the order they began
           {"verdict": "ERROR", …, "machine": "…", "board": "…"}],    the fields of a result
-        "choice": ""}],                          which attempt is the result, and why
+        "choice": "",                            which attempt is the result, and why
+       "repeats": [{"condition": "restored" | "booted", …}],   repetitions of a failure, the fields of a result
+       "repeated": ""}],                        what they show
      "expired_expectations": [{…}],              expired known outcomes of this run's tests
      "unmatched_expectations": [{…}]}            those that no test matched, though tests that they name ran
 """
@@ -43,6 +45,7 @@ from harness.model import known
 from harness.model.result import Attempt, Result, RunResults
 from harness.parse.outcomes import attempt_to_data, expectation_to_data
 from harness.parse.records import run_record_to_data
+from harness.report.confirming import told
 
 VERSION = 1
 
@@ -90,6 +93,8 @@ def _result(result: Result) -> dict[str, object]:
         "unexpected_pass": result.is_unexpected_pass,
         "attempts": [_attempt(attempt) for attempt in result.attempts] if result.attempts else [],
         "choice": result.choice,
+        "repeats": [_attempt(repeat) | {"condition": repeat.condition.value} for repeat in result.repeats],
+        "repeated": told(result),
     }
 
 

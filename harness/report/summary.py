@@ -9,6 +9,7 @@ from harness.model import known
 from harness.model.record import NO_SANDBOX
 from harness.model.result import Expectation, Result, RunResults, Verdict
 from harness.report.attempts import attempt_line
+from harness.report.confirming import told
 from harness.report.text import one_line
 
 
@@ -86,6 +87,7 @@ def _result_lines(result: Result, run_dir: Path) -> list[str]:
     reason = one_line(result.reason)
     texts = [text for text in ("" if reason.startswith(title) else title, reason) if text]
     texts += [attempt_line(number, attempt) for number, attempt in enumerate(result.attempts, 1)]
+    texts += [text for text in [told(result)] if text]
     lines = [f"{result.verdict:10} {one_line(result.test)}", *(f"{'':10}   {text}" for text in texts)]
     if result.log:
         lines.append(f"{'':10}   {run_dir / one_line(result.log)}")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from harness.build.finished import load_record
 from harness.errors import UserError
-from harness.layout import EXPECTATIONS, PROJECT
+from harness.layout import EXPECTATIONS, KNOWN_ISSUES, PROJECT
 from harness.limits import YAML_BYTES
 from harness.model.board import BoardSpec
 from harness.model.kernel import Build
@@ -17,10 +17,10 @@ from harness.parse.expectations import parse_expectations
 
 
 def load_known(paths: Sequence[Path]) -> tuple[KnownOutcome, ...]:
-    """The known outcomes in these files, in order; without any, those in the project's own file. UserError for a file
+    """The known outcomes in these files, in order; without any, those in the project's own files. UserError for a file
     that can't be read or is malformed."""
     known: list[KnownOutcome] = []
-    for path in paths or (EXPECTATIONS,):
+    for path in paths or (EXPECTATIONS, KNOWN_ISSUES):
         place = path.relative_to(PROJECT) if path.is_relative_to(PROJECT) else path
         known += parse_expectations(_read(path), place=str(place))
     return tuple(known)

@@ -96,6 +96,10 @@ class Machine:
             self._recorder.booted(seconds=self._boot_seconds, factor=self.factor, restored=self.restores)
         return self._target
 
+    def record_to(self, recorder: Recorder) -> None:
+        """From now on, record what becomes of its targets with `recorder`."""
+        self._recorder = recorder
+
     @property
     def log_failure(self) -> tuple[OSError, Path] | None:
         """Why the target's console log has gaps, and the path of the log; None if it has none."""

@@ -29,12 +29,14 @@ from harness.parse.events import VERSION
 from harness.run import timings
 from harness.run.collecting import Collection, Planned
 from harness.run.conclusion import conclude, failure
+from harness.run.documents import read_results
 from harness.run.expectations import known_on
 from harness.run.identity import new_run_id, this_harness
 from harness.run.inprocess import Ended, run_pytest
 from harness.run.local import LocalRun
 from harness.run.machine import Machine
 from harness.run.recorder import Recorder
+from harness.run.repeating import Budget, repeat, worth_repeating
 from harness.run.rig import Rig
 from harness.run.units import Isolation
 from harness.run.workers import distribute
@@ -51,7 +53,7 @@ class Selection:
     """Which tests run: suites, pytest's -k expression and --maxfail (0: no limit), a factor for time limits, and the
     duration of the tests in hammer/ in seconds. How they run: when a test gets a target of its own (None: as often as
     the board supports), and on how many machines in parallel. What their outcomes are compared with: the known
-    outcomes, and today's date."""
+    outcomes, and today's date. `repeating`: how much repeating unexpected failures may cost (None: they are not)."""
 
     suites: frozenset[str] = frozenset(SUITES)
     keyword: str = ""
@@ -61,6 +63,7 @@ class Selection:
     isolation: Isolation | None = None
     workers: int = 1
     known: tuple[KnownOutcome, ...] = ()
+    repeating: Budget | None = None
     today: date = field(default_factory=lambda: datetime.now(UTC).date())
 
 
@@ -141,6 +144,8 @@ def run(
     end = RunEnd(kind=EndKind.INTERRUPTED)
     try:
         ended = _run_tests(local, selection, board=board, keeping=keeping, fleet=fleet, run_dir=run_dir)
+        if selection.repeating and machine.restores:
+            _repeat(local, selection, board=board.spec, boot=boot, run_dir=run_dir)
         end = ended.end
     except UserError:
         end = RunEnd(kind=EndKind.COMPLETE)  # of an empty selection: -k matched nothing
@@ -158,6 +163,32 @@ def run(
         raise ended.boot_failure
     ended.check(suites=selection.suites, keyword=selection.keyword)
     return results, EXIT_INFRA if end.kind is EndKind.INTERRUPTED else results.exit_code
+
+
+def _repeat(
+    local: LocalRun, selection: Selection, *, board: BoardSpec, boot: Callable[[], tuple[Target, float]], run_dir: Path
+) -> None:
+    """Repeat what failed unexpectedly."""
+    assert selection.repeating
+    rig = local.rig
+    failures = worth_repeating(read_results(run_dir).results)
+    if not failures:
+        return
+    names = {planned.test: node_id for node_id, planned in _planned(rig.build, selection, board=board).items()}
+    repeat(
+        [failure for failure in failures if failure.test in names],
+        rig=rig,
+        prepared=local.preparation,
+        booting=Machine(
+            boot, limits=board.limits, recorder=Recorder.nowhere(), timeout_factor=selection.timeout_factor
+        ),
+        node_ids=names,
+        known=known_on(selection.known, rig.build, board, today=selection.today),
+        run=lambda plugins: _pytest(dataclasses.replace(selection, maxfail=0), plugins, ()),
+        run_dir=run_dir,
+        budget=selection.repeating,
+        say=local.display.problem,
+    )
 
 
 def _begun(build: Build, run_dir: Path) -> Recorder:

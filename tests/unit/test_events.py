@@ -17,6 +17,7 @@ from harness.model.event import (
     Finished,
     Note,
     Planned,
+    Repeated,
     RunBegun,
     RunChanged,
     RunEnded,
@@ -32,7 +33,7 @@ from harness.model.record import (
     SourceRecord,
     ToolchainRecord,
 )
-from harness.model.result import Attempt, EndKind, Expectation, Result, RunEnd, Standing, Verdict
+from harness.model.result import Attempt, Condition, EndKind, Expectation, Repeat, Result, RunEnd, Standing, Verdict
 from harness.parse.events import VERSION, event_from_json, event_to_json, parse_events
 from harness.run.eventlog import event_lines
 from tests.faults.catalogue import Blame, fault
@@ -100,6 +101,10 @@ EVENTS: list[Event] = [
     Finished(time=3.0, board="one", result=Result(test="a", **vars(CRASH))),
     Finished(time=3.0, result=Result(test="a", verdict=Verdict.PASS, actual=Verdict.PASS)),
     AttemptEnded(time=3.0, worker="gw0", board="one", test="a", attempt=CRASH),
+    *(
+        Repeated(time=3.0, board="one", test="a", repeat=Repeat(condition=condition, **vars(CRASH)))
+        for condition in Condition
+    ),
     Booted(time=2.0, seconds=12.5, factor=9.5, restored=True, machine="restored-2"),
     Note(time=3.0, text="\udc80\x00\x1b[0m ]]> </script> \U0001f427"),
     Note(time=3.0, test="a", text="left a kprobe", is_problem=True),

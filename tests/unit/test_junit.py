@@ -298,7 +298,7 @@ def test_results_json() -> None:
         "started": None, "log": "logs/1", "expected": None, "actual": None, "unexpected_pass": False,
         "fault": {"kind": "panic", "title": PANIC.title, "lines": list(PANIC.lines), "whole": True,
                   "signature": f"{PANIC.title} [panic]"},
-        "machine": "", "board": "", "attempts": [], "choice": "", "expectations": [],
+        "machine": "", "board": "", "attempts": [], "choice": "", "expectations": [], "repeats": [], "repeated": "",
     }  # fmt: skip
     assert second["unexpected_pass"] is True
     assert second["expected"] == {

@@ -15,8 +15,8 @@ PARSE = Path(__file__).parents[2] / "harness/parse"
 # They read what harnesses wrote, or one value or name that another parser found.
 OF_OTHERS = {
     "board_shapes", "boards", "boards_schema", "boot_shapes", "code", "comparison", "diff_names", "entry_records",
-    "fields", "flavour", "kconfig_deps", "kconfig_reach", "mail", "manifest", "module_summary", "outcomes", "records",
-    "shape_types",
+    "fields", "flavour", "kconfig_deps", "kconfig_reach", "known_entry", "mail", "manifest", "module_summary",
+    "outcomes", "records", "shape_types",
 }  # fmt: skip
 
 

@@ -1,0 +1,49 @@
+"""`harness history`."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import click
+
+from harness.cli.output import tell
+
+_FILE = click.option("--history", "file", type=click.Path(path_type=Path, dir_okay=False), help="The history's file.")
+
+
+@click.group(invoke_without_command=True, epilog="Examples: harness history   ·   harness history add out/run-*")
+@_FILE
+@click.pass_context
+def history(context: click.Context, file: Path | None) -> None:
+    """Show the latest runs of the history, which takes in every run as it ends."""
+    context.obj = file
+    if context.invoked_subcommand is None:
+        _show(file)
+
+
+def _show(file: Path | None) -> None:
+    from harness.store.database import history_file, opened
+    from harness.store.queries import latest_runs
+
+    with opened(history_file(file)) as connection:
+        runs = latest_runs(connection)
+    for run in runs:
+        when = time.strftime("%Y-%m-%d %H:%M", time.gmtime(run.started))
+        patches = f" + {len(run.kernel.patches)} patches" if run.kernel.patches else ""
+        kernel = f"{run.kernel.version or run.kernel.release}{patches}"
+        tell(f"{run.id}  {when}  {kernel}  {run.cell.board}  {run.end or 'killed'}")
+
+
+@history.command("add", epilog="Example: harness history add /lab/runs/*")
+@click.argument("directories", nargs=-1, required=True, type=click.Path(path_type=Path))
+@_FILE
+@click.pass_obj
+def add(given: Path | None, directories: tuple[Path, ...], file: Path | None) -> None:
+    """Take in run directories, of whatever machine; what is there already changes nothing."""
+    from harness.campaign.history import add as taken_in
+    from harness.store.database import history_file
+
+    path = history_file(file or given)
+    added = taken_in(path, directories)
+    tell(f"{path}: {added} of {len(directories)} runs added")

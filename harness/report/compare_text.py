@@ -1,0 +1,163 @@
+"""A comparison in, a text that fits a mail out: at most 78 columns, one paragraph for each cause, nothing where nothing
+is new."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+import time
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+
+from harness.model.comparison import Change, Changed, Comparison, Tally
+from harness.model.history import StoredRun
+from harness.model.result import Verdict
+from harness.report import evidence
+from harness.report.text import one_line
+
+_COLUMNS = 78
+_MOST_NAMED = 5  # tests of one cause
+_MOST_LINES = 60
+_TOLD = tuple(change for change in Change if change not in (Change.SAME, Change.KNOWN))
+
+
+def comparison_text(comparison: Comparison, *, most_lines: int | None = _MOST_LINES) -> str:
+    """Return the text, which ends in a line of counts; `most_lines` None: however long it gets."""
+    lines = [*_sides(comparison), ""]
+    for change in _TOLD:
+        for cause in _causes(comparison.of(change)):
+            lines += [*_paragraph(cause), ""]
+    last = _counts(comparison)
+    if most_lines is not None and len(lines) + 1 > most_lines:
+        kept = most_lines - 3
+        lines = [*lines[:kept], f"[{len(lines) - kept} more lines: `harness compare`]", ""]
+    return "\n".join([*lines, last])
+
+
+def _sides(comparison: Comparison) -> list[str]:
+    lines = [f"{name}  {_described(run)}" for name, run in (("old", comparison.old), ("new", comparison.new))]
+    if comparison.old.cell != comparison.new.cell:
+        lines.append(f"note: these are different cells: {comparison.old.cell}; {comparison.new.cell}")
+    return [wrapped for line in lines for wrapped in _wrapped(line, indent="     ")]
+
+
+def _described(run: StoredRun) -> str:
+    when = time.strftime("%Y-%m-%d %H:%M", time.gmtime(run.started))
+    kernel = run.kernel
+    patches = f" + {len(kernel.patches)} patches" if kernel.patches else ""
+    return one_line(f"{kernel.version or kernel.release}{patches} on {run.cell.board}, {when} UTC, run {run.id}")
+
+
+def _causes(changes: Sequence[Changed]) -> Iterable[list[Changed]]:
+    """Tests that crash with the same signature, or say the same, have one cause."""
+
+    def cause(changed: Changed) -> str:
+        new = changed.new
+        if new is None or (changed.change is Change.APPEARED and new.verdict is Verdict.PASS):
+            return changed.change
+        if changed.change in (Change.SLOWER, Change.FIXED, Change.FLAKY, Change.FLAKIER):
+            return changed.test
+        return f"{new.signature}" if new.signature else f"{new.verdict} {new.reason or changed.test}"
+
+    return (list(group) for _, group in groupby(sorted(changes, key=cause), key=cause))
+
+
+def _paragraph(cause: list[Changed]) -> list[str]:
+    first = cause[0]
+    lines = _wrapped(f"{first.change.upper()}: {_what(first)}", indent="  ")
+    lines += [f"  {one_line(changed.test)}" for changed in cause[:_MOST_NAMED]]
+    if len(cause) > _MOST_NAMED:
+        lines.append(f"  and {len(cause) - _MOST_NAMED} more")
+    for line in _evidence(first):
+        lines += _wrapped(f"  {line}", indent="  ")
+    return lines
+
+
+def _what(changed: Changed) -> str:
+    new = changed.new
+    if new is None:
+        return "planned in the old run, not in the new one"
+    if new.signature:
+        return f"{new.verdict}: {one_line(str(new.signature))}"
+    return one_line(f"{new.verdict}{f': {new.reason}' if new.reason else ''}", 300)
+
+
+def _evidence(changed: Changed) -> list[str]:
+    lines = []
+    if changed.change in (Change.NEW_FAILURE, Change.FLAKIER, Change.STILL_FAILING, Change.FLAKY, Change.FIXED):
+        lines.append(f"failed {changed.before} before, {changed.since} since{_likely(changed)}")
+    if changed.change in (Change.FLAKY, Change.FLAKIER):
+        low, high = evidence.interval(changed.since if changed.change is Change.FLAKIER else _all(changed))
+        lines.append(f"fails {100 * low:.0f} to {100 * high:.0f} % of the time")
+    if changed.change in (Change.NEW_FAILURE, Change.FLAKIER) and changed.last_good:
+        lines.append(f"last good {changed.last_good}, first bad {changed.first_bad}")
+    if changed.note and changed.change is not Change.SKIPPED_NOW:
+        lines.append(one_line(changed.note))
+    return lines
+
+
+def _all(changed: Changed) -> Tally:
+    return changed.before + changed.since
+
+
+def _likely(changed: Changed) -> str:
+    if changed.change not in (Change.NEW_FAILURE, Change.FLAKIER):
+        return ""
+    return f"; worse with a probability of {min(99.9, 100 * changed.probability):.3g} %"
+
+
+def _wrapped(line: str, *, indent: str) -> list[str]:
+    return textwrap.wrap(line, _COLUMNS, subsequent_indent=indent, break_on_hyphens=False) or [""]
+
+
+def _counts(comparison: Comparison) -> str:
+    counts = [(change, len(comparison.of(change))) for change in Change]
+    return ", ".join(f"{count} {change}" for change, count in counts if count) or "no tests"
+
+
+def comparison_json(comparison: Comparison) -> str:
+    """Return the comparison as one JSON document. Keys are only ever added."""
+    document = {
+        "version": 1,
+        "old": _run_data(comparison.old),
+        "new": _run_data(comparison.new),
+        "counts": {change: len(comparison.of(change)) for change in Change},
+        "likely_regressions": [changed.test for changed in comparison.regressions],
+        "tests": [_changed_data(changed) for changed in comparison.changes],
+    }
+    return json.dumps(document, indent=1)
+
+
+def _run_data(run: StoredRun) -> dict[str, object]:
+    kernel = run.kernel
+    return {
+        "id": run.id,
+        "started": run.started,
+        "directory": run.directory,
+        "board": run.cell.board,
+        "config": run.cell.config,
+        "toolchain": run.cell.toolchain,
+        "kernel": kernel.release,
+        "version": kernel.version,
+        "commit": kernel.commit,
+        "patches": list(kernel.patches),
+    }
+
+
+def _changed_data(changed: Changed) -> dict[str, object]:
+    new, old = changed.new, changed.old
+    return {
+        "test": changed.test,
+        "change": changed.change,
+        "verdict": new.verdict if new else None,
+        "old_verdict": old.verdict if old else None,
+        "reason": new.reason if new else "",
+        "signature": str(new.signature) if new and new.signature else None,
+        "before": {"passes": changed.before.passes, "failures": changed.before.failures},
+        "since": {"passes": changed.since.passes, "failures": changed.since.failures},
+        "probability": round(changed.probability, 6),
+        "likely_regression": changed.is_likely_regression,
+        "last_good": changed.last_good or None,
+        "first_bad": changed.first_bad or None,
+        "note": changed.note,
+    }

@@ -1,0 +1,200 @@
+"""Two runs and their history: the class of each test's change, and the mail about it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+
+import pytest
+
+from harness.model.comparison import Change, Changed, Tally
+from harness.model.fault import Fault, FaultKind
+from harness.model.history import Cell, Outcome, StoredKernel, StoredRun
+from harness.model.result import Verdict
+from harness.report.compare import Side, compare
+from harness.report.compare_text import comparison_json, comparison_text
+
+OLD, NEW = StoredKernel(key="old", release="7.3.4"), StoredKernel(key="new", release="7.3.4", patches=("aa",))
+PASS, FAIL, SKIP, ERROR, CRASH, TIMEOUT = (
+    Verdict[name] for name in ("PASS", "FAIL", "SKIP", "ERROR", "CRASH", "TIMEOUT")
+)
+OOPS = Fault(kind=FaultKind.OOPS, title="Oops in f (kernel/x.c:12)").signature
+OTHER = Fault(kind=FaultKind.OOPS, title="Oops in g (kernel/x.c:12)").signature
+
+
+def did(
+    verdict: Verdict, test: str = "t", *, seconds: float = 1.0, reason: str = "", actual: Verdict | None = None
+) -> Outcome:
+    return Outcome(test=test, verdict=verdict, actual=actual or verdict, seconds=seconds, reason=reason)
+
+
+def crashed(signature: object = OOPS, test: str = "t") -> Outcome:
+    return Outcome(test=test, verdict=CRASH, actual=CRASH, signature=signature)  # type: ignore[arg-type]
+
+
+def side(kernel: StoredKernel, *runs: Iterable[Outcome], requested: str = "all") -> Side:
+    """Runs in the order of time; the last one is compared."""
+    stored = [
+        StoredRun(
+            id=f"{kernel.key}-{number}", kernel=kernel, started=float(number), requested=requested, cell=Cell(board="b")
+        )
+        for number in range(len(runs))
+    ]
+    grouped: list[tuple[StoredRun, dict[str, list[Outcome]]]] = []
+    for run, outcomes in zip(stored, runs, strict=True):
+        tests: dict[str, list[Outcome]] = {}
+        for outcome in outcomes:
+            tests.setdefault(outcome.test, []).append(outcome)
+        grouped.append((run, tests))
+    return Side(run=stored[-1], runs=grouped)
+
+
+def change_of(old: Side, new: Side, test: str = "t") -> Changed:
+    (changed,) = (changed for changed in compare(old, new).changes if changed.test == test)
+    return changed
+
+
+def passed(times: int) -> list[list[Outcome]]:
+    return [[did(PASS)]] * times
+
+
+def test_a_failure_after_many_passes_is_new_and_likely() -> None:
+    changed = change_of(side(OLD, *passed(30)), side(NEW, [did(FAIL)]))
+    assert (changed.change, changed.before, changed.since) == (Change.NEW_FAILURE, Tally(passes=30), Tally(failures=1))
+    assert changed.is_likely_regression
+    assert (changed.last_good, changed.first_bad) == ("old-29", "new-0")
+
+
+def test_a_failure_after_one_pass_is_new_and_not_certain() -> None:
+    changed = change_of(side(OLD, *passed(1)), side(NEW, [did(FAIL)]))
+    assert changed.change is Change.NEW_FAILURE
+    assert not changed.is_likely_regression
+
+
+def test_a_repetition_that_passes_makes_a_regression_unlikely() -> None:
+    changed = change_of(side(OLD, *passed(30)), side(NEW, [did(FAIL), *[did(PASS)] * 20]))
+    assert not changed.is_likely_regression
+
+
+def test_what_failed_now_and_then_before_is_flaky() -> None:
+    history = [[did(FAIL if number % 4 == 0 else PASS)] for number in range(40)]
+    changed = change_of(side(OLD, *history), side(NEW, [did(FAIL)]))
+    assert (changed.change, changed.is_likely_regression) == (Change.FLAKY, False)
+    assert change_of(side(OLD, *history), side(NEW, [did(PASS)])).change is Change.SAME
+
+
+def test_what_fails_far_more_often_is_flakier() -> None:
+    history = [[did(FAIL if number % 20 == 7 else PASS)] for number in range(100)]
+    changed = change_of(side(OLD, *history), side(NEW, [did(FAIL)] * 12 + [did(PASS)] * 8))
+    assert (changed.change, changed.is_likely_regression) == (Change.FLAKIER, True)
+
+
+def test_what_is_broken_stays_broken() -> None:
+    changed = change_of(side(OLD, *[[did(FAIL)]] * 9), side(NEW, [did(FAIL)]))
+    assert (changed.change, changed.is_likely_regression) == (Change.STILL_FAILING, False)
+
+
+def test_only_what_a_test_does_since_it_last_changed_counts() -> None:
+    changed = change_of(side(OLD, *passed(60), *[[did(FAIL)]] * 9), side(NEW, [did(FAIL)]))
+    assert (changed.change, changed.before) == (Change.STILL_FAILING, Tally(failures=9))
+
+
+def test_what_failed_and_passes_is_fixed() -> None:
+    assert change_of(side(OLD, *[[did(FAIL)]] * 9), side(NEW, [did(PASS)])).change is Change.FIXED
+    assert change_of(side(OLD, [did(FAIL)]), side(NEW, [did(PASS)])).change is Change.FIXED
+
+
+def test_a_crash_of_another_kind_is_new_however_flaky_the_test_is() -> None:
+    history = [[crashed() if number % 2 else did(PASS)] for number in range(40)]
+    assert change_of(side(OLD, *history), side(NEW, [crashed()])).change is Change.FLAKY
+    changed = change_of(side(OLD, *history), side(NEW, [crashed(OTHER)]))
+    assert (changed.change, changed.is_likely_regression, changed.before.failures) == (Change.NEW_FAILURE, True, 0)
+
+
+@pytest.mark.parametrize("verdict", [ERROR, Verdict.NOTRUN])
+def test_what_the_lab_did_says_nothing_about_the_kernel(verdict: Verdict) -> None:
+    changed = change_of(side(OLD, *passed(30)), side(NEW, [did(verdict, reason="line lost")]))
+    assert (changed.change, changed.since.runs, changed.note) == (Change.INFRASTRUCTURE, 0, "line lost")
+    history = [[did(verdict)]] * 30 + passed(3)
+    assert change_of(side(OLD, *history), side(NEW, [did(PASS)])).before == Tally(passes=3)
+
+
+def test_a_skip_is_neither_pass_nor_failure() -> None:
+    changed = change_of(side(OLD, *passed(3)), side(NEW, [did(SKIP, reason="needs CONFIG_X")]))
+    assert (changed.change, changed.note) == (Change.SKIPPED_NOW, "needs CONFIG_X")
+    assert change_of(side(OLD, [did(SKIP)]), side(NEW, [did(SKIP)])).change is Change.SAME
+    assert change_of(side(OLD, *[[did(SKIP)]] * 9, *passed(2)), side(NEW, [did(PASS)])).before == Tally(passes=2)
+
+
+def test_a_known_failure_is_known() -> None:
+    assert change_of(side(OLD, *passed(30)), side(NEW, [did(Verdict.XFAIL, actual=FAIL)])).change is Change.KNOWN
+
+
+def test_a_test_that_is_gone_and_one_that_is_new() -> None:
+    old, new = side(OLD, [did(PASS), did(PASS, "gone")]), side(NEW, [did(PASS), did(FAIL, "added")])
+    assert change_of(old, new, "gone").change is Change.VANISHED
+    assert change_of(old, new, "added").change is Change.APPEARED
+
+
+def test_a_test_that_was_not_asked_for_is_not_gone() -> None:
+    changed = change_of(side(OLD, [did(PASS, "other"), did(PASS)]), side(NEW, [did(PASS)], requested="few"), "other")
+    assert (changed.change, changed.note) == (Change.SAME, "the newer run was not asked for it")
+
+
+def test_a_test_that_takes_far_longer_is_slower() -> None:
+    old = side(OLD, *[[did(PASS), did(PASS, "u"), did(PASS, "v")]] * 6)
+    new = side(NEW, [did(PASS, seconds=9.0), did(PASS, "u"), did(PASS, "v")])
+    changed = change_of(old, new)
+    assert (changed.change, changed.note) == (Change.SLOWER, "9.0 s, usually 1.0 s at the pace of this run")
+    assert change_of(old, new, "u").change is Change.SAME
+
+
+def test_a_slower_machine_makes_no_test_slower() -> None:
+    names = "tuvw"
+    old = side(OLD, *[[did(PASS, name) for name in names]] * 6)
+    new = side(NEW, [did(PASS, name, seconds=9.0) for name in names])
+    assert {changed.change for changed in compare(old, new).changes} == {Change.SAME}
+
+
+def test_the_mail_says_each_cause_once() -> None:
+    tests = [f"testcases/x.py::test_{number}" for number in range(8)]
+    old = side(OLD, *[[did(PASS, test) for test in tests]] * 20)
+    new = side(NEW, [*(crashed(test=test) for test in tests[:7]), did(PASS, tests[7])])
+    text = comparison_text(compare(old, new))
+    assert text.count("NEW FAILURE: CRASH: Oops in f (kernel/x.c) [oops]") == 1
+    assert "and 2 more" in text
+    assert "failed 0 of 20 before, 1 of 1 since; worse with a probability of" in text
+    assert "last good old-19, first bad new-0" in text
+    assert text.endswith("7 new failure, 1 same")
+    assert max(map(len, text.splitlines())) <= 78
+
+
+def test_the_mail_has_at_most_sixty_lines() -> None:
+    old = side(OLD, [did(PASS, f"t{number}") for number in range(100)])
+    new = side(NEW, [did(FAIL, f"t{number}", reason=f"because of {number}") for number in range(100)])
+    comparison = compare(old, new)
+    assert len(comparison_text(comparison).splitlines()) == 60
+    assert len(comparison_text(comparison, most_lines=None).splitlines()) > 300
+
+
+def test_nothing_new_is_nothing_but_counts() -> None:
+    text = comparison_text(compare(side(OLD, *passed(9)), side(NEW, [did(PASS)])))
+    assert text.splitlines()[-2:] == ["", "1 same"]
+
+
+def test_what_a_target_wrote_is_no_line_of_ours() -> None:
+    new = side(NEW, [did(FAIL, reason="\x1b[2J\nFIXED: all")])
+    assert "\nFIXED" not in comparison_text(compare(side(OLD, *passed(9)), new))
+
+
+def test_json() -> None:
+    document = json.loads(comparison_json(compare(side(OLD, *passed(30)), side(NEW, [did(FAIL, reason="so")]))))
+    (test,) = document["tests"]
+    assert (document["counts"]["new failure"], document["likely_regressions"]) == (1, ["t"])
+    assert (test["change"], test["verdict"], test["old_verdict"], test["reason"]) == (
+        "new failure",
+        "FAIL",
+        "PASS",
+        "so",
+    )
+    assert (test["before"], test["since"]) == ({"passes": 30, "failures": 0}, {"passes": 0, "failures": 1})

@@ -1,0 +1,185 @@
+"""Failures are repeated: often enough to tell solid from flaky, on restored machines and on booted ones, within limits,
+and without any effect on verdicts."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.errors import BootError
+from harness.model.boot import QemuBoot
+from harness.model.comparison import Tally
+from harness.model.fault import Fault, FaultKind
+from harness.model.kernel import Build
+from harness.model.progress import NoDisplay
+from harness.model.result import Condition, Repeat, Result, RunResults, Verdict
+from harness.report.confirming import MOST, told
+from harness.run import inprocess, session
+from harness.run.repeating import Budget, worth_repeating
+from harness.run.units import Isolation
+from harness.target.base import Media
+from tests.boards import held, spec
+from tests.fakesnapshots import FakeSnapshots
+from tests.faketarget import FakeTarget
+from tests.faults.catalogue import Blame, fault
+from tests.records import build_json
+
+TEST = "testcases/test_it.py::test_one"
+CASES = "def test_one(guest):\n    assert guest.run('one').output == 'fine'\n\ndef test_two(guest):\n    pass\n"
+Repeats = Callable[..., tuple[RunResults, list[dict[str, Any]]]]
+
+
+@pytest.fixture
+def repeats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repeats:
+    """A run in which test_one gets the answers of `restored`, one for each machine that is restored, and of `booted`;
+    at the end of either, the last one again."""
+    sys.modules.pop("testcases.test_it", None)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    directory = tmp_path / "testcases"
+    directory.mkdir()
+    monkeypatch.setattr(inprocess, "PROJECT", tmp_path)
+    monkeypatch.setattr(inprocess, "TESTCASES", directory)
+    build_json(tmp_path / "build")
+    build = Build(directory=tmp_path / "build", release="7.3.4", key="k", config={})
+    (directory / "test_it.py").write_text(CASES)
+
+    def machine(answer: str) -> FakeTarget:
+        def says(command: str) -> list[object]:
+            if command == "one":
+                return [answer]
+            return ["release 7.3.4"] if "echo release" in command else []
+
+        return FakeTarget(says)
+
+    def run(
+        restored: str, booted: str = ".", *, budget: Budget | None = None, boot_error: BootError | None = None
+    ) -> tuple[RunResults, list[dict[str, Any]]]:
+        def each(letters: str) -> Iterator[FakeTarget]:
+            for letter in letters:
+                yield machine("fine" if letter == "." else "not fine")
+            while True:
+                yield machine("fine" if letters[-1] == "." else "not fine")
+
+        restoring, booting = each(restored), each(booted)
+        snapshots = FakeSnapshots(booted_as=lambda: machine("fine"), restored_as=lambda: next(restoring))
+        monkeypatch.setattr(session, "_snapshots", lambda *_: snapshots)
+
+        def boot() -> tuple[FakeTarget, float]:
+            if boot_error:
+                raise boot_error
+            return next(booting), 1.0
+
+        run_dir = tmp_path / "run"
+        run_dir.mkdir()
+        results, _code = session.run(
+            build,
+            session.Selection(
+                suites=frozenset({"testcases"}),
+                isolation=Isolation.TEST,
+                keyword="not test_two",
+                repeating=budget or Budget(),
+            ),
+            board=held(spec("fake", boot=QemuBoot())),
+            boot=boot,
+            keeping=session.Keeping(media=Media(image=Path("Image"), root=Path("root")), directory=tmp_path),
+            run_dir=run_dir,
+            command="harness run",
+            display=NoDisplay(),
+        )
+        return results, [json.loads(line) for line in (run_dir / "events.jsonl").read_text().splitlines()]
+
+    return run
+
+
+def ends(results: RunResults, condition: Condition = Condition.RESTORED) -> str:
+    (result,) = results.results
+    here = [repeat for repeat in result.repeats if repeat.condition is condition]
+    return "".join("." if repeat.verdict is Verdict.PASS else "F" for repeat in here)
+
+
+def test_a_solid_failure_needs_few_repetitions(repeats: Repeats) -> None:
+    results, events = repeats("F", "F", budget=Budget(before=lambda _result: Tally(passes=60)))
+    assert 1 <= len(ends(results)) <= 3
+    assert ends(results, Condition.BOOTED) == "FFFFF"
+    assert told(results.results[0]).startswith("solid: failed ")
+    assert results.results[0].verdict is Verdict.FAIL
+    assert [event["kind"] for event in events].count("started") == 1
+
+
+def test_a_flaky_test_is_repeated_until_the_evidence_decides(repeats: Repeats) -> None:
+    results, _ = repeats("F....F....", budget=Budget(before=lambda _result: Tally(passes=80, failures=20)))
+    assert 7 <= len(ends(results)) < MOST
+    assert told(results.results[0]).startswith("flaky: failed 1 of ")
+
+
+def test_a_failure_that_does_not_come_back_stays_a_failure(repeats: Repeats) -> None:
+    results, _ = repeats("F.")
+    assert set(ends(results)) == {"."}
+    assert told(results.results[0]).startswith("not repeatable: failed 0 of ")
+    assert (results.results[0].verdict, results.exit_code) == (Verdict.FAIL, 1)
+
+
+def test_without_an_answer_it_ends_after_so_many(repeats: Repeats) -> None:
+    results, _ = repeats("FF......F......F.....F......F......F........F......F", budget=Budget(test_s=1e6))
+    assert len(ends(results)) <= MOST
+
+
+def test_every_repetition_has_a_machine_of_its_own_and_a_log(repeats: Repeats, tmp_path: Path) -> None:
+    results, _ = repeats("F")
+    repetitions = results.results[0].repeats
+    machines = [repeat.machine for repeat in repetitions]
+    assert len(set(machines)) == len(machines) > 3
+    assert all(repeat.log and "not fine" in (tmp_path / "run" / repeat.log).read_text() for repeat in repetitions[:3])
+
+
+def test_one_that_fails_on_booted_machines_only(repeats: Repeats) -> None:
+    results, _ = repeats("F" + "." * 40, "F", budget=Budget(before=lambda _result: Tally(passes=20, failures=20)))
+    assert ends(results, Condition.BOOTED) == "FFFFF"
+    assert "mostly on machines that have just booted (5 of 5; restored ones 0 of " in told(results.results[0])
+
+
+def test_no_time_no_repetition(repeats: Repeats) -> None:
+    results, _ = repeats("F", budget=Budget(run_s=0.0))
+    assert results.results[0].repeats == ()
+    assert told(results.results[0]) == ""
+
+
+def test_what_passes_is_not_repeated(repeats: Repeats) -> None:
+    results, _ = repeats(".")
+    assert results.results[0].repeats == ()
+
+
+@fault("the kernel does not boot again while a failure is repeated", where="boot", blame=Blame.NOBODY,
+       survives="the verdicts, and the repetitions on restored machines")  # fmt: skip
+def test_a_kernel_that_does_not_boot_again_costs_only_those_repetitions(repeats: Repeats) -> None:
+    results, _ = repeats("F", boot_error=BootError("silent"))
+    assert ends(results).startswith("F")
+    assert set(ends(results, Condition.BOOTED)) <= {"F"}
+    assert told(results.results[0]).startswith("solid: ")
+    assert results.is_complete
+
+
+def failure(test: str, verdict: Verdict = Verdict.FAIL, *, title: str = "", reason: str = "") -> Result:
+    return Result(
+        test=test, verdict=verdict, reason=reason, fault=Fault(kind=FaultKind.OOPS, title=title) if title else None
+    )
+
+
+def test_each_cause_comes_first_once() -> None:
+    crashes = [failure(f"c{number}", Verdict.CRASH, title="Oops in f") for number in range(30)]
+    others = [failure("x", reason="so"), failure("y", Verdict.TIMEOUT, reason="slow")]
+    passes = [Result(test="p", verdict=Verdict.PASS), Result(test="e", verdict=Verdict.ERROR)]
+    chosen = worth_repeating([*crashes, *passes, *others])
+    assert [result.test for result in chosen[:4]] == ["c0", "x", "y", "c1"]
+    assert len(chosen) == 20
+
+
+def test_repetitions_without_an_answer() -> None:
+    repeat = Repeat(verdict=Verdict.ERROR)
+    assert told(dataclasses.replace(failure("a"), repeats=(repeat, repeat))) == "repeated 2 times without an answer"
