@@ -14,6 +14,7 @@ from harness.model.result import RunResults, Verdict
 from harness.parse.events import parse_events
 from harness.report.fold import fold
 from harness.run import session
+from harness.run.documents import Recall
 from harness.target.base import Target
 from tests.boards import held, spec
 from tests.faketarget import FakeTarget, Step
@@ -82,6 +83,7 @@ def fake_run(
     target: FakeTarget | None = None,
     targets: Sequence[FakeTarget] = (),
     display: RunDisplay | None = None,
+    recall: Recall | None = None,
 ) -> tuple[RunResults, int]:
     """Run the tests of `build`, which leaves everything below `run_dir`. `targets`: one after the other, if one
     `target` is not enough."""
@@ -98,6 +100,7 @@ def fake_run(
         run_dir=run_dir,
         command="harness run",
         display=display or NoDisplay(),
+        recall=recall,
     )
 
 

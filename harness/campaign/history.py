@@ -69,7 +69,11 @@ def sides(connection: Connection, older: str, newer: str) -> tuple[Side, Side]:
     The older side has the runs of the same cell that follow the same line of kernels, up to that run. The newer side
     has all runs with that very kernel."""
     new = resolve(connection, newer)
-    old = resolve(connection, older, than=new)
+    return sides_of(connection, resolve(connection, older, than=new), new)
+
+
+def sides_of(connection: Connection, old: StoredRun, new: StoredRun) -> tuple[Side, Side]:
+    """Find all runs that say something about the kernels of two."""
     before = [
         run
         for run in queries.latest_runs(connection, cell=old.cell, until=old.started, limit=_NIGHTS)

@@ -80,9 +80,10 @@ def list_tests(checked: Checked, display: Display) -> list[str]:
 
 def run_here(checked: Checked, display: Display) -> Finished:
     """Build the kernel if needed, acquire the boards, run the tests, write the documents."""
-    from harness.campaign.history import before, remember
+    from harness.campaign.history import before
     from harness.campaign.kernel import build_for
     from harness.campaign.machine import booter
+    from harness.campaign.past import recalling
     from harness.run import session
 
     request, board = checked.request, checked.board
@@ -112,9 +113,8 @@ def run_here(checked: Checked, display: Display) -> Finished:
             run_dir=run_dir,
             command=command_line(),
             display=display,
+            recall=None if request.no_history else recalling(run_dir, history=request.history, say=display.say),
         )
-    if not request.no_history:
-        display.say(remember(results, run_dir, history=request.history))
     return Finished(results=results, run_dir=run_dir, exit_code=code)
 
 

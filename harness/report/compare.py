@@ -159,33 +159,32 @@ def _first_bad(side: Side, test: str) -> str:
     return next((run.id for run, outcomes in side.runs if any(failed(o) for o in outcomes.get(test, ()))), "")
 
 
-def _usual(side: Side, test: str) -> float | None:
-    """The median of the test's durations, in seconds; None if there are too few."""
-    times = [
-        outcome.seconds
-        for _, outcomes in side.runs
-        for outcome in outcomes.get(test, ())
-        if outcome.actual is Verdict.PASS and outcome.seconds > 0
-    ]
+def usual(outcomes: Iterable[Outcome]) -> float | None:
+    """Return the median of a test's durations where it passed, in seconds; None if there are too few."""
+    times = [outcome.seconds for outcome in outcomes if outcome.actual is Verdict.PASS and outcome.seconds > 0]
     return statistics.median(times) if len(times) >= _LEAST_TIMES else None
+
+
+def _usual(side: Side, test: str) -> float | None:
+    return usual(outcome for _, outcomes in side.runs for outcome in outcomes.get(test, ()))
 
 
 def _pace(old: Side, new: Side) -> float:
     """How much longer the newer run's tests take than usual, in the median: another machine, or a busy one."""
     logs = [
-        math.log(outcome.seconds / usual)
+        math.log(outcome.seconds / expected)
         for test, outcomes in new.outcomes.items()
         for outcome in outcomes[:1]
-        if outcome.actual is Verdict.PASS and outcome.seconds > 0 and (usual := _usual(old, test))
+        if outcome.actual is Verdict.PASS and outcome.seconds > 0 and (expected := _usual(old, test))
     ]
     return math.exp(statistics.median(logs)) if logs else 1.0
 
 
 def _slower(test: str, old: Side, last: Outcome, pace: float) -> str:
-    usual = _usual(old, test)
-    if usual is None or last.actual is not Verdict.PASS:
+    median = _usual(old, test)
+    if median is None or last.actual is not Verdict.PASS:
         return ""
-    expected = usual * pace
+    expected = median * pace
     if last.seconds < _SLOWER_TIMES * expected or last.seconds - expected < _SLOWER_S:
         return ""
     return f"{last.seconds:.1f} s, usually {expected:.1f} s at the pace of this run"

@@ -28,7 +28,7 @@ from harness.parse.events import VERSION
 from harness.run import timings
 from harness.run.collecting import Collection, Planned
 from harness.run.conclusion import conclude, failure
-from harness.run.documents import read_results
+from harness.run.documents import Recall, read_results
 from harness.run.expectations import known_on
 from harness.run.identity import new_run_id, this_harness
 from harness.run.inprocess import Ended, run_pytest
@@ -113,9 +113,11 @@ def run(
     run_dir: Path,
     command: str,
     display: RunDisplay,
+    recall: Recall | None = None,
 ) -> tuple[RunResults, int]:
     """Run the selected tests and write the documents. Returns the results and the exit code. Without `keeping`, a
-    target is booted again only after a crash. With a `fleet`, workers boot its boards instead.
+    target is booted again only after a crash. With a `fleet`, workers boot its boards instead. `recall` takes the run
+    into the history, and says what that knows of its tests, before the documents are written.
 
     Whatever happens on the way, events.jsonl and the documents contain everything collected until then."""
     isolation = selection.isolation or (Isolation.TEST if keeping else Isolation.CRASH)
@@ -153,7 +155,7 @@ def run(
         raise
     finally:
         machine.close()
-        results = conclude(recorder, run_dir, end)
+        results = conclude(recorder, run_dir, end, recall=recall)
         timings.learn(_timings(board.spec), results.results)
     if recorder.failure:
         raise failure(recorder, run_dir, results)

@@ -44,7 +44,7 @@ def test_each_format_has_a_file_of_its_own(run_dir: Path, file: str, says: str) 
 def test_one_more_format_is_written_too(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     listing = Format(
         file="list.txt",
-        render=lambda results, logs: "".join(
+        render=lambda results, logs, _past: "".join(
             f"{one.verdict} {one.test}: {logs(one.log or '')}" for one in results.results
         ),
     )
