@@ -24,7 +24,7 @@ from tests.unit.small_ftracetest import UPSTREAM
 
 FILES = ("a.tc", "b.tc", "c.tc")
 TESTS = tuple(f"selftests/ftrace/test.d/basic/{name}" for name in FILES)
-DOCUMENTS = ("junit.xml", "results.json", "report.html")
+DOCUMENTS = ("junit.xml", "results.json", "report.html", "summary.md")
 
 
 def fake_build(directory: Path) -> Build:
@@ -116,9 +116,11 @@ def recorded(run_dir: Path) -> dict[str, Verdict]:
 
 def documented(run_dir: Path) -> dict[str, str]:
     """The verdicts that results.json has; empty if there is none. Each document that exists has to be whole."""
-    junit, results, report = (run_dir / name for name in DOCUMENTS)
+    junit, results, report, summary = (run_dir / name for name in DOCUMENTS)
     if report.exists():
         assert report.read_text().rstrip().endswith("</html>")
+    if summary.exists():
+        assert summary.read_text().endswith("directory.\n")
     if junit.exists():
         ET.parse(junit)
     if not results.exists():

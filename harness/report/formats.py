@@ -9,6 +9,7 @@ from harness.model.past import Past
 from harness.model.result import RunResults
 from harness.report.html import report_html
 from harness.report.junit import junit_xml
+from harness.report.markdown import summary_markdown
 from harness.report.results_json import results_json
 
 Logs = Callable[[str], str]
@@ -25,7 +26,8 @@ class Format:
 
 
 FORMATS = (
-    Format(file="junit.xml", render=lambda results, logs, _: junit_xml(results, logs=logs)),
+    Format(file="junit.xml", render=lambda results, logs, past: junit_xml(results, logs=logs, past=past)),
     Format(file="results.json", render=lambda results, *_: results_json(results)),
     Format(file="report.html", render=lambda results, logs, past: report_html(results, logs=logs, past=past)),
+    Format(file="summary.md", render=lambda results, _, past: summary_markdown(results, past=past)),
 )

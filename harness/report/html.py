@@ -19,7 +19,7 @@ from harness.report.attempts import attempt_line
 from harness.report.compare_text import counted, described
 from harness.report.confirming import told
 from harness.report.page import rendered
-from harness.report.past import evidence_lines
+from harness.report.past import evidence_lines, urgency
 from harness.report.strip import Strip, strip
 from harness.report.summary import duration, overall_line
 from harness.report.text import clean, flatten, last_lines, one_line, tail
@@ -118,7 +118,7 @@ def report_html(results: RunResults, *, logs: Callable[[str], str], past: Past |
     `past`: what the history says about these tests; None: nothing."""
     rows = _rows(results.results, logs, past)
     paired = list(zip(results.results, rows, strict=True))
-    worst = sorted(paired, key=lambda pair: _urgency(pair[0], past))
+    worst = sorted(paired, key=lambda pair: urgency(pair[0], past))
     headline, other = _properties(results)
     return rendered(
         "report.html.j2",
@@ -153,12 +153,6 @@ def _compared(past: Past) -> Compared:
         counts=counted(comparison),
         vanished=[one_line(changed.test) for changed in comparison.of(Change.VANISHED)],
     )
-
-
-def _urgency(result: Result, past: Past | None) -> int:
-    """The position of a test among others: what is new comes first, as far as that is known."""
-    track = past.tracks.get(result.test) if past else None
-    return list(Change).index(track.changed.change) if track else 0
 
 
 def _rows(results: Sequence[Result], logs: Callable[[str], str], past: Past | None) -> list[Row]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from harness.model.comparison import Change, Changed
 from harness.model.history import Outcome, StoredRun
 from harness.model.past import Past, Seen, Track
+from harness.model.result import Result
 from harness.report.compare import Side, compare, usual
 from harness.report.compare_text import figures
 from harness.report.text import one_line
@@ -48,3 +49,15 @@ def evidence_lines(changed: Changed) -> list[str]:
     if changed.change in (Change.NEW_FAILURE, Change.FLAKIER) and changed.last_good:
         lines.append(f"last good {one_line(changed.last_good)}, first bad {one_line(changed.first_bad)}")
     return [line for line in lines if changed.new is None or line != one_line(changed.new.reason)]
+
+
+def urgency(result: Result, past: Past | None) -> int:
+    """Return what a list of failures is sorted by: what is new comes first, as far as that is known."""
+    track = past.tracks.get(result.test) if past else None
+    return list(Change).index(track.changed.change) if track else 0
+
+
+def change_of(result: Result, past: Past | None) -> Changed | None:
+    """Return the change of a test, None if there is none to tell."""
+    track = past.tracks.get(result.test) if past else None
+    return track.changed if track and track.changed.change is not Change.SAME else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from lxml import html
+from lxml import etree, html
 
 from harness.campaign.history import add
 from harness.campaign.past import past, recalling, report_again
@@ -13,16 +13,19 @@ from harness.cli.report import report
 from harness.errors import UserError
 from harness.model.comparison import Change
 from harness.model.event import Finished, Planned, Repeated, RunBegun, RunEnded
+from harness.model.fault import Fault, FaultKind
 from harness.model.past import Past, Seen
 from harness.model.record import BoardRecord, KernelRecord, PatchRecord, RunRecord
 from harness.model.result import EndKind, Repeat, Result, RunEnd, RunResults, Verdict
 from harness.parse.events import event_to_json
 from harness.report.html import report_html
+from harness.report.junit import junit_xml
 from harness.report.strip import strip
 from harness.run.documents import read_results
 from tests.fakerun import fake_build, fake_run
 from tests.faults.catalogue import Blame, fault
 from tests.unit.test_history import called
+from tests.unit.test_junit import SCHEMA
 
 PASS, FAIL, SKIP, ERROR, XFAIL = (Verdict[name] for name in ("PASS", "FAIL", "SKIP", "ERROR", "XFAIL"))
 MARK = "<b>x</b>\"' \x1b[31m\ud800"
@@ -278,3 +281,40 @@ def test_a_first_run_and_none() -> None:
     assert first
     assert first.words == "first run: 1 PASS"
     assert strip([]) is None
+
+
+# JUnit.
+
+
+def test_junit_tells_changes_signatures_and_repetitions_by_case(history: Path, tmp_path: Path) -> None:
+    oops = Fault(kind=FaultKind.OOPS, title="Oops in f (kernel/x.c:12)")
+    names = [f"testcases/a.py::{name}" for name in ("crashes", "fails", "passes")]
+    nights = [night(tmp_path, number, *(one(test=name) for name in names), kernel=f"k{number}") for number in range(9)]
+    now = (
+        one(Verdict.CRASH, names[0], fault=oops),
+        one(FAIL, names[1], repeats=tuple(Repeat(verdict=FAIL, seconds=number) for number in range(4))),
+        one(PASS, names[2]),
+    )
+    found = known(*nights, night(tmp_path, 9, *now, kernel="new"), history=history)
+    run = RunResults(results=now, ended=RunEnd(kind=EndKind.COMPLETE))
+    root = etree.fromstring(junit_xml(run, logs=lambda _path: "", past=found).encode())
+    if SCHEMA.exists():
+        etree.XMLSchema(etree.parse(SCHEMA)).assertValid(root)
+    told = {item.get("name"): item.get("value") for item in root.iter("property")}
+    assert {name: value for name, value in told.items() if ":" in str(name) or name == "compared_with"} == {
+        "compared_with": "run-0008-virt",
+        "change:testcases.a.crashes": "new failure",
+        "signature:testcases.a.crashes": "Oops in f (kernel/x.c) [oops]",
+        "change:testcases.a.fails": "new failure",
+        "repetitions:testcases.a.fails": "solid: failed 4 of 4 repetitions",
+    }
+    crashed, failed = (out.text or "" for out in root.iter("system-out"))
+    assert crashed.startswith("new failure: failed 0 of 9 before, 1 of 1 since; worse with a probability of")
+    assert failed.splitlines()[1] == "repetitions: solid: failed 4 of 4 repetitions"
+
+
+def test_junit_has_no_changes_without_a_history() -> None:
+    run = RunResults(results=(one(FAIL),), ended=RunEnd(kind=EndKind.COMPLETE))
+    text = junit_xml(run, logs=lambda _path: "")
+    assert "compared_with" not in text
+    assert "change:" not in text
