@@ -6,27 +6,42 @@ from pathlib import Path
 
 import click
 
-from harness.cli.output import tell
+from harness.cli.output import tell, write
 from harness.errors import EXIT_KERNEL, EXIT_OK
 
 
-@click.command(epilog="Examples: harness compare last-good latest   ·   harness compare out/stock out/patched")
+@click.command(
+    epilog="Examples: harness compare last-good latest   ·   "
+    "harness compare out/stock out/patched --format html --out compared.html"
+)
 @click.argument("older")
 @click.argument("newer")
 @click.option("--history", "history", type=click.Path(path_type=Path, dir_okay=False), help="The history's file.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("--all", "whole", is_flag=True, help="Print all, however long.")
-def compare(older: str, newer: str, history: Path | None, as_json: bool, whole: bool) -> int:
+@click.option("--format", "form", type=click.Choice(["text", "json", "html"]), default="text", show_default=True)
+@click.option("--json", "form", flag_value="json", help="The same as --format json.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write it to this file.")
+@click.option("--all", "whole", is_flag=True, help="Text: all of it, however long.")
+def compare(older: str, newer: str, history: Path | None, form: str, out: Path | None, whole: bool) -> int:
     """Tell what changed between two runs: OLDER and NEWER are ids, directories, `latest` or `last-good`.
 
     Exits with 1 only if the newer kernel is likely worse."""
     from harness.campaign.history import sides
     from harness.report.compare import compare as compared
+    from harness.report.compare_html import comparison_html
     from harness.report.compare_text import comparison_json, comparison_text
     from harness.store.database import history_file, opened
 
     with opened(history_file(history)) as connection:
         old, new = sides(connection, older, newer)
     comparison = compared(old, new)
-    tell(comparison_json(comparison) if as_json else comparison_text(comparison, most_lines=None if whole else 60))
+    if form == "html":
+        text = comparison_html(comparison)
+    elif form == "json":
+        text = comparison_json(comparison)
+    else:
+        text = comparison_text(comparison, most_lines=None if whole else 60)
+    if out:
+        write(out, text)
+    else:
+        tell(text)
     return EXIT_KERNEL if comparison.regressions else EXIT_OK
