@@ -1,5 +1,5 @@
-"""A comparison in, a text that fits a mail out: at most 78 columns, one paragraph for each cause, nothing where nothing
-is new."""
+"""A comparison in, a text for a terminal out: at most 78 columns, one paragraph for each cause. `mail_text.py` makes
+the one that is mailed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 
 from harness.model.comparison import Change, Changed, Comparison, Tally
-from harness.model.history import StoredRun
+from harness.model.history import StoredKernel, StoredRun
 from harness.model.result import Verdict
 from harness.report import evidence
 from harness.report.text import one_line
@@ -45,8 +45,14 @@ def described(run: StoredRun) -> str:
     """Which kernel a run had, where and when it ran, in one line."""
     when = time.strftime("%Y-%m-%d %H:%M", time.gmtime(run.started))
     kernel = run.kernel
-    patches = f" + {len(kernel.patches)} patches" if kernel.patches else ""
-    return one_line(f"{kernel.version or kernel.release}{patches} on {run.cell.board}, {when} UTC, run {run.id}")
+    which = f"{kernel.version or kernel.release}{with_patches(kernel)}"
+    return one_line(f"{which} on {run.cell.board}, {when} UTC, run {run.id}")
+
+
+def with_patches(kernel: StoredKernel) -> str:
+    """`` + 3 patches``; empty if there are none."""
+    count = len(kernel.patches)
+    return f" + {count} {'patch' if count == 1 else 'patches'}" if count else ""
 
 
 def causes(changes: Sequence[Changed]) -> Iterable[list[Changed]]:

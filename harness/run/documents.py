@@ -15,7 +15,7 @@ from harness.model.past import Past
 from harness.model.result import RunResults
 from harness.parse.events import event_to_json, parse_events
 from harness.report.fold import fold
-from harness.report.formats import FORMATS
+from harness.report.formats import FORMATS, Logs
 from harness.run.eventlog import EVENTS, event_lines
 
 Recall = Callable[[RunResults], Past | None]
@@ -62,17 +62,28 @@ def write_documents(
     def logs(name: str) -> str:
         return in_memory[name][-_LONGEST_LOG_BYTES:] if name in in_memory else _log(root, name)
 
-    past = recall(results) if recall else None
-    texts = {
+    try:
+        past = recall(results) if recall else None
+    except KeyboardInterrupt:  # as while it waits for others that write to the history
+        _write(run_dir, _texts(results, logs, None))
+        raise
+    _write(run_dir, _texts(results, logs, past))
+    return results
+
+
+def _texts(results: RunResults, logs: Logs, past: Past | None) -> dict[str, bytes]:
+    return {
         document.file: document.render(results, logs, past).encode("utf-8", "surrogateescape") for document in FORMATS
     }
+
+
+def _write(run_dir: Path, texts: Mapping[str, bytes]) -> None:
     try:
         _publish(run_dir, texts)
     except OSError as error:
         needed = f"{shortage.told_size(sum(map(len, texts.values())))} for the documents"
         short = shortage.of(error, where=run_dir, needed=needed, kept=f"the run's {EVENTS} and logs")
         raise short or UserError(f"{run_dir}: expected a directory to write to, found: {error.strerror}") from error
-    return results
 
 
 def _publish(directory: Path, files: Mapping[str, bytes]) -> None:

@@ -21,7 +21,7 @@ from harness.parse.events import event_to_json
 from harness.report.html import report_html
 from harness.report.junit import junit_xml
 from harness.report.strip import strip
-from harness.run.documents import read_results
+from harness.run.documents import read_results, write_documents
 from tests.fakerun import fake_build, fake_run
 from tests.faults.catalogue import Blame, fault
 from tests.unit.test_history import called
@@ -147,6 +147,20 @@ def test_a_run_is_in_the_history_before_its_documents_are_written(history: Path,
         assert line.startswith("in the history as ")
     assert 'class="strip"' not in (tmp_path / "first/report.html").read_text()
     assert (tmp_path / "second/report.html").read_text().count("last 2 runs: 2 PASS") == 3
+
+
+@fault("Ctrl-C while a run waits for others that write to the history", where="killed", blame=Blame.INFRA,
+       survives="the documents, which say nothing of earlier runs")  # fmt: skip
+def test_ctrl_c_while_the_history_is_busy_costs_no_document(tmp_path: Path) -> None:
+    directory = night(tmp_path, 1, one())
+
+    def wait(_results: RunResults) -> Past | None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_documents(directory, recall=wait)
+    assert "OK: 1 PASS" in (directory / "report.html").read_text()
+    assert (directory / "junit.xml").is_file()
 
 
 def test_a_run_of_no_tests_is_not_remembered(history: Path, tmp_path: Path) -> None:
