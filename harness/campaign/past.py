@@ -40,7 +40,7 @@ def past(results: RunResults, *, history: Path | None, say: Callable[[str], None
     """Return what the history says about a run; None if there is no history, the run is not in it, or it has no
     earlier run of the same cell. What goes wrong is only said: documents can do without."""
     path = history_file(history)
-    if not path.exists():
+    if history is None and not path.exists():
         return None
     try:
         with opened(path) as connection:

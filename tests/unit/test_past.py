@@ -193,6 +193,12 @@ def test_a_history_that_cannot_be_read_costs_only_what_it_says(history: Path, tm
     assert line.startswith(f"the documents say nothing of earlier runs: {history}: expected a history of this harness")
 
 
+def test_a_history_that_was_named_and_is_not_there_is_told(tmp_path: Path) -> None:
+    code, told = called(report, night(tmp_path, 1, one()), "--history", tmp_path / "typo")
+    assert code == 0
+    assert f"the documents say nothing of earlier runs: {tmp_path / 'typo'}: expected a history, found none" in told
+
+
 def test_a_directory_that_is_no_run_is_an_error_as_before(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="expected the directory of a run"):
         report_again(tmp_path, history=None, say=print)
