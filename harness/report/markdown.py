@@ -15,7 +15,7 @@ from harness.model.result import Result, RunResults
 from harness.report.compare_text import counted, described
 from harness.report.confirming import told
 from harness.report.past import change_of, evidence_lines, urgency
-from harness.report.summary import counts_line
+from harness.report.summary import overall_line
 from harness.report.text import one_line
 
 MOST_LINES = 60
@@ -26,7 +26,8 @@ _LISTED = (Change.VANISHED, Change.SKIPPED_NOW, Change.SLOWER, Change.FIXED)
 
 def summary_markdown(results: RunResults, *, past: Past | None = None) -> str:
     """Return the page: at most MOST_LINES lines. `past`: what the history says about these tests; None: nothing."""
-    lines = [f"## {counts_line(results)}", "", _kernel(results)]
+    counts, _, _ = overall_line(results).partition(" (")  # how it ended was partly written by others, and follows
+    lines = [f"## {counts}", "", _kernel(results)]
     if not results.is_complete:
         lines += ["", f"The run ended early: {code(str(results.ended or 'it was killed'))}"]
     if past:

@@ -47,16 +47,11 @@ def _why(expectation: Expectation) -> str:
 
 def overall_line(results: RunResults) -> str:
     """``FAILED: 2 CRASH, 1 FAIL, 174 PASS in 11m23s``; OK, FAILED (the kernel) or BROKEN (the harness or the lab)."""
+    word = {0: "OK", 1: "FAILED"}.get(results.exit_code, "BROKEN")
     ended = (
         " (killed)" if results.ended is None else "" if results.is_complete else f" ({one_line(str(results.ended))})"
     )
-    return f"{counts_line(results)}{ended}"
-
-
-def counts_line(results: RunResults) -> str:
-    """The same, without how the run ended: nothing in it was written by others."""
-    word = {0: "OK", 1: "FAILED"}.get(results.exit_code, "BROKEN")
-    return f"{word}: {_counts(results.results)} in {duration(results.seconds)}"
+    return f"{word}: {_counts(results.results)} in {duration(results.seconds)}{ended}"
 
 
 def duration(seconds: float) -> str:
