@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,7 +79,7 @@ def list_tests(checked: Checked, display: Display) -> list[str]:
 
 def run_here(checked: Checked, display: Display) -> Finished:
     """Build the kernel if needed, acquire the boards, run the tests, write the documents."""
-    from harness.campaign.history import before, remember
+    from harness.campaign.history import earlier, remember
     from harness.campaign.kernel import build_for
     from harness.campaign.machine import booter
     from harness.run import session
@@ -89,8 +88,8 @@ def run_here(checked: Checked, display: Display) -> Finished:
     selection = _selection(checked)
     made = build_for(request.kernel, board, display)
     if selection.repeating:
-        earlier = functools.partial(before, made, board, history=request.history)
-        selection = dataclasses.replace(selection, repeating=dataclasses.replace(selection.repeating, before=earlier))
+        before = earlier(made, board, history=request.history)
+        selection = dataclasses.replace(selection, repeating=dataclasses.replace(selection.repeating, before=before))
     with (
         acquire_pool(board, checked.peers, wanted=request.workers, wait=request.wait, say=display.say) as held,
         _keeping(checked, made, display) as kept,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from harness.model.fault import FaultSignature
@@ -23,6 +24,10 @@ class Cell:
         return " · ".join(part for part in (self.board, self.config, self.toolchain) if part) or "unknown"
 
 
+Line = tuple[str, tuple[str, ...]]
+_COMMIT = re.compile(r"(?<=#)[0-9a-f]{40}\Z")
+
+
 @dataclass(frozen=True, kw_only=True)
 class StoredKernel:
     """Which kernel. `key`: what it was made from, equal for equal inputs. `source`: the spec as given, such as
@@ -37,9 +42,10 @@ class StoredKernel:
     patches: tuple[str, ...] = ()
 
     @property
-    def line(self) -> tuple[str, tuple[str, ...]]:
-        """What a history follows: one source as it moves on, with one series of patches."""
-        return self.source, self.patches
+    def line(self) -> Line:
+        """What a history follows: one source as it moves on, with one series of patches. All kernels that were named
+        by their commits in one repository are one line."""
+        return _COMMIT.sub("", self.source), self.patches
 
 
 @dataclass(frozen=True, kw_only=True)

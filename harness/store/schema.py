@@ -42,5 +42,10 @@ MIGRATIONS = (
         PRIMARY KEY (run, test, number)
     ) WITHOUT ROWID;
     """,
+    # What is asked across cells: the latest runs, and those of one kernel.
+    """
+    CREATE INDEX runs_by_start ON runs (started);
+    CREATE INDEX runs_by_kernel ON runs (kernel, started);
+    """,
 )
 VERSION = len(MIGRATIONS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 import signal
 import sqlite3
@@ -94,9 +95,49 @@ def test_a_run_is_in_it_once_and_completed_when_its_directory_says_more(tmp_path
 
 def test_a_run_without_an_id_is_in_it_once(tmp_path: Path) -> None:
     old = dataclasses.replace(run(), record=RunRecord(host="lab"))
-    assert added(tmp_path / "h", old, dataclasses.replace(old, results=RESULTS[:2]), old) == [True, True, True]
+    part = dataclasses.replace(old, results=RESULTS[:2])
+    assert added(tmp_path / "h", part, old, old, part) == [True, True, False, False]
     with opened(tmp_path / "h") as connection:
-        assert len(queries.latest_runs(connection)) == 1
+        (stored,) = queries.latest_runs(connection)
+        assert len(queries.outcomes_of(connection, stored.id)) == 3
+
+
+def test_of_several_copies_the_one_that_says_most_stays_whatever_comes_first(tmp_path: Path) -> None:
+    begun, killed, ended = run(results=RESULTS[:1], is_ended=False), run(is_ended=False), run()
+    for number, order in enumerate(itertools.permutations([begun, killed, ended])):
+        added(tmp_path / str(number), *order)
+        with opened(tmp_path / str(number)) as connection:
+            assert queries.latest_runs(connection)[0].end == "complete"
+            assert len(queries.outcomes_of(connection, RECORD.id)) == 3
+
+
+def test_a_later_harness_that_reads_more_out_of_the_same_events_corrects_what_is_there(tmp_path: Path) -> None:
+    other = dataclasses.replace(RESULTS[1], fault=dataclasses.replace(PANIC, title="panic: Oops in g (kernel/x.c:12)"))
+    assert added(tmp_path / "h", run(), run(results=(RESULTS[0], other, RESULTS[2]))) == [True, True]
+    with opened(tmp_path / "h") as connection:
+        assert queries.outcomes_of(connection, RECORD.id)[1].signature != PANIC.signature
+    kernel = dataclasses.replace(KERNEL, source=SourceRecord(spec="debian:@suite", version="7.3.4-2"))
+    assert added(tmp_path / "h", dataclasses.replace(run(), record=dataclasses.replace(RECORD, kernel=kernel))) == [
+        True
+    ]
+
+
+def test_a_run_that_moved_is_found_where_it_is(tmp_path: Path) -> None:
+    added(tmp_path / "h", run())
+    with opened(tmp_path / "h", writable=True) as connection:
+        assert not add_run(connection, run(), directory=Path("/elsewhere"))
+    with opened(tmp_path / "h") as connection:
+        assert queries.run_in(connection, Path("/elsewhere")) == RECORD.id
+
+
+def test_two_machines_that_gave_the_same_id_have_two_runs(tmp_path: Path) -> None:
+    other = dataclasses.replace(run(results=RESULTS[:1]), record=dataclasses.replace(RECORD, host="another lab"))
+    assert added(tmp_path / "h", run(), other, run(), other) == [True, True, False, False]
+    with opened(tmp_path / "h") as connection:
+        names = [stored.id for stored in queries.latest_runs(connection)]
+        assert sorted(len(queries.outcomes_of(connection, name)) for name in names) == [1, 3]
+        assert min(names) == RECORD.id
+        assert max(names).startswith(f"{RECORD.id}@")
 
 
 def test_whatever_a_target_wrote_can_be_stored(tmp_path: Path) -> None:
