@@ -82,6 +82,7 @@ def run_here(checked: Checked, display: Display) -> Finished:
     from harness.campaign.history import earlier, remember
     from harness.campaign.kernel import build_for
     from harness.campaign.machine import booter
+    from harness.campaign.stale import hint
     from harness.run import session
 
     request, board = checked.request, checked.board
@@ -114,6 +115,8 @@ def run_here(checked: Checked, display: Display) -> Finished:
         )
     if not request.no_history:
         display.say(remember(results, run_dir, history=request.history))
+        for line in hint(files=request.expectations, history=request.history):
+            display.say(line)
     return Finished(results=results, run_dir=run_dir, exit_code=code)
 
 

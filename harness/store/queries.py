@@ -139,6 +139,23 @@ def history_of(connection: Connection, test: str, *, limit: int = 1000) -> tuple
     return tuple((runs[row[0]], _outcome(row[1:], words)) for row in rows)
 
 
+def history_in(connection: Connection, test: str, runs: Sequence[StoredRun]) -> tuple[tuple[StoredRun, Outcome], ...]:
+    """Return what a test did in those of `runs` that have it, in their order."""
+    words = _Words(connection)
+    found: dict[str, Outcome] = {}
+    number = connection.execute("SELECT id FROM tests WHERE name = ?", (stored_test(test),)).fetchone()
+    for begin in range(0, len(runs), _MOST_VALUES):
+        some = [run.id for run in runs[begin : begin + _MOST_VALUES]]
+        rows = connection.execute(
+            "SELECT runs.name, results.test, results.verdict, results.actual, results.milliseconds, results.reason,"
+            " results.signature, results.board FROM runs CROSS JOIN results ON results.run = runs.id"
+            f" AND results.test = ? WHERE runs.name IN ({', '.join('?' * len(some))})",
+            (number[0] if number else None, *some),
+        )
+        found |= {row[0]: _outcome(row[1:], words) for row in rows}
+    return tuple((run, found[run.id]) for run in runs if run.id in found)
+
+
 def runs_named(connection: Connection, names: Sequence[str]) -> Mapping[str, StoredRun]:
     """Return the runs with these ids."""
     found: dict[str, StoredRun] = {}
