@@ -98,7 +98,13 @@ def sides(connection: Connection, older: str, newer: str, *, repository: Path | 
     The older side has the runs of the same cell that follow the same line of kernels, up to that run. The newer side
     has all runs with that very kernel."""
     new = resolve(connection, newer, repository=repository)
-    return sides_of(connection, resolve(connection, older, than=new, repository=repository), new)
+    old = resolve(connection, older, than=new, repository=repository)
+    found = sides_of(connection, old, new)
+    for side in found:
+        if not side.outcomes:
+            end = side.run.end or "killed"
+            raise UserError(f"{side.run.id}: expected a run with results, it has none ({end}); compare another one")
+    return found
 
 
 def sides_of(connection: Connection, old: StoredRun, new: StoredRun) -> tuple[Side, Side]:

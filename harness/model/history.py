@@ -52,7 +52,7 @@ class StoredKernel:
 class StoredRun:
     """A run. `started`: seconds since the epoch. `end`: an EndKind, empty for a killed run. `directory`: where its
     files were when it was taken in. `harness`: version and commit. `requested`: which tests were to run (suites, then
-    a keyword): runs with the same request miss no test of each other."""
+    a keyword). `blames_kernel`: it could not be booted, and that is the kernel's fault."""
 
     id: str
     cell: Cell = Cell()
@@ -64,6 +64,15 @@ class StoredRun:
     harness: str = ""
     directory: str = ""
     requested: str = ""
+    blames_kernel: bool = False
+
+    def was_asked_for(self, test: str, other: StoredRun) -> bool:
+        """Whether this run was to run `test`, as far as is known. `other` is a run that did."""
+        if self.requested == other.requested:
+            return True
+        return " -k " not in f" {self.requested}" and any(
+            test.startswith(f"{suite}/") for suite in self.requested.split()
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -43,15 +43,15 @@ def add_run(connection: Connection, results: RunResults, *, directory: Path) -> 
         connection.execute("DELETE FROM runs WHERE id = ?", (found[0],))
     record = results.record
     cursor = connection.execute(
-        'INSERT INTO runs (name, digest, cell, kernel, directory, started, seconds, "end", host, harness, requested)'
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        'INSERT INTO runs (name, digest, cell, kernel, directory, started, seconds, "end", blames_kernel, host,'
+        " harness, requested) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             name,
             digest,
             _cell(connection, cell_of(record)),
             _kernel(connection, kernel_of(record)),
             stored_path(directory),
-            *run[-6:],
+            *run[-7:],
         ),
     )
     _add_results(connection, cursor.lastrowid or 0, outcomes, repeats)
@@ -132,7 +132,7 @@ def requested(record: RunRecord) -> str:
 
 
 def _run_row(results: RunResults) -> _Row:
-    """What identifies a run, then its last six columns."""
+    """What identifies a run, then its last seven columns."""
     record = results.record
     return (
         record.id,
@@ -141,6 +141,7 @@ def _run_row(results: RunResults) -> _Row:
         results.started,
         results.seconds,
         results.ended.kind.value if results.ended else "",
+        bool(results.ended and results.ended.blames_kernel),
         storable(record.host, _LONGEST_TEXT),
         storable(str(record.harness), _LONGEST_TEXT),
         storable(requested(record), _LONGEST_TEXT),

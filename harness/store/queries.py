@@ -20,7 +20,7 @@ _MOST_VALUES = 500  # in one statement
 _RUN = """
     runs.name, cells.board, cells.config, cells.toolchain, kernels.key, kernels.release, kernels.source,
     kernels.version, kernels.git_commit, kernels.patches, runs.started, runs.seconds, runs."end", runs.host,
-    runs.harness, runs.directory, runs.requested
+    runs.harness, runs.directory, runs.requested, runs.blames_kernel
 """
 _RUNS = f"SELECT {_RUN} FROM runs JOIN cells ON cells.id = runs.cell JOIN kernels ON kernels.id = runs.kernel"
 _LATEST = "ORDER BY runs.started DESC, runs.name DESC"
@@ -174,7 +174,7 @@ def all_tests(connection: Connection) -> tuple[str, ...]:
 def _runs(rows: Iterable[Sequence[Any]]) -> Iterator[StoredRun]:
     for row in rows:
         name, board, config, toolchain, key, release, source, version, commit, patches, *others = row
-        started, seconds, end, host, harness, directory, requested = others
+        started, seconds, end, host, harness, directory, requested, blames_kernel = others
         yield StoredRun(
             id=name,
             cell=Cell(board=board, config=config, toolchain=toolchain),
@@ -193,6 +193,7 @@ def _runs(rows: Iterable[Sequence[Any]]) -> Iterator[StoredRun]:
             harness=harness,
             directory=directory,
             requested=requested,
+            blames_kernel=bool(blames_kernel),
         )
 
 

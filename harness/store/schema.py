@@ -46,6 +46,7 @@ MIGRATIONS = (
     """
     CREATE INDEX runs_by_start ON runs (started);
     CREATE INDEX runs_by_kernel ON runs (kernel, started);
+    ALTER TABLE runs ADD COLUMN blames_kernel INTEGER NOT NULL DEFAULT 0;
     """,
 )
 VERSION = len(MIGRATIONS)

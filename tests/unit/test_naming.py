@@ -134,9 +134,7 @@ def test_names_that_git_knows(tmp_path: Path) -> None:
     add(tmp_path / "h", runs)
     assert named(tmp_path, "good", repository=linux) == "run-0001"
     assert named(tmp_path, "HEAD", repository=linux) == "run-0002"
-    with pytest.raises(
-        UserError, match=r"HEAD~1: expected a run .* built from the commit [0-9a-f]{12}"
-    ):
+    with pytest.raises(UserError, match=r"HEAD~1: expected a run .* built from the commit [0-9a-f]{12}"):
         named(tmp_path, "HEAD~1", repository=linux)
 
 
@@ -198,3 +196,12 @@ def test_a_kernel_of_a_long_time_ago_keeps_its_own_runs(tmp_path: Path) -> None:
     with opened(tmp_path / "h") as connection:
         _, since = sides(connection, "run-0010", "run-0001")
     assert [run.id for run, _ in since.runs] == ["run-0000", "run-0001", "run-0002"]
+
+
+def test_a_run_without_results_is_not_compared(tmp_path: Path) -> None:
+    add(tmp_path / "h", [run_dir(tmp_path, 1, PASS), run_dir(tmp_path, 2, end=EndKind.COLLECTION_FAILED)])
+    with (
+        pytest.raises(UserError, match=r"run-0002: expected a run with results, it has none \(collection failed\)"),
+        opened(tmp_path / "h") as connection,
+    ):
+        sides(connection, "run-0001", "run-0002")

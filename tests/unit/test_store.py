@@ -84,6 +84,15 @@ def test_what_goes_in_comes_out(tmp_path: Path) -> None:
     assert (outcomes[1].reason, outcomes[1].signature, outcomes[1].board) == ("it crashed", PANIC.signature, "virt")
 
 
+@pytest.mark.parametrize("blames_kernel", [True, False])
+def test_whether_the_kernel_kept_it_from_booting(tmp_path: Path, *, blames_kernel: bool) -> None:
+    end = RunEnd(kind=EndKind.NOT_BOOTED, reason="it panicked", blames_kernel=blames_kernel)
+    added(tmp_path / "h", dataclasses.replace(run(), ended=end))
+    with opened(tmp_path / "h") as connection:
+        (stored,) = queries.latest_runs(connection)
+    assert (stored.end, stored.blames_kernel) == ("not booted", blames_kernel)
+
+
 def test_a_run_is_in_it_once_and_completed_when_its_directory_says_more(tmp_path: Path) -> None:
     path = tmp_path / "h"
     killed = run(results=RESULTS[:1], is_ended=False)
