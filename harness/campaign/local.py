@@ -81,7 +81,7 @@ def run_here(checked: Checked, display: Display) -> Finished:
     """Build the kernel if needed, acquire the boards, run the tests, write the documents."""
     from harness.campaign.history import earlier, remember
     from harness.campaign.kernel import build_for
-    from harness.campaign.machine import booter
+    from harness.campaign.machine import booter, with_one_cpu
     from harness.campaign.stale import hint
     from harness.run import session
 
@@ -102,6 +102,10 @@ def run_here(checked: Checked, display: Display) -> Finished:
         if kept and request.workers and selection.workers < request.workers:
             few = f"-j: {selection.workers} machines, not {request.workers}"
             display.say(f"{few}: this host has no free memory for more")
+        one_cpu = with_one_cpu(held[0])
+        if selection.repeating and one_cpu:
+            repeating = dataclasses.replace(selection.repeating, one_cpu=booter(one_cpu, made, run_dir, display))
+            selection = dataclasses.replace(selection, repeating=repeating)
         results, code = session.run(
             made,
             selection,

@@ -69,7 +69,9 @@ def _written(event: Event) -> tuple[str, str, dict[str, object]]:
         case AttemptEnded():
             return "attempt", event.test, _attempt(event.attempt)
         case Repeated():
-            return "repeated", event.test, _attempt(event.repeat) | {"condition": event.repeat.condition.value}
+            repeat = event.repeat
+            more = filled(load=repeat.load) | {"condition": repeat.condition.value}
+            return "repeated", event.test, _attempt(repeat) | more
         case Note():
             return "note", event.test, {"text": event.text} | ({"problem": True} if event.is_problem else {})
         case Booted():
@@ -207,8 +209,9 @@ def _attempt_ended(test: str, fields: Fields, version: int, common: Mapping[str,
 
 
 def _repeated(test: str, fields: Fields, version: int, common: Mapping[str, Any]) -> Event:
-    condition = Condition.BOOTED if fields.text("condition") == Condition.BOOTED else Condition.RESTORED
-    repeat = Repeat(condition=condition, **_attempt_fields(fields, common))
+    condition = _CONDITIONS.get(fields.text("condition"), Condition.RESTORED)
+    load = fields.number("load")
+    repeat = Repeat(condition=condition, load=load, **_attempt_fields(fields, common))
     return Repeated(test=_named(test), repeat=repeat, **common)
 
 
@@ -277,6 +280,7 @@ def _end_of_version_1(why: str, reason: str) -> RunEnd:
     return _end(why, reason)
 
 
+_CONDITIONS = {condition.value: condition for condition in Condition}
 _END_KINDS = {kind.value: kind for kind in EndKind}
 _SENTENCES_OF_VERSION_1 = {
     EndKind.NOT_BOOTED: "the target could not be booted",

@@ -159,7 +159,7 @@ def _fails(side: Side, test: str, *, like: Outcome) -> list[bool]:
     ends: list[bool] = []
     for _, outcomes in side.runs:
         for outcome in outcomes.get(test, ()):
-            ended = failed(outcome)
+            ended = failed(outcome) if outcome.repeat is None or outcome.repeat.is_usual else None
             if ended is not None:
                 ends.append(ended and _is_like(outcome, like))
     return ends

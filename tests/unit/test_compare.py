@@ -11,7 +11,7 @@ import pytest
 from harness.model.comparison import Change, Changed, Tally
 from harness.model.fault import Fault, FaultKind
 from harness.model.history import Cell, Outcome, StoredKernel, StoredRun
-from harness.model.result import Verdict
+from harness.model.result import Condition, Verdict
 from harness.report.compare import Side, compare
 from harness.report.compare_text import comparison_json, comparison_text
 
@@ -168,6 +168,14 @@ def test_a_failure_in_another_run_of_the_same_kernel_is_not_undone_by_a_pass() -
     assert changed.is_likely_regression
     assert changed.new is not None
     assert changed.new.signature == OOPS
+
+
+def test_repetitions_on_unusual_machines_are_no_evidence() -> None:
+    fails_there = [
+        dataclasses.replace(did(FAIL), repeat=condition) for condition in (Condition.ONE_CPU, Condition.USED)
+    ]
+    changed = change_of(side(OLD, *passed(9)), side(NEW, [did(FAIL), *fails_there]))
+    assert changed.since == Tally(failures=1)
 
 
 def test_a_known_failure_that_passes_now_and_then_is_known() -> None:

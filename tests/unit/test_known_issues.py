@@ -13,7 +13,7 @@ from harness.errors import UserError
 from harness.model.event import Finished, Planned, RunBegun, RunEnded
 from harness.model.fault import Fault, FaultKind
 from harness.model.record import BoardRecord, KernelRecord, RunRecord
-from harness.model.result import EndKind, Repeat, Result, RunEnd, Verdict
+from harness.model.result import Condition, EndKind, Repeat, Result, RunEnd, Verdict
 from harness.parse.events import event_to_json
 from harness.parse.expectations import parse_expectations
 from harness.parse.known_entry import known_entry, with_entry
@@ -49,6 +49,8 @@ def test_the_message_is_what_the_test_said_not_what_was_expected() -> None:
 def test_a_flaky_failure_may_pass() -> None:
     flaky = dataclasses.replace(FAIL, repeats=(Repeat(verdict=Verdict.FAIL), Repeat(verdict=Verdict.PASS)))
     assert entry(flaky)["verdict"] == ["FAIL", "PASS"]
+    one_cpu = dataclasses.replace(FAIL, repeats=(Repeat(verdict=Verdict.PASS, condition=Condition.ONE_CPU),))
+    assert entry(one_cpu)["verdict"] == ["FAIL"]
     assert entry(FAIL)["verdict"] == ["FAIL"]
 
 
