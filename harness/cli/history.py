@@ -25,6 +25,7 @@ def history(context: click.Context, file: Path | None) -> None:
 
 
 def _show(file: Path | None) -> None:
+    from harness.report.text import one_line
     from harness.store.database import history_file, opened
     from harness.store.queries import latest_runs
 
@@ -34,7 +35,7 @@ def _show(file: Path | None) -> None:
         when = time.strftime("%Y-%m-%d %H:%M", time.gmtime(run.started))
         patches = f" + {len(run.kernel.patches)} patches" if run.kernel.patches else ""
         kernel = f"{run.kernel.version or run.kernel.release}{patches}"
-        tell(f"{run.id}  {when}  {kernel}  {run.cell.board}  {run.end or 'killed'}")
+        tell(one_line(f"{run.id}  {when}  {kernel}  {run.cell.board}  {run.end or 'killed'}"))
 
 
 @history.command("add", epilog="Example: harness history add /lab/runs/*")

@@ -68,6 +68,14 @@ def test_the_latest_runs_are_listed(nights: Path) -> None:
     assert lines[0].split("  ") == ["run-0020", "2001-09-29 01:46", "7.3.4 + 1 patches", "virt", "complete"]
 
 
+def test_a_board_of_another_machine_is_no_line_of_ours(tmp_path: Path) -> None:
+    directory = run_dir(tmp_path, 1, one=Verdict.PASS)
+    events = directory / "events.jsonl"
+    events.write_text(events.read_text().replace('"virt"', '"virt\\nrun-0002  all is well"'))
+    called(history, "add", "--history", tmp_path / "h", directory)
+    assert len(called(history, "--history", tmp_path / "h")[1].splitlines()) == 1
+
+
 @pytest.mark.parametrize(
     ("old", "new"),
     [("last-good", "latest"), ("run-0019", "run-0020"), ("{}/run-19", "{}/run-20"), ("run-0019", "latest")],

@@ -25,7 +25,7 @@ from harness.model.record import (
     SourceRecord,
     ToolchainRecord,
 )
-from harness.model.result import EndKind, Result, RunEnd, RunResults, Verdict
+from harness.model.result import EndKind, Repeat, Result, RunEnd, RunResults, Verdict
 from harness.store import database, queries
 from harness.store.database import history_file, opened
 from harness.store.ingest import add_run
@@ -287,3 +287,29 @@ def test_a_killed_writer_loses_nothing_that_was_acknowledged(tmp_path: Path) -> 
         assert connection.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
         assert all(len(queries.outcomes_of(connection, f"20260101T000000.000Z-{number:08}")) == 3 for number in stored)
     assert set(said) <= stored
+
+
+def test_no_question_reads_all_results(tmp_path: Path) -> None:
+    """Whatever is asked, results are looked up along an index; there may be millions of them."""
+    repeated = dataclasses.replace(RESULTS[1], repeats=(Repeat(verdict=Verdict.PASS),))
+    added(tmp_path / "h", run(1, (RESULTS[0], repeated)), run(2))
+    asked: list[str] = []
+    with opened(tmp_path / "h", writable=True) as connection:
+        connection.set_trace_callback(asked.append)
+        for stored in queries.latest_runs(connection, good=True) + queries.latest_runs(connection):
+            queries.outcomes_of(connection, stored.id)
+            queries.latest_runs(connection, cell=stored.cell, kernel=stored.kernel, until=stored.started)
+            queries.is_good(connection, stored.id)
+            queries.history_in(connection, "a", [stored])
+        queries.history_of(connection, "a")
+        add_run(connection, run(1), directory=Path("/runs"))
+        connection.set_trace_callback(None)
+        plans = [
+            str(step[3])
+            for statement in asked
+            if not statement.startswith("--")
+            for step in connection.execute(f"EXPLAIN QUERY PLAN {statement}")
+        ]
+    assert any(plan.startswith("SEARCH results USING") for plan in plans)
+    assert any(plan.startswith("SEARCH repeats USING") for plan in plans)
+    assert not [plan for plan in plans if plan.startswith(("SCAN results", "SCAN repeats", "SCAN texts"))]
