@@ -64,7 +64,7 @@ Question = Callable[[Connection], object]
 def _version(number: int) -> str:
     """The kernel of a run."""
     week = number // len(_CELLS) // _VERSION_NIGHTS
-    return f"v7.{week // 10}.{week % 10}"
+    return f"7.{week // 10}.{week % 10}"
 
 
 class Lab:
@@ -89,13 +89,12 @@ class Lab:
         night, cell = divmod(number, len(_CELLS))
         board, accelerator, fragments, compiler, version = _CELLS[cell]
         week, is_trial = night // _VERSION_NIGHTS, night % 5 == 4
-        version_name = _version(number)
         kernel = KernelRecord(
-            release=version_name.removeprefix("v"),
+            release=_version(number),
             key=f"{week:08x}{cell:08x}{night if is_trial else 0:08x}",
             source=SourceRecord(
                 spec="git:https://example.org/linux#main",
-                version=f"7.{week // 10}.{week % 10}",
+                version=_version(number),
                 checksum=f"{week:040x}",
             ),
             patches=(PatchRecord(name="series", sha256=f"{night:064x}"),) if is_trial else (),
@@ -210,7 +209,7 @@ def questions(lab: Lab, runs: int) -> dict[str, Question]:
         "a test's latest 1000 results, all cells": lambda connection: queries.history_of(connection, flaky),
         "good runs of a cell": last_good,
         "`compare` of the latest runs of two kernels": two_nights,
-        "`compare A..B` of two tags": compared(_version(runs // 2), _version(runs - 1)),
+        "`compare A..B` of two versions": compared(_version(runs // 2), _version(runs - 1)),
         "21 known issues: which were not seen": lambda connection: stale(
             connection, known, days=30, runs=20, now=_BEGIN + 550 * _DAY_S
         ),
@@ -284,7 +283,7 @@ def main() -> None:
         size = path.stat().st_size
         print(describe())
         print(
-            f"\n{results} results and {repeats} repetitions: {size / 1e6:.0f} MB, {size / results:.0f} bytes a result\n"
+            f"\n{results} results and {repeats} repetitions, {size / 1e6:.0f} MB, {size / results:.0f} bytes a result\n"
         )
         print("| | seconds | of a CPU | at most |\n|---|---|---|---|")
         for what, question in asked.items():
@@ -306,7 +305,7 @@ def main() -> None:
         begin = time.perf_counter()
         done = prune(path, before=_BEGIN + 200 * _DAY_S, keep_failures=False)
         print(
-            f"\n`history prune` of {done.runs} runs: {time.perf_counter() - begin:.1f} s,"
+            f"\n`history prune` of {done.runs} runs took {time.perf_counter() - begin:.1f} s,"
             f" {done.size_before / 1e6:.0f} MB before, {done.size / 1e6:.0f} MB after"
         )
 
