@@ -99,6 +99,8 @@ def sides(connection: Connection, older: str, newer: str, *, repository: Path | 
     has all runs with that very kernel."""
     new = resolve(connection, newer, repository=repository)
     old = resolve(connection, older, than=new, repository=repository)
+    if old.id == new.id:
+        raise UserError(f"expected two runs, found that {older} and {newer} are the same one, {new.id}")
     found = sides_of(connection, old, new)
     for side in found:
         if not side.outcomes:

@@ -35,7 +35,7 @@ def _show(file: Path | None) -> None:
         when = time.strftime("%Y-%m-%d %H:%M", time.gmtime(run.started))
         patches = f" + {len(run.kernel.patches)} patches" if run.kernel.patches else ""
         kernel = f"{run.kernel.version or run.kernel.release}{patches}"
-        tell(one_line(f"{run.id}  {when}  {kernel}  {run.cell.board}  {run.end or 'killed'}"))
+        tell("  ".join(map(one_line, (run.id, when, kernel, run.cell.board, run.end or "killed"))))
 
 
 @history.command("add", epilog="Example: harness history add /lab/runs/*")

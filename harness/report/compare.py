@@ -140,7 +140,7 @@ def _class(first: Outcome | None, last: Outcome, before: Tally, since: Tally, *,
         is_other = last.signature is not None and not before.failures  # a crash of a kind that was never seen before
         fails_anew = not before.failures
         return (Change.NEW_FAILURE if fails_anew else Change.FLAKIER), (1.0 if is_other else probability)
-    is_broken = evidence.rate(before) >= _MOSTLY and not since.passes
+    is_broken = not since.passes and (not before.passes or evidence.rate(before) >= _MOSTLY)
     return (Change.STILL_FAILING if is_broken else Change.FLAKY), probability
 
 

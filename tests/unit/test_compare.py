@@ -95,6 +95,11 @@ def test_what_is_broken_stays_broken() -> None:
     assert (changed.change, changed.is_likely_regression) == (Change.STILL_FAILING, False)
 
 
+@pytest.mark.parametrize("times", [1, 2, 5])
+def test_what_never_passed_is_broken_not_flaky(times: int) -> None:
+    assert change_of(side(OLD, *[[did(FAIL)]] * times), side(NEW, [did(FAIL)])).change is Change.STILL_FAILING
+
+
 def test_only_what_a_test_does_since_it_last_changed_counts() -> None:
     changed = change_of(side(OLD, *passed(60), *[[did(FAIL)]] * 9), side(NEW, [did(FAIL)]))
     assert (changed.change, changed.before) == (Change.STILL_FAILING, Tally(failures=9))

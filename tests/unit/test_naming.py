@@ -205,3 +205,13 @@ def test_a_run_without_results_is_not_compared(tmp_path: Path) -> None:
         opened(tmp_path / "h") as connection,
     ):
         sides(connection, "run-0001", "run-0002")
+
+
+def test_a_run_is_not_compared_with_itself(tmp_path: Path) -> None:
+    directory = run_dir(tmp_path, 1, PASS)
+    add(tmp_path / "h", [directory])
+    with (
+        pytest.raises(UserError, match=r"expected two runs, found that .*run-1 and latest are the same one, run-0001"),
+        opened(tmp_path / "h") as connection,
+    ):
+        sides(connection, str(directory), LATEST)
