@@ -15,6 +15,7 @@ from harness.report.past import LONGEST, Run, past_of
 from harness.run.documents import Recall, write_documents
 from harness.store import queries
 from harness.store.database import Connection, history_file, opened
+from harness.store.ingest import run_name
 
 _NIGHTS = 60  # earlier runs among which one to compare with is looked for
 
@@ -44,7 +45,7 @@ def past(results: RunResults, *, history: Path | None, say: Callable[[str], None
         return None
     try:
         with opened(path) as connection:
-            new = queries.run_named(connection, results.record.id)
+            new = queries.run_named(connection, run_name(connection, results.record, started=results.started))
             old = _baseline(connection, new) if new else None
             return _past(connection, old, new) if old and new else None
     except HarnessError as error:

@@ -175,13 +175,18 @@ def _repeat(
     if not failures:
         return
     names = {planned.test: node_id for node_id, planned in _planned(rig.build, selection, board=board).items()}
+
+    def machine(boot: Callable[[], tuple[Target, float]]) -> Machine:
+        nowhere = Recorder.nowhere()
+        return Machine(boot, limits=board.limits, recorder=nowhere, timeout_factor=selection.timeout_factor)
+
+    one_cpu = selection.repeating.one_cpu
     repeat(
         [failure for failure in failures if failure.test in names],
         rig=rig,
         prepared=local.preparation,
-        booting=Machine(
-            boot, limits=board.limits, recorder=Recorder.nowhere(), timeout_factor=selection.timeout_factor
-        ),
+        booting=machine(boot),
+        with_one_cpu=machine(one_cpu) if one_cpu else None,
         node_ids=names,
         known=known_on(selection.known, rig.build, board, today=selection.today),
         run=lambda plugins: _pytest(dataclasses.replace(selection, maxfail=0), plugins, ()),
