@@ -14,6 +14,7 @@ from harness.model.result import RunResults, Verdict
 from harness.parse.events import parse_events
 from harness.report.fold import fold
 from harness.run import session
+from harness.run.documents import Recall
 from harness.target.base import Target
 from tests.boards import held, spec
 from tests.faketarget import FakeTarget, Step
@@ -23,7 +24,7 @@ from tests.unit.small_ftracetest import UPSTREAM
 
 FILES = ("a.tc", "b.tc", "c.tc")
 TESTS = tuple(f"selftests/ftrace/test.d/basic/{name}" for name in FILES)
-DOCUMENTS = ("junit.xml", "results.json", "report.html")
+DOCUMENTS = ("junit.xml", "results.json", "report.html", "summary.md")
 
 
 def fake_build(directory: Path) -> Build:
@@ -82,6 +83,7 @@ def fake_run(
     target: FakeTarget | None = None,
     targets: Sequence[FakeTarget] = (),
     display: RunDisplay | None = None,
+    recall: Recall | None = None,
 ) -> tuple[RunResults, int]:
     """Run the tests of `build`, which leaves everything below `run_dir`. `targets`: one after the other, if one
     `target` is not enough."""
@@ -98,6 +100,7 @@ def fake_run(
         run_dir=run_dir,
         command="harness run",
         display=display or NoDisplay(),
+        recall=recall,
     )
 
 
@@ -113,9 +116,11 @@ def recorded(run_dir: Path) -> dict[str, Verdict]:
 
 def documented(run_dir: Path) -> dict[str, str]:
     """The verdicts that results.json has; empty if there is none. Each document that exists has to be whole."""
-    junit, results, report = (run_dir / name for name in DOCUMENTS)
+    junit, results, report, summary = (run_dir / name for name in DOCUMENTS)
     if report.exists():
         assert report.read_text().rstrip().endswith("</html>")
+    if summary.exists():
+        assert summary.read_text().endswith("directory.\n")
     if junit.exists():
         ET.parse(junit)
     if not results.exists():

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import functools
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from harness.build.finished import load_record
+from harness.campaign.naming import LAST_GOOD, LATEST, resolve
 from harness.errors import HarnessError, UserError
 from harness.model.board import BoardSpec
 from harness.model.comparison import Tally
@@ -21,17 +23,31 @@ from harness.store.ingest import add_run, cell_of, kernel_of
 from harness.target.methods.table import boot_method
 
 _NIGHTS = 60  # earlier runs that count as evidence
-LATEST = "latest"
-LAST_GOOD = "last-good"
+
+__all__ = ["LAST_GOOD", "LATEST", "add", "earlier", "remember", "resolve", "sides", "sides_of"]
 
 
-def add(history: Path, directories: Iterable[Path]) -> int:
-    """Take in runs; return how many of them were new or said more than before. Each is kept as soon as it is in."""
-    added = 0
+def add(history: Path, directories: Sequence[Path]) -> int:
+    """Take in runs; return how many of them were new or said more than before. Each is kept as soon as it is in.
+
+    What is no directory of a run does not keep the others out: UserError names it when all of them are in."""
+    added, problems = 0, []
     for directory in directories:
-        results = read_results(directory)
+        try:
+            results = read_results(directory)
+        except UserError as error:
+            problems.append(error.message)
+            continue
+        except OSError as error:
+            problems.append(f"{directory}: expected the directory of a run, can't read it: {error.strerror}")
+            continue
         with opened(history, writable=True) as connection:
             added += add_run(connection, results, directory=directory.resolve())
+    if len(problems) == 1 == len(directories):
+        raise UserError(problems[0])
+    if problems:
+        others = f"{added} runs were added, {len(directories) - len(problems) - added} were there"
+        raise UserError(f"{len(problems)} of {len(directories)} are no runs; {others}", details=problems)
     return added
 
 
@@ -46,41 +62,66 @@ def remember(results: RunResults, run_dir: Path, *, history: Path | None = None)
     return f"in the history as {results.record.id}"
 
 
-def before(made: Build, board: BoardSpec, failure: Result, *, history: Path | None = None) -> Tally:
-    """Count the passes and failures of a test in the runs of earlier kernels in the same cell, as far as the history
-    knows them: without patches, or with the same ones."""
+def earlier(made: Build, board: BoardSpec, *, history: Path | None = None) -> Callable[[Result], Tally]:
+    """Return what counts the passes and failures of a test in the runs of earlier kernels in the same cell, as far as
+    the history knows them: without patches, or with the same ones. The history is read when the first test asks."""
+
+    @functools.cache
+    def side() -> Side | None:
+        try:
+            return _earlier_side(made, board, history)
+        except HarnessError:
+            return None
+
+    def counted(failure: Result) -> Tally:
+        known = side()
+        return passes_and_failures(known, failure) if known else Tally()
+
+    return counted
+
+
+def _earlier_side(made: Build, board: BoardSpec, history: Path | None) -> Side | None:
     record = RunRecord(
         kernel=load_record(made.directory).kernel,
         board=BoardRecord(name=board.name, details=boot_method(board).properties(board)),
     )
     kernel = kernel_of(record)
-    try:
-        with opened(history_file(history)) as connection:
-            runs = queries.latest_runs(connection, cell=cell_of(record), limit=_NIGHTS)
-            runs = tuple(run for run in runs if run.kernel != kernel and run.kernel.patches in ((), kernel.patches))
-            return passes_and_failures(_side(connection, runs[0], list(runs)), failure) if runs else Tally()
-    except HarnessError:
-        return Tally()
+    with opened(history_file(history)) as connection:
+        runs = queries.latest_runs(connection, cell=cell_of(record), limit=_NIGHTS)
+        runs = tuple(run for run in runs if run.kernel != kernel and run.kernel.patches in ((), kernel.patches))
+        return _side(connection, runs[0], list(runs)) if runs else None
 
 
-def sides(connection: Connection, older: str, newer: str) -> tuple[Side, Side]:
-    """Find the two runs, and all others that say something about their kernels.
+def sides(connection: Connection, older: str, newer: str, *, repository: Path | None = None) -> tuple[Side, Side]:
+    """Find the two runs (naming.resolve), and all others that say something about their kernels.
 
     The older side has the runs of the same cell that follow the same line of kernels, up to that run. The newer side
     has all runs with that very kernel."""
-    new = resolve(connection, newer)
-    old = resolve(connection, older, than=new)
+    new = resolve(connection, newer, repository=repository)
+    old = resolve(connection, older, than=new, repository=repository)
+    if old.id == new.id:
+        raise UserError(f"expected two runs, found that {older} and {newer} are the same one, {new.id}")
+    found = sides_of(connection, old, new)
+    for side in found:
+        if not side.outcomes:
+            end = side.run.end or "killed"
+            raise UserError(f"{side.run.id}: expected a run with results, it has none ({end}); compare another one")
+    return found
+
+
+def sides_of(connection: Connection, old: StoredRun, new: StoredRun) -> tuple[Side, Side]:
+    """Find all runs that say something about the kernels of two."""
     before = [
         run
-        for run in queries.latest_runs(connection, cell=old.cell, until=old.started, limit=_NIGHTS)
-        if run.kernel.line == old.kernel.line
-        and run.id != new.id
-        and (run.kernel != new.kernel or old.kernel == new.kernel)
+        for run in queries.latest_runs(
+            connection, cell=old.cell, line=old.kernel.line, until=old.started, limit=_NIGHTS
+        )
+        if run.id != new.id and (run.kernel != new.kernel or old.kernel == new.kernel)
     ]
     since = [
         run
-        for run in queries.latest_runs(connection, cell=new.cell, limit=_NIGHTS)
-        if run.kernel == new.kernel and run.id != old.id and (old.kernel != new.kernel or run.started > old.started)
+        for run in queries.latest_runs(connection, cell=new.cell, kernel=new.kernel, limit=_NIGHTS)
+        if run.id != old.id and (old.kernel != new.kernel or run.started > old.started)
     ]
     return _side(connection, old, before), _side(connection, new, since)
 
@@ -88,36 +129,5 @@ def sides(connection: Connection, older: str, newer: str) -> tuple[Side, Side]:
 def _side(connection: Connection, run: StoredRun, runs: list[StoredRun]) -> Side:
     chosen = {each.id: each for each in (*runs, run)}
     ordered = sorted(chosen.values(), key=lambda each: (each.started, each.id))
-    return Side(run=run, runs=[(each, by_test(queries.outcomes_of(connection, each.id))) for each in ordered])
-
-
-def resolve(connection: Connection, name: str, *, than: StoredRun | None = None) -> StoredRun:
-    """Find a run by its id, the beginning of one, its directory, `latest`, or `last-good`: the latest one before `than`
-    of the same cell in which no test failed. UserError if there is none, or more than one."""
-    if name in (LATEST, LAST_GOOD):
-        found = _newest(connection, than=than, is_good=name == LAST_GOOD)
-        if not found:
-            where = f" of the cell {than.cell} before {than.id}" if than else ""
-            raise UserError(f"{name}: expected such a run{where}, the history has none; see `harness history`")
-        return found
-    if Path(name).is_dir():
-        name = queries.run_in(connection, str(Path(name).resolve())) or name
-    runs = queries.runs_like(connection, name)
-    if len(runs) == 1:
-        return runs[0]
-    if runs:
-        raise UserError(
-            f"{name}: expected the beginning of one run's id, several begin like that: {runs[0].id}, {runs[1].id}"
-        )
-    hint = f"; `harness history add {name}` takes it in" if Path(name).is_dir() else "; see `harness history`"
-    raise UserError(
-        f"{name}: expected a run in the history (its id or directory, {LATEST}, {LAST_GOOD}), found none{hint}"
-    )
-
-
-def _newest(connection: Connection, *, than: StoredRun | None, is_good: bool) -> StoredRun | None:
-    cell, until = (than.cell, than.started) if than else (None, None)
-    for run in queries.latest_runs(connection, cell=cell, until=until, limit=1000):
-        if (than is None or run.id != than.id) and (not is_good or queries.is_good(connection, run.id)):
-            return run
-    return None
+    outcomes = queries.outcomes_in(connection, [each.id for each in ordered])
+    return Side(run=run, runs=[(each, by_test(outcomes[each.id])) for each in ordered])

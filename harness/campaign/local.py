@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,17 +79,19 @@ def list_tests(checked: Checked, display: Display) -> list[str]:
 
 def run_here(checked: Checked, display: Display) -> Finished:
     """Build the kernel if needed, acquire the boards, run the tests, write the documents."""
-    from harness.campaign.history import before, remember
+    from harness.campaign.history import earlier
     from harness.campaign.kernel import build_for
-    from harness.campaign.machine import booter
+    from harness.campaign.machine import booter, with_one_cpu
+    from harness.campaign.past import recalling
+    from harness.campaign.stale import hint
     from harness.run import session
 
     request, board = checked.request, checked.board
     selection = _selection(checked)
     made = build_for(request.kernel, board, display)
     if selection.repeating:
-        earlier = functools.partial(before, made, board, history=request.history)
-        selection = dataclasses.replace(selection, repeating=dataclasses.replace(selection.repeating, before=earlier))
+        before = earlier(made, board, history=request.history)
+        selection = dataclasses.replace(selection, repeating=dataclasses.replace(selection.repeating, before=before))
     with (
         acquire_pool(board, checked.peers, wanted=request.workers, wait=request.wait, say=display.say) as held,
         _keeping(checked, made, display) as kept,
@@ -102,6 +103,10 @@ def run_here(checked: Checked, display: Display) -> Finished:
         if kept and request.workers and selection.workers < request.workers:
             few = f"-j: {selection.workers} machines, not {request.workers}"
             display.say(f"{few}: this host has no free memory for more")
+        one_cpu = with_one_cpu(held[0])
+        if selection.repeating and one_cpu:
+            repeating = dataclasses.replace(selection.repeating, one_cpu=booter(one_cpu, made, run_dir, display))
+            selection = dataclasses.replace(selection, repeating=repeating)
         results, code = session.run(
             made,
             selection,
@@ -112,9 +117,11 @@ def run_here(checked: Checked, display: Display) -> Finished:
             run_dir=run_dir,
             command=command_line(),
             display=display,
+            recall=None if request.no_history else recalling(run_dir, history=request.history, say=display.say),
         )
     if not request.no_history:
-        display.say(remember(results, run_dir, history=request.history))
+        for line in hint(files=request.expectations, history=request.history):
+            display.say(line)
     return Finished(results=results, run_dir=run_dir, exit_code=code)
 
 

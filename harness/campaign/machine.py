@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,6 +29,12 @@ def booter(
         return target, target.boot_seconds
 
     return boot_once
+
+
+def with_one_cpu(board: HeldBoard) -> HeldBoard | None:
+    """Return the board with a single CPU, if it can have that."""
+    spec = boot_method(board.spec).with_one_cpu(board.spec)
+    return dataclasses.replace(board, spec=spec) if spec else None
 
 
 def media_for(board: BoardSpec, made: Build, progress: Progress, *, verify: bool = False) -> Media:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 
 import click
 
 from harness.cli.output import tell
+from harness.errors import UserError
 
 _FILE = click.option("--history", "file", type=click.Path(path_type=Path, dir_okay=False), help="The history's file.")
 
@@ -23,6 +25,7 @@ def history(context: click.Context, file: Path | None) -> None:
 
 
 def _show(file: Path | None) -> None:
+    from harness.report.text import one_line
     from harness.store.database import history_file, opened
     from harness.store.queries import latest_runs
 
@@ -32,7 +35,7 @@ def _show(file: Path | None) -> None:
         when = time.strftime("%Y-%m-%d %H:%M", time.gmtime(run.started))
         patches = f" + {len(run.kernel.patches)} patches" if run.kernel.patches else ""
         kernel = f"{run.kernel.version or run.kernel.release}{patches}"
-        tell(f"{run.id}  {when}  {kernel}  {run.cell.board}  {run.end or 'killed'}")
+        tell("  ".join(map(one_line, (run.id, when, kernel, run.cell.board, run.end or "killed"))))
 
 
 @history.command("add", epilog="Example: harness history add /lab/runs/*")
@@ -47,3 +50,28 @@ def add(given: Path | None, directories: tuple[Path, ...], file: Path | None) ->
     path = history_file(file or given)
     added = taken_in(path, directories)
     tell(f"{path}: {added} of {len(directories)} runs added")
+
+
+@history.command("prune", epilog="Example: harness history prune --older-than 400d --keep-failures")
+@click.option("--older-than", "age", required=True, metavar="AGE", help="Days or weeks, as 400d or 60w.")
+@click.option("--keep-failures", is_flag=True, help="Keep runs in which a test failed unexpectedly.")
+@_FILE
+@click.pass_obj
+def prune(given: Path | None, age: str, keep_failures: bool, file: Path | None) -> None:
+    """Remove old runs from the history, and make its file smaller. The directories of the runs are not touched: a run
+    whose directory is added again is in it again."""
+    from harness.store.database import history_file
+    from harness.store.prune import prune as removed
+
+    path = history_file(file or given)
+    done = removed(path, before=time.time() - _seconds(age), keep_failures=keep_failures)
+    kept = f", {done.kept} older ones kept because of their failures" if keep_failures else ""
+    sizes = f"{done.size_before / 1e6:.1f} MB before, {done.size / 1e6:.1f} MB now"
+    tell(f"{path}: {done.runs} runs removed with {done.results} results{kept}; {sizes}")
+
+
+def _seconds(age: str) -> float:
+    match = re.fullmatch(r"([0-9]{1,5})([dw])", age)
+    if not match:
+        raise UserError(f"--older-than: expected an age in days or weeks, as 400d or 60w, found {age!r}")
+    return int(match[1]) * (86400.0 if match[2] == "d" else 7 * 86400.0)

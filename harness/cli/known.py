@@ -40,8 +40,8 @@ def add(run_dir: Path, test: str, reason: str, link: str, who: str, until: str, 
 @click.option("--history", type=click.Path(path_type=Path, dir_okay=False), help="The history's file.")
 @_FILE
 def stale(days: int, runs: int, history: Path | None, file: Path | None) -> None:
-    """List known outcomes that could be removed: the history has not seen them for long."""
-    from harness.campaign.known import stale_ones
+    """List known outcomes that could be removed: their time is over, or the history has not seen them for long."""
+    from harness.campaign.stale import stale_ones
 
-    lines = stale_ones(file=file, history=history, days=days, runs=runs)
+    lines = stale_ones(files=(file,) if file else (), history=history, days=days, runs=runs)
     tell("\n".join(lines) or "every known outcome was seen lately, or could not have been")

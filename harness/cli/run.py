@@ -15,7 +15,7 @@ from harness.cli.output import tell
 @click.command(cls=Waiting, epilog="Example: harness run --suite selftests/ftrace -k fgraph --patches ./series.mbox")
 @run_options
 def run(list_only: bool, **given: Any) -> int:
-    """Build the kernel if needed, boot it, run the tests, and write junit.xml, results.json and report.html."""
+    """Build the kernel if needed, boot it, run the tests, and write junit.xml, results.json and what people read."""
     checked = check(RunRequest(kernel=request_from(BuildOptions, given), **given), boots=not list_only)
     from harness.display import Display
     from harness.report.summary import summary_lines

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from harness.model.fault import FaultSignature
@@ -23,6 +24,10 @@ class Cell:
         return " · ".join(part for part in (self.board, self.config, self.toolchain) if part) or "unknown"
 
 
+Line = tuple[str, tuple[str, ...]]
+_COMMIT = re.compile(r"(?<=#)[0-9a-f]{40}\Z")
+
+
 @dataclass(frozen=True, kw_only=True)
 class StoredKernel:
     """Which kernel. `key`: what it was made from, equal for equal inputs. `source`: the spec as given, such as
@@ -37,16 +42,17 @@ class StoredKernel:
     patches: tuple[str, ...] = ()
 
     @property
-    def line(self) -> tuple[str, tuple[str, ...]]:
-        """What a history follows: one source as it moves on, with one series of patches."""
-        return self.source, self.patches
+    def line(self) -> Line:
+        """What a history follows: one source as it moves on, with one series of patches. All kernels that were named
+        by their commits in one repository are one line."""
+        return _COMMIT.sub("", self.source), self.patches
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoredRun:
     """A run. `started`: seconds since the epoch. `end`: an EndKind, empty for a killed run. `directory`: where its
     files were when it was taken in. `harness`: version and commit. `requested`: which tests were to run (suites, then
-    a keyword): runs with the same request miss no test of each other."""
+    a keyword). `blames_kernel`: it could not be booted, and that is the kernel's fault."""
 
     id: str
     cell: Cell = Cell()
@@ -58,6 +64,15 @@ class StoredRun:
     harness: str = ""
     directory: str = ""
     requested: str = ""
+    blames_kernel: bool = False
+
+    def was_asked_for(self, test: str, other: StoredRun) -> bool:
+        """Whether this run was to run `test`, as far as is known. `other` is a run that did."""
+        if self.requested == other.requested:
+            return True
+        return " -k " not in f" {self.requested}" and any(
+            test.startswith(f"{suite}/") for suite in self.requested.split()
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -103,18 +103,27 @@ class Attempt:
 
 
 class Condition(enum.StrEnum):
-    """What a repetition ran on: a machine that was restored from the run's snapshot, or one that had just booted. No
-    other test had used it."""
+    """What a repetition ran on: a machine that was restored from the run's snapshot, one that had just booted (no test
+    had used either), one on which the same test had run before, or one that had just booted with a single CPU."""
 
     RESTORED = "restored"
     BOOTED = "booted"
+    USED = "used"
+    ONE_CPU = "one CPU"
+
+    @property
+    def is_usual(self) -> bool:
+        """Whether tests usually run like that, so that its outcome counts like a run's."""
+        return self in (Condition.RESTORED, Condition.BOOTED)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Repeat(Attempt):
-    """A repetition of a test that failed, to find out how often it does. It changes no verdict."""
+    """A repetition of a test that failed, to find out how often it does. It changes no verdict. `load`: how many
+    processes wanted each of the host's CPUs meanwhile, on average over a minute; None: not recorded."""
 
     condition: Condition = Condition.RESTORED
+    load: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,10 +176,12 @@ _SENTENCES = {
 
 @dataclass(frozen=True, kw_only=True)
 class RunEnd:
-    """How a run ended and, if there is more to say, why. The text is for people only."""
+    """How a run ended and, if there is more to say, why. The text is for people only. `blames_kernel`: that the target
+    could not be booted is the kernel's fault; older harnesses did not record it."""
 
     kind: EndKind
     reason: str = ""
+    blames_kernel: bool = False
 
     def __str__(self) -> str:
         if self.kind is EndKind.OTHER:

@@ -11,6 +11,7 @@ follows a run may begin in its middle."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -68,7 +69,9 @@ def _written(event: Event) -> tuple[str, str, dict[str, object]]:
         case AttemptEnded():
             return "attempt", event.test, _attempt(event.attempt)
         case Repeated():
-            return "repeated", event.test, _attempt(event.repeat) | {"condition": event.repeat.condition.value}
+            repeat = event.repeat
+            more = filled(load=repeat.load) | {"condition": repeat.condition.value}
+            return "repeated", event.test, _attempt(repeat) | more
         case Note():
             return "note", event.test, {"text": event.text} | ({"problem": True} if event.is_problem else {})
         case Booted():
@@ -81,7 +84,8 @@ def _written(event: Event) -> tuple[str, str, dict[str, object]]:
         case Planned():
             return "planned", "", {"tests": list(event.tests)}
         case RunEnded():
-            return "ended", "", {"why": event.end.kind.value} | filled(reason=event.end.reason)
+            blamed = {"blames_kernel": True} if event.end.blames_kernel else {}
+            return "ended", "", {"why": event.end.kind.value} | filled(reason=event.end.reason) | blamed
     raise TypeError(f"no event to write: {event!r}")
 
 
@@ -205,8 +209,9 @@ def _attempt_ended(test: str, fields: Fields, version: int, common: Mapping[str,
 
 
 def _repeated(test: str, fields: Fields, version: int, common: Mapping[str, Any]) -> Event:
-    condition = Condition.BOOTED if fields.text("condition") == Condition.BOOTED else Condition.RESTORED
-    repeat = Repeat(condition=condition, **_attempt_fields(fields, common))
+    condition = _CONDITIONS.get(fields.text("condition"), Condition.RESTORED)
+    load = fields.number("load")
+    repeat = Repeat(condition=condition, load=load, **_attempt_fields(fields, common))
     return Repeated(test=_named(test), repeat=repeat, **common)
 
 
@@ -256,7 +261,8 @@ def _ended(test: str, fields: Fields, version: int, common: Mapping[str, Any]) -
     why, reason = fields.text("why"), fields.text("reason")
     if version == 1:
         return RunEnded(end=_end_of_version_1(why or "complete", reason), **common)
-    return RunEnded(end=_end(why, reason), **common)
+    end = dataclasses.replace(_end(why, reason), blames_kernel=fields.flag("blames_kernel"))
+    return RunEnded(end=end, **common)
 
 
 def _end(why: str, reason: str) -> RunEnd:
@@ -274,6 +280,7 @@ def _end_of_version_1(why: str, reason: str) -> RunEnd:
     return _end(why, reason)
 
 
+_CONDITIONS = {condition.value: condition for condition in Condition}
 _END_KINDS = {kind.value: kind for kind in EndKind}
 _SENTENCES_OF_VERSION_1 = {
     EndKind.NOT_BOOTED: "the target could not be booted",

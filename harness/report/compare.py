@@ -17,6 +17,7 @@ _MOSTLY = 0.9  # a test that fails more often is broken, not flaky
 _SLOWER_TIMES = 2.0  # than usual, after what the whole run is slower or faster
 _SLOWER_S = 2.0
 _LEAST_TIMES = 5  # durations, before "usual" means something
+BOOT = "boot"  # the name of booting, where it is compared like a test
 _NO_EVIDENCE = (Verdict.SKIP, Verdict.ERROR, Verdict.NOTRUN)
 
 
@@ -43,7 +44,9 @@ def failed(outcome: Outcome) -> bool | None:
 
 
 def compare(old: Side, new: Side) -> Comparison:
-    """Compare two sides."""
+    """Compare two sides. If a kernel failed to boot, booting is one more test."""
+    if any(run.blames_kernel for side in (old, new) for run, _ in side.runs):
+        old, new = _with_boots(old), _with_boots(new)
     pace = _pace(old, new)
     tests = dict.fromkeys([*new.outcomes, *old.outcomes])
     changes = [_changed(test, old, new, pace) for test in tests]
@@ -52,12 +55,27 @@ def compare(old: Side, new: Side) -> Comparison:
     return Comparison(old=old.run, new=new.run, changes=tuple(changes))
 
 
+def _with_boots(side: Side) -> Side:
+    return Side(run=side.run, runs=[(run, {**outcomes, BOOT: [_boot(run, outcomes)]}) for run, outcomes in side.runs])
+
+
+def _boot(run: StoredRun, outcomes: Mapping[str, Sequence[Outcome]]) -> Outcome:
+    every = [outcome for several in outcomes.values() for outcome in several]
+    if run.blames_kernel:
+        reason = next((outcome.reason for outcome in every if outcome.reason), "")
+        return Outcome(test=BOOT, verdict=Verdict.CRASH, actual=Verdict.CRASH, reason=reason)
+    verdict = Verdict.PASS if any(outcome.actual not in _NO_EVIDENCE for outcome in every) else Verdict.ERROR
+    return Outcome(test=BOOT, verdict=verdict, actual=verdict)
+
+
 def _changed(test: str, old: Side, new: Side, pace: float) -> Changed:
     first, last = (_shown(side.outcomes.get(test, ())) for side in (old, new))
     if last is None:
-        is_expected = old.run.requested != new.run.requested
+        is_expected = not new.run.was_asked_for(test, old.run)
         note = "the newer run was not asked for it" if is_expected else ""
         return Changed(test=test, change=Change.SAME if is_expected else Change.VANISHED, old=first, note=note)
+    if last.verdict is Verdict.PASS:
+        last = _failure_in(new, test) or last
     ends = [bool(fails) for fails in _fails(old, test, like=last)]
     behaved = ends[evidence.last_change(ends) :]
     before = evidence.tally_of(behaved)
@@ -98,14 +116,21 @@ def _shown(outcomes: Sequence[Outcome]) -> Outcome | None:
     return next((outcome for outcome in outcomes if failed(outcome)), outcomes[0] if outcomes else None)
 
 
+def _failure_in(side: Side, test: str) -> Outcome | None:
+    """The latest failure in any run with the same kernel, one that was not expected if there is one: that the test
+    passed this time does not undo it."""
+    failures = [each for _, outcomes in reversed(side.runs) for each in outcomes.get(test, ()) if failed(each)]
+    return next((each for each in failures if each.verdict.is_kernel_fault), failures[0] if failures else None)
+
+
 def _class(first: Outcome | None, last: Outcome, before: Tally, since: Tally, *, is_new: bool) -> tuple[Change, float]:
     if last.verdict in (Verdict.ERROR, Verdict.NOTRUN):
         return Change.INFRASTRUCTURE, 0.0
+    if is_new:
+        return Change.APPEARED, 0.0
     if last.verdict is Verdict.SKIP:
         was_run = first is not None and first.verdict is not Verdict.SKIP
         return (Change.SKIPPED_NOW if was_run else Change.SAME), 0.0
-    if is_new:
-        return Change.APPEARED, 0.0
     if last.verdict is Verdict.XFAIL:
         return Change.KNOWN, 0.0
     if not since.failures:
@@ -115,7 +140,7 @@ def _class(first: Outcome | None, last: Outcome, before: Tally, since: Tally, *,
         is_other = last.signature is not None and not before.failures  # a crash of a kind that was never seen before
         fails_anew = not before.failures
         return (Change.NEW_FAILURE if fails_anew else Change.FLAKIER), (1.0 if is_other else probability)
-    is_broken = evidence.rate(before) >= _MOSTLY and not since.passes
+    is_broken = not since.passes and (not before.passes or evidence.rate(before) >= _MOSTLY)
     return (Change.STILL_FAILING if is_broken else Change.FLAKY), probability
 
 
@@ -134,7 +159,7 @@ def _fails(side: Side, test: str, *, like: Outcome) -> list[bool]:
     ends: list[bool] = []
     for _, outcomes in side.runs:
         for outcome in outcomes.get(test, ()):
-            ended = failed(outcome)
+            ended = failed(outcome) if outcome.repeat is None or outcome.repeat.is_usual else None
             if ended is not None:
                 ends.append(ended and _is_like(outcome, like))
     return ends
@@ -159,33 +184,32 @@ def _first_bad(side: Side, test: str) -> str:
     return next((run.id for run, outcomes in side.runs if any(failed(o) for o in outcomes.get(test, ()))), "")
 
 
-def _usual(side: Side, test: str) -> float | None:
-    """The median of the test's durations, in seconds; None if there are too few."""
-    times = [
-        outcome.seconds
-        for _, outcomes in side.runs
-        for outcome in outcomes.get(test, ())
-        if outcome.actual is Verdict.PASS and outcome.seconds > 0
-    ]
+def usual(outcomes: Iterable[Outcome]) -> float | None:
+    """Return the median of a test's durations where it passed, in seconds; None if there are too few."""
+    times = [outcome.seconds for outcome in outcomes if outcome.actual is Verdict.PASS and outcome.seconds > 0]
     return statistics.median(times) if len(times) >= _LEAST_TIMES else None
+
+
+def _usual(side: Side, test: str) -> float | None:
+    return usual(outcome for _, outcomes in side.runs for outcome in outcomes.get(test, ()))
 
 
 def _pace(old: Side, new: Side) -> float:
     """How much longer the newer run's tests take than usual, in the median: another machine, or a busy one."""
     logs = [
-        math.log(outcome.seconds / usual)
+        math.log(outcome.seconds / expected)
         for test, outcomes in new.outcomes.items()
         for outcome in outcomes[:1]
-        if outcome.actual is Verdict.PASS and outcome.seconds > 0 and (usual := _usual(old, test))
+        if outcome.actual is Verdict.PASS and outcome.seconds > 0 and (expected := _usual(old, test))
     ]
     return math.exp(statistics.median(logs)) if logs else 1.0
 
 
 def _slower(test: str, old: Side, last: Outcome, pace: float) -> str:
-    usual = _usual(old, test)
-    if usual is None or last.actual is not Verdict.PASS:
+    median = _usual(old, test)
+    if median is None or last.actual is not Verdict.PASS:
         return ""
-    expected = usual * pace
+    expected = median * pace
     if last.seconds < _SLOWER_TIMES * expected or last.seconds - expected < _SLOWER_S:
         return ""
     return f"{last.seconds:.1f} s, usually {expected:.1f} s at the pace of this run"

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from harness.model.comparison import Tally
-from harness.model.result import Attempt, Condition, Result, Verdict
+from harness.model.result import Attempt, Condition, Repeat, Result, Verdict
 from harness.report import evidence
 
 TOLD = 0.98  # the probability from which repeating ends: it is worse
 LIKELY = 0.5  # from which a comparison fails a job
 DROPPED = 0.005  # below which repeating ends: nothing shows that it is worse
 MOST = 40  # repetitions
+BUSY = 1.5  # from which load on, for each CPU, a host is busy: a test that is repeated keeps one to two CPUs busy
 _LEAST = 8  # outcomes before a failure is dropped: the first one is no fair sample, because it is why we look
 
 
@@ -44,11 +45,16 @@ class Standing:
 
 
 def since(result: Result) -> Tally:
-    """Return the passes and failures of a result and its repetitions."""
-    return _tally([result, *result.repeats])
+    """Return the passes and failures of a result and its repetitions, as far as they ran like tests usually do."""
+    return tally_of([result, *_usual(result)])
 
 
-def _tally(attempts: Iterable[Attempt]) -> Tally:
+def _usual(result: Result) -> list[Repeat]:
+    return [repeat for repeat in result.repeats if repeat.condition.is_usual]
+
+
+def tally_of(attempts: Iterable[Attempt]) -> Tally:
+    """Count passes and failures."""
     verdicts = [attempt.actual or attempt.verdict for attempt in attempts]
     failures = sum(verdict.is_kernel_fault or verdict is Verdict.XFAIL for verdict in verdicts)
     return Tally(failures=failures, passes=sum(verdict is Verdict.PASS for verdict in verdicts))
@@ -58,26 +64,51 @@ def told(result: Result) -> str:
     """Say what the repetitions of a failure show; empty if there are none."""
     if not result.repeats:
         return ""
-    repeats = _tally(result.repeats)
+    repeats = tally_of(_usual(result))
     if not repeats.runs:
         return f"repeated {len(result.repeats)} times without an answer"
-    counted = f"failed {repeats} repetitions"
+    counted, where = f"failed {repeats} repetitions", "".join(f", {where}" for where in _where(result))
     if not repeats.failures:
         rate = evidence.interval(since(result))[1]
-        used = "; maybe it needs a machine that other tests have used" if _was_used(result) else ""
-        return f"not repeatable: {counted}, so it fails at most {100 * rate:.0f} % of the time{used}"
-    restored, booted = (
-        _tally(each for each in result.repeats if each.condition is condition) for condition in Condition
-    )
-    where = ""
-    if evidence.worse_probability(restored, booted) >= TOLD:
-        where = f", mostly on machines that have just booted ({booted}; restored ones {restored})"
-    elif evidence.worse_probability(booted, restored) >= TOLD:
-        where = f", mostly on restored machines ({restored}; just booted ones {booted})"
+        hint = "; maybe it needs a machine that other tests have used" if _was_used(result) and not where else ""
+        return f"not repeatable: {counted}, so it fails at most {100 * rate:.0f} % of the time{where}{hint}"
     if not repeats.passes:
         return f"solid: {counted}{where}"
     low, high = evidence.interval(since(result))
     return f"flaky: {counted}, so about {100 * low:.0f} to {100 * high:.0f} % of the time{where}"
+
+
+def _where(result: Result) -> Iterator[str]:
+    """Where the test fails more often than elsewhere, by more than chance."""
+    restored, booted, used, one_cpu = (
+        tally_of(each for each in result.repeats if each.condition is condition)
+        for condition in (Condition.RESTORED, Condition.BOOTED, Condition.USED, Condition.ONE_CPU)
+    )
+    if _fails_more(booted, restored):
+        yield f"mostly on machines that have just booted ({booted}; restored ones {restored})"
+    elif _fails_more(restored, booted):
+        yield f"mostly on restored machines ({restored}; just booted ones {booted})"
+    if _fails_more(used, restored):
+        yield f"mostly on machines on which it has run before ({used}; restored ones {restored})"
+    if _fails_more(one_cpu, booted):
+        yield f"mostly with one CPU ({one_cpu}; with more {booted})"
+    elif _fails_more(booted, one_cpu):
+        yield (
+            f"only with more than one CPU ({booted}; with one {one_cpu})"
+            if not one_cpu.failures
+            else (f"mostly with more than one CPU ({booted}; with one {one_cpu})")
+        )
+    busy, idle = (
+        tally_of(each for each in _usual(result) if each.load is not None and (each.load >= BUSY) is is_busy)
+        for is_busy in (True, False)
+    )
+    if _fails_more(busy, idle):
+        yield f"mostly while the host is busy ({busy}; else {idle})"
+
+
+def _fails_more(here: Tally, elsewhere: Tally) -> bool:
+    """Whether a test fails more often here; never where one of the two says nothing."""
+    return bool(here.runs and elsewhere.runs) and evidence.worse_probability(elsewhere, here) >= TOLD
 
 
 def _was_used(result: Result) -> bool:

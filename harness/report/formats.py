@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from harness.model.past import Past
 from harness.model.result import RunResults
 from harness.report.html import report_html
 from harness.report.junit import junit_xml
+from harness.report.markdown import summary_markdown
 from harness.report.results_json import results_json
 
 Logs = Callable[[str], str]
@@ -16,14 +18,16 @@ Logs = Callable[[str], str]
 
 @dataclass(frozen=True, kw_only=True)
 class Format:
-    """`file`: the document's name in the directory of the run; `render`: makes its text."""
+    """`file`: the document's name in the directory of the run; `render`: makes its text, of the results, the logs and
+    what the history says, if it is asked."""
 
     file: str
-    render: Callable[[RunResults, Logs], str]
+    render: Callable[[RunResults, Logs, Past | None], str]
 
 
 FORMATS = (
-    Format(file="junit.xml", render=lambda results, logs: junit_xml(results, logs=logs)),
-    Format(file="results.json", render=lambda results, _: results_json(results)),
-    Format(file="report.html", render=lambda results, logs: report_html(results, logs=logs)),
+    Format(file="junit.xml", render=lambda results, logs, past: junit_xml(results, logs=logs, past=past)),
+    Format(file="results.json", render=lambda results, *_: results_json(results)),
+    Format(file="report.html", render=lambda results, logs, past: report_html(results, logs=logs, past=past)),
+    Format(file="summary.md", render=lambda results, _, past: summary_markdown(results, past=past)),
 )

@@ -1,6 +1,6 @@
 """results in, one self-contained HTML page out: no scripts or styles from elsewhere; readable without JavaScript.
 
-The one door to jinja2. Everything that the target printed is cleaned here and escaped by the template.
+Everything that the target printed is cleaned here and escaped by the template.
 """
 
 from __future__ import annotations
@@ -10,12 +10,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import quote
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from harness.model import known
+from harness.model.comparison import Change
+from harness.model.past import Past, Track
 from harness.model.result import Expectation, Result, RunResults, Verdict
 from harness.parse.records import run_record_to_data
 from harness.report.attempts import attempt_line
+from harness.report.compare_text import counted, described
+from harness.report.confirming import told
+from harness.report.page import rendered
+from harness.report.past import evidence_lines, urgency
+from harness.report.strip import Strip, strip
 from harness.report.summary import duration, overall_line
 from harness.report.text import clean, flatten, last_lines, one_line, tail
 
@@ -50,6 +55,25 @@ class Try:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Background:
+    """What the history says about a test. `change`: empty if it is the same as ever."""
+
+    strip: Strip
+    change: str
+    evidence: Sequence[str]
+    usual: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """What the history says about the whole run: which run it is compared with, and how many tests of each class."""
+
+    run: str
+    counts: str
+    vanished: Sequence[str]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Row:
     """One result on the page. `key` is its anchor, `href` the relative link to its log."""
 
@@ -66,6 +90,8 @@ class Row:
     unexpected_pass: bool
     attempts: Sequence[Try]
     choice: str
+    repeated: str
+    past: Background | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,24 +113,28 @@ class Suite:
     time: str
 
 
-def report_html(results: RunResults, *, logs: Callable[[str], str]) -> str:
-    """The page. `logs` returns the text of the log at the path in `Result.log`; OSError means that there is none."""
-    rows = _rows(results.results, logs)
+def report_html(results: RunResults, *, logs: Callable[[str], str], past: Past | None = None) -> str:
+    """The page. `logs` returns the text of the log at the path in `Result.log`; OSError means that there is none.
+    `past`: what the history says about these tests; None: nothing."""
+    rows = _rows(results.results, logs, past)
     paired = list(zip(results.results, rows, strict=True))
+    worst = sorted(paired, key=lambda pair: urgency(pair[0], past))
     headline, other = _properties(results)
-    return _environment().get_template("report.html.j2").render(
+    return rendered(
+        "report.html.j2",
         overall=overall_line(results),
         state={0: "ok", 1: "failed"}.get(results.exit_code, "broken"),
         word=overall_line(results).partition(":")[0],
         started=_date(results.started) if results.started else "",
         took=duration(results.seconds),
         is_killed=results.ended is None,
+        compared=_compared(past) if past else None,
         headline=headline,
         properties=other,
         counts=dict(_counts(results.results)),
         total=len(rows),
-        crashes=_crashes(paired),
-        failures=[row for result, row in paired if result.verdict.is_kernel_fault and result.fault is None],
+        crashes=_crashes(worst),
+        failures=[row for result, row in worst if result.verdict.is_kernel_fault and result.fault is None],
         errors=[row for result, row in paired if result.verdict is Verdict.ERROR],
         notrun=_by_reason(row for result, row in paired if result.verdict is Verdict.NOTRUN),
         known=[row for result, row in paired if result.verdict is Verdict.XFAIL],
@@ -116,28 +146,27 @@ def report_html(results: RunResults, *, logs: Callable[[str], str]) -> str:
     )  # fmt: skip
 
 
-def _environment() -> Environment:
-    return Environment(
-        loader=PackageLoader("harness.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+def _compared(past: Past) -> Compared:
+    comparison = past.comparison
+    return Compared(
+        run=described(comparison.old),
+        counts=counted(comparison),
+        vanished=[one_line(changed.test) for changed in comparison.of(Change.VANISHED)],
     )
 
 
-def _rows(results: Sequence[Result], logs: Callable[[str], str]) -> list[Row]:
+def _rows(results: Sequence[Result], logs: Callable[[str], str], past: Past | None) -> list[Row]:
     longest = max((result.seconds for result in results), default=0.0) or 1.0
     left = PAGE_LIMIT
     rows = []
     for number, result in enumerate(results):
         log = _log(result, logs) if left > 0 else ""
         left -= len(log)
-        rows.append(_row(number, result, log, longest))
+        rows.append(_row(number, result, log, longest, past.tracks.get(result.test) if past else None))
     return rows
 
 
-def _row(number: int, result: Result, log: str, longest: float) -> Row:
+def _row(number: int, result: Result, log: str, longest: float, track: Track | None) -> Row:
     title = result.fault.title if result.fault else ""
     return Row(
         key=f"t{number}",
@@ -153,6 +182,21 @@ def _row(number: int, result: Result, log: str, longest: float) -> Row:
         unexpected_pass=result.is_unexpected_pass,
         attempts=_tries(result) if result.attempts else (),
         choice=one_line(result.choice) if result.choice else "",
+        repeated=one_line(told(result)),
+        past=_background(track) if track else None,
+    )
+
+
+def _background(track: Track) -> Background | None:
+    picture = strip(track.seen)
+    if picture is None:
+        return None
+    changed = track.changed
+    return Background(
+        strip=picture,
+        change="" if changed.change is Change.SAME else changed.change,
+        evidence=evidence_lines(changed),
+        usual=duration(track.usual) if track.usual is not None else "",
     )
 
 

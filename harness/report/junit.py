@@ -2,6 +2,17 @@
 
 The one door to the junit-xml package. What it writes is not quite what that schema allows (`disabled`, times as
 `1e-05`), so the document is built by it and then corrected.
+
+The schema has no properties of a test case, and Jenkins' plugins know no elements for flaky tests. So what is told of a
+case beyond its verdict stands among the properties of its suite, named by the case as Jenkins does, CLASSNAME.NAME:
+
+- ``change:CLASSNAME.NAME``: the class of its change (docs/verdicts.md), if the history has earlier runs and the test
+  does not behave as ever;
+- ``signature:CLASSNAME.NAME``: of the fault that made it a CRASH, equal for equal bugs;
+- ``repetitions:CLASSNAME.NAME``: what repeating a failure showed, as ``flaky: failed 3 of 9 repetitions, …``.
+
+``compared_with`` is the id of the run that the changes are changes from. The changes, with their figures, and what the
+repetitions showed are also the first lines of the case's system-out, for people.
 """
 
 from __future__ import annotations
@@ -12,9 +23,12 @@ from datetime import UTC, datetime
 
 from junit_xml import TestCase, TestSuite
 
+from harness.model.past import Past
 from harness.model.result import Result, RunResults, Verdict
 from harness.parse.records import run_record_to_data
 from harness.report.attempts import attempt_line
+from harness.report.confirming import told
+from harness.report.past import change_of, evidence_lines
 from harness.report.text import clean, flatten, one_line, tail
 
 LOGS_LIMIT = 64 << 20  # characters of all logs together: a reader keeps the document in memory
@@ -30,14 +44,16 @@ _ALLOWED = {
 }  # fmt: skip
 
 
-def junit_xml(results: RunResults, *, logs: Callable[[str], str]) -> str:
+def junit_xml(results: RunResults, *, logs: Callable[[str], str], past: Past | None = None) -> str:
     """The whole document. `logs` returns the text of the log at the path in `Result.log`; OSError means that there is
-    none."""
+    none. `past`: what the history says about these tests; None: nothing."""
     texts = _Texts(logs)
     properties = {clean(key): value for key, value in flatten(run_record_to_data(results.record)).items()}
+    properties |= {"compared_with": one_line(past.comparison.old.id)} if past else {}
     root = ET.Element("testsuites", {"name": "harness"})
     for suite, members in _suites(results.results).items():
-        root.append(_suite_element(suite, members, results, properties, texts))
+        cases = [_case(result, classname, name, texts, past) for result, (classname, name) in members]
+        root.append(_suite_element(suite, members, cases, results, properties | _of_cases(members, past)))
     for name in ("tests", "failures", "errors"):
         root.set(name, str(sum(int(suite.get(name, "0")) for suite in root)))
     root.set("time", f"{sum(result.seconds for result in results.results):.3f}")
@@ -61,12 +77,11 @@ def _suites(results: tuple[Result, ...]) -> dict[str, list[_Named]]:
 def _suite_element(
     suite: str,
     named: list[_Named],
+    cases: list[TestCase],
     results: RunResults,
     properties: dict[str, str],
-    texts: _Texts,
 ) -> ET.Element:
     members = [result for result, _ in named]
-    cases = [_case(result, classname, name, texts) for result, (classname, name) in named]
     started = min((result.started for result in members if result.started is not None), default=results.started)
     element: ET.Element = TestSuite(
         one_line(suite), cases, timestamp=_timestamp(started), properties=properties
@@ -80,7 +95,21 @@ def _suite_element(
     return element
 
 
-def _case(result: Result, classname: str, name: str, texts: _Texts) -> TestCase:
+def _of_cases(named: list[_Named], past: Past | None) -> dict[str, str]:
+    """The properties of a suite that belong to its cases."""
+    properties: dict[str, str] = {}
+    for result, names in named:
+        changed = change_of(result, past)
+        values = {
+            "change": changed.change.value if changed else "",
+            "signature": one_line(str(result.fault.signature)) if result.fault else "",
+            "repetitions": one_line(told(result)),
+        }
+        properties |= {f"{kind}:{'.'.join(names)}": value for kind, value in values.items() if value}
+    return properties
+
+
+def _case(result: Result, classname: str, name: str, texts: _Texts, past: Past | None) -> TestCase:
     case = TestCase(name, classname)
     message = _message(result)
     lines = clean("\n".join(result.fault.lines)) if result.fault else ""
@@ -90,7 +119,10 @@ def _case(result: Result, classname: str, name: str, texts: _Texts) -> TestCase:
         case.add_failure_info(message=message, output=lines, failure_type=result.verdict.value)
     elif result.verdict is not Verdict.PASS:
         case.add_error_info(message=message, output=lines, error_type=result.verdict.value)
-    output = [attempt_line(number, attempt) for number, attempt in enumerate(result.attempts, 1)]
+    changed = change_of(result, past)
+    output = [f"{changed.change}: {'; '.join(evidence_lines(changed))}".removesuffix(": ")] if changed else []
+    output += [f"repetitions: {one_line(told(result))}"] if result.repeats else []
+    output += [attempt_line(number, attempt) for number, attempt in enumerate(result.attempts, 1)]
     output += [one_line(result.choice)] if result.choice else []
     if result.verdict is not Verdict.PASS and result.log:
         output.append(texts.log(result.log))

@@ -31,7 +31,8 @@
         "attempts": [                            all, if there were several, in the order they began
           {"verdict": "ERROR", …, "machine": "…", "board": "…"}],    the fields of a result
         "choice": "",                            which attempt is the result, and why
-       "repeats": [{"condition": "restored" | "booted", …}],   repetitions of a failure, the fields of a result
+       "repeats": [{"condition": "restored" | "booted" | "used" | "one CPU", "load": 1.5, …}],
+                                                repetitions of a failure, the fields of a result
        "repeated": ""}],                        what they show
      "expired_expectations": [{…}],              expired known outcomes of this run's tests
      "unmatched_expectations": [{…}]}            those that no test matched, though tests that they name ran
@@ -93,7 +94,9 @@ def _result(result: Result) -> dict[str, object]:
         "unexpected_pass": result.is_unexpected_pass,
         "attempts": [_attempt(attempt) for attempt in result.attempts] if result.attempts else [],
         "choice": result.choice,
-        "repeats": [_attempt(repeat) | {"condition": repeat.condition.value} for repeat in result.repeats],
+        "repeats": [
+            _attempt(repeat) | {"condition": repeat.condition.value, "load": repeat.load} for repeat in result.repeats
+        ],
         "repeated": told(result),
     }
 

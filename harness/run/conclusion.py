@@ -9,15 +9,16 @@ from pathlib import Path
 from harness.errors import InfraError
 from harness.model.event import Event, Finished
 from harness.model.result import EndKind, RunEnd, RunResults, Verdict
-from harness.run.documents import write_documents
+from harness.run.documents import Recall, write_documents
 from harness.run.recorder import Recorder
 from harness.shortage import Shortage
 
 _MOST_LINES = 200  # verdicts that are nowhere but in a message
 
 
-def conclude(recorder: Recorder, run_dir: Path, end: RunEnd) -> RunResults:
-    """Record how the run ended and write its documents from everything that is known, in files or in memory.
+def conclude(recorder: Recorder, run_dir: Path, end: RunEnd, *, recall: Recall | None = None) -> RunResults:
+    """Record how the run ended and write its documents from everything that is known: in files, in memory, and by
+    `recall` in the history.
 
     Raises Shortage if the documents can't be written; its details then have the verdicts that are nowhere else."""
     if recorder.failure and end.kind is EndKind.INTERRUPTED:
@@ -27,7 +28,7 @@ def conclude(recorder: Recorder, run_dir: Path, end: RunEnd) -> RunResults:
     unwritten = recorder.unwritten
     recorder.close()
     try:
-        return write_documents(run_dir, unwritten=unwritten, unwritten_logs=recorder.unwritten_logs)
+        return write_documents(run_dir, unwritten=unwritten, unwritten_logs=recorder.unwritten_logs, recall=recall)
     except Shortage as error:
         then = f"{error.message}; when there is room, `harness report {run_dir}` makes the documents"
         raise Shortage(then, details=_lines(unwritten)) from error

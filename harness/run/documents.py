@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 
 from harness import shortage
 from harness.errors import UserError
 from harness.model.event import Event
+from harness.model.past import Past
 from harness.model.result import RunResults
 from harness.parse.events import event_to_json, parse_events
 from harness.report.fold import fold
-from harness.report.formats import FORMATS
+from harness.report.formats import FORMATS, Logs
 from harness.run.eventlog import EVENTS, event_lines
+
+Recall = Callable[[RunResults], Past | None]
+"""Takes the results of a run that has ended into the history, if there is one, and returns what that says about it."""
 
 _LONGEST_LOG_BYTES = 1 << 20  # bytes at the end of a test's log that documents use
 
@@ -40,10 +44,14 @@ def read_results(run_dir: Path, *, unwritten: Sequence[Event] = ()) -> RunResult
 
 
 def write_documents(
-    run_dir: Path, *, unwritten: Sequence[Event] = (), unwritten_logs: Mapping[str, str] | None = None
+    run_dir: Path,
+    *,
+    unwritten: Sequence[Event] = (),
+    unwritten_logs: Mapping[str, str] | None = None,
+    recall: Recall | None = None,
 ) -> RunResults:
     """Write the documents (report.formats) to `run_dir`; returns their results. `unwritten`, `unwritten_logs`: what
-    could not be written to the run's own files.
+    could not be written to the run's own files. `recall`: what asks the history.
 
     All documents are written beside the earlier ones before the first of these is replaced, so a full disk leaves the
     earlier ones. Raises Shortage, and UserError if the directory can't be written for another reason."""
@@ -54,14 +62,28 @@ def write_documents(
     def logs(name: str) -> str:
         return in_memory[name][-_LONGEST_LOG_BYTES:] if name in in_memory else _log(root, name)
 
-    texts = {document.file: document.render(results, logs).encode("utf-8", "surrogateescape") for document in FORMATS}
+    try:
+        past = recall(results) if recall else None
+    except KeyboardInterrupt:  # as while it waits for others that write to the history
+        _write(run_dir, _texts(results, logs, None))
+        raise
+    _write(run_dir, _texts(results, logs, past))
+    return results
+
+
+def _texts(results: RunResults, logs: Logs, past: Past | None) -> dict[str, bytes]:
+    return {
+        document.file: document.render(results, logs, past).encode("utf-8", "surrogateescape") for document in FORMATS
+    }
+
+
+def _write(run_dir: Path, texts: Mapping[str, bytes]) -> None:
     try:
         _publish(run_dir, texts)
     except OSError as error:
         needed = f"{shortage.told_size(sum(map(len, texts.values())))} for the documents"
         short = shortage.of(error, where=run_dir, needed=needed, kept=f"the run's {EVENTS} and logs")
         raise short or UserError(f"{run_dir}: expected a directory to write to, found: {error.strerror}") from error
-    return results
 
 
 def _publish(directory: Path, files: Mapping[str, bytes]) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,15 +14,16 @@ from pathlib import Path
 import pytest
 from _pytest.runner import runtestprotocol
 
+from harness import available
 from harness.model.comparison import Tally
 from harness.model.event import Repeated
 from harness.model.known import KnownOutcomes
 from harness.model.progress import NoDisplay
 from harness.model.result import Attempt, Condition, Repeat, Result
-from harness.report.confirming import Standing, since, told
+from harness.report.confirming import Standing, since, tally_of, told
 from harness.run.collecting import Collection, id_of
 from harness.run.eventlog import EVENTS, EventLog
-from harness.run.machine import Machine
+from harness.run.machine import Boot, Machine
 from harness.run.preparing import Preparation
 from harness.run.recorder import Recorder
 from harness.run.rig import Rig
@@ -32,27 +35,34 @@ from harness.run.units import Isolation
 Run = Callable[[Sequence[object]], object]
 
 _MOST_TESTS = 20  # that are repeated in a run: a kernel that fails everywhere needs no statistics
-_BOOTED = 5  # repetitions on machines that have just booted, which take seconds each
-_RESTORED_SHARE = 0.7  # of a test's time
+# In which order machines are used, how much of a test's time each kind gets, and for how many repetitions. Evidence
+# decides on those that are restored; booting one takes seconds.
+_SHARES = {Condition.RESTORED: 0.5, Condition.USED: 0.1, Condition.BOOTED: 0.2, Condition.ONE_CPU: 0.2}
+_ISOLATION = {Condition.USED: Isolation.CRASH}  # the others: a machine for each repetition
+_MOST = {Condition.USED: 5, Condition.BOOTED: 5, Condition.ONE_CPU: 5}
 _FIELDS = tuple(each.name for each in dataclasses.fields(Attempt))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
     """How much repeating may cost. `before`: the passes and failures of a test with earlier kernels, as far as the
-    history knows them. `test_s`: seconds for each test; `run_s`: for all of them."""
+    history knows them. `one_cpu`: boots a machine with a single CPU; None: the board has no such thing. `test_s`:
+    seconds for each test; `run_s`: for all of them."""
 
+    one_cpu: Boot | None = None
     before: Callable[[Result], Tally] = field(default=lambda _result: Tally())
     test_s: float = 60.0
     run_s: float = 600.0
 
 
 class _RepeatRecorder(Recorder):
-    """Records the tests of one kind of machine as repetitions."""
+    """Records tests as repetitions. `stage`: what machines they are to run on; `condition`: what the current one runs
+    on."""
 
-    def __init__(self, run_dir: Path, condition: Condition, *, on_repeat: Callable[[str, Repeat], None]) -> None:
-        super().__init__(EventLog(run_dir / EVENTS, worker=f"repeat-{condition}"), run_dir=run_dir)
-        self._condition = condition
+    def __init__(self, run_dir: Path, stage: Condition, *, on_repeat: Callable[[Condition, str, Repeat], None]) -> None:
+        worker = f"repeat-{stage.replace(' ', '-')}"
+        super().__init__(EventLog(run_dir / EVENTS, worker=worker), run_dir=run_dir)
+        self.stage = self.condition = stage
         self._on_repeat = on_repeat
 
     def started(self, test: str, *, uses_machine: bool = True) -> None:
@@ -60,9 +70,10 @@ class _RepeatRecorder(Recorder):
 
     def finished(self, result: Result, log: str = "") -> Result:
         result = self._completed(result, result.test, log)
-        repeat = Repeat(condition=self._condition, **{name: getattr(result, name) for name in _FIELDS})
+        fields = {name: getattr(result, name) for name in _FIELDS}
+        repeat = Repeat(condition=self.condition, load=_load(), **fields)
         self._events.write(Repeated(test=result.test, repeat=repeat))
-        self._on_repeat(result.test, repeat)
+        self._on_repeat(self.stage, result.test, repeat)
         return result
 
     def lost(self, attempt: Result, log: str = "", *, why: str, where: str = "") -> None:
@@ -75,8 +86,14 @@ class _RepeatRecorder(Recorder):
         """Nothing, likewise."""
 
 
+def _load() -> float:
+    """How many processes want each CPU of this host, on average over a minute."""
+    return round(os.getloadavg()[0] / available.cpus(), 2)
+
+
 class _Repeater(Runner):
-    """Runs each collected test until `enough` says so, each time on a machine that no other test has used."""
+    """Runs each collected test until `enough` says so, each time on a machine that no other test has used; of those
+    that are to be USED, only the first time."""
 
     def __init__(
         self,
@@ -85,11 +102,13 @@ class _Repeater(Runner):
         collection: Collection,
         preparation: Preparation,
         known: KnownOutcomes,
+        recorder: _RepeatRecorder,
         enough: Callable[[str], bool],
     ) -> None:
         supply = OneMachine(rig, preparation)
         super().__init__(rig, collection=collection, supply=supply, known=known, display=NoDisplay())
         self._enough = enough
+        self._recorder = recorder
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(  # type: ignore[override]  # no wrapper: it replaces pytest's own
@@ -106,14 +125,28 @@ class _Repeater(Runner):
         if isinstance(item, SelftestItem):
             item.batch.start_over(item.test)
         self._group = ""  # of no test before: it gets a machine of its own
-        self._rig.machine.discard("a repetition")
+        self._recorder.condition = self._chosen_machine()
         self._begin(item)
         self._start_attempt(item)
         self._reruns_left = RERUNS
         runtestprotocol(item, nextitem=None, log=False)
         while self._attempt.is_lost:
             self._run_again(item, None)
+            if self._recorder.stage is Condition.USED:
+                self._recorder.condition = Condition.RESTORED  # what it had used is gone
         self._finish(item)
+
+    def pytest_sessionfinish(self) -> None:
+        """Nothing: another repetition may use the machine."""
+
+    def _chosen_machine(self) -> Condition:
+        """Keep the machine or give it up, and return what the next repetition runs on."""
+        machine, stage = self._rig.machine, self._recorder.stage
+        if stage is not Condition.USED:
+            machine.discard("a repetition")
+            return stage
+        machine.leave_faults_behind()
+        return Condition.USED if machine.is_up else Condition.RESTORED
 
 
 def worth_repeating(results: Sequence[Result]) -> list[Result]:
@@ -132,6 +165,7 @@ def repeat(
     rig: Rig,
     prepared: Preparation,
     booting: Machine,
+    with_one_cpu: Machine | None,
     node_ids: Mapping[str, str],
     known: KnownOutcomes,
     run: Run,
@@ -139,23 +173,32 @@ def repeat(
     budget: Budget,
     say: Callable[[str], None],
 ) -> None:
-    """Repeat `failures`, first on machines restored from the snapshot of `rig`'s (`prepared` has saved it), then on
-    some that `booting` boots. `node_ids`: pytest's names of the tests; `run`: runs pytest with plugins.
+    """Repeat `failures`, first on machines restored from the snapshot of `rig`'s (`prepared` has saved it), then more
+    than once on the last of them, then on some that `booting` and `with_one_cpu` boot. `node_ids`: pytest's names of
+    the tests; `run`: runs pytest with plugins.
 
     Records each repetition in `run_dir`, and says what came out."""
     tally = _Tally(failures, budget)
-    for condition, machine in ((Condition.RESTORED, rig.machine), (Condition.BOOTED, booting)):
-        recorder = _RepeatRecorder(run_dir, condition, on_repeat=tally.add)
+    stages = [(rig.machine, (Condition.RESTORED, Condition.USED)), (booting, (Condition.BOOTED,))]
+    if with_one_cpu:
+        stages.append((with_one_cpu, (Condition.ONE_CPU,)))
+    for machine, conditions in stages:
+        recorder = _RepeatRecorder(run_dir, conditions[0], on_repeat=tally.add)
         machine.record_to(recorder)
         here = dataclasses.replace(rig, machine=machine, recorder=recorder, isolation=Isolation.TEST)
         preparation = prepared if machine is rig.machine else Preparation(here, say=lambda _problem: None)
+        repeater = functools.partial(_Repeater, preparation=preparation, known=known)
         try:
             for failure in failures:
-                if tally.is_enough(failure.test, condition):
-                    continue
-                only = Collection(here, only=frozenset({node_ids[failure.test]}))
-                enough = functools.partial(tally.is_enough, condition=condition)
-                run([only, _Repeater(here, collection=only, preparation=preparation, known=known, enough=enough)])
+                machine.discard("the repetitions of another test")
+                for stage in conditions:
+                    if tally.is_enough(failure.test, stage):
+                        continue
+                    recorder.stage = stage
+                    isolated = dataclasses.replace(here, isolation=_ISOLATION.get(stage, Isolation.TEST))
+                    only = Collection(isolated, only=frozenset({node_ids[failure.test]}))
+                    enough = functools.partial(tally.is_enough, stage=stage)
+                    run([only, repeater(isolated, collection=only, recorder=recorder, enough=enough)])
         finally:
             machine.close()
             recorder.close()
@@ -172,8 +215,11 @@ class _Tally:
         self._budget = budget
         self._end = time.monotonic() + budget.run_s
         self._ends: dict[tuple[str, Condition], float] = {}
+        self._counts: Counter[tuple[str, Condition]] = Counter()
 
-    def add(self, test: str, repeat: Repeat) -> None:
+    def add(self, stage: Condition, test: str, repeat: Repeat) -> None:
+        """Take a repetition into account."""
+        self._counts[test, stage] += 1
         result = self._results[test]
         self._results[test] = dataclasses.replace(result, repeats=(*result.repeats, repeat))
 
@@ -181,13 +227,22 @@ class _Tally:
         """The result with its repetitions."""
         return self._results[test]
 
-    def is_enough(self, test: str, condition: Condition) -> bool:
+    def is_enough(self, test: str, stage: Condition) -> bool:
+        """Whether a test was repeated often enough on the machines of a stage."""
         now = time.monotonic()
-        share = _RESTORED_SHARE if condition is Condition.RESTORED else 1.0 - _RESTORED_SHARE
-        end = self._ends.setdefault((test, condition), now + share * self._budget.test_s)
+        end = self._ends.setdefault((test, stage), now + _SHARES[stage] * self._budget.test_s)
         if now >= min(end, self._end):
             return True
         result = self._results[test]
-        if condition is Condition.BOOTED:
-            return sum(each.condition is condition for each in result.repeats) >= _BOOTED
-        return Standing(before=self._before[test], since=since(result)).is_decided
+        if stage is Condition.RESTORED:
+            return Standing(before=self._before[test], since=since(result)).is_decided
+        return self._counts[test, stage] >= _MOST[stage] or not _is_telling(result, stage)
+
+
+def _is_telling(result: Result, stage: Condition) -> bool:
+    """Whether repetitions of a kind may show a difference: on a used machine if the test passes on others, with one CPU
+    if it fails with more."""
+    repeats = tally_of(each for each in result.repeats if each.condition.is_usual)
+    if stage is Condition.USED:
+        return repeats.passes > 0
+    return stage is not Condition.ONE_CPU or repeats.failures > 0

@@ -29,7 +29,7 @@ from harness.parse.events import VERSION
 from harness.run import timings
 from harness.run.collecting import Collection, Planned
 from harness.run.conclusion import conclude, failure
-from harness.run.documents import read_results
+from harness.run.documents import Recall, read_results
 from harness.run.expectations import known_on
 from harness.run.identity import new_run_id, this_harness
 from harness.run.inprocess import Ended, run_pytest
@@ -115,9 +115,11 @@ def run(
     run_dir: Path,
     command: str,
     display: RunDisplay,
+    recall: Recall | None = None,
 ) -> tuple[RunResults, int]:
     """Run the selected tests and write the documents. Returns the results and the exit code. Without `keeping`, a
-    target is booted again only after a crash. With a `fleet`, workers boot its boards instead.
+    target is booted again only after a crash. With a `fleet`, workers boot its boards instead. `recall` takes the run
+    into the history, and says what that knows of its tests, before the documents are written.
 
     Whatever happens on the way, events.jsonl and the documents contain everything collected until then."""
     isolation = selection.isolation or (Isolation.TEST if keeping else Isolation.CRASH)
@@ -155,7 +157,7 @@ def run(
         raise
     finally:
         machine.close()
-        results = conclude(recorder, run_dir, end)
+        results = conclude(recorder, run_dir, end, recall=recall)
         timings.learn(_timings(board.spec), results.results)
     if recorder.failure:
         raise failure(recorder, run_dir, results)
@@ -175,13 +177,18 @@ def _repeat(
     if not failures:
         return
     names = {planned.test: node_id for node_id, planned in _planned(rig.build, selection, board=board).items()}
+
+    def machine(boot: Callable[[], tuple[Target, float]]) -> Machine:
+        nowhere = Recorder.nowhere()
+        return Machine(boot, limits=board.limits, recorder=nowhere, timeout_factor=selection.timeout_factor)
+
+    one_cpu = selection.repeating.one_cpu
     repeat(
         [failure for failure in failures if failure.test in names],
         rig=rig,
         prepared=local.preparation,
-        booting=Machine(
-            boot, limits=board.limits, recorder=Recorder.nowhere(), timeout_factor=selection.timeout_factor
-        ),
+        booting=machine(boot),
+        with_one_cpu=machine(one_cpu) if one_cpu else None,
         node_ids=names,
         known=known_on(selection.known, rig.build, board, today=selection.today),
         run=lambda plugins: _pytest(dataclasses.replace(selection, maxfail=0), plugins, ()),

@@ -33,53 +33,94 @@ def opened(path: Path, *, writable: bool = False) -> Iterator[sqlite3.Connection
 
     Raises UserError if `path` is something else, or of a newer harness, and InfraError if it is damaged, or can't be
     read or written."""
-    if not writable and not path.exists():
+    with _connected(path, writable=writable) as connection:
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("BEGIN IMMEDIATE" if writable else "BEGIN")
+        try:
+            yield connection
+        except BaseException:
+            connection.rollback()
+            raise
+        connection.commit()
+
+
+@contextlib.contextmanager
+def maintained(path: Path) -> Iterator[sqlite3.Connection]:
+    """Open the history at `path` for maintenance: each statement is a transaction of its own. References are not
+    checked: of a row that is deleted, SQLite would look for references in all rows of other tables.
+
+    Raises what `opened` does, and UserError if there is no history."""
+    _ensure_there(path)
+    with _connected(path, writable=True) as connection:
+        yield connection
+
+
+def compact(connection: sqlite3.Connection) -> None:
+    """Give the room of what was deleted back to the file system."""
+    connection.execute("VACUUM")
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def _ensure_there(path: Path) -> None:
+    if not path.exists():
         raise UserError(
             f"{path}: expected a history, found none; runs are added to it when they end, see `harness history`"
         )
+
+
+@contextlib.contextmanager
+def _connected(path: Path, *, writable: bool) -> Iterator[sqlite3.Connection]:
+    if not writable:
+        _ensure_there(path)
     with _errors(path):
         if writable:
             path.parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(
-            path if writable else f"file:{_quoted(path)}?mode=ro",
-            uri=not writable,
-            timeout=_WAIT_S,
-            isolation_level=None,
-        )
-        with contextlib.closing(connection):
-            _prepare(connection, path, writable=writable)
-            connection.execute("BEGIN IMMEDIATE" if writable else "BEGIN")
-            try:
-                yield connection
-            except BaseException:
-                connection.rollback()
-                raise
-            connection.commit()
+        with contextlib.closing(_connection(path, writable=writable)) as connection:
+            if _version_in(connection, path, writable=writable) < VERSION and not writable:
+                with contextlib.closing(_connection(path, writable=True)) as other:
+                    _prepare(other)
+            if writable:
+                _prepare(connection)
+            yield connection
+
+
+def _connection(path: Path, *, writable: bool) -> sqlite3.Connection:
+    name = path if writable else f"file:{_quoted(path)}?mode=ro"
+    return sqlite3.connect(name, uri=not writable, timeout=_WAIT_S, isolation_level=None)
 
 
 def _quoted(path: Path) -> str:
     return str(path.absolute()).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
 
 
-def _prepare(connection: sqlite3.Connection, path: Path, *, writable: bool) -> None:
+def _version_in(connection: sqlite3.Connection, path: Path, *, writable: bool) -> int:
+    """Return the version of the file, 0 for an empty one that is to be written. Raises UserError if it is not ours, or
+    newer than we are."""
+    connection.execute("BEGIN")  # otherwise another process may make the tables between one question and the next
     application, version = (
-        connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
+        int(connection.execute(f"PRAGMA {name}").fetchone()[0]) for name in ("application_id", "user_version")
     )
-    is_empty = not connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
-    if application != APPLICATION_ID and not (writable and is_empty and version == 0):
+    is_empty = not connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] and version == 0
+    connection.rollback()
+    if application != APPLICATION_ID and is_empty and not writable:
+        raise UserError(f"{path}: expected a history, found an empty file: no run has been added yet")
+    if application != APPLICATION_ID and not is_empty:
         raise UserError(f"{path}: expected a history of this harness, found another database; name another file")
     if version > VERSION:
         raise UserError(
             f"{path}: expected a history of version {VERSION} or older, found version {version}, made by a newer "
             "harness; use that, or name another file"
         )
-    connection.execute("PRAGMA foreign_keys = ON")
-    if writable:
-        # readers and writers at once; every commit is synced, so what was acknowledged survives a power cut
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        if version < VERSION:
-            _migrate(connection)
+    return version
+
+
+def _prepare(connection: sqlite3.Connection) -> None:
+    """Make a connection that writes; the file becomes one of this version."""
+    # readers and writers at once; every commit is synced, so what was acknowledged survives a power cut
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    if connection.execute("PRAGMA user_version").fetchone()[0] < VERSION:
+        _migrate(connection)
 
 
 def _migrate(connection: sqlite3.Connection) -> None:

@@ -2,35 +2,33 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from harness.errors import UserError
 from harness.model.fault import FaultSignature
-from harness.model.history import Cell, Outcome, StoredKernel, StoredRun
-from harness.model.result import Condition, EndKind
+from harness.model.history import Cell, Line, Outcome, StoredKernel, StoredRun
+from harness.model.result import Condition, EndKind, Verdict
 from harness.store.database import Connection
-from harness.store.ingest import VERDICTS
+from harness.store.ingest import VERDICTS, stored_path, stored_test
 
-_FOREVER = 1e12
-
-_RUNS = """
-    SELECT runs.name, cells.board, cells.config, cells.toolchain, kernels.key, kernels.release, kernels.source,
-           kernels.version, kernels.git_commit, kernels.patches, runs.started, runs.seconds, runs."end", runs.host,
-           runs.harness, runs.directory, runs.requested
-    FROM runs JOIN cells ON cells.id = runs.cell JOIN kernels ON kernels.id = runs.kernel
+_MOST_VALUES = 500  # in one statement
+_RUN = """
+    runs.name, cells.board, cells.config, cells.toolchain, kernels.key, kernels.release, kernels.source,
+    kernels.version, kernels.git_commit, kernels.patches, runs.started, runs.seconds, runs."end", runs.host,
+    runs.harness, runs.directory, runs.requested, runs.blames_kernel
 """
-_REPEATS = """
-    SELECT tests.name, repeats.verdict, repeats.milliseconds, signatures.text, repeats.condition
-    FROM repeats JOIN tests ON tests.id = repeats.test
-         LEFT JOIN texts AS signatures ON signatures.id = repeats.signature
-"""
-_RESULTS = """
-    SELECT tests.name, results.verdict, results.actual, results.milliseconds, reasons.text, signatures.text, boards.text
-    FROM results JOIN tests ON tests.id = results.test
-         LEFT JOIN texts AS reasons ON reasons.id = results.reason
-         LEFT JOIN texts AS signatures ON signatures.id = results.signature
-         LEFT JOIN texts AS boards ON boards.id = results.board
+_RUNS = f"SELECT {_RUN} FROM runs JOIN cells ON cells.id = runs.cell JOIN kernels ON kernels.id = runs.kernel"
+_LATEST = "ORDER BY runs.started DESC, runs.name DESC"
+_BAD = ", ".join(str(n) for n, verdict in enumerate(VERDICTS) if verdict.is_kernel_fault or verdict.is_infra_fault)
+_IS_GOOD = f"""
+    runs."end" = '{EndKind.COMPLETE.value}'
+    AND EXISTS (SELECT 1 FROM results WHERE run = runs.id AND verdict = {VERDICTS.index(Verdict.PASS)})
+    AND NOT EXISTS (SELECT 1 FROM results WHERE run = runs.id AND verdict IN ({_BAD}))
 """
 
 
@@ -39,10 +37,10 @@ def run_named(connection: Connection, name: str) -> StoredRun | None:
     return next(_runs(connection.execute(f"{_RUNS} WHERE runs.name = ?", (name,))), None)
 
 
-def run_in(connection: Connection, directory: str) -> str:
-    """Return the id of the run whose files were in `directory`, empty if there is none."""
+def run_in(connection: Connection, directory: Path) -> str:
+    """Return the id of the latest run whose files were in `directory`, empty if there is none."""
     query = "SELECT name FROM runs WHERE directory = ? ORDER BY started DESC"
-    row = connection.execute(query, (directory,)).fetchone()
+    row = connection.execute(query, (stored_path(directory),)).fetchone()
     return str(row[0]) if row else ""
 
 
@@ -56,64 +54,127 @@ def runs_like(connection: Connection, beginning: str) -> tuple[StoredRun, ...]:
 
 
 def is_good(connection: Connection, run: str) -> bool:
-    """Whether a run was complete and no test in it failed."""
-    bad = [number for number, verdict in enumerate(VERDICTS) if verdict.is_kernel_fault or verdict.is_infra_fault]
-    query = (
-        'SELECT runs."end" = ? AND NOT EXISTS (SELECT 1 FROM results WHERE results.run = runs.id'
-        f" AND results.verdict IN ({', '.join(map(str, bad))})) FROM runs WHERE name = ?"
-    )
-    row = connection.execute(query, (EndKind.COMPLETE.value, run)).fetchone()
+    """Whether a run was complete, some of its tests passed, and none failed."""
+    row = connection.execute(f"SELECT {_IS_GOOD} FROM runs WHERE name = ?", (run,)).fetchone()
     return bool(row and row[0])
 
 
 def latest_runs(
-    connection: Connection, *, cell: Cell | None = None, until: float | None = None, limit: int = 30
+    connection: Connection,
+    *,
+    cell: Cell | None = None,
+    kernel: StoredKernel | None = None,
+    line: Line | None = None,
+    commit: str = "",
+    version: str = "",
+    until: float | None = None,
+    good: bool = False,
+    limit: int = 30,
 ) -> tuple[StoredRun, ...]:
-    """Return the latest runs, of one cell or of all, that began by `until`; the latest first."""
-    conditions = ["runs.started <= ?"]
-    values: list[float | str] = [until if until is not None else _FOREVER]
+    """Return the latest runs that began by `until`, the latest first: of one cell, kernel or line of kernels, of
+    kernels whose git commit begins with `commit`, or whose source has this `version`; `good`: of those only the ones
+    that `is_good`."""
+    wanted: list[tuple[str, object]] = []
     if cell:
-        conditions += ["cells.board = ?", "cells.config = ?", "cells.toolchain = ?"]
-        values += [cell.board, cell.config, cell.toolchain]
-    query = f"{_RUNS} WHERE {' AND '.join(conditions)} ORDER BY runs.started DESC, runs.name DESC LIMIT ?"
-    return tuple(_runs(connection.execute(query, (*values, limit))))
+        wanted += [("cells.board = ?", cell.board), ("cells.config = ?", cell.config)]
+        wanted.append(("cells.toolchain = ?", cell.toolchain))
+    if kernel:
+        wanted += [("kernels.key = ?", kernel.key), ("kernels.release = ?", kernel.release)]
+        wanted += [("kernels.source = ?", kernel.source), ("kernels.version = ?", kernel.version)]
+        wanted += [("kernels.git_commit = ?", kernel.commit), ("kernels.patches = ?", json.dumps(kernel.patches))]
+    if commit:
+        wanted.append(("instr(kernels.git_commit, ?) = 1", commit))
+    if version:
+        wanted.append(("kernels.version = ?", version))
+    if until is not None:
+        wanted.append(("runs.started <= ?", until))
+    conditions = [*(condition for condition, _ in wanted), *([_IS_GOOD] if good else [])]
+    where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
+    rows = connection.execute(f"{_RUNS} {where} {_LATEST}", [value for _, value in wanted])
+    found = (run for run in _runs(rows) if line is None or run.kernel.line == line)
+    return tuple(itertools.islice(found, limit))
 
 
 def outcomes_of(connection: Connection, run: str) -> tuple[Outcome, ...]:
     """Return the outcomes of all tests of a run, and those of its repetitions behind them."""
-    rows = connection.execute(f"{_RESULTS} WHERE results.run = (SELECT id FROM runs WHERE name = ?)", (run,))
-    repeats = connection.execute(f"{_REPEATS} WHERE repeats.run = (SELECT id FROM runs WHERE name = ?)", (run,))
-    return (*map(_outcome, rows), *map(_repeat, repeats))
+    return outcomes_in(connection, (run,))[run]
+
+
+def outcomes_in(connection: Connection, runs: Iterable[str]) -> dict[str, tuple[Outcome, ...]]:
+    """Return the outcomes of several runs by their ids, each as `outcomes_of` does."""
+    words = _Words(connection)
+    found = {}
+    for name in runs:
+        row = connection.execute("SELECT id FROM runs WHERE name = ?", (name,)).fetchone()
+        found[name] = tuple(_outcomes(connection, row[0], words)) if row else ()
+    return found
+
+
+def _outcomes(connection: Connection, run: int, words: _Words) -> Iterator[Outcome]:
+    query = "SELECT test, verdict, actual, milliseconds, reason, signature, board FROM results WHERE run = ?"
+    for row in connection.execute(query, (run,)):
+        yield _outcome(row, words)
+    query = "SELECT test, verdict, milliseconds, signature, condition FROM repeats WHERE run = ?"
+    for test, verdict, milliseconds, signature, condition in connection.execute(query, (run,)):
+        yield Outcome(
+            test=words.test(test),
+            verdict=_verdict(verdict),
+            actual=_verdict(verdict),
+            seconds=milliseconds / 1000,
+            signature=words.signature(signature),
+            repeat=_condition(condition),
+        )
 
 
 def history_of(connection: Connection, test: str, *, limit: int = 1000) -> tuple[tuple[StoredRun, Outcome], ...]:
     """Return what a test did in its latest runs, in whatever cell; the latest first."""
-    names = [
-        row[0]
-        for row in connection.execute(
-            "SELECT runs.name FROM results JOIN runs ON runs.id = results.run"
-            " WHERE results.test = (SELECT id FROM tests WHERE name = ?) ORDER BY runs.started DESC LIMIT ?",
-            (test, limit),
+    rows = connection.execute(
+        "SELECT runs.name, results.test, results.verdict, results.actual, results.milliseconds, results.reason,"
+        " results.signature, results.board FROM results JOIN runs ON runs.id = results.run"
+        f" WHERE results.test = (SELECT id FROM tests WHERE name = ?) {_LATEST} LIMIT ?",
+        (stored_test(test), limit),
+    ).fetchall()
+    words = _Words(connection)
+    runs = runs_named(connection, [row[0] for row in rows])
+    return tuple((runs[row[0]], _outcome(row[1:], words)) for row in rows)
+
+
+def history_in(connection: Connection, test: str, runs: Sequence[StoredRun]) -> tuple[tuple[StoredRun, Outcome], ...]:
+    """Return what a test did in those of `runs` that have it, in their order."""
+    words = _Words(connection)
+    found: dict[str, Outcome] = {}
+    number = connection.execute("SELECT id FROM tests WHERE name = ?", (stored_test(test),)).fetchone()
+    for begin in range(0, len(runs), _MOST_VALUES):
+        some = [run.id for run in runs[begin : begin + _MOST_VALUES]]
+        rows = connection.execute(
+            "SELECT runs.name, results.test, results.verdict, results.actual, results.milliseconds, results.reason,"
+            " results.signature, results.board FROM runs CROSS JOIN results ON results.run = runs.id"
+            f" AND results.test = ? WHERE runs.name IN ({', '.join('?' * len(some))})",
+            (number[0] if number else None, *some),
         )
-    ]
-    return tuple((run, outcome) for name in names for run, outcome in _one(connection, name, test))
+        found |= {row[0]: _outcome(row[1:], words) for row in rows}
+    return tuple((run, found[run.id]) for run in runs if run.id in found)
 
 
-def _one(connection: Connection, run: str, test: str) -> Iterator[tuple[StoredRun, Outcome]]:
-    found = run_named(connection, run)
-    row = connection.execute(
-        f"{_RESULTS} WHERE results.run = (SELECT id FROM runs WHERE name = ?)"
-        " AND results.test = (SELECT id FROM tests WHERE name = ?)",
-        (run, test),
-    ).fetchone()
-    if found and row:
-        yield found, _outcome(row)
+def runs_named(connection: Connection, names: Sequence[str]) -> Mapping[str, StoredRun]:
+    """Return the runs with these ids."""
+    found: dict[str, StoredRun] = {}
+    for begin in range(0, len(names), _MOST_VALUES):
+        some = names[begin : begin + _MOST_VALUES]
+        query = f"{_RUNS} WHERE runs.name IN ({', '.join('?' * len(some))})"
+        found |= {run.id: run for run in _runs(connection.execute(query, some))}
+    return found
+
+
+def all_tests(connection: Connection) -> tuple[str, ...]:
+    """Return the ids of all tests that were ever run."""
+    return tuple(row[0] for row in connection.execute("SELECT name FROM tests ORDER BY name"))
 
 
 def _runs(rows: Iterable[Sequence[Any]]) -> Iterator[StoredRun]:
     for row in rows:
         name, board, config, toolchain, key, release, source, version, commit, patches, *others = row
-        started, seconds, end, host, harness, directory, requested = others
+        started, seconds, end, host, harness, directory, requested, blames_kernel = others
         yield StoredRun(
             id=name,
             cell=Cell(board=board, config=config, toolchain=toolchain),
@@ -132,29 +193,67 @@ def _runs(rows: Iterable[Sequence[Any]]) -> Iterator[StoredRun]:
             harness=harness,
             directory=directory,
             requested=requested,
+            blames_kernel=bool(blames_kernel),
         )
 
 
-def _outcome(row: Sequence[Any]) -> Outcome:
+class _Words:
+    """The texts that rows refer to by number, each read once."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._tests: dict[int, str] = {}
+        self._texts: dict[int | None, str] = {None: ""}
+
+    def test(self, number: int) -> str:
+        if number not in self._tests:
+            self._tests.update(self._connection.execute("SELECT id, name FROM tests"))
+        return self._tests[number]
+
+    def text(self, number: int | None) -> str:
+        if number not in self._texts:
+            (self._texts[number],) = self._connection.execute(
+                "SELECT text FROM texts WHERE id = ?", (number,)
+            ).fetchone()
+        return self._texts[number]
+
+    def signature(self, number: int | None) -> FaultSignature | None:
+        return None if number is None else _signature(self.text(number))
+
+
+def _outcome(row: Sequence[Any], words: _Words) -> Outcome:
     test, verdict, actual, milliseconds, reason, signature, board = row
     return Outcome(
-        test=test,
-        verdict=VERDICTS[verdict],
-        actual=VERDICTS[actual],
+        test=words.test(test),
+        verdict=_verdict(verdict),
+        actual=_verdict(actual),
         seconds=milliseconds / 1000,
-        reason=reason or "",
-        signature=FaultSignature.parse(signature) if signature else None,
-        board=board or "",
+        reason=words.text(reason),
+        signature=words.signature(signature),
+        board=words.text(board),
     )
 
 
-def _repeat(row: Sequence[Any]) -> Outcome:
-    test, verdict, milliseconds, signature, condition = row
-    return Outcome(
-        test=test,
-        verdict=VERDICTS[verdict],
-        actual=VERDICTS[verdict],
-        seconds=milliseconds / 1000,
-        signature=FaultSignature.parse(signature) if signature else None,
-        repeat=Condition(condition),
-    )
+def _verdict(number: int) -> Verdict:
+    if not 0 <= number < len(VERDICTS):
+        raise _newer(f"the verdict {number}")
+    return VERDICTS[number]
+
+
+def _condition(text: str) -> Condition:
+    try:
+        return Condition(text)
+    except ValueError:
+        raise _newer(f"the condition {text!r}") from None
+
+
+@functools.lru_cache(maxsize=4096)
+def _signature(text: str) -> FaultSignature:
+    try:
+        return FaultSignature.parse(text)
+    except ValueError:
+        raise _newer(f"the fault {text!r}") from None
+
+
+def _newer(what: str) -> UserError:
+    return UserError(f"the history has {what}, which this harness does not know: a newer one wrote it; use that")

@@ -42,5 +42,11 @@ MIGRATIONS = (
         PRIMARY KEY (run, test, number)
     ) WITHOUT ROWID;
     """,
+    # What is asked across cells: the latest runs, and those of one kernel.
+    """
+    CREATE INDEX runs_by_start ON runs (started);
+    CREATE INDEX runs_by_kernel ON runs (kernel, started);
+    ALTER TABLE runs ADD COLUMN blames_kernel INTEGER NOT NULL DEFAULT 0;
+    """,
 )
 VERSION = len(MIGRATIONS)

@@ -12,6 +12,7 @@ from pathlib import Path
 from hypothesis import example
 from hypothesis import strategies as st
 from lxml import etree
+from markdown_it import MarkdownIt
 
 from harness.model.event import (
     AttemptEnded,
@@ -26,6 +27,8 @@ from harness.model.event import (
     Started,
 )
 from harness.model.fault import Fault, FaultKind
+from harness.model.history import Outcome, StoredKernel, StoredRun
+from harness.model.past import Past
 from harness.model.record import (
     BoardRecord,
     BuildHost,
@@ -37,12 +40,15 @@ from harness.model.record import (
     SourceRecord,
     ToolchainRecord,
 )
-from harness.model.result import Attempt, EndKind, Expectation, Result, RunEnd, Standing, Verdict
+from harness.model.result import Attempt, EndKind, Expectation, Result, RunEnd, RunResults, Standing, Verdict
 from harness.parse.events import VERSION, event_from_json, event_to_json, parse_events
 from harness.parse.manifest import manifest_from_json
 from harness.parse.records import build_record_from_json, build_record_to_json
+from harness.report.compare import Side, by_test
 from harness.report.fold import fold
 from harness.report.formats import FORMATS
+from harness.report.markdown import MOST_LINES
+from harness.report.past import past_of
 from harness.report.summary import summary_lines
 from harness.report.text import clean, one_line, tail
 from tests.fuzz.fuzzing import fuzzed, json_values, pieces_of
@@ -161,9 +167,31 @@ def test_whatever_is_read_documents_can_be_made_from_it(lines: list[str]) -> Non
         assert _without_schema(again) == _without_schema(event)
     results = fold(events)
     for document in FORMATS:
-        _check_document(document.file, document.render(results, lambda name: "<x-z>\x1b[1m\0" + name))
+        for past in (None, _past(results)):
+            _check_document(document.file, document.render(results, lambda name: "<x-z>\x1b[1m\0" + name, past))
     for line in summary_lines(results, run_dir=Path("out")):
         assert line == clean(line)
+
+
+def _past(results: RunResults) -> Past:
+    """The same results as the history of themselves, of which the first is gone; every second one failed before."""
+    outcomes = [
+        Outcome(
+            test=each.test,
+            verdict=each.verdict,
+            actual=each.actual or each.verdict,
+            seconds=each.seconds,
+            reason=each.reason,
+            signature=each.fault.signature if each.fault else None,
+        )
+        for each in results.results
+    ]
+    before = [
+        dataclasses.replace(each, actual=Verdict.FAIL) if number % 2 else each for number, each in enumerate(outcomes)
+    ]
+    old, new = (StoredRun(id=f"{name}<x-y>\x1b[31m\0", kernel=StoredKernel(key=name)) for name in ("old", "new"))
+    runs = [(old, by_test(before)), (new, by_test(outcomes[1:]))]
+    return past_of(Side(run=old, runs=runs[:1]), Side(run=new, runs=runs[1:]), runs)
 
 
 def _is_ours(event: Event) -> bool:
@@ -188,6 +216,9 @@ def _check_document(name: str, text: str) -> None:
         }  # fmt: skip
     elif name.endswith(".json"):
         json.loads(text)
+    elif name.endswith(".md"):
+        assert len(text.splitlines()) <= MOST_LINES
+        assert "<x-" not in MarkdownIt("gfm-like", {"linkify": False}).render(text)
     else:
         assert "<x-" not in text
 

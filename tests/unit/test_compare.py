@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterable
 
@@ -10,7 +11,7 @@ import pytest
 from harness.model.comparison import Change, Changed, Tally
 from harness.model.fault import Fault, FaultKind
 from harness.model.history import Cell, Outcome, StoredKernel, StoredRun
-from harness.model.result import Verdict
+from harness.model.result import Condition, Verdict
 from harness.report.compare import Side, compare
 from harness.report.compare_text import comparison_json, comparison_text
 
@@ -94,6 +95,11 @@ def test_what_is_broken_stays_broken() -> None:
     assert (changed.change, changed.is_likely_regression) == (Change.STILL_FAILING, False)
 
 
+@pytest.mark.parametrize("times", [1, 2, 5])
+def test_what_never_passed_is_broken_not_flaky(times: int) -> None:
+    assert change_of(side(OLD, *[[did(FAIL)]] * times), side(NEW, [did(FAIL)])).change is Change.STILL_FAILING
+
+
 def test_only_what_a_test_does_since_it_last_changed_counts() -> None:
     changed = change_of(side(OLD, *passed(60), *[[did(FAIL)]] * 9), side(NEW, [did(FAIL)]))
     assert (changed.change, changed.before) == (Change.STILL_FAILING, Tally(failures=9))
@@ -139,6 +145,81 @@ def test_a_test_that_is_gone_and_one_that_is_new() -> None:
 def test_a_test_that_was_not_asked_for_is_not_gone() -> None:
     changed = change_of(side(OLD, [did(PASS, "other"), did(PASS)]), side(NEW, [did(PASS)], requested="few"), "other")
     assert (changed.change, changed.note) == (Change.SAME, "the newer run was not asked for it")
+
+
+@pytest.mark.parametrize(
+    ("requested", "change"),
+    [
+        pytest.param("selftests/ftrace testcases", Change.VANISHED, id="more suites"),
+        pytest.param("testcases -k t", Change.SAME, id="a keyword"),
+        pytest.param("selftests/livepatch", Change.SAME, id="another suite"),
+    ],
+)
+def test_a_test_that_a_wider_request_lost_is_gone(requested: str, change: Change) -> None:
+    gone = "testcases/gone.py::test_it"
+    old = side(OLD, [did(PASS, gone), did(PASS)], requested="testcases -k gone")
+    assert change_of(old, side(NEW, [did(PASS)], requested=requested), gone).change is change
+
+
+def test_a_new_test_that_is_skipped_is_new() -> None:
+    assert (
+        change_of(side(OLD, [did(PASS)]), side(NEW, [did(PASS), did(SKIP, "added")]), "added").change is Change.APPEARED
+    )
+
+
+def test_a_failure_in_another_run_of_the_same_kernel_is_not_undone_by_a_pass() -> None:
+    changed = change_of(side(OLD, *passed(60)), side(NEW, [crashed()], [crashed()], [did(PASS)]))
+    assert (changed.change, changed.since) == (Change.NEW_FAILURE, Tally(passes=1, failures=2))
+    assert changed.is_likely_regression
+    assert changed.new is not None
+    assert changed.new.signature == OOPS
+
+
+def test_repetitions_on_unusual_machines_are_no_evidence() -> None:
+    fails_there = [
+        dataclasses.replace(did(FAIL), repeat=condition) for condition in (Condition.ONE_CPU, Condition.USED)
+    ]
+    changed = change_of(side(OLD, *passed(9)), side(NEW, [did(FAIL), *fails_there]))
+    assert changed.since == Tally(failures=1)
+
+
+def test_a_known_failure_that_passes_now_and_then_is_known() -> None:
+    met = did(Verdict.XFAIL, actual=FAIL)
+    changed = change_of(side(OLD, *passed(60)), side(NEW, [met], [met], [did(PASS)]))
+    assert (changed.change, changed.is_likely_regression) == (Change.KNOWN, False)
+
+
+def booted(given: Side, *blames: bool) -> Side:
+    """The runs, some of which the kernel kept from booting."""
+    runs = [
+        (dataclasses.replace(run, blames_kernel=blamed), outcomes)
+        for (run, outcomes), blamed in zip(given.runs, blames, strict=True)
+    ]
+    return Side(run=runs[-1][0], runs=runs)
+
+
+NOT_RUN = Outcome(test="t", verdict=Verdict.NOTRUN, actual=Verdict.NOTRUN, reason="not run: it panicked")
+
+
+def test_a_kernel_that_does_not_boot_is_worse() -> None:
+    comparison = compare(side(OLD, *passed(9)), booted(side(NEW, [NOT_RUN]), True))
+    (boot,) = comparison.of(Change.NEW_FAILURE)
+    assert (boot.test, boot.before, boot.since) == ("boot", Tally(passes=9), Tally(failures=1))
+    assert comparison.regressions == (boot,)
+    assert "NEW FAILURE: CRASH: not run: it panicked" in comparison_text(comparison)
+    assert [changed.test for changed in comparison.of(Change.INFRASTRUCTURE)] == ["t"]
+
+
+def test_a_kernel_that_boots_now_and_then_is_flaky() -> None:
+    old = booted(side(OLD, *([did(PASS)], [NOT_RUN]) * 10), *(False, True) * 10)
+    assert change_of(old, booted(side(NEW, [NOT_RUN]), True), "boot").change is Change.FLAKY
+
+
+def test_a_lab_that_boots_nothing_says_nothing_about_the_kernel() -> None:
+    comparison = compare(side(OLD, *passed(9)), side(NEW, [NOT_RUN]))
+    assert [(changed.test, changed.change) for changed in comparison.changes] == [("t", Change.INFRASTRUCTURE)]
+    old = booted(side(OLD, [NOT_RUN], [did(PASS)]), True, False)
+    assert change_of(old, side(NEW, [NOT_RUN]), "boot").change is Change.INFRASTRUCTURE
 
 
 def test_a_test_that_takes_far_longer_is_slower() -> None:

@@ -102,7 +102,7 @@ EVENTS: list[Event] = [
     Finished(time=3.0, result=Result(test="a", verdict=Verdict.PASS, actual=Verdict.PASS)),
     AttemptEnded(time=3.0, worker="gw0", board="one", test="a", attempt=CRASH),
     *(
-        Repeated(time=3.0, board="one", test="a", repeat=Repeat(condition=condition, **vars(CRASH)))
+        Repeated(time=3.0, board="one", test="a", repeat=Repeat(condition=condition, load=1.5, **vars(CRASH)))
         for condition in Condition
     ),
     Booted(time=2.0, seconds=12.5, factor=9.5, restored=True, machine="restored-2"),
@@ -110,6 +110,7 @@ EVENTS: list[Event] = [
     Note(time=3.0, test="a", text="left a kprobe", is_problem=True),
     *(RunEnded(time=4.0, end=RunEnd(kind=kind, reason="why")) for kind in EndKind),
     RunEnded(time=4.0, end=RunEnd(kind=EndKind.COMPLETE)),
+    RunEnded(time=4.0, end=RunEnd(kind=EndKind.NOT_BOOTED, blames_kernel=True)),
 ]
 
 

@@ -33,7 +33,12 @@ def run_dir(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(
     ("file", "says"),
-    [("junit.xml", 'name="t"'), ("results.json", '"test": "testcases/a.py::t"'), ("report.html", "testcases/a.py::t")],
+    [
+        ("junit.xml", 'name="t"'),
+        ("results.json", '"test": "testcases/a.py::t"'),
+        ("report.html", "testcases/a.py::t"),
+        ("summary.md", "## OK: 1 PASS"),
+    ],
 )
 def test_each_format_has_a_file_of_its_own(run_dir: Path, file: str, says: str) -> None:
     documents.write_documents(run_dir)
@@ -44,7 +49,7 @@ def test_each_format_has_a_file_of_its_own(run_dir: Path, file: str, says: str) 
 def test_one_more_format_is_written_too(run_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     listing = Format(
         file="list.txt",
-        render=lambda results, logs: "".join(
+        render=lambda results, logs, _past: "".join(
             f"{one.verdict} {one.test}: {logs(one.log or '')}" for one in results.results
         ),
     )

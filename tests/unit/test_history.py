@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -69,6 +68,14 @@ def test_the_latest_runs_are_listed(nights: Path) -> None:
     assert lines[0].split("  ") == ["run-0020", "2001-09-29 01:46", "7.3.4 + 1 patches", "virt", "complete"]
 
 
+def test_a_board_of_another_machine_is_no_line_of_ours(tmp_path: Path) -> None:
+    directory = run_dir(tmp_path, 1, one=Verdict.PASS)
+    events = directory / "events.jsonl"
+    events.write_text(events.read_text().replace('"virt"', '"virt\\nrun-0002  all is well"'))
+    called(history, "add", "--history", tmp_path / "h", directory)
+    assert len(called(history, "--history", tmp_path / "h")[1].splitlines()) == 1
+
+
 @pytest.mark.parametrize(
     ("old", "new"),
     [("last-good", "latest"), ("run-0019", "run-0020"), ("{}/run-19", "{}/run-20"), ("run-0019", "latest")],
@@ -108,15 +115,25 @@ def test_a_name_that_means_no_run(name: str, told: str) -> None:
 
 
 def test_a_directory_that_was_never_taken_in(nights: Path) -> None:
-    other = run_dir(nights / "other", 5, one=Verdict.PASS)
-    shutil.copy(other / "events.jsonl", nights)
+    other = run_dir(nights / "other", 50, one=Verdict.PASS)
     with pytest.raises(UserError, match=r"found none; `harness history add .*` takes it in"):
-        called(compare, nights, "latest")
+        called(compare, other, "latest")
 
 
 def test_a_directory_that_is_no_run(nights: Path) -> None:
     with pytest.raises(UserError, match="expected the directory of a run"):
         called(history, "add", nights)
+
+
+def test_what_is_no_run_keeps_no_other_out(nights: Path) -> None:
+    (nights / "notes").mkdir()
+    new = [run_dir(nights / "new", number, one=Verdict.PASS) for number in (30, 31)]
+    with pytest.raises(UserError, match="1 of 4 are no runs; 2 runs were added, 1 were there") as told:
+        called(history, "add", new[0], nights / "notes", nights / "run-1", new[1])
+    assert told.value.details == (
+        f"{nights / 'notes'}: expected the directory of a run, with events.jsonl in it; found none",
+    )
+    assert called(history)[1].startswith("run-0031")
 
 
 def test_a_run_is_taken_in_when_it_ends(tmp_path: Path) -> None:

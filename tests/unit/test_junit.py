@@ -303,7 +303,7 @@ def test_results_json() -> None:
     assert second["unexpected_pass"] is True
     assert second["expected"] == {
         "verdicts": ["FAIL"], "reason": HOSTILE, "test": "", "faults": [], "messages": [], "issue": "", "until": "",
-        "place": "e: 1", "standing": "other",
+        "who": "", "since": "", "place": "e: 1", "standing": "other",
     }  # fmt: skip
     assert [(each["verdicts"], each["until"]) for each in document["expired_expectations"]] == [(["CRASH"], "6.4")]
     assert document["unmatched_expectations"] == []  # that it passed is told already

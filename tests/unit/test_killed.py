@@ -78,7 +78,7 @@ def test_a_run_that_is_interrupted_anywhere_ends_in_order(tmp_path: Path, number
     """Both signals are handled alike, so each is sent at every other step."""
     steps = killed("run", number, tmp_path, first=first, stride=2)
     assert len(steps) > 12
-    complete = 0
+    in_order = 0
     for each in steps:
         run_dir, where = tmp_path / str(each["step"]) / "run", each["what"]
         assert each["status"] in (EXIT_OK, EXIT_INFRA, 130), where
@@ -87,10 +87,11 @@ def test_a_run_that_is_interrupted_anywhere_ends_in_order(tmp_path: Path, number
         told = documented(run_dir)
         assert not told or {test for test, verdict in told.items() if verdict == "PASS"} == _given(run_dir), where
         assert left_partial(run_dir) == [], where
-        complete += bool(told)
+        assert told or each["status"] == 130, where
+        in_order += each["status"] == EXIT_INFRA
         attempts = [result.attempts for result in read_results(run_dir).results] if verdicts else []
         assert all(len(each) < 2 for each in attempts), where
-    assert complete > len(steps) // 2
+    assert in_order > 8  # all while tests run, however many documents are written then
 
 
 @fault(

@@ -87,7 +87,7 @@ DOORS = {
         "parse/shape_types.py",
     },
     "junit_xml": {"report/junit.py"},
-    "jinja2": {"report/html.py"},
+    "jinja2": {"report/page.py"},
     "serial": {"target/line/serialport.py"},
     "labgrid": {"target/holding/labgridclient.py"},
     "grpc": {"target/holding/labgridclient.py"},

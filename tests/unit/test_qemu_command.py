@@ -4,10 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from harness.campaign.machine import with_one_cpu
 from harness.model.board import BoardSpec
 from harness.model.boot import QemuBoot
 from harness.target.base import Media
 from harness.target.methods.qemu import command_line, loses_changed_code, own_storage
+from tests.boards import held
 
 
 def _kernel_arguments(accel: str) -> list[str]:
@@ -58,3 +60,16 @@ def test_which_qemu_loses_changed_code(told: str, loses: bool, tmp_path: Path, m
     loses_changed_code.cache_clear()
     assert loses_changed_code() is loses
     loses_changed_code.cache_clear()
+
+
+def test_a_machine_with_one_cpu() -> None:
+    board = with_one_cpu(held(BoardSpec(name="b", boot=QemuBoot(cpus=4))))
+    assert board
+    media = Media(image=Path("Image"), root=Path("root"))
+    args = command_line(board.spec, media, own_storage(media), fds={}, accel="tcg")
+    assert args[args.index("-smp") + 1] == "1"
+
+
+@pytest.mark.parametrize("boot", [QemuBoot(cpus=1), QemuBoot(machine="raspi3b", cpus=4)])
+def test_a_machine_that_has_one_cpu_or_can_not(boot: QemuBoot) -> None:
+    assert with_one_cpu(held(BoardSpec(name="b", boot=boot))) is None

@@ -19,7 +19,7 @@ from harness.model.fault import Fault, FaultKind
 from harness.model.kernel import Build
 from harness.model.progress import NoDisplay
 from harness.model.result import Condition, Repeat, Result, RunResults, Verdict
-from harness.report.confirming import MOST, told
+from harness.report.confirming import MOST, since, told
 from harness.run import inprocess, session
 from harness.run.repeating import Budget, worth_repeating
 from harness.run.units import Isolation
@@ -37,8 +37,8 @@ Repeats = Callable[..., tuple[RunResults, list[dict[str, Any]]]]
 
 @pytest.fixture
 def repeats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repeats:
-    """A run in which test_one gets the answers of `restored`, one for each machine that is restored, and of `booted`;
-    at the end of either, the last one again."""
+    """A run in which test_one gets the answers of `restored`, one for each machine that is restored, of `booted` and of
+    `one_cpu`; at the end of each, the last one again. On a machine that it has used it gets `used`."""
     sys.modules.pop("testcases.test_it", None)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     directory = tmp_path / "testcases"
@@ -49,22 +49,32 @@ def repeats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repeats:
     build = Build(directory=tmp_path / "build", release="7.3.4", key="k", config={})
     (directory / "test_it.py").write_text(CASES)
 
-    def machine(answer: str) -> FakeTarget:
+    def machine(answer: str, used: str = "") -> FakeTarget:
+        answers = iter([answer])
+
         def says(command: str) -> list[object]:
             if command == "one":
-                return [answer]
+                return [next(answers, used or answer)]
             return ["release 7.3.4"] if "echo release" in command else []
 
         return FakeTarget(says)
 
     def run(
-        restored: str, booted: str = ".", *, budget: Budget | None = None, boot_error: BootError | None = None
+        restored: str,
+        booted: str = ".",
+        *,
+        used: str = "",
+        one_cpu: str = "",
+        budget: Budget | None = None,
+        boot_error: BootError | None = None,
     ) -> tuple[RunResults, list[dict[str, Any]]]:
+        words = {".": "fine", "F": "not fine", "": ""}
+
         def each(letters: str) -> Iterator[FakeTarget]:
             for letter in letters:
-                yield machine("fine" if letter == "." else "not fine")
+                yield machine(words[letter], words[used])
             while True:
-                yield machine("fine" if letters[-1] == "." else "not fine")
+                yield machine(words[letters[-1]], words[used])
 
         restoring, booting = each(restored), each(booted)
         snapshots = FakeSnapshots(booted_as=lambda: machine("fine"), restored_as=lambda: next(restoring))
@@ -75,6 +85,10 @@ def repeats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repeats:
                 raise boot_error
             return next(booting), 1.0
 
+        budget = budget or Budget()
+        if one_cpu:
+            single = each(one_cpu)
+            budget = dataclasses.replace(budget, one_cpu=lambda: (next(single), 1.0))
         run_dir = tmp_path / "run"
         run_dir.mkdir()
         results, _code = session.run(
@@ -83,7 +97,7 @@ def repeats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repeats:
                 suites=frozenset({"testcases"}),
                 isolation=Isolation.TEST,
                 keyword="not test_two",
-                repeating=budget or Budget(),
+                repeating=budget,
             ),
             board=held(spec("fake", boot=QemuBoot())),
             boot=boot,
@@ -142,6 +156,67 @@ def test_one_that_fails_on_booted_machines_only(repeats: Repeats) -> None:
     results, _ = repeats("F" + "." * 40, "F", budget=Budget(before=lambda _result: Tally(passes=20, failures=20)))
     assert ends(results, Condition.BOOTED) == "FFFFF"
     assert "mostly on machines that have just booted (5 of 5; restored ones 0 of " in told(results.results[0])
+
+
+def test_one_that_fails_on_used_machines_only(repeats: Repeats) -> None:
+    results, _ = repeats("F" + "." * 60, used="F")
+    assert (ends(results, Condition.USED), set(ends(results))) == ("FFFFF", {"."})
+    (used, *others) = {repeat.machine for repeat in results.results[0].repeats if repeat.condition is Condition.USED}
+    assert used
+    assert not others
+    assert told(results.results[0]).startswith("not repeatable: failed 0 of ")
+    assert ", mostly on machines on which it has run before (5 of 5; restored ones 0 of " in told(results.results[0])
+
+
+def test_one_that_fails_on_every_machine_is_not_repeated_on_used_ones(repeats: Repeats) -> None:
+    results, _ = repeats("F", "F", budget=Budget(before=lambda _result: Tally(passes=60)))
+    assert ends(results, Condition.USED) == ""
+
+
+def test_one_that_does_not_fail_with_one_cpu(repeats: Repeats) -> None:
+    results, _ = repeats("F", "F", one_cpu=".")
+    assert ends(results, Condition.ONE_CPU) == "....."
+    assert told(results.results[0]).endswith(", only with more than one CPU (5 of 5; with one 0 of 5)")
+
+
+def test_one_that_fails_with_one_cpu_more_often(repeats: Repeats) -> None:
+    results, _ = repeats(
+        "F..F......", ".", one_cpu="F", budget=Budget(before=lambda _result: Tally(failures=2, passes=9))
+    )
+    assert ", mostly with one CPU (5 of 5; with more 0 of 5)" in told(results.results[0])
+
+
+def test_what_never_fails_again_is_not_tried_with_one_cpu(repeats: Repeats) -> None:
+    results, _ = repeats("F.", one_cpu="F")
+    assert ends(results, Condition.ONE_CPU) == ""
+
+
+def test_unusual_machines_are_no_evidence_about_the_kernel() -> None:
+    """Nothing ran with one CPU before, so that it fails there does not show that it became worse."""
+    unusual = [
+        Repeat(verdict=verdict, condition=condition)
+        for condition in (Condition.ONE_CPU, Condition.USED)
+        for verdict in (Verdict.FAIL, Verdict.PASS)
+    ]
+    result = dataclasses.replace(failure("a"), repeats=(*unusual, Repeat(verdict=Verdict.PASS)))
+    assert since(result) == Tally(passes=1, failures=1)
+
+
+def test_one_that_fails_while_the_host_is_busy() -> None:
+    busy = [Repeat(verdict=Verdict.FAIL, load=4.0)] * 6
+    idle = [Repeat(verdict=Verdict.PASS, load=0.5)] * 9
+    flaky = dataclasses.replace(failure("a"), repeats=(*busy, *idle))
+    assert told(flaky).endswith(", mostly while the host is busy (6 of 6; else 0 of 9)")
+    unknown = tuple(dataclasses.replace(repeat, load=None) for repeat in flaky.repeats)
+    assert "busy" not in told(dataclasses.replace(flaky, repeats=unknown))
+
+
+def test_how_busy_the_host_is_is_recorded(repeats: Repeats, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.getloadavg", lambda: (6.0, 1.0, 1.0))
+    monkeypatch.setattr("harness.available.cpus", lambda: 4)
+    results, events = repeats("F")
+    assert {repeat.load for repeat in results.results[0].repeats} == {1.5}
+    assert {event["data"]["load"] for event in events if event["kind"] == "repeated"} == {1.5}
 
 
 def test_no_time_no_repetition(repeats: Repeats) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 import signal
 import sqlite3
@@ -24,7 +25,7 @@ from harness.model.record import (
     SourceRecord,
     ToolchainRecord,
 )
-from harness.model.result import EndKind, Result, RunEnd, RunResults, Verdict
+from harness.model.result import EndKind, Repeat, Result, RunEnd, RunResults, Verdict
 from harness.store import database, queries
 from harness.store.database import history_file, opened
 from harness.store.ingest import add_run
@@ -83,6 +84,15 @@ def test_what_goes_in_comes_out(tmp_path: Path) -> None:
     assert (outcomes[1].reason, outcomes[1].signature, outcomes[1].board) == ("it crashed", PANIC.signature, "virt")
 
 
+@pytest.mark.parametrize("blames_kernel", [True, False])
+def test_whether_the_kernel_kept_it_from_booting(tmp_path: Path, *, blames_kernel: bool) -> None:
+    end = RunEnd(kind=EndKind.NOT_BOOTED, reason="it panicked", blames_kernel=blames_kernel)
+    added(tmp_path / "h", dataclasses.replace(run(), ended=end))
+    with opened(tmp_path / "h") as connection:
+        (stored,) = queries.latest_runs(connection)
+    assert (stored.end, stored.blames_kernel) == ("not booted", blames_kernel)
+
+
 def test_a_run_is_in_it_once_and_completed_when_its_directory_says_more(tmp_path: Path) -> None:
     path = tmp_path / "h"
     killed = run(results=RESULTS[:1], is_ended=False)
@@ -94,9 +104,49 @@ def test_a_run_is_in_it_once_and_completed_when_its_directory_says_more(tmp_path
 
 def test_a_run_without_an_id_is_in_it_once(tmp_path: Path) -> None:
     old = dataclasses.replace(run(), record=RunRecord(host="lab"))
-    assert added(tmp_path / "h", old, dataclasses.replace(old, results=RESULTS[:2]), old) == [True, True, True]
+    part = dataclasses.replace(old, results=RESULTS[:2])
+    assert added(tmp_path / "h", part, old, old, part) == [True, True, False, False]
     with opened(tmp_path / "h") as connection:
-        assert len(queries.latest_runs(connection)) == 1
+        (stored,) = queries.latest_runs(connection)
+        assert len(queries.outcomes_of(connection, stored.id)) == 3
+
+
+def test_of_several_copies_the_one_that_says_most_stays_whatever_comes_first(tmp_path: Path) -> None:
+    begun, killed, ended = run(results=RESULTS[:1], is_ended=False), run(is_ended=False), run()
+    for number, order in enumerate(itertools.permutations([begun, killed, ended])):
+        added(tmp_path / str(number), *order)
+        with opened(tmp_path / str(number)) as connection:
+            assert queries.latest_runs(connection)[0].end == "complete"
+            assert len(queries.outcomes_of(connection, RECORD.id)) == 3
+
+
+def test_a_later_harness_that_reads_more_out_of_the_same_events_corrects_what_is_there(tmp_path: Path) -> None:
+    other = dataclasses.replace(RESULTS[1], fault=dataclasses.replace(PANIC, title="panic: Oops in g (kernel/x.c:12)"))
+    assert added(tmp_path / "h", run(), run(results=(RESULTS[0], other, RESULTS[2]))) == [True, True]
+    with opened(tmp_path / "h") as connection:
+        assert queries.outcomes_of(connection, RECORD.id)[1].signature != PANIC.signature
+    kernel = dataclasses.replace(KERNEL, source=SourceRecord(spec="debian:@suite", version="7.3.4-2"))
+    assert added(tmp_path / "h", dataclasses.replace(run(), record=dataclasses.replace(RECORD, kernel=kernel))) == [
+        True
+    ]
+
+
+def test_a_run_that_moved_is_found_where_it_is(tmp_path: Path) -> None:
+    added(tmp_path / "h", run())
+    with opened(tmp_path / "h", writable=True) as connection:
+        assert not add_run(connection, run(), directory=Path("/elsewhere"))
+    with opened(tmp_path / "h") as connection:
+        assert queries.run_in(connection, Path("/elsewhere")) == RECORD.id
+
+
+def test_two_machines_that_gave_the_same_id_have_two_runs(tmp_path: Path) -> None:
+    other = dataclasses.replace(run(results=RESULTS[:1]), record=dataclasses.replace(RECORD, host="another lab"))
+    assert added(tmp_path / "h", run(), other, run(), other) == [True, True, False, False]
+    with opened(tmp_path / "h") as connection:
+        names = [stored.id for stored in queries.latest_runs(connection)]
+        assert sorted(len(queries.outcomes_of(connection, name)) for name in names) == [1, 3]
+        assert min(names) == RECORD.id
+        assert max(names).startswith(f"{RECORD.id}@")
 
 
 def test_whatever_a_target_wrote_can_be_stored(tmp_path: Path) -> None:
@@ -211,9 +261,9 @@ def writer(path: Path, first: int, end: int) -> subprocess.Popen[str]:
     return subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).resolve().parents[2])
 
 
-def test_several_write_at_once(tmp_path: Path) -> None:
-    writers = [writer(tmp_path / "h", 100 * number, 100 * number + 10) for number in range(5)]
-    assert [each.wait(120.0) for each in writers] == [0] * 5
+def test_ten_write_at_once(tmp_path: Path) -> None:
+    writers = [writer(tmp_path / "h", 100 * number, 100 * number + 5) for number in range(10)]
+    assert [each.wait(120.0) for each in writers] == [0] * 10
     for each in writers:
         each.communicate()
     with opened(tmp_path / "h") as connection:
@@ -237,3 +287,29 @@ def test_a_killed_writer_loses_nothing_that_was_acknowledged(tmp_path: Path) -> 
         assert connection.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
         assert all(len(queries.outcomes_of(connection, f"20260101T000000.000Z-{number:08}")) == 3 for number in stored)
     assert set(said) <= stored
+
+
+def test_no_question_reads_all_results(tmp_path: Path) -> None:
+    """Whatever is asked, results are looked up along an index; there may be millions of them."""
+    repeated = dataclasses.replace(RESULTS[1], repeats=(Repeat(verdict=Verdict.PASS),))
+    added(tmp_path / "h", run(1, (RESULTS[0], repeated)), run(2))
+    asked: list[str] = []
+    with opened(tmp_path / "h", writable=True) as connection:
+        connection.set_trace_callback(asked.append)
+        for stored in queries.latest_runs(connection, good=True) + queries.latest_runs(connection):
+            queries.outcomes_of(connection, stored.id)
+            queries.latest_runs(connection, cell=stored.cell, kernel=stored.kernel, until=stored.started)
+            queries.is_good(connection, stored.id)
+            queries.history_in(connection, "a", [stored])
+        queries.history_of(connection, "a")
+        add_run(connection, run(1), directory=Path("/runs"))
+        connection.set_trace_callback(None)
+        plans = [
+            str(step[3])
+            for statement in asked
+            if not statement.startswith("--")
+            for step in connection.execute(f"EXPLAIN QUERY PLAN {statement}")
+        ]
+    assert any(plan.startswith("SEARCH results USING") for plan in plans)
+    assert any(plan.startswith("SEARCH repeats USING") for plan in plans)
+    assert not [plan for plan in plans if plan.startswith(("SCAN results", "SCAN repeats", "SCAN texts"))]

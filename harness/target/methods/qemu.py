@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import json
 import os
@@ -88,6 +89,14 @@ def capacity(board: BoardSpec, wanted: int | None) -> int:
     room = (available.memory_mib() - _SPARE_MIB) // (qemu_boot(board).memory_mib + _OVERHEAD_MIB)
     # half again as many as CPUs: a test often waits
     return max(1, min(room, wanted or (3 * available.cpus() + 1) // 2))
+
+
+def with_one_cpu(board: BoardSpec) -> BoardSpec | None:
+    """Return the machine with a single CPU; None if it has one, or models a board that has another number of them."""
+    boot = qemu_boot(board)
+    if boot.cpus == 1 or not boot.machine.startswith("virt"):
+        return None
+    return dataclasses.replace(board, boot=dataclasses.replace(boot, cpus=1))
 
 
 def qemu_boot(board: BoardSpec) -> QemuBoot:

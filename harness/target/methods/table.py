@@ -50,7 +50,8 @@ class Method:
     within a few seconds. Both get how it is reached, as far as that is known before it is held. `machine`: what tells
     it from every other one that processes of this host may use, for its lock; empty where nobody else can have it.
     `capacity`: how many such machines a run that wants so many (None: what suits) may have side by side of this one
-    entry. `snapshots`: where a booted target can be kept."""
+    entry. `snapshots`: where a booted target can be kept. `with_one_cpu`: the same board with a single CPU; None if it
+    has no other number, or it can't be chosen."""
 
     boot: Boot
     root: RootForm
@@ -63,6 +64,7 @@ class Method:
     machine: Tell
     capacity: Callable[[BoardSpec, int | None], int]
     snapshots: Keep | None = None
+    with_one_cpu: Callable[[BoardSpec], BoardSpec | None] = lambda _board: None
 
 
 def _hardware(*, by: str, starting: Starting, check: Reach, checks: Checks) -> Method:
@@ -154,6 +156,7 @@ _METHODS: dict[type[BootSpec], Method] = {
         machine=lambda _board: "",  # each run starts its own
         capacity=qemu.capacity,
         snapshots=snapshot.Snapshots,
+        with_one_cpu=qemu.with_one_cpu,
     ),
     UbootBoot: _hardware(by="U-Boot", starting=netboot.start, check=netboot.check, checks=netboot_checks.checks_of),
     KexecBoot: _own_system(by="its own system, by kexec", starting=_start_by_kexec, look=_look_for_kexec),
