@@ -16,7 +16,7 @@ from harness.parse.events import parse_events
 from harness.run.documents import read_results
 from harness.run.eventlog import EVENTS, event_lines
 from harness.store import queries
-from harness.store.database import Connection
+from harness.store.database import Connection, history_file, opened
 from harness.store.ingest import run_name, storable
 
 LATEST = "latest"
@@ -55,6 +55,20 @@ def resolve(
         return run
     wanted = f"its id or directory, {LATEST}, {LAST_GOOD}, or the commit, tag or version of its kernel"
     raise UserError(f"{name}: expected a run in the history ({wanted}), found none; see `harness history`")
+
+
+def directory_of(name: Path, *, history: Path | None = None) -> Path:
+    """Return the directory of a run, given that or another name of the run (see `resolve`). UserError if the history
+    has no such run, or its files are not here."""
+    file = history_file(history)
+    if _is_directory(name) or not file.exists():
+        return name
+    with opened(file) as connection:
+        run = resolve(connection, str(name))
+    directory = Path(run.directory)
+    if not _is_directory(directory):
+        raise UserError(f"{name}: expected the files of the run {run.id} in {directory} (of {run.host}), found none")
+    return directory
 
 
 def split_range(text: str) -> tuple[str, str]:

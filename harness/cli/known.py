@@ -19,18 +19,20 @@ def known() -> None:
 
 
 @known.command("add", epilog="Example: harness known add out/latest selftests/livepatch/test-kprobe --link https://…")
-@click.argument("run_dir", type=click.Path(path_type=Path))
+@click.argument("run", type=click.Path(path_type=Path))
 @click.argument("test")
 @click.option("--reason", default="", help="Why, for people; default: what the test said.")
 @click.option("--link", default="", metavar="URL", help="Where it is discussed.")
 @click.option("--who", default="", help="Who says so; default: your name in git's configuration.")
 @click.option("--until", default="", help="The last day or kernel version for which it counts.")
 @_FILE
-def add(run_dir: Path, test: str, reason: str, link: str, who: str, until: str, file: Path | None) -> None:
-    """Write down a failed TEST of a run as known, by its signature, on this board and from this kernel on."""
+def add(run: Path, test: str, reason: str, link: str, who: str, until: str, file: Path | None) -> None:
+    """Write down a failed TEST of RUN as known, by its signature, on this board and from this kernel on. RUN is the
+    directory of a run, or its name in the history (`latest`, an id)."""
     from harness.campaign.known import add_known
+    from harness.campaign.naming import directory_of
 
-    path, entry = add_known(run_dir, test, file=file, reason=reason, issue=link, who=who, until=until)
+    path, entry = add_known(directory_of(run), test, file=file, reason=reason, issue=link, who=who, until=until)
     tell(f"{path}: added\n{entry}")
 
 

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
-from harness.campaign.history import remember
+from harness.build.finished import load_record
+from harness.campaign.history import earlier, remember
 from harness.cli.compare import compare
 from harness.cli.history import history
 from harness.errors import UserError
+from harness.model.comparison import Tally
 from harness.model.event import Finished, Planned, RunBegun, RunEnded
+from harness.model.fault import Fault, FaultKind
+from harness.model.kernel import Build
 from harness.model.record import BoardRecord, KernelRecord, PatchRecord, RunRecord
-from harness.model.result import EndKind, Result, RunEnd, Verdict
+from harness.model.result import EndKind, Result, RunEnd, RunResults, Verdict
 from harness.parse.events import event_to_json
 from harness.run.documents import read_results
+from harness.store.database import opened
+from harness.store.ingest import add_run
+from tests.boards import spec
 from tests.faults.catalogue import Blame, fault
+from tests.records import build_json
 
 
 def run_dir(parent: Path, number: int, *, patch: str = "", **verdicts: Verdict) -> Path:
@@ -151,3 +160,42 @@ def test_a_history_that_cannot_be_written_costs_the_run_nothing(tmp_path: Path) 
     said = remember(read_results(directory), directory, history=tmp_path / "h")
     assert said.startswith(f"not in the history: {tmp_path / 'h'}: expected a history of this harness")
     assert said.endswith(f"`harness history add {directory}` takes it in")
+
+
+@pytest.fixture
+def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Build:
+    """A build, and a history in which a test failed in 2 of 12 earlier runs of its cell, and 3 times where that says
+    nothing about it."""
+    monkeypatch.setenv("HARNESS_HISTORY", str(tmp_path / "history"))
+    build_json(tmp_path / "build")
+    build = Build(directory=tmp_path / "build", release="7.3.4", key="k", config={})
+    kernel = load_record(build.directory).kernel
+    stock = dataclasses.replace(kernel, key="of yesterday")
+    patched = dataclasses.replace(stock, patches=(PatchRecord(sha256="aa"),))
+    nights = [(stock, "b", Verdict.FAIL if number % 6 == 2 else Verdict.PASS) for number in range(12)]
+    others = [(patched, "b", Verdict.FAIL), (stock, "another", Verdict.FAIL), (kernel, "b", Verdict.FAIL)]
+    with opened(tmp_path / "history", writable=True) as connection:
+        for number, (each, board, verdict) in enumerate([*nights, *others]):
+            record = RunRecord(id=f"run-{number:04}", kernel=each, board=BoardRecord(name=board))
+            results = RunResults(record=record, results=(Result(test="one", verdict=verdict),), started=1e9 + number)
+            add_run(connection, results, directory=tmp_path)
+    return build
+
+
+FAILURE = Result(test="one", verdict=Verdict.FAIL)
+
+
+def test_how_often_a_failure_came_with_earlier_kernels(made: Build) -> None:
+    assert earlier(made, spec())(FAILURE) == Tally(passes=10, failures=2)
+    assert earlier(made, spec())(dataclasses.replace(FAILURE, test="two")) == Tally()
+    crash = Fault(kind=FaultKind.OOPS, title="Oops in f (kernel/x.c:12)")
+    crashed = Result(test="one", verdict=Verdict.CRASH, fault=crash)
+    assert earlier(made, spec())(crashed) == Tally(passes=12)
+
+
+def test_the_history_is_read_once_for_all_failures(made: Build, tmp_path: Path) -> None:
+    before = earlier(made, spec())
+    assert before(FAILURE).failures == 2
+    (tmp_path / "history").unlink()
+    assert before(FAILURE).failures == 2
+    assert earlier(made, spec())(FAILURE) == Tally()

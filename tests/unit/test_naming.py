@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from harness.campaign.history import LAST_GOOD, LATEST, add, resolve, sides
-from harness.campaign.naming import split_range
+from harness.campaign.naming import directory_of, split_range
 from harness.errors import UserError
 from harness.model.event import Finished, Planned, RunBegun, RunEnded
 from harness.model.record import BoardRecord, KernelRecord, PatchRecord, RunRecord, SourceRecord
@@ -215,3 +215,15 @@ def test_a_run_is_not_compared_with_itself(tmp_path: Path) -> None:
         opened(tmp_path / "h") as connection,
     ):
         sides(connection, str(directory), LATEST)
+
+
+def test_the_directory_of_a_run_by_any_of_its_names(tmp_path: Path) -> None:
+    directory, history = run_dir(tmp_path, 1, PASS), tmp_path / "h"
+    assert directory_of(Path("run-0001"), history=history) == Path("run-0001")  # there is no history
+    add(history, [directory])
+    assert [directory_of(Path(name), history=history) for name in (str(directory), "run-0001", LATEST)] == [
+        directory
+    ] * 3
+    shutil.rmtree(directory)
+    with pytest.raises(UserError, match=r"latest: expected the files of the run run-0001 in .*run-1"):
+        directory_of(Path(LATEST), history=history)
