@@ -61,3 +61,17 @@ class RunRequest:
     confirm: bool | None = None
     history: Path | None = None
     no_history: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class MailRequest:
+    """A mail about what changed between two runs. `sender`: empty: git's user. `smtp`: HOST:PORT. `in_reply_to`: ids of
+    the mails that it answers, the thread's first one first. `history`: None: the usual one."""
+
+    older: str
+    newer: str
+    to: tuple[str, ...]
+    sender: str = ""
+    smtp: str = "localhost:25"
+    in_reply_to: tuple[str, ...] = ()
+    history: Path | None = None

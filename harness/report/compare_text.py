@@ -1,5 +1,5 @@
-"""A comparison in, a text that fits a mail out: at most 78 columns, one paragraph for each cause, nothing where nothing
-is new."""
+"""A comparison in, a text for a terminal out: at most 78 columns, one paragraph for each cause. `mail_text.py` makes
+the one that is mailed."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 
 from harness.model.comparison import Change, Changed, Comparison, Tally
-from harness.model.history import StoredRun
+from harness.model.history import StoredKernel, StoredRun
 from harness.model.result import Verdict
 from harness.report import evidence
 from harness.report.text import one_line
 
-_COLUMNS = 78
-_MOST_NAMED = 5  # tests of one cause
-_MOST_LINES = 60
+COLUMNS = 78
+MOST_NAMED = 5  # tests of one cause
+MOST_LINES = 60
 _TOLD = tuple(change for change in Change if change not in (Change.SAME, Change.KNOWN))
 
 
-def comparison_text(comparison: Comparison, *, most_lines: int | None = _MOST_LINES) -> str:
+def comparison_text(comparison: Comparison, *, most_lines: int | None = MOST_LINES) -> str:
     """Return the text, which ends in a line of counts; `most_lines` None: however long it gets."""
     lines = [*_sides(comparison), ""]
     for change in _TOLD:
-        for cause in _causes(comparison.of(change)):
+        for cause in causes(comparison.of(change)):
             lines += [*_paragraph(cause), ""]
-    last = _counts(comparison)
+    last = counted(comparison)
     if most_lines is not None and len(lines) + 1 > most_lines:
         kept = most_lines - 3
         lines = [*lines[:kept], f"[{len(lines) - kept} more lines: `harness compare`]", ""]
@@ -35,20 +35,27 @@ def comparison_text(comparison: Comparison, *, most_lines: int | None = _MOST_LI
 
 
 def _sides(comparison: Comparison) -> list[str]:
-    lines = [f"{name}  {_described(run)}" for name, run in (("old", comparison.old), ("new", comparison.new))]
+    lines = [f"{name}  {described(run)}" for name, run in (("old", comparison.old), ("new", comparison.new))]
     if comparison.old.cell != comparison.new.cell:
         lines.append(f"note: these are different cells: {comparison.old.cell}; {comparison.new.cell}")
     return [wrapped for line in lines for wrapped in _wrapped(line, indent="     ")]
 
 
-def _described(run: StoredRun) -> str:
+def described(run: StoredRun) -> str:
+    """Which kernel a run had, where and when it ran, in one line."""
     when = time.strftime("%Y-%m-%d %H:%M", time.gmtime(run.started))
     kernel = run.kernel
-    patches = f" + {len(kernel.patches)} patches" if kernel.patches else ""
-    return one_line(f"{kernel.version or kernel.release}{patches} on {run.cell.board}, {when} UTC, run {run.id}")
+    which = f"{kernel.version or kernel.release}{with_patches(kernel)}"
+    return one_line(f"{which} on {run.cell.board}, {when} UTC, run {run.id}")
 
 
-def _causes(changes: Sequence[Changed]) -> Iterable[list[Changed]]:
+def with_patches(kernel: StoredKernel) -> str:
+    """`` + 3 patches``; empty if there are none."""
+    count = len(kernel.patches)
+    return f" + {count} {'patch' if count == 1 else 'patches'}" if count else ""
+
+
+def causes(changes: Sequence[Changed]) -> Iterable[list[Changed]]:
     """Tests that crash with the same signature, or say the same, have one cause."""
 
     def cause(changed: Changed) -> str:
@@ -64,16 +71,17 @@ def _causes(changes: Sequence[Changed]) -> Iterable[list[Changed]]:
 
 def _paragraph(cause: list[Changed]) -> list[str]:
     first = cause[0]
-    lines = _wrapped(f"{first.change.upper()}: {_what(first)}", indent="  ")
-    lines += [f"  {one_line(changed.test)}" for changed in cause[:_MOST_NAMED]]
-    if len(cause) > _MOST_NAMED:
-        lines.append(f"  and {len(cause) - _MOST_NAMED} more")
-    for line in _evidence(first):
+    lines = _wrapped(f"{first.change.upper()}: {what_happened(first)}", indent="  ")
+    lines += [f"  {one_line(changed.test)}" for changed in cause[:MOST_NAMED]]
+    if len(cause) > MOST_NAMED:
+        lines.append(f"  and {len(cause) - MOST_NAMED} more")
+    for line in [*figures(first), *_ends(first)]:
         lines += _wrapped(f"  {line}", indent="  ")
     return lines
 
 
-def _what(changed: Changed) -> str:
+def what_happened(changed: Changed) -> str:
+    """What the test did in the newer run, in one line."""
     new = changed.new
     if new is None:
         return "planned in the old run, not in the new one"
@@ -82,18 +90,23 @@ def _what(changed: Changed) -> str:
     return one_line(f"{new.verdict}{f': {new.reason}' if new.reason else ''}", 300)
 
 
-def _evidence(changed: Changed) -> list[str]:
+def figures(changed: Changed) -> list[str]:
+    """The evidence for a change, in lines of any length."""
     lines = []
     if changed.change in (Change.NEW_FAILURE, Change.FLAKIER, Change.STILL_FAILING, Change.FLAKY, Change.FIXED):
         lines.append(f"failed {changed.before} before, {changed.since} since{_likely(changed)}")
     if changed.change in (Change.FLAKY, Change.FLAKIER):
         low, high = evidence.interval(changed.since if changed.change is Change.FLAKIER else _all(changed))
         lines.append(f"fails {100 * low:.0f} to {100 * high:.0f} % of the time")
-    if changed.change in (Change.NEW_FAILURE, Change.FLAKIER) and changed.last_good:
-        lines.append(f"last good {changed.last_good}, first bad {changed.first_bad}")
     if changed.note and changed.change is not Change.SKIPPED_NOW:
         lines.append(one_line(changed.note))
     return lines
+
+
+def _ends(changed: Changed) -> list[str]:
+    if changed.change not in (Change.NEW_FAILURE, Change.FLAKIER) or not changed.last_good:
+        return []
+    return [f"last good {changed.last_good}, first bad {changed.first_bad}"]
 
 
 def _all(changed: Changed) -> Tally:
@@ -107,10 +120,11 @@ def _likely(changed: Changed) -> str:
 
 
 def _wrapped(line: str, *, indent: str) -> list[str]:
-    return textwrap.wrap(line, _COLUMNS, subsequent_indent=indent, break_on_hyphens=False) or [""]
+    return textwrap.wrap(line, COLUMNS, subsequent_indent=indent, break_on_hyphens=False) or [""]
 
 
-def _counts(comparison: Comparison) -> str:
+def counted(comparison: Comparison) -> str:
+    """How many tests there are of each class, in one line."""
     counts = [(change, len(comparison.of(change))) for change in Change]
     return ", ".join(f"{count} {change}" for change, count in counts if count) or "no tests"
 
