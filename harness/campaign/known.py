@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+from harness.campaign.gitconfig import git_config
 from harness.errors import UserError
 from harness.layout import KNOWN_ISSUES
 from harness.limits import YAML_BYTES
@@ -22,7 +22,6 @@ from harness.run.expectations import load_known
 from harness.store import queries
 from harness.store.database import history_file, opened
 
-_GIT_LIMIT_S = 10.0
 _MOST_RUNS = 2000
 
 
@@ -40,7 +39,7 @@ def add_known(
         results.record,
         reason=reason or result.reason or f"fails in {results.record.kernel.release}",
         issue=issue,
-        who=who or _user(),
+        who=who or git_config("user.name"),
         since=datetime.now(UTC).date().isoformat(),
         until=until,
     )
@@ -97,16 +96,6 @@ def _is_it(known: KnownOutcome, outcome: Outcome) -> bool:
         return any(matches(pattern, str(outcome.signature)) for pattern in wanted.faults)
     # the reason of a known failure has the test's own words in brackets at its end
     return not wanted.messages or any(matches(f"*{pattern}*", outcome.reason) for pattern in wanted.messages)
-
-
-def _user() -> str:
-    try:
-        done = subprocess.run(
-            ["git", "config", "user.name"], capture_output=True, text=True, timeout=_GIT_LIMIT_S, check=False,
-        )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.strip()
 
 
 def _read(path: Path) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import shlex
-import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from email.message import EmailMessage
 from pathlib import Path
 
 from harness.build.finished import load_record
+from harness.campaign.gitconfig import git_config
 from harness.campaign.history import sides
 from harness.campaign.request import MailRequest
 from harness.errors import HarnessError, UserError
@@ -25,7 +25,6 @@ from harness.store.database import Connection, history_file, opened
 
 _MOST_RUNS = 1000
 _MOST_CELLS = 20
-_GIT_LIMIT_S = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,17 +105,7 @@ def command_of(run: StoredRun) -> tuple[str, ...]:
 
 
 def _user() -> str:
-    name, address = (_git(f"user.{each}") for each in ("name", "email"))
+    name, address = (git_config(f"user.{each}") for each in ("name", "email"))
     if not address:
         raise UserError("--from: expected an address, or one in git's configuration (user.email); found neither")
     return f"{name} <{address}>" if name else address
-
-
-def _git(key: str) -> str:
-    try:
-        done = subprocess.run(
-            ["git", "config", key], capture_output=True, text=True, timeout=_GIT_LIMIT_S, check=False,
-        )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.strip()

@@ -82,7 +82,7 @@ def add(
 
 
 def request(history: Path, older: str = "old-8", newer: str = "new", **given: Any) -> MailRequest:
-    words = {"to": (TO,), "sender": "Lab <lab@lab.example>", "history": history} | given
+    words: dict[str, Any] = {"to": (TO,), "sender": "Lab <lab@lab.example>", "history": history} | given
     return MailRequest(older=older, newer=newer, **words)
 
 
