@@ -167,10 +167,12 @@ _SENTENCES = {
 
 @dataclass(frozen=True, kw_only=True)
 class RunEnd:
-    """How a run ended and, if there is more to say, why. The text is for people only."""
+    """How a run ended and, if there is more to say, why. The text is for people only. `blames_kernel`: that the target
+    could not be booted is the kernel's fault; older harnesses did not record it."""
 
     kind: EndKind
     reason: str = ""
+    blames_kernel: bool = False
 
     def __str__(self) -> str:
         if self.kind is EndKind.OTHER:

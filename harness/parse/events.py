@@ -11,6 +11,7 @@ follows a run may begin in its middle."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -81,7 +82,8 @@ def _written(event: Event) -> tuple[str, str, dict[str, object]]:
         case Planned():
             return "planned", "", {"tests": list(event.tests)}
         case RunEnded():
-            return "ended", "", {"why": event.end.kind.value} | filled(reason=event.end.reason)
+            blamed = {"blames_kernel": True} if event.end.blames_kernel else {}
+            return "ended", "", {"why": event.end.kind.value} | filled(reason=event.end.reason) | blamed
     raise TypeError(f"no event to write: {event!r}")
 
 
@@ -256,7 +258,8 @@ def _ended(test: str, fields: Fields, version: int, common: Mapping[str, Any]) -
     why, reason = fields.text("why"), fields.text("reason")
     if version == 1:
         return RunEnded(end=_end_of_version_1(why or "complete", reason), **common)
-    return RunEnded(end=_end(why, reason), **common)
+    end = dataclasses.replace(_end(why, reason), blames_kernel=fields.flag("blames_kernel"))
+    return RunEnded(end=end, **common)
 
 
 def _end(why: str, reason: str) -> RunEnd:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pytest
 
 from harness import shortage
-from harness.errors import HarnessError, InfraError, UserError
+from harness.errors import HarnessError, InfraError, KernelError, UserError
 from harness.layout import PROJECT, TESTCASES
 from harness.model.result import EndKind, RunEnd
 
@@ -35,7 +35,8 @@ class Ended:
     def end(self) -> RunEnd:
         """The same as the end of the run."""
         if self.boot_failure:
-            return RunEnd(kind=EndKind.NOT_BOOTED, reason=self.boot_failure.message)
+            blames_kernel = isinstance(self.boot_failure, KernelError)
+            return RunEnd(kind=EndKind.NOT_BOOTED, reason=self.boot_failure.message, blames_kernel=blames_kernel)
         if self.collection_errors:
             return RunEnd(kind=EndKind.COLLECTION_FAILED)
         if self.stopped_early:  # checked first, because xdist then ends its workers by an interrupt

@@ -110,6 +110,7 @@ EVENTS: list[Event] = [
     Note(time=3.0, test="a", text="left a kprobe", is_problem=True),
     *(RunEnded(time=4.0, end=RunEnd(kind=kind, reason="why")) for kind in EndKind),
     RunEnded(time=4.0, end=RunEnd(kind=EndKind.COMPLETE)),
+    RunEnded(time=4.0, end=RunEnd(kind=EndKind.NOT_BOOTED, blames_kernel=True)),
 ]
 
 

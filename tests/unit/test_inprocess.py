@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.errors import BootError, HarnessError, InfraError, UserError
-from harness.model.result import EndKind, RunEnd
+from harness.model.result import EndKind
 from harness.run.inprocess import Ended, Witness
 from harness.shortage import Shortage
 from tests.faults.catalogue import Blame, fault
@@ -69,4 +69,9 @@ def test_an_end_that_is_about_tests_is_none(code: int) -> None:
     ],
 )
 def test_how_that_ends_the_run(ended: Ended, kind: EndKind, reason: str) -> None:
-    assert ended.end == RunEnd(kind=kind, reason=reason)
+    assert (ended.end.kind, ended.end.reason) == (kind, reason)
+
+
+@pytest.mark.parametrize("error", [BootError("it panicked"), InfraError("the line was lost")])
+def test_whether_the_kernel_is_to_blame_for_no_boot_is_on_record(error: HarnessError) -> None:
+    assert Ended(code=CODES.OK, boot_failure=error).end.blames_kernel == isinstance(error, BootError)
