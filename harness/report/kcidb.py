@@ -154,7 +154,7 @@ def _boot(build: str, results: RunResults, submitter: Submitter) -> Iterator[dic
 
 def _test(result: Result, build: str, results: RunResults, submitter: Submitter) -> dict[str, object]:
     record = results.record
-    run = record.id or f"{results.started:.3f}"
+    run = record.id or _digest(str(results.started), record.host, record.build)
     details = record.board.details
     return _filled(
         id=_id(submitter, f"{run}-{_digest(result.test)}"),
@@ -199,7 +199,9 @@ def path_of(test: str) -> str:
     """Return a test's place in KCIDB's tree of tests, where kselftests of all labs are below ``kselftest``."""
     suite, _, rest = test.partition("/")
     root = {"selftests": "kselftest", "testcases": "arm64_ftrace"}.get(suite)
-    parts = re.split(r"/|::", rest if root else test)
+    name, bracket, parameters = (rest if root else test).partition("[")
+    parts = re.split(r"/|::", name)
+    parts[-1] += bracket + parameters
     names = [re.sub(r"[^A-Za-z0-9_-]", "_", part.removesuffix(".py")) or "_" for part in parts]
     return ".".join([*([root] if root else []), *names])[:_LONGEST_PATH].rstrip(".")
 

@@ -35,7 +35,8 @@ _MOST_REPRODUCED = 3  # tests in the command
 _MOST_CELLS = 6
 _LONGEST = 150  # characters of a name or a kernel
 _LONGEST_WHAT = 300
-_LONGEST_SUBJECT = 110
+_LONGEST_SUBJECT = 150
+_WORSE = (Change.NEW_FAILURE, Change.FLAKIER)
 _ALWAYS = (Change.VANISHED, Change.SKIPPED_NOW, Change.FIXED)
 _OPERATORS = {"and", "or", "not", "none", "true", "false"}  # words that mean something else to pytest's -k
 
@@ -54,7 +55,7 @@ class Background:
 def is_news(changed: Changed) -> bool:
     """Whether a change is worth a mail: what is likely worse, or has only failed since; what is gone, is skipped now,
     or works again. What the lab did, and what was flaky or failed before, is not."""
-    if changed.change in (Change.NEW_FAILURE, Change.FLAKIER):
+    if changed.change in _WORSE:
         return changed.is_likely_regression or not changed.since.passes
     if changed.change is Change.APPEARED:
         return changed.new is not None and changed.new.verdict.is_kernel_fault
@@ -66,9 +67,9 @@ def mail_subject(comparison: Comparison) -> str:
     new = comparison.new
     news = [changed for changed in comparison.changes if is_news(changed)]
     counts = [(change, sum(changed.change is change for changed in news)) for change in Change]
-    told = ", ".join(f"{count} {change}" for change, count in counts if count) or "nothing new"
-    return one_line(f"[harness] {one_line(_kernel(new.kernel), 50)} on {one_line(new.cell.board, 30)}: {told}",
-                    _LONGEST_SUBJECT)  # fmt: skip
+    told = ", ".join(_counted(change, count) for change, count in counts if count) or "nothing new"
+    kernel = f"{new.kernel.version or new.kernel.release}{with_patches(new.kernel)}"
+    return one_line(f"[harness] {one_line(kernel, 50)} on {one_line(new.cell.board, 30)}: {told}", _LONGEST_SUBJECT)
 
 
 def mail_text(comparison: Comparison, background: Background | None = None) -> str:
@@ -127,7 +128,7 @@ def _paragraph(cause: list[Changed], comparison: Comparison, background: Backgro
     first = cause[0]
     lines = _wrapped(f"{first.change.upper()}: {one_line(what_happened(first), _LONGEST_WHAT)}")
     for changed in cause[:MOST_NAMED]:
-        lines += _wrapped(f"test: {one_line(changed.test, _LONGEST)}", indent="  ")
+        lines += _named(one_line(changed.test, _LONGEST))
     if len(cause) > MOST_NAMED:
         lines.append(f"  and {len(cause) - MOST_NAMED} more tests")
     for line in [*figures(first), *_ends(first, background), *_elsewhere(cause, comparison.new.cell, background)]:
@@ -135,10 +136,19 @@ def _paragraph(cause: list[Changed], comparison: Comparison, background: Backgro
     return lines
 
 
+def _named(test: str) -> list[str]:
+    """The name of a test, which has no blanks to break it at."""
+    room = COLUMNS - len(_CONTINUED)
+    pieces = [test[start : start + room] for start in range(0, len(test), room)]
+    return [f"{_CONTINUED if number else '  * '}{piece}" for number, piece in enumerate(pieces)]
+
+
 def _ends(changed: Changed, background: Background) -> Iterator[str]:
-    if changed.change not in (Change.NEW_FAILURE, Change.FLAKIER):
+    if changed.change not in _WORSE:
         return
     for name, run in (("last good", changed.last_good), ("first bad", changed.first_bad)):
+        if not run:
+            yield f"{name} kernel: none in the history"
         if found := background.runs.get(run):
             yield f"{name} kernel: {one_line(_kernel(found.kernel), _LONGEST)}, run {one_line(run, 60)}"
 
@@ -176,11 +186,9 @@ def _difference(cell: Cell, here: Cell) -> str:
 
 def _reproduce(comparison: Comparison, background: Background) -> list[str]:
     """A command that runs one test of each cause, as lines that can be pasted into a shell."""
-    failing = [
-        cause[0].test
-        for change in (Change.NEW_FAILURE, Change.FLAKIER, Change.APPEARED)
-        for cause in _causes(comparison, change)
-    ][:_MOST_REPRODUCED]
+    failing = [cause[0].test for change in (*_WORSE, Change.APPEARED) for cause in _causes(comparison, change)][
+        :_MOST_REPRODUCED
+    ]
     words = background.command
     if not failing or not words or any(word != one_line(word, _LONGEST_WHAT) for word in words):
         return []
@@ -226,12 +234,20 @@ def _pieces(word: str) -> list[str]:
     quoted = shlex.quote(word)
     if len(quoted) <= COLUMNS - 6 or len(word) < 2:
         return [quoted]
-    half = len(word) // 2
-    return [*_pieces(word[:half]), *_pieces(word[half:])]
+    size = min(len(word) - 1, COLUMNS - 6)
+    while size > 1 and len(shlex.quote(word[:size])) > COLUMNS - 6:
+        size -= 1
+    return [shlex.quote(word[:size]), *_pieces(word[size:])]
 
 
 def _untold(comparison: Comparison) -> list[str]:
     """One line that counts what is no news, so that nobody takes silence for a pass."""
     counts = [(change, sum(not is_news(changed) for changed in comparison.of(change))) for change in Change]
-    told = ", ".join(f"{count} {change}" for change, count in counts if count)
-    return _wrapped(f"other tests: {told}") if told else []
+    chance = sum(count for change, count in counts if change in _WORSE)
+    told = [_counted(change, count) for change, count in counts if count and change not in _WORSE]
+    told += [f"{chance} that failed and passed, likely by chance"] if chance else []
+    return _wrapped(f"other tests: {', '.join(told)}") if told else []
+
+
+def _counted(change: Change, count: int) -> str:
+    return f"{count} {change}{'s' if change is Change.NEW_FAILURE and count > 1 else ''}"

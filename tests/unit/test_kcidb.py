@@ -175,6 +175,7 @@ def test_the_labs_own_business_stays_in_it() -> None:
         ("selftests/ftrace/test.d/00basic/basic1.tc[instance]", "kselftest.ftrace.test_d.00basic.basic1_tc_instance_"),
         ("selftests/livepatch/test-state.sh::system state", "kselftest.livepatch.test-state_sh.system_state"),
         ("testcases/regs/test_ops.py::test_x", "arm64_ftrace.regs.test_ops.test_x"),
+        ("testcases/i/test_files.py::test_f[arch/arm64::x]", "arm64_ftrace.i.test_files.test_f_arch_arm64__x_"),
         ("boot", "boot"),
         ("a//b..c::", "a._.b__c._"),
         ("", "_"),

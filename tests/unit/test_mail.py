@@ -130,7 +130,7 @@ def test_a_dry_run_prints_the_mail_and_sends_nothing(history: Path, server: Mail
     assert (told.exit_code, server.mails) == (0, [])
     lines = told.output.splitlines()
     assert {"From: lab@lab.example", f"To: {TO}", "Auto-Submitted: auto-generated"} < set(lines[: lines.index("")])
-    assert "  test: testcases/a.py::test_t" in lines
+    assert "  * testcases/a.py::test_t" in lines
     assert command("old-8", "new", *words).output == f"sent {server.mails[0]['Message-ID']} to {TO}\n"
 
 

@@ -64,13 +64,13 @@ def test_a_new_failure_is_told_with_all_that_one_acts_on() -> None:
         "old: 7.3.3-1 on virt (tcg), 1970-01-01 00:00 UTC, run old-19",
         "new: 7.3.4-1 + 1 patch on virt (tcg), 1970-01-01 00:00 UTC, run new-0",
     ]
-    assert text.count("NEW FAILURE: CRASH: Oops in f (kernel/x.c) [oops]\n  test: testcases/a.py::test_0\n") == 1
+    assert text.count("NEW FAILURE: CRASH: Oops in f (kernel/x.c) [oops]\n  * testcases/a.py::test_0\n") == 1
     assert "  and 3 more tests\n" in text
     assert "failed 0 of 20 before, 1 of 1 since; worse with a probability of" in text
     assert "last good kernel: 7.3.3-1, run old-19\n" in text
     assert "first bad kernel: 7.3.4-1 (0123456789ab) + 1 patch, run new-0\n" in text
     assert "  harness run --kernel debian:@suite --board virt --suite testcases -k \\\n    '(test_0)'\n" in text
-    assert mail_subject(comparison) == "[harness] 7.3.4-1 (0123456789ab) + 1 patch on virt (tcg): 8 new failure"
+    assert mail_subject(comparison) == "[harness] 7.3.4-1 + 1 patch on virt (tcg): 8 new failures"
 
 
 @pytest.mark.parametrize(
@@ -97,6 +97,7 @@ def test_where_nothing_is_new_there_is_no_text(before: list[list[Outcome]], sinc
     ("before", "since", "told"),
     [
         ([[PASS]], [did(Verdict.FAIL, reason="so")], "NEW FAILURE: FAIL: so"),
+        ([[did(Verdict.NOTRUN)]], [did(Verdict.FAIL)], "  last good kernel: none in the history\n"),
         ([[PASS, did(Verdict.PASS, "u")]], [PASS], "VANISHED: planned in the old run"),
         ([[PASS]], [did(Verdict.SKIP, reason="no CONFIG_X")], "SKIPPED NOW: SKIP: no CONFIG_X"),
         ([[did(Verdict.FAIL)]] * 9, [PASS], "FIXED: PASS"),
@@ -115,6 +116,14 @@ def test_what_is_no_news_is_counted_beside_news() -> None:
     ]
     text = mail_text(compared([[PASS, did(Verdict.PASS, "u"), did(Verdict.PASS, "v")]] * 9, since), background())
     assert text.endswith("other tests: 1 infrastructure, 1 same\n")
+    since.append(did(Verdict.FAIL, "w"))
+    since += [did(Verdict.PASS, "w")] * 20
+    before = [[PASS, did(Verdict.PASS, "u"), did(Verdict.PASS, "v"), did(Verdict.PASS, "w")]] * 30
+    told = mail_text(compared(before, since), background()).splitlines()[-2:]
+    assert (
+        " ".join(told).replace("  | ", "")
+        == "other tests: 1 infrastructure, 1 same, 1 that failed and passed, likely by chance"
+    )
     assert "line was lost" not in text
 
 
