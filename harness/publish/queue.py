@@ -72,6 +72,8 @@ class Queue:
                         rename_synced(path, self._refused / path.name)
                         refused.append(f"{error.message}; it is in {self._refused / path.name}")
                         continue
+                    except HarnessError as error:
+                        raise type(error)(error.message, details=(*error.details, *refused)) from error
                     _write(record, json.dumps({"id": answer}).encode())
                     taken += 1
                 path.unlink()

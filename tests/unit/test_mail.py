@@ -113,6 +113,18 @@ def test_the_same_mail_has_the_same_message_id(history: Path, server: MailServer
     assert first == again != other
 
 
+def test_letters_beyond_ascii_arrive(tmp_path: Path, server: MailServer) -> None:
+    path = tmp_path / "h"
+    with opened(path, writable=True) as connection:
+        add(connection, tmp_path, "old", Result(test=TEST, verdict=Verdict.PASS), started=1, board="brettü")
+        bad = Result(test=TEST, verdict=Verdict.FAIL, reason="größer als 3 · 5")
+        add(connection, tmp_path, "new", bad, started=2, board="brettü", patched=True)
+    mail_about(request(path, older="old", smtp=server.address)).send()
+    (mail,) = server.mails
+    assert mail["Subject"] == "[harness] 7.3.4-1 + 1 patch on brettü: 1 new failure"
+    assert "NEW FAILURE: FAIL: größer als 3 · 5" in mail.get_content()
+
+
 def test_where_nothing_is_new_no_server_is_needed(history: Path) -> None:
     with listening() as (address, _):
         pass

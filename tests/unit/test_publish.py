@@ -173,6 +173,16 @@ def test_what_the_server_refuses_for_good_is_put_aside(server: kcidbserver.Kcidb
     assert (len(server.bodies[""]), waiting(tmp_path / "q")) == (1, [])
 
 
+def test_what_was_refused_is_told_although_the_server_goes_down_then(
+    server: kcidbserver.KcidbServer, tmp_path: Path
+) -> None:
+    server.answers = [(413, b"too large"), (502, b"bad gateway")]
+    runs = [run_dir(tmp_path, name) for name in ("r1", "r2")]
+    with pytest.raises(InfraError, match="it answers 502 bad gateway; 1 waits in") as raised:
+        publish_kcidb(request(server.url, tmp_path / "q", *runs))
+    assert ["it answers 413 too large" in told for told in raised.value.details] == [True]
+
+
 @pytest.mark.parametrize(
     ("answer", "told"),
     [
