@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
+from harness.campaign.gitconfig import git_config
 from harness.errors import UserError
 from harness.layout import KNOWN_ISSUES
 from harness.limits import YAML_BYTES
@@ -15,7 +15,6 @@ from harness.parse.document import entry as as_text
 from harness.parse.known_entry import known_entry, with_entry
 from harness.run.documents import read_results
 
-_GIT_LIMIT_S = 10.0
 
 
 def add_known(
@@ -32,7 +31,7 @@ def add_known(
         results.record,
         reason=reason or result.reason or f"fails in {results.record.kernel.release}",
         issue=issue,
-        who=who or _user(),
+        who=who or git_config("user.name"),
         since=datetime.now(UTC).date().isoformat(),
         until=until,
     )
@@ -40,14 +39,6 @@ def add_known(
     return path, as_text(entry)
 
 
-def _user() -> str:
-    try:
-        done = subprocess.run(
-            ["git", "config", "user.name"], capture_output=True, text=True, timeout=_GIT_LIMIT_S, check=False,
-        )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout.strip()
 
 
 def _read(path: Path) -> str:

@@ -61,3 +61,32 @@ class RunRequest:
     confirm: bool | None = None
     history: Path | None = None
     no_history: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class MailRequest:
+    """A mail about what changed between two runs. `sender`: empty: git's user. `smtp`: HOST:PORT. `in_reply_to`: ids of
+    the mails that it answers, the thread's first one first. `history`: None: the usual one."""
+
+    older: str
+    newer: str
+    to: tuple[str, ...]
+    sender: str = ""
+    smtp: str = "localhost:25"
+    in_reply_to: tuple[str, ...] = ()
+    history: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class KcidbRequest:
+    """Runs for KCIDB. `origin`: the CI system's name there; `tree`: that of the kernel's tree. `files_url`: where the
+    files of the run can be read. `token_file`: None: the token is in the environment, if there is one. `queue`: None:
+    the usual directory."""
+
+    runs: tuple[Path, ...]
+    origin: str
+    server: str
+    token_file: Path | None = None
+    tree: str = ""
+    files_url: str = ""
+    queue: Path | None = None

@@ -129,7 +129,7 @@ def _class(first: Outcome | None, last: Outcome, before: Tally, since: Tally, *,
     if is_new:
         return Change.APPEARED, 0.0
     if last.verdict is Verdict.SKIP:
-        was_run = first is not None and first.verdict is not Verdict.SKIP
+        was_run = first is not None and first.verdict is not Verdict.SKIP and before.runs > 0
         return (Change.SKIPPED_NOW if was_run else Change.SAME), 0.0
     if last.verdict is Verdict.XFAIL:
         return Change.KNOWN, 0.0

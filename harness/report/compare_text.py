@@ -94,7 +94,9 @@ def figures(changed: Changed) -> list[str]:
     """The evidence for a change, in lines of any length."""
     lines = []
     if changed.change in (Change.NEW_FAILURE, Change.FLAKIER, Change.STILL_FAILING, Change.FLAKY, Change.FIXED):
-        lines.append(f"failed {changed.before} before, {changed.since} since{_likely(changed)}")
+        since, before = f"{changed.since} since", f"failed {changed.before} before"
+        told = f"{before}, {since}" if changed.before.runs else f"failed {since}, without a verdict before"
+        lines.append(f"{told}{_likely(changed)}")
     if changed.change in (Change.FLAKY, Change.FLAKIER):
         low, high = evidence.interval(changed.since if changed.change is Change.FLAKIER else _all(changed))
         lines.append(f"fails {100 * low:.0f} to {100 * high:.0f} % of the time")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from harness.model import known
@@ -51,7 +52,7 @@ def overall_line(results: RunResults) -> str:
     ended = (
         " (killed)" if results.ended is None else "" if results.is_complete else f" ({one_line(str(results.ended))})"
     )
-    return f"{word}: {_counts(results.results)} in {duration(results.seconds)}{ended}"
+    return f"{word}: {counted(results.results)} in {duration(results.seconds)}{ended}"
 
 
 def duration(seconds: float) -> str:
@@ -71,11 +72,11 @@ def _suite_lines(results: RunResults) -> list[str]:
     for result in results.results:
         suites.setdefault(one_line(result.suite), []).append(result)
     width = max(map(len, suites), default=0)
-    return [f"{suite:{width}}  {_counts(members)}" for suite, members in suites.items()]
+    return [f"{suite:{width}}  {counted(members)}" for suite, members in suites.items()]
 
 
-def _counts(members: list[Result] | tuple[Result, ...]) -> str:
-    """The worst first."""
+def counted(members: Sequence[Result]) -> str:
+    """How many results there are of each verdict, the worst first, in one line."""
     counts = Counter(result.verdict for result in members)
     worst = (Verdict.CRASH, Verdict.TIMEOUT, Verdict.FAIL, Verdict.UNRESOLVED, Verdict.ERROR, Verdict.NOTRUN,
              Verdict.XFAIL, Verdict.SKIP, Verdict.PASS)  # fmt: skip

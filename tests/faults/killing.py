@@ -65,7 +65,21 @@ def _a_lock(directory: Path) -> int:
         return 0
 
 
-WORKS: dict[str, Callable[[Path], int]] = {"run": _a_run, "lock": _a_lock}
+def _a_submission(directory: Path) -> int:
+    """Two documents for the server of the test, each step at an address of its own."""
+    from harness.publish.kcidb import KcidbServer
+    from harness.publish.queue import Queue
+
+    queue = Queue(directory / "run")
+    for document in SUBMISSIONS:
+        queue.put(document)
+    server = KcidbServer(url=f"{os.environ[SUBMIT_TO]}/{directory.name}")
+    return 0 if queue.send(server.post).taken == len(SUBMISSIONS) else 1
+
+
+SUBMIT_TO = "HARNESS_TEST_SUBMIT_TO"
+SUBMISSIONS = tuple(json.dumps({"tests": [{"id": f"lab:{number}"}]}).encode() for number in (1, 2))
+WORKS: dict[str, Callable[[Path], int]] = {"run": _a_run, "lock": _a_lock, "submission": _a_submission}
 
 
 def _as_the_command_does(work: Callable[[Path], int], directory: Path) -> int:
@@ -99,7 +113,8 @@ def _checked_low_level(killing: Killing) -> None:
 
 
 def main(work: str, number: int, directory: Path, first: int, stride: int) -> None:
-    __import__("tests.fakerun")  # once, before the forks
+    for module in ("tests.fakerun", "harness.publish.kcidb"):  # once, before the forks
+        __import__(module)
     for at in range(first, _MOST, stride):
         here = directory / str(at)
         (here / "run").mkdir(parents=True)

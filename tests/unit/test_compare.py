@@ -129,6 +129,7 @@ def test_a_skip_is_neither_pass_nor_failure() -> None:
     changed = change_of(side(OLD, *passed(3)), side(NEW, [did(SKIP, reason="needs CONFIG_X")]))
     assert (changed.change, changed.note) == (Change.SKIPPED_NOW, "needs CONFIG_X")
     assert change_of(side(OLD, [did(SKIP)]), side(NEW, [did(SKIP)])).change is Change.SAME
+    assert change_of(side(OLD, [did(Verdict.NOTRUN)]), side(NEW, [did(SKIP)])).change is Change.SAME
     assert change_of(side(OLD, *[[did(SKIP)]] * 9, *passed(2)), side(NEW, [did(PASS)])).before == Tally(passes=2)
 
 
@@ -246,6 +247,8 @@ def test_the_mail_says_each_cause_once() -> None:
     assert "and 2 more" in text
     assert "failed 0 of 20 before, 1 of 1 since; worse with a probability of" in text
     assert "last good old-19, first bad new-0" in text
+    never = comparison_text(compare(side(OLD, [did(Verdict.NOTRUN)]), side(NEW, [did(FAIL)])))
+    assert "failed 1 of 1 since, without a verdict before; worse with" in never
     assert text.endswith("7 new failure, 1 same")
     assert max(map(len, text.splitlines())) <= 78
 

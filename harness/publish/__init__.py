@@ -1,0 +1,1 @@
+"""Hands what the harness found out to others: mail, KCIDB."""
