@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import shutil
 import tempfile
@@ -28,20 +29,28 @@ def export(history: Path, directory: Path, *, shown: Filter) -> int:
 
     Raises UserError if `directory` has other files, and InfraError if it can't be written."""
     _check(directory)
-    try:
+    with _writing(directory):
         directory.parent.mkdir(parents=True, exist_ok=True)
         made = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
-        try:
-            with opened(history) as connection:
-                count = _write(connection, made, shown)
+    try:
+        # What can't be written is told as such here: whoever opens the history takes an OSError for one of its file.
+        with opened(history) as connection, _writing(directory):
+            count = _write(connection, made, shown)
+        with _writing(directory):
             _replace(directory, made)
-        finally:
-            shutil.rmtree(made, ignore_errors=True)
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+    return count
+
+
+@contextlib.contextmanager
+def _writing(directory: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
-        raise shortage.of(error, where=directory) or UserError(
+        raise shortage.of(error, where=directory.parent) or UserError(
             f"{directory}: expected a directory that can be written, found: {error.strerror}"
         ) from error
-    return count
 
 
 def _check(directory: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +28,8 @@ def serve(history: Path, *, listen: str, ready: Callable[[str], None]) -> None:
     try:
         listening = socket.create_server((str(host), port), family=family)
     except OSError as error:
-        raise InfraError(f"--listen {listen}: can't listen there: {error.strerror}; choose another port") from error
+        why = os.strerror(error.errno or 0)  # its own text says the address again
+        raise InfraError(f"--listen {listen}: can't listen there: {why}; choose another port") from error
     with listening:
         server = create_server(
             App(history, hosts=LOOPBACK if host.is_loopback else None),
