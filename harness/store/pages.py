@@ -1,7 +1,8 @@
 """The questions that pages ask: parts of the history, limited in time and number, each a function with types.
 
 Runs are chosen first: there are a few thousand, and all that filters name are properties of theirs. Results are then
-read run by run, in the order in which the file has them, or along the index on signatures."""
+read run by run, in the order in which the file has them, or along the index on signatures. CROSS JOIN is SQLite's way
+to say which of two tables comes first; it can't know that few results have a signature."""
 
 from __future__ import annotations
 
@@ -110,7 +111,7 @@ def signature_results(connection: Connection, text: str, scope: Scope, *, limit:
         f"{_CHOSEN} SELECT chosen.name, tests.name, results.verdict, results.actual, results.milliseconds,"
         " reasons.text, signatures.text, boards.text"
         " FROM texts AS signatures CROSS JOIN results"
-        " ON results.signature = signatures.id JOIN chosen ON chosen.id = results.run"
+        " ON results.signature = signatures.id CROSS JOIN chosen ON chosen.id = results.run"
         " JOIN tests ON tests.id = results.test"
         " LEFT JOIN texts AS reasons ON reasons.id = results.reason"
         " LEFT JOIN texts AS boards ON boards.id = results.board"
@@ -126,8 +127,8 @@ def signatures_of(connection: Connection, scope: Scope, *, limit: int) -> tuple[
     rows = connection.execute(
         f"{_CHOSEN} SELECT signatures.text, count(*), count(DISTINCT results.test), count(DISTINCT chosen.cell),"
         " count(DISTINCT chosen.kernel), min(chosen.started), max(chosen.started)"
-        " FROM results JOIN chosen ON chosen.id = results.run"
-        " JOIN texts AS signatures ON signatures.id = results.signature"
+        " FROM results CROSS JOIN chosen ON chosen.id = results.run"
+        " CROSS JOIN texts AS signatures ON signatures.id = results.signature"
         " WHERE results.signature IS NOT NULL"
         " GROUP BY results.signature ORDER BY 2 DESC, 1 LIMIT :limit",
         _values(scope) | {"limit": limit},

@@ -42,5 +42,9 @@ MIGRATIONS = (
         PRIMARY KEY (run, test, number)
     ) WITHOUT ROWID;
     """,
+    # A fault's history. Few results have a signature, so it is small.
+    """
+    CREATE INDEX results_by_signature ON results (signature, run) WHERE signature IS NOT NULL;
+    """,
 )
 VERSION = len(MIGRATIONS)
