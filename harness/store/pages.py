@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from harness.errors import UserError
 from harness.model.fault import FaultSignature
 from harness.model.history import Cell, Outcome, StoredRun
 from harness.model.overview import BoardHealth, BoardNight, CountedRun, Known, Scope, Seen, SeenSignature, SeenTest
@@ -83,7 +84,7 @@ def runs_of(connection: Connection, scope: Scope, *, limit: int) -> tuple[Counte
         " ON results.run = chosen.id GROUP BY chosen.id, results.verdict",
         values,
     ):
-        counts.setdefault(name, {})[VERDICTS[verdict]] = count
+        counts.setdefault(name, {})[_verdict(verdict)] = count
     runs = _Runs(connection)
     return tuple(CountedRun(run=runs[name], counts=counts.get(name, {})) for name in names)
 
@@ -242,10 +243,27 @@ def _outcome(row: Sequence[Any]) -> Outcome:
     _, test, verdict, actual, milliseconds, reason, signature, board = row
     return Outcome(
         test=test,
-        verdict=VERDICTS[verdict],
-        actual=VERDICTS[actual],
+        verdict=_verdict(verdict),
+        actual=_verdict(actual),
         seconds=milliseconds / 1000,
         reason=reason or "",
-        signature=FaultSignature.parse(signature) if signature else None,
+        signature=_signature(signature) if signature else None,
         board=board or "",
     )
+
+
+def _verdict(number: int) -> Verdict:
+    if not 0 <= number < len(VERDICTS):
+        raise _newer(f"the verdict {number}")
+    return VERDICTS[number]
+
+
+def _signature(text: str) -> FaultSignature:
+    try:
+        return FaultSignature.parse(text)
+    except ValueError:
+        raise _newer(f"the fault {text!r}") from None
+
+
+def _newer(what: str) -> UserError:
+    return UserError(f"the history has {what}, which this harness does not know: a newer one wrote it; use that")

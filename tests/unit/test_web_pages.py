@@ -359,6 +359,21 @@ def test_a_file_that_is_no_history_is_503(tmp_path: Path, content: bytes) -> Non
     assert Client(App(tmp_path / "h")).get("/").status_code == 503
 
 
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [("UPDATE results SET verdict = 99", "the verdict 99"), ("UPDATE texts SET text = 'Oops'", "the fault 'Oops'")],
+)
+def test_what_only_a_newer_harness_knows_is_503(tmp_path: Path, change: str, told: str) -> None:
+    results = RunResults(results=(Result(test="a", verdict=Verdict.CRASH, fault=simulated.CRASH),), started=1.0)
+    with opened(tmp_path / "h", writable=True) as connection:
+        add_run(connection, results, directory=Path("/x"))
+        connection.execute(change)
+    response = Client(App(tmp_path / "h")).get("/")
+    assert response.status_code == 503
+    document: Any = html.fromstring(response.text)
+    assert document.xpath("//main/p")[0].text.startswith(f"the history has {told}, which this harness does not know")
+
+
 def test_a_page_that_takes_too_long_is_given_up(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gather, "_LIMIT_S", -1.0)
     monkeypatch.setattr(pages, "_STEPS", 1)
