@@ -28,7 +28,7 @@ _LEFT, _RIGHT = 9.0, 100.0  # percent: room for the labels of the lines
 _TOP_PX = 16.0
 _SHORT = {Verdict.PASS: 0.45, Verdict.SKIP: 0.2, Verdict.XFAIL: 0.7}  # heights: what is wrong is seen without colours
 _EPOCH = date(1970, 1, 1)
-_STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
+_STEPS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0)
 
 
 def strip(seen: Sequence[Seen], href: Href) -> Markup:

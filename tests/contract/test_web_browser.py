@@ -106,6 +106,18 @@ def test_a_page_fits_the_screen_and_breaks_no_rule_of_its_own(driver: Chrome, ur
     assert complaints(driver) == []
 
 
+def test_many_nights_are_scrolled_beside_the_cells_names(driver: Chrome, url: str) -> None:
+    chromium.sized(driver, 1000)
+    driver.get(f"{url}?days=62")
+    assert driver.execute_script("return document.documentElement.scrollWidth") == 1000
+    name = driver.find_element(By.CSS_SELECTOR, ".matrix tbody th")
+    assert name.size["height"] < 80
+    place = name.location["x"]
+    driver.execute_script("document.querySelector('.wide').scrollLeft = 500")
+    assert driver.execute_script("return document.querySelector('.wide').scrollLeft") == 500
+    assert name.location["x"] == place
+
+
 def test_plots_are_as_wide_as_the_text_and_their_labels_as_large(driver: Chrome, url: str) -> None:
     chromium.sized(driver, 360)
     driver.get(f"{url}test?name={quote(simulated.FLAKY)}&days=30&board=rpi4")
