@@ -81,9 +81,9 @@ class BoardNight:
     """What one board did on one day (days since the epoch, UTC)."""
 
     day: int
-    results: int
-    errors: int
-    crashes: int
+    results: int = 0
+    errors: int = 0
+    crashes: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ to say which of two tables comes first; it can't know that few results have a si
 from __future__ import annotations
 
 import time
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -167,39 +168,38 @@ def seen_tests(connection: Connection, scope: Scope, *, words: Sequence[str], li
 
 def boards_of(connection: Connection, scope: Scope, *, runs: int) -> tuple[BoardHealth, ...]:
     """Return what each board did in the latest `runs` runs of `scope`."""
-    values = _values(scope, runs)
-    ended: dict[str, tuple[int, int, int]] = {
-        board: (count, complete, not_booted)
-        for board, count, complete, not_booted in connection.execute(
-            f'{_CHOSEN} SELECT board, count(*), sum("end" = :complete), sum("end" = :not_booted) FROM chosen'
-            " GROUP BY board",
-            values | {"complete": EndKind.COMPLETE.value, "not_booted": EndKind.NOT_BOOTED.value},
-        )
-    }
-    nights: dict[str, list[BoardNight]] = {board: [] for board in ended}
-    for of_pool, board, day, results, errors, crashes in connection.execute(
-        f"{_CHOSEN}, told AS MATERIALIZED (SELECT chosen.board AS cell, results.board AS board,"
-        f" CAST(chosen.started / {_DAY_S} AS INTEGER) AS day, count(*) AS results,"
-        f" sum(results.verdict IN ({_ERRORS})) AS errors, sum(results.actual IN ({_CRASHED})) AS crashes"
-        " FROM chosen CROSS JOIN results ON results.run = chosen.id GROUP BY 1, 2, 3)"
-        " SELECT texts.text, cell, day, results, errors, crashes FROM told LEFT JOIN texts ON texts.id = told.board"
-        " ORDER BY day",
-        values,
-    ):
-        nights.setdefault(_board(board, of_pool), []).append(
-            BoardNight(day=day, results=results, errors=errors, crashes=crashes)
-        )
-    none = (0, 0, 0)
+    ended: dict[str, Counter[str]] = defaultdict(Counter)
+    nights: dict[str, dict[int, BoardNight]] = defaultdict(dict)
+    chosen = connection.execute(f'{_CHOSEN} SELECT id, board, started, "end" FROM chosen', _values(scope, runs))
+    for run, cell, started, end in chosen.fetchall():
+        ended[cell][end] += 1
+        day = int(started // _DAY_S)
+        # run by run: SQLite would sort the results of all runs to group them
+        for of_pool, results, errors, crashes in connection.execute(_OF_BOARDS, (run,)):
+            days = nights[_board(cell, of_pool)]
+            before = days.get(day, BoardNight(day=day))
+            days[day] = BoardNight(
+                day=day,
+                results=before.results + results,
+                errors=before.errors + errors,
+                crashes=before.crashes + crashes,
+            )
     return tuple(
         BoardHealth(
             board=board,
-            runs=ended.get(board, none)[0],
-            complete=ended.get(board, none)[1],
-            not_booted=ended.get(board, none)[2],
-            nights=tuple(told),
+            runs=ended[board].total(),
+            complete=ended[board][EndKind.COMPLETE],
+            not_booted=ended[board][EndKind.NOT_BOOTED],
+            nights=tuple(nights[board][day] for day in sorted(nights[board])),
         )
-        for board, told in sorted(nights.items())
+        for board in sorted({*ended, *nights})
     )
+
+
+_OF_BOARDS = f"""
+    SELECT texts.text, count(*), sum(results.verdict IN ({_ERRORS})), sum(results.actual IN ({_CRASHED}))
+    FROM results LEFT JOIN texts ON texts.id = results.board WHERE results.run = ? GROUP BY results.board
+"""
 
 
 def _board(cell: str, of_pool: str | None) -> str:

@@ -94,6 +94,13 @@ def test_a_link_to_todays_state_says_which_day(client: Client) -> None:
     assert link == "?board=rpi4&until=2026-11-30"
 
 
+def test_a_wall_loads_the_page_again_and_nobody_else(client: Client) -> None:
+    response = client.get("/?refresh=300&days=3")
+    assert found(response, "//meta[@http-equiv='refresh']/@content") == ["300"]
+    assert not [href for href in found(response, "//a/@href") if "refresh" in href and not href.startswith("?")]
+    assert found(client.get("/"), "//meta[@http-equiv='refresh']") == []
+
+
 def test_a_filter_that_fits_nothing_is_an_empty_page(client: Client) -> None:
     for page in ("/", "/runs", "/tests", "/faults", "/boards"):
         response = client.get(f"{page}?board=none")
@@ -406,3 +413,25 @@ def test_no_page_reads_all_results(history: Path, monkeypatch: pytest.MonkeyPatc
                 assert any("results_by_signature" in step for step in plan), (query, plan)
                 by_signature += 1
     assert by_signature == 2
+
+
+def test_boards_of_a_pool_are_told_apart(tmp_path: Path) -> None:
+    (first, *_) = simulated.runs()
+    results = tuple(
+        Result(test=f"{board}{number}", verdict=verdict, board=board)
+        for board, verdict in (("rpi4-a", Verdict.PASS), ("rpi4-b", Verdict.ERROR))
+        for number in range(4)
+    )
+    with opened(tmp_path / "h", writable=True) as connection:
+        for hour, toolchain in enumerate(("gcc", "clang")):  # two cells of one pool
+            kernel = replace(first.record.kernel, toolchain=replace(first.record.kernel.toolchain, name=toolchain))
+            record = replace(first.record, id=toolchain, kernel=kernel, board=replace(first.record.board, name="rpi4"))
+            run = RunResults(record=record, results=results, started=first.started + 3600 * hour, ended=COMPLETE)
+            add_run(connection, run, directory=Path("/x"))
+    response = Client(App(tmp_path / "h")).get("/boards")
+    assert texts(response, "//tbody/tr") == [
+        "rpi4 (tcg) 2 0 0 0 0 0",
+        "rpi4 (tcg): rpi4-a 8 0 0",
+        "rpi4 (tcg): rpi4-b 8 0 8 100 %",
+    ]
+    assert len(found(response, "//section[3]//rect[@class='bar ERROR']")) == 1
