@@ -20,10 +20,11 @@ from harness.model.result import Verdict
 from harness.report import evidence
 from harness.report.compare import failed
 from harness.report.text import one_line
+from harness.web.data import kernel_name
 
 Href = Callable[[StoredRun], str | None]
 WINDOW = 20  # outcomes that a point of the flakiness is made from
-_STRIP_PX, _PLOT_PX = 28.0, 130.0
+_STRIP_PX, _MARK_PX, _PLOT_PX = 28.0, 6.0, 130.0
 _LEFT, _RIGHT = 9.0, 100.0  # percent: room for the labels of the lines
 _TOP_PX = 16.0
 _SHORT = {Verdict.PASS: 0.45, Verdict.SKIP: 0.2, Verdict.XFAIL: 0.7}  # heights: what is wrong is seen without colours
@@ -32,7 +33,7 @@ _STEPS = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 10.0)
 
 
 def strip(seen: Sequence[Seen], href: Href) -> Markup:
-    """Return one bar per result, in the order given."""
+    """Return one bar per result, in the order given, and a mark below where the kernel is another one than before."""
     bars: list[svg.Element] = []
     for column, each in enumerate(seen):
         height = _STRIP_PX * _SHORT.get(each.outcome.verdict, 1.0)
@@ -45,7 +46,20 @@ def strip(seen: Sequence[Seen], href: Href) -> Markup:
             elements=[_title(_told(each))],
         )
         bars.append(_link(bar, href(each.run)))
-    return _plot(bars, _STRIP_PX, f"Verdicts of {len(seen)} runs, oldest first")
+        if column and kernel_name(each.run) != kernel_name(seen[column - 1].run):
+            bars.append(_new_kernel(_left(column, len(seen)), kernel_name(each.run)))
+    return _plot(bars, _STRIP_PX + _MARK_PX, f"Verdicts of {len(seen)} runs, oldest first")
+
+
+def _new_kernel(place: float, name: str) -> svg.Element:
+    return svg.Rect(
+        x=_percent(place),
+        y=_STRIP_PX + 2,
+        width=_percent(1),
+        height=_MARK_PX - 2,
+        class_=["kernel"],
+        elements=[_title(f"{name} from here on")],
+    )
 
 
 def durations(seen: Sequence[Seen], href: Href) -> Markup:
@@ -188,8 +202,7 @@ def _percent(value: float) -> svg.Length:
 def _told(each: Seen) -> str:
     outcome = each.outcome
     said = str(outcome.signature or outcome.reason)
-    kernel = each.run.kernel.version or each.run.kernel.release
-    return f"{outcome.verdict}, {_when(each.run)}, {kernel}{f': {said}' if said else ''}"
+    return f"{outcome.verdict}, {_when(each.run)}, {kernel_name(each.run)}{f': {said}' if said else ''}"
 
 
 def _when(run: StoredRun) -> str:

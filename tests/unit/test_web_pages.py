@@ -112,10 +112,15 @@ def test_a_test_has_its_history_with_plots(client: Client) -> None:
     response = client.get("/test", query_string={"name": simulated.BROKEN, "days": "60", "board": "rpi4"})
     assert texts(response, "//h1") == [simulated.BROKEN]
     strip, flakiness, durations = found(response, "//svg")
-    assert len(strip.xpath(".//rect")) == 28
-    assert set(strip.xpath(".//rect/@class")) == {"bar PASS", "bar FAIL", "bar NOTRUN"}
+    bars = strip.xpath(".//rect[not(@class='kernel')]")
+    assert len(bars) == 28
+    assert {bar.get("class") for bar in bars} == {"bar PASS", "bar FAIL", "bar NOTRUN"}
+    marks = [" ".join(mark.itertext()) for mark in strip.xpath(".//rect[@class='kernel']")]
+    assert marks == ["7.3.5-1 from here on", "7.3.6-1 from here on"]
     assert "FAIL, 2026-11-" in strip.text_content()
-    assert len(flakiness.xpath(".//rect[@class='band']")) == len(strip.xpath(".//rect[not(@class='bar NOTRUN')]"))
+    assert len(flakiness.xpath(".//rect[@class='band']")) == len(
+        [bar for bar in bars if "NOTRUN" not in bar.get("class")]
+    )
     assert len(durations.xpath(".//circle")) == len(flakiness.xpath(".//rect[@class='band']"))
     assert len(texts(response, "//table/tbody/tr")) == 28
 
