@@ -74,9 +74,10 @@ STAGES = (
     "labgrid",
     "tftp",
     "tests",
+    "browser",
     "compilers",
 )
-OPTIONAL_STAGES = frozenset({"sandbox", "u-boot", "labgrid", "tftp", "tests", "compilers"})
+OPTIONAL_STAGES = frozenset({"sandbox", "u-boot", "labgrid", "tftp", "tests", "browser", "compilers"})
 
 
 def _program(
@@ -140,6 +141,9 @@ _COMMON = (
     _program("sshd", "openssh-server", "tests", version_args=("-V",)),
     _program("grub-script-check", "grub-common", "tests"),
     _program("ip", "iproute2", "tests", version_args=("-V",)),
+    # The pages of `harness web`, in a browser.
+    _program("chromium", "chromium", "browser"),
+    _program("chromedriver", "chromium-driver", "browser"),
     # What they make of functions' entries is tested with each.
     _program("clang-14", "clang-14", "compilers"),
     _program("clang-16", "clang-16", "compilers"),

@@ -16,7 +16,6 @@ from harness.parse.known_entry import known_entry, with_entry
 from harness.run.documents import read_results
 
 
-
 def add_known(
     run_dir: Path, test: str, *, file: Path | None, reason: str, issue: str, who: str, until: str
 ) -> tuple[Path, str]:
@@ -37,8 +36,6 @@ def add_known(
     )
     _replace(path, with_entry(_read(path), entry, place=str(path)))
     return path, as_text(entry)
-
-
 
 
 def _read(path: Path) -> str:

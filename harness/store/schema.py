@@ -48,5 +48,9 @@ MIGRATIONS = (
     CREATE INDEX runs_by_kernel ON runs (kernel, started);
     ALTER TABLE runs ADD COLUMN blames_kernel INTEGER NOT NULL DEFAULT 0;
     """,
+    # A fault's history. Few results have a signature, so it is small.
+    """
+    CREATE INDEX results_by_signature ON results (signature, run) WHERE signature IS NOT NULL;
+    """,
 )
 VERSION = len(MIGRATIONS)

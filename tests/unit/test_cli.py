@@ -63,6 +63,9 @@ HEAVY = (
     "junit_xml",
     "elftools",
     "paramiko",
+    "svg",
+    "waitress",
+    "werkzeug",
     "harness.campaign.mutants",
     "harness.build.make",
 )
@@ -159,6 +162,7 @@ boards:
         (["boot", "--wait=soon", "--", "true"], "'--wait': expected a number from 0, found 'soon'"),
         (["boot", "--wait=-1", "--", "true"], "'--wait': expected a number from 0, found '-1'"),
         (["boot", "--wait", "-1", "--", "true"], "'--wait': expected a number from 0, found '-1'"),
+        (["web", "--history", "{tmp}/nowhere"], "nowhere: expected a history, found none"),
         (["run", "--wait=-inf"], "'--wait': expected a number from 0, found '-inf'"),
         (["run", "--wait=nan"], "'--wait': expected a number from 0, found 'nan'"),
         (["run", "--timeout-factor", "nan"], "'--timeout-factor': expected a number from 0.01, found 'nan'"),

@@ -15,7 +15,8 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[2]
 # We may import packages with any of these, weak copyleft included: they stay packages of their own.
-PERMISSIVE = ("MIT", "BSD", "Apache", "ISC", "PSF", "Python Software Foundation", "Public Domain", "Unlicense", "0BSD")
+PERMISSIVE = ("MIT", "BSD", "Apache", "ISC", "PSF", "Python Software Foundation", "Public Domain", "Unlicense", "0BSD",
+              "ZPL", "Zope Public License")  # fmt: skip
 WEAK_COPYLEFT = ("MPL", "Mozilla Public License", "LGPL", "Lesser General Public License")
 # What their metadata say needs a person to understand.
 UNCLEAR = {
@@ -91,4 +92,4 @@ def _applies(requirement: Requirement) -> bool:
 
 
 def _key(name: str) -> str:
-    return name.lower().replace("_", "-")
+    return re.sub("[-_.]+", "-", name).lower()
