@@ -39,7 +39,7 @@ def resolve(
     if name in (LATEST, LAST_GOOD):
         return _newest(connection, name, than=than)
     path = Path(name)
-    if name and _is_directory(path):
+    if name and _is_directory(path) and not queries.run_named(connection, storable(name)):
         return _in_directory(connection, path)
     name = storable(name)
     runs = queries.runs_like(connection, name)
