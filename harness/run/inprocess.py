@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pytest
@@ -13,6 +14,7 @@ from harness.errors import HarnessError, InfraError, KernelError, UserError
 from harness.layout import PROJECT, TESTCASES
 from harness.model.result import EndKind, RunEnd
 
+_NO_AUTOLOAD = "PYTEST_DISABLE_PLUGIN_AUTOLOAD"
 _LINES = 15  # the last lines of an internal error that a message shows
 
 
@@ -84,6 +86,20 @@ class Witness:
         self.stopped_early = bool(session.shouldfail)
 
 
+@contextlib.contextmanager
+def without_foreign_plugins() -> Iterator[None]:
+    """Keep from pytest what is meant for the user's own tests, and the plugins of other installed packages (labgrid has
+    one). The environment is as before in the end."""
+    before = {name: os.environ.pop(name) for name in ("PYTEST_ADDOPTS", "PYTEST_PLUGINS", _NO_AUTOLOAD)
+              if name in os.environ}  # fmt: skip
+    os.environ[_NO_AUTOLOAD] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[_NO_AUTOLOAD]
+        os.environ.update(before)
+
+
 def run_pytest(
     plugins: Sequence[object], *, suites: frozenset[str], keyword: str = "", maxfail: int = 0, more: Sequence[str] = ()
 ) -> Ended:
@@ -99,12 +115,9 @@ def run_pytest(
         arguments += ["-k", keyword]
     if maxfail:
         arguments += [f"--maxfail={maxfail}"]
-    for variable in ("PYTEST_ADDOPTS", "PYTEST_PLUGINS"):  # meant for the user's own tests
-        os.environ.pop(variable, None)
-    # plugins of other installed packages (labgrid has one) are not meant for our tests
-    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     witness = Witness()
-    code = int(pytest.main(arguments, plugins=[witness, *plugins]))
+    with without_foreign_plugins():
+        code = int(pytest.main(arguments, plugins=[witness, *plugins]))
     return Ended(
         code=code,
         stopped_early=witness.stopped_early,

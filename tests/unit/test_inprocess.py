@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from harness.errors import BootError, HarnessError, InfraError, UserError
 from harness.model.result import EndKind
-from harness.run.inprocess import Ended, Witness
+from harness.run.inprocess import Ended, Witness, without_foreign_plugins
 from harness.shortage import Shortage
 from tests.faults.catalogue import Blame, fault
 
@@ -18,6 +20,17 @@ def test_the_first_internal_error_is_the_one_that_counts() -> None:
     witness.pytest_internalerror("No space left on device")
     witness.pytest_internalerror("assert not crashitem")  # what xdist makes of it
     assert witness.internal_error == "No space left on device"
+
+
+def test_the_environment_is_left_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a pytest that is started later from the same process lacks its plugins."""
+    monkeypatch.setenv("PYTEST_ADDOPTS", "--maxfail=1")
+    monkeypatch.delenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", raising=False)
+    before = dict(os.environ)
+    with without_foreign_plugins():
+        assert "PYTEST_ADDOPTS" not in os.environ
+        assert os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] == "1"
+    assert dict(os.environ) == before
 
 
 @pytest.mark.parametrize(
