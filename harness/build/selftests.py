@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 from harness.build.kbuild import Kbuild
 from harness.build.strays import UnusableOutput, is_real
 from harness.errors import BuildError
+from harness.limits import MAKEFILE_BYTES
 from harness.model.suite import NOT_BUILT, UPSTREAM, Suite
 
 
@@ -81,7 +83,15 @@ class Selftests:
         targets = " ".join(suite.directory for suite in suites)
         # FORCE_TARGETS: one suite that does not build is an error, though the others do
         install = (f"TARGETS={targets}", "FORCE_TARGETS=1", f"INSTALL_PATH={goal}", "install")
-        return self.kbuild.words(f"KDIR={self.kbuild.workspace.objects}", *install, directory=self._source)
+        objects = self.kbuild.workspace.objects
+        return self.kbuild.words(f"KDIR={objects}", *self._kept(objects), *install, directory=self._source)
+
+    def _kept(self, objects: Path) -> list[str]:
+        """From 5.2 to 5.19 the selftests install the kernel's headers themselves, by a make that does not get O=, for
+        MAKEFLAGS is cleared where another make calls, as ours does for several parts. That would be in the source tree.
+        What is on the command line is in the environment too, where the kernel's Makefile looks for this name."""
+        makefile = MAKEFILE_BYTES.read(self._source / "Makefile", follow=False)
+        return [f"KBUILD_OUTPUT={objects}"] if re.search(rb"^khdr:", makefile, re.MULTILINE) else []
 
     @property
     def _source(self) -> Path:

@@ -34,6 +34,18 @@ def first_of(error: BaseException) -> BaseException:
     return first
 
 
+def was_interrupted(error: BaseException) -> bool:
+    """Whether an interrupt ended the test, or the undoing of its changes after something else had ended it."""
+    left: list[BaseException] = [error]
+    while left:
+        one = left.pop()
+        if isinstance(one, KeyboardInterrupt):
+            return True
+        left += one.exceptions if isinstance(one, BaseExceptionGroup) else ()
+        left += [one.__context__] if one.__context__ else ()
+    return False
+
+
 def outcome_of(error: BaseException, *, in_setup: bool = False) -> Outcome:
     """The outcome that an exception in a test means. `in_setup`: it was raised while the test was prepared, so what it
     says is not what the test is about, unless the kernel refused something that it should take."""

@@ -112,6 +112,8 @@ class Runner:
         report = yield
         phases = self._attempt.phases
         if call.excinfo:
+            if judging.was_interrupted(call.excinfo.value):  # whatever tear-down then made of it on a busy shell
+                item.session.shouldstop = "interrupted"
             first = judging.first_of(call.excinfo.value)
             self._failed(item, first, text=report.longreprtext, in_setup=report.when == "setup")
         elif report.when == "call" and isinstance(item, SelftestItem) and item.outcome:
@@ -132,8 +134,6 @@ class Runner:
 
     def _failed(self, item: pytest.Item, first: BaseException, *, text: str, in_setup: bool) -> None:
         """A phase has ended with the exception `first`; `text` is pytest's account of it."""
-        if isinstance(first, KeyboardInterrupt):  # the tear-down then failed on a busy shell
-            item.session.shouldstop = "interrupted"
         if short := shortage.of(first):
             self._rig.recorder.fail(short)
         if not self._attempt.phases.is_open:

@@ -13,7 +13,16 @@ from harness.model.fault import Fault, FaultKind
 from harness.model.known import Context, KnownOutcome, KnownOutcomes
 from harness.model.outcome import Outcome
 from harness.model.result import Expectation, Verdict
-from harness.run.judging import Phases, attempt_of, first_of, is_failure, outcome_of, result_of, with_fault
+from harness.run.judging import (
+    Phases,
+    attempt_of,
+    first_of,
+    is_failure,
+    outcome_of,
+    result_of,
+    was_interrupted,
+    with_fault,
+)
 from harness.run.stopped import Refused, Stopped
 from harness.target.base import CommandTimeout, TargetLost
 
@@ -57,6 +66,14 @@ def test_a_handled_error_is_no_finding() -> None:
 def test_alone_it_counts() -> None:
     error = AssertionError("alone")
     assert first_of(error) is error
+
+
+def test_an_interrupt_is_found_wherever_it_came() -> None:
+    interrupt = KeyboardInterrupt()
+    assert was_interrupted(_fails(interrupt, RuntimeError("busy")))
+    assert was_interrupted(_fails(_fails(AssertionError("wrong"), interrupt), RuntimeError("busy")))
+    assert was_interrupted(BaseExceptionGroup("teardown", [AssertionError("one"), _fails(interrupt, OSError())]))
+    assert not was_interrupted(_fails(AssertionError("wrong"), RuntimeError("busy")))
 
 
 def test_of_several_that_could_not_be_put_back_the_first_counts() -> None:

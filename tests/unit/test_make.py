@@ -344,6 +344,15 @@ def test_a_failed_kernel_does_not_stand(toy: Toy) -> None:
     assert "kernel" in toy.calls()
 
 
+def test_old_selftests_install_the_headers_out_of_the_source_tree(toy: Toy) -> None:
+    """Their make for that is called without O= where MAKEFLAGS is cleared, and the source tree is read-only."""
+    makefile = "tools/testing/selftests/Makefile"
+    rule = "override MAKEFLAGS =\ninstall: khdr\nkhdr:\n\t@echo khdr $$(basename $$KBUILD_OUTPUT) >> $(O)/calls\n"
+    toy.edits[makefile] = rule + (TREE / makefile).read_text()
+    toy.build()
+    assert f"khdr {next(toy.workspace.glob('obj-*')).name}" in toy.calls()
+
+
 # -- suites of programs ----------------------------------------------------------------------------------------------
 
 EVENTS_TEST = "tools/testing/selftests/user_events/abi_test.c"

@@ -496,6 +496,39 @@ def test_an_interrupt_ends_the_run_though_putting_back_fails(
     assert code == 3
 
 
+INTERRUPTED_LATER = """\
+def test_one(guest):
+    try:
+        try:
+            assert False, "the kernel is wrong"
+        finally:
+            raise KeyboardInterrupt
+    finally:
+        raise RuntimeError("the shell is still busy")
+
+def test_two(guest):
+    pass
+"""
+
+
+@fault(
+    "Ctrl-C while the changes of a failed test are undone",
+    where="killed",
+    blame=Blame.INFRA,
+    survives="the verdicts until then, with the failed test's; the rest as NOTRUN",
+)
+def test_an_interrupt_while_a_failed_test_is_undone_ends_the_run(
+    build: Build, tmp_path: Path, testcase_file: Callable[[str, str], None]
+) -> None:
+    """It was lost: the first finding gives the verdict, and the run went on as if there had been nothing else."""
+    testcase_file("test_undone.py", INTERRUPTED_LATER)
+    results, code, _ = run(build, target(), tmp_path=tmp_path, suites=frozenset({"testcases"}))
+    one, two = (results[f"testcases/test_undone.py::test_{name}"] for name in ("one", "two"))
+    assert (one.verdict, one.reason) == (Verdict.FAIL, "the kernel is wrong")
+    assert two.verdict is Verdict.NOTRUN
+    assert code == 3
+
+
 def test_a_run_that_the_harness_itself_broke_off_is_no_interrupted_one(
     build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
