@@ -36,11 +36,14 @@ def first_of(error: BaseException) -> BaseException:
 
 def was_interrupted(error: BaseException) -> bool:
     """Whether an interrupt ended the test, or the undoing of its changes after something else had ended it."""
-    left: list[BaseException] = [error]
+    left, seen = [error], set[int]()
     while left:
         one = left.pop()
         if isinstance(one, KeyboardInterrupt):
             return True
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
         left += one.exceptions if isinstance(one, BaseExceptionGroup) else ()
         left += [one.__context__] if one.__context__ else ()
     return False
