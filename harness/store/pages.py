@@ -11,13 +11,12 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from harness.errors import UserError
-from harness.model.fault import FaultSignature
 from harness.model.history import Cell, Outcome, StoredRun
 from harness.model.overview import BoardHealth, BoardNight, CountedRun, Known, Scope, Seen, SeenSignature, SeenTest
 from harness.model.result import EndKind, Verdict
 from harness.store.database import Connection
 from harness.store.ingest import VERDICTS
+from harness.store.meaning import signature_of, verdict_of
 from harness.store.queries import run_named
 
 _DAY_S = 86400
@@ -85,7 +84,7 @@ def runs_of(connection: Connection, scope: Scope, *, limit: int) -> tuple[Counte
         " ON results.run = chosen.id GROUP BY chosen.id, results.verdict",
         values,
     ):
-        counts.setdefault(name, {})[_verdict(verdict)] = count
+        counts.setdefault(name, {})[verdict_of(verdict)] = count
     runs = _Runs(connection)
     return tuple(CountedRun(run=runs[name], counts=counts.get(name, {})) for name in names)
 
@@ -243,27 +242,10 @@ def _outcome(row: Sequence[Any]) -> Outcome:
     _, test, verdict, actual, milliseconds, reason, signature, board = row
     return Outcome(
         test=test,
-        verdict=_verdict(verdict),
-        actual=_verdict(actual),
+        verdict=verdict_of(verdict),
+        actual=verdict_of(actual),
         seconds=milliseconds / 1000,
         reason=reason or "",
-        signature=_signature(signature) if signature else None,
+        signature=signature_of(signature) if signature else None,
         board=board or "",
     )
-
-
-def _verdict(number: int) -> Verdict:
-    if not 0 <= number < len(VERDICTS):
-        raise _newer(f"the verdict {number}")
-    return VERDICTS[number]
-
-
-def _signature(text: str) -> FaultSignature:
-    try:
-        return FaultSignature.parse(text)
-    except ValueError:
-        raise _newer(f"the fault {text!r}") from None
-
-
-def _newer(what: str) -> UserError:
-    return UserError(f"the history has {what}, which this harness does not know: a newer one wrote it; use that")

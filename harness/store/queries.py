@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.errors import UserError
 from harness.model.fault import FaultSignature
 from harness.model.history import Cell, Line, Outcome, StoredKernel, StoredRun
-from harness.model.result import Condition, EndKind, Verdict
+from harness.model.result import EndKind, Verdict
 from harness.store.database import Connection
 from harness.store.ingest import VERDICTS, stored_path, stored_test
+from harness.store.meaning import condition_of, signature_of, verdict_of
 
 _MOST_VALUES = 500  # in one statement
 _RUN = """
@@ -118,11 +117,11 @@ def _outcomes(connection: Connection, run: int, words: _Words) -> Iterator[Outco
     for test, verdict, milliseconds, signature, condition in connection.execute(query, (run,)):
         yield Outcome(
             test=words.test(test),
-            verdict=_verdict(verdict),
-            actual=_verdict(verdict),
+            verdict=verdict_of(verdict),
+            actual=verdict_of(verdict),
             seconds=milliseconds / 1000,
             signature=words.signature(signature),
-            repeat=_condition(condition),
+            repeat=condition_of(condition),
         )
 
 
@@ -218,42 +217,17 @@ class _Words:
         return self._texts[number]
 
     def signature(self, number: int | None) -> FaultSignature | None:
-        return None if number is None else _signature(self.text(number))
+        return None if number is None else signature_of(self.text(number))
 
 
 def _outcome(row: Sequence[Any], words: _Words) -> Outcome:
     test, verdict, actual, milliseconds, reason, signature, board = row
     return Outcome(
         test=words.test(test),
-        verdict=_verdict(verdict),
-        actual=_verdict(actual),
+        verdict=verdict_of(verdict),
+        actual=verdict_of(actual),
         seconds=milliseconds / 1000,
         reason=words.text(reason),
         signature=words.signature(signature),
         board=words.text(board),
     )
-
-
-def _verdict(number: int) -> Verdict:
-    if not 0 <= number < len(VERDICTS):
-        raise _newer(f"the verdict {number}")
-    return VERDICTS[number]
-
-
-def _condition(text: str) -> Condition:
-    try:
-        return Condition(text)
-    except ValueError:
-        raise _newer(f"the condition {text!r}") from None
-
-
-@functools.lru_cache(maxsize=4096)
-def _signature(text: str) -> FaultSignature:
-    try:
-        return FaultSignature.parse(text)
-    except ValueError:
-        raise _newer(f"the fault {text!r}") from None
-
-
-def _newer(what: str) -> UserError:
-    return UserError(f"the history has {what}, which this harness does not know: a newer one wrote it; use that")
