@@ -97,9 +97,10 @@ def figures(changed: Changed) -> list[str]:
         since, before = f"{changed.since} since", f"failed {changed.before} before"
         told = f"{before}, {since}" if changed.before.runs else f"failed {since}, without a verdict before"
         lines.append(f"{told}{_likely(changed)}")
-    if changed.change in (Change.FLAKY, Change.FLAKIER):
-        low, high = evidence.interval(changed.since if changed.change is Change.FLAKIER else _all(changed))
-        lines.append(f"fails {100 * low:.0f} to {100 * high:.0f} % of the time")
+    is_new = changed.change in (Change.NEW_FAILURE, Change.FLAKIER)
+    if changed.change is Change.FLAKY or (is_new and changed.since.passes):
+        low, high = evidence.interval(changed.since if is_new else _all(changed))
+        lines.append(f"fails {100 * low:.0f} to {100 * high:.0f} % of the time{' since' if is_new else ''}")
     if changed.note and changed.change is not Change.SKIPPED_NOW:
         lines.append(one_line(changed.note))
     return lines

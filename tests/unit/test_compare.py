@@ -90,6 +90,14 @@ def test_what_fails_far_more_often_is_flakier() -> None:
     assert (changed.change, changed.is_likely_regression) == (Change.FLAKIER, True)
 
 
+def test_a_new_failure_that_is_flaky_is_told_with_its_rate() -> None:
+    """As seen on a kernel that refuses a tracer one time in five: 7 of 39."""
+    new = side(NEW, [did(FAIL)] * 7 + [did(PASS)] * 32)
+    assert "fails 9 to 28 % of the time since" in comparison_text(compare(side(OLD, *passed(2)), new))
+    solid = side(NEW, [did(FAIL)] * 9)
+    assert "% of the time" not in comparison_text(compare(side(OLD, *passed(2)), solid))
+
+
 def test_what_is_broken_stays_broken() -> None:
     changed = change_of(side(OLD, *[[did(FAIL)]] * 9), side(NEW, [did(FAIL)]))
     assert (changed.change, changed.is_likely_regression) == (Change.STILL_FAILING, False)
