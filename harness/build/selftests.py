@@ -90,8 +90,9 @@ class Selftests:
         """From 5.2 to 5.19 the selftests install the kernel's headers themselves, by a make that does not get O=, for
         MAKEFLAGS is cleared where another make calls, as ours does for several parts. That would be in the source tree.
         What is on the command line is in the environment too, where the kernel's Makefile looks for this name."""
-        makefile = MAKEFILE_BYTES.read(self._source / "Makefile", follow=False)
-        return [f"KBUILD_OUTPUT={objects}"] if re.search(rb"^khdr:", makefile, re.MULTILINE) else []
+        makefile = self._source / "Makefile"
+        rules = MAKEFILE_BYTES.read(makefile, follow=False) if makefile.exists() else b""
+        return [f"KBUILD_OUTPUT={objects}"] if re.search(rb"^khdr:", rules, re.MULTILINE) else []
 
     @property
     def _source(self) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from harness.store.schema import APPLICATION_ID, MIGRATIONS, VERSION
 
 Connection = sqlite3.Connection  # a transaction on the history
 _VARIABLE = "HARNESS_HISTORY"
+_AGAIN_S = 0.01
 _WAIT_S = 60.0  # for other writers, each of which takes a fraction of a second
 _AGAIN = "it can be made again from the run directories: `harness history add DIR...`"
 
@@ -117,10 +119,24 @@ def _version_in(connection: sqlite3.Connection, path: Path, *, writable: bool) -
 def _prepare(connection: sqlite3.Connection) -> None:
     """Make a connection that writes; the file becomes one of this version."""
     # readers and writers at once; every commit is synced, so what was acknowledged survives a power cut
-    connection.execute("PRAGMA journal_mode = WAL")
+    _log_ahead(connection)
     connection.execute("PRAGMA synchronous = FULL")
     if connection.execute("PRAGMA user_version").fetchone()[0] < VERSION:
         _migrate(connection)
+
+
+def _log_ahead(connection: sqlite3.Connection) -> None:
+    """Turn the write-ahead log on, which the file then keeps. SQLite does not wait where several do so at once."""
+    ends = time.monotonic() + _WAIT_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > ends:
+                raise
+            time.sleep(_AGAIN_S)
+        else:
+            return
 
 
 def _migrate(connection: sqlite3.Connection) -> None:

@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -147,6 +148,7 @@ def test_an_older_file_is_brought_up_to_date_by_whoever_reads_it(
 FIRST = """
 import sys
 from pathlib import Path
+from typing import Any
 from tests.unit.test_store import added, run
 print(flush=True)
 sys.stdin.read()
@@ -175,3 +177,22 @@ def test_several_make_the_file_at_once(tmp_path: Path) -> None:
         process.stdout.close()
     with opened(tmp_path / "h") as connection:
         assert len(queries.latest_runs(connection)) == 6
+
+
+def test_several_turn_the_log_on_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite then says at once that the file is locked, without the wait that it has for other statements."""
+    refused: list[str] = []
+
+    class Busy(sqlite3.Connection):
+        def execute(self, statement: str, *values: Any) -> sqlite3.Cursor:
+            if "journal_mode" in statement and len(refused) < 3:
+                refused.append(statement)
+                error = sqlite3.OperationalError("database is locked")
+                error.sqlite_errorcode = sqlite3.SQLITE_BUSY
+                raise error
+            return super().execute(statement, *values)
+
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda *words, **more: connect(*words, factory=Busy, **more))
+    assert added(tmp_path / "h", run()) == [True]
+    assert len(refused) == 3
