@@ -192,7 +192,7 @@ def repeat(
             for failure in failures:
                 machine.discard("the repetitions of another test")
                 for stage in conditions:
-                    if tally.is_enough(failure.test, stage):
+                    if not tally.is_due(failure.test, stage):
                         continue
                     recorder.stage = stage
                     isolated = dataclasses.replace(here, isolation=_ISOLATION.get(stage, Isolation.TEST))
@@ -227,12 +227,18 @@ class _Tally:
         """The result with its repetitions."""
         return self._results[test]
 
+    def is_due(self, test: str, stage: Condition) -> bool:
+        """Whether to begin with repetitions of a test on the machines of a stage."""
+        return time.monotonic() < self._end and not self._is_answered(test, stage)
+
     def is_enough(self, test: str, stage: Condition) -> bool:
-        """Whether a test was repeated often enough on the machines of a stage."""
+        """Whether a test was repeated often or long enough on the machines of a stage. Its time begins with the first
+        call, when pytest has collected the test: on a busy host that alone may take longer."""
         now = time.monotonic()
         end = self._ends.setdefault((test, stage), now + _SHARES[stage] * self._budget.test_s)
-        if now >= min(end, self._end):
-            return True
+        return now >= min(end, self._end) or self._is_answered(test, stage)
+
+    def _is_answered(self, test: str, stage: Condition) -> bool:
         result = self._results[test]
         if stage is Condition.RESTORED:
             return Standing(before=self._before[test], since=since(result)).is_decided

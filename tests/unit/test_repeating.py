@@ -21,7 +21,7 @@ from harness.model.progress import NoDisplay
 from harness.model.result import Condition, Repeat, Result, RunResults, Verdict
 from harness.report.confirming import MOST, since, told
 from harness.run import inprocess, session
-from harness.run.repeating import Budget, worth_repeating
+from harness.run.repeating import Budget, _Tally, worth_repeating
 from harness.run.units import Isolation
 from harness.target.base import Media
 from tests.boards import held, spec
@@ -217,6 +217,16 @@ def test_how_busy_the_host_is_is_recorded(repeats: Repeats, monkeypatch: pytest.
     results, events = repeats("F")
     assert {repeat.load for repeat in results.results[0].repeats} == {1.5}
     assert {event["data"]["load"] for event in events if event["kind"] == "repeated"} == {1.5}
+
+
+def test_collecting_costs_a_stage_none_of_its_time() -> None:
+    """On a busy host it takes longer than the few seconds of some stages."""
+    tally = _Tally([failure("a")], Budget(test_s=1e-9))
+    assert tally.is_due("a", Condition.BOOTED)
+    assert tally.is_due("a", Condition.BOOTED)
+    tally.is_enough("a", Condition.BOOTED)
+    assert tally.is_enough("a", Condition.BOOTED)
+    assert not _Tally([failure("a")], Budget(run_s=0.0)).is_due("a", Condition.BOOTED)
 
 
 def test_no_time_no_repetition(repeats: Repeats) -> None:
