@@ -64,7 +64,7 @@ def write_documents(
 
     try:
         past = recall(results) if recall else None
-    except KeyboardInterrupt:  # as while it waits for others that write to the history
+    except BaseException:  # an interrupt while others write to the history, or a fault of ours: no document is lost
         _write(run_dir, _texts(results, logs, None))
         raise
     _write(run_dir, _texts(results, logs, past))
