@@ -4,6 +4,7 @@
  * The kernel's stack traces of other tasks, the reliable ones that livepatch relies on and the plain ones; a kernel
  * thread that sleeps in a known nest of functions; and one that never leaves its CPU.
  */
+#include <linux/delay.h>
 #include <linux/kthread.h>
 #include <linux/pid.h>
 #include <linux/sched/signal.h>
@@ -175,6 +176,11 @@ static int busy_thread(void *unused)
 		/* with a signal pending it does not sleep, but goes through the scheduler as if it would */
 		set_current_state(TASK_INTERRUPTIBLE | TASK_FREEZABLE);
 		schedule();
+		/*
+		 * Elsewhere most of the time: a CPU that QEMU emulates may keep the old code of what it runs at the
+		 * very moment when another one patches it, and that is done to schedule() itself.
+		 */
+		mdelay(1);
 	}
 	__set_current_state(TASK_RUNNING);
 	return 0;
