@@ -27,7 +27,7 @@ from harness.errors import InfraError, UserError
 from harness.model.board import Access, BoardSpec, LabgridPlace, Login, NetworkConsole, Ssh
 from harness.model.boot import KexecBoot
 from harness.target.base import Say, silent
-from harness.target.holding.labgridclient import Wanted, connected
+from harness.target.holding.labgridclient import Wanted, absent, connected, described
 from harness.target.holding.place import Acquired, acquired, look_up
 from harness.target.holding.resources import access_to
 from harness.target.line.open import open_line, open_when_there
@@ -340,6 +340,20 @@ def test_an_exporter_that_goes_away_while_we_use_its_place_is_told(own_lab: Lab,
         own_lab.start_exporter()
         assert told.get(timeout=60).endswith("all that it is made of is back")
     assert own_lab.owner("used") == ""
+
+
+def test_what_was_removed_before_we_ever_saw_it_is_absent(lab: Lab, tmp_path: Path) -> None:
+    """A session that begins while an exporter goes away hears of the end of resources that it does not know."""
+    wanted = Wanted(board="b", coordinator=lab.coordinator, place="gone", serial="", purpose="", record=str(tmp_path))
+
+    async def looked() -> tuple[list[str], list[dict[str, object]]]:
+        async with connected(wanted) as session:
+            await session.on_resource_changed("exp", "gone", "uart", {})
+            return absent(session, session.places["gone"]), described(session, session.places["gone"])
+
+    missing, there = asyncio.run(looked())
+    assert "exp/gone/*" in missing[0]
+    assert there == []
 
 
 def test_sessions_of_one_process_do_not_get_in_each_others_way(lab: Lab, tmp_path: Path) -> None:

@@ -110,20 +110,23 @@ async def _watch(wanted: Wanted, record: PlaceRecord, held: str) -> str:
     loop.add_reader(sys.stdin.fileno(), requested.set)
     is_there = True
     while not requested.is_set():
-        with contextlib.suppress(Exception):  # labgrid and gRPC raise anything while it is away or still starting
+        why = ""
+        try:
             async with connected(wanted) as session:
                 if held:
                     held = await _restored(session, wanted, record, held, was_away=not is_there)
                 is_there = True
                 held = await _stays_ours(session, wanted, held, requested)
+        except Exception as error:  # labgrid and gRPC raise anything while it is away or still starting
+            why = f" ({type(error).__name__}: {_said(error)})"
         if requested.is_set():
             break
         if is_there:
             is_there = False
             if held == ACQUIRED:
                 record.lost_sight()
-            _news(f"{wanted.label}: lost the coordinator {wanted.coordinator}; the run continues without it, as long "
-                  "as the exporter keeps the serial line up")  # fmt: skip
+            _news(f"{wanted.label}: lost the coordinator {wanted.coordinator}{why}; the run continues without it, as "
+                  "long as the exporter keeps the serial line up")  # fmt: skip
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(requested.wait(), _RECONNECT_S)
     loop.remove_reader(sys.stdin.fileno())
@@ -200,12 +203,15 @@ def _done(work: Coroutine[Any, Any, Result], wanted: Wanted) -> Result:
     except HarnessError:
         raise
     except Exception as error:
-        details = getattr(error, "details", None)
-        said = details() if callable(details) else str(error)
         raise InfraError(
-            f"{wanted.label}: labgrid: {type(error).__name__}: {said}; see whether labgrid-client -x "
+            f"{wanted.label}: labgrid: {type(error).__name__}: {_said(error)}; see whether labgrid-client -x "
             f"{wanted.coordinator} -p {wanted.place} show works"
         ) from None
+
+
+def _said(error: Exception) -> str:
+    details = getattr(error, "details", None)
+    return str(details() if callable(details) else error)
 
 
 def _answer(content: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ import fnmatch
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -144,16 +144,20 @@ async def _reserved_for_us(session: Any, place: Any, wanted: Wanted) -> None:
             )
 
 
-def _resources(session: Any, place: Any) -> list[tuple[str, Any]]:
-    """Return the place's resources, each with its name there."""
-    found = []
+def _known(session: Any) -> Iterator[tuple[tuple[str, str, str, str], Any]]:
+    """The resources that the coordinator has, each after exporter, group, class and own name. The session also keeps
+    what was removed: emptied, or, if that was the first it heard of it, with defaults but no class."""
     for exporter, groups in sorted(session.resources.items()):
         for group, entries in sorted(groups.items()):
             for own_name, entry in sorted(entries.items()):
-                match = place.getmatch((exporter, group, entry.data.get("cls"), own_name)) if entry.data else None
-                if match:
-                    found.append((match.rename or own_name, entry))
-    return found
+                if cls := entry.data.get("cls"):
+                    yield (exporter, group, cls, own_name), entry
+
+
+def _resources(session: Any, place: Any) -> list[tuple[str, Any]]:
+    """Return the place's resources, each with its name there."""
+    matches = ((path, place.getmatch(path), entry) for path, entry in _known(session))
+    return [(match.rename or path[-1], entry) for path, match, entry in matches if match]
 
 
 def described(session: Any, place: Any) -> list[dict[str, Any]]:
@@ -166,13 +170,7 @@ def described(session: Any, place: Any) -> list[dict[str, Any]]:
 def absent(session: Any, place: Any) -> list[str]:
     """Return what the place is made of and the coordinator does not have, each as ``exporter/group/class`` with what is
     known of its exporter."""
-    there = [
-        (exporter, group, entry.data.get("cls"), own_name)
-        for exporter, groups in session.resources.items()
-        for group, entries in groups.items()
-        for own_name, entry in entries.items()
-        if entry.data
-    ]
+    there = [path for path, _ in _known(session)]
     found = []
     for match in place.matches:
         if any(match.ismatch(path) for path in there):
