@@ -34,6 +34,12 @@ _STYLES = {
 }
 
 
+class _Screen(Console):
+    def on_broken_pipe(self) -> None:
+        """Rich would end the program, with the exit code that blames a kernel."""
+        raise BrokenPipeError
+
+
 class Display:
     """Shows the stages of a command (a Progress) and the tests of a run (a RunDisplay); both are in model.progress.
 
@@ -41,7 +47,7 @@ class Display:
     output is for results."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(stderr=True, highlight=False, soft_wrap=True)
+        self.console = console or _Screen(stderr=True, highlight=False, soft_wrap=True)
         self.live = self.console.is_terminal
         columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
         self._bars = Progress(*columns, console=self.console, transient=True) if self.live else None

@@ -22,7 +22,7 @@ import click
 
 from harness import __version__, shortage
 from harness.build.command import SYSTEM_PATH
-from harness.cli.output import tell
+from harness.cli.output import abandon_unwritable, tell
 from harness.errors import HarnessError, InfraError
 
 VERBS = (
@@ -79,7 +79,7 @@ def main() -> NoReturn:
         code = 130
     except Exception as error:
         code = _complain(shortage.of(error, where=_unwritable_output()) or _forbidden(error) or _bug(error))
-    _abandon_output()
+    abandon_unwritable()
     sys.exit(code or 0)
 
 
@@ -97,15 +97,6 @@ def _unwritable_output() -> Path | None:
         with contextlib.suppress(OSError):
             return Path(f"/proc/self/fd/{sys.stdout.fileno()}").readlink()
     return None
-
-
-def _abandon_output() -> None:
-    """Let output that can't be written go: Python would try again at its end, and replace the exit code by 120."""
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except OSError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _bug(error: Exception) -> InfraError:

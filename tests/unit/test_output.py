@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import pty
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -56,3 +58,44 @@ def test_a_targets_output_is_cleaned_for_a_terminal_and_whole_in_a_file(
         terminal.flush()
         assert os.read(near, 1000) == b"x31my\r\n"
     os.close(near)
+
+
+def _unread(program: str) -> int:
+    """The exit code of a Python program whose standard output and error nobody reads."""
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        return subprocess.run([sys.executable, "-c", program], stdout=write, stderr=write, check=False).returncode
+    finally:
+        os.close(write)
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [
+        "from harness.cli.output import tell; say = tell",
+        "from harness.cli.output import tell; say = lambda text: tell(text, err=True)",
+        "from harness.display import Display; say = Display().say",
+    ],
+    ids=["output", "error", "progress"],
+)
+def test_what_is_begun_goes_on_when_nobody_reads_any_more(begun: str) -> None:
+    """Here: to an exit code of its own. Nobody's pipe is a fault of the kernel's, exit code 1."""
+    assert _unread(f"{begun}; say('one'); say('two'); import sys; sys.exit(7)") == 7
+
+
+def test_a_targets_output_that_nobody_reads_ends_the_command() -> None:
+    program = """
+import click, sys
+import harness.cli.main as main
+from harness.cli.output import READER_GONE, pass_on
+
+@click.command()
+def on_and_on():
+    while True:
+        pass_on("line")
+
+main.cli = on_and_on
+main.main()
+"""
+    assert _unread(program) == output.READER_GONE
