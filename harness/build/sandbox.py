@@ -98,18 +98,18 @@ class Sandbox:
         outside the sandbox should meet."""
         before = os.umask(0o022) if self.user is not None else None
         try:
-            _inspect_ccache(progress)
+            _inspect_ccache(self._ccache(), progress)
             try:
                 yield
             finally:
-                _inspect_ccache(progress)
+                _inspect_ccache(self._ccache(), progress)
         finally:
             if before is not None:
                 os.umask(before)
 
     def confine(self, view: View) -> Confinement:
         """Return what runs a program that sees `view`."""
-        ccache = cache_dir("ccache").resolve()
+        ccache = self._ccache()
         mounts = [("ro", path) for path in (*self.toolchain, *_rustup().values(), view.root)]
         mounts += [("rw", path) for path in (*view.writable, ccache)]
         prefix = self._bubblewrap(mounts) if self.tool is SandboxTool.BUBBLEWRAP else self._unshare(mounts)
@@ -119,9 +119,19 @@ class Sandbox:
             root=view.root,
             writable=view.writable,
             given=(*view.writable, ccache),
-            owner=0 if self.user is None and os.geteuid() == 0 else self.user,
+            owner=self._owner,
             is_expected=view.is_expected,
         )
+
+    @property
+    def _owner(self) -> int | None:
+        """The user that files belong to which its programs write; None: ours, to whom they belong already."""
+        return 0 if self.user is None and os.geteuid() == 0 else self.user
+
+    def _ccache(self) -> Path:
+        """Return the directory of its ccache. Root, for whom a sandbox with another user may work today and not
+        tomorrow, has one for each: it would be taken away from a build that is running, and the kernel blamed."""
+        return cache_dir("ccache-root" if self._owner == 0 else "ccache").resolve()
 
     def _bubblewrap(self, mounts: Sequence[tuple[str, Path]]) -> list[str]:
         words = [
@@ -211,8 +221,7 @@ def doctor_row() -> DoctorRow:
     return DoctorRow(name="sandbox", ok=True, found=str(works), needed_for=what, remedy=remedy)
 
 
-def _inspect_ccache(progress: Progress) -> None:
-    ccache = cache_dir("ccache").resolve()
+def _inspect_ccache(ccache: Path, progress: Progress) -> None:
     for path, why in strays(ccache):
         told = os.fsencode(path).decode(errors="replace")
         progress.say(f"the sandbox's ccache is thrown away, because a build left {told}, {why}")
@@ -274,11 +283,12 @@ def _trial(sandbox: Sandbox) -> str:
     if shutil.which("bwrap" if sandbox.tool is SandboxTool.BUBBLEWRAP else "unshare") is None:
         return "not installed"
     root = cache_dir("sandbox-trial")
+    out = root / f"out-{sandbox._owner}"  # others may be tried at this moment
     with shortage.reported(root):
-        (root / "out").mkdir(exist_ok=True)
-    confinement = sandbox.confine(View(root=root, writable=(root / "out",)))
+        out.mkdir(exist_ok=True)
+    confinement = sandbox.confine(View(root=root, writable=(out,)))
     try:
-        done = run(["touch", root / "out/written"], timeout=_TRIAL_S, confinement=confinement)
+        done = run(["touch", out / "written"], timeout=_TRIAL_S, confinement=confinement)
     except (InfraError, OSError) as error:
         if short := shortage.of(error, where=root):
             raise short from None  # which says nothing about sandboxes

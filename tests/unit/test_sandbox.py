@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from harness.build import sandbox
+from harness.build.cache import cache_dir
 from harness.build.command import run
 from harness.build.finished import load_record
 from harness.build.process import run_logged
@@ -480,6 +481,20 @@ def test_exit_codes_and_output_pass_through(box: Sandbox, tmp_path: Path) -> Non
     inside = box.confine(View(root=tmp_path))
     done = run(["sh", "-c", "echo out; echo err >&2; exit 7"], timeout=60, confinement=inside)
     assert (done.status, done.stdout, done.stderr) == (7, "out\n", "err\n")
+
+
+@pytest.mark.usefixtures("boxed")
+def test_a_look_at_what_works_here_takes_no_directory_from_a_build_that_runs(toy: Toy) -> None:
+    """Root tries sandboxes of several users, whose directories are given to those."""
+    toy.build()
+
+    def owners() -> dict[Path, int]:
+        shared = [cache_dir("ccache"), *cache_dir("workspaces").rglob("*")]
+        return {path: path.lstat().st_uid for path in shared}
+
+    before = owners()
+    sandbox.doctor_row()
+    assert owners() == before
 
 
 # -- what it shows -----------------------------------------------------------------------------------------------
