@@ -109,7 +109,7 @@ def test_the_network_works(saved: Snapshots) -> None:
 
 @pytest.mark.xdist_group("snapshot")
 def test_code_that_is_patched_while_another_cpu_executes_it(saved: Snapshots) -> None:
-    """QEMU before 8.1 loses about every second such change."""
+    """With a thread for each CPU, QEMU 7.2 loses about every second such change."""
     for _ in range(4):
         target = saved.restore("busy code", cpus=Cpus.SEEING_PATCHES)
         try:

@@ -7,9 +7,9 @@ patches both instructions of a function as v6 of the series did, while another C
 - ``apart``: a page ends between them, so they are two blocks, and a CPU may stop between these.
 - ``--one-by-one``: QEMU translates each instruction on its own, so a CPU may stop between any two.
 
-The emulated CPUs run in turns (``threads: single``). ``--in-parallel`` has them run at the same time, where QEMU before
-8.1 may go on executing an instruction that was changed while it translated it: a NOP that is stale, not one that was
-executed in time. Such calls are counted, too.
+The emulated CPUs run in turns (``threads: single``). ``--in-parallel`` has them run at the same time, where QEMU may
+go on executing an instruction that was changed while it translated it: a NOP that is stale, not one that was executed
+in time. Such calls are counted, too.
 
     make -C OBJECTS ARCH=arm64 CROSS_COMPILE=aarch64-linux-gnu- M=$PWD/tests/seeds/chance modules
     .venv/bin/python -m tests.seeds.by_chance BUILD tests/seeds/chance/two_nops_chance.ko --times 1000000

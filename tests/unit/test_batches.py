@@ -15,7 +15,7 @@ from harness.run.suites import ftrace as ftrace_suite
 from harness.run.suites import livepatch
 from harness.run.suites.batch import Found
 from harness.run.suites.livepatch import LivepatchBatch
-from harness.run.units import Isolation, cpus_for, is_timed
+from harness.run.units import PATCH_BUSY_CODE, Isolation, cpus_for, is_timed
 from harness.target.base import Cpus
 from tests.faketarget import HANG, LOST, FakeTarget, Kmsg, Step
 from tests.faults.catalogue import Blame, fault
@@ -28,6 +28,7 @@ PANIC = Kmsg(
     "[    1.000000] Kernel panic - not syncing: tried to kill init\n"
     "[    1.000000] ---[ end Kernel panic - not syncing: x ]---"
 )
+ROOT = Path(__file__).resolve().parents[2]
 D = "selftests/ftrace/test.d/basic"
 L = "selftests/livepatch/test-x"
 
@@ -123,11 +124,22 @@ def test_what_has_the_host_to_itself(test: str, timed: bool) -> None:
     [
         ("selftests/livepatch/test-syscall::patch getpid while it is hammered", Cpus.SEEING_PATCHES),
         ("selftests/livepatch/test-livepatch::basic function patching", Cpus.SIDE_BY_SIDE),
+        (
+            "testcases/livepatch/test_transition.py::test_busy_kthread_is_switched_by_the_scheduler",
+            Cpus.SEEING_PATCHES,
+        ),
+        ("testcases/livepatch/test_transition.py::test_idle_cpus_are_switched", Cpus.SIDE_BY_SIDE),
         ("testcases/function/test_calls.py::test_notrace", Cpus.SIDE_BY_SIDE),
     ],
 )
 def test_how_the_cpus_of_its_machine_run(test: str, cpus: Cpus) -> None:
     assert cpus_for(test) is cpus
+
+
+def test_what_is_listed_as_patching_busy_code_is_there() -> None:
+    for test in PATCH_BUSY_CODE:
+        file, _, function = test.partition("::")
+        assert f"def {function}(" in (ROOT / file).read_text(), test
 
 
 # -- after a stop ------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from harness.campaign.machine import with_one_cpu
 from harness.model.board import BoardSpec
 from harness.model.boot import QemuBoot
 from harness.target.base import Media
-from harness.target.methods.qemu import command_line, loses_changed_code, own_storage
+from harness.target.methods.qemu import command_line, own_storage
 from tests.boards import held
 
 
@@ -40,26 +40,6 @@ def test_emulated_cpus_run_side_by_side_or_in_turns(accel: str, threads: str, in
     media = Media(image=Path("Image"), root=Path("root"))
     args = command_line(board, media, own_storage(media), fds={}, accel=accel, in_turns=in_turns)
     assert args[args.index("-accel") + 1] == argument
-
-
-@pytest.mark.parametrize(
-    ("told", "loses"),
-    [
-        ("QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18)", True),
-        ("QEMU emulator version 8.0.2", True),
-        ("QEMU emulator version 8.1.0", False),
-        ("QEMU emulator version 10.0.2 (Debian 1:10.0.2+ds-2+deb13u1~bpo12+1)", False),
-        ("something else", True),
-    ],
-)
-def test_which_qemu_loses_changed_code(told: str, loses: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    qemu = tmp_path / "qemu"
-    qemu.write_text(f"#!/bin/sh\necho '{told}'\n")
-    qemu.chmod(0o755)
-    monkeypatch.setattr("harness.target.methods.qemu.QEMU", str(qemu))
-    loses_changed_code.cache_clear()
-    assert loses_changed_code() is loses
-    loses_changed_code.cache_clear()
 
 
 def test_a_machine_with_one_cpu() -> None:

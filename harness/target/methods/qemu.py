@@ -8,7 +8,6 @@ import functools
 import json
 import os
 import platform
-import re
 import shutil
 import socket
 import subprocess
@@ -44,7 +43,6 @@ from harness.target.shells.serial import Shell
 from harness.tied import tied
 
 QEMU = "qemu-system-aarch64"
-_SEES_CHANGED_CODE = (8, 1)  # first QEMU version whose emulated CPUs always do
 _LAST_LINES = 40
 _WHOLE_TAIL = 1000  # lines
 _OVERHEAD_MIB = 400  # QEMU's own memory, and a worker's
@@ -154,19 +152,6 @@ def command_line(
         args += ["-device", f"virtio-blk-pci,drive={serial},serial={serial}"]
     args += ["-netdev", "user,id=net,restrict=on", "-device", "virtio-net-pci,netdev=net,romfile="]
     return tied([*args, *boot.extra_args])
-
-
-@functools.cache
-def loses_changed_code() -> bool:
-    """Whether this QEMU's emulation, with a thread for each CPU, may go on executing an instruction that another CPU
-    has changed: before 8.1 a CPU that translates the code just before the change is written keeps what it has read.
-    Seen in test-syscall of the livepatch selftests; `docs/guest-speed.md`."""
-    try:
-        told = subprocess.run([QEMU, "--version"], capture_output=True, text=True, timeout=10.0, check=False).stdout
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise InfraError(f"{QEMU} --version: {error}") from None
-    found = re.search(r"version (\d+)\.(\d+)", told)
-    return not found or (int(found[1]), int(found[2])) < _SEES_CHANGED_CODE
 
 
 def escaped(path: Path) -> str:

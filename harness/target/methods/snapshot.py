@@ -26,7 +26,6 @@ from harness.target.methods.qemu import (
     Storage,
     boot_with,
     escaped,
-    loses_changed_code,
     qemu_boot,
     start,
 )
@@ -106,7 +105,7 @@ class Snapshots:
     def restore(self, why: str, *, cpus: Cpus = Cpus.SIDE_BY_SIDE) -> QemuTarget:
         """Start a machine in the saved state, set its clock and reseed its random numbers; its console log begins with
         `why`. Raises InfraError if that fails, or if the snapshot was made with other files or another QEMU than there
-        are now. With Cpus.SEEING_PATCHES and a QEMU that would miss a changed instruction, its CPUs run in turns."""
+        are now. With Cpus.SEEING_PATCHES, emulated CPUs run in turns."""
         record = self._record()
         for what, now in self._made_with().items():
             if record["made_with"].get(what) != now:
@@ -116,7 +115,8 @@ class Snapshots:
             log.write(f"--- {why}\n")
         with (self._directory / "state").open("rb") as state:
             storage = self._storage(shared=False, inherited=(state.fileno(),))
-            more, in_turns = ("-incoming", "defer"), cpus is Cpus.SEEING_PATCHES and loses_changed_code()
+            # emulation with a thread for each CPU may lose a changed instruction (docs/guest-speed.md)
+            more, in_turns = ("-incoming", "defer"), cpus is Cpus.SEEING_PATCHES
             target = start(self._board, self._media, storage, logs=self._logs, more=more, in_turns=in_turns)
         try:
             self._resume(target, state=storage.inherited[0], mapped=record["mapped"])
