@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import subprocess
@@ -17,6 +18,18 @@ from tests.faults.catalogue import COLLECT_TO, write_json
 
 DATA = Path(__file__).parent / "data"
 _SLOW_FILES = 15
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection() -> Iterator[None]:
+    """What is collected stays until the end. So the garbage collector neither looks for garbage in it meanwhile, nor
+    goes through it later, each time that a test (or a pytest in this process) asks for a collection."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.freeze()
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 
@@ -10,7 +12,9 @@ def rendered(template: str, **values: object) -> str:
     return _environment().get_template(template).render(**values)
 
 
+@functools.cache
 def _environment() -> Environment:
+    """One for all pages: it keeps the templates that it has compiled."""
     return Environment(
         loader=PackageLoader("harness.report"),
         autoescape=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import json
 import secrets
@@ -25,8 +26,14 @@ def new_run_id() -> str:
     return f"{moment}.{int(now * 1000) % 1000:03}Z-{secrets.token_hex(4)}"
 
 
+@functools.cache
+def running_harness() -> HarnessRecord:
+    """The harness that this process runs. Asked for once: what a process has imported stays, whatever is committed."""
+    return this_harness()
+
+
 def this_harness(package: Path = _PACKAGE) -> HarnessRecord:
-    """The running harness: from its checkout, its package, or pip's record of a repository."""
+    """The harness in `package`: from its checkout, its package, or pip's record of a repository."""
     record = _of_checkout(package.parent) or _as_packaged(package / _COMMIT.name) or _as_installed()
     return record or HarnessRecord(version=__version__)
 

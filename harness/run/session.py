@@ -31,7 +31,7 @@ from harness.run.collecting import Collection, Planned
 from harness.run.conclusion import conclude, failure
 from harness.run.documents import Recall, read_results
 from harness.run.expectations import known_on
-from harness.run.identity import new_run_id, this_harness
+from harness.run.identity import new_run_id, running_harness
 from harness.run.inprocess import Ended, run_pytest
 from harness.run.local import LocalRun
 from harness.run.machine import Machine
@@ -304,7 +304,7 @@ def _record(
     return RunRecord(
         id=new_run_id(),
         schema=VERSION,
-        harness=this_harness(),
+        harness=running_harness(),
         host=f"{platform.node()} ({platform.machine()})",
         build=build.key,
         kernel=load_record(build.directory).kernel,

@@ -8,11 +8,13 @@ DIRECTORY/3.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -115,6 +117,8 @@ def _checked_low_level(killing: Killing) -> None:
 def main(work: str, number: int, directory: Path, first: int, stride: int) -> None:
     for module in ("tests.fakerun", "harness.publish.kcidb"):  # once, before the forks
         __import__(module)
+    if work == "run":
+        _warm_up(directory / "0")
     for at in range(first, _MOST, stride):
         here = directory / str(at)
         (here / "run").mkdir(parents=True)
@@ -134,6 +138,15 @@ def main(work: str, number: int, directory: Path, first: int, stride: int) -> No
         if not what:
             return
         print(json.dumps({"step": at, "what": what, "status": os.waitstatus_to_exitcode(status)}), flush=True)
+
+
+def _warm_up(directory: Path) -> None:
+    """Have a whole run made, so that what is imported and compiled in one is there before the forks."""
+    (directory / "run").mkdir(parents=True)
+    WORKS["run"](directory)
+    assert threading.active_count() == 1, "a fork has to be of a process without other threads"
+    gc.collect()
+    gc.freeze()
 
 
 def _tell(pipe: int, what: str, write: Callable[[int, bytes], int] = os.write) -> None:
