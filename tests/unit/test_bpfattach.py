@@ -1,4 +1,5 @@
-"""The program that attaches BPF programs on the target, compiled for this host, with a kernel that tells what it is asked."""
+"""The program that attaches BPF programs on the target, compiled for this host over a kernel that tells what it is
+asked."""
 
 from __future__ import annotations
 
@@ -58,7 +59,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _attach(program: Path, names: list[str]) -> subprocess.CompletedProcess[str]:
-    words = [program, "multi", ",".join(names)]
+    words = [str(program), "multi", ",".join(names)]
     return subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
 
 
