@@ -175,6 +175,11 @@ class Deadline:
     def start(cls, limit: Limit) -> Deadline:
         return cls(limit=limit, started=time.monotonic())
 
+    @property
+    def left(self) -> float:
+        """How many seconds are left; 0 once the time is over."""
+        return max(0.0, self.limit.value - (time.monotonic() - self.started))
+
     def check(self, *, place: str) -> None:
         """Raise UserError, in the name of `place`, once the time is over."""
         self.limit.check(int(time.monotonic() - self.started), place=place)

@@ -7,8 +7,8 @@ some minutes, so they are used if HARNESS_TEST_COMPILERS names the suites: ``HAR
 
 from __future__ import annotations
 
-import functools
 import os
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,17 @@ BINUTILS = "binutils-aarch64-linux-gnu"
 GNU_LD = f"{CROSS}ld"
 TIMEOUT_S = 120.0
 _UNPACK_TIMEOUT_S = 1800.0
+# What apt says where there is no network; anything else may be over by the next test.
+_NO_NETWORK = re.compile(
+    r"Temporary failure resolving|Could not resolve|Network is unreachable|No route to host|Connection refused"
+    r"|Unable to connect|connection timed out",
+    re.IGNORECASE,
+)
 _NEEDLESS = ("doc", "man", "locale", "info")
+
+
+class NoNetwork(InfraError):
+    """A mirror can't be reached: it is not tried again."""
 
 
 @dataclass(frozen=True)
@@ -103,10 +113,24 @@ def require(compiler: Compiler) -> None:
         pytest.skip(f"not installed: {', '.join(missing)} (Debian: {' '.join(compiler.packages)})")
 
 
-@functools.cache
+_roots: dict[str, Path | NoNetwork] = {}
+
+
 def _root(suite: str) -> Path:
     """Return the directory with the suite's compilers, unpacked into the cache if it is not there yet. Raises
-    InfraError."""
+    InfraError: without a network the same one at once from then on, otherwise the next call tries again."""
+    if suite not in _roots:
+        try:
+            _roots[suite] = _made_root(suite)
+        except NoNetwork as error:
+            _roots[suite] = error
+    root = _roots[suite]
+    if isinstance(root, NoNetwork):
+        raise root
+    return root
+
+
+def _made_root(suite: str) -> Path:
     compilers = [compiler for compiler in COMPILERS if compiler.suite == suite]
     wanted = sorted({"base-files", "coreutils", *(package for compiler in compilers for package in compiler.packages)})
     directory = cache_dir("compilers")
@@ -144,4 +168,6 @@ def _unpack(suite: str, packages: list[str], root: Path) -> None:
             devices = ["--exclude=./dev/*", "--no-same-owner"]
             done = run(["tar", "-C", root, *devices, *unneeded, "-xf", tarball], timeout=_UNPACK_TIMEOUT_S)
         if done.status:
-            raise InfraError(f"unpacking the compilers of {suite} failed", details=done.last_lines(10))
+            lines = done.last_lines(10)
+            kind = NoNetwork if _NO_NETWORK.search(done.stderr) else InfraError
+            raise kind(f"unpacking the compilers of {suite} failed: {lines[-1] if lines else ''}", details=lines)

@@ -47,6 +47,11 @@ class Finished:
         return tuple((self.stderr.strip() or self.stdout.strip()).splitlines()[-count:])
 
 
+def shown(name: str) -> str:
+    """Return the name of a file for people: bytes that are not UTF-8 are written as ``\\xff``."""
+    return os.fsencode(name).decode(errors="backslashreplace")
+
+
 def command_env(extra: Mapping[str, str] | None = None, *, base: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return the environment for programs whose output is parsed: with the C locale, so that messages are in
     English. `base`: what else is in it (default: our own environment)."""
@@ -65,13 +70,15 @@ def run(
     output: IO[bytes] | None = None,
     tick: Callable[[], None] | None = None,
     finishes: bool = False,
+    names: bool = False,
     confinement: Confinement | None = None,
 ) -> Finished:
     """Run `args` to its end.
 
     `env`: set on top of ours, or of the confinement's. `stdin`: a file to read from (default: empty). `output`: a file
     that takes both output streams (then `stdout` and `stderr` are empty). `tick`: called about four times a second
-    meanwhile.
+    meanwhile. `names`: whether `stdout` has names of files, which are then as Python's functions for files take them,
+    whatever bytes they have (for people, they have to go through `shown`).
     `finishes`, `confinement`: see `started`.
     Raises InfraError when the program does not exist, TimedOut when it exceeds `timeout` seconds; then all of its
     children die with it. Raises Shortage when it fails and says that the host lacks room or memory; BuildError
@@ -95,7 +102,7 @@ def run(
                     tick()
     done = Finished(
         status=process.returncode,
-        stdout=(stdout or b"").decode(errors="replace"),
+        stdout=(stdout or b"").decode(errors="surrogateescape" if names else "replace"),
         stderr=(stderr or b"").decode(errors="replace"),
     )
     if done.status:

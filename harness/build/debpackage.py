@@ -10,12 +10,13 @@ import io
 import subprocess
 import tarfile
 import tempfile
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from harness.build.command import started
+from harness.build.command import TimedOut, started
 from harness.errors import UserError
 from harness.limits import INSPECT_FILES, Deadline
 
@@ -39,10 +40,12 @@ class PackedFile:
 @contextlib.contextmanager
 def files_in(package: Path, *, deadline: Deadline) -> Iterator[Iterator[PackedFile]]:
     """Yield the regular files in a Debian package. Raises UserError for a damaged package, also where that is noticed
-    while one of its files is read, for one with too many files, and when the time is over."""
+    while one of its files is read, for one with too many files, and when the time is over; TimedOut if dpkg-deb does
+    not end once it has printed everything."""
     with (
         tempfile.TemporaryFile() as said,
         started(["dpkg-deb", "--fsys-tarfile", str(package.absolute())], stderr=said) as process,
+        _killed(process, after=deadline.left + 1.0),  # when `deadline` is over for sure
     ):
         try:
             output = _Output(process, deadline, str(package))
@@ -55,10 +58,29 @@ def files_in(package: Path, *, deadline: Deadline) -> Iterator[Iterator[PackedFi
         except RecursionError as error:  # tarfile's: it reads a header that is about the next one, and so on
             raise _damaged(package, "too many tar headers in a row") from error
         # tarfile takes an archive that ends behind a whole file for a whole one
-        if process.wait(timeout=_END_S):
+        try:
+            status = process.wait(timeout=_END_S)
+        except subprocess.TimeoutExpired:
+            raise TimedOut(
+                f"{package}: dpkg-deb did not end within {_END_S:.0f} s after its last output and was stopped; see "
+                f"whether `dpkg-deb --fsys-tarfile {package} > /dev/null` ends, and try again"
+            ) from None
+        if status:
+            deadline.check(place=str(package))  # then it was killed
             said.seek(0)
             lines = said.read(_CHUNK_BYTES).decode(errors="replace").split("\n")
-            raise _damaged(package, next(filter(None, lines), f"dpkg-deb ended with status {process.returncode}"))
+            raise _damaged(package, next(filter(None, lines), f"dpkg-deb ended with status {status}"))
+
+
+@contextlib.contextmanager
+def _killed(process: subprocess.Popen[bytes], *, after: float) -> Iterator[None]:
+    """Kill a program that still runs `after` seconds from now, so that nobody waits for its output for ever."""
+    timer = threading.Timer(after, process.kill)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _damaged(package: Path, why: str) -> UserError:
@@ -96,4 +118,7 @@ class _Output(io.RawIOBase):
 
     def read(self, size: int = -1, /) -> bytes:
         self._deadline.check(place=self._place)
-        return self._stream.read(size)
+        data = self._stream.read(size)
+        if not data:  # it may have been killed
+            self._deadline.check(place=self._place)
+        return data

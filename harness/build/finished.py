@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from harness import jsonfile
+from harness.build import hostheaders
 from harness.build.inuse import Hold, hold, nobody_uses
 from harness.build.prune import set_aside
 from harness.build.seal import MANIFEST, checked
@@ -98,8 +99,10 @@ def not_built(unbuilt: Mapping[str, str], broken: Collection[str] = ()) -> list[
 
 def _told(names: Sequence[str], why: str, *, is_broken: bool) -> str:
     does, them = ("does", "it") if len(names) == 1 else ("do", "them")
-    kernel, end = ("this kernel with its series", "fail") if is_broken else ("this kernel", "are skipped")
-    return f"{', '.join(names)}: {does} not build for {kernel}, so the tests that need {them} {end}: {why}"
+    where, end = ("for this kernel with its series", "fail") if is_broken else ("for this kernel", "are skipped")
+    if hostheaders.is_why(why):
+        where = "on this host"
+    return f"{', '.join(names)}: {does} not build {where}, so the tests that need {them} {end}: {why}"
 
 
 def _to_skip(unbuilt: Mapping[str, str], broken: Collection[str]) -> dict[str, str]:

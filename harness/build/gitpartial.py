@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.build.command import Finished
+from harness.build.command import Finished, shown
 from harness.errors import InfraError
 
 LACKS_OBJECTS = re.compile(r"\bunable to read [0-9a-f]{40}\b")
@@ -27,7 +27,8 @@ Git = Callable[..., Finished]
 
 @dataclass(frozen=True, kw_only=True)
 class Partial:
-    """A tree that is a commit's without the files `absent`, whose content its repository lacks."""
+    """A tree that is a commit's without the files `absent` (their names, for people), whose content its repository
+    lacks."""
 
     tree: str
     absent: tuple[str, ...]
@@ -36,12 +37,13 @@ class Partial:
 def standing(git: Git, commit: str) -> Partial | None:
     """Return what `take` made of this commit; None if it is whole, or was not fetched. `git` runs git in our cache."""
     tree = git("rev-parse", "--verify", "--quiet", f"{_KEPT}{commit}").stdout.strip()
-    return Partial(tree=tree, absent=tuple(_absent(git, commit, tree))) if tree else None
+    return Partial(tree=tree, absent=tuple(map(shown, _absent(git, commit, tree)))) if tree else None
 
 
 def _absent(git: Git, commit: str, tree: str) -> dict[str, str]:
     """Return which files of the commit the tree lacks, each with the name of its content."""
-    listed = git("diff-tree", "-r", "-z", "--no-renames", f"{commit}^{{tree}}", tree).stdout.split("\0")
+    words = ("diff-tree", "-r", "-z", "--no-renames", f"{commit}^{{tree}}", tree)
+    listed = git(*words, names=True).stdout.split("\0")
     return {path: told.split()[2] for told, path in zip(listed[::2], listed[1::2], strict=False)}
 
 
@@ -73,7 +75,7 @@ def complete(ours: Path, git: Git, theirs: Git, commit: str, *, timeout: float) 
 
 def _keep_tree(git: Git, commit: str, *, timeout: float) -> None:
     """Keep the tree of the files of `commit` that are there; none if all are."""
-    listed = _done(git, "ls-tree", "-r", "-z", commit, timeout=timeout, about=commit)
+    listed = _done(git, "ls-tree", "-r", "-z", commit, names=True, timeout=timeout, about=commit)
     files = [entry.partition("\t") for entry in listed.split("\0") if entry]
     hashes = {path: told.split()[2] for told, _, path in files if told.split()[1] == "blob"}
     lacking = _missing(git, hashes.values(), timeout=timeout, about=commit)

@@ -15,7 +15,7 @@ from typing import IO
 
 from harness.build import gitpartial
 from harness.build.cache import cache_dir, locked
-from harness.build.command import Finished, run
+from harness.build.command import Finished, run, shown
 from harness.build.tree import makefile_version
 from harness.build.treelinks import link_target, stays_inside
 from harness.errors import HarnessError, InfraError, UserError
@@ -58,9 +58,9 @@ def fetch_commit(spec: SourceSpec, *, progress: Progress) -> Source:
         partial = gitpartial.standing(functools.partial(_git, repository), commit)
     if partial is None:
         return Source(spec=spec, identity=commit, path=repository, version=version, checksum=commit)
-    shown = ", ".join(partial.absent[:_MOST_NAMED])
+    some = ", ".join(partial.absent[:_MOST_NAMED])
     more = f" and {len(partial.absent) - _MOST_NAMED} more" if len(partial.absent) > _MOST_NAMED else ""
-    progress.say(f"{spec.location}: lacks the content of {len(partial.absent)} files, left out: {shown}{more}")
+    progress.say(f"{spec.location}: lacks the content of {len(partial.absent)} files, left out: {some}{more}")
     return Source(
         spec=spec, identity=partial.tree, path=repository, version=version, checksum=commit, absent=partial.absent
     )
@@ -75,7 +75,7 @@ def check_out(source: Source, tree: Path, *, progress: Progress) -> None:
     def tick() -> None:
         progress.advance(f"checking out {source.version}", 0, None)
 
-    def git(*words: str) -> Finished:
+    def git(*words: str, names: bool = False) -> Finished:
         return _git(
             source.path,
             f"--work-tree={tree}",
@@ -83,6 +83,7 @@ def check_out(source: Source, tree: Path, *, progress: Progress) -> None:
             timeout=FETCH_TIMEOUT_S,
             env={"GIT_INDEX_FILE": str(index)},
             tick=tick,
+            names=names,
         )
 
     done = git("read-tree", "--reset", "-u", source.identity)
@@ -96,8 +97,10 @@ def check_out(source: Source, tree: Path, *, progress: Progress) -> None:
         done = git("clean", "-ffdxq")
     if done.status != 0:
         raise InfraError(f"{tree}: git cannot check out {source.identity}", details=done.last_lines())
-    if left_out := _remove_links_out(tree, git("ls-tree", "-r", "-z", "--full-tree", source.identity).stdout):
-        progress.say(f"{source.spec.text}: left out links that lead out of the tree: {', '.join(left_out[:8])}")
+    listed = git("ls-tree", "-r", "-z", "--full-tree", source.identity, names=True).stdout
+    if left_out := _remove_links_out(tree, listed):
+        some = ", ".join(map(shown, left_out[:8]))
+        progress.say(f"{source.spec.text}: left out links that lead out of the tree: {some}")
 
 
 def _remove_links_out(tree: Path, listed: str) -> list[str]:
@@ -119,6 +122,7 @@ def _git(
     stdin: IO[bytes] | None = None,
     output: IO[bytes] | None = None,
     tick: Callable[[], None] | None = None,
+    names: bool = False,
 ) -> Finished:
     return run(
         ["git", f"--git-dir={repository}", *OPTIONS, *words],
@@ -127,6 +131,7 @@ def _git(
         stdin=stdin,
         output=output,
         tick=tick,
+        names=names,
     )
 
 
@@ -203,7 +208,8 @@ def _complete(repository: Path, spec: SourceSpec, commit: str) -> None:
 
 def _git_directory(spec: SourceSpec) -> Path:
     """Return the git directory of a repository on this host, from which git could fetch other commits."""
-    done = run(["git", "-C", spec.location, "rev-parse", "--absolute-git-dir"], timeout=QUERY_TIMEOUT_S)
+    words = ["git", "-C", spec.location, "rev-parse", "--absolute-git-dir"]
+    done = run(words, timeout=QUERY_TIMEOUT_S, names=True)
     if done.status != 0:
         raise _unreachable(spec, done)
     return Path(done.stdout.strip())

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
+from harness.build import hostheaders
 from harness.build.kbuild import Kbuild
 from harness.build.strays import UnusableOutput, is_real
 from harness.errors import BuildError
@@ -59,7 +60,8 @@ class Selftests:
             raise
         except BuildError as error:
             directory.mkdir(parents=True)
-            why = self.kbuild.workspace.outside(next(iter(error.details), error.message))
+            told = hostheaders.explained(error.details or (error.message,), self.kbuild.toolchain)
+            why = self.kbuild.workspace.outside(told)
             (directory / NOT_BUILT).write_text(f"{why}\n")
             return why
         finally:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
-from harness.build import klp_relocations, testmodules
+from harness.build import hostheaders, klp_relocations, testmodules
 from harness.build.collect import copy_part
 from harness.build.kbuild import Kbuild, Made
 from harness.build.made import check_sizes, read_made
@@ -61,7 +61,7 @@ class TestPrograms:
         suites = Selftests(self.kbuild, config=self.config, goal=self.workspace.payload / "selftests")
         installed = [suites.goal / suite.directory for suite in suites.required()]
         ours, inputs = self.workspace.payload / "testcases", [kernel, testmodules.fingerprint(testcases)]
-        unbuilt = self.stages.standing(_SELFTESTS, kernel, installed)
+        unbuilt = self._standing(_SELFTESTS, kernel, installed)
         unbuilt_modules = self.stages.standing(_MODULES, inputs, [ours])
         makes: dict[str, list[str]] = {}
         if unbuilt is None:
@@ -143,7 +143,7 @@ class TestPrograms:
             # of files that are not only compiled into the kernel: headers, selftests
             inputs = self.stages.identity("configure")
             stage = f"suite {suite.directory}"
-            result = self.stages.standing(stage, inputs, [made])
+            result = self._standing(stage, inputs, [made])
             if result is None:
                 self.stages.forget(stage)
                 self._say(f"selftests: building and installing {suite.directory}")
@@ -157,6 +157,12 @@ class TestPrograms:
             check_sizes([made])
             copy_part(made, installed, below=self.workspace.optional_suites)
         return unbuilt
+
+    def _standing(self, stage: str, inputs: object, products: Sequence[Path]) -> dict[str, str] | None:
+        """Return which suites a stage could not build, if it is up to date. None also if this host lacked a header
+        then, and has it now."""
+        unbuilt = self.stages.standing(stage, inputs, products)
+        return None if unbuilt and hostheaders.came(unbuilt, self.kbuild.toolchain) else unbuilt
 
     def _install_headers(self) -> None:
         self.kbuild.make("headers", self.kbuild.words("headers_install"))

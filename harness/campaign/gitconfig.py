@@ -10,7 +10,7 @@ _LIMIT_S = 10.0
 def git_config(key: str) -> str:
     """Return a value of git's configuration, as ``user.name``; empty if there is none, or no git."""
     try:
-        done = subprocess.run(["git", "config", key], capture_output=True, text=True, timeout=_LIMIT_S, check=False)
+        done = subprocess.run(["git", "config", key], capture_output=True, timeout=_LIMIT_S, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return done.stdout.strip()
+    return done.stdout.decode(errors="replace").strip()

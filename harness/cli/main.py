@@ -9,18 +9,16 @@ import contextlib
 import importlib
 import os
 import shlex
-import signal
 import sys
 import time
 import traceback
 from collections.abc import Iterator, Mapping, MutableMapping
 from pathlib import Path
-from types import FrameType
 from typing import NoReturn, cast
 
 import click
 
-from harness import __version__, shortage
+from harness import __version__, interruption, shortage
 from harness.build.command import SYSTEM_PATH
 from harness.cli.output import abandon_unwritable, tell
 from harness.errors import HarnessError, InfraError
@@ -63,8 +61,7 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """The `harness` command. Expected errors end with their own exit code and without a traceback."""
-    signal.signal(signal.SIGTERM, _interrupt)
-    signal.signal(signal.SIGHUP, _interrupt)
+    interruption.watch()
     os.environ["PATH"] = os.pathsep.join((os.environ.get("PATH", os.defpath), SYSTEM_PATH))
     try:
         code = cli(standalone_mode=False, prog_name="harness")
@@ -111,11 +108,6 @@ def _bug(error: Exception) -> InfraError:
     except OSError:
         return InfraError(f"{told} this", details=text.splitlines())
     return InfraError(f"{told} {path}")
-
-
-def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
-    """Treat SIGTERM and SIGHUP like Ctrl-C: every ``finally`` runs, and existing results are reported."""
-    raise KeyboardInterrupt
 
 
 def _complain(error: HarnessError) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 _STEP = re.compile(r"^\s+[A-Z][A-Z0-9_.-]*(?: \[M\])?\s+(\S+)$")
 _PLACE = r"(?:[^\s:]+|/[^:]+|\{standard input\}):\d+"
@@ -30,6 +30,10 @@ _MISMATCH = re.compile(r"^WARNING: .*\b[Ss]ection mismatch(?: in reference\b|\(e
 _FATAL_MISMATCH = re.compile(r"\bSection mismatches detected\b")
 _MISMATCHES = 5  # of thousands
 _BEFORE_MAKE = 8
+_NO_HEADER = re.compile(
+    r": fatal error: (?P<quote>'?)(?P<header>[\w./+-]{1,200})(?P=quote)(?:: No such file or directory| file not found)$"
+)
+_OF_KERNEL = ("linux/", "asm/", "asm-generic/")
 _HINT = re.compile(r"^Set CONFIG_\w+=y to allow them\b")  # the second line of modpost's last words
 
 
@@ -70,6 +74,16 @@ def errors(lines: Iterable[str], *, most: int = 40) -> list[str]:
             elif not given_up and line.strip() and not step(line) and not _CHATTER.match(line):
                 before.append(line)
     return (found or [*before, *given_up])[:most]
+
+
+def missing_header(errors: Sequence[str]) -> str:
+    """Return the header that the first of `errors` (from `errors`) is about, if it is one of the system's that is not
+    there; empty for another error, and for a header of the kernel's own."""
+    found = _NO_HEADER.search(errors[0])
+    if not found or found["header"].startswith(_OF_KERNEL):
+        return ""
+    included = f"<{found['header']}>"
+    return found["header"] if any(included in line for line in errors[1:3]) else ""
 
 
 def _shortened(mismatches: list[str]) -> list[str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from harness import shortage
+from harness import interruption, shortage
 from harness.errors import HarnessError, InfraError, KernelError, UserError
 from harness.layout import PROJECT, TESTCASES
 from harness.model.result import EndKind, RunEnd
@@ -118,7 +118,12 @@ def run_pytest(
         arguments += [f"--maxfail={maxfail}"]
     witness = Witness()
     with without_foreign_plugins():
-        code = int(pytest.main(arguments, plugins=[witness, *plugins]))
+        try:
+            code = int(pytest.main(arguments, plugins=[witness, *plugins]))
+        except BaseException:  # undoing what a test has changed, which is no use any more
+            if not interruption.asked():
+                raise
+            code = int(pytest.ExitCode.INTERRUPTED)
     return Ended(
         code=code,
         stopped_early=witness.stopped_early,

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from harness import interruption
 from harness.errors import HarnessError
 from harness.model.board import Limits
 from harness.model.fault import Fault, FaultKind
@@ -31,6 +32,7 @@ _POLL_S = 0.05  # seconds between two looks at what the console has printed
 
 class Machine:
     """Owns the booted target. Every wait for it goes through `next_line` or `run`, which monitor the console meanwhile.
+    Once the run is to end, they raise KeyboardInterrupt at once, and nothing is booted any more.
 
     With `snapshots` the first target can be saved; once `keep` has done so, every later target starts in that state. If
     no test's time is limited, the target's speed need not be measured (`measures_speed`)."""
@@ -76,6 +78,7 @@ class Machine:
         """The booted target, booted now if there is none. Raises what booting raises; once that has failed twice in a
         row, every later call raises the same error immediately."""
         if self._target is None:
+            interruption.check()
             if self._dead:
                 raise self._dead
             self._target = self._started_with_patience()
@@ -230,6 +233,8 @@ class Machine:
         """The kernel report since the target was booted; waits for the end of a report that has begun."""
         if not self._monitor:
             return None
+        if interruption.asked():
+            return self._monitor.fault(at_once=True)
         if self._target and not self._monitor.begun:
             self._target.catch_up()
         return self._monitor.settle()
@@ -257,6 +262,7 @@ class Machine:
         Raises Stopped: CRASH for a kernel report or a kernel that no longer answers, TIMEOUT if `deadline` (monotonic)
         passes and the kernel is still alive, ERROR if the target is lost without any report on its console."""
         while not running.done:
+            interruption.check()
             try:
                 line = running.next_line(_POLL_S)
             except TargetLost as lost:
@@ -271,6 +277,7 @@ class Machine:
 
     def run(self, command: str, *, timeout: float = 60.0, on_line: LineSink | None = None) -> Completed:
         """Target.run with monitoring: kernel reports and hangs raise Stopped; `timeout` is not scaled."""
+        interruption.check()  # before a shell that is still busy with the last command complains
         started = time.monotonic()
         running = self.target.start(command)
         output = Transcript()

@@ -23,6 +23,7 @@ from harness.model.result import Attempt, Condition, Repeat, Result
 from harness.report.confirming import Standing, since, tally_of, told
 from harness.run.collecting import Collection, id_of
 from harness.run.eventlog import EVENTS, EventLog
+from harness.run.inprocess import Ended
 from harness.run.machine import Boot, Machine
 from harness.run.preparing import Preparation
 from harness.run.recorder import Recorder
@@ -32,7 +33,7 @@ from harness.run.suites.selftests import SelftestItem
 from harness.run.supply import OneMachine
 from harness.run.units import Isolation
 
-Run = Callable[[Sequence[object]], object]
+Run = Callable[[Sequence[object]], Ended]
 
 _MOST_TESTS = 20  # that are repeated in a run: a kernel that fails everywhere needs no statistics
 # In which order machines are used, how much of a test's time each kind gets, and for how many repetitions. Evidence
@@ -114,7 +115,8 @@ class _Repeater(Runner):
     def pytest_runtest_protocol(  # type: ignore[override]  # no wrapper: it replaces pytest's own
         self, item: pytest.Item, nextitem: pytest.Item | None
     ) -> bool:
-        while not self._enough(id_of(item)) and not self._rig.machine.is_dead:
+        session, machine = item.session, self._rig.machine
+        while not self._enough(id_of(item)) and not machine.is_dead and not session.shouldstop:
             self._once(item)
             if self._rig.recorder.failure:
                 break
@@ -177,7 +179,8 @@ def repeat(
     than once on the last of them, then on some that `booting` and `with_one_cpu` boot. `node_ids`: pytest's names of
     the tests; `run`: runs pytest with plugins.
 
-    Records each repetition in `run_dir`, and says what came out."""
+    Records each repetition in `run_dir`, and says what came out. Raises KeyboardInterrupt if a repetition was
+    interrupted."""
     tally = _Tally(failures, budget)
     stages = [(rig.machine, (Condition.RESTORED, Condition.USED)), (booting, (Condition.BOOTED,))]
     if with_one_cpu:
@@ -198,7 +201,9 @@ def repeat(
                     isolated = dataclasses.replace(here, isolation=_ISOLATION.get(stage, Isolation.TEST))
                     only = Collection(isolated, only=frozenset({node_ids[failure.test]}))
                     enough = functools.partial(tally.is_enough, stage=stage)
-                    run([only, repeater(isolated, collection=only, recorder=recorder, enough=enough)])
+                    ended = run([only, repeater(isolated, collection=only, recorder=recorder, enough=enough)])
+                    if ended.code == pytest.ExitCode.INTERRUPTED:
+                        raise KeyboardInterrupt
         finally:
             machine.close()
             recorder.close()

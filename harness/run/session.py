@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
 
+import pytest
+
 from harness import clock, shortage
 from harness.build.cache import cache_dir
 from harness.build.finished import load_record, not_built
@@ -146,8 +148,11 @@ def run(
     end = RunEnd(kind=EndKind.INTERRUPTED)
     try:
         ended = _run_tests(local, selection, board=board, keeping=keeping, fleet=fleet, run_dir=run_dir)
-        if selection.repeating and machine.restores:
-            _repeat(local, selection, board=board.spec, boot=boot, run_dir=run_dir)
+        if selection.repeating and machine.restores and ended.code != pytest.ExitCode.INTERRUPTED:
+            try:
+                _repeat(local, selection, board=board.spec, boot=boot, run_dir=run_dir)
+            except KeyboardInterrupt:
+                ended = dataclasses.replace(ended, code=pytest.ExitCode.INTERRUPTED)
         end = ended.end
     except UserError:
         end = RunEnd(kind=EndKind.COMPLETE)  # of an empty selection: -k matched nothing
@@ -271,7 +276,10 @@ def _planned(build: Build, selection: Selection, *, board: BoardSpec) -> dict[st
     machine = Machine(_no_boot, limits=board.limits, recorder=nowhere)
     rig = _rig(build, selection, board=board, machine=machine, recorder=nowhere)
     collection = Collection(rig)
-    _pytest(selection, [collection], ("--collect-only",)).check(suites=selection.suites, keyword=selection.keyword)
+    ended = _pytest(selection, [collection], ("--collect-only",))
+    ended.check(suites=selection.suites, keyword=selection.keyword)
+    if ended.code == pytest.ExitCode.INTERRUPTED:  # these are not all
+        raise KeyboardInterrupt
     return collection.planned
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import re
 import shlex
-from collections.abc import Iterator
 
 import pytest
 
+from harness.run.api.cpus import RemovableCpu
 from harness.run.api.guest import Guest, number
 from harness.run.api.process import background
 from harness.run.api.tracefs import Tracefs
@@ -16,28 +16,6 @@ from harness.run.api.tracefs import Tracefs
 _SMALL_KB, _LARGE_KB = 64, 512
 _MARKS = 3000  # more than fit into the small buffer, fewer than into the large one
 _ROUNDS = 3
-
-
-@pytest.fixture
-def cpu(guest: Guest) -> int:
-    """The CPU that goes and comes."""
-    last = guest.cpus - 1
-    if last == 0 or not guest.exists(_online(last)):
-        pytest.skip("no CPU of this machine can go off line")
-    return last
-
-
-def _online(cpu: int) -> str:
-    return f"/sys/devices/system/cpu/cpu{cpu}/online"
-
-
-@contextlib.contextmanager
-def _gone(guest: Guest, cpu: int) -> Iterator[None]:
-    guest.write(_online(cpu), "0")
-    try:
-        yield
-    finally:
-        guest.write(_online(cpu), "1")
 
 
 def _size_kb(instance: Tracefs, cpu: int) -> int:
@@ -62,40 +40,42 @@ def _kept(guest: Guest, instance: Tracefs, cpu: int) -> int:
 
 
 @pytest.mark.parametrize("which", ["all", "its own"])
-def test_resized_while_a_cpu_is_gone(guest: Guest, tracefs: Tracefs, cpu: int, which: str) -> None:
+def test_resized_while_a_cpu_is_gone(guest: Guest, tracefs: Tracefs, removable_cpu: RemovableCpu, which: str) -> None:
     """The buffers are resized while a CPU is off line: its own, too, whose pages nobody can change on the CPU itself;
     when it is back it records as much as it then has room for (ring_buffer_resize: "Can't run something on an offline
     CPU")."""
+    cpu = removable_cpu.number
     file = "buffer_size_kb" if which == "all" else f"per_cpu/cpu{cpu}/buffer_size_kb"
     with tracefs.instance("resized") as instance:
         instance.write("buffer_size_kb", str(_SMALL_KB))
-        with _gone(guest, cpu):
+        with removable_cpu.gone():
             instance.write(file, str(_LARGE_KB))
             large = [_is_large(_size_kb(instance, number)) for number in (0, cpu)]
         assert large == [which == "all", True]
         assert _kept(guest, instance, cpu) == _MARKS
-        with _gone(guest, cpu):
+        with removable_cpu.gone():
             instance.write(file, str(_SMALL_KB))
         assert not _is_large(_size_kb(instance, cpu))
         assert 100 < _kept(guest, instance, cpu) < _MARKS
 
 
-def test_made_and_resized_while_a_cpu_is_gone(guest: Guest, tracefs: Tracefs, cpu: int) -> None:
+def test_made_and_resized_while_a_cpu_is_gone(guest: Guest, tracefs: Tracefs, removable_cpu: RemovableCpu) -> None:
     """An instance is made while a CPU is off line; when the CPU comes it gets a buffer there, as large as the others
     (trace_rb_cpu_prepare)."""
+    cpu = removable_cpu.number
     with contextlib.ExitStack() as stack:
-        with _gone(guest, cpu):
+        with removable_cpu.gone():
             instance = stack.enter_context(tracefs.instance("resized"))
             instance.write("buffer_size_kb", str(_LARGE_KB))
         assert _is_large(_size_kb(instance, cpu))
         assert _kept(guest, instance, cpu) == _MARKS
 
 
-def test_resized_again_and_again(guest: Guest, tracefs: Tracefs, cpu: int) -> None:
+def test_resized_again_and_again(guest: Guest, tracefs: Tracefs, removable_cpu: RemovableCpu) -> None:
     """The buffers grow and shrink without a pause, all at once and each by itself, while functions are traced into them
     on every CPU and one of these goes and comes. No resize is lost or fails, none waits for a CPU that is gone, and in
     the end all buffers have the size that they were given last, and room for it."""
-    each = "per_cpu/cpu{}/buffer_size_kb"
+    cpu, each = removable_cpu.number, "per_cpu/cpu{}/buffer_size_kb"
     with tracefs.instance("resized") as instance, instance.filter("vfs_*", "schedule*"), instance.tracer("function"):
         sizes = [
             *(f"echo {size} > {instance.root}/buffer_size_kb" for size in (_LARGE_KB, _SMALL_KB)),
@@ -107,7 +87,7 @@ def test_resized_again_and_again(guest: Guest, tracefs: Tracefs, cpu: int) -> No
         try:
             with background(guest, f"bash -c {shlex.quote(loop)}") as resizing:
                 for turn in range(_ROUNDS):
-                    with _gone(guest, cpu):
+                    with removable_cpu.gone():
                         done = len(resizing.output.split())
                         guest.wait_until(
                             lambda: len(resizing.output.split()) > done,  # noqa: B023

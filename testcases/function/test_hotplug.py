@@ -2,25 +2,20 @@
 
 import pytest
 
+from harness.run.api.cpus import RemovableCpu
 from harness.run.api.guest import Guest
 from harness.run.api.tracefs import Tracefs
 
 
 @pytest.mark.parametrize("tracer", ["function", "function_graph"])
-def test_a_cpu_goes_and_comes(guest: Guest, tracefs: Tracefs, tracer: str) -> None:
+def test_a_cpu_goes_and_comes(guest: Guest, tracefs: Tracefs, removable_cpu: RemovableCpu, tracer: str) -> None:
     """A CPU goes off line and comes back while every function is traced, those of its way down and up included
     (arch/arm64/kernel/smp.c: secondary_start_kernel; kernel/trace/fgraph.c: idle tasks get their return stack anew),
     and what it calls then is traced as before (kernel/trace/ring_buffer.c: trace_rb_cpu_prepare)."""
-    cpu = guest.cpus - 1
-    online = f"/sys/devices/system/cpu/cpu{cpu}/online"
-    if cpu == 0 or not guest.exists(online):
-        pytest.skip("no CPU of this machine can go off line")
+    cpu = removable_cpu.number
     with tracefs.tracer(tracer):
-        try:
-            guest.write(online, "0")
+        with removable_cpu.gone():
             assert guest.cpus == cpu
-        finally:
-            guest.write(online, "1")
         with tracefs.filter("vfs_read"):
             tracefs.write("trace", "")
             guest.check(f"taskset -c {cpu} cat /proc/version")

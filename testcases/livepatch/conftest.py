@@ -52,10 +52,11 @@ def kretprobe(tracefs: Tracefs) -> Callable[[str], contextlib.AbstractContextMan
 def quiet_cpu(guest: Guest) -> Callable[[int], contextlib.AbstractContextManager[None]]:
     """Keep all others away from a CPU on which a real-time task is to run undisturbed, for the length of a ``with``:
     commands run on CPU 0, the watchdogs, one of which takes the CPU now and then, and what lends starving tasks some
-    time are off."""
+    time are off. Skips the test if the target lacks the CPU."""
 
     @contextlib.contextmanager
     def quiet(cpu: int) -> Iterator[None]:
+        guest.need_cpus(cpu + 1)
         with contextlib.ExitStack() as stack:
             stack.enter_context(_pinned(guest))
             stack.enter_context(_set(guest, "/proc/sys/kernel/soft_watchdog", "0"))

@@ -47,6 +47,26 @@ def _held(guest: Guest, hold: Hold, where: tuple[str, str], command: str) -> Ite
         yield process, hold.wait()
 
 
+def _switched_afterwards(
+    held: contextlib.AbstractContextManager[tuple[Process, int]],
+    livepatches: Livepatches,
+    target: KlpTarget,
+    hold: Hold,
+    held_up: Process,
+) -> None:
+    """The task that `held` holds is in a function being patched: it is not switched there, and has been when it, or
+    its child, tells in user mode what it sees."""
+    with held as (process, pid), livepatches.transition() as transition, livepatches.load("klp_hold") as patch:
+        transition.wait_held(pid, _HELD, tries=1)
+        assert transition.state(pid) == UNPATCHED
+        hold.release()
+        assert process.wait() == f"{PATCHED} klp_hold"
+        transition.wait_only(held_up)
+        target.wake()
+        assert held_up.wait() == "1042 original"
+        patch.wait()
+
+
 def test_fork_over_the_beginning(
     guest: Guest, livepatches: Livepatches, target: KlpTarget, hold: Hold, held_up: Process
 ) -> None:
@@ -86,19 +106,7 @@ def test_fork_by_a_task_that_is_not_switched(
     """A task forks that is not switched yet, and can't be, for it is in a function being patched. The child is like
     it; both are switched on their way to user mode, the child before it has run an instruction there (ret_to_user;
     TIF_PATCH_PENDING is inherited)."""
-    with (
-        _held(guest, hold, _FORK, _FORKS) as (parent, pid),
-        livepatches.transition() as transition,
-        livepatches.load("klp_hold") as patch,
-    ):
-        transition.wait_held(pid, _HELD, tries=1)
-        assert transition.state(pid) == UNPATCHED
-        hold.release()
-        assert parent.wait() == f"{PATCHED} klp_hold"
-        transition.wait_only(held_up)
-        target.wake()
-        assert held_up.wait() == "1042 original"
-        patch.wait()
+    _switched_afterwards(_held(guest, hold, _FORK, _FORKS), livepatches, target, hold, held_up)
 
 
 def test_exec(guest: Guest, livepatches: Livepatches, target: KlpTarget, hold: Hold, held_up: Process) -> None:
@@ -122,19 +130,7 @@ def test_exec_by_a_task_that_is_not_switched(
 ) -> None:
     """A task that is not switched yet calls another program: that it has to be is not forgotten with the old program,
     and it is as soon as the new one begins."""
-    with (
-        _held(guest, hold, _EXEC, _EXECS) as (process, pid),
-        livepatches.transition() as transition,
-        livepatches.load("klp_hold") as patch,
-    ):
-        transition.wait_held(pid, _HELD, tries=1)
-        assert transition.state(pid) == UNPATCHED
-        hold.release()
-        assert process.wait() == f"{PATCHED} klp_hold"
-        transition.wait_only(held_up)
-        target.wake()
-        assert held_up.wait() == "1042 original"
-        patch.wait()
+    _switched_afterwards(_held(guest, hold, _EXEC, _EXECS), livepatches, target, hold, held_up)
 
 
 @pytest.mark.parametrize("patch_name", ["klp_caller", "klp_hold"])

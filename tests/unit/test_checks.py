@@ -8,6 +8,7 @@ import http.server
 import re
 import socket
 import struct
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -38,6 +39,7 @@ from harness.target.methods.checks import Check, Finding, Outcome, Unseen, findi
 from harness.target.methods.table import boot_method
 from harness.target.serving import tftp, tftpclient
 from tests.boards import is_a, spec
+from tests.faults.catalogue import Blame, fault
 from tests.unit.test_power import SwitchServer
 
 OK, FAILED, UNSEEN = Outcome.OK, Outcome.FAILED, Outcome.UNSEEN
@@ -186,6 +188,18 @@ def test_one_that_hangs_or_breaks_does_not_keep_the_others(tmp_path: Path) -> No
         }
     finally:
         over.set()
+
+
+@fault("a directory of PATH does not answer", where="host", blame=Blame.INFRA, survives="the message names the program")
+def test_a_program_that_is_looked_for_in_vain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def hang(words: list[str], *, timeout: float, **_: object) -> None:
+        raise subprocess.TimeoutExpired(words, timeout)
+
+    monkeypatch.setattr(subprocess, "run", hang)
+    switch = CommandSwitch(on=("board-power", "on"), off=("board-power", "off"))
+    outcome, text = seen(board(tmp_path, switch))["power"]
+    assert outcome is FAILED
+    assert "expected to find the program board-power within 5 s, got no answer; see whether the directories" in text
 
 
 @contextlib.contextmanager

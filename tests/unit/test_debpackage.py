@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import shutil
 import tarfile
 from pathlib import Path
@@ -11,8 +12,9 @@ import pytest
 
 from harness import limits
 from harness.campaign.inspecting import inspect
-from harness.errors import UserError
+from harness.errors import InfraError, UserError
 from harness.model.progress import Silent
+from tests.faults.catalogue import Blame, fault
 from tests.unit.test_input_limits import Lower, is_told, lower
 from tests.unit.test_inspect import hostile, package, read, refused, sound, write
 from tests.unit.tinyimage import TinyImage
@@ -65,6 +67,38 @@ def test_package_cut_off_behind_a_file(tmp_path: Path) -> None:
 @hostile("a Debian package whose headers take memory without end")
 def test_headers_of_a_package(archive: bytes, told: str, tmp_path: Path) -> None:
     assert told in refused(write(tmp_path / "x.deb", deb(tar(("lib/a.ko", sound())) + archive)), modules=True)
+
+
+def _dpkg_deb(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, script: str) -> None:
+    """Do `script` wherever dpkg-deb is called."""
+    program = write(tmp_path / "bin/dpkg-deb", f"#!/bin/sh\n{script}\n".encode())
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+
+
+@fault("dpkg-deb hangs before it has printed the whole package", where="host", blame=Blame.USER,
+       survives="the message says which limit is over, and how to raise it")  # fmt: skip
+def test_dpkg_deb_that_hangs(lower: Lower, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    _dpkg_deb(monkeypatch, tmp_path, "exec sleep 600")
+    lower(limits.INSPECT_SECONDS, 1)
+    with pytest.raises(UserError) as caught:
+        inspect(write(tmp_path / "x.deb", b"!<arch>\n"), modules=False, progress=Silent())
+    assert is_told(caught.value, limits.INSPECT_SECONDS, place=str(tmp_path / "x.deb"))
+
+
+@fault("dpkg-deb does not end after it has printed the package", where="host", blame=Blame.INFRA,
+       survives="the message says how to see whether it hangs by itself")  # fmt: skip
+def test_dpkg_deb_that_does_not_end(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    whole = write(tmp_path / "whole", tar(("lib/a.ko", sound())) + bytes(1024))
+    _dpkg_deb(monkeypatch, tmp_path, f"cat {whole}; exec sleep 600 >&-")
+    monkeypatch.setattr("harness.build.debpackage._END_S", 0.1)
+    path = write(tmp_path / "x.deb", b"!<arch>\n")
+    with pytest.raises(InfraError) as caught:
+        inspect(path, modules=True, progress=Silent())
+    assert caught.value.message == (
+        f"{path}: dpkg-deb did not end within 0 s after its last output and was stopped; see whether "
+        f"`dpkg-deb --fsys-tarfile {path} > /dev/null` ends, and try again"
+    )
 
 
 @hostile("a Debian package with a file without end that nobody asks for")

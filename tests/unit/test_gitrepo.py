@@ -95,6 +95,28 @@ class TestARepositoryThatLacksFiles:
         assert (tmp_path / "w/src/kernel/sched.c").read_text() == "int sched;\n"
         assert not (tmp_path / "w/src/kernel/large.h").exists()
 
+    @fault(
+        "a git repository lacks a file whose name is not UTF-8",
+        where="disk",
+        blame=Blame.NOBODY,
+        survives="the commit without that file, whose name the message shows",
+    )
+    def test_names_that_are_not_utf8(self, upstream: Upstream, tmp_path: Path) -> None:
+        there, lost = (os.fsdecode(name) for name in (b"kernel__gro\xdf.h", b"kernel__\xe4.h"))
+        commit = upstream.commit("latin", **{there: "there\n", lost: "lost\n"})
+        blob = subprocess.run(["git", "hash-object", "kernel/ä.h".encode("latin-1")], cwd=upstream.path, check=True,
+                              capture_output=True, text=True).stdout.strip()  # fmt: skip
+        (upstream.path / ".git/objects" / blob[:2] / blob[2:]).unlink()
+        progress = Recorder()
+        for _ in range(2):
+            source = upstream.resolve(commit, progress=progress)
+            assert source.absent == (r"kernel/\xe4.h",)
+        assert any(line.endswith(r"left out: kernel/\xe4.h") for line in progress.said)
+        materialize(source, tmp_path / "w/src")
+        found = {os.fsencode(path.name) for path in (tmp_path / "w/src/kernel").iterdir()}
+        assert b"gro\xdf.h" in found
+        assert b"\xe4.h" not in found
+
     def test_it_is_another_source_than_the_whole_commit(self, upstream: Upstream, tmp_path: Path) -> None:
         whole = tmp_path / "whole"
         commit = upstream.commit("large", kernel__large="large\n")
@@ -265,6 +287,23 @@ def test_what_was_changed_or_added_in_the_tree_is_undone(upstream: Upstream, tmp
     assert (tree / "kernel/sched.c").read_text() == "int sched;\n"
     assert not (tree / "kernel/new.c").exists()
     assert (tree / "Kconfig").exists()
+
+
+@fault(
+    "a link that leads out of a git tree, under a name that is not UTF-8",
+    where="hostile input",
+    blame=Blame.NOBODY,
+    survives="all other files of the tree",
+)
+def test_a_link_out_of_the_tree_whose_name_is_not_utf8(upstream: Upstream, tmp_path: Path) -> None:
+    name = os.fsdecode(b"out\xff")
+    (upstream.path / name).symlink_to("../../outside")
+    upstream.commit("link")
+    progress = Recorder()
+    materialize(upstream.resolve("master"), tmp_path / "ws/src", progress=progress)
+    assert not (tmp_path / "ws/src" / name).is_symlink()
+    assert (tmp_path / "ws/src/Kconfig").exists()
+    assert any(line.endswith(r"left out links that lead out of the tree: out\xff") for line in progress.said)
 
 
 @fault("the index of a source checkout is damaged", where="cache", blame=Blame.NOBODY, survives="the checkout")

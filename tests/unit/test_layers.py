@@ -13,7 +13,8 @@ from harness.target.methods import table
 PACKAGE = Path(__file__).resolve().parents[2] / "harness"
 
 # What each room may import besides itself. errors, limits, clock, and those of _HOST stand at the bottom.
-_HOST = {"shortage", "tied", "available", "lockfile", "products", "jsonfile"}  # what rooms need that do I/O
+# what rooms need that do I/O
+_HOST = {"shortage", "tied", "available", "lockfile", "products", "jsonfile", "interruption"}
 ALLOWED = {
     "errors": set(),
     "limits": {"errors"},
@@ -25,6 +26,7 @@ ALLOWED = {
     "lockfile": {"errors", "shortage"},
     "shortage": {"errors"},
     "clock": set(),
+    "interruption": set(),
     "model": {"errors"},
     "parse": {"model", "errors", "limits"},
     "report": {"model", "errors", "parse"},

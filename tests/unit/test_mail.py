@@ -391,3 +391,5 @@ def test_a_sender_is_needed(history: Path, monkeypatch: pytest.MonkeyPatch, tmp_
         mail_about(without)
     (tmp_path / "gitconfig").write_text("[user]\n\tname = A B\n\temail = ab@example.org\n")
     assert "From: A B <ab@example.org>" in str(mail_about(without))
+    (tmp_path / "gitconfig").write_bytes(b"[user]\n\tname = A \xdf\n\temail = ab@example.org\n")  # Latin-1
+    assert "From: A \ufffd <ab@example.org>" in str(mail_about(without))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import pwd
 import re
+import subprocess
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -71,6 +73,19 @@ def test_only_root_answers_dhcp(dnsmasq: None, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(InfraError, match="only root may answer DHCP"):
         tftp.check(TftpServe(address="127.0.0.1", dhcp=("127.0.0.2", "127.0.0.3")), root=None, place="b")
+
+
+@fault(
+    "the file system of tftp_root hangs", where="host", blame=Blame.INFRA, survives="the message names the directory"
+)
+def test_a_directory_that_does_not_answer_is_told(everybodys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def hang(words: list[str], *, timeout: float, **_: object) -> None:
+        raise subprocess.TimeoutExpired(words, timeout)
+
+    monkeypatch.setattr(subprocess, "run", hang)
+    monkeypatch.setattr(tftp, "_unprivileged", lambda: pwd.getpwuid(os.getuid()))
+    with pytest.raises(InfraError, match=f"^b: expected to see whether .* may read {everybodys}, got no answer within"):
+        tftp._check_readable(everybodys, "b")
 
 
 @fault("dnsmasq does not start", where="network", blame=Blame.INFRA, survives="its own words")

@@ -151,7 +151,9 @@ def test_a_path_in_a_suites_error_is_that_of_the_tree(tmp_path: Path) -> None:
     def make(_what: str, _words: list[str]) -> None:
         raise BuildError("the kernel does not build", details=[f"{selftests}/ftrace/poll.c:3:1: error: no C"])
 
-    kbuild = SimpleNamespace(workspace=workspace, make=make, words=lambda *words, directory: list(words))
+    kbuild = SimpleNamespace(
+        workspace=workspace, toolchain=None, make=make, words=lambda *words, directory: list(words)
+    )
     suites = Selftests(kbuild, config={}, goal=tmp_path)  # type: ignore[arg-type]
     why = "tools/testing/selftests/ftrace/poll.c:3:1: error: no C"
     assert suites.build_alone(FTRACE, tmp_path / "ftrace") == why

@@ -33,8 +33,8 @@ enum { TRACE_FENTRY = 24, TRACE_FEXIT = 25, TRACE_KPROBE_MULTI = 42, MULTI_RETUR
 enum { FUNC_GET_STACK = 67 };
 
 #define MOST_PROGRAMS 8
-#define MOST_NAMES 16
 #define NAME_BYTES 128
+#define NAMES_BYTES (16 * NAME_BYTES) /* of all names of one kprobe.multi */
 #define BTF_BYTES (32 << 20)
 #define FRAMES 32
 
@@ -388,14 +388,14 @@ static void attach_multi(struct program *program, int is_return)
 {
 	struct load how = { .type = PROG_TYPE_KPROBE, .expected = TRACE_KPROBE_MULTI };
 	struct { u32 prog, target, type, flags, multi_flags, count; u64 names, addresses, cookies; } link = { 0 };
-	static char names[MOST_NAMES * NAME_BYTES];
-	const char *each[MOST_NAMES];
+	static char names[NAMES_BYTES];
+	static const char *each[NAMES_BYTES]; /* as many as fit into `names`, even if all of them are empty */
 	u64 size = length(program->target);
 
 	if (size >= sizeof(names))
-		must(-7, "too many functions", program->kind);
+		must(-7, "the names of its functions are too long together", program->kind);
 	memcpy(names, program->target, size + 1);
-	for (char *at = names; at && link.count < MOST_NAMES; link.count++) {
+	for (char *at = names; at; link.count++) {
 		each[link.count] = at;
 		while (*at && *at != ',')
 			at++;

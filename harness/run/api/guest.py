@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar, cast
 
+import pytest
+
 from harness.run.machine import Machine
 from harness.run.stopped import Refused
 from harness.target.base import Completed
@@ -68,6 +70,11 @@ class Guest:
     def cpus(self) -> int:
         """The number of CPUs that are online."""
         return number(self.check("nproc"), "nproc")
+
+    def need_cpus(self, count: int) -> None:
+        """Skip the test if fewer CPUs than `count` are online."""
+        if (found := self.cpus) < count:
+            pytest.skip(f"needs {count} CPUs, this target has {found}")
 
     def run(self, command: str, *, seconds: float = 5.0) -> Completed:
         """Run a shell command line; a non-zero exit is data. Kernel reports and hangs end the test."""

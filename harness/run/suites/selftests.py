@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.build import hostheaders
 from harness.build.made import read_selftest
 from harness.model.kernel import Build
 from harness.model.outcome import Outcome
@@ -105,7 +106,9 @@ def why_not(suite: Suite, build: Build) -> str:
             return f"no {suite.directory} in {build.release} on arm64: {reason}"
     told = build.selftests / suite.directory / NOT_BUILT
     if told.exists():
-        return f"{suite.name} does not build for {build.release}: {read_selftest(told).strip()}"
+        why = read_selftest(told).strip()
+        where = "on this host" if hostheaders.is_why(why) else f"for {build.release}"
+        return f"{suite.name} does not build {where}: {why}"
     return ""
 
 

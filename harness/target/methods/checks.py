@@ -177,9 +177,14 @@ def _program(argv: tuple[str, ...], place: str) -> str:
             word = next(word for word in shlex.split(argv[2]) if "=" not in word)
         except (ValueError, StopIteration):
             raise Unseen(f"{place}: a shell line whose program only a shell can find") from None
-    found = subprocess.run(
-        ["sh", "-c", 'command -v -- "$1"', "sh", word], capture_output=True, timeout=_CONNECT_LIMIT_S, check=False
-    )
+    look = ["sh", "-c", 'command -v -- "$1"', "sh", word]
+    try:
+        found = subprocess.run(look, capture_output=True, timeout=_CONNECT_LIMIT_S, check=False)
+    except subprocess.TimeoutExpired:
+        raise InfraError(
+            f"{place}: expected to find the program {word} within {_CONNECT_LIMIT_S:.0f} s, got no answer; see whether "
+            "the directories of PATH answer"
+        ) from None
     if found.returncode:
         raise InfraError(f"{place}: expected a program {word}, found none; install it or correct {place}")
     return word

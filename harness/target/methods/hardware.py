@@ -283,12 +283,16 @@ def _wait_until_up(
 
 def _end(board: HeldBoard, switch: Switch, guard: Guard | None, mux: SerialMux, consoles: list[Console]) -> None:
     """Put the board into the state that its users expect and release everything, whatever fails on the way."""
+    is_interrupted = False
     try:
         leave(board.power, switch)
     except InfraError:
         pass  # the next boot reports it: a board that is still on does not fall silent
+    except BaseException:
+        is_interrupted = True
+        raise
     finally:
-        if guard:
+        if guard and not is_interrupted:  # otherwise the guard does it when we have ended
             guard.release()
         mux.close()
         for console in consoles:

@@ -74,7 +74,15 @@ def _check_readable(root: Path, place: str) -> None:
         return
     for directory in (root, root / "harness"):
         words = [*_as_user(user, capabilities=()), "test", "-r", str(directory), "-a", "-x", str(directory)]
-        seen = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, timeout=_LOOK_LIMIT_S, check=False)
+        try:
+            seen = subprocess.run(
+                words, stdin=subprocess.DEVNULL, capture_output=True, timeout=_LOOK_LIMIT_S, check=False
+            )
+        except subprocess.TimeoutExpired:
+            raise InfraError(
+                f"{place}: expected to see whether user {user.pw_name} may read {directory}, got no answer within "
+                f"{_LOOK_LIMIT_S:.0f} s; see whether its file system answers: `ls {directory}`"
+            ) from None
         if directory.is_dir() and seen.returncode:
             raise InfraError(
                 f"{place}: expected a directory that user {user.pw_name} may read, because dnsmasq runs as that user, "
