@@ -22,26 +22,17 @@ from harness.run import session
 from harness.target.holding import lock
 from harness.target.holding.held import machine_of
 from tests.boards import spec
+from tests.command import harness
 from tests.faults.catalogue import Blame, fault
 
 VERBS = sorted(cli.commands)
 
 
-def harness(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "harness", *arguments],
-        cwd=cwd,
-        env={**os.environ, "XDG_CACHE_HOME": str(cwd / "cache"), **environment},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        stdin=subprocess.DEVNULL,
-        check=False,
-    )
-
-
 def test_version(tmp_path: Path) -> None:
-    assert harness("--version", cwd=tmp_path).stdout.strip().endswith(__version__)
+    words = [sys.executable, "-m", "harness", "--version"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.strip().endswith(__version__)
+    assert harness("--version", cwd=tmp_path).stdout == done.stdout
 
 
 @pytest.mark.parametrize("verb", VERBS)
