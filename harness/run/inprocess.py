@@ -107,7 +107,8 @@ def run_pytest(
     plugins contribute all other tests. `keyword`: -k; `maxfail`: 0 for no limit."""
     inner = sorted(suite for suite in suites if suite.startswith("testcases/"))
     paths = [str(PROJECT / suite) for suite in inner] or [str(TESTCASES)]
-    arguments = [*paths, f"--rootdir={PROJECT}", "-c", os.devnull, "--import-mode=importlib"]
+    # Without confcutdir pytest looks through every directory above, and runs the conftest.py that it finds there.
+    arguments = [*paths, f"--rootdir={PROJECT}", f"--confcutdir={PROJECT}", "-c", os.devnull, "--import-mode=importlib"]
     for unwanted in ("terminal", "cacheprovider", "junitxml", "tmpdir"):
         arguments += ["-p", f"no:{unwanted}"]
     arguments += ["-p", "harness.run.fixtures", *more]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
 from harness.errors import BootError, HarnessError, InfraError, UserError
 from harness.model.result import EndKind
+from harness.run import inprocess
 from harness.run.inprocess import Ended, Witness, without_foreign_plugins
 from harness.shortage import Shortage
 from tests.faults.catalogue import Blame, fault
@@ -31,6 +33,31 @@ def test_the_environment_is_left_as_it_was(monkeypatch: pytest.MonkeyPatch) -> N
         assert "PYTEST_ADDOPTS" not in os.environ
         assert os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] == "1"
     assert dict(os.environ) == before
+
+
+def test_what_lies_above_the_project_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither is a conftest.py of somebody else run, nor is each directory above looked through."""
+    (tmp_path / "conftest.py").write_text("raise RuntimeError('of somebody else')")
+    project = tmp_path / "project"
+    (project / "testcases").mkdir(parents=True)
+    (project / "testcases/conftest.py").write_text("import pytest\n\n@pytest.fixture\ndef ours(): return 1\n")
+    (project / "testcases/test_above.py").write_text("def test_above(ours): assert ours\n")
+    monkeypatch.setattr(inprocess, "PROJECT", project)
+    monkeypatch.setattr(inprocess, "TESTCASES", project / "testcases")
+    seen = Seen()
+    assert inprocess.run_pytest([seen], suites=frozenset({"testcases"})) == Ended(code=CODES.OK)
+    assert seen.looked_at == [str(path.relative_to(project)) for path in sorted(project.rglob("*.py"))]
+
+
+class Seen:
+    """A pytest plugin that keeps the files that pytest has looked at, below the root directory."""
+
+    def __init__(self) -> None:
+        self.looked_at: list[str] = []
+
+    def pytest_ignore_collect(self, collection_path: Path, config: pytest.Config) -> None:
+        if collection_path.is_file():
+            self.looked_at.append(os.path.relpath(collection_path, config.rootpath))
 
 
 @pytest.mark.parametrize(
