@@ -10,6 +10,8 @@ from tests.faults.catalogue import DOCUMENT, Fault, collected, document, one_eac
 
 ASKED_FOR = 120
 
+pytestmark = pytest.mark.xdist_group("faults")  # else two processes have all tests collected
+
 
 @pytest.fixture(scope="module")
 def faults() -> list[Fault]:

@@ -33,7 +33,7 @@ from harness.model.board import (
 )
 from harness.model.boot import HttpServe, TftpServe, UbootBoot
 from harness.parse.boards import parse_boards
-from harness.target.methods import netboot_checks
+from harness.target.methods import checks, netboot_checks
 from harness.target.methods.checks import Check, Finding, Outcome, Unseen, findings
 from harness.target.methods.table import boot_method
 from harness.target.serving import tftp, tftpclient
@@ -41,6 +41,12 @@ from tests.boards import is_a, spec
 from tests.unit.test_power import SwitchServer
 
 OK, FAILED, UNSEEN = Outcome.OK, Outcome.FAILED, Outcome.UNSEEN
+
+
+@pytest.fixture(autouse=True)
+def lines_that_stay_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A `cat` ends no sooner when it is watched for longer."""
+    monkeypatch.setattr(checks, "_STAYS_S", 0.05)
 
 
 def board(
@@ -83,7 +89,8 @@ def test_everything_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
     )
 
 
-def test_a_line_that_ends_at_once_is_told_with_what_it_said(tmp_path: Path) -> None:
+def test_a_line_that_ends_at_once_is_told_with_what_it_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "_STAYS_S", 60.0)
     refuses = CommandConsole(argv=("sh", "-c", "echo SOL payload already active"))
     outcome, told = seen(board(tmp_path, console=refuses))["console"]
     assert outcome is FAILED

@@ -32,6 +32,7 @@ from harness.target.power import HttpPower
 _LIMIT_S = 8.0  # for all checks together
 _CONNECT_LIMIT_S = 5.0
 _STAYS_S = 1.0  # after which an open line counts as one that stays open
+_ENDS_S = 1.0  # for a line that was shut to end
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -139,7 +140,7 @@ def stays_open(console: ConsoleSpec, *, board: str) -> str:
         over = ended.wait(_STAYS_S) and len(said) < 1 << 16
     finally:
         line.shut()
-        reader.join(_STAYS_S)
+        reader.join(_ENDS_S)
         line.close()
     if over:
         last = f", after it said: {said[-200:].decode(errors='replace').strip()}" if said else ""
