@@ -37,6 +37,7 @@ from tests.faults.catalogue import Blame, fault
 from tests.labgridlab import Lab
 
 pytest.importorskip("labgrid", reason="the extra is not installed: pip install '.[labgrid]'")
+pytestmark = pytest.mark.xdist_group("labgrid")  # else each worker starts a lab
 
 US = f"{socket.gethostname()}/{getpass.getuser()}"
 
