@@ -12,7 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -108,24 +108,36 @@ def has_sandbox() -> bool:
 
 
 @pytest.fixture
-def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Toy:
-    """Built once."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    tools = tmp_path / "tools"
-    tools.mkdir()
-    for name in ("pahole", "toy-gcc"):
-        (tools / name).touch(mode=0o755)
-    monkeypatch.setenv("PATH", os.pathsep.join((str(tools), os.environ["PATH"], SYSTEM_PATH)))
+def toy(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Toy]:
+    """Built once. Only the first test of a process has it built; each gets a copy, in the place where it was built."""
+    directory = tmp_path_factory.getbasetemp() / "toy"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(directory / "cache"))
+    monkeypatch.setenv("PATH", os.pathsep.join((str(directory / "tools"), os.environ["PATH"], SYSTEM_PATH)))
     monkeypatch.setattr(klp_relocations, "convert", bytes)  # the toy's modules are no ELF files
     monkeypatch.setattr(cutoff, "_SYNC", ("true",))  # what others write to this disk may take long
-    shutil.copytree(TREE, tmp_path / "linux")
-    (tmp_path / "our.config").write_text("CONFIG_ONE=y\n")
-    (tmp_path / "testcases").mkdir()
-    (tmp_path / "testcases/calls.c").write_text("int calls;\n")
-    made = Toy(tmp_path, is_sandboxed=has_sandbox())
+    pristine = directory.with_name("pristine-toy")
+    if not pristine.exists():
+        _build_first(directory)
+        directory.rename(pristine)
+    subprocess.run(["cp", "-a", pristine, directory], check=True)
+    made = Toy(directory, is_sandboxed=has_sandbox())
+    made.build()  # as after any build, its files are known to be right
+    assert made.calls() == []
+    yield made
+    directory.rename(tmp_path / "toy")
+
+
+def _build_first(directory: Path) -> None:
+    (directory / "tools").mkdir(parents=True)
+    for name in ("pahole", "toy-gcc"):
+        (directory / "tools" / name).touch(mode=0o755)
+    shutil.copytree(TREE, directory / "linux")
+    (directory / "our.config").write_text("CONFIG_ONE=y\n")
+    (directory / "testcases").mkdir()
+    (directory / "testcases/calls.c").write_text("int calls;\n")
+    made = Toy(directory, is_sandboxed=has_sandbox())
     made.build()
     assert made.calls() == EVERYTHING
-    return made
 
 
 def test_nothing_changed_calls_nothing(toy: Toy) -> None:
@@ -549,11 +561,12 @@ def test_a_build_in_hand_is_not_pruned(toy: Toy, monkeypatch: pytest.MonkeyPatch
 
 @fault("the cache is on a file system that became read-only", where="disk", blame=Blame.NOBODY,
        survives="everything that is finished there can be used")  # fmt: skip
-def test_a_finished_build_in_a_read_only_cache_is_used(toy: Toy, tmp_path: Path) -> None:
+def test_a_finished_build_in_a_read_only_cache_is_used(toy: Toy) -> None:
     """In a mount namespace of its own, because root may write to files without permission."""
+    cache = toy.directory / "cache"
     script = (
-        f"mount --bind {tmp_path}/cache {tmp_path}/cache && mount -o remount,ro,bind {tmp_path}/cache && "
-        f"! touch {tmp_path}/cache/x 2> /dev/null && exec {sys.executable} -c "
+        f"mount --bind {cache} {cache} && mount -o remount,ro,bind {cache} && "
+        f"! touch {cache}/x 2> /dev/null && exec {sys.executable} -c "
         '"import sys; from pathlib import Path; from harness.build.finished import load_build; '
         'print(load_build(Path(sys.argv[1]), verify=True).release)" '
         f"{toy.build().directory}"
