@@ -66,8 +66,13 @@ def _server() -> subprocess.Popen[str]:
     words = [sys.executable, "-m", "tests.command"]
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     server = subprocess.Popen(words, **pipes, cwd=ROOT, start_new_session=True)
-    atexit.register(server.communicate)
+    atexit.register(_end, server, os.getpid())
     return server
+
+
+def _end(server: subprocess.Popen[str], parent: int) -> None:
+    if os.getpid() == parent:  # and not a process that a test has forked
+        server.communicate()
 
 
 def main() -> None:

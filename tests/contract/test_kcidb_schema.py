@@ -32,6 +32,7 @@ PACKAGE = "kcidb-io==141 --hash=sha256:95bcce42e0b82ceace8ca29a6c5aa9332c9463860
 VALIDATE = (
     "import json, sys; from kcidb_io.schema import V5_3; V5_3.validate_exactly(json.load(sys.stdin)); print('valid')"
 )
+pytestmark = pytest.mark.xdist_group("kcidb-io")  # else each worker installs it
 HOSTILE = "\udc80\0\x1b[2J\n</script> " + "z" * 40_000
 
 

@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 from harness.layout import MUTANTS
-from tests.unit.test_cli import harness
+from tests.command import harness
 from tests.unit.test_docs_paths import ROOT
 
 TESTCASES = (ROOT / "testcases/README.md").read_text()
