@@ -54,7 +54,7 @@ def add(given: Path | None, directories: tuple[Path, ...], file: Path | None) ->
 
 @history.command("prune", epilog="Example: harness history prune --older-than 400d --keep-failures")
 @click.option("--older-than", "age", required=True, metavar="AGE", help="Days or weeks, as 400d or 60w.")
-@click.option("--keep-failures", is_flag=True, help="Keep runs in which a test failed unexpectedly.")
+@click.option("--keep-failures", is_flag=True, help="Keep runs with an unexpected failure, be it of a test or to boot.")
 @_FILE
 @click.pass_obj
 def prune(given: Path | None, age: str, keep_failures: bool, file: Path | None) -> None:

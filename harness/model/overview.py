@@ -110,13 +110,19 @@ class BoardHealth:
         return self.errors / self.results if self.results else 0.0
 
     @property
+    def not_ended(self) -> int:
+        """How many runs were booted and did not end."""
+        return self.runs - self.complete - self.not_booted
+
+    @property
     def crashes(self) -> int:
         return sum(night.crashes for night in self.nights)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Known:
-    """What the history has, to choose from: its cells, and when its newest run began (None: it has no runs)."""
+    """What the history has, to choose from: its cells, and when its newest run began (None: it has no runs; a run that
+    claims to be of the future does not count, unless all do)."""
 
     cells: tuple[Cell, ...] = ()
     newest: float | None = None

@@ -20,6 +20,7 @@ from harness.store.meaning import signature_of, verdict_of
 from harness.store.queries import run_named
 
 _DAY_S = 86400
+_AHEAD_S = 7 * _DAY_S  # of this host's clock: a run from later than that must not hide all others
 _STEPS = 10_000  # of SQLite's machine, between two looks at the clock
 
 
@@ -30,10 +31,12 @@ def _numbers(verdicts: Iterable[Verdict]) -> str:
 _FAILED = _numbers(verdict for verdict in VERDICTS if verdict.is_kernel_fault)
 _ERRORS = _numbers(verdict for verdict in VERDICTS if verdict.is_infra_fault)
 _CRASHED = _numbers([Verdict.CRASH])
+_UNANSWERED = _numbers([Verdict.NOTRUN])
 # The latest runs of a scope; results are looked up by their numbers.
 _CHOSEN = """
     WITH chosen AS MATERIALIZED (
-        SELECT runs.id, runs.name, runs.cell, runs.kernel, runs.started, runs."end", cells.board
+        SELECT runs.id, runs.name, runs.cell, runs.kernel, runs.started, runs."end",
+               runs.blames_kernel, cells.board
         FROM runs JOIN cells ON cells.id = runs.cell JOIN kernels ON kernels.id = runs.kernel
         WHERE runs.started >= :since AND runs.started < :until
               AND (:board = '' OR cells.board = :board)
@@ -63,7 +66,8 @@ def limit_time(connection: Connection, seconds: float) -> None:
 def known(connection: Connection) -> Known:
     """Return what there is to choose from."""
     cells = connection.execute("SELECT board, config, toolchain FROM cells ORDER BY 1, 2, 3")
-    newest = connection.execute("SELECT max(started) FROM runs").fetchone()[0]
+    query = "SELECT coalesce((SELECT max(started) FROM runs WHERE started <= ?), (SELECT max(started) FROM runs))"
+    newest = connection.execute(query, (time.time() + _AHEAD_S,)).fetchone()[0]
     return Known(
         cells=tuple(Cell(board=board, config=config, toolchain=tool) for board, config, tool in cells), newest=newest
     )
@@ -169,12 +173,13 @@ def boards_of(connection: Connection, scope: Scope, *, runs: int) -> tuple[Board
     """Return what each board did in the latest `runs` runs of `scope`."""
     ended: dict[str, Counter[str]] = defaultdict(Counter)
     nights: dict[str, dict[int, BoardNight]] = defaultdict(dict)
-    chosen = connection.execute(f'{_CHOSEN} SELECT id, board, started, "end" FROM chosen', _values(scope, runs))
-    for run, cell, started, end in chosen.fetchall():
+    columns = 'id, board, started, "end", blames_kernel'
+    chosen = connection.execute(f"{_CHOSEN} SELECT {columns} FROM chosen", _values(scope, runs))
+    for run, cell, started, end, blames_kernel in chosen.fetchall():
         ended[cell][end] += 1
         day = int(started // _DAY_S)
         # run by run: SQLite would sort the results of all runs to group them
-        for of_pool, results, errors, crashes in connection.execute(_OF_BOARDS, (run,)):
+        for of_pool, results, errors, crashes in connection.execute(_OF_BOARDS, (blames_kernel, run)):
             days = nights[_board(cell, of_pool)]
             before = days.get(day, BoardNight(day=day))
             days[day] = BoardNight(
@@ -195,8 +200,11 @@ def boards_of(connection: Connection, scope: Scope, *, runs: int) -> tuple[Board
     )
 
 
+# Tests that did not run because the kernel does not boot are no errors of the lab.
 _OF_BOARDS = f"""
-    SELECT texts.text, count(*), sum(results.verdict IN ({_ERRORS})), sum(results.actual IN ({_CRASHED}))
+    SELECT texts.text, count(*),
+           sum(results.verdict IN ({_ERRORS}) AND NOT (? AND results.verdict IN ({_UNANSWERED}))),
+           sum(results.actual IN ({_CRASHED}))
     FROM results LEFT JOIN texts ON texts.id = results.board WHERE results.run = ? GROUP BY results.board
 """
 

@@ -7,12 +7,13 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, timedelta
 
-from harness.campaign.history import LAST_GOOD, resolve, sides
+from harness.campaign.history import LAST_GOOD, NoResultsError, resolve, sides_with_results
 from harness.errors import UserError
-from harness.model.history import Cell, StoredRun
+from harness.model.history import Cell, Outcome, StoredRun
 from harness.model.overview import CountedRun, Known, Seen
+from harness.model.result import Verdict
 from harness.report import evidence
-from harness.report.compare import compare, failed
+from harness.report.compare import BOOT, compare, failed
 from harness.store import pages, queries
 from harness.store.database import Connection
 from harness.web.address import Address, day_of
@@ -80,13 +81,22 @@ def _days(address: Address, known: Known) -> list[date]:
 
 
 def _failing(connection: Connection, runs: Sequence[StoredRun]) -> list[FailingTest]:
-    """The tests that fail in the newest run of each cell, those of the most cells first."""
+    """The tests that fail in the newest run of each cell, those of the most cells first. A kernel that does not boot
+    fails like a test."""
     tests: dict[str, list[Seen]] = defaultdict(list)
     for run in sorted(runs, key=lambda each: each.cell):
+        if run.blames_kernel:
+            tests[BOOT].append(Seen(run=run, outcome=_boot(connection, run)))
         for outcome in pages.failures_of(connection, run.id):
             tests[outcome.test].append(Seen(run=run, outcome=outcome))
     ordered = sorted(tests.items(), key=lambda item: (-len(item[1]), item[0]))
     return [FailingTest(test=test, seen=seen) for test, seen in ordered]
+
+
+def _boot(connection: Connection, run: StoredRun) -> Outcome:
+    """The failure of a kernel to boot; each test that did not run because of it says why."""
+    reason = next((outcome.reason for outcome in queries.outcomes_of(connection, run.id) if outcome.reason), "")
+    return Outcome(test=BOOT, verdict=Verdict.CRASH, actual=Verdict.CRASH, reason=reason)
 
 
 def _runs(connection: Connection, address: Address, known: Known) -> Page:
@@ -188,7 +198,11 @@ def _existing(connection: Connection, name: str) -> StoredRun:
 
 def _compare(connection: Connection, address: Address, known: Known) -> Page:
     old, new = (_existing(connection, address.words[name]) for name in ("old", "new"))
-    return ComparePage(address=address, known=known, comparison=compare(*sides(connection, old.id, new.id)))
+    try:
+        comparison = compare(*sides_with_results(connection, old, new))
+    except NoResultsError as error:
+        raise NothingThereError(error.message) from error
+    return ComparePage(address=address, known=known, comparison=comparison)
 
 
 def _boards(connection: Connection, address: Address, known: Known) -> Page:

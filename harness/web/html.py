@@ -18,6 +18,7 @@ from harness.model.history import StoredRun
 from harness.model.overview import CountedRun, Known
 from harness.model.result import EndKind, Verdict
 from harness.report import evidence
+from harness.report.compare import BOOT
 from harness.report.summary import duration
 from harness.report.text import one_line
 from harness.web import plots
@@ -80,6 +81,8 @@ class _Links:
         self.kept = kept
 
     def __call__(self, page: str, words: Mapping[str, str], filtered: Mapping[str, str] | None = None) -> str | None:
+        if page == "test" and words.get("name") == BOOT:
+            return None  # compared like a test, but it has no results of its own
         is_filtered = page not in ("run", "compare")
         kept = (self.kept if filtered is None else filtered) if is_filtered else {}
         return self.links.to(page, words, kept)
@@ -131,10 +134,10 @@ def _choices(known: Known) -> dict[str, Sequence[str]]:
 
 
 def _squares(page: MatrixPage, href: _Links) -> dict[tuple[object, date], Square | None]:
-    """A night of several runs shows the worst and leads to all of them."""
+    """A night of several runs shows the worst and leads to all of them. A kernel that does not boot is the worst."""
     squares: dict[tuple[object, date], Square | None] = {(cell, day): None for cell in page.cells for day in page.days}
     for (cell, day), runs in page.runs.items():
-        worst = max(runs, key=lambda each: (each.failures, each.errors, not _is_complete(each)))
+        worst = max(runs, key=_badness)
         of_night = {**page.address.filter.of(cell), "days": "1", "until": str(day)}
         link = href("run", {"id": worst.run.id}) if len(runs) == 1 else href("runs", {}, of_night)
         if not href.links.is_live:
@@ -149,9 +152,15 @@ def _squares(page: MatrixPage, href: _Links) -> dict[tuple[object, date], Square
     return squares
 
 
+def _badness(counted: CountedRun) -> tuple[bool, int, int, bool]:
+    return counted.run.blames_kernel, counted.failures, counted.errors, not _is_complete(counted)
+
+
 def _state(counted: CountedRun) -> tuple[str, str]:
     if counted.failures:
         return "failed", str(counted.failures)
+    if counted.run.blames_kernel:
+        return "failed", "✗"
     if counted.errors or not _is_complete(counted):
         return "broken", "!"
     return "ok", "✓"

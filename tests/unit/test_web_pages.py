@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -218,6 +219,7 @@ def test_boards_and_what_failed_on_them(client: Client) -> None:
         ("/run?id=x&verdict=GOOD", "verdict: expected one of PASS, FAIL,"),
         ("/run?id=x&board=b", "'board': expected one of id, verdict as a parameter of run"),
         ("/compare?old=x", "new: expected a value, found none; compare needs it"),
+        (f"/compare?old={OLD}&new={OLD}", f"new: expected another run than old, found the same one, '{OLD}'"),
     ],
 )
 def test_a_bad_filter_is_400_and_one_clear_line(client: Client, address: str, told: str) -> None:
@@ -340,6 +342,62 @@ def test_several_runs_in_one_night_show_the_worst_and_lead_to_all(tmp_path: Path
 
 
 COMPLETE = RunEnd(kind=EndKind.COMPLETE)
+
+
+def written(path: Path, *runs: RunResults) -> Client:
+    """A client of a history with these runs, which get the ids r0, r1 and so on, a day apart."""
+    first = next(simulated.runs())
+    with opened(path, writable=True) as connection:
+        for number, run in enumerate(runs):
+            record = replace(first.record, id=f"r{number}")
+            started = run.started or first.started + 86400 * number
+            add_run(connection, replace(run, record=record, started=started), directory=Path("/x"))
+    return Client(App(path))
+
+
+PASSED = RunResults(results=(Result(test="a", verdict=Verdict.PASS),), ended=COMPLETE)
+NOT_BOOTED = RunResults(
+    results=(Result(test="a", verdict=Verdict.NOTRUN, reason="it panicked"),),
+    ended=RunEnd(kind=EndKind.NOT_BOOTED, blames_kernel=True),
+)
+
+
+def test_a_kernel_that_does_not_boot_is_no_fault_of_the_lab(tmp_path: Path) -> None:
+    client = written(tmp_path / "h", PASSED, NOT_BOOTED)
+    matrix = texts(client.get("/"), "//table[@class='matrix']//td/a")
+    assert matrix == ["✗", "✓"]
+    assert texts(client.get("/"), "//table[@class='list']/tbody/tr") == [
+        "CRASH boot it panicked qemu-virt (tcg) · base+ftrace+livepatch · gcc 12"
+    ]
+    assert texts(client.get("/boards"), "//tbody/tr") == ["qemu-virt (tcg) 2 0 1 2 0 0"]
+    assert texts(client.get("/compare?old=r0&new=r1"), "//h2")[0] == "new failure 1"
+    assert "/test?name=boot" not in set(_crawled(client, "/compare?old=r0&new=r1"))
+
+
+def test_a_lab_that_does_not_boot_a_kernel_is_no_fault_of_the_kernel(tmp_path: Path) -> None:
+    end = RunEnd(kind=EndKind.NOT_BOOTED)
+    client = written(tmp_path / "h", PASSED, replace(NOT_BOOTED, ended=end))
+    assert texts(client.get("/"), "//table[@class='matrix']//td/a") == ["!", "✓"]
+    assert texts(client.get("/"), "//table[@class='list']/tbody/tr") == []
+    assert texts(client.get("/boards"), "//tbody/tr") == ["qemu-virt (tcg) 2 0 1 2 0 1 50 %"]
+
+
+def test_a_run_without_results_can_not_be_compared(tmp_path: Path) -> None:
+    client = written(tmp_path / "h", PASSED, RunResults(results=()))
+    response = client.get("/compare?old=r0&new=r1")
+    assert response.status_code == 404
+    assert "r1: expected a run with results, it has none (killed); compare another one" in response.text
+
+
+@fault("a machine whose clock is a year ahead adds a run", where="clock", blame=Blame.NOBODY,
+       survives="the pages of the latest runs")  # fmt: skip
+def test_a_run_of_the_future_hides_no_others(tmp_path: Path) -> None:
+    ahead = replace(PASSED, started=time.time() + 365 * 86400)
+    client = written(tmp_path / "h", replace(PASSED, started=time.time()), ahead)
+    assert texts(client.get("/runs"), "//tbody/tr/td[3]/a") == ["r0"]
+    (tmp_path / "h").unlink()
+    client = written(tmp_path / "h", ahead)
+    assert texts(client.get("/runs"), "//tbody/tr/td[3]/a") == ["r0"]  # it is all there is
 
 
 def test_a_history_without_runs(tmp_path: Path) -> None:
