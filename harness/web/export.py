@@ -33,7 +33,6 @@ def export(history: Path, directory: Path, *, shown: Filter) -> int:
         directory.parent.mkdir(parents=True, exist_ok=True)
         made = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
     try:
-        # What can't be written is told as such here: whoever opens the history takes an OSError for one of its file.
         with opened(history) as connection, _writing(directory):
             count = _write(connection, made, shown)
         with _writing(directory):

@@ -447,7 +447,9 @@ def test_what_only_a_newer_harness_knows_is_503(tmp_path: Path, change: str, tol
 def test_a_page_that_takes_too_long_is_given_up(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gather, "_LIMIT_S", -1.0)
     monkeypatch.setattr(pages, "_STEPS", 1)
-    assert client.get("/tests").status_code == 503
+    response = client.get("/tests")
+    assert response.status_code == 503
+    assert "expected an answer within the time limit, it takes longer; ask for fewer runs" in response.text
 
 
 def test_no_page_reads_all_results(history: Path, monkeypatch: pytest.MonkeyPatch) -> None:
