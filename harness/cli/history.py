@@ -25,17 +25,15 @@ def history(context: click.Context, file: Path | None) -> None:
 
 
 def _show(file: Path | None) -> None:
-    from harness.report.text import one_line
+    from harness.report.text import moment, one_line
     from harness.store.database import history_file, opened
     from harness.store.queries import latest_runs
 
     with opened(history_file(file)) as connection:
         runs = latest_runs(connection)
     for run in runs:
-        when = time.strftime("%Y-%m-%d %H:%M", time.gmtime(run.started))
-        patches = f" + {len(run.kernel.patches)} patches" if run.kernel.patches else ""
-        kernel = f"{run.kernel.version or run.kernel.release}{patches}"
-        tell("  ".join(map(one_line, (run.id, when, kernel, run.cell.board, run.end or "killed"))))
+        words = (run.id, f"{moment(run.started)} UTC", run.kernel.name, run.cell.board, run.end or "killed")
+        tell("  ".join(map(one_line, words)))
 
 
 @history.command("add", epilog="Example: harness history add /lab/runs/*")

@@ -131,8 +131,9 @@ def signatures_of(connection: Connection, scope: Scope, *, limit: int) -> tuple[
     """Return the faults that were seen, those of the most results first."""
     rows = connection.execute(
         f"{_CHOSEN} SELECT signatures.text, count(*), count(DISTINCT results.test), count(DISTINCT chosen.cell),"
-        " count(DISTINCT chosen.kernel), min(chosen.started), max(chosen.started)"
-        " FROM results CROSS JOIN chosen ON chosen.id = results.run"
+        " count(DISTINCT json_array(coalesce(nullif(kernels.version, ''), kernels.release), kernels.git_commit,"
+        " kernels.patches)), min(chosen.started), max(chosen.started)"
+        " FROM results CROSS JOIN chosen ON chosen.id = results.run CROSS JOIN kernels ON kernels.id = chosen.kernel"
         " CROSS JOIN texts AS signatures ON signatures.id = results.signature"
         " WHERE results.signature IS NOT NULL"
         " GROUP BY results.signature ORDER BY 2 DESC, 1 LIMIT :limit",
@@ -150,9 +151,17 @@ def is_signature(connection: Connection, text: str) -> bool:
     return bool(connection.execute(query, (text,)).fetchone())
 
 
-def seen_tests(connection: Connection, scope: Scope, *, words: Sequence[str], limit: int) -> tuple[SeenTest, ...]:
-    """Return the tests of the latest runs whose names contain all `words`, whatever their case; those that failed most
-    often first."""
+def are_at_most(connection: Connection, scope: Scope, *, runs: int) -> bool:
+    """Whether `scope` has no more than so many runs."""
+    (count,) = connection.execute(f"{_CHOSEN} SELECT count(*) FROM chosen", _values(scope, runs + 1)).fetchone()
+    return int(count) <= runs
+
+
+def seen_tests(
+    connection: Connection, scope: Scope, *, words: Sequence[str], runs: int, limit: int
+) -> tuple[SeenTest, ...]:
+    """Return the tests of the latest `runs` runs whose names contain all `words`, whatever their case; those that
+    failed most often first."""
     contained = " AND ".join(f"instr(lower(tests.name), :word{number})" for number, _ in enumerate(words)) or "1"
     rows = connection.execute(
         f"{_CHOSEN}, told AS MATERIALIZED (SELECT results.test, count(*) AS results,"
@@ -161,7 +170,7 @@ def seen_tests(connection: Connection, scope: Scope, *, words: Sequence[str], li
         " FROM chosen CROSS JOIN results ON results.run = chosen.id GROUP BY results.test)"
         " SELECT tests.name, told.results, told.failures, told.last FROM told JOIN tests ON tests.id = told.test"
         f" WHERE {contained} ORDER BY told.failures DESC, tests.name LIMIT :limit",
-        _values(scope, 100) | {"limit": limit} | {f"word{number}": word.lower() for number, word in enumerate(words)},
+        _values(scope, runs) | {"limit": limit} | {f"word{number}": word.lower() for number, word in enumerate(words)},
     )
     return tuple(
         SeenTest(name=name, results=results, failures=failures, last_failure=last)

@@ -86,7 +86,7 @@ def _pages(connection: Connection, shown: Filter) -> Iterator[tuple[str, Mapping
     for cell in dict.fromkeys(counted.run.cell for counted in runs):
         of_cell = [counted.run.id for counted in runs if counted.run.cell == cell and counted.counts]
         yield from (("compare", {"old": old, "new": new}) for new, old in itertools.pairwise(of_cell))
-    for test in pages.seen_tests(connection, scope, words=(), limit=_MOST_TESTS):
+    for test in pages.seen_tests(connection, scope, words=(), runs=MOST_RUNS, limit=_MOST_TESTS):
         yield "test", {"name": test.name}
     for signature in pages.signatures_of(connection, scope, limit=_MOST_FAULTS):
         yield "fault", {"signature": signature.text}

@@ -16,6 +16,7 @@ from werkzeug.test import Client, TestResponse
 
 from harness.model.fault import Fault, FaultKind
 from harness.model.history import Cell
+from harness.model.record import PatchRecord, RunRecord
 from harness.model.result import EndKind, Result, RunEnd, RunResults, Verdict
 from harness.store import pages
 from harness.store.database import opened
@@ -126,6 +127,39 @@ def test_a_test_has_its_history_with_plots(client: Client) -> None:
     assert len(texts(response, "//table/tbody/tr")) == 28
 
 
+def patched(series: str) -> RunResults:
+    kernel = replace(next(simulated.runs()).record.kernel, patches=(PatchRecord(name="0001.patch", sha256=series),))
+    return RunResults(record=RunRecord(kernel=kernel), results=PASSED.results, ended=COMPLETE)
+
+
+def test_a_kernel_of_the_same_name_is_marked_as_another_one(tmp_path: Path) -> None:
+    client = written(tmp_path / "h", patched("v1"), patched("v1"), patched("v2"))
+    marks = found(client.get("/test?name=a"), "//svg//rect[@class='kernel']")
+    assert [" ".join(mark.itertext()) for mark in marks] == ["7.3.4-1 + 1 patch from here on"]
+
+
+def test_a_list_and_a_page_of_a_fault_count_the_same_kernels(tmp_path: Path) -> None:
+    """Two series of patches are two kernels, one kernel that was built in two ways is one."""
+    crash = (Result(test="a", verdict=Verdict.CRASH, fault=simulated.CRASH),)
+    first, second = patched("v1"), patched("v2")
+    other = replace(second, record=replace(second.record, kernel=replace(second.record.kernel, key="another build")))
+    client = written(tmp_path / "h", *(replace(each, results=crash) for each in (first, second, other)))
+    assert texts(client.get("/faults"), "//td[@data-name='kernels']") == ["2"]
+    response = client.get("/fault", query_string={"signature": str(simulated.CRASH.signature)})
+    assert [row.split("  ")[0] for row in texts(response, "//table[3]/tbody/tr/td[1]")] == ["7.3.4-1 + 1 patch"] * 2
+
+
+def test_the_share_of_failures_counts_what_is_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gather, "_SHOWN", 5)
+    failed = replace(PASSED, results=(Result(test="a", verdict=Verdict.FAIL),))
+    client = written(tmp_path / "h", *[PASSED] * 20, *[failed] * 10)
+    response = client.get("/test?name=a&days=60")
+    bands = [" ".join(band.itertext()) for band in found(response, "//svg//rect[@class='band']")]
+    assert [re.findall(r"failed (\d+ of \d+)", band)[0] for band in bands] == [f"{n} of 20" for n in range(6, 11)]
+    assert "since it began to behave differently, 2026-11-21 01:00" in response.text
+    assert found(response, "//svg//line[@class='mark']") == []  # that is before what is shown
+
+
 def test_a_test_that_broke_says_since_when(client: Client) -> None:
     response = client.get("/test", query_string={"name": simulated.BROKEN, "days": "60", "toolchain": "clang 19"})
     assert texts(response, "//section/p[1]") == [
@@ -145,6 +179,13 @@ def test_tests_are_found_by_words_of_their_names(client: Client) -> None:
     assert texts(client.get("/tests?q=FGRAPH+multi"), "//tbody/tr/td[1]") == [simulated.CRASHING]
     assert texts(client.get("/tests"), "//tbody/tr/td[1]")[0] in (simulated.FLAKY, simulated.BROKEN)
     assert len(texts(client.get("/tests"), "//tbody/tr")) == len(simulated.TESTS)
+
+
+def test_tests_of_more_runs_than_are_counted(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "There is more than this page shows" not in client.get("/tests?days=2").text
+    monkeypatch.setattr(gather, "_RUNS_OF_TESTS", 5)
+    assert "There is more than this page shows" in client.get("/tests?days=2").text
+    assert set(texts(client.get("/tests?days=2"), "//td[@data-name='of']")) == {"5"}
 
 
 def test_runs_are_listed_and_two_can_be_chosen(client: Client) -> None:
@@ -349,7 +390,7 @@ def written(path: Path, *runs: RunResults) -> Client:
     first = next(simulated.runs())
     with opened(path, writable=True) as connection:
         for number, run in enumerate(runs):
-            record = replace(first.record, id=f"r{number}")
+            record = replace(first.record if run.record == RunRecord() else run.record, id=f"r{number}")
             started = run.started or first.started + 86400 * number
             add_run(connection, replace(run, record=record, started=started), directory=Path("/x"))
     return Client(App(path))
