@@ -40,10 +40,6 @@ class CountedRun:
         """How many results blame the harness or the lab."""
         return sum(count for verdict, count in self.counts.items() if verdict.is_infra_fault)
 
-    @property
-    def total(self) -> int:
-        return sum(self.counts.values())
-
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:

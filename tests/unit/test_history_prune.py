@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pytest
 from harness.cli.history import history
 from harness.errors import UserError
 from harness.model.fault import Fault, FaultKind
-from harness.model.result import EndKind, Repeat, Result, RunEnd, Verdict
+from harness.model.result import Repeat, Result, Verdict
 from harness.store import queries
 from harness.store.database import opened
 from harness.store.prune import prune
@@ -59,13 +58,6 @@ def test_unexpected_failures_can_be_kept(tmp_path: Path) -> None:
     done = prune(tmp_path / "h", before=2000.0, keep_failures=True)
     assert (done.runs, done.kept) == (2, 2)
     assert names(tmp_path / "h") == ["01", "03"]
-
-
-@pytest.mark.parametrize("blames_kernel", [True, False])
-def test_a_kernel_that_did_not_boot_is_a_failure_to_keep(tmp_path: Path, *, blames_kernel: bool) -> None:
-    end = RunEnd(kind=EndKind.NOT_BOOTED, blames_kernel=blames_kernel)
-    added(tmp_path / "h", dataclasses.replace(run(1, (Result(test="a", verdict=Verdict.NOTRUN),)), ended=end))
-    assert prune(tmp_path / "h", before=2000.0, keep_failures=True).kept == blames_kernel
 
 
 def test_the_file_gets_smaller(tmp_path: Path) -> None:
