@@ -34,7 +34,7 @@ def addresses(history: Path) -> dict[str, str]:
     with opened(history) as connection:
         newest, *others = queries.latest_runs(connection, limit=200)
         before = next(run for run in others if run.cell == newest.cell and run.kernel != newest.kernel)
-        failing = pages.seen_tests(connection, Scope(), words=(), limit=1)[0].name
+        failing = pages.seen_tests(connection, Scope(), words=(), runs=100, limit=1)[0].name
         faults = pages.signatures_of(connection, Scope(), limit=1)
     words: dict[str, tuple[str, dict[str, str | int]]] = {
         "nights and cells, 14 days": ("", {}),

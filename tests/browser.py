@@ -59,15 +59,15 @@ def sized(driver: webdriver.Chrome, width: int, height: int = 800) -> None:
 
 
 @contextlib.contextmanager
-def serving(history: Path) -> Iterator[str]:
+def serving(history: Path, *, listen: str = "127.0.0.1:0") -> Iterator[str]:
     """`harness web` in a process of its own; gives its URL. It must end cleanly when it is told to."""
-    command = [sys.executable, "-m", "harness", "web", "--history", str(history), "--listen", "127.0.0.1:0"]
+    command = [sys.executable, "-m", "harness", "web", "--history", str(history), "--listen", listen]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         watchdog = _alarm(process)
         try:
             assert process.stdout is not None
             said = process.stdout.readline()
-            found = re.match(r"(http://127\.0\.0\.1:\d+/) shows ", said)
+            found = re.match(r"(http://127\.0\.0\.\d:\d+/) shows ", said)
             assert found, said
             yield found[1]
             process.send_signal(signal.SIGTERM)

@@ -24,7 +24,11 @@ from harness.target.methods.table import boot_method
 
 _NIGHTS = 60  # earlier runs that count as evidence
 
-__all__ = ["LAST_GOOD", "LATEST", "add", "earlier", "remember", "resolve", "sides", "sides_of"]
+__all__ = ["LAST_GOOD", "LATEST", "add", "earlier", "remember", "resolve", "sides", "sides_of", "sides_with_results"]
+
+
+class NoResultsError(UserError):
+    """A run that can't be compared with any other, because it has no results."""
 
 
 def add(history: Path, directories: Sequence[Path]) -> int:
@@ -101,11 +105,18 @@ def sides(connection: Connection, older: str, newer: str, *, repository: Path | 
     old = resolve(connection, older, than=new, repository=repository)
     if old.id == new.id:
         raise UserError(f"expected two runs, found that {older} and {newer} are the same one, {new.id}")
+    return sides_with_results(connection, old, new)
+
+
+def sides_with_results(connection: Connection, old: StoredRun, new: StoredRun) -> tuple[Side, Side]:
+    """Return what `sides_of` does. Raises NoResultsError if one of the two runs has no results."""
     found = sides_of(connection, old, new)
     for side in found:
         if not side.outcomes:
             end = side.run.end or "killed"
-            raise UserError(f"{side.run.id}: expected a run with results, it has none ({end}); compare another one")
+            raise NoResultsError(
+                f"{side.run.id}: expected a run with results, it has none ({end}); compare another one"
+            )
     return found
 
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from harness import shortage
 from harness.errors import UserError
 from harness.model.event import RunBegun
 from harness.model.history import StoredRun
@@ -101,7 +102,13 @@ def _is_directory(path: Path) -> bool:
 
 
 def _in_directory(connection: Connection, directory: Path) -> StoredRun:
-    found = queries.run_named(connection, _name_in(connection, directory))
+    try:
+        name = _name_in(connection, directory)
+    except OSError as error:
+        raise shortage.of(error, where=directory) or UserError(
+            f"{directory}: expected the directory of a run, can't read it: {error.strerror}"
+        ) from error
+    found = queries.run_named(connection, name)
     if found is None:
         raise UserError(
             f"{directory}: expected a run in the history, found none; `harness history add {directory}` takes it in"

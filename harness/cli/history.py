@@ -25,17 +25,15 @@ def history(context: click.Context, file: Path | None) -> None:
 
 
 def _show(file: Path | None) -> None:
-    from harness.report.text import one_line
+    from harness.report.text import moment, one_line
     from harness.store.database import history_file, opened
     from harness.store.queries import latest_runs
 
     with opened(history_file(file)) as connection:
         runs = latest_runs(connection)
     for run in runs:
-        when = time.strftime("%Y-%m-%d %H:%M", time.gmtime(run.started))
-        patches = f" + {len(run.kernel.patches)} patches" if run.kernel.patches else ""
-        kernel = f"{run.kernel.version or run.kernel.release}{patches}"
-        tell("  ".join(map(one_line, (run.id, when, kernel, run.cell.board, run.end or "killed"))))
+        words = (run.id, f"{moment(run.started)} UTC", run.kernel.name, run.cell.board, run.end or "killed")
+        tell("  ".join(map(one_line, words)))
 
 
 @history.command("add", epilog="Example: harness history add /lab/runs/*")
@@ -54,7 +52,7 @@ def add(given: Path | None, directories: tuple[Path, ...], file: Path | None) ->
 
 @history.command("prune", epilog="Example: harness history prune --older-than 400d --keep-failures")
 @click.option("--older-than", "age", required=True, metavar="AGE", help="Days or weeks, as 400d or 60w.")
-@click.option("--keep-failures", is_flag=True, help="Keep runs in which a test failed unexpectedly.")
+@click.option("--keep-failures", is_flag=True, help="Keep runs with an unexpected failure, be it of a test or to boot.")
 @_FILE
 @click.pass_obj
 def prune(given: Path | None, age: str, keep_failures: bool, file: Path | None) -> None:

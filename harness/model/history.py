@@ -42,6 +42,13 @@ class StoredKernel:
     patches: tuple[str, ...] = ()
 
     @property
+    def name(self) -> str:
+        """How people call it, as ``7.3.4 + 2 patches``."""
+        count = len(self.patches)
+        patches = f" + {count} {'patch' if count == 1 else 'patches'}" if count else ""
+        return f"{self.version or self.release or 'unknown kernel'}{patches}"
+
+    @property
     def line(self) -> Line:
         """What a history follows: one source as it moves on, with one series of patches. All kernels that were named
         by their commits in one repository are one line."""

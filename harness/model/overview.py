@@ -40,10 +40,6 @@ class CountedRun:
         """How many results blame the harness or the lab."""
         return sum(count for verdict, count in self.counts.items() if verdict.is_infra_fault)
 
-    @property
-    def total(self) -> int:
-        return sum(self.counts.values())
-
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:
@@ -110,13 +106,19 @@ class BoardHealth:
         return self.errors / self.results if self.results else 0.0
 
     @property
+    def not_ended(self) -> int:
+        """How many runs were booted and did not end."""
+        return self.runs - self.complete - self.not_booted
+
+    @property
     def crashes(self) -> int:
         return sum(night.crashes for night in self.nights)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Known:
-    """What the history has, to choose from: its cells, and when its newest run began (None: it has no runs)."""
+    """What the history has, to choose from: its cells, and when its newest run began (None: it has no runs; a run that
+    claims to be of the future does not count, unless all do)."""
 
     cells: tuple[Cell, ...] = ()
     newest: float | None = None

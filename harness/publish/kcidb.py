@@ -77,11 +77,12 @@ class KcidbServer:
         if _is_here(urlsplit(self.url).hostname or ""):
             handlers.append(urllib.request.ProxyHandler({}))
         try:
-            with urllib.request.build_opener(*handlers).open(request, timeout=self.limit + _LATE_S) as response:
+            try:
+                response = urllib.request.build_opener(*handlers).open(request, timeout=self.limit + _LATE_S)
+            except urllib.error.HTTPError as error:
+                response = error  # an answer as well, which may break off like any other
+            with response:
                 return response.status, response.read(_LARGEST_BYTES)
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, error.read(_LARGEST_BYTES)
         except HarnessError:
             raise
         except (OSError, ValueError, http.client.HTTPException) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import smtplib
 from dataclasses import dataclass
 from email.message import EmailMessage
@@ -13,6 +14,7 @@ from harness.report.text import one_line
 
 LIMIT_S = 60.0
 _PORT = 25
+_SERVER = re.compile(r"(?:\[(?P<address>[^\s\[\]]+)\]|(?P<host>[^\s:\[\]]+))(?::(?P<port>[0-9]{1,9}))?")
 _LATE_S = 5.0  # beyond the time limit of all, so that it is that which ends the wait
 _GOODBYE_S = 2.0
 _AGAIN = "it may have taken it: sent again, the mail has the same Message-ID"
@@ -28,15 +30,16 @@ class Server:
     @classmethod
     def parse(cls, text: str) -> Server:
         """Read ``HOST``, ``HOST:PORT`` or ``[ADDRESS]:PORT``. Raises UserError for anything else."""
-        host, colon, port = text.rpartition(":") if not text.endswith("]") else (text, "", "")
-        if not colon:
-            host, port = text, str(_PORT)
-        host = host.removeprefix("[").removesuffix("]")
-        if not host or not host.isprintable() or " " in host or not port.isascii() or not port.isdecimal():
-            raise UserError(f"--smtp: expected HOST or HOST:PORT, found {one_line(text, 80)!r}")
-        if not 0 < int(port) < 65536:
-            raise UserError(f"--smtp: expected a port from 1 to 65535, found {port[:20]}")
-        return cls(host=host, port=int(port))
+        match = _SERVER.fullmatch(text)
+        if not match or not text.isprintable():
+            raise UserError(
+                "--smtp: expected HOST or HOST:PORT, an IPv6 address as [ADDRESS] or [ADDRESS]:PORT, found "
+                f"{one_line(text, 80)!r}"
+            )
+        host, port = match["address"] or match["host"], int(match["port"] or _PORT)
+        if not 0 < port < 65536:
+            raise UserError(f"--smtp: expected a port from 1 to 65535, found {port}")
+        return cls(host=host, port=port)
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"

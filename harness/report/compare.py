@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.model.comparison import Change, Changed, Comparison, Tally
@@ -84,6 +84,8 @@ def _changed(test: str, old: Side, new: Side, pace: float) -> Changed:
     note = ""
     if change is Change.SAME and (note := _slower(test, old, last, pace)):
         change = Change.SLOWER
+    if change is Change.APPEARED and not failed(last) and not old.run.was_asked_for(test, new.run):
+        change, note = Change.SAME, "the older run was not asked for it"
     return Changed(
         test=test,
         change=change,
@@ -93,7 +95,7 @@ def _changed(test: str, old: Side, new: Side, pace: float) -> Changed:
         since=since,
         probability=probability,
         last_good=_last_good(old, test),
-        first_bad=_first_bad(new, test),
+        first_bad=_first_bad(new, test, like=last),
         note=note or (last.reason if change in (Change.SKIPPED_NOW, Change.INFRASTRUCTURE) else ""),
     )
 
@@ -156,13 +158,14 @@ def _of_a_pass(first: Outcome | None, before: Tally, since: Tally) -> Change:
 def _fails(side: Side, test: str, *, like: Outcome) -> list[bool]:
     """Whether the test failed, each time that it said something. If `like` is a crash, only crashes with its signature
     are failures: another bug is no reason to expect this one."""
-    ends: list[bool] = []
-    for _, outcomes in side.runs:
-        for outcome in outcomes.get(test, ()):
-            ended = failed(outcome) if outcome.repeat is None or outcome.repeat.is_usual else None
-            if ended is not None:
-                ends.append(ended and _is_like(outcome, like))
-    return ends
+    return [end for _, outcomes in side.runs for end in _ends(outcomes.get(test, ()), like=like)]
+
+
+def _ends(outcomes: Iterable[Outcome], *, like: Outcome) -> Iterator[bool]:
+    for outcome in outcomes:
+        ended = failed(outcome) if outcome.repeat is None or outcome.repeat.is_usual else None
+        if ended is not None:
+            yield ended and _is_like(outcome, like)
 
 
 def _is_like(outcome: Outcome, like: Outcome) -> bool:
@@ -176,12 +179,16 @@ def _was_seen(side: Side, test: str) -> bool:
 
 
 def _last_good(side: Side, test: str) -> str:
-    runs = [run.id for run, outcomes in side.runs if any(failed(o) is False for o in outcomes.get(test, ()))]
-    return runs[-1] if runs else ""
+    """The latest run in which the test passed at once: that a repetition of a failure passed makes no run good."""
+    for run, outcomes in reversed(side.runs):
+        if any(outcome.repeat is None and failed(outcome) is False for outcome in outcomes.get(test, ())):
+            return run.id
+    return ""
 
 
-def _first_bad(side: Side, test: str) -> str:
-    return next((run.id for run, outcomes in side.runs if any(failed(o) for o in outcomes.get(test, ()))), "")
+def _first_bad(side: Side, test: str, *, like: Outcome) -> str:
+    """The first run in which the test failed in this way."""
+    return next((run.id for run, outcomes in side.runs if any(_ends(outcomes.get(test, ()), like=like))), "")
 
 
 def usual(outcomes: Iterable[Outcome]) -> float | None:

@@ -5,15 +5,14 @@ from __future__ import annotations
 
 import json
 import textwrap
-import time
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 
 from harness.model.comparison import Change, Changed, Comparison, Tally
-from harness.model.history import StoredKernel, StoredRun
+from harness.model.history import StoredRun
 from harness.model.result import Verdict
 from harness.report import evidence
-from harness.report.text import one_line
+from harness.report.text import moment, one_line
 
 COLUMNS = 78
 MOST_NAMED = 5  # tests of one cause
@@ -43,16 +42,7 @@ def _sides(comparison: Comparison) -> list[str]:
 
 def described(run: StoredRun) -> str:
     """Which kernel a run had, where and when it ran, in one line."""
-    when = time.strftime("%Y-%m-%d %H:%M", time.gmtime(run.started))
-    kernel = run.kernel
-    which = f"{kernel.version or kernel.release}{with_patches(kernel)}"
-    return one_line(f"{which} on {run.cell.board}, {when} UTC, run {run.id}")
-
-
-def with_patches(kernel: StoredKernel) -> str:
-    """`` + 3 patches``; empty if there are none."""
-    count = len(kernel.patches)
-    return f" + {count} {'patch' if count == 1 else 'patches'}" if count else ""
+    return one_line(f"{run.kernel.name} on {run.cell.board}, {moment(run.started)} UTC, run {run.id}")
 
 
 def causes(changes: Sequence[Changed]) -> Iterable[list[Changed]]:

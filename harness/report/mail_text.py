@@ -25,7 +25,6 @@ from harness.report.compare_text import (
     described,
     figures,
     what_happened,
-    with_patches,
 )
 from harness.report.text import one_line
 
@@ -68,8 +67,9 @@ def mail_subject(comparison: Comparison) -> str:
     news = [changed for changed in comparison.changes if is_news(changed)]
     counts = [(change, sum(changed.change is change for changed in news)) for change in Change]
     told = ", ".join(_counted(change, count) for change, count in counts if count) or "nothing new"
-    kernel = f"{new.kernel.version or new.kernel.release}{with_patches(new.kernel)}"
-    return one_line(f"[harness] {one_line(kernel, 50)} on {one_line(new.cell.board, 30)}: {told}", _LONGEST_SUBJECT)
+    return one_line(
+        f"[harness] {one_line(new.kernel.name, 50)} on {one_line(new.cell.board, 30)}: {told}", _LONGEST_SUBJECT
+    )
 
 
 def mail_text(comparison: Comparison, background: Background | None = None) -> str:
@@ -120,8 +120,8 @@ def _sides(comparison: Comparison) -> list[str]:
 
 
 def _kernel(kernel: StoredKernel) -> str:
-    commit = f" ({kernel.commit[:12]})" if kernel.commit else ""
-    return f"{kernel.version or kernel.release or 'a kernel'}{commit}{with_patches(kernel)}"
+    short = kernel.commit[:12]
+    return f"{kernel.name} ({short})" if short and short not in kernel.version else kernel.name
 
 
 def _paragraph(cause: list[Changed], comparison: Comparison, background: Background) -> list[str]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Mapping
 
+_LAST_DATE_S = 253402300799.0  # of the year 9999
 LOG_TAIL = 256 * 1024  # characters of a log that a document contains
 
 _ANSI = re.compile(
@@ -39,6 +41,11 @@ def one_line(text: str, limit: int = 500) -> str:
     """`text` cleaned, on one line, at most `limit` characters."""
     line = " ".join(clean(text[: 4 * limit]).split())
     return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def moment(seconds: float) -> str:
+    """``2026-11-28 09:30`` (UTC), of seconds since the epoch; what no date can say becomes the nearest that can."""
+    return time.strftime("%Y-%m-%d %H:%M", time.gmtime(min(max(seconds, 0.0), _LAST_DATE_S)))
 
 
 def tail(text: str, limit: int = LOG_TAIL) -> str:

@@ -74,16 +74,17 @@ def _ensure_there(path: Path) -> None:
 def _connected(path: Path, *, writable: bool) -> Iterator[sqlite3.Connection]:
     if not writable:
         _ensure_there(path)
-    with _errors(path):
-        if writable:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.closing(_connection(path, writable=writable)) as connection:
+    with _errors(path), contextlib.ExitStack() as at_the_end:
+        with _errors_of_files(path):  # what is done with the connection has files of its own
+            if writable:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            connection = at_the_end.enter_context(contextlib.closing(_connection(path, writable=writable)))
             if _version_in(connection, path, writable=writable) < VERSION and not writable:
                 with contextlib.closing(_connection(path, writable=True)) as other:
                     _prepare(other)
             if writable:
                 _prepare(connection)
-            yield connection
+        yield connection
 
 
 def _connection(path: Path, *, writable: bool) -> sqlite3.Connection:
@@ -159,12 +160,18 @@ def _migrate(connection: sqlite3.Connection) -> None:
 def _errors(path: Path) -> Iterator[None]:
     try:
         yield
+    except sqlite3.Error as error:
+        raise _told(error, path) from error
+
+
+@contextlib.contextmanager
+def _errors_of_files(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise shortage.of(error, where=path) or UserError(
             f"{path}: expected a file for the history, found: {error.strerror}"
         ) from error
-    except sqlite3.Error as error:
-        raise _told(error, path) from error
 
 
 def _told(error: sqlite3.Error, path: Path) -> HarnessError:
@@ -175,6 +182,8 @@ def _told(error: sqlite3.Error, path: Path) -> HarnessError:
         return InfraError(f"{path}: the history is damaged ({error}); move it away: {_AGAIN}")
     if code == sqlite3.SQLITE_FULL:
         return shortage.of(OSError(28, os.strerror(28)), where=path) or InfraError(f"{path}: {error}")
+    if code == sqlite3.SQLITE_INTERRUPT:
+        return InfraError(f"{path}: expected an answer within the time limit, it takes longer; ask for fewer runs")
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return InfraError(f"{path}: expected to be able to write within {_WAIT_S:.0f} s, others still do; try again")
     if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_PERM):

@@ -20,6 +20,7 @@ from harness.store.meaning import signature_of, verdict_of
 from harness.store.queries import run_named
 
 _DAY_S = 86400
+_AHEAD_S = 7 * _DAY_S  # of this host's clock: a run from later than that must not hide all others
 _STEPS = 10_000  # of SQLite's machine, between two looks at the clock
 
 
@@ -30,10 +31,12 @@ def _numbers(verdicts: Iterable[Verdict]) -> str:
 _FAILED = _numbers(verdict for verdict in VERDICTS if verdict.is_kernel_fault)
 _ERRORS = _numbers(verdict for verdict in VERDICTS if verdict.is_infra_fault)
 _CRASHED = _numbers([Verdict.CRASH])
+_UNANSWERED = _numbers([Verdict.NOTRUN])
 # The latest runs of a scope; results are looked up by their numbers.
 _CHOSEN = """
     WITH chosen AS MATERIALIZED (
-        SELECT runs.id, runs.name, runs.cell, runs.kernel, runs.started, runs."end", cells.board
+        SELECT runs.id, runs.name, runs.cell, runs.kernel, runs.started, runs."end",
+               runs.blames_kernel, cells.board
         FROM runs JOIN cells ON cells.id = runs.cell JOIN kernels ON kernels.id = runs.kernel
         WHERE runs.started >= :since AND runs.started < :until
               AND (:board = '' OR cells.board = :board)
@@ -63,7 +66,8 @@ def limit_time(connection: Connection, seconds: float) -> None:
 def known(connection: Connection) -> Known:
     """Return what there is to choose from."""
     cells = connection.execute("SELECT board, config, toolchain FROM cells ORDER BY 1, 2, 3")
-    newest = connection.execute("SELECT max(started) FROM runs").fetchone()[0]
+    query = "SELECT coalesce((SELECT max(started) FROM runs WHERE started <= ?), (SELECT max(started) FROM runs))"
+    newest = connection.execute(query, (time.time() + _AHEAD_S,)).fetchone()[0]
     return Known(
         cells=tuple(Cell(board=board, config=config, toolchain=tool) for board, config, tool in cells), newest=newest
     )
@@ -127,8 +131,9 @@ def signatures_of(connection: Connection, scope: Scope, *, limit: int) -> tuple[
     """Return the faults that were seen, those of the most results first."""
     rows = connection.execute(
         f"{_CHOSEN} SELECT signatures.text, count(*), count(DISTINCT results.test), count(DISTINCT chosen.cell),"
-        " count(DISTINCT chosen.kernel), min(chosen.started), max(chosen.started)"
-        " FROM results CROSS JOIN chosen ON chosen.id = results.run"
+        " count(DISTINCT json_array(coalesce(nullif(kernels.version, ''), kernels.release), kernels.git_commit,"
+        " kernels.patches)), min(chosen.started), max(chosen.started)"
+        " FROM results CROSS JOIN chosen ON chosen.id = results.run CROSS JOIN kernels ON kernels.id = chosen.kernel"
         " CROSS JOIN texts AS signatures ON signatures.id = results.signature"
         " WHERE results.signature IS NOT NULL"
         " GROUP BY results.signature ORDER BY 2 DESC, 1 LIMIT :limit",
@@ -146,9 +151,17 @@ def is_signature(connection: Connection, text: str) -> bool:
     return bool(connection.execute(query, (text,)).fetchone())
 
 
-def seen_tests(connection: Connection, scope: Scope, *, words: Sequence[str], limit: int) -> tuple[SeenTest, ...]:
-    """Return the tests of the latest runs whose names contain all `words`, whatever their case; those that failed most
-    often first."""
+def are_at_most(connection: Connection, scope: Scope, *, runs: int) -> bool:
+    """Whether `scope` has no more than so many runs."""
+    (count,) = connection.execute(f"{_CHOSEN} SELECT count(*) FROM chosen", _values(scope, runs + 1)).fetchone()
+    return int(count) <= runs
+
+
+def seen_tests(
+    connection: Connection, scope: Scope, *, words: Sequence[str], runs: int, limit: int
+) -> tuple[SeenTest, ...]:
+    """Return the tests of the latest `runs` runs whose names contain all `words`, whatever their case; those that
+    failed most often first."""
     contained = " AND ".join(f"instr(lower(tests.name), :word{number})" for number, _ in enumerate(words)) or "1"
     rows = connection.execute(
         f"{_CHOSEN}, told AS MATERIALIZED (SELECT results.test, count(*) AS results,"
@@ -157,7 +170,7 @@ def seen_tests(connection: Connection, scope: Scope, *, words: Sequence[str], li
         " FROM chosen CROSS JOIN results ON results.run = chosen.id GROUP BY results.test)"
         " SELECT tests.name, told.results, told.failures, told.last FROM told JOIN tests ON tests.id = told.test"
         f" WHERE {contained} ORDER BY told.failures DESC, tests.name LIMIT :limit",
-        _values(scope, 100) | {"limit": limit} | {f"word{number}": word.lower() for number, word in enumerate(words)},
+        _values(scope, runs) | {"limit": limit} | {f"word{number}": word.lower() for number, word in enumerate(words)},
     )
     return tuple(
         SeenTest(name=name, results=results, failures=failures, last_failure=last)
@@ -169,12 +182,13 @@ def boards_of(connection: Connection, scope: Scope, *, runs: int) -> tuple[Board
     """Return what each board did in the latest `runs` runs of `scope`."""
     ended: dict[str, Counter[str]] = defaultdict(Counter)
     nights: dict[str, dict[int, BoardNight]] = defaultdict(dict)
-    chosen = connection.execute(f'{_CHOSEN} SELECT id, board, started, "end" FROM chosen', _values(scope, runs))
-    for run, cell, started, end in chosen.fetchall():
+    columns = 'id, board, started, "end", blames_kernel'
+    chosen = connection.execute(f"{_CHOSEN} SELECT {columns} FROM chosen", _values(scope, runs))
+    for run, cell, started, end, blames_kernel in chosen.fetchall():
         ended[cell][end] += 1
         day = int(started // _DAY_S)
         # run by run: SQLite would sort the results of all runs to group them
-        for of_pool, results, errors, crashes in connection.execute(_OF_BOARDS, (run,)):
+        for of_pool, results, errors, crashes in connection.execute(_OF_BOARDS, (blames_kernel, run)):
             days = nights[_board(cell, of_pool)]
             before = days.get(day, BoardNight(day=day))
             days[day] = BoardNight(
@@ -195,8 +209,11 @@ def boards_of(connection: Connection, scope: Scope, *, runs: int) -> tuple[Board
     )
 
 
+# Tests that did not run because the kernel does not boot are no errors of the lab.
 _OF_BOARDS = f"""
-    SELECT texts.text, count(*), sum(results.verdict IN ({_ERRORS})), sum(results.actual IN ({_CRASHED}))
+    SELECT texts.text, count(*),
+           sum(results.verdict IN ({_ERRORS}) AND NOT (? AND results.verdict IN ({_UNANSWERED}))),
+           sum(results.actual IN ({_CRASHED}))
     FROM results LEFT JOIN texts ON texts.id = results.board WHERE results.run = ? GROUP BY results.board
 """
 

@@ -38,7 +38,7 @@ class Pruned:
 
 def prune(path: Path, *, before: float, keep_failures: bool) -> Pruned:
     """Remove the runs that began before a moment (seconds since the epoch); with `keep_failures`, not those in which a
-    test failed unexpectedly. Raises what `database.maintained` does.
+    test failed unexpectedly, or whose kernel did not boot. Raises what `database.maintained` does.
 
     Killed at any moment, it leaves a history with fewer runs, and whole."""
     with maintained(path):
@@ -61,7 +61,7 @@ def prune(path: Path, *, before: float, keep_failures: bool) -> Pruned:
 
 def _old_runs(connection: Connection, *, before: float, keep_failures: bool) -> list[int]:
     """The numbers of a few runs to remove."""
-    failed = f"EXISTS (SELECT 1 FROM results WHERE run = runs.id AND verdict IN ({_FAILURES}))"
+    failed = f"(blames_kernel OR EXISTS (SELECT 1 FROM results WHERE run = runs.id AND verdict IN ({_FAILURES})))"
     query = f"SELECT id FROM runs WHERE started < ?{f' AND NOT {failed}' if keep_failures else ''} LIMIT ?"
     return [row[0] for row in connection.execute(query, (before, _RUNS_AT_ONCE))]
 

@@ -52,12 +52,6 @@ def runs_like(connection: Connection, beginning: str) -> tuple[StoredRun, ...]:
     return tuple(_runs(connection.execute(f"{_RUNS} WHERE runs.name > ? AND runs.name < ? LIMIT 2", (beginning, end))))
 
 
-def is_good(connection: Connection, run: str) -> bool:
-    """Whether a run was complete, some of its tests passed, and none failed."""
-    row = connection.execute(f"SELECT {_IS_GOOD} FROM runs WHERE name = ?", (run,)).fetchone()
-    return bool(row and row[0])
-
-
 def latest_runs(
     connection: Connection,
     *,
@@ -72,7 +66,7 @@ def latest_runs(
 ) -> tuple[StoredRun, ...]:
     """Return the latest runs that began by `until`, the latest first: of one cell, kernel or line of kernels, of
     kernels whose git commit begins with `commit`, or whose source has this `version`; `good`: of those only the ones
-    that `is_good`."""
+    that were complete and in which some tests passed and none failed."""
     wanted: list[tuple[str, object]] = []
     if cell:
         wanted += [("cells.board = ?", cell.board), ("cells.config = ?", cell.config)]

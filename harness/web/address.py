@@ -117,6 +117,8 @@ def parse(page: str, given: Sequence[tuple[str, str]]) -> Address:
         if not values.get(name):
             raise UserError(f"{name}: expected a value, found none; {page} needs it")
     words = {name: values.get(name, "") for name in PAGES[page]}
+    if page == "compare" and words["old"] == words["new"]:
+        raise UserError(f"new: expected another run than old, found the same one, {_shown(words['new'])}")
     if words.get("verdict") and words["verdict"] not in tuple(Verdict):
         raise UserError(f"verdict: expected one of {', '.join(Verdict)}, found {_shown(words['verdict'])}")
     return Address(page=page, filter=_filter(values), words=words)

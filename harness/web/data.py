@@ -11,6 +11,8 @@ from harness.model.history import Cell, Outcome, StoredRun
 from harness.model.overview import BoardHealth, CountedRun, Known, Seen, SeenSignature, SeenTest
 from harness.web.address import Address
 
+WINDOW = 20  # outcomes that a share of failures is that of
+
 
 @dataclass(frozen=True, kw_only=True)
 class Page:
@@ -55,12 +57,14 @@ class TestsPage(Page):
 @dataclass(frozen=True, kw_only=True)
 class CellHistory:
     """A test in one cell: `seen` are its results, the oldest first. `behaves`: passes and failures since the run
-    `since`, from which it has behaved as it does now; None: always."""
+    `since`, from which it has behaved as it does now; None: always. `earlier`: whether it failed, the last times before
+    those that are `seen`."""
 
     cell: Cell
     seen: Sequence[Seen]
     behaves: Tally
     since: StoredRun | None = None
+    earlier: Sequence[bool] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,10 +118,3 @@ class ComparePage(Page):
 class BoardsPage(Page):
     boards: Sequence[BoardHealth]
     days: Sequence[date]
-
-
-def kernel_name(run: StoredRun) -> str:
-    """Return how people call a run's kernel."""
-    patches = len(run.kernel.patches)
-    more = f" + {patches} patch{'es' if patches > 1 else ''}" if patches else ""
-    return f"{run.kernel.version or run.kernel.release or 'unknown kernel'}{more}"

@@ -33,7 +33,6 @@ def export(history: Path, directory: Path, *, shown: Filter) -> int:
         directory.parent.mkdir(parents=True, exist_ok=True)
         made = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
     try:
-        # What can't be written is told as such here: whoever opens the history takes an OSError for one of its file.
         with opened(history) as connection, _writing(directory):
             count = _write(connection, made, shown)
         with _writing(directory):
@@ -82,12 +81,12 @@ def _pages(connection: Connection, shown: Filter) -> Iterator[tuple[str, Mapping
     the one before it in its cell."""
     scope = shown.scope(pages.known(connection).newest)
     yield from ((page, {}) for page in ("index", "runs", "tests", "faults", "boards"))
-    runs = [counted.run for counted in pages.runs_of(connection, scope, limit=MOST_RUNS)]
-    yield from (("run", {"id": run.id}) for run in runs)
-    for cell in {run.cell for run in runs}:
-        of_cell = [run.id for run in runs if run.cell == cell]
+    runs = pages.runs_of(connection, scope, limit=MOST_RUNS)
+    yield from (("run", {"id": counted.run.id}) for counted in runs)
+    for cell in dict.fromkeys(counted.run.cell for counted in runs):
+        of_cell = [counted.run.id for counted in runs if counted.run.cell == cell and counted.counts]
         yield from (("compare", {"old": old, "new": new}) for new, old in itertools.pairwise(of_cell))
-    for test in pages.seen_tests(connection, scope, words=(), limit=_MOST_TESTS):
+    for test in pages.seen_tests(connection, scope, words=(), runs=MOST_RUNS, limit=_MOST_TESTS):
         yield "test", {"name": test.name}
     for signature in pages.signatures_of(connection, scope, limit=_MOST_FAULTS):
         yield "fault", {"signature": signature.text}

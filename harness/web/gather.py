@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from datetime import date, timedelta
 
-from harness.campaign.history import LAST_GOOD, resolve, sides
+from harness.campaign.history import LAST_GOOD, NoResultsError, resolve, sides_with_results
 from harness.errors import UserError
-from harness.model.history import Cell, StoredRun
+from harness.model.history import Cell, Outcome, StoredRun
 from harness.model.overview import CountedRun, Known, Seen
+from harness.model.result import Verdict
 from harness.report import evidence
-from harness.report.compare import compare, failed
+from harness.report.compare import BOOT, compare, failed
 from harness.store import pages, queries
 from harness.store.database import Connection
 from harness.web.address import Address, day_of
 from harness.web.data import (
+    WINDOW,
     BoardsPage,
     CellHistory,
     ComparePage,
@@ -30,12 +32,12 @@ from harness.web.data import (
     RunsPage,
     TestPage,
     TestsPage,
-    kernel_name,
 )
 
 MOST_RUNS = 1000  # of a page that counts them,
 _LISTED = 200  # and of one that lists them
 _MOST_TESTS = 1000
+_RUNS_OF_TESTS = 100  # in which tests are counted
 _MOST_RESULTS = 2000
 _MOST_FAULTS = 200
 _SHOWN = 60  # results of a test in one cell
@@ -80,13 +82,22 @@ def _days(address: Address, known: Known) -> list[date]:
 
 
 def _failing(connection: Connection, runs: Sequence[StoredRun]) -> list[FailingTest]:
-    """The tests that fail in the newest run of each cell, those of the most cells first."""
+    """The tests that fail in the newest run of each cell, those of the most cells first. A kernel that does not boot
+    fails like a test."""
     tests: dict[str, list[Seen]] = defaultdict(list)
     for run in sorted(runs, key=lambda each: each.cell):
+        if run.blames_kernel:
+            tests[BOOT].append(Seen(run=run, outcome=_boot(connection, run)))
         for outcome in pages.failures_of(connection, run.id):
             tests[outcome.test].append(Seen(run=run, outcome=outcome))
     ordered = sorted(tests.items(), key=lambda item: (-len(item[1]), item[0]))
     return [FailingTest(test=test, seen=seen) for test, seen in ordered]
+
+
+def _boot(connection: Connection, run: StoredRun) -> Outcome:
+    """The failure of a kernel to boot; each test that did not run because of it says why."""
+    reason = next((outcome.reason for outcome in queries.outcomes_of(connection, run.id) if outcome.reason), "")
+    return Outcome(test=BOOT, verdict=Verdict.CRASH, actual=Verdict.CRASH, reason=reason)
 
 
 def _runs(connection: Connection, address: Address, known: Known) -> Page:
@@ -96,8 +107,10 @@ def _runs(connection: Connection, address: Address, known: Known) -> Page:
 
 def _tests(connection: Connection, address: Address, known: Known) -> Page:
     words = address.words["q"].split()
-    tests = pages.seen_tests(connection, address.filter.scope(known.newest), words=words, limit=_MOST_TESTS)
-    return TestsPage(address=address, known=known, tests=tests, is_whole=len(tests) < _MOST_TESTS)
+    scope = address.filter.scope(known.newest)
+    tests = pages.seen_tests(connection, scope, words=words, runs=_RUNS_OF_TESTS, limit=_MOST_TESTS)
+    is_whole = len(tests) < _MOST_TESTS and pages.are_at_most(connection, scope, runs=_RUNS_OF_TESTS)
+    return TestsPage(address=address, known=known, tests=tests, is_whole=is_whole)
 
 
 def _test(connection: Connection, address: Address, known: Known) -> Page:
@@ -115,6 +128,7 @@ def _test(connection: Connection, address: Address, known: Known) -> Page:
 
 def _history(cell: Cell, seen: Sequence[Seen]) -> CellHistory:
     ended = [(each.run, is_failure) for each in seen if (is_failure := failed(each.outcome)) is not None]
+    before = [is_failure for each in seen[:-_SHOWN] if (is_failure := failed(each.outcome)) is not None]
     ends = [is_failure for _, is_failure in ended]
     changed = evidence.last_change(ends)
     return CellHistory(
@@ -122,6 +136,7 @@ def _history(cell: Cell, seen: Sequence[Seen]) -> CellHistory:
         seen=seen[-_SHOWN:],
         behaves=evidence.tally_of(ends[changed:]),
         since=ended[changed][0] if changed else None,
+        earlier=before[-WINDOW:],
     )
 
 
@@ -142,23 +157,35 @@ def _fault(connection: Connection, address: Address, known: Known) -> Page:
         seen=seen,
         tests=_groups(seen, lambda each: each.outcome.test, lambda each: {"name": each.outcome.test}),
         cells=_groups(seen, lambda each: str(each.run.cell)),
-        kernels=_groups(seen, lambda each: kernel_name(each.run)),
+        kernels=_groups(seen, lambda each: each.run.kernel.name, key=lambda each: _source(each.run)),
         is_whole=len(seen) < _MOST_RESULTS,
     )
 
 
 def _groups(
-    seen: Iterable[Seen], name: Callable[[Seen], str], words: Callable[[Seen], Mapping[str, str]] = lambda _: {}
+    seen: Iterable[Seen],
+    name: Callable[[Seen], str],
+    words: Callable[[Seen], Mapping[str, str]] = lambda _: {},
+    *,
+    key: Callable[[Seen], Hashable] | None = None,
 ) -> list[Group]:
-    newest: dict[str, Seen] = {}
-    counts: Counter[str] = Counter()
+    """Group by `key` (None: by `name`), those with the most results first."""
+    newest: dict[Hashable, Seen] = {}
+    counts: Counter[Hashable] = Counter()
     for each in seen:
-        newest.setdefault(name(each), each)
-        counts[name(each)] += 1
+        group = (key or name)(each)
+        newest.setdefault(group, each)
+        counts[group] += 1
     return [
-        Group(name=text, count=count, last=newest[text].run, words=words(newest[text]))
-        for text, count in counts.most_common()
+        Group(name=name(newest[group]), count=count, last=newest[group].run, words=words(newest[group]))
+        for group, count in counts.most_common()
     ]
+
+
+def _source(run: StoredRun) -> Hashable:
+    """What a kernel was built from, whatever its configuration and compiler; `pages.signatures_of` counts these."""
+    kernel = run.kernel
+    return kernel.version or kernel.release, kernel.commit, kernel.patches
 
 
 def _run(connection: Connection, address: Address, known: Known) -> Page:
@@ -188,7 +215,11 @@ def _existing(connection: Connection, name: str) -> StoredRun:
 
 def _compare(connection: Connection, address: Address, known: Known) -> Page:
     old, new = (_existing(connection, address.words[name]) for name in ("old", "new"))
-    return ComparePage(address=address, known=known, comparison=compare(*sides(connection, old.id, new.id)))
+    try:
+        comparison = compare(*sides_with_results(connection, old, new))
+    except NoResultsError as error:
+        raise NothingThereError(error.message) from error
+    return ComparePage(address=address, known=known, comparison=comparison)
 
 
 def _boards(connection: Connection, address: Address, known: Known) -> Page:

@@ -4,7 +4,6 @@ and escaped by the templates."""
 from __future__ import annotations
 
 import functools
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -13,21 +12,22 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from harness.model.comparison import Change, Changed, Comparison
+from harness.model.comparison import Change, Comparison
 from harness.model.history import StoredRun
 from harness.model.overview import CountedRun, Known
 from harness.model.result import EndKind, Verdict
 from harness.report import evidence
+from harness.report.compare import BOOT
+from harness.report.compare_text import figures
 from harness.report.summary import duration
-from harness.report.text import one_line
+from harness.report.text import moment, one_line
 from harness.web import plots
 from harness.web.address import MOST_DAYS, Address, Filter
-from harness.web.data import BoardsPage, CellHistory, ComparePage, MatrixPage, Page, RunPage, kernel_name
+from harness.web.data import WINDOW, BoardsPage, CellHistory, ComparePage, MatrixPage, Page, RunPage
 from harness.web.links import STYLE, Links, Served
 
 # No scripts, nothing from elsewhere, nothing inline.
 POLICY = "default-src 'none'; style-src 'self'; img-src data:; form-action 'self'; base-uri 'none'"
-_LAST_S = 253402300799.0
 _GRAVITY = (Verdict.CRASH, Verdict.TIMEOUT, Verdict.FAIL, Verdict.UNRESOLVED, Verdict.ERROR, Verdict.NOTRUN,
             Verdict.XFAIL, Verdict.SKIP, Verdict.PASS)  # fmt: skip
 _MOST_LISTED = 200
@@ -80,6 +80,8 @@ class _Links:
         self.kept = kept
 
     def __call__(self, page: str, words: Mapping[str, str], filtered: Mapping[str, str] | None = None) -> str | None:
+        if page == "test" and words.get("name") == BOOT:
+            return None  # compared like a test, but it has no results of its own
         is_filtered = page not in ("run", "compare")
         kept = (self.kept if filtered is None else filtered) if is_filtered else {}
         return self.links.to(page, words, kept)
@@ -119,8 +121,8 @@ def _more(page: Page, href: _Links) -> dict[str, Any]:
     return {
         "strip": lambda history: plots.strip(history.seen, href.run),
         "durations": lambda history: plots.durations(history.seen, href.run),
-        "flakiness": lambda history: plots.flakiness(history.seen),
-        "window": plots.WINDOW,
+        "flakiness": lambda history: plots.flakiness(history),
+        "window": WINDOW,
         "most_listed": _MOST_LISTED,
     }
 
@@ -131,10 +133,10 @@ def _choices(known: Known) -> dict[str, Sequence[str]]:
 
 
 def _squares(page: MatrixPage, href: _Links) -> dict[tuple[object, date], Square | None]:
-    """A night of several runs shows the worst and leads to all of them."""
+    """A night of several runs shows the worst and leads to all of them. A kernel that does not boot is the worst."""
     squares: dict[tuple[object, date], Square | None] = {(cell, day): None for cell in page.cells for day in page.days}
     for (cell, day), runs in page.runs.items():
-        worst = max(runs, key=lambda each: (each.failures, each.errors, not _is_complete(each)))
+        worst = max(runs, key=_badness)
         of_night = {**page.address.filter.of(cell), "days": "1", "until": str(day)}
         link = href("run", {"id": worst.run.id}) if len(runs) == 1 else href("runs", {}, of_night)
         if not href.links.is_live:
@@ -149,9 +151,15 @@ def _squares(page: MatrixPage, href: _Links) -> dict[tuple[object, date], Square
     return squares
 
 
+def _badness(counted: CountedRun) -> tuple[bool, int, int, bool]:
+    return counted.run.blames_kernel, counted.failures, counted.errors, not _is_complete(counted)
+
+
 def _state(counted: CountedRun) -> tuple[str, str]:
     if counted.failures:
         return "failed", str(counted.failures)
+    if counted.run.blames_kernel:
+        return "failed", "✗"
     if counted.errors or not _is_complete(counted):
         return "broken", "!"
     return "ok", "✓"
@@ -179,10 +187,6 @@ def _templates() -> Environment:
     return templates
 
 
-def _when(seconds: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M", time.gmtime(min(max(seconds, 0.0), _LAST_S)))
-
-
 def _by_gravity(counts: Mapping[Verdict, int]) -> list[tuple[Verdict, int]]:
     return [(verdict, counts[verdict]) for verdict in _GRAVITY if verdict in counts]
 
@@ -194,7 +198,7 @@ def _seconds(seconds: float) -> str:
 def _behaviour(history: CellHistory) -> str:
     """What the results say, in a sentence."""
     tally = history.behaves
-    since = f" since it began to behave differently, {_when(history.since.started)}" if history.since else ""
+    since = f" since it began to behave differently, {moment(history.since.started)}" if history.since else ""
     if not tally.runs:
         return "It neither passed nor failed."
     low, high = evidence.interval(tally)
@@ -202,31 +206,16 @@ def _behaviour(history: CellHistory) -> str:
     return f"Failed {tally}{since}.{share}"
 
 
-def _figures(changed: Changed) -> str:
-    """The evidence for a change, in a sentence; empty where there is none."""
-    change, before, since = changed.change, changed.before, changed.since
-    if change not in _WITH_FIGURES:
-        return ""
-    told = f"failed {before} before, {since} since"
-    if change in (Change.NEW_FAILURE, Change.FLAKIER):
-        told += f"; worse with a probability of {min(99.9, 100 * changed.probability):.3g} %"
-    if change in (Change.FLAKY, Change.FLAKIER):
-        low, high = evidence.interval(since if change is Change.FLAKIER else before + since)
-        told += f"; fails {100 * low:.0f} to {100 * high:.0f} % of the time"
-    return told
-
-
-_WITH_FIGURES = (Change.NEW_FAILURE, Change.FLAKIER, Change.STILL_FAILING, Change.FLAKY, Change.FIXED)
 _FILTERS: Mapping[str, Callable[..., object]] = {
     "line": one_line,
-    "when": _when,
+    "when": moment,
     "day": lambda day: f"{day:%d} {day:%b}",
     "weekday": lambda day: f"{day:%a}",
     "seconds": _seconds,
     "duration": duration,
-    "kernel": kernel_name,
+    "kernel": lambda run: run.kernel.name,
     "by_gravity": _by_gravity,
     "behaviour": _behaviour,
-    "figures": _figures,
+    "figures": figures,
     "percent": lambda share: f"{100 * share:.1f} %" if share < 0.1 else f"{100 * share:.0f} %",
 }

@@ -6,7 +6,6 @@ style sheet. svg.py escapes nothing: every foreign text goes through `_title` or
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from datetime import date, timedelta
 
@@ -19,11 +18,10 @@ from harness.model.overview import BoardNight, Seen
 from harness.model.result import Verdict
 from harness.report import evidence
 from harness.report.compare import failed
-from harness.report.text import one_line
-from harness.web.data import kernel_name
+from harness.report.text import moment, one_line
+from harness.web.data import WINDOW, CellHistory
 
 Href = Callable[[StoredRun], str | None]
-WINDOW = 20  # outcomes that a point of the flakiness is made from
 _STRIP_PX, _MARK_PX, _PLOT_PX = 28.0, 6.0, 130.0
 _LEFT, _RIGHT = 9.0, 100.0  # percent: room for the labels of the lines
 _TOP_PX = 16.0
@@ -46,8 +44,8 @@ def strip(seen: Sequence[Seen], href: Href) -> Markup:
             elements=[_title(_told(each))],
         )
         bars.append(_link(bar, href(each.run)))
-        if column and kernel_name(each.run) != kernel_name(seen[column - 1].run):
-            bars.append(_new_kernel(_left(column, len(seen)), kernel_name(each.run)))
+        if column and each.run.kernel != seen[column - 1].run.kernel:
+            bars.append(_new_kernel(_left(column, len(seen)), each.run.kernel.name))
     return _plot(bars, _STRIP_PX + _MARK_PX, f"Verdicts of {len(seen)} runs, oldest first")
 
 
@@ -82,23 +80,21 @@ def durations(seen: Sequence[Seen], href: Href) -> Markup:
     return _plot(drawn, _PLOT_PX, "Duration of each run in seconds")
 
 
-def flakiness(seen: Sequence[Seen]) -> Markup:
+def flakiness(history: CellHistory) -> Markup:
     """Return the share of failures of the last WINDOW outcomes at each run, with the range that holds 90 % of what is
     believed, and a line where the test began to behave differently."""
+    seen = history.seen
     drawn = [line for value in (0.0, 0.5, 1.0) for line in _gridline(_height(value, 1.0), f"{100 * value:.0f} %")]
-    ends: list[bool] = []
-    columns: list[int] = []
+    ends = list(history.earlier)
     for column, each in enumerate(seen):
         ended = failed(each.outcome)
         if ended is None:
             continue
         ends.append(ended)
-        columns.append(column)
         drawn += _estimate(evidence.tally_of(ends[-WINDOW:]), column, len(seen), each)
-    if ends and (changed := evidence.last_change(ends)):
-        drawn.append(
-            _mark(_left(columns[changed], len(seen)), f"behaves differently since {_when(seen[columns[changed]].run)}")
-        )
+        if history.since and each.run.id == history.since.id:
+            place = _left(column, len(seen))
+            drawn.append(_mark(place, f"behaves differently since {moment(each.run.started)}"))
     return _plot(drawn, _PLOT_PX, f"Share of failures of the last {WINDOW} outcomes, with its 90 % interval")
 
 
@@ -125,7 +121,7 @@ def errors_by_day(nights: Sequence[BoardNight], days: Sequence[date]) -> Markup:
 
 def _estimate(tally: Tally, column: int, count: int, each: Seen) -> list[svg.Element]:
     low, high = evidence.interval(tally)
-    told = f"{100 * low:.0f} to {100 * high:.0f} %: failed {tally} up to {_when(each.run)}"
+    told = f"{100 * low:.0f} to {100 * high:.0f} %: failed {tally} up to {moment(each.run.started)}"
     top = _height(high, 1.0)
     place, width = _percent(_left(column, count)), _percent(_width(count) + 0.05)  # no gaps where pixels are halved
     return [
@@ -202,8 +198,4 @@ def _percent(value: float) -> svg.Length:
 def _told(each: Seen) -> str:
     outcome = each.outcome
     said = str(outcome.signature or outcome.reason)
-    return f"{outcome.verdict}, {_when(each.run)}, {kernel_name(each.run)}{f': {said}' if said else ''}"
-
-
-def _when(run: StoredRun) -> str:
-    return time.strftime("%Y-%m-%d %H:%M", time.gmtime(run.started))
+    return f"{outcome.verdict}, {moment(each.run.started)}, {each.run.kernel.name}{f': {said}' if said else ''}"

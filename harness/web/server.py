@@ -32,7 +32,7 @@ def serve(history: Path, *, listen: str, ready: Callable[[str], None]) -> None:
         raise InfraError(f"--listen {listen}: can't listen there: {why}; choose another port") from error
     with listening:
         server = create_server(
-            App(history, hosts=LOOPBACK if host.is_loopback else None),
+            App(history, hosts={*LOOPBACK, str(host)} if host.is_loopback else None),
             sockets=[listening],
             threads=_THREADS,
             connection_limit=_CONNECTIONS,

@@ -49,6 +49,13 @@ def test_several_browsers_at_once(address: tuple[str, int]) -> None:
     assert len({text for _, text in answers}) == 5
 
 
+def test_another_address_of_loopback_is_answered_by_its_own_name(history: Path) -> None:
+    with serving(history, listen="127.0.0.2:0") as url:
+        found = re.fullmatch(r"http://(127\.0\.0\.2):(\d+)/", url)
+        assert found
+        assert get((found[1], int(found[2])), "/")[0] == 200
+
+
 @fault("browsers connect and say nothing, or only half of a request", where="network", blame=Blame.NOBODY,
        survives="answers to everybody else")  # fmt: skip
 def test_slow_browsers_keep_nobody_waiting(address: tuple[str, int]) -> None:

@@ -170,6 +170,35 @@ def test_a_test_that_a_wider_request_lost_is_gone(requested: str, change: Change
     assert change_of(old, side(NEW, [did(PASS)], requested=requested), gone).change is change
 
 
+@pytest.mark.parametrize(
+    ("verdict", "requested", "change"),
+    [
+        pytest.param(PASS, "all -k few", Change.SAME, id="it passes"),
+        pytest.param(SKIP, "all -k few", Change.SAME, id="it is skipped"),
+        pytest.param(FAIL, "all -k few", Change.APPEARED, id="a failure is told"),
+        pytest.param(PASS, "all", Change.APPEARED, id="it was asked for"),
+    ],
+)
+def test_a_test_that_the_older_run_was_not_asked_for_is_not_new(
+    verdict: Verdict, requested: str, change: Change
+) -> None:
+    old, new = side(OLD, [did(PASS)], requested=requested), side(NEW, [did(PASS), did(verdict, "other")])
+    changed = change_of(old, new, "other")
+    assert changed.change is change
+    assert changed.note == ("the older run was not asked for it" if change is Change.SAME else "")
+
+
+def test_a_run_whose_failure_did_not_come_again_is_not_the_last_good_one() -> None:
+    repeated = dataclasses.replace(did(PASS), repeat=Condition.ONE_CPU)
+    changed = change_of(side(OLD, *passed(60), [did(FAIL), repeated]), side(NEW, *[[did(FAIL)]] * 9))
+    assert changed.last_good == "old-59"
+
+
+def test_the_first_bad_run_is_the_first_with_this_very_crash() -> None:
+    changed = change_of(side(OLD, *passed(30)), side(NEW, [crashed(OTHER)], [did(FAIL)], [crashed()], [crashed()]))
+    assert (changed.change, changed.first_bad) == (Change.NEW_FAILURE, "new-2")
+
+
 def test_a_new_test_that_is_skipped_is_new() -> None:
     assert (
         change_of(side(OLD, [did(PASS)]), side(NEW, [did(PASS), did(SKIP, "added")]), "added").change is Change.APPEARED

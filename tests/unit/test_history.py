@@ -74,7 +74,7 @@ def test_adding_a_run_again_changes_nothing(nights: Path) -> None:
 def test_the_latest_runs_are_listed(nights: Path) -> None:
     lines = called(history)[1].splitlines()
     assert len(lines) == 21
-    assert lines[0].split("  ") == ["run-0020", "2001-09-29 01:46", "7.3.4 + 1 patches", "virt", "complete"]
+    assert lines[0].split("  ") == ["run-0020", "2001-09-29 01:46 UTC", "7.3.4 + 1 patch", "virt", "complete"]
 
 
 def test_a_board_of_another_machine_is_no_line_of_ours(tmp_path: Path) -> None:

@@ -156,9 +156,11 @@ def test_a_dry_run_prints_the_mail_and_sends_nothing(history: Path, server: Mail
         ({"in_reply_to": ("20260101",)}, "--in-reply-to: expected a Message-ID such as .*, found '20260101'"),
         ({"in_reply_to": ("<a@b>\r\nBcc: c@example.org",)}, "--in-reply-to: expected a Message-ID"),
         ({"in_reply_to": ("<a@b> <c@d>",)}, "--in-reply-to: expected a Message-ID"),
-        ({"smtp": "host:mail"}, "--smtp: expected HOST or HOST:PORT, found 'host:mail'"),
+        ({"smtp": "host:mail"}, "--smtp: expected HOST or HOST:PORT, .*, found 'host:mail'"),
         ({"smtp": "host:70000"}, "--smtp: expected a port from 1 to 65535, found 70000"),
-        ({"smtp": ""}, "--smtp: expected HOST or HOST:PORT, found ''"),
+        ({"smtp": ""}, "--smtp: expected HOST or HOST:PORT, .*, found ''"),
+        ({"smtp": "::1"}, r"--smtp: .* an IPv6 address as \[ADDRESS\] or \[ADDRESS\]:PORT, found '::1'"),
+        ({"smtp": f"host:{'1' * 5000}"}, "--smtp: expected HOST or HOST:PORT, .*, found 'host:1111"),
     ],
 )
 def test_wrong_input_is_told(given: dict[str, Any], told: str, history: Path) -> None:

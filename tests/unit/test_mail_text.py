@@ -68,7 +68,7 @@ def test_a_new_failure_is_told_with_all_that_one_acts_on() -> None:
     assert "  and 3 more tests\n" in text
     assert "failed 0 of 20 before, 1 of 1 since; worse with a probability of" in text
     assert "last good kernel: 7.3.3-1, run old-19\n" in text
-    assert "first bad kernel: 7.3.4-1 (0123456789ab) + 1 patch, run new-0\n" in text
+    assert "first bad kernel: 7.3.4-1 + 1 patch (0123456789ab), run new-0\n" in text
     assert "  harness run --kernel debian:@suite --board virt --suite testcases -k \\\n    '(test_0)'\n" in text
     assert mail_subject(comparison) == "[harness] 7.3.4-1 + 1 patch on virt (tcg): 8 new failures"
 

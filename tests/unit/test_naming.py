@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from harness.campaign import naming
 from harness.campaign.history import LAST_GOOD, LATEST, add, resolve, sides
 from harness.campaign.naming import directory_of, split_range
 from harness.errors import UserError
@@ -18,6 +21,7 @@ from harness.model.record import BoardRecord, KernelRecord, PatchRecord, RunReco
 from harness.model.result import EndKind, Result, RunEnd, Verdict
 from harness.parse.events import event_to_json
 from harness.store.database import opened
+from tests.faults.catalogue import Blame, fault
 
 PASS, FAIL, SKIP = Verdict.PASS, Verdict.FAIL, Verdict.SKIP
 C1, C2 = "1" * 40, "2" * 40
@@ -73,6 +77,20 @@ def test_a_directory_means_the_run_that_is_in_it_now(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "run-9")
     (tmp_path / "run-1").rename(tmp_path / "run-9")
     assert named(tmp_path, str(tmp_path / "run-9")) == "run-0001"
+
+
+@fault("the events of a run can't be read", where="disk", blame=Blame.USER,
+       survives="the history; the message names the run's directory, not the history")  # fmt: skip
+def test_a_directory_that_can_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(path: Path) -> Iterator[str]:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    add(tmp_path / "h", [run_dir(tmp_path, 1, PASS)])
+    monkeypatch.setattr(naming, "event_lines", forbidden)
+    with pytest.raises(UserError, match=f"^{tmp_path}/run-1: expected the directory of a run, can't read it: Perm"):
+        named(tmp_path, str(tmp_path / "run-1"))
+    monkeypatch.undo()
+    assert named(tmp_path, str(tmp_path / "run-1")) == "run-0001"
 
 
 def test_a_directory_that_is_gone_still_names_its_run(tmp_path: Path) -> None:

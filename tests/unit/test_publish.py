@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from harness.model.record import BuildRecord, KernelRecord, RunRecord
 from harness.model.result import EndKind, Result, RunEnd, Verdict
 from harness.parse.events import event_to_json
 from harness.parse.records import build_record_to_json
-from harness.publish import kcidb
+from harness.publish import kcidb, limited
 from harness.publish.kcidb import KcidbServer
 from harness.publish.queue import Queue, Refused
 from tests.faults.catalogue import Blame, fault
@@ -156,6 +157,31 @@ def test_a_server_that_hangs(server: kcidbserver.KcidbServer, tmp_path: Path, mo
     assert len(queue.waiting()) == 1
     assert queue.send(KcidbServer(url=server.url, token=TOKEN).post).taken == 1
     assert list(server.objects[""]) == ["tests lab:1"]
+
+
+@fault(
+    "KCIDB's server has an error, and its answer breaks off", where="network", blame=Blame.INFRA,
+    survives="the submission, in the queue; the message names the server, not the queue",
+)  # fmt: skip
+def test_an_error_that_breaks_off(server: kcidbserver.KcidbServer, tmp_path: Path) -> None:
+    server.answers, server.headers = [(500, b"no length of a chunk\r\n")], {"Transfer-Encoding": "chunked"}
+    queue = Queue(tmp_path / "q")
+    queue.put(SUBMISSIONS[0])
+    with pytest.raises(InfraError, match=rf"^{server.url}: expected KCIDB's server to answer, found: IncompleteRead"):
+        queue.send(KcidbServer(url=server.url, token=TOKEN).post)
+    assert len(queue.waiting()) == 1
+
+
+def test_an_answer_that_comes_as_the_time_limit_ends_is_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    class JustNow(Future[str]):
+        def result(self, timeout: float | None = None) -> str:
+            answer = super().result()
+            if timeout is not None:
+                raise TimeoutError
+            return answer
+
+    monkeypatch.setattr(limited, "Future", JustNow)
+    assert limited.within(1.0, lambda: "taken", late="it is late") == "taken"
 
 
 @fault(

@@ -29,6 +29,7 @@ from harness.model.result import EndKind, Repeat, Result, RunEnd, RunResults, Ve
 from harness.store import database, queries
 from harness.store.database import history_file, opened
 from harness.store.ingest import add_run
+from harness.store.prune import prune
 from harness.store.schema import MIGRATIONS, VERSION
 from tests.faults.catalogue import Blame, fault
 
@@ -91,6 +92,13 @@ def test_whether_the_kernel_kept_it_from_booting(tmp_path: Path, *, blames_kerne
     with opened(tmp_path / "h") as connection:
         (stored,) = queries.latest_runs(connection)
     assert (stored.end, stored.blames_kernel) == ("not booted", blames_kernel)
+
+
+@pytest.mark.parametrize("blames_kernel", [True, False])
+def test_a_kernel_that_did_not_boot_is_a_failure_to_keep(tmp_path: Path, *, blames_kernel: bool) -> None:
+    end = RunEnd(kind=EndKind.NOT_BOOTED, blames_kernel=blames_kernel)
+    added(tmp_path / "h", dataclasses.replace(run(1, (Result(test="a", verdict=Verdict.NOTRUN),)), ended=end))
+    assert prune(tmp_path / "h", before=2000.0, keep_failures=True).kept == blames_kernel
 
 
 def test_a_run_is_in_it_once_and_completed_when_its_directory_says_more(tmp_path: Path) -> None:
@@ -299,7 +307,6 @@ def test_no_question_reads_all_results(tmp_path: Path) -> None:
         for stored in queries.latest_runs(connection, good=True) + queries.latest_runs(connection):
             queries.outcomes_of(connection, stored.id)
             queries.latest_runs(connection, cell=stored.cell, kernel=stored.kernel, until=stored.started)
-            queries.is_good(connection, stored.id)
             queries.history_in(connection, "a", [stored])
         queries.history_of(connection, "a")
         add_run(connection, run(1), directory=Path("/runs"))

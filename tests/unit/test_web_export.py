@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -75,6 +76,23 @@ def test_an_export_replaces_an_earlier_one_and_nothing_else(history: Path, tmp_p
         with pytest.raises(UserError, match="expected a new directory, an empty one, or an earlier export"):
             export(history, other, shown=Filter())
     assert (tmp_path / "mine/notes").read_text() == "mine"
+
+
+@fault("a run was killed before its first test", where="killed", blame=Blame.NOBODY,
+       survives="the export; the runs before and after it are compared with each other")  # fmt: skip
+def test_a_run_without_results_keeps_no_page_out(tmp_path: Path) -> None:
+    (first, *_) = simulated.runs()
+    with opened(tmp_path / "h", writable=True) as connection:
+        for night in range(3):
+            record = replace(first.record, id=f"r{night}")
+            results = first.results if night != 1 else ()
+            run = RunResults(record=record, results=results, started=first.started + 86400 * night)
+            add_run(connection, run, directory=Path("/x"))
+    export(tmp_path / "h", tmp_path / "pages", shown=Filter())
+    assert len(list((tmp_path / "pages").glob("run-*.html"))) == 3
+    assert [page.name for page in (tmp_path / "pages").glob("compare-*.html")] == [
+        file_name("compare", {"old": "r0", "new": "r2"})
+    ]
 
 
 @fault("the disk is full while pages are exported", where="disk", blame=Blame.INFRA,

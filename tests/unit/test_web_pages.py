@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from werkzeug.test import Client, TestResponse
 
 from harness.model.fault import Fault, FaultKind
 from harness.model.history import Cell
+from harness.model.record import PatchRecord, RunRecord
 from harness.model.result import EndKind, Result, RunEnd, RunResults, Verdict
 from harness.store import pages
 from harness.store.database import opened
@@ -125,6 +127,39 @@ def test_a_test_has_its_history_with_plots(client: Client) -> None:
     assert len(texts(response, "//table/tbody/tr")) == 28
 
 
+def patched(series: str) -> RunResults:
+    kernel = replace(next(simulated.runs()).record.kernel, patches=(PatchRecord(name="0001.patch", sha256=series),))
+    return RunResults(record=RunRecord(kernel=kernel), results=PASSED.results, ended=COMPLETE)
+
+
+def test_a_kernel_of_the_same_name_is_marked_as_another_one(tmp_path: Path) -> None:
+    client = written(tmp_path / "h", patched("v1"), patched("v1"), patched("v2"))
+    marks = found(client.get("/test?name=a"), "//svg//rect[@class='kernel']")
+    assert [" ".join(mark.itertext()) for mark in marks] == ["7.3.4-1 + 1 patch from here on"]
+
+
+def test_a_list_and_a_page_of_a_fault_count_the_same_kernels(tmp_path: Path) -> None:
+    """Two series of patches are two kernels, one kernel that was built in two ways is one."""
+    crash = (Result(test="a", verdict=Verdict.CRASH, fault=simulated.CRASH),)
+    first, second = patched("v1"), patched("v2")
+    other = replace(second, record=replace(second.record, kernel=replace(second.record.kernel, key="another build")))
+    client = written(tmp_path / "h", *(replace(each, results=crash) for each in (first, second, other)))
+    assert texts(client.get("/faults"), "//td[@data-name='kernels']") == ["2"]
+    response = client.get("/fault", query_string={"signature": str(simulated.CRASH.signature)})
+    assert [row.split("  ")[0] for row in texts(response, "//table[3]/tbody/tr/td[1]")] == ["7.3.4-1 + 1 patch"] * 2
+
+
+def test_the_share_of_failures_counts_what_is_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gather, "_SHOWN", 5)
+    failed = replace(PASSED, results=(Result(test="a", verdict=Verdict.FAIL),))
+    client = written(tmp_path / "h", *[PASSED] * 20, *[failed] * 10)
+    response = client.get("/test?name=a&days=60")
+    bands = [" ".join(band.itertext()) for band in found(response, "//svg//rect[@class='band']")]
+    assert [re.findall(r"failed (\d+ of \d+)", band)[0] for band in bands] == [f"{n} of 20" for n in range(6, 11)]
+    assert "since it began to behave differently, 2026-11-21 01:00" in response.text
+    assert found(response, "//svg//line[@class='mark']") == []  # that is before what is shown
+
+
 def test_a_test_that_broke_says_since_when(client: Client) -> None:
     response = client.get("/test", query_string={"name": simulated.BROKEN, "days": "60", "toolchain": "clang 19"})
     assert texts(response, "//section/p[1]") == [
@@ -144,6 +179,13 @@ def test_tests_are_found_by_words_of_their_names(client: Client) -> None:
     assert texts(client.get("/tests?q=FGRAPH+multi"), "//tbody/tr/td[1]") == [simulated.CRASHING]
     assert texts(client.get("/tests"), "//tbody/tr/td[1]")[0] in (simulated.FLAKY, simulated.BROKEN)
     assert len(texts(client.get("/tests"), "//tbody/tr")) == len(simulated.TESTS)
+
+
+def test_tests_of_more_runs_than_are_counted(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "There is more than this page shows" not in client.get("/tests?days=2").text
+    monkeypatch.setattr(gather, "_RUNS_OF_TESTS", 5)
+    assert "There is more than this page shows" in client.get("/tests?days=2").text
+    assert set(texts(client.get("/tests?days=2"), "//td[@data-name='of']")) == {"5"}
 
 
 def test_runs_are_listed_and_two_can_be_chosen(client: Client) -> None:
@@ -218,6 +260,7 @@ def test_boards_and_what_failed_on_them(client: Client) -> None:
         ("/run?id=x&verdict=GOOD", "verdict: expected one of PASS, FAIL,"),
         ("/run?id=x&board=b", "'board': expected one of id, verdict as a parameter of run"),
         ("/compare?old=x", "new: expected a value, found none; compare needs it"),
+        (f"/compare?old={OLD}&new={OLD}", f"new: expected another run than old, found the same one, '{OLD}'"),
     ],
 )
 def test_a_bad_filter_is_400_and_one_clear_line(client: Client, address: str, told: str) -> None:
@@ -342,6 +385,62 @@ def test_several_runs_in_one_night_show_the_worst_and_lead_to_all(tmp_path: Path
 COMPLETE = RunEnd(kind=EndKind.COMPLETE)
 
 
+def written(path: Path, *runs: RunResults) -> Client:
+    """A client of a history with these runs, which get the ids r0, r1 and so on, a day apart."""
+    first = next(simulated.runs())
+    with opened(path, writable=True) as connection:
+        for number, run in enumerate(runs):
+            record = replace(first.record if run.record == RunRecord() else run.record, id=f"r{number}")
+            started = run.started or first.started + 86400 * number
+            add_run(connection, replace(run, record=record, started=started), directory=Path("/x"))
+    return Client(App(path))
+
+
+PASSED = RunResults(results=(Result(test="a", verdict=Verdict.PASS),), ended=COMPLETE)
+NOT_BOOTED = RunResults(
+    results=(Result(test="a", verdict=Verdict.NOTRUN, reason="it panicked"),),
+    ended=RunEnd(kind=EndKind.NOT_BOOTED, blames_kernel=True),
+)
+
+
+def test_a_kernel_that_does_not_boot_is_no_fault_of_the_lab(tmp_path: Path) -> None:
+    client = written(tmp_path / "h", PASSED, NOT_BOOTED)
+    matrix = texts(client.get("/"), "//table[@class='matrix']//td/a")
+    assert matrix == ["✗", "✓"]
+    assert texts(client.get("/"), "//table[@class='list']/tbody/tr") == [
+        "CRASH boot it panicked qemu-virt (tcg) · base+ftrace+livepatch · gcc 12"
+    ]
+    assert texts(client.get("/boards"), "//tbody/tr") == ["qemu-virt (tcg) 2 0 1 2 0 0"]
+    assert texts(client.get("/compare?old=r0&new=r1"), "//h2")[0] == "new failure 1"
+    assert "/test?name=boot" not in set(_crawled(client, "/compare?old=r0&new=r1"))
+
+
+def test_a_lab_that_does_not_boot_a_kernel_is_no_fault_of_the_kernel(tmp_path: Path) -> None:
+    end = RunEnd(kind=EndKind.NOT_BOOTED)
+    client = written(tmp_path / "h", PASSED, replace(NOT_BOOTED, ended=end))
+    assert texts(client.get("/"), "//table[@class='matrix']//td/a") == ["!", "✓"]
+    assert texts(client.get("/"), "//table[@class='list']/tbody/tr") == []
+    assert texts(client.get("/boards"), "//tbody/tr") == ["qemu-virt (tcg) 2 0 1 2 0 1 50 %"]
+
+
+def test_a_run_without_results_can_not_be_compared(tmp_path: Path) -> None:
+    client = written(tmp_path / "h", PASSED, RunResults(results=()))
+    response = client.get("/compare?old=r0&new=r1")
+    assert response.status_code == 404
+    assert "r1: expected a run with results, it has none (killed); compare another one" in response.text
+
+
+@fault("a machine whose clock is a year ahead adds a run", where="clock", blame=Blame.NOBODY,
+       survives="the pages of the latest runs")  # fmt: skip
+def test_a_run_of_the_future_hides_no_others(tmp_path: Path) -> None:
+    ahead = replace(PASSED, started=time.time() + 365 * 86400)
+    client = written(tmp_path / "h", replace(PASSED, started=time.time()), ahead)
+    assert texts(client.get("/runs"), "//tbody/tr/td[3]/a") == ["r0"]
+    (tmp_path / "h").unlink()
+    client = written(tmp_path / "h", ahead)
+    assert texts(client.get("/runs"), "//tbody/tr/td[3]/a") == ["r0"]  # it is all there is
+
+
 def test_a_history_without_runs(tmp_path: Path) -> None:
     with opened(tmp_path / "h", writable=True):
         pass
@@ -389,7 +488,9 @@ def test_what_only_a_newer_harness_knows_is_503(tmp_path: Path, change: str, tol
 def test_a_page_that_takes_too_long_is_given_up(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gather, "_LIMIT_S", -1.0)
     monkeypatch.setattr(pages, "_STEPS", 1)
-    assert client.get("/tests").status_code == 503
+    response = client.get("/tests")
+    assert response.status_code == 503
+    assert "expected an answer within the time limit, it takes longer; ask for fewer runs" in response.text
 
 
 def test_no_page_reads_all_results(history: Path, monkeypatch: pytest.MonkeyPatch) -> None:
