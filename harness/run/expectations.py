@@ -13,12 +13,13 @@ from harness.limits import YAML_BYTES
 from harness.model.board import BoardSpec
 from harness.model.kernel import Build
 from harness.model.known import Context, KnownOutcome, KnownOutcomes
-from harness.parse.expectations import parse_expectations
 
 
 def load_known(paths: Sequence[Path]) -> tuple[KnownOutcome, ...]:
     """The known outcomes in these files, in order; without any, those in the project's own files. UserError for a file
     that can't be read or is malformed."""
+    from harness.parse.expectations import parse_expectations  # slow to import, and no worker reads files
+
     known: list[KnownOutcome] = []
     for path in paths or (EXPECTATIONS, KNOWN_ISSUES):
         place = path.relative_to(PROJECT) if path.is_relative_to(PROJECT) else path

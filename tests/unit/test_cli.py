@@ -90,6 +90,15 @@ def test_a_directory_for_logs_is_made_without_what_reports_need(tmp_path: Path) 
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
+def test_a_worker_starts_without_what_reads_the_users_files() -> None:
+    """It is told what they say, and each of -j workers would import it."""
+    program = (
+        "import sys, harness.run.fixtures, harness.run.workers.worker\n"
+        "print(sorted({'pydantic', 'yaml'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
 ABSENT = """
 boards:
   b:
