@@ -10,7 +10,7 @@
      "started": 1700000000.0, "seconds": 12.5,   Unix time; wall-clock
      "ended": "complete" | … | null,             for people; null: the run was killed
      "end": {"kind": "complete", "reason": ""} | null,    kind: see EndKind
-     "exit_code": 0 | 1 | 3,
+     "exit_code": 0 | 1 | 2 | 3,                 of the command
      "properties": {…},                          of the run: kernel, patches, compiler, board …
      "notes": ["…"],
      "counts": {"PASS": 3, …},                   every verdict has an entry

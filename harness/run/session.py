@@ -22,7 +22,7 @@ from harness.model.kernel import Build
 from harness.model.known import KnownOutcome
 from harness.model.names import nearest_first
 from harness.model.progress import RunDisplay
-from harness.model.record import BoardRecord, RunRecord
+from harness.model.record import BoardRecord, BuildRecord, RunRecord
 from harness.model.result import EndKind, RunEnd, RunResults
 from harness.model.suite import UPSTREAM
 from harness.parse.events import VERSION
@@ -127,7 +127,8 @@ def run(
     selection = dataclasses.replace(selection, isolation=isolation, workers=workers)
     recorder = _begun(build, run_dir)
     boards = tuple(each.name for each in fleet.boards) if fleet else ()
-    recorder.began(_record(build, board.spec, selection, boards=boards, command=command))
+    record = load_record(build.directory)
+    recorder.began(run_record(record, board.spec, selection, boards=boards, command=command))
     for told in not_built(build.unbuilt, build.broken):
         recorder.note(told)
     machine = Machine(
@@ -298,21 +299,22 @@ def key_of_testcases() -> str:
     return digest.hexdigest()[:16]
 
 
-def _record(
-    build: Build, board: BoardSpec, selection: Selection, *, boards: tuple[str, ...], command: str
+def run_record(
+    build: BuildRecord, board: BoardSpec, selection: Selection, *, boards: tuple[str, ...] = (), command: str
 ) -> RunRecord:
+    """The record of a run that begins now."""
     return RunRecord(
         id=new_run_id(),
         schema=VERSION,
         harness=this_harness(),
         host=f"{platform.node()} ({platform.machine()})",
         build=build.key,
-        kernel=load_record(build.directory).kernel,
+        kernel=build.kernel,
         board=BoardRecord(name=board.name, details=boot_method(board).properties(board)),
         boards=boards,
         suites=tuple(sorted(selection.suites)),
         keyword=selection.keyword,
-        isolation=str(selection.isolation),
+        isolation=str(selection.isolation or ""),
         workers=selection.workers,
         testcases=key_of_testcases(),
         command=command,

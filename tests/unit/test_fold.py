@@ -172,6 +172,25 @@ def test_finished_but_not_planned_comes_last() -> None:
     assert [result.test for result in fold(planned("a").ran("new").ran("a").events).results] == ["a", "new"]
 
 
+@pytest.mark.parametrize(
+    ("end", "verdict", "code"),
+    [
+        (RunEnd(kind=EndKind.COMPLETE), "PASS", 0),
+        (RunEnd(kind=EndKind.MAXFAIL), "FAIL", 1),
+        (RunEnd(kind=EndKind.NOT_BOOTED, blames_kernel=True), "PASS", 1),
+        (RunEnd(kind=EndKind.NOT_BOOTED), "PASS", 3),
+        (RunEnd(kind=EndKind.NOT_BOOTED), "FAIL", 3),  # before the boot, which the lab failed
+        (RunEnd(kind=EndKind.INTERRUPTED), "PASS", 3),
+        (RunEnd(kind=EndKind.INTERRUPTED), "FAIL", 3),
+        (RunEnd(kind=EndKind.INTERNAL_ERROR), "FAIL", 3),
+        (RunEnd(kind=EndKind.COLLECTION_FAILED), "PASS", 2),
+    ],
+)
+def test_the_exit_code_is_that_of_the_command(end: RunEnd, verdict: str, code: int) -> None:
+    log = planned("a").ran("a", verdict).add(RunEnded(end=end))
+    assert fold(log.events).exit_code == code
+
+
 def test_every_prefix_of_a_run_folds() -> None:
     log = planned("a", "b", "c").ran("a").ran("b", "CRASH").ran("c").ended()
     for length in range(2, len(log.events) + 1):
