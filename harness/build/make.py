@@ -31,7 +31,7 @@ from harness.build.keys import (
 )
 from harness.build.made import read_made
 from harness.build.materialize import held_source, materialize
-from harness.build.notbuilt import NotBuilt, errors_of, files_of
+from harness.build.notbuilt import NotBuilt, config_of, errors_of, log_of
 from harness.build.patches import applied_fixes, apply_series, patched_files
 from harness.build.sandbox import find_sandbox
 from harness.build.seal import seal_directory
@@ -295,9 +295,9 @@ class _Builder:
 
     def not_built(self, error: BuildError, key: str, reproduce: str) -> NotBuilt:
         """What is known of this build, which ends with `error`."""
-        is_configured = "kernel" in self.times  # the stage behind that
         record = self._record(key, self._kernel_record(), reproduce, errors=errors_of(error, self.workspace))
-        return NotBuilt(error, record=record, files=files_of(self.workspace, self.log, is_configured=is_configured))
+        config = config_of(self.workspace) if record.is_configured else b""
+        return NotBuilt(error, record=record, log=log_of(self.log), config=config)
 
     def _kernel_record(self, release: str = "", made: str = "") -> KernelRecord:
         """`release`, `made`: empty for a kernel that does not build."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping
 from pathlib import Path
 
 from harness.build.made import read_made
@@ -13,19 +12,18 @@ from harness.errors import BuildError
 from harness.limits import SOURCE_BYTES
 from harness.model.record import BuildRecord
 
-LOG = "build.log"
-CONFIG = "kernel.config"
 _LONGEST_LOG_BYTES = 16 << 20  # the end of it, where the errors are
 
 
 class NotBuilt(BuildError):
-    """A kernel does not build. `record`: of the build that failed, with the errors; `files`: by name, for the directory
-    of a run: what make printed and, if it came so far, the configuration."""
+    """A kernel does not build. `record`: of the build that failed, with the errors; `log`: what make printed; `config`:
+    the kernel's configuration, empty if the build did not come so far."""
 
-    def __init__(self, error: BuildError, *, record: BuildRecord, files: Mapping[str, bytes]) -> None:
+    def __init__(self, error: BuildError, *, record: BuildRecord, log: str = "", config: bytes = b"") -> None:
         super().__init__(error.message, details=error.details)
         self.record = record
-        self.files = files
+        self.log = log
+        self.config = config
 
 
 def errors_of(error: BuildError, workspace: Workspace) -> tuple[str, ...]:
@@ -33,13 +31,16 @@ def errors_of(error: BuildError, workspace: Workspace) -> tuple[str, ...]:
     return tuple(workspace.outside(line) for line in error.details or (error.message,))
 
 
-def files_of(workspace: Workspace, log: Path, *, is_configured: bool) -> dict[str, bytes]:
-    """Read the files of a build that failed, as far as they can be."""
-    files = {}
-    with contextlib.suppress(OSError), log.open("rb") as file:
+def log_of(path: Path) -> str:
+    """Read what make printed, as far as that is possible."""
+    with contextlib.suppress(OSError), path.open("rb") as file:
         file.seek(max(0, os.fstat(file.fileno()).st_size - _LONGEST_LOG_BYTES))
-        files[LOG] = file.read()
-    if is_configured:
-        with contextlib.suppress(OSError, BuildError):
-            files[CONFIG] = read_made(workspace.objects / ".config", SOURCE_BYTES)
-    return files
+        return file.read().decode("utf-8", "replace")
+    return ""
+
+
+def config_of(workspace: Workspace) -> bytes:
+    """Read the configuration, as far as that is possible."""
+    with contextlib.suppress(OSError, BuildError):
+        return read_made(workspace.objects / ".config", SOURCE_BYTES)
+    return b""

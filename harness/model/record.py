@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 NO_SANDBOX = "none"
+KERNEL_CONFIG = "kernel.config"  # in the directory of a run whose kernel does not build
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +91,11 @@ class BuildRecord:
     reproduce: str = ""
     has_manifest: bool = False
     errors: tuple[str, ...] = ()
+
+    @property
+    def is_configured(self) -> bool:
+        """Whether a build that failed came so far as to have a configuration: the stage behind that has begun."""
+        return "kernel" in self.times
 
     @property
     def seconds(self) -> float | None:

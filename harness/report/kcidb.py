@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import quote, urlsplit
 
-from harness.model.record import BuildRecord, KernelRecord
+from harness.model.record import KERNEL_CONFIG, BuildRecord, KernelRecord
 from harness.model.result import BUILD, EndKind, Result, RunResults, Verdict
 from harness.report.confirming import told
 from harness.report.text import clean, one_line
@@ -155,6 +155,7 @@ def _how_it_went(build: BuildRecord, results: RunResults, submitter: Submitter) 
         "status": "FAIL",
         "start_time": _time(results.started - (build.seconds or 0.0)),
         "log_url": _url(log, submitter),
+        "config_url": _url(KERNEL_CONFIG if build.is_configured else None, submitter),
         "log_excerpt": clean("\n".join(build.errors) or ended)[:_LONGEST_EXCERPT],
     }
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from harness import clock, shortage
 from harness.build.finished import RECORD
-from harness.build.notbuilt import LOG, NotBuilt
+from harness.build.notbuilt import NotBuilt
 from harness.model.board import BoardSpec
+from harness.model.record import KERNEL_CONFIG
 from harness.model.result import BUILD, EndKind, Result, RunEnd, RunResults, Verdict
 from harness.parse.records import build_record_to_json
 from harness.run.conclusion import conclude
@@ -31,11 +32,11 @@ def record_not_built(
     record, reason = error.record, error.record.errors[0]
     with shortage.reported(run_dir, needed="some MiB for the log of a build"):
         (run_dir / RECORD).write_text(build_record_to_json(record))
-        for name, content in error.files.items():
-            (run_dir / name).write_bytes(content)
+        if error.config:
+            (run_dir / KERNEL_CONFIG).write_bytes(error.config)
         recorder = Recorder.of(run_dir)
     recorder.began(run_record(record, board, selection, command=command))
     recorder.planned([BUILD])
-    log = LOG if LOG in error.files else None
-    recorder.finished(Result(test=BUILD, verdict=Verdict.FAIL, reason=reason, seconds=record.seconds or 0.0, log=log))
+    result = Result(test=BUILD, verdict=Verdict.FAIL, reason=reason, seconds=record.seconds or 0.0)
+    recorder.finished(result, error.log)
     return conclude(recorder, run_dir, RunEnd(kind=EndKind.NOT_BUILT, reason=reason), recall=recall)
