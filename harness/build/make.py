@@ -20,6 +20,7 @@ from harness.build.cache import cache_dir, published
 from harness.build.collect import collect
 from harness.build.finished import RECORD, not_built, usable_build
 from harness.build.kbuild import ROOM, Kbuild
+from harness.build.keptpatches import keep_patches
 from harness.build.keys import (
     RECIPE,
     build_key,
@@ -188,6 +189,7 @@ class _Builder:
         make_real(tools, below=self.payload)
         guesttools.compile_tools(self.spec.toolchain, tools, confinement=self.kbuild.confinement(tools))
         self._stage("collect", lambda: collect(self.workspace.objects, self.payload, self.out, log=self.log))
+        keep_patches(self.spec.patches, self.out)
         record = self._record(key, self._kernel_record(release, self._made()), reproduce, lacking=lacking)
         (self.out / RECORD).write_text(build_record_to_json(record))
 
@@ -297,7 +299,7 @@ class _Builder:
         """What is known of this build, which ends with `error`."""
         record = self._record(key, self._kernel_record(), reproduce, errors=errors_of(error, self.workspace))
         config = config_of(self.workspace) if record.is_configured else b""
-        return NotBuilt(error, record=record, log=log_of(self.log), config=config)
+        return NotBuilt(error, record=record, log=log_of(self.log), config=config, patches=self.spec.patches)
 
     def _kernel_record(self, release: str = "", made: str = "") -> KernelRecord:
         """`release`, `made`: empty for a kernel that does not build."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from harness import clock, shortage
 from harness.build.finished import RECORD
+from harness.build.keptpatches import keep_patches
 from harness.build.notbuilt import NotBuilt
 from harness.model.board import BoardSpec
 from harness.model.record import KERNEL_CONFIG
@@ -32,6 +33,7 @@ def record_not_built(
     record, reason = error.record, error.record.errors[0]
     with shortage.reported(run_dir, needed="some MiB for the log of a build"):
         (run_dir / RECORD).write_text(build_record_to_json(record))
+        keep_patches(error.patches, run_dir)
         if error.config:
             (run_dir / KERNEL_CONFIG).write_bytes(error.config)
         recorder = Recorder.of(run_dir)

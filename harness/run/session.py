@@ -15,6 +15,7 @@ from pathlib import Path
 from harness import clock, shortage
 from harness.build.cache import cache_dir
 from harness.build.finished import load_record, not_built
+from harness.build.keptpatches import copy_patches
 from harness.errors import EXIT_INFRA, HarnessError, UserError
 from harness.layout import PROJECT, TESTCASES
 from harness.model.board import BoardSpec
@@ -200,10 +201,11 @@ def _repeat(
 
 
 def _begun(build: Build, run_dir: Path) -> Recorder:
-    """Put the record of the build into the directory of the run, and begin to record the run."""
+    """Put the record and the patches of the build into the directory of the run, and begin to record the run."""
     clock.start()
     with shortage.reported(run_dir, needed="some MiB for a run's logs and documents"):
         shutil.copyfile(build.directory / "build.json", run_dir / "build.json")
+        copy_patches(build.directory, run_dir)
         return Recorder.of(run_dir)
 
 

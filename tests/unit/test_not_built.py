@@ -83,6 +83,7 @@ def test_it_leaves_the_directory_of_a_run(the_run: Run, tmp_path: Path) -> None:
     assert (results.record.suites, results.record.board.name) == (("testcases",), "qemu-virt")
     assert build_record_from_json((out / "build.json").read_text()).errors[0] == ERROR
     assert "CONFIG_ONE=y" in (out / "kernel.config").read_text()
+    assert "+this is no C" in (out / "patches/0001-sched.c.patch").read_text()
     for name in ("logs/build.log", "junit.xml", "report.html", "summary.md", "results.json"):
         assert ERROR in (out / name).read_text(), name
 
