@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -70,23 +71,41 @@ def tally_of(attempts: Iterable[Attempt]) -> Tally:
     return Tally(failures=failures, passes=sum(verdict is Verdict.PASS for verdict in verdicts))
 
 
+class Confirmed(enum.StrEnum):
+    """What the repetitions of a failure show: it comes each time, now and then, or not again."""
+
+    SOLID = "solid"
+    FLAKY = "flaky"
+    NOT_REPEATABLE = "not repeatable"
+
+
+def confirmed(result: Result) -> tuple[Confirmed | None, Tally]:
+    """Return what the repetitions of a failure show, and how they ended; None if there are none that say something."""
+    repeats = tally_of(_usual(result))
+    if not repeats.runs:
+        return None, repeats
+    if not repeats.failures:
+        return Confirmed.NOT_REPEATABLE, repeats
+    return (Confirmed.FLAKY if repeats.passes else Confirmed.SOLID), repeats
+
+
 def told(result: Result) -> str:
     """Say what the repetitions of a failure show; empty if there are none."""
     if not result.repeats:
         return ""
-    repeats = tally_of(_usual(result))
-    if not repeats.runs:
+    kind, repeats = confirmed(result)
+    if kind is None:
         return f"repeated {len(result.repeats)} times without an answer"
     counted, where = f"failed {repeats} repetitions", "".join(f", {where}" for where in _where(result))
     others = "".join(f"; {other}" for other in _otherwise(result))
-    if not repeats.failures:
+    if kind is Confirmed.NOT_REPEATABLE:
         rate = evidence.interval(since(result))[1]
         hint = "; maybe it needs a machine that other tests have used" if _was_used(result) and not where else ""
-        return f"not repeatable: {counted}, so it fails at most {100 * rate:.0f} % of the time{where}{hint}{others}"
-    if not repeats.passes:
-        return f"solid: {counted}{where}{others}"
+        return f"{kind}: {counted}, so it fails at most {100 * rate:.0f} % of the time{where}{hint}{others}"
+    if kind is Confirmed.SOLID:
+        return f"{kind}: {counted}{where}{others}"
     low, high = evidence.interval(since(result))
-    return f"flaky: {counted}, so about {100 * low:.0f} to {100 * high:.0f} % of the time{where}{others}"
+    return f"{kind}: {counted}, so about {100 * low:.0f} to {100 * high:.0f} % of the time{where}{others}"
 
 
 def _where(result: Result) -> Iterator[str]:
