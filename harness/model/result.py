@@ -198,9 +198,18 @@ class RunEnd:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BootTime:
+    """How many seconds a board took until it answered."""
+
+    board: str
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunResults:
     """A whole run, folded from its events: its `record`, every result in planned order, `notes` for people, and how it
-    `ended` (None: it was killed). `started`: seconds since the epoch."""
+    `ended` (None: it was killed). `started`: seconds since the epoch. `boots`: how long each boot took, without
+    restored machines and without those that repeated a failure."""
 
     record: RunRecord = field(default_factory=RunRecord)
     results: tuple[Result, ...]
@@ -208,6 +217,7 @@ class RunResults:
     started: float = 0.0
     seconds: float = 0.0
     ended: RunEnd | None = None
+    boots: tuple[BootTime, ...] = ()
 
     @property
     def is_complete(self) -> bool:
