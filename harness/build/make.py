@@ -138,7 +138,7 @@ def _build(
         try:
             builder.run(final.name, testcases, reproduce)
         except UnusableOutput as error:
-            found = builder.not_built(error, final.name, reproduce)
+            found = builder.not_built(error, final.name, reproduce, is_usable=False)
             workspace.discard()
             raise found from error
         except BuildError as error:
@@ -148,7 +148,7 @@ def _build(
                 raise
             told = f"{error.filename}: expected what kbuild makes there, found: {error.strerror}"
             wrong = BuildError(f"the kernel's build left something else than a kernel: {told}")
-            found = builder.not_built(wrong, final.name, reproduce)
+            found = builder.not_built(wrong, final.name, reproduce, is_usable=False)
             workspace.discard()
             raise found from None
 
@@ -295,10 +295,10 @@ class _Builder:
         compiler = [self.spec.toolchain.command, self.spec.toolchain.version]
         return digest({"source": self.spec.source.identity, "patches": patches, "with": [config, compiler]})
 
-    def not_built(self, error: BuildError, key: str, reproduce: str) -> NotBuilt:
-        """What is known of this build, which ends with `error`."""
+    def not_built(self, error: BuildError, key: str, reproduce: str, *, is_usable: bool = True) -> NotBuilt:
+        """What is known of this build, which ends with `error`. `is_usable`: what make left may be read."""
         record = self._record(key, self._kernel_record(), reproduce, errors=errors_of(error, self.workspace))
-        config = config_of(self.workspace) if record.is_configured else b""
+        config = config_of(self.workspace) if record.is_configured and is_usable else b""
         return NotBuilt(error, record=record, log=log_of(self.log), config=config, patches=self.spec.patches)
 
     def _kernel_record(self, release: str = "", made: str = "") -> KernelRecord:

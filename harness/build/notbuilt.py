@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.build.made import read_made
+from harness.build.strays import is_real
 from harness.build.workspace import Workspace
 from harness.errors import BuildError
 from harness.limits import SOURCE_BYTES
@@ -54,5 +55,6 @@ def log_of(path: Path) -> str:
 def config_of(workspace: Workspace) -> bytes:
     """Read the configuration, as far as that is possible."""
     with contextlib.suppress(OSError, BuildError):
-        return read_made(workspace.objects / ".config", SOURCE_BYTES)
+        if is_real(workspace.objects, below=workspace.directory):
+            return read_made(workspace.objects / ".config", SOURCE_BYTES)
     return b""
