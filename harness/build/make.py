@@ -21,6 +21,7 @@ from harness.build.collect import collect
 from harness.build.finished import RECORD, load_record, not_built, usable_build
 from harness.build.inuse import nobody_uses
 from harness.build.kbuild import ROOM, Kbuild
+from harness.build.keptpatches import keep_patches
 from harness.build.keys import (
     RECIPE,
     build_key,
@@ -32,6 +33,7 @@ from harness.build.keys import (
 )
 from harness.build.made import read_made
 from harness.build.materialize import held_source, materialize
+from harness.build.notbuilt import NotBuilt, config_of, errors_of, log_of
 from harness.build.patches import applied_fixes, apply_series, patched_files
 from harness.build.sandbox import find_sandbox
 from harness.build.seal import seal_directory
@@ -82,7 +84,7 @@ def build(
     `testcases`: the directory with the test modules' C sources. `reproduce`: a command line that repeats the build,
     for build.json. `is_sandboxed`: run what comes from the kernel tree in a sandbox. `verify`: read every file of a
     finished build. Raises UserError (a patch, a fragment), BuildError (the compiler), InfraError (the host, or no
-    sandbox works on it)."""
+    sandbox works on it). The BuildError of a build that had begun is a NotBuilt."""
     key = build_key(spec, testcases=testcases)
     final, limits = cache_dir("builds") / key, prune.limits_from_environment()
     is_new = False
@@ -147,17 +149,23 @@ def _build(
             progress.say("the workspace of earlier builds can't be used in the sandbox: building everything anew")
             workspace.discard()
         kbuild = Kbuild(workspace, spec.toolchain, jobs=jobs, progress=progress, sandbox=sandbox)
+        builder = _Builder(spec, kbuild, out)
         try:
-            _Builder(spec, kbuild, out).run(final.name, testcases, reproduce)
-        except UnusableOutput:
+            builder.run(final.name, testcases, reproduce)
+        except UnusableOutput as error:
+            found = builder.not_built(error, final.name, reproduce, is_usable=False)
             workspace.discard()
-            raise
+            raise found from error
+        except BuildError as error:
+            raise builder.not_built(error, final.name, reproduce) from error
         except OSError as error:
             if sandbox is None or not workspace.is_of_make(error.filename):
                 raise
-            workspace.discard()
             told = f"{error.filename}: expected what kbuild makes there, found: {error.strerror}"
-            raise BuildError(f"the kernel's build left something else than a kernel: {told}") from None
+            wrong = BuildError(f"the kernel's build left something else than a kernel: {told}")
+            found = builder.not_built(wrong, final.name, reproduce, is_usable=False)
+            workspace.discard()
+            raise found from None
 
 
 class _Builder:
@@ -177,12 +185,13 @@ class _Builder:
         self.tools = tool_stamps(spec.toolchain)
         self.fixes = era.fixes_for(spec)
         self.applied: dict[str, str] = {}
+        self.without: dict[str, str] = {}
 
     def run(self, key: str, testcases: Path, reproduce: str) -> None:
         self.log.write_text("")
         self._stage("source", self._prepare_source)
         configured = self._stage("configure", self._configure)
-        without = configured["without"]
+        self.without = without = configured["without"]
         self.applied |= configured["era_fixes"]
         for name, why in self.applied.items():
             self.progress.say(f"era fix: {name}: {why}")
@@ -195,14 +204,16 @@ class _Builder:
         make_real(tools, below=self.payload)
         guesttools.compile_tools(self.spec.toolchain, tools, confinement=self.kbuild.confinement(tools))
         self._stage("collect", lambda: collect(self.workspace.objects, self.payload, self.out, log=self.log))
-        record = self._record(key, release, reproduce, without=without, lacking=lacking)
+        keep_patches(self.spec.patches, self.out)
+        record = self._record(key, self._kernel_record(release, self._made()), reproduce, lacking=lacking)
         (self.out / RECORD).write_text(build_record_to_json(record))
 
     def _stage(self, name: str, work: Any) -> Any:
         started = time.monotonic()
-        result = work()
-        self.times[name] = round(time.monotonic() - started, 3)
-        return result
+        try:
+            return work()
+        finally:
+            self.times[name] = round(time.monotonic() - started, 3)
 
     def _prepare_source(self) -> None:
         spec, workspace = self.spec, self.workspace
@@ -299,14 +310,19 @@ class _Builder:
         compiler = [self.spec.toolchain.command, self.spec.toolchain.version]
         return digest({"source": self.spec.source.identity, "patches": patches, "with": [config, compiler]})
 
-    def _record(
-        self, key: str, release: str, reproduce: str, *, without: dict[str, str], lacking: Lacking
-    ) -> BuildRecord:
+    def not_built(self, error: BuildError, key: str, reproduce: str, *, is_usable: bool = True) -> NotBuilt:
+        """What is known of this build, which ends with `error`. `is_usable`: what make left may be read."""
+        record = self._record(key, self._kernel_record(), reproduce, errors=errors_of(error, self.workspace))
+        config = config_of(self.workspace) if record.is_configured and is_usable else b""
+        return NotBuilt(error, record=record, log=log_of(self.log), config=config, patches=self.spec.patches)
+
+    def _kernel_record(self, release: str = "", made: str = "") -> KernelRecord:
+        """`release`, `made`: empty for a kernel that does not build."""
         source, toolchain = self.spec.source, self.spec.toolchain
-        kernel = KernelRecord(
+        return KernelRecord(
             release=release,
             key=kernel_key(self.spec),
-            made=self._made(),
+            made=made,
             source=SourceRecord(
                 spec=source.spec.text, version=source.version, checksum=source.checksum, identity=source.identity
             ),
@@ -318,19 +334,30 @@ class _Builder:
                 version=toolchain.version,
                 patchable=toolchain.patchable,
             ),
-            without=without,
+            without=self.without,
             era_fixes=self.applied,
             sandbox=str(self.kbuild.sandbox.tool) if self.kbuild.sandbox else NO_SANDBOX,
         )
+
+    def _record(
+        self,
+        key: str,
+        kernel: KernelRecord,
+        reproduce: str,
+        *,
+        lacking: Lacking | None = None,
+        errors: tuple[str, ...] = (),
+    ) -> BuildRecord:
         return BuildRecord(
             key=key,
             kernel=kernel,
-            left_out=lacking.left_out,
-            unbuilt=lacking.unbuilt,
+            left_out=lacking.left_out if lacking else {},
+            unbuilt=lacking.unbuilt if lacking else {},
             host=BuildHost(machine=platform.machine(), system=_system(), cpus=os.cpu_count() or 0),
             times=self.times,
             reproduce=reproduce,
-            has_manifest=True,
+            has_manifest=not errors,
+            errors=errors,
         )
 
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from harness.boards.inventory import read_inventory
 from harness.boards.lease import acquire_pool, command_line, ensure_reachable
+from harness.build.notbuilt import NotBuilt
 from harness.campaign.request import RunRequest
-from harness.errors import UserError
+from harness.errors import HarnessError, UserError
 from harness.model.board import BoardEntry, BoardSpec
 from harness.model.kernel import Build
 from harness.model.progress import Progress, RunDisplay
@@ -88,7 +89,11 @@ def run_here(checked: Checked, display: Display) -> Finished:
 
     request, board = checked.request, checked.board
     selection = _selection(checked)
-    made = build_for(request.kernel, board, display)
+    try:
+        made = build_for(request.kernel, board, display)
+    except NotBuilt as error:
+        _record_not_built(error, request, selection, board=board, display=display)
+        raise
     if selection.repeating:
         before = earlier(made, board, history=request.history)
         selection = dataclasses.replace(selection, repeating=dataclasses.replace(selection.repeating, before=before))
@@ -123,6 +128,23 @@ def run_here(checked: Checked, display: Display) -> Finished:
         for line in hint(files=request.expectations, history=request.history):
             display.say(line)
     return Finished(results=results, run_dir=run_dir, exit_code=code)
+
+
+def _record_not_built(
+    error: NotBuilt, request: RunRequest, selection: Selection, *, board: BoardSpec, display: Display
+) -> None:
+    """Leave the directory of a run that says why its kernel does not build. If that fails, too, it is only said: the
+    kernel's fault is to be told in any case."""
+    from harness.campaign.past import recalling
+    from harness.run.notbuilt import record_not_built
+
+    try:
+        run_dir = _run_directory(request)
+        recall = None if request.no_history else recalling(run_dir, history=request.history, say=display.say)
+        record_not_built(error, selection, board=board, run_dir=run_dir, command=command_line(), recall=recall)
+        display.say(f"what is known of this build: {run_dir}")
+    except HarnessError as problem:
+        display.say(f"no record of this build: {problem.message}")
 
 
 def _selection(checked: Checked) -> Selection:

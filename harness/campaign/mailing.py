@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import shlex
 import time
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,7 @@ from email.message import EmailMessage
 from pathlib import Path
 
 from harness.build.finished import load_record
+from harness.build.keptpatches import paths_of
 from harness.campaign.gitconfig import git_config
 from harness.campaign.history import sides
 from harness.campaign.request import MailRequest
@@ -94,14 +94,34 @@ def _elsewhere(connection: Connection, new: StoredRun) -> Mapping[str, Sequence[
 
 def command_of(run: StoredRun) -> tuple[str, ...]:
     """Return the words of a command that runs a run's kernel on its board again; empty if its directory is gone or says
-    nothing."""
-    words: list[str] = []
-    with contextlib.suppress(HarnessError, OSError, ValueError):
-        words = shlex.split(load_record(Path(run.directory)).reproduce)
+    nothing, or if its patches are gone."""
+    directory = Path(run.directory)
+    try:
+        record = load_record(directory)
+        words = shlex.split(record.reproduce)
+    except (HarnessError, OSError, ValueError):
+        return ()
     if words[:2] != ["harness", "build"]:
         return ()
+    given, others = _without_patches(words[2:])
+    paths = paths_of(record.kernel.patches, directory=directory, given=given)
+    if paths is None:
+        return ()
+    patches = [word for path in paths for word in ("--patches", str(path))]
     board = run.cell.board.partition(" (")[0]
-    return ("harness", "run", *words[2:], "--board", board)
+    return ("harness", "run", *others, *patches, "--board", board)
+
+
+def _without_patches(words: Sequence[str]) -> tuple[list[Path], list[str]]:
+    """The values of --patches in a command, and its other words."""
+    given, others = [], []
+    following = iter(words)
+    for word in following:
+        if word == "--patches":
+            given.append(Path(next(following, "")))
+        else:
+            others.append(word)
+    return given, others
 
 
 def _user() -> str:

@@ -9,7 +9,7 @@ from harness.campaign.history import remember, sides_of
 from harness.errors import HarnessError
 from harness.model.history import StoredRun
 from harness.model.past import Past
-from harness.model.result import RunResults
+from harness.model.result import EndKind, RunResults
 from harness.report.compare import by_test
 from harness.report.past import LONGEST, Run, past_of
 from harness.run.documents import Recall, write_documents
@@ -55,11 +55,12 @@ def past(results: RunResults, *, history: Path | None, say: Callable[[str], None
 
 def _baseline(connection: Connection, run: StoredRun) -> StoredRun | None:
     """The latest earlier run of the cell with another kernel, which had no patches or the same ones; if there is none,
-    the latest one with the same kernel. Those that were asked for the same tests come first."""
+    the latest one with the same kernel. Those that were asked for the same tests come first. Of a kernel that did
+    not build nothing else is known."""
     earlier = [
         each
         for each in queries.latest_runs(connection, cell=run.cell, until=run.started, limit=_NIGHTS)
-        if each.id != run.id
+        if each.id != run.id and each.end != EndKind.NOT_BUILT
     ]
     others = [each for each in earlier if each.kernel != run.kernel and each.kernel.patches in ((), run.kernel.patches)]
     same = [each for each in earlier if each.kernel == run.kernel]

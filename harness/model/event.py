@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from harness.model.record import RunRecord
 from harness.model.result import Attempt, Repeat, Result, RunEnd
 
+REPEATING = "repeat-"  # what the names of workers begin with that repeat failures
+
 
 @dataclass(frozen=True, kw_only=True)
 class Event:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -74,12 +75,18 @@ class SeenTest:
 
 @dataclass(frozen=True, kw_only=True)
 class BoardNight:
-    """What one board did on one day (days since the epoch, UTC)."""
+    """What one board did on one day (days since the epoch, UTC). `boots`: how many seconds it took to boot in each run
+    that booted it, in the median of that run."""
 
     day: int
     results: int = 0
     errors: int = 0
     crashes: int = 0
+    boots: tuple[float, ...] = ()
+
+    @property
+    def boot_s(self) -> float | None:
+        return statistics.median(self.boots) if self.boots else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +107,12 @@ class BoardHealth:
     @property
     def errors(self) -> int:
         return sum(night.errors for night in self.nights)
+
+    @property
+    def boot_s(self) -> float | None:
+        """The median of its boots in seconds; None if there are none."""
+        times = [seconds for night in self.nights for seconds in night.boots]
+        return statistics.median(times) if times else None
 
     @property
     def share_of_errors(self) -> float:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 NO_SANDBOX = "none"
+KERNEL_CONFIG = "kernel.config"  # in the directory of a run whose kernel does not build
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +79,8 @@ class BuildRecord:
     """build.json. `key`: the name of the build's directory; `left_out`: test modules that can't be had with this
     kernel, each with the reason; `unbuilt`: those that do not build for it, and upstream suites (``selftests/NAME``),
     each with the first error; `times`: seconds by stage; `reproduce`: a command line that repeats the build;
-    `has_manifest`: a manifest.json beside it records the digests of all files."""
+    `has_manifest`: a manifest.json beside it records the digests of all files; `errors`: why the kernel does not build,
+    the first one first; empty: it does."""
 
     key: str = ""
     kernel: KernelRecord = KernelRecord()
@@ -88,6 +90,12 @@ class BuildRecord:
     times: Mapping[str, float] = field(default_factory=dict)
     reproduce: str = ""
     has_manifest: bool = False
+    errors: tuple[str, ...] = ()
+
+    @property
+    def is_configured(self) -> bool:
+        """Whether a build that failed came so far as to have a configuration: the stage behind that has begun."""
+        return "kernel" in self.times
 
     @property
     def seconds(self) -> float | None:

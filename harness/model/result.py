@@ -154,12 +154,16 @@ class Result(Attempt):
         return self.verdict is Verdict.PASS and expected is not None and expected.standing is not Standing.MET
 
 
+BUILD = "build"  # the name of the one test of a run whose kernel does not build
+
+
 class EndKind(enum.StrEnum):
     """How a run ended. OTHER: in a way that this version of the harness does not know."""
 
     COMPLETE = "complete"
     INTERRUPTED = "interrupted"
     MAXFAIL = "maxfail"
+    NOT_BUILT = "not built"
     NOT_BOOTED = "not booted"
     COLLECTION_FAILED = "collection failed"
     WORKERS_LOST = "workers lost"
@@ -167,7 +171,10 @@ class EndKind(enum.StrEnum):
     OTHER = "other"
 
 
+# Of runs whose results do not decide it.
+_EXIT_CODES = {EndKind.INTERRUPTED: 3, EndKind.INTERNAL_ERROR: 3, EndKind.COLLECTION_FAILED: 2}
 _SENTENCES = {
+    EndKind.NOT_BUILT: "the kernel does not build",
     EndKind.NOT_BOOTED: "the target could not be booted",
     EndKind.WORKERS_LOST: "workers kept dying; the last one",
     EndKind.INTERNAL_ERROR: "the harness failed",
@@ -191,9 +198,18 @@ class RunEnd:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BootTime:
+    """How many seconds a board took until it answered."""
+
+    board: str
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class RunResults:
     """A whole run, folded from its events: its `record`, every result in planned order, `notes` for people, and how it
-    `ended` (None: it was killed). `started`: seconds since the epoch."""
+    `ended` (None: it was killed). `started`: seconds since the epoch. `boots`: how long each boot took, without
+    restored machines and without those that repeated a failure."""
 
     record: RunRecord = field(default_factory=RunRecord)
     results: tuple[Result, ...]
@@ -201,6 +217,7 @@ class RunResults:
     started: float = 0.0
     seconds: float = 0.0
     ended: RunEnd | None = None
+    boots: tuple[BootTime, ...] = ()
 
     @property
     def is_complete(self) -> bool:
@@ -216,8 +233,14 @@ class RunResults:
 
     @property
     def exit_code(self) -> int:
-        """0: everything as expected, 1: a kernel fault, 3: an infrastructure fault and no kernel fault."""
+        """The exit code of the command. 0: everything as expected, 1: a kernel fault, 2: the testcases can't be
+        collected, 3: an infrastructure fault and no kernel fault, or the run was interrupted. Where there was no booted
+        kernel, that decides."""
         verdicts = {result.verdict for result in self.results}
+        if self.ended and self.ended.kind is EndKind.NOT_BOOTED:
+            return 1 if self.ended.blames_kernel else 3
+        if self.ended and self.ended.kind in _EXIT_CODES:
+            return _EXIT_CODES[self.ended.kind]
         if any(verdict.is_kernel_fault for verdict in verdicts):
             return 1
         if any(verdict.is_infra_fault for verdict in verdicts) or self.ended is None:

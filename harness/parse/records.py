@@ -47,6 +47,7 @@ def build_record_to_json(record: BuildRecord) -> str:
         "test_modules_left_out": dict(record.left_out),
         **filled(not_built=dict(record.unbuilt)),
         **({"manifest": True} if record.has_manifest else {}),
+        **filled(errors=list(record.errors)),
     }
     return json.dumps(data, indent=2) + "\n"
 
@@ -86,6 +87,7 @@ def build_record_from_json(text: str) -> BuildRecord:
         times=_times(times),
         reproduce=fields.text("reproduce"),
         has_manifest=fields.flag("manifest"),
+        errors=fields.texts("errors"),
     )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from harness.model.comparison import Change, Changed, Comparison, Tally
 from harness.model.history import Outcome, StoredRun
-from harness.model.result import Result, Verdict
+from harness.model.result import BUILD, EndKind, Result, Verdict
 from harness.report import evidence
 
 TOLD = 0.95  # the probability from which a change is told as certain, and repeating ends
@@ -44,15 +44,28 @@ def failed(outcome: Outcome) -> bool | None:
 
 
 def compare(old: Side, new: Side) -> Comparison:
-    """Compare two sides. If a kernel failed to boot, booting is one more test."""
+    """Compare two sides. If a kernel failed to boot, booting is one more test, and so is building. Where the newer
+    kernel does not build, nothing else can be said of it."""
+    if any(_is_unbuilt(run) for side in (old, new) for run, _ in side.runs):
+        old, new = _with_builds(old), _with_builds(new)
     if any(run.blames_kernel for side in (old, new) for run, _ in side.runs):
         old, new = _with_boots(old), _with_boots(new)
     pace = _pace(old, new)
-    tests = dict.fromkeys([*new.outcomes, *old.outcomes])
+    tests = [BUILD] if _is_unbuilt(new.run) else dict.fromkeys([*new.outcomes, *old.outcomes])
     changes = [_changed(test, old, new, pace) for test in tests]
     order = list(Change)
     changes.sort(key=lambda changed: order.index(changed.change))
     return Comparison(old=old.run, new=new.run, changes=tuple(changes))
+
+
+def _is_unbuilt(run: StoredRun) -> bool:
+    return run.end == EndKind.NOT_BUILT
+
+
+def _with_builds(side: Side) -> Side:
+    """Where there was a run, there was a kernel; the other runs have the outcome themselves."""
+    built = Outcome(test=BUILD, verdict=Verdict.PASS, actual=Verdict.PASS)
+    return Side(run=side.run, runs=[(run, {BUILD: [built], **outcomes}) for run, outcomes in side.runs])
 
 
 def _with_boots(side: Side) -> Side:
@@ -60,7 +73,7 @@ def _with_boots(side: Side) -> Side:
 
 
 def _boot(run: StoredRun, outcomes: Mapping[str, Sequence[Outcome]]) -> Outcome:
-    every = [outcome for several in outcomes.values() for outcome in several]
+    every = [outcome for test, several in outcomes.items() if test != BUILD for outcome in several]
     if run.blames_kernel:
         reason = next((outcome.reason for outcome in every if outcome.reason), "")
         return Outcome(test=BOOT, verdict=Verdict.CRASH, actual=Verdict.CRASH, reason=reason)
@@ -80,7 +93,10 @@ def _changed(test: str, old: Side, new: Side, pace: float) -> Changed:
     behaved = ends[evidence.last_change(ends) :]
     before = evidence.tally_of(behaved)
     since = evidence.tally_of(_fails(new, test, like=last))
-    change, probability = _class(first, last, before, since, is_new=not _was_seen(old, test))
+    if test == BUILD:
+        change, probability = _of_a_build(first, last)
+    else:
+        change, probability = _class(first, last, before, since, is_new=not _was_seen(old, test))
     note = ""
     if change is Change.SAME and (note := _slower(test, old, last, pace)):
         change = Change.SLOWER
@@ -144,6 +160,16 @@ def _class(first: Outcome | None, last: Outcome, before: Tally, since: Tally, *,
         return (Change.NEW_FAILURE if fails_anew else Change.FLAKIER), (1.0 if is_other else probability)
     is_broken = not since.passes and (not before.passes or evidence.rate(before) >= _MOSTLY)
     return (Change.STILL_FAILING if is_broken else Change.FLAKY), probability
+
+
+def _of_a_build(first: Outcome | None, last: Outcome) -> tuple[Change, float]:
+    """What does not compile once never does: there is nothing to estimate."""
+    was_bad, is_bad = (outcome is not None and bool(failed(outcome)) for outcome in (first, last))
+    if was_bad and is_bad:
+        return Change.STILL_FAILING, 0.0
+    if is_bad:
+        return Change.NEW_FAILURE, 1.0
+    return (Change.FIXED if was_bad else Change.SAME), 0.0
 
 
 def _of_a_pass(first: Outcome | None, before: Tally, since: Tally) -> Change:

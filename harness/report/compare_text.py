@@ -160,6 +160,13 @@ def _changed_data(changed: Changed) -> dict[str, object]:
         "old_verdict": old.verdict if old else None,
         "reason": new.reason if new else "",
         "signature": str(new.signature) if new and new.signature else None,
+        **evidence_data(changed),
+    }
+
+
+def evidence_data(changed: Changed) -> dict[str, object]:
+    """Return the figures behind a change, for JSON."""
+    return {
         "before": {"passes": changed.before.passes, "failures": changed.before.failures},
         "since": {"passes": changed.since.passes, "failures": changed.since.failures},
         "probability": round(changed.probability, 6),

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import enum
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from harness.model.comparison import Tally
 from harness.model.result import Attempt, Condition, Repeat, Result, Verdict
 from harness.report import evidence
+from harness.report.text import one_line
 
 TOLD = 0.98  # the probability from which repeating ends: it is worse
 LIKELY = 0.5  # from which a comparison fails a job
 DROPPED = 0.005  # below which repeating ends: nothing shows that it is worse
 MOST = 40  # repetitions
 BUSY = 1.5  # from which load on, for each CPU, a host is busy: a test that is repeated keeps one to two CPUs busy
+_LONGEST = 120  # characters of what another failure says
+_NUMBER = re.compile(r"0x[0-9a-f]+|\b[0-9a-f]{8,}\b|\d+")
+_WHERE = {
+    Condition.RESTORED: "on restored machines",
+    Condition.BOOTED: "on machines that have just booted",
+    Condition.USED: "on machines on which it has run before",
+    Condition.ONE_CPU: "with one CPU",
+}
 _LEAST = 8  # outcomes before a failure is dropped: the first one is no fair sample, because it is why we look
 
 
@@ -60,29 +71,49 @@ def tally_of(attempts: Iterable[Attempt]) -> Tally:
     return Tally(failures=failures, passes=sum(verdict is Verdict.PASS for verdict in verdicts))
 
 
+class Confirmed(enum.StrEnum):
+    """What the repetitions of a failure show: it comes each time, now and then, or not again."""
+
+    SOLID = "solid"
+    FLAKY = "flaky"
+    NOT_REPEATABLE = "not repeatable"
+
+
+def confirmed(result: Result) -> tuple[Confirmed | None, Tally]:
+    """Return what the repetitions of a failure show, and how they ended; None if there are none that say something."""
+    repeats = tally_of(_usual(result))
+    if not repeats.runs:
+        return None, repeats
+    if not repeats.failures:
+        return Confirmed.NOT_REPEATABLE, repeats
+    return (Confirmed.FLAKY if repeats.passes else Confirmed.SOLID), repeats
+
+
 def told(result: Result) -> str:
     """Say what the repetitions of a failure show; empty if there are none."""
     if not result.repeats:
         return ""
-    repeats = tally_of(_usual(result))
-    if not repeats.runs:
+    kind, repeats = confirmed(result)
+    if kind is None:
         return f"repeated {len(result.repeats)} times without an answer"
     counted, where = f"failed {repeats} repetitions", "".join(f", {where}" for where in _where(result))
-    if not repeats.failures:
+    others = "".join(f"; {other}" for other in _otherwise(result))
+    if kind is Confirmed.NOT_REPEATABLE:
         rate = evidence.interval(since(result))[1]
         hint = "; maybe it needs a machine that other tests have used" if _was_used(result) and not where else ""
-        return f"not repeatable: {counted}, so it fails at most {100 * rate:.0f} % of the time{where}{hint}"
-    if not repeats.passes:
-        return f"solid: {counted}{where}"
+        return f"{kind}: {counted}, so it fails at most {100 * rate:.0f} % of the time{where}{hint}{others}"
+    if kind is Confirmed.SOLID:
+        return f"{kind}: {counted}{where}{others}"
     low, high = evidence.interval(since(result))
-    return f"flaky: {counted}, so about {100 * low:.0f} to {100 * high:.0f} % of the time{where}"
+    return f"{kind}: {counted}, so about {100 * low:.0f} to {100 * high:.0f} % of the time{where}{others}"
 
 
 def _where(result: Result) -> Iterator[str]:
-    """Where the test fails more often than elsewhere, by more than chance."""
-    restored, booted, used, one_cpu = (
+    """Where the test fails more often than elsewhere, by more than chance. Only with one CPU it has to fail in the same
+    way: there are tests that can't run there."""
+    restored, booted, used = (
         tally_of(each for each in result.repeats if each.condition is condition)
-        for condition in (Condition.RESTORED, Condition.BOOTED, Condition.USED, Condition.ONE_CPU)
+        for condition in (Condition.RESTORED, Condition.BOOTED, Condition.USED)
     )
     if _fails_more(booted, restored):
         yield f"mostly on machines that have just booted ({booted}; restored ones {restored})"
@@ -90,13 +121,18 @@ def _where(result: Result) -> Iterator[str]:
         yield f"mostly on restored machines ({restored}; just booted ones {booted})"
     if _fails_more(used, restored):
         yield f"mostly on machines on which it has run before ({used}; restored ones {restored})"
-    if _fails_more(one_cpu, booted):
-        yield f"mostly with one CPU ({one_cpu}; with more {booted})"
-    elif _fails_more(booted, one_cpu):
+    alike = [repeat for repeat in result.repeats if not _is_other(repeat, result)]
+    several, one_cpu = (
+        tally_of(each for each in alike if each.condition is condition)
+        for condition in (Condition.BOOTED, Condition.ONE_CPU)
+    )
+    if _fails_more(one_cpu, several):
+        yield f"mostly with one CPU ({one_cpu}; with more {several})"
+    elif _fails_more(several, one_cpu):
         yield (
-            f"only with more than one CPU ({booted}; with one {one_cpu})"
+            f"only with more than one CPU ({several}; with one {one_cpu})"
             if not one_cpu.failures
-            else (f"mostly with more than one CPU ({booted}; with one {one_cpu})")
+            else (f"mostly with more than one CPU ({several}; with one {one_cpu})")
         )
     busy, idle = (
         tally_of(each for each in _usual(result) if each.load is not None and (each.load >= BUSY) is is_busy)
@@ -104,6 +140,33 @@ def _where(result: Result) -> Iterator[str]:
     )
     if _fails_more(busy, idle):
         yield f"mostly while the host is busy ({busy}; else {idle})"
+
+
+def _otherwise(result: Result) -> Iterator[str]:
+    """Where repetitions failed in another way than the test had, and what the first of these says."""
+    for condition, where in _WHERE.items():
+        there = [each for each in result.repeats if each.condition is condition]
+        others = [each for each in there if _is_other(each, result)]
+        if others:
+            says = one_line(others[0].reason or (others[0].fault.title if others[0].fault else ""), _LONGEST)
+            count = f"{len(others)} of {tally_of(there).runs}"
+            yield f"{where} {count} failed in another way: {others[0].verdict}{f', {says}' if says else ''}"
+
+
+def _is_other(repeat: Repeat, result: Result) -> bool:
+    """Whether a repetition is another failure than the one that is repeated: it crashed elsewhere, or says something
+    else. Numbers may differ, as addresses, times and process ids do."""
+    if not tally_of([repeat]).failures:
+        return False
+    if repeat.fault and result.fault:
+        return not repeat.fault.signature.matches(result.fault.signature)
+    if repeat.fault or result.fault or (repeat.actual or repeat.verdict) is not (result.actual or result.verdict):
+        return True
+    return _wording(repeat) not in {_wording(each) for each in (result, *result.attempts)}
+
+
+def _wording(attempt: Attempt) -> str:
+    return _NUMBER.sub("0", attempt.reason)
 
 
 def _fails_more(here: Tally, elsewhere: Tally) -> bool:

@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Iterable
 
 from harness.model.event import (
+    REPEATING,
     AttemptEnded,
     Booted,
     Event,
@@ -22,7 +23,7 @@ from harness.model.event import (
     Started,
 )
 from harness.model.record import RunRecord
-from harness.model.result import Attempt, EndKind, Repeat, Result, RunEnd, RunResults, Verdict
+from harness.model.result import Attempt, BootTime, EndKind, Repeat, Result, RunEnd, RunResults, Verdict
 from harness.report.attempts import result_of
 
 KILLED = "the run was killed before this test"
@@ -45,6 +46,7 @@ class _Fold:
         self.attempts: dict[str, list[Attempt]] = {}
         self.repeats: dict[str, list[Repeat]] = {}
         self.notes: list[str] = []
+        self.boots: list[tuple[str, float]] = []
         self.begin: float | None = None
         self.end = 0.0
         self.ended: RunEnd | None = None
@@ -94,13 +96,17 @@ class _Fold:
                 self.repeats.setdefault(event.test, []).append(event.repeat)
             case Planned():
                 self.planned |= dict.fromkeys(event.tests)
-            case Booted() if event.machine:
+            case Booted():
                 self._is_up(event)
             case _:
-                pass  # Booted and the like are for people who follow the run
+                pass  # of a newer harness
 
     def _is_up(self, event: Booted) -> None:
         """The current test of this worker began before its machine was up."""
+        if not event.restored and event.seconds > 0 and not event.worker.startswith(REPEATING):
+            self.boots.append((event.board, event.seconds))
+        if not event.machine:  # of a harness that did not number them
+            return
         for test, start in self.running.items():
             if start.worker == event.worker:
                 self.running[test] = dataclasses.replace(start, machine=event.machine)
@@ -164,4 +170,7 @@ def fold(events: Iterable[Event]) -> RunResults:
         started=begin,
         seconds=max(0.0, state.end - begin),
         ended=state.ended,
+        boots=tuple(
+            BootTime(board=board or state.record.board.name, seconds=seconds) for board, seconds in state.boots
+        ),
     )

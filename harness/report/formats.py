@@ -27,7 +27,7 @@ class Format:
 
 FORMATS = (
     Format(file="junit.xml", render=lambda results, logs, past: junit_xml(results, logs=logs, past=past)),
-    Format(file="results.json", render=lambda results, *_: results_json(results)),
+    Format(file="results.json", render=lambda results, _, past: results_json(results, past=past)),
     Format(file="report.html", render=lambda results, logs, past: report_html(results, logs=logs, past=past)),
     Format(file="summary.md", render=lambda results, _, past: summary_markdown(results, past=past)),
 )

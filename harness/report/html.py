@@ -120,11 +120,13 @@ def report_html(results: RunResults, *, logs: Callable[[str], str], past: Past |
     paired = list(zip(results.results, rows, strict=True))
     worst = sorted(paired, key=lambda pair: urgency(pair[0], past))
     headline, other = _properties(results)
+    overall = overall_line(results)
+    word = overall.partition(":")[0]
     return rendered(
         "report.html.j2",
-        overall=overall_line(results),
-        state={0: "ok", 1: "failed"}.get(results.exit_code, "broken"),
-        word=overall_line(results).partition(":")[0],
+        overall=overall,
+        state={"OK": "ok", "FAILED": "failed"}.get(word, "broken"),
+        word=word,
         started=_date(results.started) if results.started else "",
         took=duration(results.seconds),
         is_killed=results.ended is None,

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import quote, urlsplit
 
-from harness.model.record import BuildRecord, KernelRecord
-from harness.model.result import EndKind, Result, RunResults, Verdict
+from harness.model.record import KERNEL_CONFIG, BuildRecord, KernelRecord
+from harness.model.result import BUILD, EndKind, Result, RunResults, Verdict
 from harness.report.confirming import told
 from harness.report.text import clean, one_line
 
@@ -58,8 +58,10 @@ def submission(results: RunResults, build: BuildRecord, submitter: Submitter) ->
     return {
         "version": _VERSION,
         "checkouts": [_checkout(checkout, kernel, submitter)],
-        "builds": [_build(built, checkout, build, kernel, submitter)],
-        "tests": [
+        "builds": [_build(built, checkout, build, results, submitter)],
+        "tests": []
+        if _is_unbuilt(results)
+        else [
             *_boot(built, results, submitter),
             *(_test(result, built, results, submitter) for result in results.results),
         ],
@@ -118,8 +120,9 @@ def _repository(spec: str) -> tuple[str, str]:
 
 
 def _build(
-    identity: str, checkout: str, build: BuildRecord, kernel: KernelRecord, submitter: Submitter
+    identity: str, checkout: str, build: BuildRecord, results: RunResults, submitter: Submitter
 ) -> dict[str, object]:
+    kernel = results.record.kernel
     fragments = [name.removesuffix(".config").rpartition("/")[2] for name in kernel.fragments]
     return _filled(
         id=identity,
@@ -129,7 +132,7 @@ def _build(
         compiler=one_line(kernel.toolchain.compiler),
         config_name=one_line("+".join(fragments)),
         duration=build.seconds,
-        status="PASS",  # or there would be no run
+        **_how_it_went(build, results, submitter),
         misc=_filled(
             release=one_line(kernel.release),
             without={one_line(name): one_line(why) for name, why in kernel.without.items()},
@@ -137,6 +140,24 @@ def _build(
             not_built={one_line(name): one_line(why) for name, why in build.unbuilt.items()},
         ),
     )
+
+
+def _is_unbuilt(results: RunResults) -> bool:
+    return results.ended is not None and results.ended.kind is EndKind.NOT_BUILT
+
+
+def _how_it_went(build: BuildRecord, results: RunResults, submitter: Submitter) -> dict[str, object]:
+    if not _is_unbuilt(results):
+        return {"status": "PASS"}
+    log = next((result.log for result in results.results if result.test == BUILD), None)
+    ended = str(results.ended)  # of a run that left no record of its build
+    return {
+        "status": "FAIL",
+        "start_time": _time(results.started - (build.seconds or 0.0)),
+        "log_url": _url(log, submitter),
+        "config_url": _url(KERNEL_CONFIG if build.is_configured else None, submitter),
+        "log_excerpt": clean("\n".join(build.errors) or ended)[:_LONGEST_EXCERPT],
+    }
 
 
 def _boot(build: str, results: RunResults, submitter: Submitter) -> Iterator[dict[str, object]]:
@@ -166,7 +187,7 @@ def _test(result: Result, build: str, results: RunResults, submitter: Submitter)
         ),
         path=path_of(result.test),
         comment=one_line(result.test),
-        log_url=_log_url(result, submitter),
+        log_url=_url(result.log, submitter),
         log_excerpt=_excerpt(result),
         status=_status(result),
         start_time=_time(result.started),
@@ -206,10 +227,10 @@ def path_of(test: str) -> str:
     return ".".join([*([root] if root else []), *names])[:_LONGEST_PATH].rstrip(".")
 
 
-def _log_url(result: Result, submitter: Submitter) -> str:
-    if not result.log or not submitter.files_url:
+def _url(file: str | None, submitter: Submitter) -> str:
+    if not file or not submitter.files_url:
         return ""
-    return f"{submitter.files_url.rstrip('/')}/{quote(clean(result.log))}"
+    return f"{submitter.files_url.rstrip('/')}/{quote(clean(file))}"
 
 
 def _excerpt(result: Result) -> str:

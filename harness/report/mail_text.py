@@ -16,7 +16,7 @@ from itertools import groupby
 
 from harness.model.comparison import Change, Changed, Comparison
 from harness.model.history import Cell, Outcome, StoredKernel, StoredRun
-from harness.model.result import Result, Verdict
+from harness.model.result import BUILD, Result, Verdict
 from harness.report.compare_text import (
     COLUMNS,
     MOST_LINES,
@@ -192,6 +192,8 @@ def _reproduce(comparison: Comparison, background: Background) -> list[str]:
     words = background.command
     if not failing or not words or any(word != one_line(word, _LONGEST_WHAT) for word in words):
         return []
+    if failing == [BUILD]:
+        return ["reproduce:", *shell_lines([words[0], "build", *words[2:]]), ""]
     suites = dict.fromkeys(map(_suite, failing))
     keyword = " or ".join(f"({_keyword(test)})" for test in failing)
     more = [word for suite in suites for word in ("--suite", suite)]

@@ -58,7 +58,7 @@ def _kernel(results: RunResults) -> str:
     record = results.record
     patches = len(record.kernel.patches)
     parts = [
-        f"Kernel {code(record.kernel.release)}" if record.kernel.release else "",
+        f"Kernel {code(name)}" if (name := record.kernel.release or record.kernel.source.version) else "",
         f"with {patches} {'patch' if patches == 1 else 'patches'}" if patches else "",
         f"on {code(record.board.name)}" if record.board.name else "",
     ]

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 
-from harness.model.result import EndKind, Result, RunResults, Verdict
+from harness.model.result import BUILD, EndKind, Result, RunResults, Verdict
 from harness.report.summary import counted
 from harness.report.text import one_line
 
@@ -22,6 +22,8 @@ def checks_json(results: RunResults, *, url: str = "", prefix: str = "arm64-ftra
     board = results.record.board.name
     ended = results.ended
     has_no_boot = ended is not None and ended.kind is EndKind.NOT_BOOTED
+    if ended and ended.kind is EndKind.NOT_BUILT:
+        return _json([_check(_context(prefix, board, BUILD), "fail", str(ended), url)])
     suites: dict[str, list[Result]] = {}
     for result in results.results:
         if not (has_no_boot and result.verdict is Verdict.NOTRUN):
@@ -34,6 +36,10 @@ def checks_json(results: RunResults, *, url: str = "", prefix: str = "arm64-ftra
         checks = [_check(_context(prefix, board, "boot"), state, str(ended), url), *checks]
     elif not checks:
         checks = [_check(_context(prefix, board, "run"), "warning", "no test was run", url)]
+    return _json(checks)
+
+
+def _json(checks: Sequence[dict[str, str]]) -> str:
     return json.dumps(checks, indent=1) + "\n"
 
 

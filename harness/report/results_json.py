@@ -10,9 +10,12 @@
      "started": 1700000000.0, "seconds": 12.5,   Unix time; wall-clock
      "ended": "complete" | … | null,             for people; null: the run was killed
      "end": {"kind": "complete", "reason": ""} | null,    kind: see EndKind
-     "exit_code": 0 | 1 | 3,
+     "exit_code": 0 | 1 | 2 | 3,                 of the command
      "properties": {…},                          of the run: kernel, patches, compiler, board …
      "notes": ["…"],
+     "compared_with": "…" | null,                id of the run that the changes are changes from; null: the history
+                                                 has no earlier run of this cell, or was not asked
+     "vanished": ["…"],                          tests of that run only, although both were asked for them
      "counts": {"PASS": 3, …},                   every verdict has an entry
      "results": [
        {"test": "…", "suite": "…", "verdict": "PASS", "reason": "", "seconds": 1.5, "started": 1.0 | null,
@@ -31,9 +34,13 @@
         "attempts": [                            all, if there were several, in the order they began
           {"verdict": "ERROR", …, "machine": "…", "board": "…"}],    the fields of a result
         "choice": "",                            which attempt is the result, and why
-       "repeats": [{"condition": "restored" | "booted" | "used" | "one CPU", "load": 1.5, …}],
-                                                repetitions of a failure, the fields of a result
-       "repeated": ""}],                        what they show
+        "repeats": [{"condition": "restored" | "booted" | "used" | "one CPU", "load": 1.5, …}],
+                                                 repetitions of a failure, the fields of a result
+        "repeated": "",                          what they show, for people
+        "confirmed": {"class": "solid" | "flaky" | "not repeatable",
+                      "passes": 3, "failures": 1} | null,
+        "change": {"class": "new failure", …} | null}],    since `compared_with`; class: see model.comparison.Change;
+                     the other keys are those of a test in `harness compare --format json`, from "before" on
      "expired_expectations": [{…}],              expired known outcomes of this run's tests
      "unmatched_expectations": [{…}]}            those that no test matched, though tests that they name ran
 """
@@ -43,16 +50,21 @@ from __future__ import annotations
 import json
 
 from harness.model import known
+from harness.model.comparison import Change
+from harness.model.past import Past
 from harness.model.result import Attempt, Result, RunResults
 from harness.parse.outcomes import attempt_to_data, expectation_to_data
 from harness.parse.records import run_record_to_data
-from harness.report.confirming import told
+from harness.report.compare_text import evidence_data
+from harness.report.confirming import confirmed, told
 
 VERSION = 1
 
 
-def results_json(results: RunResults) -> str:
-    """The whole document, indented, ASCII only (lone surrogates of the console stay escapes)."""
+def results_json(results: RunResults, *, past: Past | None = None) -> str:
+    """The whole document, indented, ASCII only (lone surrogates of the console stay escapes). `past`: what the history
+    says about these tests; None: nothing."""
+    vanished = past.comparison.of(Change.VANISHED) if past else ()
     document = {
         "version": VERSION,
         "started": results.started,
@@ -64,7 +76,9 @@ def results_json(results: RunResults) -> str:
         "properties": run_record_to_data(results.record),
         "notes": list(results.notes),
         "counts": {verdict.value: count for verdict, count in results.count().items()},
-        "results": [_result(result) for result in results.results],
+        "compared_with": past.comparison.old.id if past else None,
+        "vanished": [changed.test for changed in vanished],
+        "results": [_result(result, past) for result in results.results],
         "expired_expectations": [expectation_to_data(each) for each in known.expired(results)],
         "unmatched_expectations": [expectation_to_data(each) for each in known.unmatched(results)],
     }
@@ -86,7 +100,7 @@ def _run(results: RunResults) -> dict[str, object]:
     }
 
 
-def _result(result: Result) -> dict[str, object]:
+def _result(result: Result, past: Past | None) -> dict[str, object]:
     return {
         "test": result.test,
         "suite": result.suite,
@@ -98,7 +112,19 @@ def _result(result: Result) -> dict[str, object]:
             _attempt(repeat) | {"condition": repeat.condition.value, "load": repeat.load} for repeat in result.repeats
         ],
         "repeated": told(result),
+        "confirmed": _confirmed(result),
+        "change": _change(result, past),
     }
+
+
+def _confirmed(result: Result) -> dict[str, object] | None:
+    kind, tally = confirmed(result)
+    return {"class": kind.value, "passes": tally.passes, "failures": tally.failures} if kind else None
+
+
+def _change(result: Result, past: Past | None) -> dict[str, object] | None:
+    track = past.tracks.get(result.test) if past else None
+    return {"class": track.changed.change.value} | evidence_data(track.changed) if track else None
 
 
 def _attempt(attempt: Attempt) -> dict[str, object]:

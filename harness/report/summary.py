@@ -48,7 +48,8 @@ def _why(expectation: Expectation) -> str:
 
 def overall_line(results: RunResults) -> str:
     """``FAILED: 2 CRASH, 1 FAIL, 174 PASS in 11m23s``; OK, FAILED (the kernel) or BROKEN (the harness or the lab)."""
-    word = {0: "OK", 1: "FAILED"}.get(results.exit_code, "BROKEN")
+    has_failed = any(result.verdict.is_kernel_fault for result in results.results)  # also where it was interrupted
+    word = "FAILED" if has_failed else {0: "OK", 1: "FAILED"}.get(results.exit_code, "BROKEN")
     ended = (
         " (killed)" if results.ended is None else "" if results.is_complete else f" ({one_line(str(results.ended))})"
     )

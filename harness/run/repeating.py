@@ -16,7 +16,7 @@ from _pytest.runner import runtestprotocol
 
 from harness import available
 from harness.model.comparison import Tally
-from harness.model.event import Repeated
+from harness.model.event import REPEATING, Repeated
 from harness.model.known import KnownOutcomes
 from harness.model.progress import NoDisplay
 from harness.model.result import Attempt, Condition, Repeat, Result
@@ -61,7 +61,7 @@ class _RepeatRecorder(Recorder):
     on."""
 
     def __init__(self, run_dir: Path, stage: Condition, *, on_repeat: Callable[[Condition, str, Repeat], None]) -> None:
-        worker = f"repeat-{stage.replace(' ', '-')}"
+        worker = f"{REPEATING}{stage.replace(' ', '-')}"
         super().__init__(EventLog(run_dir / EVENTS, worker=worker), run_dir=run_dir)
         self.stage = self.condition = stage
         self._on_repeat = on_repeat

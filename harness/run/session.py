@@ -17,6 +17,7 @@ import pytest
 from harness import clock, shortage
 from harness.build.cache import cache_dir
 from harness.build.finished import load_record, not_built
+from harness.build.keptpatches import copy_patches
 from harness.errors import EXIT_INFRA, HarnessError, UserError
 from harness.layout import PROJECT, TESTCASES
 from harness.model.board import BoardSpec
@@ -24,7 +25,7 @@ from harness.model.kernel import Build
 from harness.model.known import KnownOutcome
 from harness.model.names import nearest_first
 from harness.model.progress import RunDisplay
-from harness.model.record import BoardRecord, RunRecord
+from harness.model.record import BoardRecord, BuildRecord, RunRecord
 from harness.model.result import EndKind, RunEnd, RunResults
 from harness.model.suite import UPSTREAM
 from harness.parse.events import VERSION
@@ -129,7 +130,8 @@ def run(
     selection = dataclasses.replace(selection, isolation=isolation, workers=workers)
     recorder = _begun(build, run_dir)
     boards = tuple(each.name for each in fleet.boards) if fleet else ()
-    recorder.began(_record(build, board.spec, selection, boards=boards, command=command))
+    record = load_record(build.directory)
+    recorder.began(run_record(record, board.spec, selection, boards=boards, command=command))
     for told in not_built(build.unbuilt, build.broken):
         recorder.note(told)
     machine = Machine(
@@ -204,10 +206,11 @@ def _repeat(
 
 
 def _begun(build: Build, run_dir: Path) -> Recorder:
-    """Put the record of the build into the directory of the run, and begin to record the run."""
+    """Put the record and the patches of the build into the directory of the run, and begin to record the run."""
     clock.start()
     with shortage.reported(run_dir, needed="some MiB for a run's logs and documents"):
         shutil.copyfile(build.directory / "build.json", run_dir / "build.json")
+        copy_patches(build.directory, run_dir)
         return Recorder.of(run_dir)
 
 
@@ -306,21 +309,22 @@ def key_of_testcases() -> str:
     return digest.hexdigest()[:16]
 
 
-def _record(
-    build: Build, board: BoardSpec, selection: Selection, *, boards: tuple[str, ...], command: str
+def run_record(
+    build: BuildRecord, board: BoardSpec, selection: Selection, *, boards: tuple[str, ...] = (), command: str
 ) -> RunRecord:
+    """The record of a run that begins now."""
     return RunRecord(
         id=new_run_id(),
         schema=VERSION,
         harness=running_harness(),
         host=f"{platform.node()} ({platform.machine()})",
         build=build.key,
-        kernel=load_record(build.directory).kernel,
+        kernel=build.kernel,
         board=BoardRecord(name=board.name, details=boot_method(board).properties(board)),
         boards=boards,
         suites=tuple(sorted(selection.suites)),
         keyword=selection.keyword,
-        isolation=str(selection.isolation),
+        isolation=str(selection.isolation or ""),
         workers=selection.workers,
         testcases=key_of_testcases(),
         command=command,

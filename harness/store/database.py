@@ -105,6 +105,8 @@ def _version_in(connection: sqlite3.Connection, path: Path, *, writable: bool) -
     )
     is_empty = not connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] and version == 0
     connection.rollback()
+    if is_empty and path.stat().st_size == 1:  # SQLite takes that for none: old systems had no files of no bytes
+        raise UserError(f"{path}: expected a history of this harness, found a file of one byte; name another file")
     if application != APPLICATION_ID and is_empty and not writable:
         raise UserError(f"{path}: expected a history, found an empty file: no run has been added yet")
     if application != APPLICATION_ID and not is_empty:

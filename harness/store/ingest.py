@@ -7,6 +7,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import statistics
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from pathlib import Path
 from harness.model.fault import Fault
 from harness.model.history import Cell, StoredKernel
 from harness.model.record import RunRecord
-from harness.model.result import Attempt, Result, RunResults, Verdict
+from harness.model.result import Attempt, BootTime, Result, RunResults, Verdict
 from harness.store.database import Connection
 
 VERDICTS = tuple(Verdict)  # their numbers in the file: never reorder, only append
@@ -23,6 +24,7 @@ _LONGEST_REASON = 500
 _LONGEST_NAME = 1000
 _LONGEST_TITLE = 500
 _LONGEST_TEXT = 4000
+_LONGEST_BOOT_S = 1e6
 _UNANSWERED = VERDICTS.index(Verdict.NOTRUN)
 
 _Row = tuple[object, ...]
@@ -31,7 +33,9 @@ _Row = tuple[object, ...]
 def add_run(connection: Connection, results: RunResults, *, directory: Path) -> bool:
     """Add a run; False if the history has it as it is, or a copy that says more."""
     run, outcomes, repeats = _run_row(results), _outcome_rows(results.results), _repeat_rows(results.results)
-    digest = hashlib.blake2b(repr((run, outcomes, repeats)).encode(), digest_size=16).digest()
+    boots = _boot_rows(results.boots)
+    said = (run, outcomes, repeats, *([boots] if boots else []))  # without boots as harnesses said it that had none
+    digest = hashlib.blake2b(repr(said).encode(), digest_size=16).digest()
     name = run_name(connection, results.record, started=results.started)
     found = connection.execute("SELECT id, digest, directory FROM runs WHERE name = ?", (name,)).fetchone()
     if found and found[1] == digest:
@@ -55,6 +59,7 @@ def add_run(connection: Connection, results: RunResults, *, directory: Path) -> 
         ),
     )
     _add_results(connection, cursor.lastrowid or 0, outcomes, repeats)
+    _add_boots(connection, cursor.lastrowid or 0, boots)
     return True
 
 
@@ -169,6 +174,15 @@ def _repeat_rows(results: Iterable[Result]) -> list[tuple[str, int, int, int, st
     return list(_numbered((result, repeat) for result in results for repeat in result.repeats))
 
 
+def _boot_rows(boots: Iterable[BootTime]) -> list[tuple[str, int, int]]:
+    """Board, how often it booted, milliseconds in the median."""
+    times: dict[str, list[float]] = {}
+    for boot in boots:
+        if boot.board:
+            times.setdefault(storable(boot.board, _LONGEST_TEXT), []).append(min(boot.seconds, _LONGEST_BOOT_S))
+    return [(board, len(each), round(1000 * statistics.median(each))) for board, each in times.items()]
+
+
 def _numbered(pairs: Iterable[tuple[Result, Attempt]]) -> Iterator[tuple[str, int, int, int, str, str]]:
     counts: Counter[str] = Counter()
     for result, repeat in pairs:
@@ -224,6 +238,14 @@ def _number(connection: Connection, table: str, columns: tuple[str, ...], values
 
 def _numbers(connection: Connection, table: str, column: str, texts: Iterable[str]) -> dict[str, int]:
     return {text: _number(connection, table, (column,), (text,)) for text in dict.fromkeys(texts)}
+
+
+def _add_boots(connection: Connection, run: int, boots: Sequence[tuple[str, int, int]]) -> None:
+    texts = _numbers(connection, "texts", "text", (board for board, _, _ in boots))
+    connection.executemany(
+        "INSERT INTO boots (run, board, number, milliseconds) VALUES (?, ?, ?, ?)",
+        ((run, texts[board], number, milliseconds) for board, number, milliseconds in boots),
+    )
 
 
 def _add_results(

@@ -6,6 +6,7 @@ to say which of two tables comes first; it can't know that few results have a si
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -191,12 +192,16 @@ def boards_of(connection: Connection, scope: Scope, *, runs: int) -> tuple[Board
         for of_pool, results, errors, crashes in connection.execute(_OF_BOARDS, (blames_kernel, run)):
             days = nights[_board(cell, of_pool)]
             before = days.get(day, BoardNight(day=day))
-            days[day] = BoardNight(
-                day=day,
+            days[day] = dataclasses.replace(
+                before,
                 results=before.results + results,
                 errors=before.errors + errors,
                 crashes=before.crashes + crashes,
             )
+        for of_pool, milliseconds in connection.execute(_BOOTS, (run,)):
+            days = nights[_board(cell, of_pool)]
+            before = days.get(day, BoardNight(day=day))
+            days[day] = dataclasses.replace(before, boots=(*before.boots, milliseconds / 1000))
     return tuple(
         BoardHealth(
             board=board,
@@ -216,6 +221,9 @@ _OF_BOARDS = f"""
            sum(results.actual IN ({_CRASHED}))
     FROM results LEFT JOIN texts ON texts.id = results.board WHERE results.run = ? GROUP BY results.board
 """
+
+
+_BOOTS = "SELECT texts.text, boots.milliseconds FROM boots JOIN texts ON texts.id = boots.board WHERE boots.run = ?"
 
 
 def _board(cell: str, of_pool: str | None) -> str:

@@ -20,6 +20,7 @@ _USED = {
         UNION SELECT signature FROM results WHERE signature IS NOT NULL
         UNION SELECT board FROM results WHERE board IS NOT NULL
         UNION SELECT signature FROM repeats WHERE signature IS NOT NULL
+        UNION SELECT board FROM boots
     """,
 }
 

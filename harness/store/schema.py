@@ -52,5 +52,13 @@ MIGRATIONS = (
     """
     CREATE INDEX results_by_signature ON results (signature, run) WHERE signature IS NOT NULL;
     """,
+    # How long the boards of a run took to boot: how often they did, and the median.
+    """
+    CREATE TABLE boots (
+        run INTEGER NOT NULL REFERENCES runs ON DELETE CASCADE, board INTEGER NOT NULL REFERENCES texts,
+        number INTEGER NOT NULL, milliseconds INTEGER NOT NULL,
+        PRIMARY KEY (run, board)
+    ) WITHOUT ROWID;
+    """,
 )
 VERSION = len(MIGRATIONS)

@@ -117,7 +117,10 @@ def _more(page: Page, href: _Links) -> dict[str, Any]:
     if isinstance(page, ComparePage):
         return {"classes": _classes(page.comparison)}
     if isinstance(page, BoardsPage):
-        return {"health": lambda board: plots.errors_by_day(board.nights, page.days)}
+        return {
+            "health": lambda board: plots.errors_by_day(board.nights, page.days),
+            "boots": lambda board: plots.boots_by_day(board.nights, page.days),
+        }
     return {
         "strip": lambda history: plots.strip(history.seen, href.run),
         "durations": lambda history: plots.durations(history.seen, href.run),

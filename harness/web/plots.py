@@ -119,6 +119,23 @@ def errors_by_day(nights: Sequence[BoardNight], days: Sequence[date]) -> Markup:
     return _plot(drawn, _PLOT_PX, "Share of lab errors each day")
 
 
+def boots_by_day(nights: Sequence[BoardNight], days: Sequence[date]) -> Markup:
+    """Return how long a board took to boot each day, on an axis from 0."""
+    lines = _lines(max((night.boot_s or 0.0 for night in nights), default=0.0))
+    top = lines[-1]
+    drawn = [line for value in lines for line in _gridline(_height(value, top), f"{value:g} s")]
+    columns = {(day - _EPOCH).days: column for column, day in enumerate(days)}
+    for night in nights:
+        if night.day not in columns or night.boot_s is None:
+            continue
+        told = f"{_EPOCH + timedelta(days=night.day)}: {night.boot_s:.1f} s, the median of {len(night.boots)} runs"
+        place = _percent(_middle(columns[night.day], len(days)))
+        drawn.append(
+            svg.Circle(cx=place, cy=_height(night.boot_s, top), r=3, class_=["point", "PASS"], elements=[_title(told)])
+        )
+    return _plot(drawn, _PLOT_PX, "Boot time each day in seconds")
+
+
 def _estimate(tally: Tally, column: int, count: int, each: Seen) -> list[svg.Element]:
     low, high = evidence.interval(tally)
     told = f"{100 * low:.0f} to {100 * high:.0f} %: failed {tally} up to {moment(each.run.started)}"

@@ -107,6 +107,17 @@ def test_a_full_submission_is_valid(kcidb_io: Path) -> None:
     assert done.stdout == "valid\n", done.stderr[-2000:]
 
 
+def test_one_of_a_kernel_that_does_not_build_is_valid(kcidb_io: Path) -> None:
+    unbuilt = RunEnd(kind=EndKind.NOT_BUILT, reason=HOSTILE)
+    log = Result(test="build", verdict=Verdict.FAIL, log="logs/build.log")
+    run = dataclasses.replace(results(), results=(log,), ended=unbuilt, started=1767225600.25)
+    document: dict[str, Any] = submission(run, dataclasses.replace(FULL, errors=("x.c:1:1: error: no C", HOSTILE)), LAB)
+    (build,) = document["builds"]
+    assert {"log_url", "config_url", "log_excerpt", "start_time"} <= set(build)
+    done = validated(document, kcidb_io)
+    assert done.stdout == "valid\n", done.stderr[-2000:]
+
+
 @pytest.mark.parametrize(
     "changed",
     [

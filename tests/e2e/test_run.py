@@ -94,15 +94,20 @@ def test_another_crash_than_the_known_one_is_a_crash(build: Path, tmp_path: Path
     "a patch that does not compile",
     where="kernel",
     blame=Blame.KERNEL,
-    survives="the compiler's message with file and line",
+    survives="the compiler's message with file and line, and a record of the build as of any run",
 )
 def test_a_patch_that_does_not_compile(build: Path, tmp_path: Path) -> None:
     bad = tmp_path / "bad.patch"
     bad.write_text(OOPS.read_text().replace("WRITE_ONCE(*(int *)8, 0);", "this is no C;"))
-    done = harness("build", "--patches", bad, cwd=tmp_path, limit=BUILD_LIMIT_S)
+    done = harness("run", "--patches", bad, "--out", tmp_path / "run", cwd=tmp_path, limit=BUILD_LIMIT_S)
     assert done.returncode == 1
     assert "kernel/trace/trace_sched_wakeup.c:703" in done.stderr
     assert "error:" in done.stderr
+    (result,) = _verdicts(tmp_path / "run").values()
+    assert result["reason"].startswith("kernel/trace/trace_sched_wakeup.c:703:")
+    assert "CONFIG_FUNCTION_GRAPH_TRACER=y" in (tmp_path / "run/kernel.config").read_text()
+    (check,) = json.loads(harness("publish", "patchwork", tmp_path / "run", cwd=tmp_path).stdout)
+    assert (check["state"], check["context"]) == ("fail", "arm64-ftrace-qemu-virt-build")
 
 
 @pytest.mark.parametrize(

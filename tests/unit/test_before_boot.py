@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import BootError
+from harness.errors import BootError, HarnessError, InfraError
 from harness.model.boot import QemuBoot
 from harness.model.kernel import Build
 from harness.model.progress import NoDisplay
@@ -96,6 +96,15 @@ def test_they_run_before_the_boot(build: Build, tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize("error", [BootError("it panicked"), InfraError("no power")])
+def test_the_record_of_a_boot_that_failed_has_the_exit_code_of_the_command(
+    build: Build, tmp_path: Path, error: HarnessError
+) -> None:
+    with pytest.raises(type(error)):
+        run(build, Machine(error), tmp_path / "run", keyword="good or guest")
+    assert json.loads((tmp_path / "run/results.json").read_text())["exit_code"] == error.exit_code
+
+
 def test_a_kernel_that_does_not_boot_leaves_them_their_verdicts(build: Build, tmp_path: Path) -> None:
     with pytest.raises(BootError, match="panicked at boot"):
         run(build, Machine(BootError("the kernel panicked at boot")), tmp_path / "run")
@@ -105,6 +114,7 @@ def test_a_kernel_that_does_not_boot_leaves_them_their_verdicts(build: Build, tm
         "test_guest": Verdict.NOTRUN,
         "test_through_others": Verdict.NOTRUN,
     }
+    assert read_results(tmp_path / "run").exit_code == BootError.exit_code
     reasons = {result.reason for result in read_results(tmp_path / "run").results if result.verdict is Verdict.NOTRUN}
     assert all("the kernel panicked at boot" in reason for reason in reasons)
 

@@ -11,7 +11,7 @@ import pytest
 from harness.model.comparison import Change, Changed, Tally
 from harness.model.fault import Fault, FaultKind
 from harness.model.history import Cell, Outcome, StoredKernel, StoredRun
-from harness.model.result import Condition, Verdict
+from harness.model.result import Condition, EndKind, Verdict
 from harness.report.compare import Side, compare
 from harness.report.compare_text import comparison_json, comparison_text
 
@@ -246,6 +246,45 @@ def test_a_kernel_that_does_not_boot_is_worse() -> None:
     assert comparison.regressions == (boot,)
     assert "NEW FAILURE: CRASH: not run: it panicked" in comparison_text(comparison)
     assert [changed.test for changed in comparison.of(Change.INFRASTRUCTURE)] == ["t"]
+
+
+def built(given: Side, *are_built: bool) -> Side:
+    """The runs, some of whose kernels did not build."""
+    runs = [
+        (run, outcomes) if is_built else (dataclasses.replace(run, end=EndKind.NOT_BUILT), {"build": [NO_C]})
+        for (run, outcomes), is_built in zip(given.runs, are_built, strict=True)
+    ]
+    return Side(run=runs[-1][0], runs=runs)
+
+
+NO_C = Outcome(test="build", verdict=FAIL, actual=FAIL, reason="x.c:1:1: error: no C")
+
+
+@pytest.mark.parametrize(
+    ("before", "is_built", "change", "probability"),
+    [
+        ([True], False, Change.NEW_FAILURE, 1.0),
+        ([False, True], False, Change.NEW_FAILURE, 1.0),  # compilers do not flake
+        ([True, False], False, Change.STILL_FAILING, 0.0),
+        ([True, True, True, False], True, Change.FIXED, 0.0),
+        ([False, True], True, Change.SAME, 0.0),
+    ],
+)
+def test_a_kernel_that_does_not_build(before: list[bool], is_built: bool, change: Change, probability: float) -> None:
+    old, new = side(OLD, *passed(len(before))), side(NEW, [did(PASS)])
+    comparison = compare(built(old, *before), built(new, is_built))
+    (changed,) = (each for each in comparison.changes if each.test == "build")
+    assert (changed.change, changed.probability) == (change, probability)
+    others = [each.change for each in comparison.changes if each.test != "build"]
+    assert others == ([Change.SAME] if is_built and any(before) else [])  # nothing vanished
+
+
+def test_a_kernel_that_does_not_build_says_nothing_of_booting() -> None:
+    old = booted(side(OLD, *([did(PASS)], [NOT_RUN])), False, True)
+    assert change_of(old, built(side(NEW, []), False), "build").change is Change.NEW_FAILURE
+    boots = compare(built(side(NEW, [], [did(PASS)]), False, True), booted(side(OLD, [NOT_RUN]), True))
+    (boot,) = boots.of(Change.NEW_FAILURE)
+    assert (boot.test, boot.before) == ("boot", Tally(passes=1))
 
 
 def test_a_kernel_that_boots_now_and_then_is_flaky() -> None:

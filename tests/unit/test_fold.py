@@ -19,7 +19,7 @@ from harness.model.event import (
     Started,
 )
 from harness.model.record import BoardRecord, RunRecord
-from harness.model.result import Attempt, EndKind, Result, RunEnd, Verdict
+from harness.model.result import Attempt, BootTime, EndKind, Result, RunEnd, Verdict
 from harness.report.fold import KILLED, fold
 
 RECORD = RunRecord(board=BoardRecord(name="qemu-virt"), workers=2)
@@ -170,6 +170,35 @@ def test_finished_but_not_planned_comes_last() -> None:
     log = Log().ran("new").add(Planned(tests=("a",))).ran("a")
     assert [result.test for result in fold(log.events).results] == ["a", "new"]
     assert [result.test for result in fold(planned("a").ran("new").ran("a").events).results] == ["a", "new"]
+
+
+@pytest.mark.parametrize(
+    ("end", "verdict", "code"),
+    [
+        (RunEnd(kind=EndKind.COMPLETE), "PASS", 0),
+        (RunEnd(kind=EndKind.MAXFAIL), "FAIL", 1),
+        (RunEnd(kind=EndKind.NOT_BOOTED, blames_kernel=True), "PASS", 1),
+        (RunEnd(kind=EndKind.NOT_BOOTED), "PASS", 3),
+        (RunEnd(kind=EndKind.NOT_BOOTED), "FAIL", 3),  # before the boot, which the lab failed
+        (RunEnd(kind=EndKind.INTERRUPTED), "PASS", 3),
+        (RunEnd(kind=EndKind.INTERRUPTED), "FAIL", 3),
+        (RunEnd(kind=EndKind.INTERNAL_ERROR), "FAIL", 3),
+        (RunEnd(kind=EndKind.COLLECTION_FAILED), "PASS", 2),
+    ],
+)
+def test_the_exit_code_is_that_of_the_command(end: RunEnd, verdict: str, code: int) -> None:
+    log = planned("a").ran("a", verdict).add(RunEnded(end=end))
+    assert fold(log.events).exit_code == code
+
+
+def test_how_long_its_boards_took_to_boot() -> None:
+    log = planned("a").add(Booted(seconds=2.5)).add(Booted(seconds=0.2, restored=True)).add(Booted(seconds=0.0))
+    log.add(Booted(seconds=30.0, board="two", worker="gw1", machine="gw1/boot-1"))
+    log.add(Booted(seconds=9.0, worker="repeat-one-CPU", machine="repeat-one-CPU/boot-1"))
+    assert fold(log.events).boots == (
+        BootTime(board="qemu-virt", seconds=2.5),
+        BootTime(board="two", seconds=30.0),
+    )
 
 
 def test_every_prefix_of_a_run_folds() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from harness.cli.history import history
 from harness.errors import UserError
 from harness.model.fault import Fault, FaultKind
-from harness.model.result import Repeat, Result, Verdict
+from harness.model.result import BootTime, Repeat, Result, Verdict
 from harness.store import queries
 from harness.store.database import opened
 from harness.store.prune import prune
@@ -51,6 +52,16 @@ def test_old_runs_go_and_nothing_that_only_they_referred_to_stays(tmp_path: Path
         assert connection.execute("SELECT count(*) FROM repeats").fetchone() == (0,)
         assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
         assert queries.outcomes_of(connection, run(3).record.id)[0].reason == "why"
+
+
+def test_the_boots_of_runs_that_stay_stay(tmp_path: Path) -> None:
+    booted = [dataclasses.replace(run(n), boots=(BootTime(board=f"board {n}", seconds=2.0),)) for n in (1, 2)]
+    added(tmp_path / "h", *booted)
+    prune(tmp_path / "h", before=1001.5, keep_failures=False)
+    with opened(tmp_path / "h") as connection:
+        query = "SELECT texts.text FROM boots JOIN texts ON texts.id = boots.board"
+        assert connection.execute(query).fetchall() == [("board 2",)]
+        assert "board 1" not in [row[0] for row in connection.execute("SELECT text FROM texts")]
 
 
 def test_unexpected_failures_can_be_kept(tmp_path: Path) -> None:

@@ -299,6 +299,7 @@ def test_results_json() -> None:
         "fault": {"kind": "panic", "title": PANIC.title, "lines": list(PANIC.lines), "whole": True,
                   "signature": f"{PANIC.title} [panic]"},
         "machine": "", "board": "", "attempts": [], "choice": "", "expectations": [], "repeats": [], "repeated": "",
+        "confirmed": None, "change": None,
     }  # fmt: skip
     assert second["unexpected_pass"] is True
     assert second["expected"] == {

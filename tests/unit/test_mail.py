@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
+import shlex
+import shutil
 import socket
 import subprocess
 import sys
@@ -15,6 +18,7 @@ from typing import Any
 import click.testing
 import pytest
 
+from harness.build.keptpatches import keep_patches
 from harness.campaign.mailing import Mail, mail_about
 from harness.campaign.request import MailRequest
 from harness.cli.main import cli
@@ -23,6 +27,7 @@ from harness.model.fault import Fault, FaultKind
 from harness.model.record import BoardRecord, BuildRecord, KernelRecord, PatchRecord, RunRecord, SourceRecord
 from harness.model.result import EndKind, Result, RunEnd, RunResults, Verdict
 from harness.parse.records import build_record_to_json
+from harness.parse.series import patches_from_file
 from harness.publish import smtp
 from harness.publish.message import message
 from harness.publish.smtp import Server
@@ -34,6 +39,10 @@ from tests.unit.mailserver import MailServer, listening, mail_server
 OOPS = Fault(kind=FaultKind.OOPS, title="Oops in f (kernel/x.c:12)")
 TO = "Maintainer <m@example.org>"
 TEST = "testcases/a.py::test_t"
+
+
+DIFF = "--- a/kernel/x.c\n+++ b/kernel/x.c\n@@ -1 +1 @@\n-one\n+two\n"
+(PATCH,) = patches_from_file(DIFF.encode(), name="my series.patch")
 
 
 @pytest.fixture
@@ -68,7 +77,7 @@ def add(
     kernel = KernelRecord(
         release="7.3.4",
         source=SourceRecord(spec="debian:@suite", version="7.3.4-1"),
-        patches=(PatchRecord(name="a", sha256="aa"),) if patched else (),
+        patches=(PatchRecord(name="a", sha256=PATCH.sha256),) if patched else (),
     )
     record = RunRecord(id=name, kernel=kernel, board=BoardRecord(name=board), suites=("testcases",))
     results = RunResults(record=record, results=(result,), started=1000 + started, ended=RunEnd(kind=EndKind.COMPLETE))
@@ -78,6 +87,7 @@ def add(
         key="k", kernel=kernel, reproduce="harness build --kernel debian:@suite --patches 'my series.mbox'"
     )
     (run_dir / "build.json").write_text(build_record_to_json(build))
+    keep_patches((PATCH,) if patched else (), run_dir)
     add_run(connection, results, directory=run_dir)  # type: ignore[arg-type]
 
 
@@ -102,8 +112,36 @@ def test_the_server_gets_the_mail(history: Path, server: MailServer) -> None:
     text = mail.get_content()
     assert "NEW FAILURE: CRASH: Oops in f (kernel/x.c) [oops]" in text
     assert "elsewhere: CRASH (the same) on rpi4" in text
-    command = "  harness run --kernel debian:@suite --patches 'my series.mbox' --board virt \\\n"
-    assert f"{command}    --suite testcases -k '(test_t)'" in text.replace("\r\n", "\n")
+    assert command_in(text) == [
+        *("harness", "run", "--kernel", "debian:@suite", "--patches", str(history.parent / "new/patches")),
+        *("--board", "virt", "--suite", "testcases", "-k", "(test_t)"),
+    ]
+
+
+def command_in(text: str) -> list[str]:
+    """The words of the command that reproduces it, as a shell reads them; none if there is no such command."""
+    lines = itertools.takewhile(str.strip, text.replace("\r\n", "\n").partition("reproduce:\n")[2].split("\n"))
+    return shlex.split("\n".join(lines).replace("\\\n", ""))  # as a shell does first
+
+
+def test_the_command_names_patches_that_are_there(history: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was given when the kernel was first built may be gone, or hold another series now."""
+
+    def patches() -> list[str]:
+        words = command_in(str(mail_about(request(history))))
+        return [word for before, word in itertools.pairwise(words) if before == "--patches"]
+
+    kept, given = history.parent / "new/patches", history.parent / "my series.mbox"
+    monkeypatch.chdir(history.parent)
+    given.write_text(DIFF)
+    assert patches() == [str(kept)]
+    shutil.rmtree(kept)  # of a harness that kept none
+    assert patches() == ["my series.mbox"]
+    given.write_text(DIFF.replace("+two", "+three"))
+    text = str(mail_about(request(history)))
+    assert ("NEW FAILURE" in text, command_in(text)) == (True, [])
+    given.unlink()
+    assert command_in(str(mail_about(request(history)))) == []
 
 
 def test_the_same_mail_has_the_same_message_id(history: Path, server: MailServer) -> None:

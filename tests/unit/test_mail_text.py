@@ -3,6 +3,7 @@ somebody else's."""
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 from collections.abc import Iterable
 
@@ -11,7 +12,7 @@ import pytest
 from harness.model.comparison import Comparison
 from harness.model.fault import Fault, FaultKind
 from harness.model.history import Cell, Outcome, StoredKernel, StoredRun
-from harness.model.result import Verdict
+from harness.model.result import EndKind, Verdict
 from harness.report.compare import Side, by_test, compare
 from harness.report.mail_text import Background, mail_subject, mail_text, shell_lines
 
@@ -71,6 +72,17 @@ def test_a_new_failure_is_told_with_all_that_one_acts_on() -> None:
     assert "first bad kernel: 7.3.4-1 + 1 patch (0123456789ab), run new-0\n" in text
     assert "  harness run --kernel debian:@suite --board virt --suite testcases -k \\\n    '(test_0)'\n" in text
     assert mail_subject(comparison) == "[harness] 7.3.4-1 + 1 patch on virt (tcg): 8 new failures"
+
+
+def test_a_kernel_that_does_not_build_is_reproduced_by_building_it() -> None:
+    built = compared([[PASS]], [did(Verdict.FAIL, "build", reason="x.c:1:1: error: no C")])
+    new = dataclasses.replace(built.new, end=EndKind.NOT_BUILT)
+    old = Side(run=built.old, runs=[(built.old, by_test([PASS]))])
+    unbuilt = Side(run=new, runs=[(new, by_test([did(Verdict.FAIL, "build", reason="x.c:1:1: error: no C")]))])
+    text = mail_text(compare(old, unbuilt), background())
+    assert "NEW FAILURE: FAIL: x.c:1:1: error: no C\n  * build\n" in text
+    assert "reproduce:\n  harness build --kernel debian:@suite --board virt\n" in text
+    assert "VANISHED" not in text
 
 
 @pytest.mark.parametrize(

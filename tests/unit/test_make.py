@@ -21,12 +21,14 @@ import pytest
 
 from harness.build import command, cutoff, finished, klp_relocations, make
 from harness.build.command import SYSTEM_PATH
+from harness.build.keptpatches import paths_of
 from harness.build.make import build
 from harness.build.sandbox import find_sandbox
 from harness.build.source import parse_source_spec, resolve_source
 from harness.errors import BuildError, InfraError
 from harness.model.kernel import Build, KernelSpec, Patch, Toolchain
 from harness.parse.records import build_record_from_json
+from harness.parse.series import patches_from_file
 from tests import damage
 from tests.faults.catalogue import Blame, fault
 from tests.unit.numbered import link, patch
@@ -354,6 +356,29 @@ def test_a_failed_kernel_does_not_stand(toy: Toy) -> None:
     toy.unpublish()
     assert "no C" not in texts(toy.build())["vmlinux"]
     assert "kernel" in toy.calls()
+
+
+def test_the_patches_are_kept_as_they_can_be_given_again(toy: Toy) -> None:
+    """In their order, whatever their files were called."""
+    before, header = ((toy.tree / path).read_text() for path in ("kernel/sched.c", "include/linux/sched.h"))
+    texts = (
+        (b"kernel/sched.c", before, b"int sched; /* \xff */"),
+        (b"include/linux/sched.h", header, b"#define EDITED"),
+    )
+    for path, old, new in texts:
+        (line,) = old.encode().splitlines()
+        diff = b"--- a/%b\n+++ b/%b\n@@ -1 +1 @@\n-%b\n+%b\n" % (path, path, line, new)
+        toy.patches += patches_from_file(diff, name=path.decode())
+    made = toy.build()
+    assert [path.name for path in sorted((made.directory / "patches").iterdir())] == [
+        "0001-sched.c.patch",
+        "0002-sched.h.patch",
+    ]
+    series = finished.load_record(made.directory).kernel.patches
+    kept = (made.directory / "patches",)
+    assert paths_of(series, directory=made.directory, given=()) == kept
+    assert paths_of(series[:1], directory=made.directory, given=()) is None
+    assert paths_of((), directory=made.directory, given=()) == ()
 
 
 def test_old_selftests_install_the_headers_out_of_the_source_tree(toy: Toy) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from harness.model.result import EndKind, Repeat, Result, RunEnd, RunResults, Ve
 from harness.parse.events import event_to_json
 from harness.report.html import report_html
 from harness.report.junit import junit_xml
+from harness.report.results_json import results_json
 from harness.report.strip import strip
 from harness.run.documents import read_results, write_documents
 from tests.fakerun import fake_build, fake_run
@@ -88,6 +90,26 @@ def test_a_failure_with_a_new_kernel_is_compared_with_the_kernels_before(history
     assert (found.comparison.old.id, track.changed.is_likely_regression) == ("run-0039-virt", True)
     assert [seen.verdict for seen in track.seen] == [PASS] * 29 + [FAIL]
     assert track.seen[-1].run == "run-0040-virt"
+
+
+def test_the_class_of_change_is_in_results_json(history: Path, tmp_path: Path) -> None:
+    first = night(tmp_path, 1, one(), one(FAIL, "fixed"), one(test="gone"))
+    repeated = one(FAIL, repeats=(Repeat(verdict=PASS), Repeat(verdict=FAIL), Repeat(verdict=PASS)))
+    second = night(tmp_path, 2, repeated, one(test="fixed"), one(test="added"), kernel="new")
+    found = json.loads(results_json(read_results(second), past=known(first, second, history=history)))
+    by_name = {result["test"]: result for result in found["results"]}
+    assert {name: result["change"]["class"] for name, result in by_name.items()} == {
+        "t": "new failure",
+        "fixed": "fixed",
+        "added": "appeared",
+    }
+    assert by_name["t"]["change"]["before"] == {"passes": 1, "failures": 0}
+    assert by_name["t"]["change"]["last_good"] == "run-0001-virt"
+    assert by_name["t"]["confirmed"] == {"class": "flaky", "passes": 2, "failures": 1}
+    assert by_name["fixed"]["confirmed"] is None
+    assert (found["compared_with"], found["vanished"]) == ("run-0001-virt", ["gone"])
+    alone = json.loads(results_json(read_results(second)))
+    assert (alone["compared_with"], alone["vanished"], alone["results"][0]["change"]) == (None, [], None)
 
 
 def test_a_repetition_is_no_run_of_its_own(history: Path, tmp_path: Path) -> None:
@@ -177,6 +199,7 @@ def test_a_report_is_written_again_with_what_the_history_says_now(history: Path,
     add(history, nights)
     called(report, nights[-1])
     assert "new failure" in page.read_text()
+    assert json.loads((nights[-1] / "results.json").read_text())["results"][0]["change"]["class"] == "new failure"
     called(report, nights[-1], "--no-history")
     assert "new failure" not in page.read_text()
 

@@ -60,6 +60,8 @@ OLD = {
 def test_round_trip() -> None:
     assert build_record_from_json(build_record_to_json(RECORD)) == RECORD
     assert RECORD.seconds == 31.5
+    unbuilt = BuildRecord(key="k", errors=("x.c:1:1: error: no C", "more of it"))
+    assert build_record_from_json(build_record_to_json(unbuilt)) == unbuilt
 
 
 def test_the_names_in_build_json_stay_what_they_are() -> None:

@@ -18,7 +18,7 @@ from harness.model.comparison import Tally
 from harness.model.fault import Fault, FaultKind
 from harness.model.kernel import Build
 from harness.model.progress import NoDisplay
-from harness.model.result import Condition, Repeat, Result, RunResults, Verdict
+from harness.model.result import Attempt, Condition, Repeat, Result, RunResults, Verdict
 from harness.report.confirming import MOST, since, told
 from harness.run import inprocess, session
 from harness.run.repeating import Budget, _Tally, worth_repeating
@@ -202,6 +202,75 @@ def test_unusual_machines_are_no_evidence_about_the_kernel() -> None:
     assert since(result) == Tally(passes=1, failures=1)
 
 
+def failure(test: str, verdict: Verdict = Verdict.FAIL, *, title: str = "", reason: str = "") -> Result:
+    return Result(
+        test=test, verdict=verdict, reason=reason, fault=Fault(kind=FaultKind.OOPS, title=title) if title else None
+    )
+
+
+def repeated(first: Result, *groups: tuple[Condition, int, Result]) -> str:
+    """What is told of a failure after so many repetitions that ended like these."""
+    repeats = [
+        Repeat(verdict=how.verdict, reason=how.reason, fault=how.fault, condition=condition)
+        for condition, count, how in groups
+        for _ in range(count)
+    ]
+    return told(dataclasses.replace(first, repeats=tuple(repeats)))
+
+
+PASSED = Result(test="a", verdict=Verdict.PASS)
+NO_CPU = failure("a", reason="cpu1: no such directory")
+
+
+def test_one_that_can_not_run_with_one_cpu_does_not_fail_there_in_the_same_way() -> None:
+    """It wrote to a second CPU's files; that this fails says nothing about how often the test does."""
+    text = repeated(
+        failure("a", reason="lost 3 of 100"),
+        (Condition.RESTORED, 3, failure("a", reason="lost 4 of 100")), (Condition.RESTORED, 7, PASSED),
+        (Condition.BOOTED, 4, PASSED), (Condition.ONE_CPU, 5, NO_CPU),
+    )  # fmt: skip
+    assert text.startswith("flaky: failed 3 of 14 repetitions")
+    assert "mostly" not in text
+    assert text.endswith("; with one CPU 5 of 5 failed in another way: FAIL, cpu1: no such directory")
+
+
+def test_one_that_fails_with_several_cpus_and_can_not_run_with_one() -> None:
+    wrong = failure("a", reason="lost 3 of 100")
+    text = repeated(wrong, (Condition.BOOTED, 5, wrong), (Condition.ONE_CPU, 5, NO_CPU))
+    assert "more than one CPU" not in text  # with one it says nothing about this failure
+    assert "with one CPU 5 of 5 failed in another way" in text
+
+
+@pytest.mark.parametrize("condition", [Condition.RESTORED, Condition.BOOTED])
+def test_a_failure_that_says_something_else_is_one_and_told_as_another(condition: Condition) -> None:
+    first, other = failure("a", reason="took 3 s"), failure("a", Verdict.TIMEOUT, reason="took 60 s")
+    text = repeated(first, (condition, 2, other), (condition, 3, failure("a", reason="took 4 s")))
+    assert text.startswith("solid: failed 5 of 5 repetitions")
+    assert " 2 of 5 failed in another way: TIMEOUT, took 60 s" in text
+
+
+def test_one_that_fails_otherwise_on_used_machines() -> None:
+    other = failure("a", reason="it exists already")
+    text = repeated(failure("a", reason="no"), (Condition.RESTORED, 9, PASSED), (Condition.USED, 5, other))
+    assert "mostly on machines on which it has run before (5 of 5; restored ones 0 of 9)" in text
+    assert text.endswith("on machines on which it has run before 5 of 5 failed in another way: FAIL, it exists already")
+
+
+def test_crashes_are_told_apart_by_their_signature() -> None:
+    first = failure("a", Verdict.CRASH, title="Oops in f (kernel/x.c:12)", reason="Oops in f at 0xffff0000")
+    same = failure("a", Verdict.CRASH, title="Oops in f (kernel/x.c:13)", reason="Oops in f at 0xffff1234")
+    assert "another way" not in repeated(first, (Condition.RESTORED, 3, same))
+    other = failure("a", Verdict.CRASH, title="Oops in g (kernel/x.c:12)")
+    text = repeated(first, (Condition.RESTORED, 3, same), (Condition.RESTORED, 1, other))
+    assert text.endswith("; on restored machines 1 of 4 failed in another way: CRASH, Oops in g (kernel/x.c:12)")
+
+
+def test_a_result_of_several_attempts_is_compared_by_what_they_said() -> None:
+    attempts = (Attempt(verdict=Verdict.FAIL, reason="no"), Attempt(verdict=Verdict.PASS))
+    first = dataclasses.replace(failure("a", reason="no [attempt 1 of 2; attempt 2: PASS]"), attempts=attempts)
+    assert "another way" not in repeated(first, (Condition.RESTORED, 3, failure("a", reason="no")))
+
+
 def test_one_that_fails_while_the_host_is_busy() -> None:
     busy = [Repeat(verdict=Verdict.FAIL, load=4.0)] * 6
     idle = [Repeat(verdict=Verdict.PASS, load=0.5)] * 9
@@ -248,12 +317,6 @@ def test_a_kernel_that_does_not_boot_again_costs_only_those_repetitions(repeats:
     assert set(ends(results, Condition.BOOTED)) <= {"F"}
     assert told(results.results[0]).startswith("solid: ")
     assert results.is_complete
-
-
-def failure(test: str, verdict: Verdict = Verdict.FAIL, *, title: str = "", reason: str = "") -> Result:
-    return Result(
-        test=test, verdict=verdict, reason=reason, fault=Fault(kind=FaultKind.OOPS, title=title) if title else None
-    )
 
 
 def test_each_cause_comes_first_once() -> None:

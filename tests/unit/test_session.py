@@ -12,6 +12,7 @@ from harness.model.boot import QemuBoot
 from harness.model.kernel import Build
 from harness.model.progress import NoDisplay
 from harness.model.result import EndKind, Result, RunEnd, Verdict
+from harness.report.summary import summary_lines
 from harness.run import inprocess, session
 from harness.run.documents import read_results, write_documents
 from harness.run.local import LocalRun
@@ -526,7 +527,9 @@ def test_an_interrupt_while_a_failed_test_is_undone_ends_the_run(
     one, two = (results[f"testcases/test_undone.py::test_{name}"] for name in ("one", "two"))
     assert (one.verdict, one.reason) == (Verdict.FAIL, "the kernel is wrong")
     assert two.verdict is Verdict.NOTRUN
-    assert code == 3
+    recorded = read_results(tmp_path / "run")
+    assert code == recorded.exit_code == 3
+    assert summary_lines(recorded, run_dir=tmp_path)[-1].startswith("FAILED: 1 FAIL, 1 NOTRUN")
 
 
 def test_a_run_that_the_harness_itself_broke_off_is_no_interrupted_one(

@@ -25,7 +25,7 @@ from harness.model.record import (
     SourceRecord,
     ToolchainRecord,
 )
-from harness.model.result import EndKind, Repeat, Result, RunEnd, RunResults, Verdict
+from harness.model.result import BootTime, EndKind, Repeat, Result, RunEnd, RunResults, Verdict
 from harness.store import database, queries
 from harness.store.database import history_file, opened
 from harness.store.ingest import add_run
@@ -145,6 +145,28 @@ def test_a_run_that_moved_is_found_where_it_is(tmp_path: Path) -> None:
         assert not add_run(connection, run(), directory=Path("/elsewhere"))
     with opened(tmp_path / "h") as connection:
         assert queries.run_in(connection, Path("/elsewhere")) == RECORD.id
+
+
+BOOTS = (BootTime(board="a", seconds=2.0), BootTime(board="a", seconds=4.5), BootTime(board="b", seconds=1e300))
+
+
+def boots_in(path: Path) -> list[tuple[object, ...]]:
+    with opened(path) as connection:
+        query = "SELECT texts.text, number, milliseconds FROM boots JOIN texts ON texts.id = boots.board ORDER BY 1"
+        return list(connection.execute(query))
+
+
+def test_how_long_boards_took_to_boot_is_stored(tmp_path: Path) -> None:
+    booted = dataclasses.replace(run(), boots=BOOTS)
+    assert added(tmp_path / "h", booted, booted) == [True, False]
+    assert boots_in(tmp_path / "h") == [("a", 2, 3250), ("b", 1, 10**9)]
+
+
+def test_a_run_that_an_older_harness_took_in_gets_its_boot_times_when_it_is_added_again(tmp_path: Path) -> None:
+    assert added(tmp_path / "h", run(), dataclasses.replace(run(), boots=BOOTS)) == [True, True]
+    assert len(boots_in(tmp_path / "h")) == 2
+    with opened(tmp_path / "h") as connection:
+        assert len(queries.latest_runs(connection)) == 1
 
 
 def test_two_machines_that_gave_the_same_id_have_two_runs(tmp_path: Path) -> None:

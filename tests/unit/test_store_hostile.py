@@ -135,6 +135,16 @@ def test_a_file_that_nothing_was_added_to(tmp_path: Path) -> None:
         pass
 
 
+@fault("a file of one byte in the history's place, which SQLite takes for an empty one", where="disk",
+       blame=Blame.USER, survives="that file")  # fmt: skip
+@pytest.mark.parametrize("writable", [True, False])
+def test_a_file_of_one_byte(tmp_path: Path, *, writable: bool) -> None:
+    (tmp_path / "h").write_bytes(b"x")
+    with pytest.raises(UserError, match="found a file of one byte"), opened(tmp_path / "h", writable=writable):
+        pass
+    assert (tmp_path / "h").read_bytes() == b"x"
+
+
 def test_an_older_file_is_brought_up_to_date_by_whoever_reads_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

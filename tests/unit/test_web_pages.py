@@ -239,8 +239,13 @@ def test_boards_and_what_failed_on_them(client: Client) -> None:
     rows = [text.split() for text in texts(response, "//tbody/tr")]
     assert rows[0][:4] == ["qemu-virt", "(tcg)", "60", "1"]
     assert rows[0][-1] == "0"
-    name, runs, not_ended, not_booted, results, _, errors, *_ = rows[1]
+    name, runs, not_ended, not_booted, boot, _, results, _, errors, *_ = rows[1]
     assert (name, runs, not_ended, not_booted, results) == ("rpi4", "28", "2", "0", "868")
+    assert float(boot) == pytest.approx(25.0, abs=2.0)
+    points = texts(response, "//section[2]//circle/title")
+    assert len(points) == 26  # of 28 nights, the power failed on two
+    assert points[0].startswith("2026-11-01: 2")
+    assert points[0].endswith(" s, the median of 1 runs")
     assert int(errors) > 20
     assert len(found(response, "//section[2]//rect[@class='bar ERROR']")) == 2
 
