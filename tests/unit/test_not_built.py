@@ -45,7 +45,7 @@ def the_run(broken: Toy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd:
     """`harness run` of the broken kernel: the exit code, what it says, and the directory of the run."""
     monkeypatch.setattr(kernel, "build_for", lambda *_args, **_keys: broken.build())
     monkeypatch.setattr(signal, "signal", lambda *_args: None)
-    monkeypatch.setattr(main, "_abandon_output", lambda: None)
+    monkeypatch.setattr(main, "abandon_unwritable", lambda: None)
     monkeypatch.setenv("HARNESS_HISTORY", str(tmp_path / "history"))
 
     def run(*words: str) -> tuple[int, str, Path]:
