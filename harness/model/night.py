@@ -192,6 +192,16 @@ class Night:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BoardHealth:
+    """Whether a board can be trusted. `failures`: in how many runs in a row it failed, through no fault of the kernel;
+    `reason`: of the last one. `since`: since when it is in quarantine (seconds since the epoch); None: it is not."""
+
+    failures: int = 0
+    since: float | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Seen:
     """What earlier nights know of a slot. `identity`: of its latest cell that was done; `nights_ago`: when that was (1:
     last night; None: never). `owed`: in how many nights in a row it was not done. `good`: the id of its run in its last
@@ -235,12 +245,14 @@ class Estimate:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A cell on the summary page. `comparison`: with its last good night, if there was one. `counts`: of its tests.
-    `page`, `report`: relative addresses of the comparison and of the run's report; empty if there are none."""
+    """A cell on the summary page. `comparison`: with its last good night, if there was one. `counts`: of its tests
+    by verdict; `changes`: by class of change. `page`, `report`: relative addresses of the comparison and of the run's
+    report; empty if there are none."""
 
     ended: Ended
     comparison: Comparison | None = None
     counts: str = ""
+    changes: str = ""
     page: str = ""
     report: str = ""
 

@@ -37,6 +37,12 @@ def _line(text: str) -> str:
     return text
 
 
+def _no_number(value: object) -> object:
+    if isinstance(value, float):  # of 6.10, YAML leaves 6.1
+        raise ValueError("a text: a version with a single dot has to be in quotes")
+    return value
+
+
 def _budget(text: str) -> str:
     if not re.fullmatch(_TIME, text) or not seconds(text):
         raise ValueError("a time such as 8h, 90m or 7h30m")
@@ -68,6 +74,7 @@ Name = Annotated[
     str, pydantic.AfterValidator(_name), pydantic.Field(json_schema_extra={"pattern": f"^{NAME_PATTERN}$"})
 ]
 Line = Annotated[str, pydantic.AfterValidator(_line), pydantic.Field(json_schema_extra={"minLength": 1})]
+Source = Annotated[Line, pydantic.BeforeValidator(_no_number)]
 Toolchain = Annotated[str, pydantic.AfterValidator(_toolchain)]
 Repetitions = Annotated[int, pydantic.Field(ge=1, le=_MOST_REPETITIONS)]
 Priority = Annotated[int, pydantic.Field(ge=-_MOST_PRIORITY, le=_MOST_PRIORITY)]
@@ -83,7 +90,7 @@ Some = Annotated[
 
 
 class Kernel(document.Strict):
-    kernel: Line = pydantic.Field(description="the source, as for --kernel; a path is relative to the plan")
+    kernel: Source = pydantic.Field(description="the source, as for --kernel; a path is relative to the plan")
     patches: list[Line] = pydantic.Field(
         default_factory=list, description="as for --patches, in this order; relative to the plan"
     )

@@ -83,6 +83,10 @@ def test_slots_have_directories_of_their_own_whatever_their_names() -> None:
         ("", "p.yaml: expected a mapping with the keys `kernels` and `boards`, found an empty document"),
         ("[]", "p.yaml: document: expected a mapping, found a list"),
         ("kernels: {}\nboards: [b]", "p.yaml: kernels: expected at least one entry, found a dict"),
+        (
+            LEAST.replace("7.3.4", "6.10"),
+            "p.yaml: kernels.a.kernel: expected a text: a version with a single dot has to be in quotes, found 6.1",
+        ),
         ("boards: [b]", "p.yaml: kernels: expected this key, found none"),
         (LEAST + "kernel: x", "p.yaml: kernel: unknown key; remove it or correct its spelling"),
         (LEAST.replace("kernel: 7", "kernle: 7"), "p.yaml: kernels.a.kernel: expected this key, found none"),

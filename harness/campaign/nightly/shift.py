@@ -1,0 +1,297 @@
+"""A night's work: builds are made one after the other, in the order in which cells need them, while every board tests
+the cells whose builds are there."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from harness.campaign.nightly.executor import Executor, Tested, left_in
+from harness.campaign.nightly.health import Health
+from harness.campaign.nightly.order import why_not
+from harness.campaign.nightly.place import CELL, NightPlace, read_ended
+from harness.errors import HarnessError, KernelError, UserError
+from harness.model.night import Cell, Ended, Estimate, Seen, Slot, State
+from harness.target.base import Say
+
+MOST_ATTEMPTS = 3
+MOST_BUILD_ATTEMPTS = 2
+PROBES = 3
+PROBE_EVERY_S = 600.0
+_TICK_S = 30.0  # at least so often it is looked whether the time is over
+
+
+class Shift:
+    """One night's work on `cells`, which are in order. `ended` gets what becomes of each.
+
+    `deadline`: when nothing is begun any more, by `clock` (seconds since the epoch); None: never."""
+
+    def __init__(
+        self,
+        cells: Sequence[Cell],
+        *,
+        executor: Executor,
+        place: NightPlace,
+        health: Health,
+        seen: Mapping[Slot, Seen],
+        estimates: Mapping[Slot, Estimate],
+        deadline: float | None,
+        clock: Callable[[], float],
+        say: Say,
+        probe_every: float = PROBE_EVERY_S,
+    ) -> None:
+        self.ended: dict[Slot, Ended] = {}
+        self._executor = executor
+        self._place = place
+        self._health = health
+        self._seen = seen
+        self._estimates = estimates
+        self._deadline = deadline
+        self._clock = clock
+        self._say = say
+        self._probe_every = probe_every
+        self._turn = threading.Condition()
+        self._pending = {cell.slot: cell for cell in cells}
+        self._running: dict[Slot, Cell] = {}
+        self._built: dict[str, float | None] = {}
+        self._building = ""
+        self._failed_builds: dict[str, int] = {}
+        self._tried: dict[Slot, list[str]] = {}
+        self._attempts: dict[Slot, list[str]] = {}
+        self._boards = tuple(dict.fromkeys(board for cell in cells for board in cell.candidates))
+        self._present = set(self._boards)
+        self._stopped = False
+        self._error: BaseException | None = None
+
+    def work(self) -> None:
+        """Do it all. An exception stops what is running; what is done is in the night's directory then."""
+        self._take_over()
+        lanes = [threading.Thread(target=self._lane, args=(board,), name=f"board {board}") for board in self._boards]
+        for lane in lanes:
+            lane.start()
+        try:
+            self._make_builds()
+            for lane in lanes:
+                lane.join()
+        finally:
+            self._stop()
+            for lane in lanes:
+                lane.join()
+        if self._error:
+            raise self._error
+
+    def _stop(self) -> None:
+        with self._turn:
+            self._stopped = True
+            self._turn.notify_all()
+        self._executor.stop()
+
+    def _take_over(self) -> None:
+        """Take what earlier processes of this night finished, but did not get to write down."""
+        for cell in list(self._pending.values()):
+            for attempt, identity in self._place.attempts(cell):
+                ended = self._finished(cell, attempt) if identity == cell.identity else None
+                if ended:
+                    self._end(cell, ended, attempt)
+                    break
+
+    def _finished(self, cell: Cell, attempt: Path) -> Ended | None:
+        if ended := read_ended(attempt / CELL):
+            return ended
+        tested = left_in(attempt)
+        return self._ended(cell, tested, tested.state) if tested.state else None
+
+    # -- builds -------------------------------------------------------------------------------------------------------
+
+    def _make_builds(self) -> None:
+        while cell := self._next_build():
+            try:
+                seconds = self._executor.build(cell)
+            except HarnessError as error:
+                self._build_failed(cell, error)
+            else:
+                with self._turn:
+                    self._built[cell.build] = seconds
+                    self._building = ""
+                    self._turn.notify_all()
+
+    def _next_build(self) -> Cell | None:
+        with self._turn:
+            self._give_up_late()
+            cell = next((cell for cell in self._pending.values() if cell.build not in self._built), None)
+            if cell is None or self._stopped:
+                return None
+            self._building = cell.build
+            return cell
+
+    def _build_failed(self, cell: Cell, error: HarnessError) -> None:
+        """A fault of the kernel or of the plan is final. Otherwise the build is tried again when others are made."""
+        state = State.NO_RESULT
+        if isinstance(error, KernelError):
+            state = State.NOT_BUILT
+        elif isinstance(error, UserError):
+            state = State.REFUSED
+        reason = " ".join([error.message, *error.details[:3]])
+        with self._turn:
+            self._building = ""
+            self._failed_builds[cell.build] = self._failed_builds.get(cell.build, 0) + 1
+            of_it = [each for each in self._pending.values() if each.build == cell.build]
+            is_final = state.is_done or self._failed_builds[cell.build] >= MOST_BUILD_ATTEMPTS
+            for each in of_it:
+                del self._pending[each.slot]
+                if not is_final:
+                    self._pending[each.slot] = each  # behind all others
+        if not is_final:
+            self._say(f"{cell.slot}: its build failed: {reason}; it is tried again later")
+            return
+        for each in of_it:
+            self._end(each, self._not_tested(each, state, reason))
+
+    # -- boards -------------------------------------------------------------------------------------------------------
+
+    def _lane(self, board: str) -> None:
+        """One board's night."""
+        try:
+            while self._is_usable(board) and (cell := self._take(board)):
+                self._attempt(cell, board)
+        except BaseException as error:
+            self._error = self._error or error
+            self._stop()
+        finally:
+            self._leave(board)
+
+    def _is_usable(self, board: str) -> bool:
+        """Look at a board that is in quarantine, several times if need be; return whether it can be used."""
+        for number in range(PROBES):
+            if not self._health.quarantine(board) or not self._is_wanted(board):
+                return True
+            if not (why := self._executor.probe(board)):
+                self._health.passed(board)
+                return True
+            self._health.stays(board, why)
+            if number + 1 < PROBES:
+                with self._turn:
+                    self._turn.wait_for(lambda: self._stopped or not self._wanting(board), self._probe_every)
+        return False
+
+    def _is_wanted(self, board: str) -> bool:
+        with self._turn:
+            self._give_up_late()
+            return not self._stopped and self._wanting(board)
+
+    def _wanting(self, board: str) -> bool:
+        cells = (*self._pending.values(), *self._running.values())
+        return any(board in cell.candidates for cell in cells)
+
+    def _take(self, board: str) -> Cell | None:
+        """Return the next cell for a board, waiting for builds and for cells that others may give back; None if there
+        will be none."""
+        with self._turn:
+            while not self._stopped:
+                self._give_up_late()
+                for cell in self._pending.values():
+                    if board in cell.candidates and cell.build in self._built and self._may_try(cell, board):
+                        del self._pending[cell.slot]
+                        self._running[cell.slot] = cell
+                        return cell
+                if not self._wanting(board):
+                    break
+                self._turn.wait(self._until_late())
+        return None
+
+    def _may_try(self, cell: Cell, board: str) -> bool:
+        """A cell that failed on a board is tried on the others first."""
+        tried = self._tried.get(cell.slot, [])
+        return board not in tried or self._present & set(cell.candidates) <= set(tried)
+
+    def _attempt(self, cell: Cell, board: str) -> None:
+        attempt = self._place.attempt(cell)
+        self._say(f"{cell.slot}: begins on {board}")
+        try:
+            tested = self._executor.test(cell, board, attempt)
+        except HarnessError as error:
+            tested = Tested(code=error.exit_code, board=board, reason=error.message)
+        if self._stopped and tested.state is not State.TESTED:
+            return  # it did not fail, it was ended
+        if tested.state:
+            if tested.state is State.TESTED:
+                self._health.worked(board)
+            self._end(cell, self._ended(cell, tested, tested.state), attempt)
+            return
+        self._failed(cell, board, tested, attempt)
+
+    def _failed(self, cell: Cell, board: str, tested: Tested, attempt: Path) -> None:
+        told = f"{board}: {tested.reason}"
+        self._health.failed(board, tested.reason)
+        self._say(f"{cell.slot}: no fault of the kernel: {told}")
+        with self._turn:
+            self._attempts.setdefault(cell.slot, []).append(told)
+            self._tried.setdefault(cell.slot, []).append(board)
+            if len(self._attempts[cell.slot]) < MOST_ATTEMPTS:
+                del self._running[cell.slot]
+                self._pending = {cell.slot: cell, **self._pending}
+                self._turn.notify_all()
+                return
+        if tested.is_over:  # with results of most tests, if not of all
+            self._end(cell, self._ended(cell, tested, State.TESTED), attempt)
+        else:
+            self._end(cell, self._not_tested(cell, State.NO_RESULT, told))
+
+    def _leave(self, board: str) -> None:
+        """A board is of no use any more, or no use is made of it."""
+        with self._turn:
+            self._present.discard(board)
+            lost = [cell for cell in self._pending.values() if not self._present & set(cell.candidates)]
+            for cell in lost:
+                del self._pending[cell.slot]
+            self._turn.notify_all()
+        for cell in lost:
+            if not self._stopped:
+                known = self._health.quarantine(board)
+                reason = f"board {board} is in quarantine: {known.reason}" if known else f"board {board} is not there"
+                self._end(cell, self._not_tested(cell, State.NO_RESULT, reason))
+
+    # -- ends ---------------------------------------------------------------------------------------------------------
+
+    def _give_up_late(self) -> None:
+        """Drop what the time does not suffice for. The caller has the turn."""
+        left = None if self._deadline is None else self._deadline - self._clock()
+        for cell in list(self._pending.values()):
+            is_built = cell.build in self._built or cell.build == self._building
+            if why := why_not(self._estimates.get(cell.slot, Estimate()), is_built=is_built, left=left):
+                del self._pending[cell.slot]
+                self.ended[cell.slot] = self._not_tested(cell, State.NOT_RUN, why)
+                self._turn.notify_all()
+
+    def _until_late(self) -> float:
+        return _TICK_S if self._deadline is None else min(_TICK_S, max(0.01, self._deadline - self._clock()))
+
+    def _not_tested(self, cell: Cell, state: State, reason: str) -> Ended:
+        return self._ended(cell, Tested(code=0, reason=reason), state)
+
+    def _ended(self, cell: Cell, tested: Tested, state: State) -> Ended:
+        return Ended(
+            slot=cell.slot,
+            state=state,
+            identity=cell.identity,
+            code=tested.code,
+            board=tested.board,
+            seconds=tested.seconds,
+            build_seconds=self._built.get(cell.build),
+            run=tested.run,
+            reason="" if state is State.TESTED and tested.code == 0 else tested.reason,
+            attempts=tuple(self._attempts.get(cell.slot, ())),
+            owed=0 if state.is_done else self._seen.get(cell.slot, Seen()).owed + 1,
+        )
+
+    def _end(self, cell: Cell, ended: Ended, attempt: Path | None = None) -> None:
+        """Write down what became of a cell if it is done, and say it."""
+        if ended.state.is_done:
+            self._place.publish(attempt or self._place.attempt(cell), ended)
+        with self._turn:
+            self._pending.pop(cell.slot, None)
+            self._running.pop(cell.slot, None)
+            self.ended[cell.slot] = ended
+            self._turn.notify_all()
+        self._say(f"{cell.slot}: {ended.state}{f': {ended.reason}' if ended.reason else ''}")
