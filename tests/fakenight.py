@@ -60,7 +60,8 @@ class Lab:
     `says`: how attempts at a slot end, one after the other, the last one again and again: PASS, FAIL, BOOT (the kernel
     does not), LAB (no results), GAP (results, but one of the lab's), INPUT; by ``slot`` or ``slot on board``. `builds`:
     errors of builds in the same way. `probes`: what is found wrong with a board, likewise. `moved`: kernels that are
-    not what they were. `unknown`: kernels that can't be determined. `log`: what was done, in order."""
+    not what they were. `unknown`: kernels that can't be determined. `log`: what was done, in order; `notes`: a file
+    that names the slots whose runs came to their end."""
 
     directory: Path
     plan: str = PLAN
@@ -71,6 +72,7 @@ class Lab:
     moved: dict[str, str] = field(default_factory=dict)
     unknown: dict[str, HarnessError] = field(default_factory=dict)
     log: list[str] = field(default_factory=list)
+    notes: Path | None = None
     stopped: bool = False
     build_s: float = BUILD_S
     test_s: float = TEST_S
@@ -162,6 +164,9 @@ class Lab:
             write_run(place / "run", cell, board=board, ends=str(ends), began=began, seconds=self.test_s)
         with self._lock:
             self.log.append(f"tested {cell.slot}")
+            if self.notes:
+                with self.notes.open("a") as file:
+                    file.write(f"{cell.slot}\n")
         return left_in(place, code=code, board=board, reason=f"it said {ends}" if code else "")
 
     def probe(self, board: str) -> str:

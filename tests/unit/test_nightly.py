@@ -188,7 +188,12 @@ def test_what_is_owed_for_longer_comes_first(lab: Lab) -> None:
 def test_the_boards_of_a_pool_share_its_cells(lab: Lab) -> None:
     lab.plan, lab.may_go_on = FARM, threading.Event()
     go = lab.may_go_on
-    waiting = threading.Thread(target=lambda: [lab.is_testing.acquire(timeout=60) for _ in range(2)] and go.set())
+
+    def both_test() -> None:
+        if lab.is_testing.acquire(timeout=60) and lab.is_testing.acquire(timeout=60):
+            go.set()
+
+    waiting = threading.Thread(target=both_test)
     waiting.start()
     lab.play()
     waiting.join()
