@@ -10,7 +10,7 @@ import pytest
 
 from harness.campaign.nightly.night import listed
 from harness.errors import BuildError, InfraError, UserError
-from harness.model.night import Morning, State
+from harness.model.night import BoardHealth, Morning, State
 from tests.fakenight import BUILD_S, PLAN, TEST_S, TESTS, Lab, write_run
 from tests.faults.catalogue import Blame, fault
 
@@ -248,6 +248,27 @@ def test_a_board_with_two_failures_in_a_row_is_in_quarantine_and_probed(
     assert made.exit_code == 0
     lab.play()
     assert lab.did("probe") == []
+
+
+def test_a_board_in_quarantine_is_probed_again_after_a_while(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.campaign.nightly.shift.PROBE_EVERY_S", 0.01)
+    lab.plan, lab.says[SLOT], lab.probes["one"] = ONE, ["LAB", "LAB", "PASS"], ["no answer", "no answer", ""]
+    made, _ = lab.play()
+    assert (len(lab.did("probe")), len(lab.did("test")), made.exit_code) == (3, 3, 0)
+    assert made.rows[0].ended.attempts == ("one: it said LAB", "one: it said LAB")
+
+
+def test_a_board_in_quarantine_is_not_waited_for_when_others_do_its_work(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be probed again in an hour."""
+    monkeypatch.setattr("harness.campaign.nightly.shift.PROBE_EVERY_S", 3600.0)
+    lab.place.root.mkdir()
+    lab.place.keep_health({"a": BoardHealth(failures=2, since=lab.now, reason="it broke")})
+    lab.plan, lab.probes["a"] = FARM, ["no answer"]
+    made, _ = lab.play()
+    assert made.exit_code == 0
+    assert {test.rpartition(" ")[2] for test in lab.did("test")} == {"b"}
 
 
 def test_a_board_that_fails_after_its_probation_is_back_in_quarantine_at_once(

@@ -231,7 +231,7 @@ def test_a_run_is_a_process_with_the_options_of_its_cell(
         0,
         "one",
         2.0,
-        "complete",
+        "",
     )
     assert runs.words == [
         *("--build", str(tmp_path / "build"), "--board", "one", "--wait", "600"),
@@ -239,14 +239,14 @@ def test_a_run_is_a_process_with_the_options_of_its_cell(
     ]
 
 
-@pytest.mark.parametrize(("code", "state"), [(1, State.TESTED), (3, None)])
+@pytest.mark.parametrize(("code", "state", "reason"), [(1, State.TESTED, ""), (3, None, "the last line")])
 def test_how_a_run_ends_is_told_from_what_it_left(
-    code: int, state: State | None, lab: Lab, cell: Cell, monkeypatch: pytest.MonkeyPatch
+    code: int, state: State | None, reason: str, lab: Lab, cell: Cell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here, runs = executor(lab, cell, monkeypatch)
     runs.code = code
     tested = here.test(cell, "one", lab.directory)
-    assert (tested.state, tested.code, tested.reason) == (state, code, "the last line")
+    assert (tested.state, tested.code, tested.reason) == (state, code, reason)
 
 
 def test_nothing_is_begun_after_the_end(lab: Lab, cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:

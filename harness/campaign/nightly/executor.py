@@ -63,14 +63,25 @@ def left_in(place: Path, *, code: int | None = None, board: str = "", reason: st
         results = read_results(place / RUN)
     except UserError:
         return Tested(code=EXIT_INFRA if code is None else code, board=board, reason=reason)
+    code = _code(results) if code is None else code
     return Tested(
-        code=_code(results) if code is None else code,
+        code=code,
         board=board or results.record.board.name,
         run=results.record.id,
         seconds=results.seconds,
         is_over=_is_over(results),
-        reason=reason or (str(results.ended) if results.ended else "it was killed"),
+        reason=_reason(results, code, reason),
     )
+
+
+def _reason(results: RunResults, code: int, told: str) -> str:
+    """What there is to say besides the results: nothing where a run came to its end as it should."""
+    ended = results.ended
+    if ended and ended.blames_kernel:
+        return str(ended)
+    if _is_over(results) and code in (EXIT_OK, EXIT_KERNEL):
+        return ""
+    return told or (str(ended) if ended else "it was killed")
 
 
 def _is_over(results: RunResults) -> bool:

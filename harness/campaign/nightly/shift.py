@@ -39,7 +39,6 @@ class Shift:
         deadline: float | None,
         clock: Callable[[], float],
         say: Say,
-        probe_every: float = PROBE_EVERY_S,
     ) -> None:
         self.ended: dict[Slot, Ended] = {}
         self._executor = executor
@@ -50,7 +49,6 @@ class Shift:
         self._deadline = deadline
         self._clock = clock
         self._say = say
-        self._probe_every = probe_every
         self._turn = threading.Condition()
         self._pending = {cell.slot: cell for cell in cells}
         self._running: dict[Slot, Cell] = {}
@@ -172,7 +170,7 @@ class Shift:
             self._health.stays(board, why)
             if number + 1 < PROBES:
                 with self._turn:
-                    self._turn.wait_for(lambda: self._stopped or not self._wanting(board), self._probe_every)
+                    self._turn.wait_for(lambda: self._stopped or not self._wanting(board), PROBE_EVERY_S)
         return False
 
     def _is_wanted(self, board: str) -> bool:
@@ -280,7 +278,7 @@ class Shift:
             seconds=tested.seconds,
             build_seconds=self._built.get(cell.build),
             run=tested.run,
-            reason="" if state is State.TESTED and tested.code == 0 else tested.reason,
+            reason=tested.reason,
             attempts=tuple(self._attempts.get(cell.slot, ())),
             owed=0 if state.is_done else self._seen.get(cell.slot, Seen()).owed + 1,
         )
