@@ -122,14 +122,13 @@ class Plan:
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One run of a night, a value: everything that it depends on. `build`: the key of its build. `kernel`: a hash of
-    source, patches, fragments and toolchain. `candidates`: the boards that may run it, which are equal. `identity`: a
-    hash of all inputs: of two cells with the same one, either can stand for the other."""
+    """One run of a night, a value: everything that it depends on. `build`: the key of its build. `candidates`: the
+    boards that may run it, which are equal. `identity`: a hash of all inputs: of two cells with the same one, either can
+    stand for the other."""
 
     slot: Slot
     identity: str
     build: str
-    kernel: str = ""
     tests: PlannedTests
     settings: Settings = Settings()
     candidates: tuple[str, ...]

@@ -168,6 +168,7 @@ def test_nothing_is_begun_that_can_not_end_in_time(lab: Lab) -> None:
     lab.plan = ONE + "budget: 10m\n"
     made, _ = lab.play()
     assert lab.log == []
+    assert made.notes == ()
     assert reasons(made) == {SLOT: "needs about 15m00s, 10m00s were left"}
     lab.plan = ONE + "budget: 16m\n"
     assert states(lab.play()[0]) == {SLOT: State.TESTED}
@@ -372,8 +373,8 @@ def test_a_night_without_a_history_has_all_but_the_comparisons(lab: Lab) -> None
     (lab.directory / "history.sqlite").write_text("no database")
     made, here = lab.play()
     assert made.exit_code == 0
-    assert [note.partition(":")[0] for note in made.notes] == ["nothing is compared"]
-    assert "nothing is compared" in (here.directory / "summary.html").read_text()
+    assert [note.partition(":")[0] for note in made.notes] == ["not all runs are in the history", "not all is compared"]
+    assert "not all is compared" in (here.directory / "summary.html").read_text()
 
 
 # --- one night after the other --------------------------------------------------------------------------------------
@@ -416,6 +417,9 @@ def test_another_night_begins_when_the_interrupted_one_is_over(why: str, lab: La
     assert not {test.partition(" ")[0] for test in lab.did("test")[:2]} & done  # what was not done comes first
     assert [night.finished is not None for night in lab.place.nights()] == [True, True]
     assert lab.place.nights()[0].id == made.night.id
+    [page] = [path.read_text() for path in (lab.out / "nights").glob("*/summary.txt") if made.night.id not in str(path)]
+    assert "NOT RUN (2)" in page
+    assert "the night was interrupted" in page
 
 
 def test_two_nights_of_a_plan_at_once_are_refused(lab: Lab) -> None:
@@ -444,6 +448,20 @@ def test_a_finished_run_of_what_is_not_wanted_any_more_does_not_stand_for_it(lab
     lab.moved["stable"] = "+1"
     assert lab.play()[0].exit_code == 0
     assert len(lab.did("test")) == 1
+
+
+@fault(
+    "the record of a cell that is done is damaged", where="disk", blame=Blame.NOBODY,
+    survives="the night, which does the cell again; the files of its first run",
+)  # fmt: skip
+def test_a_damaged_record_costs_the_cell_another_run(lab: Lab) -> None:
+    lab.plan = ONE.replace("testcases]}}", "testcases]}, more: {suites: [selftests/ftrace]}}")
+    interrupt(lab, after=1)
+    [record] = (lab.out / "nights").glob("*/cells/*/cell.json")
+    record.write_text("")
+    made, here = lab.play()
+    assert (len(lab.did("test")), made.exit_code) == (2, 0)
+    assert len(list(here.directory.glob("attempts/*/run/events.jsonl"))) == 1
 
 
 def test_the_estimate_is_what_it_took_last_time(lab: Lab) -> None:

@@ -123,7 +123,6 @@ def sources(monkeypatch: pytest.MonkeyPatch) -> Sources:
     monkeypatch.setattr(module, "resolve_source", made.resolve)
     monkeypatch.setattr(module, "kernel_for", made.kernel)
     monkeypatch.setattr(module, "build_key", lambda spec, testcases: f"key of {spec}")
-    monkeypatch.setattr(module, "kernel_key", lambda spec: f"kernel {spec}")
     return made
 
 

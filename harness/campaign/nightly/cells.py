@@ -9,7 +9,7 @@ from pathlib import Path
 
 from harness.boards.inventory import Inventory, read_inventory
 from harness.build import host
-from harness.build.keys import build_key, digest, kernel_key
+from harness.build.keys import build_key, digest
 from harness.build.source import VERSION, parse_source_spec, resolve_source
 from harness.campaign.kernel import kernel_for
 from harness.campaign.request import BuildOptions, NightRequest, fragment_path
@@ -161,7 +161,7 @@ def resolve(checked: Checked, wanted: Mapping[Slot, Settings], progress: Progres
             continue
         recipes[key] = recipe
         boards = checked.boards[slot.board]
-        cells.append(_cell(slot, settings, checked.plan.suites[slot.suites], boards, key, kernel_key(recipe.spec)))
+        cells.append(_cell(slot, settings, checked.plan.suites[slot.suites], boards, key))
     return Resolved(cells=tuple(cells), recipes=recipes, problems=problems)
 
 
@@ -205,9 +205,7 @@ class _Resolver:
         return known
 
 
-def _cell(
-    slot: Slot, settings: Settings, tests: PlannedTests, boards: tuple[BoardSpec, ...], key: str, kernel: str
-) -> Cell:
+def _cell(slot: Slot, settings: Settings, tests: PlannedTests, boards: tuple[BoardSpec, ...], key: str) -> Cell:
     identity = digest(
         {
             "build": key,
@@ -223,7 +221,6 @@ def _cell(
         slot=slot,
         identity=identity,
         build=key,
-        kernel=kernel,
         tests=tests,
         settings=settings,
         candidates=tuple(board.name for board in boards),

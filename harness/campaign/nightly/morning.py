@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from email.message import EmailMessage
 from pathlib import Path
 
@@ -40,23 +40,30 @@ def morning(
 ) -> Morning:
     """Compare all cells of a night that is over, and write its pages. A history that can't be used costs only what it
     would have said."""
-    notes = []
+    notes: list[str] = []
     tested = [ended for ended in night.ended.values() if ended.state is State.TESTED]
     rows: dict[Slot, Row] = {}
-    try:
-        history.add(history_file(history_path), [place.cell(ended.slot) / RUN for ended in tested])
-        with opened(history_file(history_path)) as connection:
+    if tested:
+        with _noting(notes, "not all runs are in the history"):
+            history.add(history_file(history_path), [place.cell(ended.slot) / RUN for ended in tested])
+        with _noting(notes, "not all is compared"), opened(history_file(history_path)) as connection:
             for ended in tested:
                 good = seen.get(ended.slot, Seen()).good
                 rows[ended.slot] = _row(ended, place, _comparison(connection, good, ended))
-    except HarnessError as error:
-        notes.append(f"nothing is compared: {error.message}")
     every = tuple(rows.get(ended.slot) or _row(ended, place, None) for ended in night.ended.values())
     made = Morning(night=night, rows=every, boards=tuple(boards), notes=tuple(notes))
     place.document(DATA, morning_json(made))
     place.document(PAGE, morning_html(made))
     place.document(TEXT, morning_text(made) + "\n")
     return made
+
+
+@contextlib.contextmanager
+def _noting(notes: list[str], what: str) -> Iterator[None]:
+    try:
+        yield
+    except HarnessError as error:
+        notes.append(f"{what}: {error.message}")
 
 
 def _comparison(connection: Connection, good: str, ended: Ended) -> Comparison | None:

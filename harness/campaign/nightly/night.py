@@ -152,7 +152,9 @@ def _night(
         if not checked.request.new and (last.deadline is None or now < last.deadline):
             return last, earlier
         progress.say(f"night {last.id} was interrupted and is over; what it did not do comes first")
-        nights = (_closed(last, place.of(last), now), *earlier)
+        here = place.of(last)
+        last = dataclasses.replace(last, ended={**last.ended, **here.done()})
+        nights = (_over(checked, last, here, seen(earlier), (), clock).night, *earlier)
     night = Night(id=new_id(now, nights), plan=plan.name, started=now, budget=plan.budget)
     place.begin(night)
     return night, nights
@@ -161,13 +163,6 @@ def _night(
 def _interrupted(slot: Slot, known: Mapping[Slot, Seen]) -> Ended:
     reason = "the night was interrupted"
     return Ended(slot=slot, state=State.NOT_RUN, reason=reason, owed=known.get(slot, Seen()).owed + 1)
-
-
-def _closed(night: Night, here: NightPlace, now: float) -> Night:
-    """Write down an interrupted night as what it was."""
-    over = dataclasses.replace(night, ended={**night.ended, **here.done()}, finished=now)
-    here.write(over)
-    return over
 
 
 def _unresolved(slot: Slot, error: HarnessError, known: Mapping[Slot, Seen]) -> Ended:

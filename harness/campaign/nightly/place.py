@@ -108,17 +108,22 @@ class NightPlace:
 
     def attempt(self, cell: Cell) -> Path:
         """Make a directory for another attempt at a cell."""
-        number = 1
         with _usable(self.directory):
-            while True:
-                path = self.directory / "attempts" / f"{cell.slot.directory}.{number}"
-                try:
-                    path.mkdir(parents=True)
-                    break
-                except FileExistsError:
-                    number += 1
+            path = self._numbered(cell.slot)
             write_atomically(path / ASKED, cell.identity)
         return path
+
+    def _numbered(self, slot: Slot) -> Path:
+        """Make an empty directory for an attempt."""
+        number = 1
+        while True:
+            path = self.directory / "attempts" / f"{slot.directory}.{number}"
+            try:
+                path.mkdir(parents=True)
+            except FileExistsError:
+                number += 1
+            else:
+                return path
 
     def attempts(self, cell: Cell) -> list[tuple[Path, str]]:
         """The attempts at a cell that are there, the latest first, each with the identity of what was asked for."""
@@ -136,6 +141,8 @@ class NightPlace:
             partial.write_text(ended_to_json(ended))
             rename_synced(partial, attempt / CELL)
             final.parent.mkdir(exist_ok=True)
+            if final.exists():  # its record was damaged later, so it counted for nothing
+                final.rename(self._numbered(ended.slot))
             attempt.rename(final)
             sync(final.parent)
         return final
