@@ -123,8 +123,8 @@ class Plan:
 @dataclass(frozen=True, kw_only=True)
 class Cell:
     """One run of a night, a value: everything that it depends on. `build`: the key of its build. `candidates`: the
-    boards that may run it, which are equal. `identity`: a hash of all inputs: of two cells with the same one, either can
-    stand for the other."""
+    boards that may run it, which are equal. `identity`: a hash of all inputs: of two cells with the same one, either
+    can stand for the other."""
 
     slot: Slot
     identity: str
