@@ -138,9 +138,9 @@ class State(enum.StrEnum):
     """What became of a cell. The first three are done; the others come first in the next night."""
 
     TESTED = "tested"
-    NOT_BUILT = "does not build"
+    NOT_BUILT = "not built"
     REFUSED = "wrong input"
-    NO_RESULT = "no result"
+    NO_RESULT = "without result"
     NOT_RUN = "not run"
 
     @property

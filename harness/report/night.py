@@ -24,14 +24,14 @@ _CONTINUED = "  | "
 _MOST_ROWS = 200  # in the text; the page has all
 _WORDS = {EXIT_OK: "OK", EXIT_KERNEL: "WORSE", EXIT_USER: "WRONG INPUT", EXIT_INFRA: "INCOMPLETE"}
 # What is told of a cell, the first being what people act on first, with the class of the style sheet.
-WORSE, FAILS, GAPS, GOOD = "worse", "fails", "gaps", "good"
+WORSE, FAILING, INCOMPLETE, GOOD = "worse", "failing", "incomplete", "good"
 _STATUSES = {
     WORSE: "failed",
     State.NOT_BUILT.value: "failed",
-    FAILS: "failed",
+    FAILING: "failed",
     State.REFUSED.value: "broken",
     State.NO_RESULT.value: "broken",
-    GAPS: "broken",
+    INCOMPLETE: "broken",
     State.NOT_RUN.value: "SKIP",
     GOOD: "ok",
 }
@@ -43,7 +43,7 @@ def status(row: Row) -> str:
         return row.ended.state.value
     if row.is_worse:
         return WORSE
-    return {EXIT_OK: GOOD, EXIT_KERNEL: FAILS}.get(row.ended.code, GAPS)
+    return {EXIT_OK: GOOD, EXIT_KERNEL: FAILING}.get(row.ended.code, INCOMPLETE)
 
 
 def _grouped(morning: Morning) -> Iterator[tuple[str, list[Row]]]:
@@ -55,7 +55,8 @@ def _grouped(morning: Morning) -> Iterator[tuple[str, list[Row]]]:
 def headline(morning: Morning) -> str:
     """``2 worse, 1 not run, 9 good of 12 cells``."""
     counts = [f"{len(rows)} {name}" for name, rows in _grouped(morning)]
-    return f"{', '.join(counts) or 'nothing'} of {len(morning.rows)} cells"
+    total = len(morning.rows)
+    return f"{', '.join(counts) or 'nothing'} of {total} {'cell' if total == 1 else 'cells'}"
 
 
 def _word(morning: Morning) -> str:

@@ -296,6 +296,13 @@ def test_a_kernel_that_fails_is_no_failure_of_the_board(lab: Lab) -> None:
         assert lab.place.health() == {}
 
 
+def test_a_cell_that_the_lab_failed_until_the_time_was_over_is_told_as_the_labs_gap(lab: Lab) -> None:
+    lab.plan, lab.says[SLOT], lab.build_s = ONE + "budget: 5m\n", ["LAB"], 0.0
+    made, _ = lab.play()
+    assert (states(made), reasons(made)) == ({SLOT: State.NO_RESULT}, {SLOT: "the night's time was over"})
+    assert (made.exit_code, made.rows[0].ended.attempts) == (3, ("one: it said LAB",))
+
+
 def test_results_with_gaps_are_kept_when_no_attempt_has_better_ones(lab: Lab) -> None:
     lab.plan, lab.says[SLOT] = ONE, ["GAP"]
     made, here = lab.play()
@@ -340,7 +347,7 @@ def test_a_cell_is_compared_with_its_last_good_night(lab: Lab) -> None:
     assert [changed.test for changed in row.comparison.regressions] == [TESTS[0]]
     assert made.exit_code == 1
     text = (here.directory / "summary.txt").read_text()
-    assert text.splitlines()[-1] == "WORSE: 1 worse of 1 cells"
+    assert text.splitlines()[-1] == "WORSE: 1 worse of 1 cell"
     assert f"new failure: {TESTS[0]}" in " ".join(text.split())
     page = (here.directory / "summary.html").read_text()
     assert f'href="{row.page}"' in page
@@ -357,8 +364,8 @@ def test_programs_get_the_same_as_people(lab: Lab) -> None:
     lab.builds["next/gcc/default"] = [BuildError("<b>x.c: error")]
     made, here = lab.play()
     told = json.loads((here.directory / "summary.json").read_text())
-    assert (told["exit_code"], told["counts"]) == (1, {"does not build": 1, "fails": 1, "good": 2})
-    assert [cell["status"] for cell in told["cells"] if cell["kernel"] == "next"] == ["does not build", "fails"]
+    assert (told["exit_code"], told["counts"]) == (1, {"failing": 1, "good": 2, "not built": 1})
+    assert [cell["status"] for cell in told["cells"] if cell["kernel"] == "next"] == ["not built", "failing"]
     page = (here.directory / "summary.html").read_text()
     assert "&lt;b&gt;x.c: error" in page
     assert "<b>x.c" not in page
@@ -470,5 +477,5 @@ def test_the_estimate_is_what_it_took_last_time(lab: Lab) -> None:
     lab.play()
     assert listed(lab.checked()) == [
         f"{SLOT}  build about {BUILD_S / 60:.0f}m00s, tests about {TEST_S / 60:.0f}m00s",
-        "1 cells, 1 builds: about 10m00s of builds and 5m00s of tests, which overlap",
+        "cells: 1, builds: 1; about 10m00s of builds and 5m00s of tests, which overlap",
     ]

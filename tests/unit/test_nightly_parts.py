@@ -271,7 +271,7 @@ def test_the_summary_is_mailed(lab: Lab) -> None:
         told = mail(made, NightMail(to=("lab@example.org",), sender="ci@example.org", smtp=server.address))
         [sent] = server.mails
     assert told.endswith("to lab@example.org")
-    assert sent["Subject"] == "[nightly plan] FAILING: 1 fails, 3 good of 4 cells"
+    assert sent["Subject"] == "[nightly plan] FAILING: 1 failing, 3 good of 4 cells"
     assert sent.get_content().splitlines() == (here.directory / "summary.txt").read_text().splitlines()
 
 
@@ -327,7 +327,7 @@ def test_a_summary_that_can_not_be_mailed_is_there_all_the_same(played: Lab) -> 
 def test_listing_and_a_dry_run_do_nothing(played: Lab, sources: Sources) -> None:
     told = called(played, "--list").stdout.splitlines()
     assert told[0] == "stable/gcc/default/one/ours  build unknown, tests unknown"
-    assert told[-1].startswith("4 cells, 4 builds: ")
+    assert told[-1].startswith("cells: 4, builds: 4; ")
     assert sources.fetched == []
     told = called(played, "--dry-run").stdout.splitlines()
     assert told[0].startswith("   1. ")

@@ -19,10 +19,12 @@ from harness.campaign.nightly.place import NightPlace, Place, new_id
 from harness.campaign.nightly.shift import Shift
 from harness.errors import HarnessError, UserError
 from harness.model.names import as_name
-from harness.model.night import Ended, Estimate, Morning, Night, Plan, Seen, Slot, State, seen
+from harness.model.night import Ended, Estimate, Morning, Night, Plan, Seen, Settings, Slot, State, seen
 from harness.model.progress import Progress
 from harness.report.summary import duration
 from harness.run.side_run import SideRuns
+
+Resolver = Callable[[Checked, Mapping[Slot, Settings], Progress], Resolved]
 
 
 def place_of(checked: Checked) -> Place:
@@ -69,13 +71,15 @@ def _told(estimate: Estimate) -> str:
 
 def _total(slots: Sequence[Slot], guesses: Mapping[Slot, Estimate], plan: Plan, builds: Mapping[Slot, str]) -> str:
     of_build = {builds[slot]: guesses[slot].build for slot in slots}
-    tests = sum(guesses[slot].test or 0.0 for slot in slots)
+    build, test = (
+        sum(each or 0.0 for each in times) for times in (of_build.values(), (guesses[s].test for s in slots))
+    )
     unknown = sum(None in (guesses[slot].test, guesses[slot].build) for slot in slots)
     told = (
-        f"{len(slots)} cells, {len(of_build)} builds: about {duration(sum(each or 0.0 for each in of_build.values()))}"
+        f"cells: {len(slots)}, builds: {len(of_build)}; about {duration(build)} of builds and {duration(test)} of tests"
     )
-    told += f" of builds and {duration(tests)} of tests, which overlap"
-    told += f"; {unknown} cells have no estimate" if unknown else ""
+    told += ", which overlap"
+    told += f"; without an estimate: {unknown}" if unknown else ""
     return told + (f"; the night has {duration(plan.budget)}" if plan.budget else "")
 
 
@@ -89,7 +93,7 @@ def play(
     checked: Checked,
     *,
     executor: Callable[[Resolved], Executor],
-    resolver: Callable[..., Resolved] = resolve,
+    resolver: Resolver = resolve,
     progress: Progress,
     clock: Callable[[], float] = time.time,
 ) -> tuple[Morning, NightPlace]:
@@ -104,7 +108,7 @@ def _played(
     place: Place,
     *,
     executor: Callable[[Resolved], Executor],
-    resolver: Callable[..., Resolved],
+    resolver: Resolver,
     progress: Progress,
     clock: Callable[[], float],
 ) -> tuple[Morning, NightPlace]:

@@ -12,7 +12,7 @@ from harness.campaign.nightly.health import Health
 from harness.campaign.nightly.order import why_not
 from harness.campaign.nightly.place import CELL, NightPlace, read_ended
 from harness.errors import HarnessError, KernelError, UserError
-from harness.model.night import Cell, Ended, Estimate, Seen, Slot, State
+from harness.model.night import BoardHealth, Cell, Ended, Estimate, Seen, Slot, State
 from harness.target.base import Say
 
 MOST_ATTEMPTS = 3
@@ -246,8 +246,8 @@ class Shift:
             self._turn.notify_all()
         for cell in lost:
             if not self._stopped:
-                known = self._health.quarantine(board)
-                reason = f"board {board} is in quarantine: {known.reason}" if known else f"board {board} is not there"
+                known = self._health.quarantine(board) or BoardHealth()
+                reason = f"board {board} is in quarantine: {known.reason}"
                 self._end(cell, self._not_tested(cell, State.NO_RESULT, reason))
 
     # -- ends ---------------------------------------------------------------------------------------------------------
@@ -259,7 +259,8 @@ class Shift:
             is_built = cell.build in self._built or cell.build == self._building
             if why := why_not(self._estimates.get(cell.slot, Estimate()), is_built=is_built, left=left):
                 del self._pending[cell.slot]
-                self.ended[cell.slot] = self._not_tested(cell, State.NOT_RUN, why)
+                state = State.NO_RESULT if cell.slot in self._attempts else State.NOT_RUN
+                self.ended[cell.slot] = self._not_tested(cell, state, why)
                 self._turn.notify_all()
 
     def _until_late(self) -> float:
