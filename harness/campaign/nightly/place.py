@@ -125,13 +125,15 @@ class NightPlace:
             else:
                 return path
 
-    def attempts(self, cell: Cell) -> list[tuple[Path, str]]:
-        """The attempts at a cell that are there, the latest first, each with the identity of what was asked for."""
-        found = []
-        for path in (self.directory / "attempts").glob(f"{cell.slot.directory}.*"):
+    def attempts(self) -> dict[str, list[tuple[Path, str]]]:
+        """The attempts that are there, by the names of their slots' directories: of each slot the latest first, each
+        with the identity of what was asked for."""
+        found: dict[str, list[tuple[Path, str]]] = {}
+        numbered = [path for path in (self.directory / "attempts").glob("*.*") if path.suffix[1:].isdecimal()]
+        for path in sorted(numbered, key=lambda path: int(path.suffix[1:]), reverse=True):
             with contextlib.suppress(OSError, ValueError):
-                found.append((path, jsonfile.read_bytes(path / ASKED).decode()))
-        return sorted(found, key=lambda each: int(each[0].suffix[1:]), reverse=True)
+                found.setdefault(path.stem, []).append((path, jsonfile.read_bytes(path / ASKED).decode()))
+        return found
 
     def publish(self, attempt: Path, ended: Ended) -> Path:
         """Make an attempt the cell's result, whole or not at all."""

@@ -4,13 +4,15 @@ the cells whose builds are there."""
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from harness.campaign.nightly.executor import Executor, Tested, left_in
 from harness.campaign.nightly.health import Health
 from harness.campaign.nightly.order import why_not
 from harness.campaign.nightly.place import CELL, NightPlace, read_ended
+from harness.campaign.nightly.waiting import Waiting
 from harness.errors import HarnessError, KernelError, UserError
 from harness.model.night import BoardHealth, Cell, Ended, Estimate, Seen, Slot, State
 from harness.target.base import Say
@@ -49,16 +51,16 @@ class Shift:
         self._deadline = deadline
         self._clock = clock
         self._say = say
-        self._turn = threading.Condition()
-        self._pending = {cell.slot: cell for cell in cells}
-        self._running: dict[Slot, Cell] = {}
+        self._waiting = Waiting(cells)
+        self._boards = self._waiting.boards
+        self._turn = threading.RLock()
+        self._calls = {board: threading.Condition(self._turn) for board in self._boards}
+        self._idle: set[str] = set()
+        self._present = set(self._boards)
         self._built: dict[str, float | None] = {}
-        self._building = ""
         self._failed_builds: dict[str, int] = {}
         self._tried: dict[Slot, list[str]] = {}
         self._attempts: dict[Slot, list[str]] = {}
-        self._boards = tuple(dict.fromkeys(board for cell in cells for board in cell.candidates))
-        self._present = set(self._boards)
         self._stopped = False
         self._error: BaseException | None = None
 
@@ -82,16 +84,18 @@ class Shift:
     def _stop(self) -> None:
         with self._turn:
             self._stopped = True
-            self._turn.notify_all()
+            self._call(self._boards)
         self._executor.stop()
 
     def _take_over(self) -> None:
         """Take what earlier processes of this night finished, but did not get to write down."""
-        for cell in list(self._pending.values()):
-            for attempt, identity in self._place.attempts(cell):
+        attempts = self._place.attempts()
+        for cell in self._waiting.all():
+            for attempt, identity in attempts.get(cell.slot.directory, ()):
                 ended = self._finished(cell, attempt) if identity == cell.identity else None
                 if ended:
-                    self._end(cell, ended, attempt)
+                    self._waiting.drop(cell)
+                    self._end(ended, attempt)
                     break
 
     def _finished(self, cell: Cell, attempt: Path) -> Ended | None:
@@ -111,17 +115,17 @@ class Shift:
             else:
                 with self._turn:
                     self._built[cell.build] = seconds
-                    self._building = ""
-                    self._turn.notify_all()
+                    for each in self._waiting.built(cell.build):
+                        self._offer(each)
 
     def _next_build(self) -> Cell | None:
         with self._turn:
             self._give_up_late()
-            cell = next((cell for cell in self._pending.values() if cell.build not in self._built), None)
-            if cell is None or self._stopped:
-                return None
-            self._building = cell.build
-            return cell
+            while not self._stopped and (cell := self._waiting.next_unbuilt()):
+                if not (why := self._why_not(cell, is_built=False)):
+                    return cell
+                self._give_up(cell, why)
+            return None
 
     def _build_failed(self, cell: Cell, error: HarnessError) -> None:
         """A fault of the kernel or of the plan is final. Otherwise the build is tried again when others are made."""
@@ -132,19 +136,14 @@ class Shift:
             state = State.REFUSED
         reason = " ".join([error.message, *error.details[:3]])
         with self._turn:
-            self._building = ""
             self._failed_builds[cell.build] = self._failed_builds.get(cell.build, 0) + 1
-            of_it = [each for each in self._pending.values() if each.build == cell.build]
-            is_final = state.is_done or self._failed_builds[cell.build] >= MOST_BUILD_ATTEMPTS
-            for each in of_it:
-                del self._pending[each.slot]
-                if not is_final:
-                    self._pending[each.slot] = each  # behind all others
-        if not is_final:
-            self._say(f"{cell.slot}: its build failed: {reason}; it is tried again later")
-            return
+            if not state.is_done and self._failed_builds[cell.build] < MOST_BUILD_ATTEMPTS:
+                self._waiting.postpone(cell.build)
+                self._say(f"{cell.slot}: its build failed: {reason}; it is tried again later")
+                return
+            of_it = self._waiting.of_build(cell.build)
         for each in of_it:
-            self._end(each, self._not_tested(each, state, reason))
+            self._drop(each, state, reason)
 
     # -- boards -------------------------------------------------------------------------------------------------------
 
@@ -170,17 +169,17 @@ class Shift:
             self._health.stays(board, why)
             if number + 1 < PROBES:
                 with self._turn:
-                    self._turn.wait_for(lambda: self._stopped or not self._wanting(board), PROBE_EVERY_S)
+                    done = partial(self._is_not_needed, board)
+                    self._calls[board].wait_for(done, PROBE_EVERY_S)
         return False
 
     def _is_wanted(self, board: str) -> bool:
         with self._turn:
             self._give_up_late()
-            return not self._stopped and self._wanting(board)
+            return not self._is_not_needed(board)
 
-    def _wanting(self, board: str) -> bool:
-        cells = (*self._pending.values(), *self._running.values())
-        return any(board in cell.candidates for cell in cells)
+    def _is_not_needed(self, board: str) -> bool:
+        return self._stopped or not self._waiting.is_wanted(board)
 
     def _take(self, board: str) -> Cell | None:
         """Return the next cell for a board, waiting for builds and for cells that others may give back; None if there
@@ -188,17 +187,33 @@ class Shift:
         with self._turn:
             while not self._stopped:
                 self._give_up_late()
-                for cell in self._pending.values():
-                    if board in cell.candidates and cell.build in self._built and self._may_try(cell, board):
-                        del self._pending[cell.slot]
-                        self._running[cell.slot] = cell
+                while cell := self._waiting.take(board, partial(self._may_try, board)):
+                    if not (why := self._why_not(cell, is_built=True)):
                         return cell
-                if not self._wanting(board):
+                    self._waiting.give_back(cell)
+                    self._give_up(cell, why)
+                if not self._waiting.is_wanted(board):
                     break
-                self._turn.wait(self._until_late())
+                self._idle.add(board)
+                self._calls[board].wait(self._until_late())
+                self._idle.discard(board)
         return None
 
-    def _may_try(self, cell: Cell, board: str) -> bool:
+    def _offer(self, cell: Cell) -> None:
+        """Call one of the boards that have nothing to do and may run a cell. The caller has the turn."""
+        for board in cell.candidates:
+            if board in self._idle and self._may_try(board, cell):
+                self._idle.discard(board)
+                self._calls[board].notify_all()
+                return
+
+    def _call(self, boards: Iterable[str]) -> None:
+        """Let boards look again at what there is to do. The caller has the turn."""
+        for board in boards:
+            self._idle.discard(board)
+            self._calls[board].notify_all()
+
+    def _may_try(self, board: str, cell: Cell) -> bool:
         """A cell that failed on a board is tried on the others first."""
         tried = self._tried.get(cell.slot, [])
         return board not in tried or self._present & set(cell.candidates) <= set(tried)
@@ -215,7 +230,7 @@ class Shift:
         if tested.state:
             if tested.state is State.TESTED:
                 self._health.worked(board)
-            self._end(cell, self._ended(cell, tested, tested.state), attempt)
+            self._over(cell, self._ended(cell, tested, tested.state), attempt)
             return
         self._failed(cell, board, tested, attempt)
 
@@ -227,44 +242,46 @@ class Shift:
             self._attempts.setdefault(cell.slot, []).append(told)
             self._tried.setdefault(cell.slot, []).append(board)
             if len(self._attempts[cell.slot]) < MOST_ATTEMPTS:
-                del self._running[cell.slot]
-                self._pending = {cell.slot: cell, **self._pending}
-                self._turn.notify_all()
+                self._waiting.give_back(cell)
+                self._offer(cell)
                 return
         if tested.is_over:  # with results of most tests, if not of all
-            self._end(cell, self._ended(cell, tested, State.TESTED), attempt)
+            self._over(cell, self._ended(cell, tested, State.TESTED), attempt)
         else:
-            self._end(cell, self._not_tested(cell, State.NO_RESULT, told))
+            self._over(cell, self._not_tested(cell, State.NO_RESULT, told))
 
     def _leave(self, board: str) -> None:
         """A board is of no use any more, or no use is made of it."""
         with self._turn:
             self._present.discard(board)
-            lost = [cell for cell in self._pending.values() if not self._present & set(cell.candidates)]
-            for cell in lost:
-                del self._pending[cell.slot]
-            self._turn.notify_all()
+            if self._is_not_needed(board):
+                return
+            lost = [cell for cell in self._waiting.all() if not self._present & set(cell.candidates)]
+            self._call(self._present)  # what they have tried in vain, they may have to try again
+        known = self._health.quarantine(board) or BoardHealth()
         for cell in lost:
-            if not self._stopped:
-                known = self._health.quarantine(board) or BoardHealth()
-                reason = f"board {board} is in quarantine: {known.reason}"
-                self._end(cell, self._not_tested(cell, State.NO_RESULT, reason))
+            self._drop(cell, State.NO_RESULT, f"board {board} is in quarantine: {known.reason}")
 
     # -- ends ---------------------------------------------------------------------------------------------------------
 
-    def _give_up_late(self) -> None:
-        """Drop what the time does not suffice for. The caller has the turn."""
+    def _why_not(self, cell: Cell, *, is_built: bool) -> str:
         left = None if self._deadline is None else self._deadline - self._clock()
-        for cell in list(self._pending.values()):
-            is_built = cell.build in self._built or cell.build == self._building
-            if why := why_not(self._estimates.get(cell.slot, Estimate()), is_built=is_built, left=left):
-                del self._pending[cell.slot]
-                state = State.NO_RESULT if cell.slot in self._attempts else State.NOT_RUN
-                self.ended[cell.slot] = self._not_tested(cell, state, why)
-                self._turn.notify_all()
+        return why_not(self._estimates.get(cell.slot, Estimate()), is_built=is_built, left=left)
 
-    def _until_late(self) -> float:
-        return _TICK_S if self._deadline is None else min(_TICK_S, max(0.01, self._deadline - self._clock()))
+    def _give_up_late(self) -> None:
+        """When the time is over, drop everything that waits. The caller has the turn."""
+        if self._deadline is not None and self._clock() >= self._deadline:
+            for cell in self._waiting.all():
+                self._give_up(cell, self._why_not(cell, is_built=True))
+
+    def _give_up(self, cell: Cell, why: str) -> None:
+        """Drop a cell that the time does not suffice for; its attempts so far failed on the lab's account."""
+        self._drop(cell, State.NO_RESULT if cell.slot in self._attempts else State.NOT_RUN, why)
+
+    def _until_late(self) -> float | None:
+        if self._deadline is None:
+            return None
+        return min(_TICK_S, max(0.01, self._deadline - self._clock()))
 
     def _not_tested(self, cell: Cell, state: State, reason: str) -> Ended:
         return self._ended(cell, Tested(code=0, reason=reason), state)
@@ -284,13 +301,31 @@ class Shift:
             owed=0 if state.is_done else self._seen.get(cell.slot, Seen()).owed + 1,
         )
 
-    def _end(self, cell: Cell, ended: Ended, attempt: Path | None = None) -> None:
-        """Write down what became of a cell if it is done, and say it."""
-        if ended.state.is_done:
-            self._place.publish(attempt or self._place.attempt(cell), ended)
+    def _drop(self, cell: Cell, state: State, reason: str) -> None:
+        """A cell that waits is over, unless it is already."""
         with self._turn:
-            self._pending.pop(cell.slot, None)
-            self._running.pop(cell.slot, None)
-            self.ended[cell.slot] = ended
-            self._turn.notify_all()
-        self._say(f"{cell.slot}: {ended.state}{f': {ended.reason}' if ended.reason else ''}")
+            if not self._waiting.drop(cell):
+                return
+        self._end(self._not_tested(cell, state, reason), self._place.attempt(cell) if state.is_done else None)
+        self._release(cell)
+
+    def _over(self, cell: Cell, ended: Ended, attempt: Path | None = None) -> None:
+        """A cell that was taken is over."""
+        self._end(ended, attempt)
+        with self._turn:
+            self._waiting.over(cell)
+        self._release(cell)
+
+    def _release(self, cell: Cell) -> None:
+        """Let the boards of a cell go that no other cell needs."""
+        with self._turn:
+            if not self._waiting.is_wanted(cell.candidates[0]):
+                self._call(board for board in cell.candidates if not self._waiting.is_wanted(board))
+
+    def _end(self, ended: Ended, attempt: Path | None) -> None:
+        """Write down what became of a cell if it is done, and say it."""
+        if attempt and ended.state.is_done:
+            self._place.publish(attempt, ended)
+        with self._turn:
+            self.ended[ended.slot] = ended
+        self._say(f"{ended.slot}: {ended.state}{f': {ended.reason}' if ended.reason else ''}")
