@@ -202,6 +202,7 @@ def _events(cell: Cell, board: str, ends: str, began: float, seconds: float) -> 
             kernel=KernelRecord(release="7.3.4", key=cell.build),
             board=BoardRecord(name=board),
             suites=cell.tests.suites,
+            keyword=cell.tests.keyword,
         ),
     )
     yield Planned(time=began, tests=TESTS)

@@ -113,6 +113,8 @@ def _told(row: Row) -> list[str]:
     where = f" on {ended.board} in {duration(ended.seconds)}" if ended.board else ""
     texts = [f"{row.counts}{where}"] if row.counts else []
     texts += [f"against its last good night: {row.changes}"] if row.changes else []
+    if ended.state is State.TESTED and ended.code and not row.comparison:
+        texts.append("there was no good night to compare it with")
     texts += [one_line(ended.reason)] if ended.reason else []
     texts += [f"failed before on {one_line(attempt)}" for attempt in ended.attempts if attempt != ended.reason]
     if ended.owed > 1:

@@ -373,6 +373,28 @@ def test_programs_get_the_same_as_people(lab: Lab) -> None:
 
 
 @fault(
+    "a compiler's message has line ends, escape sequences and what looks like a tag", where="hostile input",
+    blame=Blame.KERNEL, survives="the summary, which is safe to print and to mail",
+)  # fmt: skip
+def test_no_line_of_the_summary_begins_with_the_words_of_others(lab: Lab) -> None:
+    lab.builds["next/gcc/default"] = [
+        BuildError("x.c:\r\nReviewed-by: a@example.org\n\x1b[2Jdiff --git a/x b/x " + 90 * "y ")
+    ]
+    made, here = lab.play()
+    text = (here.directory / "summary.txt").read_text()
+    assert made.exit_code == 1
+    assert "Reviewed-by" in text
+    assert "\x1b" not in text
+    assert not [line for line in text.splitlines() if line.startswith(("Reviewed-by", "diff", "y"))]
+
+
+def test_a_failure_without_a_good_night_says_so(lab: Lab) -> None:
+    lab.plan, lab.says[SLOT] = ONE, ["FAIL"]
+    _, here = lab.play()
+    assert "no good night to compare it with" in (here.directory / "summary.txt").read_text()
+
+
+@fault(
     "the history's file is damaged", where="disk", blame=Blame.NOBODY,
     survives="the night with all its pages, which say that nothing is compared",
 )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +18,7 @@ from harness.campaign.nightly import night as night_module
 from harness.campaign.nightly.cells import Checked, Recipe, check, resolve
 from harness.campaign.nightly.local import LocalExecutor
 from harness.campaign.nightly.morning import check_mail, mail
+from harness.campaign.nightly.night import listed
 from harness.campaign.request import BuildOptions, NightMail, NightRequest
 from harness.cli.main import cli
 from harness.errors import InfraError, UserError
@@ -180,6 +182,38 @@ def test_a_cell_is_another_one_when_any_of_its_inputs_is(
         case "testcases":
             monkeypatch.setattr(module, "key_of_testcases", lambda: "others")
     assert (identity(plan, boards) == before) == (change == "nothing")
+
+
+def test_what_many_cells_have_in_common_is_read_once(
+    tmp_path: Path, sources: Sources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+
+    def key() -> str:
+        read.append("testcases")
+        return "key"
+
+    monkeypatch.setattr(module, "key_of_testcases", key)
+    made = checked(tmp_path, PLAN + "defaults: {repetitions: 100}\n")
+    assert len(resolve(made, made.plan.slots(), Silent()).cells) == 400
+    assert read == ["testcases"]
+    assert len(sources.fetched) == 2
+
+
+# --- what earlier runs took ------------------------------------------------------------------------------------------
+
+
+def test_estimates_are_those_of_the_same_tests_on_such_boards(lab: Lab) -> None:
+    """Of another plan: its nights are not here, but the history has its runs."""
+    lab.plan = ONE + "suites: {mine: {suites: [testcases], keyword: x}}\n"
+    lab.test_s = 120.0
+    lab.play()
+    shutil.rmtree(lab.out)
+    made = lab.checked()
+    told = listed(made)
+    assert told[0] == "stable/gcc/default/one/mine  build unknown, tests about 2m00s"
+    lab.plan = ONE + "suites: {mine: {suites: [testcases], keyword: y}}\n"
+    assert listed(lab.checked())[0].endswith("tests unknown")
 
 
 # --- this machine ---------------------------------------------------------------------------------------------------

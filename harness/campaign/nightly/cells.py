@@ -19,7 +19,7 @@ from harness.limits import YAML_BYTES
 from harness.model.board import BoardSpec
 from harness.model.kernel import KernelSpec, Source
 from harness.model.names import nearest_first
-from harness.model.night import Cell, Plan, PlannedKernel, PlannedTests, Settings, Slot
+from harness.model.night import Cell, Plan, PlannedKernel, Settings, Slot
 from harness.model.progress import Progress
 from harness.parse.plan import parse_plan, plan_schema
 from harness.run.expectations import load_known
@@ -152,6 +152,7 @@ def resolve(checked: Checked, wanted: Mapping[Slot, Settings], progress: Progres
     """Determine the kernels of `wanted` as they are now, each source once: a branch that moves meanwhile is the same
     for all cells. Nothing is built."""
     resolver = _Resolver(checked, progress)
+    common = {name: _common(checked, name) for name in {slot.suites for slot in wanted}}
     cells, recipes, problems = [], {}, {}
     for slot, settings in wanted.items():
         try:
@@ -161,8 +162,33 @@ def resolve(checked: Checked, wanted: Mapping[Slot, Settings], progress: Progres
             continue
         recipes[key] = recipe
         boards = checked.boards[slot.board]
-        cells.append(_cell(slot, settings, checked.plan.suites[slot.suites], boards, key))
+        own = {
+            "build": key,
+            "boards": sorted(repr((board.boot, board.cmdline)) for board in boards),
+            "timeout_factor": settings.timeout_factor,
+            "repetition": slot.repetition,
+        }
+        cells.append(
+            Cell(
+                slot=slot,
+                identity=digest({**own, **common[slot.suites]}),
+                build=key,
+                tests=checked.plan.suites[slot.suites],
+                settings=settings,
+                candidates=tuple(board.name for board in boards),
+            )
+        )
     return Resolved(cells=tuple(cells), recipes=recipes, problems=problems)
+
+
+def _common(checked: Checked, suites: str) -> dict[str, object]:
+    """What cells with the same group of suites depend on."""
+    tests = checked.plan.suites[suites]
+    return {
+        "suites": sorted(choose_suites(tests.suites)),
+        "keyword": tests.keyword,
+        "testcases": key_of_testcases(),
+    }
 
 
 class _Resolver:
@@ -203,25 +229,3 @@ class _Resolver:
         if isinstance(known, HarnessError):
             raise known
         return known
-
-
-def _cell(slot: Slot, settings: Settings, tests: PlannedTests, boards: tuple[BoardSpec, ...], key: str) -> Cell:
-    identity = digest(
-        {
-            "build": key,
-            "boards": sorted(repr((board.boot, board.cmdline)) for board in boards),
-            "suites": sorted(choose_suites(tests.suites)),
-            "keyword": tests.keyword,
-            "timeout_factor": settings.timeout_factor,
-            "testcases": key_of_testcases(),
-            "repetition": slot.repetition,
-        }
-    )
-    return Cell(
-        slot=slot,
-        identity=identity,
-        build=key,
-        tests=tests,
-        settings=settings,
-        candidates=tuple(board.name for board in boards),
-    )

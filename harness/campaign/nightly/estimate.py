@@ -13,6 +13,7 @@ from harness.campaign.nightly.cells import Checked
 from harness.errors import HarnessError
 from harness.model.history import StoredRun
 from harness.model.night import Estimate, Seen, Slot
+from harness.model.result import EndKind
 from harness.run.session import choose_suites
 from harness.store import queries
 from harness.store.database import history_file, opened
@@ -37,18 +38,21 @@ def estimates(
 
 
 def _estimate(checked: Checked, slot: Slot, seen: Seen, runs: Sequence[StoredRun], *, is_built: bool) -> Estimate:
-    boards = {board.name for board in checked.boards[slot.board]}
-    tests = checked.plan.suites[slot.suites]
-    requested = " ".join([*sorted(choose_suites(tests.suites)), *([f"-k {tests.keyword}"] if tests.keyword else [])])
-    test = seen.seconds
-    if test is None:
-        alike = [run for run in runs if run.cell.board.partition(" (")[0] in boards and run.requested == requested]
-        nearest = [run for run in alike if run.cell.config == _config(checked, slot)] or alike
-        took = [run.seconds for run in nearest if run.end == "complete"][:_OF_ONE_CELL]
-        test = statistics.median(took) if took else None
+    test = seen.seconds if seen.seconds is not None else _test_seconds(checked, slot, runs)
     if is_built:
         return Estimate(build=0.0, test=test)
     return Estimate(build=seen.build_seconds or _build_seconds(checked, slot, runs), test=test)
+
+
+def _test_seconds(checked: Checked, slot: Slot, runs: Sequence[StoredRun]) -> float | None:
+    """How long the latest runs of the same tests took on such boards, in this configuration if there were any."""
+    boards = {board.name for board in checked.boards[slot.board]}
+    tests = checked.plan.suites[slot.suites]
+    requested = " ".join([*sorted(choose_suites(tests.suites)), *([f"-k {tests.keyword}"] if tests.keyword else [])])
+    alike = [run for run in runs if run.cell.board.partition(" (")[0] in boards and run.requested == requested]
+    nearest = [run for run in alike if run.cell.config == _config(checked, slot)] or alike
+    took = [run.seconds for run in nearest if run.end == EndKind.COMPLETE][:_OF_ONE_CELL]
+    return statistics.median(took) if took else None
 
 
 def _config(checked: Checked, slot: Slot) -> str:
