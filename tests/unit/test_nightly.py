@@ -293,6 +293,8 @@ def test_a_kernel_that_fails_is_no_failure_of_the_board(lab: Lab) -> None:
             lab.says[f"stable/gcc/{configuration}/one/ours"] = [ends]
         made, _ = lab.play()
         assert (made.exit_code, made.boards, len(lab.did("test"))) == (1, (), 4)
+        told = {"FAIL": set(), "BOOT": {"the target could not be booted: it panicked"}}
+        assert set(reasons(made).values()) == told[ends]
         assert lab.place.health() == {}
 
 
