@@ -15,7 +15,7 @@ from harness.campaign.nightly.place import NightPlace, Place
 from harness.campaign.request import NightRequest
 from harness.errors import HarnessError
 from harness.model.event import Finished, Planned, RunBegun, RunEnded
-from harness.model.night import Cell, Morning, Settings, Slot
+from harness.model.night import Cell, Morning, Settings, Slot, State
 from harness.model.progress import Silent
 from harness.model.record import BoardRecord, KernelRecord, RunRecord
 from harness.model.result import EndKind, Result, RunEnd, Verdict
@@ -39,6 +39,8 @@ configurations: {default: [], size: [variants/size]}
 boards: [one]
 suites: {ours: {suites: [testcases]}}
 """
+ONE = "kernels: {stable: {kernel: 7.3.4}}\nboards: [one]\nsuites: {ours: {suites: [testcases]}}\n"
+SLOT = "stable/gcc/default/one/ours"  # the only one of that
 BUILD_S, TEST_S = 600.0, 300.0
 TESTS = ("testcases/t/test_a.py::test_a", "testcases/t/test_b.py::test_b")
 
@@ -213,3 +215,13 @@ def _events(cell: Cell, board: str, ends: str, began: float, seconds: float) -> 
     for test, verdict in zip(TESTS, (first, Verdict.PASS), strict=True):
         yield Finished(time=began + 1, result=Result(test=test, verdict=verdict, reason="because", seconds=1.0))
     yield RunEnded(time=began + seconds, end=RunEnd(kind=EndKind.COMPLETE))
+
+
+def states(made: Morning) -> dict[str, State]:
+    """What became of each cell."""
+    return {str(row.ended.slot): row.ended.state for row in made.rows}
+
+
+def reasons(made: Morning) -> dict[str, str]:
+    """Why cells have no results, or not all of them."""
+    return {str(row.ended.slot): row.ended.reason for row in made.rows if row.ended.reason}
