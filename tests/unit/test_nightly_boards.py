@@ -36,6 +36,14 @@ def test_the_boards_of_a_pool_share_its_cells(lab: Lab) -> None:
     assert {test.rpartition(" ")[2] for test in lab.did("test")} == {"a", "b"}
 
 
+def test_a_board_of_a_pool_goes_when_only_another_one_of_it_is_still_needed(lab: Lab) -> None:
+    """`a` is named by itself, too, and its cells come last: nobody calls `b` any more."""
+    lab.plan = PLAN.replace("[one]", "[a, farm]") + "overrides: [{board: farm, priority: 1}]\n"
+    made, _ = lab.play()
+    assert made.exit_code == 0
+    assert {test.rpartition(" ")[2] for test in lab.did("test") if "/a/" in test} == {"a"}
+
+
 @fault(
     "a board fails while it runs a cell", where="lab", blame=Blame.NOBODY,
     survives="the cell, which another board of the pool runs; the files of the failed attempt",

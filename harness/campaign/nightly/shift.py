@@ -319,7 +319,7 @@ class Shift:
     def _release(self, cell: Cell) -> None:
         """Let the boards of a cell go that no other cell needs."""
         with self._turn:
-            if not self._waiting.is_wanted(cell.candidates[0]):
+            if not self._waiting.is_open(cell):
                 self._call(board for board in cell.candidates if not self._waiting.is_wanted(board))
 
     def _end(self, ended: Ended, attempt: Path | None) -> None:

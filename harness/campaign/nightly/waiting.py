@@ -99,6 +99,10 @@ class Waiting:
         """A cell that was taken does not come back."""
         self._open[cell.candidates] -= 1
 
+    def is_open(self, cell: Cell) -> bool:
+        """Whether any cell for the same boards is not over."""
+        return self._open[cell.candidates] > 0
+
     def is_wanted(self, board: str) -> bool:
         """Whether any cell that a board may run is not over: it waits, or it is being run and may come back."""
         return any(self._open[boards] for boards in self._of_board[board])
