@@ -15,12 +15,12 @@ from harness.campaign.request import BuildOptions
 from harness.errors import InfraError, UserError
 from harness.layout import KCONFIGS, TESTCASES
 from harness.model.board import BoardSpec
-from harness.model.kernel import Build, KernelSpec, Toolchain
+from harness.model.kernel import Build, KernelSpec, Source, Toolchain
 from harness.model.names import nearest_first
 from harness.model.progress import Progress
 from harness.target.methods.table import boot_method
 
-_FRAGMENTS = ("base", "ftrace", "livepatch", "testing", "debug")
+FRAGMENTS = ("base", "ftrace", "livepatch", "testing", "debug")
 
 
 def build_for(options: BuildOptions, board: BoardSpec, progress: Progress, *, boots: bool = True) -> Build:
@@ -36,14 +36,17 @@ def build_for(options: BuildOptions, board: BoardSpec, progress: Progress, *, bo
     return build_kernel(kernel_for(options, board, progress), options, progress)
 
 
-def kernel_for(options: BuildOptions, board: BoardSpec, progress: Progress) -> KernelSpec:
-    """Describe the kernel that the options name, with its source resolved; nothing is built yet."""
+def kernel_for(
+    options: BuildOptions, board: BoardSpec, progress: Progress, *, source: Source | None = None
+) -> KernelSpec:
+    """Describe the kernel that the options name, with its source resolved; nothing is built yet. `source`: what
+    --kernel was resolved to before, so that several kernels have the same one."""
     patches = load_patches(options.patches)
     for patch in patches:
         for note in patch.notes:
             progress.say(f"{patch.name}: {note}")
     spec = parse_source_spec(options.kernel)
-    ours = [*(KCONFIGS / f"{name}.config" for name in _FRAGMENTS), *(KCONFIGS / name for name in board.kconfigs)]
+    ours = [*(KCONFIGS / f"{name}.config" for name in FRAGMENTS), *(KCONFIGS / name for name in board.kconfigs)]
     for option, paths in ((f"boards.yaml: {board.name}.kconfigs", ours), ("--kconfig", options.kconfigs)):
         for path in paths:
             if not path.is_file():
@@ -52,7 +55,7 @@ def kernel_for(options: BuildOptions, board: BoardSpec, progress: Progress) -> K
     toolchain = _toolchain(options.toolchain, progress)
     require_patchable(toolchain, allow_plain_ftrace=options.allow_plain_ftrace)
     return KernelSpec(
-        source=resolve_source(spec, progress=progress, verify=options.verify),
+        source=source or resolve_source(spec, progress=progress, verify=options.verify),
         patches=patches,
         fragments=tuple(ours),
         user_fragments=options.kconfigs,
@@ -67,7 +70,7 @@ def _no_such_fragment(option: str, path: Path) -> UserError:
     if path.exists():
         return UserError(f"{option}: expected a file at {path}, found something else")
     paths = (found.relative_to(KCONFIGS) for found in KCONFIGS.rglob("*.config"))
-    ours = [str(found.with_suffix("")) for found in paths if str(found.with_suffix("")) not in _FRAGMENTS]
+    ours = [str(found.with_suffix("")) for found in paths if str(found.with_suffix("")) not in FRAGMENTS]
     given = path.relative_to(KCONFIGS) if path.is_relative_to(KCONFIGS) else path
     names = nearest_first(str(given).removesuffix(".config"), ours)
     return UserError(f"{option}: expected a file at {path}, found none; ours are {', '.join(names)}")

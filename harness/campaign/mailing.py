@@ -52,7 +52,7 @@ class Mail:
 def mail_about(request: MailRequest) -> Mail:
     """Make the mail about two runs. Raises UserError for what is no address, server, Message-ID or run."""
     server = Server.parse(request.smtp)
-    sender = request.sender or _user()
+    sender = request.sender or usual_sender()
     with opened(history_file(request.history)) as connection:
         old, new = sides(connection, request.older, request.newer)
         comparison = compare(old, new)
@@ -124,7 +124,8 @@ def _without_patches(words: Sequence[str]) -> tuple[list[Path], list[str]]:
     return given, others
 
 
-def _user() -> str:
+def usual_sender() -> str:
+    """Return git's user. Raises UserError if git has none."""
     name, address = (git_config(f"user.{each}") for each in ("name", "email"))
     if not address:
         raise UserError("--from: expected an address, or one in git's configuration (user.email); found neither")

@@ -6,7 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import UserError
+from harness.layout import KCONFIGS
 from harness.model.kernel import DEFAULT_SOURCE
+
+
+def fragment_path(given: Path, *, beside: Path = Path()) -> Path:
+    """Return the path of the fragment that `given` names: a file, relative to the directory `beside`, or else the name
+    of one of ours, below kconfigs/ and without suffix."""
+    path, ours = beside / given.expanduser(), KCONFIGS / f"{given}.config"
+    is_ours = not given.is_absolute() and ".." not in given.parts and not path.exists() and ours.is_file()
+    return ours if is_ours else path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,3 +99,28 @@ class KcidbRequest:
     tree: str = ""
     files_url: str = ""
     queue: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class NightRequest:
+    """A night of the plan in the file `plan`. `out_dir`: for all nights of the plan (None: below out/). `new`: begin
+    another night even if the last one may go on. The others are as for a run."""
+
+    plan: Path
+    out_dir: Path | None = None
+    new: bool = False
+    boards_file: Path | None = None
+    expectations: tuple[Path, ...] = ()
+    history: Path | None = None
+    jobs: int | None = None
+    allow_plain_ftrace: bool = False
+    no_sandbox: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class NightMail:
+    """Whom the summary of a night is mailed to. `sender`: empty: git's user. `smtp`: HOST:PORT."""
+
+    to: tuple[str, ...]
+    sender: str = ""
+    smtp: str = "localhost:25"

@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 import click
 
 from harness.boards.inventory import read_inventory
+from harness.campaign.request import fragment_path
 from harness.errors import HarnessError
-from harness.layout import KCONFIGS
 from harness.model.kernel import DEFAULT_SOURCE
 from harness.model.suite import UPSTREAM
 
@@ -37,13 +37,8 @@ def board_names(_context: click.Context, _parameter: click.Parameter, incomplete
 
 
 def _fragments(_context: click.Context, _parameter: click.Parameter, given: tuple[Path, ...]) -> tuple[Path, ...]:
-    """Replace the names of our own fragments, below kconfigs/ and without suffix, by their paths. A file that there is
-    wins."""
-    return tuple(path if path.exists() or not _is_ours(path) else KCONFIGS / f"{path}.config" for path in given)
-
-
-def _is_ours(path: Path) -> bool:
-    return not path.is_absolute() and ".." not in path.parts and (KCONFIGS / f"{path}.config").is_file()
+    """Replace the names of our own fragments by their paths."""
+    return tuple(map(fragment_path, given))
 
 
 def build_options(function: Function) -> Function:

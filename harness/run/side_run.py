@@ -103,15 +103,18 @@ class SideRuns:
             process.kill()
 
     def run(self, build: Path, plan: Plan, run_dir: Path, *, maxfail: int = 0) -> Ended:
-        """Run `plan` on the kernel in `build`, replacing what is in `run_dir`; returns how it ended.
+        """Run `plan` on the kernel in `build`, replacing what is in `run_dir`; returns how it ended."""
+        words = ["--build", build, "--board", plan.board, "--suite", plan.suite, "--maxfail", maxfail]
+        return self.run_words([*words, *(["-k", plan.keyword] if plan.keyword else [])], run_dir)
 
-        The run's output goes to a file beside its directory."""
+    def run_words(self, options: Sequence[object], run_dir: Path) -> Ended:
+        """Run `harness run` with `options` and those that all runs share, replacing what is in `run_dir`; returns how
+        it ended. The run's output goes to a file beside its directory."""
         shutil.rmtree(run_dir, ignore_errors=True)
         run_dir.parent.mkdir(parents=True, exist_ok=True)
         said = run_dir.with_name(f"{run_dir.name}.log")
-        words = ["run", "--build", build, "--board", plan.board, "--suite", plan.suite, "--out", run_dir]
-        words += ["--maxfail", str(maxfail), *(["-k", plan.keyword] if plan.keyword else []), *self._arguments]
-        code = self._wait([sys.executable, "-m", "harness", *map(str, words)], said)
+        words = ["run", *map(str, options), "--out", str(run_dir), *self._arguments]
+        code = self._wait([sys.executable, "-m", "harness", *words], said)
         try:
             results = read_results(run_dir)
         except UserError:

@@ -79,9 +79,29 @@ def _a_submission(directory: Path) -> int:
     return 0 if queue.send(server.post).taken == len(SUBMISSIONS) else 1
 
 
+def _a_night(directory: Path) -> int:
+    """Two builds, three cells on two boards; a file outside of what is killed at says which runs came to their end."""
+    from tests.fakenight import Lab
+
+    lab = Lab(directory, plan=NIGHT, notes=directory / "tested")
+    return lab.play()[0].exit_code
+
+
+NIGHT = """
+kernels: {stable: {kernel: 7.3.4}}
+configurations: {default: [], size: [variants/size]}
+boards: [one, farm]
+suites: {ours: {suites: [testcases]}}
+exclude: [{board: farm, configuration: size}]
+"""
 SUBMIT_TO = "HARNESS_TEST_SUBMIT_TO"
 SUBMISSIONS = tuple(json.dumps({"tests": [{"id": f"lab:{number}"}]}).encode() for number in (1, 2))
-WORKS: dict[str, Callable[[Path], int]] = {"run": _a_run, "lock": _a_lock, "submission": _a_submission}
+WORKS: dict[str, Callable[[Path], int]] = {
+    "run": _a_run,
+    "lock": _a_lock,
+    "submission": _a_submission,
+    "night": _a_night,
+}
 
 
 def _as_the_command_does(work: Callable[[Path], int], directory: Path) -> int:
@@ -115,7 +135,7 @@ def _checked_low_level(killing: Killing) -> None:
 
 
 def main(work: str, number: int, directory: Path, first: int, stride: int) -> None:
-    for module in ("tests.fakerun", "harness.publish.kcidb"):  # once, before the forks
+    for module in ("tests.fakerun", "tests.fakenight", "harness.publish.kcidb"):  # once, before the forks
         __import__(module)
     if work == "run":
         _warm_up(directory / "0")

@@ -19,6 +19,7 @@ from harness.parse.kconfig_deps import explainer
 from harness.parse.kconfig_expr import evaluate, has_macro, parse_expr, symbols_in
 from harness.parse.kconfig_lang import parse_kconfig
 from harness.parse.mutant import parse_mutant
+from harness.parse.plan import parse_plan
 from tests.fuzz.fuzzing import fuzzed, lines_of, pieces_of, refused
 from tests.unit.tinyelf import NOP, REL, RET, TinyElf
 
@@ -210,3 +211,20 @@ def test_modules(changes: list[tuple[int, bytes]], kept: int) -> None:
     else:
         told = "x.ko: read"
     assert told.startswith("x.ko: ")
+
+
+PLAN_KEYS = (
+    *("version", "budget", "kernels", "toolchains", "configurations", "boards", "suites", "defaults", "exclude"),
+    *("include", "overrides", "kernel", "patches", "keyword", "repetitions", "priority", "timeout_factor", "workers"),
+    *("toolchain", "configuration", "board", "a", "b"),
+)
+PLAN_VALUES = ("a", "b", "gcc", "clang-16", "8h", "90m", "7.3.4", "-x", "../a", "variants/size", "testcases")
+
+
+@fuzzed(st.dictionaries(st.sampled_from(PLAN_KEYS), _tree_of(PLAN_KEYS, PLAN_VALUES), max_size=5), examples=60)
+@example({"overrides": [{"repetitions": 10**30}]})
+def test_plans(more: dict[str, object]) -> None:
+    text = json.dumps({"kernels": {"a": {"kernel": "7.3.4"}}, "boards": ["a", "b"], **more})
+    if not refused(lambda: parse_plan(text, name="p", place="x")):
+        slots = parse_plan(text, name="p", place="x").slots()
+        assert len(slots) == len({slot.directory for slot in slots}) > 0

@@ -90,6 +90,7 @@ DOORS = {
         "parse/document.py",
         "parse/board_shapes.py",
         "parse/boot_shapes.py",
+        "parse/plan_shapes.py",
         "parse/shape_types.py",
     },
     "junit_xml": {"report/junit.py"},

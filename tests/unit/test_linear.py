@@ -16,7 +16,7 @@ PARSE = Path(__file__).parents[2] / "harness/parse"
 OF_OTHERS = {
     "board_shapes", "boards", "boards_schema", "boot_shapes", "code", "comparison", "diff_names", "entry_records",
     "fields", "flavour", "kconfig_deps", "kconfig_reach", "known_entry", "mail", "manifest", "module_summary",
-    "outcomes", "records", "shape_types",
+    "night_records", "outcomes", "plan", "plan_shapes", "records", "shape_types",
 }  # fmt: skip
 
 
