@@ -9,6 +9,9 @@ from harness.build import host
 from harness.build.finished import check_unsealed, load_build
 from harness.build.load_patches import load_patches
 from harness.build.make import build as make_build
+from harness.build.prebuilt.assemble import Wish, assemble
+from harness.build.prebuilt.resolve import resolve_prebuilt
+from harness.build.prebuilt.spec import parse_prebuilt_spec
 from harness.build.source import parse_source_spec, resolve_source
 from harness.build.toolchain import find_toolchain, require_patchable
 from harness.campaign.request import BuildOptions
@@ -17,6 +20,7 @@ from harness.layout import KCONFIGS, TESTCASES
 from harness.model.board import BoardSpec
 from harness.model.kernel import Build, KernelSpec, Toolchain
 from harness.model.names import nearest_first
+from harness.model.prebuilt import PrebuiltSpec
 from harness.model.progress import Progress
 from harness.target.methods.table import boot_method
 
@@ -33,15 +37,50 @@ def build_for(options: BuildOptions, board: BoardSpec, progress: Progress, *, bo
             check_unsealed(found, progress)
             host.ensure_host(progress=progress, needed_for=set(boot_method(board).needs))
         return found
+    if prebuilt := parse_prebuilt_spec(options.kernel):
+        return _prebuilt(prebuilt, options, board, progress, boots=boots)
+    if options.selftests:
+        raise UserError("--selftests is for a kernel that was built elsewhere: another one has those of its source")
     return build_kernel(kernel_for(options, board, progress), options, progress)
 
 
+def _prebuilt(spec: PrebuiltSpec, options: BuildOptions, board: BoardSpec, progress: Progress, *, boots: bool) -> Build:
+    """Return the build directory of a kernel that others built."""
+    if options.patches or options.kconfigs:
+        raise UserError(f"{spec.text} is a finished kernel: --patches and --kconfig can't change it")
+    needed = {"prebuilt", *(("rootfs", *boot_method(board).needs) if boots else ())}
+    host.ensure_host(progress=progress, needed_for=needed)
+    toolchain = _toolchain(options.toolchain, progress)
+    wish = Wish(
+        prebuilt=resolve_prebuilt(spec, progress=progress, verify=options.verify),
+        toolchain=toolchain,
+        testcases=TESTCASES,
+        reproduce=_reproduce(options, spec.text),
+        is_sandboxed=not options.no_sandbox,
+        selftests=selftests_in(options.selftests),
+    )
+    return assemble(wish, progress=progress, verify=options.verify)
+
+
+def selftests_in(directory: Path | None) -> Path | None:
+    """Return the directory with the suites' directories that --selftests names, or a source tree with it."""
+    if directory is None:
+        return None
+    for place in (directory, directory / "tools/testing/selftests"):
+        if (place / "ftrace/ftracetest").is_file():
+            return place.resolve()
+    raise UserError(f"--selftests: expected a directory with ftrace/ftracetest at {directory}, found none")
+
+
 def kernel_for(options: BuildOptions, board: BoardSpec, progress: Progress) -> KernelSpec:
-    """Describe the kernel that the options name, with its source resolved; nothing is built yet."""
+    """Describe the kernel that the options name, with its source resolved; nothing is built yet. Raises UserError for
+    one that is built already."""
     patches = load_patches(options.patches)
     for patch in patches:
         for note in patch.notes:
             progress.say(f"{patch.name}: {note}")
+    if parse_prebuilt_spec(options.kernel):
+        raise UserError(f"{options.kernel}: expected a source to build kernels from, found a kernel that is built")
     spec = parse_source_spec(options.kernel)
     ours = [*(KCONFIGS / f"{name}.config" for name in _FRAGMENTS), *(KCONFIGS / name for name in board.kconfigs)]
     for option, paths in ((f"boards.yaml: {board.name}.kconfigs", ours), ("--kconfig", options.kconfigs)):
@@ -88,7 +127,7 @@ def build_kernel(kernel: KernelSpec, options: BuildOptions, progress: Progress) 
     return make_build(
         kernel,
         testcases=TESTCASES,
-        reproduce=_reproduce(options, kernel),
+        reproduce=_reproduce(options, kernel.source.spec.text),
         progress=progress,
         jobs=options.jobs,
         is_sandboxed=not options.no_sandbox,
@@ -96,9 +135,11 @@ def build_kernel(kernel: KernelSpec, options: BuildOptions, progress: Progress) 
     )
 
 
-def _reproduce(options: BuildOptions, kernel: KernelSpec) -> str:
-    words = ["harness", "build", "--kernel", kernel.source.spec.text]
-    for name, paths in (("--patches", options.patches), ("--kconfig", options.kconfigs)):
+def _reproduce(options: BuildOptions, kernel: str) -> str:
+    words = ["harness", "build", "--kernel", kernel]
+    selftests = (options.selftests,) if options.selftests else ()
+    given = (("--patches", options.patches), ("--kconfig", options.kconfigs), ("--selftests", selftests))
+    for name, paths in given:
         for path in paths:
             words += [name, str(path)]
     if options.toolchain:

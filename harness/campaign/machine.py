@@ -43,7 +43,8 @@ def media_for(board: BoardSpec, made: Build, progress: Progress, *, verify: bool
 
 
 def _disks(made: Build, progress: Progress, verify: bool) -> Media:
-    return _media(made, root=root_image(progress=progress, verify=verify))
+    media = _media(made, root=root_image(progress=progress, verify=verify))
+    return dataclasses.replace(media, initramfs=made.initramfs)
 
 
 def _archives(made: Build, progress: Progress, verify: bool) -> Media:

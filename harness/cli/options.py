@@ -63,7 +63,14 @@ def _build_options(function: Function, *jobs: str) -> Function:
             default=DEFAULT_SOURCE,
             show_default=True,
             metavar="SPEC",
-            help="A directory, a tarball, git:URL-or-path#ref, a version such as 7.3.4, or debian:PACKAGE@SUITE.",
+            help="A directory, a tarball, git:URL-or-path#ref, a version such as 7.3.4, or debian:PACKAGE@SUITE; "
+            "a kernel built elsewhere: debian-image:PACKAGE@SUITE, a .deb, or prebuilt:PATH.",
+        ),
+        click.option(
+            "--selftests",
+            type=path(),
+            metavar="DIR",
+            help="Selftests for a kernel built elsewhere: a directory with ftrace/, as installed or in a source tree.",
         ),
         click.option(
             "--patches",

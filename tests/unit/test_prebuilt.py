@@ -1,0 +1,327 @@
+"""A kernel that others built becomes a build directory, from whatever layout it comes in."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from harness.build import apt, command, guesttools
+from harness.build.finished import load_record
+from harness.build.prebuilt import assemble as assembling
+from harness.build.prebuilt.assemble import Wish, assemble
+from harness.build.prebuilt.resolve import Prebuilt, resolve_prebuilt
+from harness.build.prebuilt.spec import parse_prebuilt_spec
+from harness.campaign.kernel import selftests_in
+from harness.errors import UserError
+from harness.model.kernel import Build, Toolchain
+from harness.model.prebuilt import PrebuiltKind
+from tests.unit.fakeapt import FakeApt
+from tests.unit.tinykernel import CONFIG, RELEASE, build_deb, image, kernel_files, write_files
+from tests.unit.toytree import Recorder, pack
+
+MODULES_OF_DISKS = CONFIG + "CONFIG_VIRTIO_CONSOLE=y\nCONFIG_EXT4_FS=m\n"
+
+
+@pytest.fixture(autouse=True)
+def without_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No compiler and no depmod: what they make is not looked at here."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    def compile_tools(_toolchain: Toolchain, directory: Path, **_: object) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / "thaw").write_bytes(b"thaw")
+
+    monkeypatch.setattr(guesttools, "compile_tools", compile_tools)
+    monkeypatch.setattr(guesttools, "compile_early", lambda _toolchain, directory: write_early(directory))
+    if not shutil.which("dpkg-deb") or not shutil.which("mke2fs", path=command.SYSTEM_PATH):
+        pytest.skip("dpkg-deb or mke2fs is not installed (packages dpkg, e2fsprogs)")
+
+
+def write_early(directory: Path) -> Path:
+    (directory / "early").write_bytes(b"early")
+    return directory / "early"
+
+
+def made(spec: str, tmp_path: Path, progress: Recorder | None = None) -> Build:
+    """The build directory of the kernel that `spec` means, without testcases."""
+    parsed = parse_prebuilt_spec(spec)
+    assert parsed is not None
+    progress = progress or Recorder()
+    testcases = tmp_path / "testcases"
+    testcases.mkdir(exist_ok=True)
+    wish = Wish(
+        prebuilt=resolve_prebuilt(parsed, progress=progress),
+        toolchain=Toolchain(name="gcc", command="gcc", version="12", make_args=(), patchable=True),
+        testcases=testcases,
+        reproduce="harness build",
+        is_sandboxed=False,
+    )
+    return assemble(wish, progress=progress)
+
+
+def listed(image: Path) -> str:
+    """The names of all modules in a payload image."""
+    words = ["debugfs", "-R", f"ls -p /lib/modules/{RELEASE}/kernel", str(image)]
+    return subprocess.run(words, check=True, capture_output=True, text=True).stdout
+
+
+def deb(tmp_path: Path) -> Path:
+    return build_deb(tmp_path / "linux-image-tiny.deb", kernel_files(modules={"a.ko.xz": b"a"}))
+
+
+def directory(tmp_path: Path) -> Path:
+    files = {"Image.gz": gzip.compress(image()), "config": CONFIG.encode(), f"lib/modules/{RELEASE}/kernel/a.ko": b"a"}
+    return write_files(tmp_path / "tuxmake", files)
+
+
+def tar_pkg(tmp_path: Path) -> Path:
+    top = write_files(tmp_path / "tar-install", kernel_files(modules={"a.ko": b"a"}))
+    subprocess.run(["tar", "-C", top, "-caf", tmp_path / "linux-arm64.tar.gz", "."], check=True)
+    return tmp_path / "linux-arm64.tar.gz"
+
+
+def kernelci(tmp_path: Path) -> Path:
+    modules = write_files(tmp_path / "m/modules", {f"lib/modules/{RELEASE}/kernel/a.ko": b"a"})
+    top = write_files(tmp_path / "kernelci", {"Image": image(), "kernel.config": CONFIG.encode()})
+    pack(modules, top / "modules.tar.xz")
+    return top
+
+
+@pytest.mark.parametrize("make", [deb, directory, tar_pkg, kernelci])
+def test_every_layout_becomes_a_build(make: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(assembling, "index_modules", lambda *_args, **_more: None)
+    path = make(tmp_path)  # type: ignore[operator]
+    build = made(f"prebuilt:{path}", tmp_path)
+    assert build.release == RELEASE
+    assert build.image.read_bytes() == image()
+    assert build.config["FUNCTION_TRACER"] == "y"
+    assert "a.ko" in listed(build.payload)
+    assert build.has_thaw
+    assert build.initramfs is None
+    record = load_record(build.directory)
+    assert record.kernel.toolchain.compiler == "aarch64-linux-gnu-gcc-14 14.2.0"
+    assert record.kernel.source.spec == f"prebuilt:{path}"
+
+
+def test_the_second_time_nothing_is_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(assembling, "index_modules", lambda *_args, **_more: None)
+    path = deb(tmp_path)
+    first, again = made(str(path), tmp_path), Recorder()
+    assert made(str(path), tmp_path, again).directory == first.directory
+    assert again.said == [f"build {first.key}: ready, nothing changed"]
+
+
+def test_another_kernel_in_the_same_file_is_another_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(assembling, "index_modules", lambda *_args, **_more: None)
+    path = write_files(tmp_path / "k", {"Image": image(), "config": CONFIG.encode()})
+    first = made(str(path), tmp_path)
+    (path / "config").write_text(CONFIG + "CONFIG_LIVEPATCH=y\n")
+    assert made(str(path), tmp_path).key != first.key
+
+
+def test_disk_drivers_that_are_modules_are_in_an_initramfs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def depmod(root: Path, release: str, **_: object) -> None:
+        index = "kernel/ext4.ko: kernel/jbd2.ko\nkernel/jbd2.ko:\n"
+        (root / "lib/modules" / release / "modules.dep").write_text(index)
+
+    monkeypatch.setattr(assembling, "index_modules", depmod)
+    files = kernel_files(config=MODULES_OF_DISKS, modules={"ext4.ko": b"EXT4", "jbd2.ko": b"JBD2"})
+    build = made(str(build_deb(tmp_path / "k.deb", files)), tmp_path)
+    assert build.initramfs is not None
+    archive = gzip.decompress(build.initramfs.read_bytes())
+    assert 0 < archive.index(b"early") < archive.index(b"modules/000\0") < archive.index(b"JBD2")
+    assert archive.index(b"JBD2") < archive.index(b"modules/001\0") < archive.index(b"EXT4")
+
+
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        (
+            {"config": CONFIG.encode()},
+            "expected a kernel (Image, Image.gz, vmlinuz or vmlinuz.efi for arm64), found none",
+        ),
+        ({"Image": image()}, "expected the kernel's configuration (.config, config), found none"),
+        ({"Image": image(), "config": MODULES_OF_DISKS.encode()}, "expected modules, for ext4 are some, found none"),
+        (
+            {"Image": image(), "config": CONFIG.encode(), "lib/modules/6.1/kernel/a.ko": b"a"},
+            f"expected the modules of {RELEASE}, found those of 6.1",
+        ),
+        (
+            {
+                "Image": image(),
+                "config": CONFIG.encode(),
+                "lib/modules/6.1/kernel/a": b"",
+                "lib/modules/6.2/kernel/a": b"",
+            },
+            "expected the modules of one kernel, found those of 6.1, 6.2",
+        ),
+        ({"vmlinuz-1": image(), "vmlinuz-2": image()}, "expected one kernel, found 2: vmlinuz-1, vmlinuz-2"),
+    ],
+)
+def test_what_is_no_whole_kernel_is_refused(files: dict[str, bytes], told: str, tmp_path: Path) -> None:
+    path = write_files(tmp_path / "k", files)
+    with pytest.raises(UserError) as caught:
+        made(f"prebuilt:{path}", tmp_path)
+    assert caught.value.message == f"prebuilt:{path}: {told}"
+    assert not list((tmp_path / "cache/arm64-ftrace-harness/builds").glob("[0-9a-f]*"))
+
+
+def test_test_modules_are_left_out_without_headers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(assembling, "index_modules", lambda *_args, **_more: None)
+    write_files(tmp_path / "testcases", {"watch.c": b"/* harness: needs CONFIG_FUNCTION_TRACER */\n",
+                                         "patch.c": b"/* harness: needs CONFIG_LIVEPATCH */\n"})  # fmt: skip
+    build = made(str(deb(tmp_path)), tmp_path)
+    assert build.left_out == {
+        "watch": f"there are no headers of {RELEASE} to build it with",
+        "patch": "this kernel has no CONFIG_LIVEPATCH (not configured)",
+    }
+    assert build.broken == {}
+
+
+# selftests
+
+
+def suites(top: Path) -> Path:
+    """Selftests as they are installed, and as a source tree has them."""
+    return write_files(top, {"ftrace/ftracetest": b"#!/bin/sh\n", "ftrace/test.d/a.tc": b"# description: a\n"})
+
+
+def test_selftests_that_come_with_the_kernel(tmp_path: Path) -> None:
+    top = write_files(tmp_path / "k", {"Image": image(), "config": CONFIG.encode()})
+    suites(top / "kselftest")
+    (top / "kselftest/kselftest-list.txt").write_text("ftrace:ftracetest\n")
+    build = made(f"prebuilt:{top}", tmp_path)
+    assert (build.selftests / "ftrace/test.d/a.tc").is_file()
+    assert build.unbuilt == {
+        f"selftests/{name}": f"{top / 'kselftest'} has none" for name in ("livepatch", "user_events")
+    }
+
+
+@pytest.mark.parametrize("inside", ["", "tools/testing/selftests"])
+def test_selftests_that_the_user_names(inside: str, tmp_path: Path) -> None:
+    suites(tmp_path / "s" / inside)
+    assert selftests_in(tmp_path / "s") == tmp_path / "s" / inside
+
+
+def test_a_directory_without_selftests_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"--selftests: expected a directory with ftrace/ftracetest at \S+, found none"):
+        selftests_in(tmp_path)
+
+
+def test_without_selftests_their_suites_are_told_as_missing(tmp_path: Path) -> None:
+    build = made(f"prebuilt:{write_files(tmp_path / 'k', {'Image': image(), 'config': CONFIG.encode()})}", tmp_path)
+    assert build.unbuilt["selftests/ftrace"] == (f"there are no selftests of {RELEASE}: name some with --selftests DIR")
+    assert build.broken == {}
+
+
+# Debian's packages
+
+RELEASE_72 = "7.2.1+deb13-arm64"
+
+
+@pytest.fixture
+def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeApt:
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("FAKE_APT", str(tmp_path / "apt"))
+    (tmp_path / "keyring.gpg").touch()
+    monkeypatch.setattr(apt, "KEYRING", tmp_path / "keyring.gpg")
+    return FakeApt(tmp_path / "apt", tmp_path / "bin")
+
+
+def debians(fake: FakeApt, *, source: str = "7.2.1-1") -> None:
+    """A kernel in the packages that Debian has cut since 6.19: the one that is named has nothing in it."""
+    parts = ("image", "binary", "base", "modules", "headers")
+    names = ["linux-image-arm64", *(f"linux-{part}-{RELEASE_72}" for part in parts)]
+    names += ["linux-headers-7.2.1+deb13-common", "linux-kbuild-7.2.1+deb13", "bash"]
+    depends = {
+        "linux-image-arm64": f"linux-image-{RELEASE_72} (= 7.2.1-1)",
+        f"linux-image-{RELEASE_72}": f"bash, linux-binary-{RELEASE_72} (= 7.2.1-1), linux-modules-{RELEASE_72}",
+        f"linux-modules-{RELEASE_72}": f"kmod, linux-base-{RELEASE_72} (= 7.2.1-1)",
+        f"linux-headers-{RELEASE_72}": f"linux-image-{RELEASE_72}, linux-headers-7.2.1+deb13-common, "
+        "linux-kbuild-7.2.1+deb13",
+    }
+    fake.packages({**dict.fromkeys(names, "7.2.1-1"), "linux-source-7.2": source}, depends=depends)
+
+
+def resolved(text: str = "debian-image:linux-image-arm64@trixie-backports") -> Prebuilt:
+    spec = parse_prebuilt_spec(text)
+    assert spec is not None
+    return resolve_prebuilt(spec, progress=Recorder())
+
+
+def test_the_parts_of_debians_kernel_are_found_by_their_dependencies(fake: FakeApt) -> None:
+    debians(fake)
+    found = resolved()
+    assert found.version == "7.2.1-1"
+    assert found.headers is not None
+    assert not fake.calls("download"), "what is in the cache already needs no package"
+    names = [path.name.partition("_")[0] for path in found.fetch(Recorder())]
+    assert sorted(names) == sorted(f"linux-{part}-{RELEASE_72}" for part in ("image", "binary", "modules", "base"))
+    headers = [path.name.partition("_")[0] for path in found.headers.fetch(Recorder())]
+    assert headers == [f"linux-headers-{RELEASE_72}", "linux-headers-7.2.1+deb13-common", "linux-kbuild-7.2.1+deb13"]
+
+
+def test_selftests_come_from_the_source_of_the_very_version(fake: FakeApt) -> None:
+    debians(fake)
+    found = resolved()
+    assert found.source is not None
+    assert found.source[0] == "debian:linux-source-7.2@trixie-backports"
+    debians(fake, source="7.2.2-1")
+    assert resolved().source is None
+
+
+def test_a_kernel_without_a_headers_package_has_none(fake: FakeApt) -> None:
+    fake.packages({f"linux-image-{RELEASE_72}": "7.2.1-1"})
+    found = resolved(f"debian-image:linux-image-{RELEASE_72}@trixie")
+    assert found.headers is None
+    assert found.source is None
+
+
+def test_a_package_without_a_kernel_is_refused(fake: FakeApt) -> None:
+    fake.packages({"linux-image-arm64": "1"})
+    with pytest.raises(UserError, match=r"found that linux-image-arm64 needs none"):
+        resolved()
+
+
+# which specs are meant
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "location", "ref"),
+    [
+        ("debian-image:linux-image-arm64@trixie", PrebuiltKind.DEBIAN, "linux-image-arm64", "trixie"),
+        ("debian-image:@bookworm-security", PrebuiltKind.DEBIAN, "linux-image-arm64", "bookworm-security"),
+    ],
+)
+def test_debians_kernels_by_name(text: str, kind: PrebuiltKind, location: str, ref: str) -> None:
+    spec = parse_prebuilt_spec(text)
+    assert spec is not None
+    assert (spec.kind, spec.location, spec.ref, spec.text) == (kind, location, ref, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("debian-image:linux-image-arm64", "the suite is missing: debian-image:linux-image-arm64@trixie"),
+        ("debian-image:bash@trixie", "expected a package such as linux-image-arm64, found 'bash'"),
+        ("debian-image:linux-image-arm64@../x", "expected the name of a Debian suite"),
+        ("prebuilt:missing", "no such file or directory"),
+        ("missing.deb", "no such file or directory"),
+    ],
+)
+def test_specs_that_mean_nothing(text: str, told: str) -> None:
+    with pytest.raises(UserError) as caught:
+        parse_prebuilt_spec(text)
+    assert told in caught.value.message
+
+
+def test_sources_are_not_taken_for_built_kernels(tmp_path: Path) -> None:
+    write_files(tmp_path / "linux", {"Kconfig": b"", "Makefile": b"", "Image": image()})
+    (tmp_path / "linux.tar.xz").touch()
+    texts = ["7.3.4", "debian:@trixie-backports", "git:x#y", str(tmp_path / "linux"), str(tmp_path / "linux.tar.xz")]
+    assert [parse_prebuilt_spec(text) for text in texts] == [None] * 5

@@ -1,0 +1,49 @@
+"""A small kernel as others build it: an Image, a configuration, modules, in the layouts that they come in."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from tests.unit.tinyimage import TinyImage
+
+RELEASE = "7.3.4-tiny"  # what TinyImage says
+CONFIG = """\
+#
+# Linux/arm64 7.3.4 Kernel Configuration
+#
+CONFIG_CC_VERSION_TEXT="aarch64-linux-gnu-gcc-14 (Debian 14.2.0-19) 14.2.0"
+CONFIG_FUNCTION_TRACER=y
+CONFIG_VIRTIO_BLK=y
+"""
+
+
+def image() -> bytes:
+    """A raw Image."""
+    return TinyImage().content()
+
+
+def kernel_files(*, config: str = CONFIG, modules: dict[str, bytes] | None = None) -> dict[str, bytes]:
+    """The files of a kernel, by their paths in a package of Debian's."""
+    files = {f"boot/vmlinuz-{RELEASE}": image(), f"boot/config-{RELEASE}": config.encode()}
+    base = f"usr/lib/modules/{RELEASE}"
+    files[f"{base}/modules.order"] = b""
+    return files | {f"{base}/kernel/{name}": content for name, content in (modules or {}).items()}
+
+
+def write_files(top: Path, files: dict[str, bytes]) -> Path:
+    """Write `files` below `top`."""
+    for name, content in files.items():
+        (top / name).parent.mkdir(parents=True, exist_ok=True)
+        (top / name).write_bytes(content)
+    return top
+
+
+def build_deb(package: Path, files: dict[str, bytes], *, name: str = "linux-image-tiny") -> Path:
+    """A Debian package with `files`, at the path `package`."""
+    root = write_files(package.with_suffix(".root"), files)
+    control = root / "DEBIAN/control"
+    control.parent.mkdir()
+    control.write_text(f"Package: {name}\nVersion: 1\nArchitecture: arm64\nMaintainer: a\nDescription: x\n")
+    subprocess.run(["dpkg-deb", "-Znone", "--root-owner-group", "-b", root, package], check=True, capture_output=True)
+    return package
