@@ -65,6 +65,7 @@ STAGES = (
     "git",
     "build",
     "prebuilt",
+    "rpm",
     "sandbox",
     "selftests",
     "btf",
@@ -78,7 +79,7 @@ STAGES = (
     "browser",
     "compilers",
 )
-OPTIONAL_STAGES = frozenset({"sandbox", "u-boot", "labgrid", "tftp", "tests", "browser", "compilers"})
+OPTIONAL_STAGES = frozenset({"rpm", "sandbox", "u-boot", "labgrid", "tftp", "tests", "browser", "compilers"})
 
 
 def _program(
@@ -110,6 +111,7 @@ _COMMON = (
     _program("xz", "xz-utils", "fetch build prebuilt"),
     _program("bzip2", "bzip2", "fetch prebuilt"),
     _program("zstd", "zstd", "fetch prebuilt"),
+    _program("bsdtar", "libarchive-tools", "rpm"),
     _file(
         "Debian's keys",
         "debian-archive-keyring",

@@ -11,7 +11,7 @@ from harness.build.load_patches import load_patches
 from harness.build.make import build as make_build
 from harness.build.prebuilt.assemble import Wish, assemble
 from harness.build.prebuilt.resolve import resolve_prebuilt
-from harness.build.prebuilt.spec import parse_prebuilt_spec
+from harness.build.prebuilt.spec import needs_of, parse_prebuilt_spec
 from harness.build.source import parse_source_spec, resolve_source
 from harness.build.toolchain import find_toolchain, require_patchable
 from harness.campaign.request import BuildOptions
@@ -48,7 +48,7 @@ def _prebuilt(spec: PrebuiltSpec, options: BuildOptions, board: BoardSpec, progr
     """Return the build directory of a kernel that others built."""
     if options.patches or options.kconfigs:
         raise UserError(f"{spec.text} is a finished kernel: --patches and --kconfig can't change it")
-    needed = {"prebuilt", *(("rootfs", *boot_method(board).needs) if boots else ())}
+    needed = {"prebuilt", *needs_of(spec), *(("rootfs", *boot_method(board).needs) if boots else ())}
     host.ensure_host(progress=progress, needed_for=needed)
     toolchain = _toolchain(options.toolchain, progress)
     wish = Wish(

@@ -64,7 +64,7 @@ def _build_options(function: Function, *jobs: str) -> Function:
             show_default=True,
             metavar="SPEC",
             help="A directory, a tarball, git:URL-or-path#ref, a version such as 7.3.4, or debian:PACKAGE@SUITE; "
-            "a kernel built elsewhere: debian-image:PACKAGE@SUITE, a .deb, or prebuilt:PATH.",
+            "a kernel built elsewhere: debian-image:PACKAGE@SUITE, a .deb, a .rpm, or prebuilt:PATH-or-URL.",
         ),
         click.option(
             "--selftests",

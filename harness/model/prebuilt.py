@@ -14,12 +14,14 @@ class PrebuiltKind(enum.StrEnum):
     DIRECTORY = "directory"
     TARBALL = "tarball"
     DEB = "deb"
+    RPM = "rpm"
+    URL = "url"
 
 
 @dataclass(frozen=True, kw_only=True)
 class PrebuiltSpec:
-    """``--kernel SPEC``, parsed but not resolved. `location`: a path, or a package's name; `ref`: Debian's suite;
-    `text`: the spec as given."""
+    """``--kernel SPEC``, parsed but not resolved. `location`: a path, a URL, or a package's name; `ref`: Debian's
+    suite, or the SHA-256 of what is at the URL; `text`: the spec as given."""
 
     kind: PrebuiltKind
     text: str

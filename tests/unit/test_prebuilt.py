@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from harness import limits
 from harness.build import apt, command, guesttools
 from harness.build.finished import load_record
 from harness.build.prebuilt import assemble as assembling
@@ -17,13 +20,19 @@ from harness.build.prebuilt.assemble import Wish, assemble
 from harness.build.prebuilt.resolve import Prebuilt, resolve_prebuilt
 from harness.build.prebuilt.spec import parse_prebuilt_spec
 from harness.campaign.kernel import selftests_in
-from harness.errors import UserError
+from harness.errors import InfraError, UserError
 from harness.model.kernel import Build, Toolchain
 from harness.model.prebuilt import PrebuiltKind
+from tests.faults.catalogue import Blame, fault
 from tests.unit.fakeapt import FakeApt
-from tests.unit.tinykernel import CONFIG, RELEASE, build_deb, image, kernel_files, write_files
+from tests.unit.loopback import Server, serving
+from tests.unit.test_input_limits import Lower, is_told, lower
+from tests.unit.tinykernel import CONFIG, RELEASE, build_deb, build_rpm, image, kernel_files, write_files
 from tests.unit.toytree import Recorder, pack
 
+__all__ = ["lower"]
+
+SUM = "0" * 64
 MODULES_OF_DISKS = CONFIG + "CONFIG_VIRTIO_CONSOLE=y\nCONFIG_EXT4_FS=m\n"
 
 
@@ -92,7 +101,23 @@ def kernelci(tmp_path: Path) -> Path:
     return top
 
 
-@pytest.mark.parametrize("make", [deb, directory, tar_pkg, kernelci])
+def rpm(tmp_path: Path) -> Path:
+    base = f"lib/modules/{RELEASE}"
+    files = {f"{base}/vmlinuz": image(), f"{base}/config": CONFIG.encode(), f"{base}/kernel/a.ko": b"a"}
+    return build_rpm(tmp_path / "kernel-core.rpm", files)
+
+
+def packages(tmp_path: Path) -> Path:
+    """As `make bindeb-pkg` leaves them: the headers beside the kernel."""
+    (tmp_path / "debs").mkdir()
+    build_deb(tmp_path / "debs/linux-image-1.deb", kernel_files(modules={"a.ko": b"a"}))
+    build_deb(tmp_path / "debs/linux-headers-1.deb", {"boot/vmlinuz-other": image()})
+    shutil.rmtree(tmp_path / "debs/linux-image-1.root")
+    shutil.rmtree(tmp_path / "debs/linux-headers-1.root")
+    return tmp_path / "debs"
+
+
+@pytest.mark.parametrize("make", [deb, directory, tar_pkg, kernelci, rpm, packages])
 def test_every_layout_becomes_a_build(make: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(assembling, "index_modules", lambda *_args, **_more: None)
     path = make(tmp_path)  # type: ignore[operator]
@@ -181,6 +206,77 @@ def test_test_modules_are_left_out_without_headers(tmp_path: Path, monkeypatch: 
         "patch": "this kernel has no CONFIG_LIVEPATCH (not configured)",
     }
     assert build.broken == {}
+
+
+# packages of others: nothing but what is in them, and none of it outside
+
+
+@pytest.mark.parametrize("name", ["k.deb", "k.rpm", "k.tar.xz"])
+@fault(
+    "a package with a kernel is no package", where="hostile input", blame=Blame.USER, survives="nothing is in the cache"
+)
+def test_no_package(name: str, tmp_path: Path) -> None:
+    if name == "k.rpm" and not shutil.which("bsdtar"):
+        pytest.skip("bsdtar is not installed (package libarchive-tools)")
+    (tmp_path / name).write_bytes(b"something else" * 100)
+    with pytest.raises(UserError, match=rf"{name}: expected a whole (package|tarball), found a damaged one"):
+        made(str(tmp_path / name) if name != "k.tar.xz" else f"prebuilt:{tmp_path / name}", tmp_path)
+    assert not list((tmp_path / "cache/arm64-ftrace-harness/builds").glob("[0-9a-f]*"))
+
+
+@fault("a package's modules are a link that leads out of it", where="hostile input", blame=Blame.USER,
+       survives="what the link leads to")  # fmt: skip
+def test_a_link_out_of_a_package_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(assembling, "index_modules", lambda *_args, **_more: None)
+    (tmp_path / "private").mkdir()
+    (tmp_path / "private/key.ko").write_bytes(b"private")
+    root = write_files(tmp_path / "k.root", kernel_files(modules={"a.ko": b"a"}))
+    (root / f"usr/lib/modules/{RELEASE}/kernel/key.ko").symlink_to(tmp_path / "private/key.ko")
+    build = made(str(build_deb(tmp_path / "k.deb", {})), tmp_path)
+    assert "a.ko" in listed(build.payload)
+    assert "key.ko" not in listed(build.payload)
+    assert (tmp_path / "private/key.ko").read_bytes() == b"private"
+
+
+@fault("a package holds more bytes than the limit", where="hostile input", blame=Blame.USER, survives="the cache")
+def test_a_large_package_is_refused(lower: Lower, tmp_path: Path) -> None:
+    path = deb(tmp_path)
+    lower(limits.TREE_BYTES, 1000)
+    with pytest.raises(UserError) as caught:
+        made(str(path), tmp_path)
+    assert is_told(caught.value, limits.TREE_BYTES, place=str(path))
+
+
+# at a URL
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with serving() as server:
+        yield server
+
+
+def test_a_kernel_at_a_url_is_fetched_once_and_checked(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(assembling, "index_modules", lambda *_args, **_more: None)
+    content = deb(tmp_path).read_bytes()
+    server.files["/k.deb"] = content
+    spec = f"{server.url}/k.deb#sha256={hashlib.sha256(content).hexdigest()}"
+    build = made(spec, tmp_path)
+    assert build.release == RELEASE
+    server.files.clear()
+    assert made(spec, tmp_path).directory == build.directory
+    assert not list((tmp_path / "cache").rglob("*.deb")), "the build has all of it"
+
+
+@fault("a server has another kernel than the checksum says", where="network", blame=Blame.INFRA,
+       survives="nothing is in the cache")  # fmt: skip
+def test_another_kernel_at_a_url_is_refused(server: Server, tmp_path: Path) -> None:
+    server.files["/k.deb"] = b"another"
+    with pytest.raises(InfraError, match="wrong content, which was removed: expected sha256 000"):
+        made(f"{server.url}/k.deb#sha256={'0' * 64}", tmp_path)
+    assert not list((tmp_path / "cache").rglob("*.deb"))
 
 
 # selftests
@@ -312,6 +408,10 @@ def test_debians_kernels_by_name(text: str, kind: PrebuiltKind, location: str, r
         ("debian-image:linux-image-arm64@../x", "expected the name of a Debian suite"),
         ("prebuilt:missing", "no such file or directory"),
         ("missing.deb", "no such file or directory"),
+        ("https://example.org/k.deb", "expected a checksum behind the URL, #sha256= and 64 hexadecimal digits"),
+        ("https://example.org/k.deb#sha256=12", "expected a checksum behind the URL"),
+        (f"https://me:secret@example.org/k.deb#sha256={SUM}", "without a user and a query"),
+        (f"https://example.org/k.exe#sha256={SUM}", "expected a file whose name ends in one of .deb, .rpm, .tar"),
     ],
 )
 def test_specs_that_mean_nothing(text: str, told: str) -> None:

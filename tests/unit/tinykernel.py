@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
+import shutil
+import struct
 import subprocess
 from pathlib import Path
+
+import pytest
 
 from tests.unit.tinyimage import TinyImage
 
@@ -47,3 +52,24 @@ def build_deb(package: Path, files: dict[str, bytes], *, name: str = "linux-imag
     control.write_text(f"Package: {name}\nVersion: 1\nArchitecture: arm64\nMaintainer: a\nDescription: x\n")
     subprocess.run(["dpkg-deb", "-Znone", "--root-owner-group", "-b", root, package], check=True, capture_output=True)
     return package
+
+
+def build_rpm(package: Path, files: dict[str, bytes]) -> Path:
+    """An RPM package with `files`: a lead, two headers without entries, and a packed cpio archive."""
+    if not shutil.which("bsdtar"):
+        pytest.skip("bsdtar is not installed (package libarchive-tools)")
+    lead = struct.pack(">4sBBHH66sHH16x", b"\xed\xab\xee\xdb", 3, 0, 0, 1, b"tiny", 1, 5)
+    header = struct.pack(">4sIII", b"\x8e\xad\xe8\x01", 0, 0, 0)
+    archive = b"".join(_cpio(f"./{name}", content) for name, content in files.items()) + _cpio("TRAILER!!!", b"")
+    package.write_bytes(lead + header + header + gzip.compress(archive))
+    return package
+
+
+def _cpio(name: str, content: bytes) -> bytes:
+    fields = (0, 0o100644, 0, 0, 1, 0, len(content), 0, 0, 0, 0, len(name) + 1, 0)
+    head = b"070701" + b"".join(b"%08X" % field for field in fields) + name.encode() + b"\0"
+    return _padded(head) + _padded(content)
+
+
+def _padded(data: bytes) -> bytes:
+    return data + bytes(-len(data) % 4)

@@ -123,7 +123,9 @@ class _Assembly:
         prebuilt, payload = self.wish.prebuilt, self.workspace.payload
         self.workspace.state.mkdir(parents=True)
         self.kbuild.log.write_text("")
-        layout = find_parts(unpack_all(prebuilt, self.scratch, progress=self.progress), name=self.name)
+        layout = find_parts(
+            unpack_all(prebuilt, self.scratch, sandbox=self.kbuild.sandbox, progress=self.progress), name=self.name
+        )
         image = raw_image(layout.image)
         (self.out / "Image").write_bytes(image)
         release = release_of(image, name=self.name)

@@ -24,12 +24,14 @@ _DRIVERS = {
     "VIRTIO_CONSOLE": "virtio_console",
     "EXT4_FS": "ext4",
 }
-_NEEDED = ("VIRTIO_BLK", "VIRTIO_CONSOLE", "EXT4_FS", "BLK_DEV_INITRD", "DEVTMPFS")
+_NEEDED = ("VIRTIO_PCI", "VIRTIO_BLK", "VIRTIO_CONSOLE", "EXT4_FS")
+_NEEDED_TO_LOAD = ("BLK_DEV_INITRD", "DEVTMPFS")
 
 
-def lacking_drivers(config: Mapping[str, str]) -> list[str]:
-    """The symbols without which the kernel can't use the harness's disks on a QEMU machine."""
-    return [symbol for symbol in _NEEDED if config.get(symbol) not in ("y", "m")]
+def lacking_for_disks(config: Mapping[str, str]) -> list[str]:
+    """The symbols without which the kernel can't use the disks and channels of a QEMU machine."""
+    needed = (*_NEEDED, *(_NEEDED_TO_LOAD if drivers_as_modules(config) else ()))
+    return [symbol for symbol in needed if config.get(symbol) not in ("y", "m")]
 
 
 def drivers_as_modules(config: Mapping[str, str]) -> list[str]:

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.build.apt import AptPackage, PrivateApt
+from harness.build.cache import cache_dir, locked
 from harness.build.checksum import sha256_of
+from harness.build.download import fetch_file
 from harness.build.tree import fingerprint, scan
 from harness.errors import InfraError, UserError
 from harness.model.prebuilt import PrebuiltKind, PrebuiltSpec
@@ -62,9 +64,32 @@ def resolve_prebuilt(
         case PrebuiltKind.DIRECTORY:
             identity = fingerprint(scan(path, everything=True))
             return Prebuilt(spec=spec, fetch=lambda _: (path,), identity=identity, checksum=f"stat:{identity}")
-        case PrebuiltKind.TARBALL | PrebuiltKind.DEB:
+        case PrebuiltKind.URL:
+            return _remote(spec)
+        case PrebuiltKind.TARBALL | PrebuiltKind.DEB | PrebuiltKind.RPM:
             digest = sha256_of(path, progress=progress, fresh=verify)
             return Prebuilt(spec=spec, fetch=lambda _: (path,), identity=digest, checksum=f"sha256:{digest}")
+
+
+def _remote(spec: PrebuiltSpec) -> Prebuilt:
+    """A file at a URL; its checksum says which content is meant, so it is downloaded only to be unpacked."""
+    name = spec.location.rpartition("/")[2]
+    file = cache_dir("downloads", f"prebuilt-{spec.ref[:12]}") / name
+
+    def fetch(progress: Progress) -> tuple[Path, ...]:
+        with locked(file.with_name("lock")):
+            if not file.is_file() or sha256_of(file, progress=progress) != spec.ref:
+                progress.say(f"downloading {name}")
+                fetch_file(spec.location, file, sha256=spec.ref, progress=progress)
+        return (file,)
+
+    return Prebuilt(
+        spec=spec,
+        fetch=fetch,
+        forget=lambda: file.unlink(missing_ok=True),
+        identity=spec.ref,
+        checksum=f"sha256:{spec.ref}",
+    )
 
 
 def _debian(spec: PrebuiltSpec, *, progress: Progress, refresh: bool) -> Prebuilt:

@@ -10,32 +10,38 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from harness.build.command import started
+from harness.build.confinement import Confinement
 from harness.build.materialize import tarball_suffix
 from harness.build.prebuilt.resolve import Prebuilt
+from harness.build.sandbox import Sandbox, View
 from harness.build.untar import Damaged, untar, untar_stream
 from harness.errors import UserError
+from harness.limits import open_regular
 from harness.model.prebuilt import PrebuiltKind
 from harness.model.progress import Progress
 
 _END_S = 30.0
 _LINE_BYTES = 1 << 12
 _USELESS = ("usr/share/", "etc/", "var/", "usr/lib/debug/")
+_NO_KERNEL = re.compile(r"linux-(headers|libc-dev|kbuild|source)|kernel-(devel|headers|debuginfo)|.*-dbg(sym)?_")
 _INNER = re.compile(r"(?:modules|dtbs|kselftest)\.(?:tar(?:\.\w+)?|tgz)")
 
 
-def unpack_all(prebuilt: Prebuilt, scratch: Path, *, progress: Progress) -> tuple[Path, ...]:
+def unpack_all(prebuilt: Prebuilt, scratch: Path, *, sandbox: Sandbox | None, progress: Progress) -> tuple[Path, ...]:
     """Unpack the files of `prebuilt` into directories below `scratch`. Returns all directories that the kernel's parts
     are in; one that the user named is not copied. Raises UserError for damaged or hostile files."""
     tree = scratch / "tree"
     tree.mkdir()
-    roots = [tree]
-    for path in prebuilt.fetch(progress):
-        if prebuilt.spec.kind is PrebuiltKind.DIRECTORY:
-            roots.append(path)
-            continue
+    roots, files = [tree], prebuilt.fetch(progress)
+    if prebuilt.spec.kind is PrebuiltKind.DIRECTORY:
+        roots += files
+        files = tuple(path for path in sorted(files[0].iterdir()) if _is_package_of_a_kernel(path))
+    for path in files:
         progress.say(f"unpacking {path.name}")
         if path.name.endswith(".deb"):
             unpack_deb(path, tree, wanted=_is_useful)
+        elif path.name.endswith(".rpm"):
+            _unpack_rpm(path, tree, sandbox=sandbox)
         else:
             _unpack_tarball(path, tree, progress=progress)
     for number, inner in enumerate(_inner_tarballs(roots)):
@@ -55,13 +61,33 @@ def _inner_tarballs(roots: Sequence[Path]) -> list[Path]:
 
 def unpack_deb(package: Path, directory: Path, *, wanted: Callable[[str], bool]) -> None:
     """Unpack the files of a Debian package into a directory, in which may be those of others."""
+    _unpack_package(package, directory, ["dpkg-deb", "--fsys-tarfile", str(package.absolute())], wanted=wanted)
+
+
+def _unpack_rpm(package: Path, directory: Path, *, sandbox: Sandbox | None) -> None:
+    """Do what `unpack_deb` does with an RPM package. libarchive reads it in the sandbox."""
+    words = ["bsdtar", "--format", "pax", "-cf", "-", "@-"]
+    confinement = sandbox.confine(View(root=directory.parent)) if sandbox else None
+    _unpack_package(package, directory, words, wanted=_is_useful, confinement=confinement)
+
+
+def _unpack_package(
+    package: Path,
+    directory: Path,
+    words: Sequence[str],
+    *,
+    wanted: Callable[[str], bool],
+    confinement: Confinement | None = None,
+) -> None:
+    """`words`: a program that makes a tarball of the package, which is also its standard input."""
     with (
         tempfile.TemporaryDirectory(dir=directory.parent, prefix="unpacking-") as scratch,
         tempfile.TemporaryFile() as said,
+        open_regular(package) as file,
     ):
         alone = Path(scratch, "tree")  # so that no package writes through a link of another one
         alone.mkdir()
-        with started(["dpkg-deb", "--fsys-tarfile", str(package.absolute())], stderr=said) as process:
+        with started(words, stdin=file, stderr=said, confinement=confinement) as process:
             assert process.stdout is not None
             try:
                 untar_stream(process.stdout, alone, place=str(package), wanted=wanted)
@@ -71,7 +97,7 @@ def unpack_deb(package: Path, directory: Path, *, wanted: Callable[[str], bool])
         if status:
             said.seek(0)
             told = said.read(_LINE_BYTES).decode(errors="replace").split("\n")[0]
-            raise _damaged(package, told or f"dpkg-deb ended with status {status}")
+            raise _damaged(package, told or f"{words[0]} ended with status {status}")
         _merge(alone, directory)
 
 
@@ -106,7 +132,11 @@ def _unpack_tarball(path: Path, directory: Path, *, progress: Progress) -> None:
 
 
 def _damaged(package: Path, why: str) -> UserError:
-    return UserError(f"{package}: expected a whole Debian package, found a damaged one: {why}")
+    return UserError(f"{package}: expected a whole package, found a damaged one: {why}")
+
+
+def _is_package_of_a_kernel(path: Path) -> bool:
+    return path.suffix in (".deb", ".rpm") and path.is_file() and not _NO_KERNEL.match(path.name)
 
 
 def _is_useful(name: str) -> bool:
