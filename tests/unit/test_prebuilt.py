@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import hashlib
-import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -13,18 +13,21 @@ from pathlib import Path
 import pytest
 
 from harness import limits
-from harness.build import apt, command, guesttools
+from harness.build import command, guesttools
 from harness.build.finished import load_record
 from harness.build.prebuilt import assemble as assembling
 from harness.build.prebuilt.assemble import Wish, assemble
-from harness.build.prebuilt.resolve import Prebuilt, resolve_prebuilt
+from harness.build.prebuilt.resolve import resolve_prebuilt
 from harness.build.prebuilt.spec import parse_prebuilt_spec
-from harness.campaign.kernel import selftests_in
+from harness.campaign.kernel import build_for, kernel_for, selftests_in
+from harness.campaign.machine import media_for
+from harness.campaign.request import BuildOptions
 from harness.errors import InfraError, UserError
+from harness.model.boot import QemuBoot
 from harness.model.kernel import Build, Toolchain
 from harness.model.prebuilt import PrebuiltKind
+from tests.boards import spec
 from tests.faults.catalogue import Blame, fault
-from tests.unit.fakeapt import FakeApt
 from tests.unit.loopback import Server, serving
 from tests.unit.test_input_limits import Lower, is_told, lower
 from tests.unit.tinykernel import CONFIG, RELEASE, build_deb, build_rpm, image, kernel_files, write_files
@@ -33,6 +36,15 @@ from tests.unit.toytree import Recorder, pack
 __all__ = ["lower"]
 
 SUM = "0" * 64
+OPTIONS = BuildOptions(
+    build_dir=None,
+    kernel="debian-image:linux-image-arm64@trixie",
+    patches=(),
+    kconfigs=(),
+    toolchain=None,
+    allow_plain_ftrace=False,
+    jobs=None,
+)
 MODULES_OF_DISKS = CONFIG + "CONFIG_VIRTIO_CONSOLE=y\nCONFIG_EXT4_FS=m\n"
 
 
@@ -56,9 +68,9 @@ def write_early(directory: Path) -> Path:
     return directory / "early"
 
 
-def made(spec: str, tmp_path: Path, progress: Recorder | None = None) -> Build:
-    """The build directory of the kernel that `spec` means, without testcases."""
-    parsed = parse_prebuilt_spec(spec)
+def made(text: str, tmp_path: Path, progress: Recorder | None = None) -> Build:
+    """The build directory of the kernel that `text` means, without testcases."""
+    parsed = parse_prebuilt_spec(text)
     assert parsed is not None
     progress = progress or Recorder()
     testcases = tmp_path / "testcases"
@@ -262,11 +274,11 @@ def test_a_kernel_at_a_url_is_fetched_once_and_checked(
     monkeypatch.setattr(assembling, "index_modules", lambda *_args, **_more: None)
     content = deb(tmp_path).read_bytes()
     server.files["/k.deb"] = content
-    spec = f"{server.url}/k.deb#sha256={hashlib.sha256(content).hexdigest()}"
-    build = made(spec, tmp_path)
+    url = f"{server.url}/k.deb#sha256={hashlib.sha256(content).hexdigest()}"
+    build = made(url, tmp_path)
     assert build.release == RELEASE
     server.files.clear()
-    assert made(spec, tmp_path).directory == build.directory
+    assert made(url, tmp_path).directory == build.directory
     assert not list((tmp_path / "cache").rglob("*.deb")), "the build has all of it"
 
 
@@ -315,76 +327,38 @@ def test_without_selftests_their_suites_are_told_as_missing(tmp_path: Path) -> N
     assert build.broken == {}
 
 
-# Debian's packages
-
-RELEASE_72 = "7.2.1+deb13-arm64"
-
-
-@pytest.fixture
-def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeApt:
-    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setenv("FAKE_APT", str(tmp_path / "apt"))
-    (tmp_path / "keyring.gpg").touch()
-    monkeypatch.setattr(apt, "KEYRING", tmp_path / "keyring.gpg")
-    return FakeApt(tmp_path / "apt", tmp_path / "bin")
-
-
-def debians(fake: FakeApt, *, source: str = "7.2.1-1") -> None:
-    """A kernel in the packages that Debian has cut since 6.19: the one that is named has nothing in it."""
-    parts = ("image", "binary", "base", "modules", "headers")
-    names = ["linux-image-arm64", *(f"linux-{part}-{RELEASE_72}" for part in parts)]
-    names += ["linux-headers-7.2.1+deb13-common", "linux-kbuild-7.2.1+deb13", "bash"]
-    depends = {
-        "linux-image-arm64": f"linux-image-{RELEASE_72} (= 7.2.1-1)",
-        f"linux-image-{RELEASE_72}": f"bash, linux-binary-{RELEASE_72} (= 7.2.1-1), linux-modules-{RELEASE_72}",
-        f"linux-modules-{RELEASE_72}": f"kmod, linux-base-{RELEASE_72} (= 7.2.1-1)",
-        f"linux-headers-{RELEASE_72}": f"linux-image-{RELEASE_72}, linux-headers-7.2.1+deb13-common, "
-        "linux-kbuild-7.2.1+deb13",
-    }
-    fake.packages({**dict.fromkeys(names, "7.2.1-1"), "linux-source-7.2": source}, depends=depends)
-
-
-def resolved(text: str = "debian-image:linux-image-arm64@trixie-backports") -> Prebuilt:
-    spec = parse_prebuilt_spec(text)
-    assert spec is not None
-    return resolve_prebuilt(spec, progress=Recorder())
-
-
-def test_the_parts_of_debians_kernel_are_found_by_their_dependencies(fake: FakeApt) -> None:
-    debians(fake)
-    found = resolved()
-    assert found.version == "7.2.1-1"
-    assert found.headers is not None
-    assert not fake.calls("download"), "what is in the cache already needs no package"
-    names = [path.name.partition("_")[0] for path in found.fetch(Recorder())]
-    assert sorted(names) == sorted(f"linux-{part}-{RELEASE_72}" for part in ("image", "binary", "modules", "base"))
-    headers = [path.name.partition("_")[0] for path in found.headers.fetch(Recorder())]
-    assert headers == [f"linux-headers-{RELEASE_72}", "linux-headers-7.2.1+deb13-common", "linux-kbuild-7.2.1+deb13"]
-
-
-def test_selftests_come_from_the_source_of_the_very_version(fake: FakeApt) -> None:
-    debians(fake)
-    found = resolved()
-    assert found.source is not None
-    assert found.source[0] == "debian:linux-source-7.2@trixie-backports"
-    debians(fake, source="7.2.2-1")
-    assert resolved().source is None
-
-
-def test_a_kernel_without_a_headers_package_has_none(fake: FakeApt) -> None:
-    fake.packages({f"linux-image-{RELEASE_72}": "7.2.1-1"})
-    found = resolved(f"debian-image:linux-image-{RELEASE_72}@trixie")
-    assert found.headers is None
-    assert found.source is None
-
-
-def test_a_package_without_a_kernel_is_refused(fake: FakeApt) -> None:
-    fake.packages({"linux-image-arm64": "1"})
-    with pytest.raises(UserError, match=r"found that linux-image-arm64 needs none"):
-        resolved()
-
-
 # which specs are meant
+
+
+@pytest.mark.parametrize(
+    "options",
+    [dataclasses.replace(OPTIONS, patches=(Path("x"),)), dataclasses.replace(OPTIONS, kconfigs=(Path("x"),))],
+    ids=["--patches", "--kconfig"],
+)
+def test_a_built_kernel_can_not_be_changed(options: BuildOptions) -> None:
+    with pytest.raises(UserError, match="is a finished kernel: --patches and --kconfig can't change it"):
+        build_for(options, spec("b", boot=QemuBoot()), Recorder())
+
+
+def test_a_built_kernel_is_no_source_for_others() -> None:
+    with pytest.raises(UserError, match="expected a source to build kernels from, found a kernel that is built"):
+        kernel_for(OPTIONS, spec("b", boot=QemuBoot()), Recorder())
+
+
+def test_selftests_of_a_source_are_its_own(tmp_path: Path) -> None:
+    options = dataclasses.replace(OPTIONS, kernel="7.3.4", selftests=tmp_path)
+    with pytest.raises(UserError, match="--selftests is for a kernel that was built elsewhere"):
+        build_for(options, spec("b", boot=QemuBoot()), Recorder())
+
+
+def test_what_qemu_needs_of_a_kernel_is_named(tmp_path: Path) -> None:
+    build = made(f"prebuilt:{write_files(tmp_path / 'k', {'Image': image(), 'config': CONFIG.encode()})}", tmp_path)
+    with pytest.raises(UserError) as caught:
+        media_for(spec("b", boot=QemuBoot()), build, Recorder())
+    lacking = "CONFIG_VIRTIO_PCI, CONFIG_VIRTIO_CONSOLE, CONFIG_EXT4_FS"
+    assert caught.value.message == (
+        f"{RELEASE}: expected what QEMU's disks and channels need, found a kernel without {lacking}"
+    )
 
 
 @pytest.mark.parametrize(
@@ -395,9 +369,9 @@ def test_a_package_without_a_kernel_is_refused(fake: FakeApt) -> None:
     ],
 )
 def test_debians_kernels_by_name(text: str, kind: PrebuiltKind, location: str, ref: str) -> None:
-    spec = parse_prebuilt_spec(text)
-    assert spec is not None
-    assert (spec.kind, spec.location, spec.ref, spec.text) == (kind, location, ref, text)
+    found = parse_prebuilt_spec(text)
+    assert found is not None
+    assert (found.kind, found.location, found.ref, found.text) == (kind, location, ref, text)
 
 
 @pytest.mark.parametrize(

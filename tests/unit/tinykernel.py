@@ -6,6 +6,7 @@ import gzip
 import shutil
 import struct
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -44,12 +45,14 @@ def write_files(top: Path, files: dict[str, bytes]) -> Path:
     return top
 
 
-def build_deb(package: Path, files: dict[str, bytes], *, name: str = "linux-image-tiny") -> Path:
+def build_deb(package: Path, files: dict[str, bytes], *, executable: Sequence[str] = ()) -> Path:
     """A Debian package with `files`, at the path `package`."""
     root = write_files(package.with_suffix(".root"), files)
+    for path in executable:
+        (root / path).chmod(0o755)
     control = root / "DEBIAN/control"
     control.parent.mkdir()
-    control.write_text(f"Package: {name}\nVersion: 1\nArchitecture: arm64\nMaintainer: a\nDescription: x\n")
+    control.write_text("Package: linux-image-tiny\nVersion: 1\nArchitecture: arm64\nMaintainer: a\nDescription: x\n")
     subprocess.run(["dpkg-deb", "-Znone", "--root-owner-group", "-b", root, package], check=True, capture_output=True)
     return package
 

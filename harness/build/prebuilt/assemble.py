@@ -15,7 +15,7 @@ from pathlib import Path
 
 from harness import available, shortage
 from harness.build import guesttools, prune, testmodules
-from harness.build.cache import cache_dir, published, scratch_dir
+from harness.build.cache import cache_dir, locked, published, scratch_dir
 from harness.build.collect import copy_part, make_image
 from harness.build.finished import RECORD, usable_build
 from harness.build.kbuild import Kbuild
@@ -88,15 +88,13 @@ def assemble(wish: Wish, *, progress: Progress, verify: bool = False) -> Build:
     final = cache_dir("builds") / wish.key
     is_new = False
     while (found := usable_build(final, progress, verify=verify)) is None:
-        with shortage.reported(final.parent, needed=_ROOM):
-            sandbox = _sandbox(wish, progress)
-            with (
-                sandbox.ready(progress) if sandbox else contextlib.nullcontext(),
-                scratch_dir("prebuilt") as scratch,
-                published(final, seal=functools.partial(seal_directory, final=final)) as out,
-            ):
-                scratch.chmod(0o755)
-                _Assembly(wish, scratch, out, sandbox, progress).run()
+        with (
+            shortage.reported(final.parent, needed=_ROOM),
+            # one at a time: the packages are removed when they are unpacked
+            locked(cache_dir("downloads") / f"prebuilt-{wish.prebuilt.identity[:16]}.lock"),
+        ):
+            if not final.exists():  # made by another one meanwhile
+                _make(wish, final, progress)
         is_new = True
     if is_new:
         prune.prune(prune.limits_from_environment(), progress)
@@ -105,8 +103,16 @@ def assemble(wish: Wish, *, progress: Progress, verify: bool = False) -> Build:
     return found
 
 
-def _sandbox(wish: Wish, progress: Progress) -> Sandbox | None:
-    return find_sandbox(progress=progress).knowing(programs_of(wish.toolchain)) if wish.is_sandboxed else None
+def _make(wish: Wish, final: Path, progress: Progress) -> None:
+    sandbox = find_sandbox(progress=progress).knowing(programs_of(wish.toolchain)) if wish.is_sandboxed else None
+    with (
+        sandbox.ready(progress) if sandbox else contextlib.nullcontext(),
+        scratch_dir("prebuilt") as scratch,
+        published(final, seal=functools.partial(seal_directory, final=final)) as out,
+    ):
+        scratch.chmod(0o755)
+        _Assembly(wish, scratch, out, sandbox, progress).run()
+    wish.prebuilt.forget()
 
 
 class _Assembly:
@@ -143,7 +149,6 @@ class _Assembly:
         self._collect()
         record = self._record(config, release, Lacking(lacking.left_out, {**lacking.unbuilt, **unbuilt}))
         (self.out / RECORD).write_text(build_record_to_json(record))
-        prebuilt.forget()
 
     def _selftests(self, programs: Programs, layout: Layout) -> dict[str, str]:
         """Install the selftests that the user named, those that came with the kernel, or those of its source. Returns

@@ -25,7 +25,7 @@ _OPTIONS = {
     "CC_HAS_AUTO_VAR_INIT_ZERO": "-ftrivial-auto-var-init=zero",
 }
 _POCKET = re.compile(r"-(security|updates|backports(-sloppy)?|proposed-updates)$")  # which have only some packages
-_LIBRARIES = {"x86_64": "usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2",
+LOADERS = {"x86_64": "usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2",
               "aarch64": "usr/lib/aarch64-linux-gnu/ld-linux-aarch64.so.1"}  # fmt: skip
 
 
@@ -64,7 +64,7 @@ def unpack_headers(packages: Sequence[Path], tree: Path, release: str, *, suite:
 def _move(makefile: Path, tree: Path) -> None:
     """Its directories are where the package would be installed."""
     text = MAKEFILE_BYTES.read(makefile, follow=False).decode()
-    makefile.write_text(re.sub(r"(?<=[ =])/usr/", f"{tree}/usr/", text))
+    makefile.write_text(re.sub(r"(?<![\w./-])/usr/", f"{tree}/usr/", text))
 
 
 def _adapt(headers: Path, toolchain: Toolchain) -> None:
@@ -88,11 +88,13 @@ def _make_runnable(tree: Path, *, suite: str, kbuild: Kbuild) -> None:
         return
     apt = PrivateApt(_POCKET.sub("", suite))
     apt.update(progress=kbuild.progress)
-    package = apt.download(apt.newest("libc6"), progress=kbuild.progress)
+    libc = apt.newest("libc6")
+    package = apt.download(libc, progress=kbuild.progress)
     library = tree.with_name("libc")
     library.mkdir()
     unpack_deb(package, library, wanted=lambda name: name.startswith("usr/lib"))
-    loader = library / _LIBRARIES[platform.machine()]
+    apt.forget([libc])
+    loader = library / LOADERS[platform.machine()]
     words = f"exec {loader} --library-path {loader.parent} {real[0]}"
     modpost = real[0].with_name("modpost")
     if modpost == real[0]:

@@ -17,10 +17,11 @@ from harness.build.prebuilt.resolve import Part
 from harness.build.selftests import Selftests
 from harness.build.source import parse_source_spec, resolve_source
 from harness.build.stages import Stages
+from harness.build.strays import UnusableOutput
 from harness.build.testprograms import MODULES, Lacking, TestPrograms
 from harness.build.untar import Damaged, untar
 from harness.build.workspace import Workspace
-from harness.errors import InfraError
+from harness.errors import BuildError, InfraError
 from harness.model.suite import UPSTREAM
 
 _SELFTESTS = "tools/testing/selftests"
@@ -73,7 +74,13 @@ class Programs:
         kbuild.progress.say(f"test modules: {', '.join(prepared.names)}")
         made = kbuild.make_together({MODULES: programs.module_words()})
         goal.rmdir()
-        return Lacking(prepared.left_out, programs.make_modules(prepared.names, made, goal))
+        try:
+            return Lacking(prepared.left_out, programs.make_modules(prepared.names, made, goal))
+        except UnusableOutput:
+            raise
+        except BuildError as error:  # nothing that tells of the kernel: it was built with other tools
+            why = f"can't be built with the headers of {self.release}: {next(iter(error.details), error.message)}"
+            return Lacking(prepared.left_out, dict.fromkeys(prepared.names, why))
 
     # -- selftests ------------------------------------------------------------------------------------------------
 

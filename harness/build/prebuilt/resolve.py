@@ -21,7 +21,9 @@ ARCHITECTURE = "arm64"
 Fetch = Callable[[Progress], tuple[Path, ...]]
 _MOST_PACKAGES = 16
 # Since 6.19 the image package is empty: the kernel, its configuration and its modules are in packages of their own.
-_OF_A_KERNEL = re.compile(r"linux-(?:image|binary|base|modules)-(?P<release>\d[a-z0-9.+-]*)")
+_OF_A_KERNEL = re.compile(
+    r"linux-(?:image|binary|binary-unsigned|base|modules)-(?P<release>\d[a-z0-9.+-]*?)(?:-unsigned)?"
+)
 _OF_HEADERS = re.compile(r"linux-(?:headers|kbuild)-\d[a-z0-9.+-]*")
 _UPSTREAM = re.compile(r"(\d+\.\d+)[.~-]")
 
@@ -29,10 +31,11 @@ _UPSTREAM = re.compile(r"(\d+\.\d+)[.~-]")
 @dataclass(frozen=True, kw_only=True)
 class Part:
     """A further part of a kernel: `identity` names its content; `fetch` returns its packages, and is called only if it
-    is used."""
+    is used; `forget` removes them from the cache."""
 
     identity: str
     fetch: Fetch
+    forget: Callable[[], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,14 +103,21 @@ def _debian(spec: PrebuiltSpec, *, progress: Progress, refresh: bool) -> Prebuil
     if not own:
         raise UserError(f"{spec.text}: expected a package with a kernel, found that {spec.location} needs none")
     largest = max(own, key=lambda package: package.size)
+    headers = _headers(apt, own, progress=progress)
+
+    def forget() -> None:
+        apt.forget(own)
+        if headers:
+            headers.forget()
+
     return Prebuilt(
         spec=spec,
         fetch=lambda progress: tuple(apt.download(package, progress=progress) for package in own),
-        forget=lambda: apt.forget(own),
+        forget=forget,
         identity=_identity(own),
         version=largest.version,
         checksum=f"sha256:{largest.sha256}",
-        headers=_headers(apt, own, progress=progress),
+        headers=headers,
         source=_source(apt, largest.version),
     )
 
@@ -128,7 +138,11 @@ def _headers(apt: PrivateApt, own: Sequence[AptPackage], *, progress: Progress) 
         packages = [(apt, each) for each in headers] + [(here, each) for each in tools]
         return tuple(each.download(package, progress=progress) for each, package in packages)
 
-    return Part(identity=_identity([*headers, *tools]), fetch=fetch)
+    def forget() -> None:
+        apt.forget(headers)
+        here.forget(tools)
+
+    return Part(identity=_identity([*headers, *tools]), fetch=fetch, forget=forget)
 
 
 def _source(apt: PrivateApt, version: str) -> tuple[str, str] | None:
