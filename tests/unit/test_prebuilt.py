@@ -197,7 +197,7 @@ def test_disk_drivers_that_are_modules_are_in_an_initramfs(tmp_path: Path, monke
             },
             "expected the modules of one kernel, found those of 6.1, 6.2",
         ),
-        ({"vmlinuz-1": image(), "vmlinuz-2": image()}, "expected one kernel, found 2: vmlinuz-1, vmlinuz-2"),
+        ({"vmlinuz-1": image(), "vmlinuz-2": image()}, "expected one kernel, found 2: k/vmlinuz-1, k/vmlinuz-2"),
     ],
 )
 def test_what_is_no_whole_kernel_is_refused(files: dict[str, bytes], told: str, tmp_path: Path) -> None:

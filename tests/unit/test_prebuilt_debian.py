@@ -102,8 +102,10 @@ install:
 """
 
 
-def debian_kernel(tmp_path: Path, modpost: str) -> bytes:
+def debian_kernel(tmp_path: Path, modpost: str, headers: str = HEADERS) -> bytes:
     """A package that is all of a kernel's packages at once: kernel, headers, tools, and the source."""
+    if not shutil.which("dpkg-deb"):
+        pytest.skip("dpkg-deb is not installed (package dpkg)")
     selftests = tmp_path / "linux-source-7.3/tools/testing/selftests"
     (selftests / "ftrace/test.d").mkdir(parents=True)
     (selftests / "Makefile").write_text(RULES)
@@ -120,10 +122,10 @@ def debian_kernel(tmp_path: Path, modpost: str) -> bytes:
     makefile = "\n\t".join(
         (
             "modules:",
-            f"! grep MIN_FUNCTION_ALIGNMENT /{HEADERS}/include/config/auto.conf",
-            f"grep FUNCTION_TRACER /{HEADERS}/include/generated/autoconf.h",
-            f"! test -e /{HEADERS}/vmlinux",
-            f"for f in $(M)/*.c; do cp /{HEADERS}/module.ko $${{f%.c}}.ko; done",
+            f"! grep MIN_FUNCTION_ALIGNMENT /{headers}/include/config/auto.conf",
+            f"grep FUNCTION_TRACER /{headers}/include/generated/autoconf.h",
+            f"! test -e /{headers}/vmlinux",
+            f"for f in $(M)/*.c; do cp /{headers}/module.ko $${{f%.c}}.ko; done",
             f"/{kbuild}/modpost",
         )
     )
@@ -131,11 +133,11 @@ def debian_kernel(tmp_path: Path, modpost: str) -> bytes:
     files = {
         **kernel_files(modules={"a.ko.xz": b"a"}),
         "usr/src/linux-source-7.3.tar.xz": source,
-        f"{HEADERS}/Makefile": f"{makefile}\n".encode(),
-        f"{HEADERS}/module.ko": module.bytes(),
-        f"{HEADERS}/vmlinux": b"BTF",
-        f"{HEADERS}/include/config/auto.conf": config.encode(),
-        f"{HEADERS}/include/generated/autoconf.h": b"#define CONFIG_FUNCTION_TRACER 1\n",
+        f"{headers}/Makefile": f"{makefile}\n".encode(),
+        f"{headers}/module.ko": module.bytes(),
+        f"{headers}/vmlinux": b"BTF",
+        f"{headers}/include/config/auto.conf": config.encode(),
+        f"{headers}/include/generated/autoconf.h": b"#define CONFIG_FUNCTION_TRACER 1\n",
         f"{kbuild}/modpost": f"#!/bin/sh\n{modpost}\n".encode(),
         LOADER: b"#!/bin/sh\nexec env LOADED=1 sh $3\n",
     }
@@ -149,22 +151,24 @@ def from_debian(
     *,
     compiler: str = "exit 0",
     modpost: str = "exit 0",
+    headers: str = HEADERS,
 ) -> Build:
     """The build of a toy kernel in packages of Debian's, with one testcase's module."""
-    if not shutil.which("dpkg-deb"):
-        pytest.skip("dpkg-deb is not installed (package dpkg)")
-    monkeypatch.setattr(assembling, "index_modules", lambda *_args, **_more: None)
-    monkeypatch.setattr(
-        guesttools, "compile_tools", lambda _toolchain, directory, **_more: directory.mkdir(exist_ok=True)
-    )
     names = [f"linux-image-{RELEASE}", f"linux-headers-{RELEASE}", "linux-kbuild-7.3", "linux-source-7.3", "libc6"]
     depends = {f"linux-headers-{RELEASE}": "linux-kbuild-7.3"}
-    fake.packages(dict.fromkeys(names, "7.3.4-1"), deb=debian_kernel(tmp_path, modpost), depends=depends)
+    fake.packages(dict.fromkeys(names, "7.3.4-1"), deb=debian_kernel(tmp_path, modpost, headers), depends=depends)
+    return assembled(f"debian-image:linux-image-{RELEASE}@{SUITE}", tmp_path, monkeypatch, compiler=compiler)
+
+
+def assembled(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, compiler: str) -> Build:
+    """The build of the kernel that `text` means, with one testcase's module."""
+    monkeypatch.setattr(assembling, "index_modules", lambda *_args, **_more: None)
+    monkeypatch.setattr(guesttools, "compile_tools", lambda *_args, **_more: None)
     (tmp_path / "testcases").mkdir()
     (tmp_path / "testcases/watch.c").write_text("/* harness: needs CONFIG_FUNCTION_TRACER */\n")
     command = str(write_script(tmp_path / "cc", compiler + "\n"))
     wish = Wish(
-        prebuilt=resolved(f"debian-image:linux-image-{RELEASE}@{SUITE}"),
+        prebuilt=resolved(text),
         toolchain=Toolchain(name="gcc", command=command, version="12", make_args=(), patchable=True),
         testcases=tmp_path / "testcases",
         reproduce="harness build",
@@ -214,3 +218,24 @@ def test_tools_that_can_not_run_cost_the_modules_and_not_the_kernel(
     assert "can't be built with the headers of 7.3.4-tiny: " in build.left_out["watch"]
     assert build.broken == {}
     assert (build.selftests / "ftrace/ftracetest").is_file()
+
+
+def test_headers_of_another_kernel_cost_the_modules(
+    tmp_path: Path, fake: FakeApt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = from_debian(fake, tmp_path, monkeypatch, headers="usr/src/linux-headers-other")
+    assert f"expected usr/src/linux-headers-{RELEASE} in it, found none" in build.left_out["watch"]
+
+
+def test_the_packages_that_make_leaves_are_a_kernel_with_its_headers(
+    fake: FakeApt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = tmp_path / "debs"
+    directory.mkdir()
+    package = debian_kernel(tmp_path, "exit 0")
+    for name in ("image", "headers"):
+        (directory / f"linux-{name}-{RELEASE}_1_arm64.deb").write_bytes(package)
+    build = assembled(f"prebuilt:{directory}", tmp_path, monkeypatch, compiler=OLDER)
+    assert (build.directory / "testmodules/watch.ko").is_file()
+    assert list(directory.iterdir()), "they are the user's"
+    assert fake.calls("update") == []

@@ -13,7 +13,7 @@ from harness.build.apt import PrivateApt
 from harness.build.kbuild import Kbuild, reproducible
 from harness.build.prebuilt.unpack import unpack_deb
 from harness.build.toolchain import compiles, with_ccache
-from harness.errors import InfraError
+from harness.errors import BuildError
 from harness.limits import MAKEFILE_BYTES, SOURCE_BYTES
 from harness.model.kernel import Toolchain
 
@@ -45,14 +45,14 @@ class KbuildOfHeaders(Kbuild):
 
 def unpack_headers(packages: Sequence[Path], tree: Path, release: str, *, suite: str, kbuild: Kbuild) -> Path:
     """Unpack the headers of the kernel `release` into `tree`, a new directory in the workspace of `kbuild`; return the
-    directory to run make in. Raises InfraError if they can't be used."""
+    directory to run make in. Raises BuildError if they are not those of that kernel."""
     tree.mkdir()
     for package in packages:
         kbuild.progress.say(f"unpacking {package.name}")
         unpack_deb(package, tree, wanted=lambda name: not name.startswith(("usr/share/", "etc/")))
     headers = tree / "usr/src" / f"linux-headers-{release}"
     if not headers.is_dir():
-        raise InfraError(f"{packages[0].name}: expected usr/src/linux-headers-{release} in it, found none")
+        raise BuildError(f"{packages[0].name}: expected usr/src/linux-headers-{release} in it, found none")
     _move(headers / "Makefile", tree)
     # BTF, without which modules are built without it; pahole of this host may not read what the kernel's wrote
     (headers / "vmlinux").unlink(missing_ok=True)

@@ -70,7 +70,7 @@ def _image(files: Sequence[Path], *, name: str) -> Path:
     for pattern in _IMAGES:
         found = [path for path in files if pattern.fullmatch(path.name) and _may_be_image(path)]
         if len(found) > 1:
-            told = ", ".join(path.name for path in found[:8])
+            told = ", ".join("/".join(path.parts[-2:]) for path in found[:8])
             raise UserError(f"{name}: expected one kernel, found {len(found)}: {told}")
         if found:
             return found[0]

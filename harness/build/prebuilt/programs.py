@@ -4,7 +4,7 @@ from. What is missing costs its own tests."""
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
@@ -58,10 +58,19 @@ class Programs:
         if headers is None:
             why = f"there are no headers of {self.release} to build it with"
             return Lacking(prepared.left_out | dict.fromkeys(prepared.names, why), {})
-        packages = headers.fetch(self.kbuild.progress)
-        tree = unpack_headers(
-            packages, self.workspace.directory / "headers", self.release, suite=suite, kbuild=self.kbuild
-        )
+        try:
+            return Lacking(prepared.left_out, self._modules(prepared.names, headers, suite=suite, goal=goal))
+        except UnusableOutput:
+            raise
+        except BuildError as error:  # nothing that tells of the kernel: it was built with other tools
+            why = f"can't be built with the headers of {self.release}: {next(iter(error.details), error.message)}"
+            return Lacking(prepared.left_out, dict.fromkeys(prepared.names, why))
+
+    def _modules(self, names: Sequence[str], headers: Part, *, suite: str, goal: Path) -> dict[str, str]:
+        """Build the modules `names` and install them as `goal`. Returns those that do not build, each with the
+        reason."""
+        packages, place = headers.fetch(self.kbuild.progress), self.workspace.directory / "headers"
+        tree = unpack_headers(packages, place, self.release, suite=suite, kbuild=self.kbuild)
         kbuild = KbuildOfHeaders(
             self.workspace,
             self.kbuild.toolchain,
@@ -71,16 +80,10 @@ class Programs:
             headers=tree,
         )
         programs = TestPrograms(kbuild, Stages(self.workspace.stages), config=self.config, release=self.release)
-        kbuild.progress.say(f"test modules: {', '.join(prepared.names)}")
+        kbuild.progress.say(f"test modules: {', '.join(names)}")
         made = kbuild.make_together({MODULES: programs.module_words()})
         goal.rmdir()
-        try:
-            return Lacking(prepared.left_out, programs.make_modules(prepared.names, made, goal))
-        except UnusableOutput:
-            raise
-        except BuildError as error:  # nothing that tells of the kernel: it was built with other tools
-            why = f"can't be built with the headers of {self.release}: {next(iter(error.details), error.message)}"
-            return Lacking(prepared.left_out, dict.fromkeys(prepared.names, why))
+        return programs.make_modules(names, made, goal)
 
     # -- selftests ------------------------------------------------------------------------------------------------
 

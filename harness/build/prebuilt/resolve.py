@@ -65,13 +65,25 @@ def resolve_prebuilt(
         case PrebuiltKind.DEBIAN:
             return _debian(spec, progress=progress, refresh=refresh)
         case PrebuiltKind.DIRECTORY:
-            identity = fingerprint(scan(path, everything=True))
-            return Prebuilt(spec=spec, fetch=lambda _: (path,), identity=identity, checksum=f"stat:{identity}")
+            return _directory(spec)
         case PrebuiltKind.URL:
             return _remote(spec)
         case PrebuiltKind.TARBALL | PrebuiltKind.DEB | PrebuiltKind.RPM:
             digest = sha256_of(path, progress=progress, fresh=verify)
             return Prebuilt(spec=spec, fetch=lambda _: (path,), identity=digest, checksum=f"sha256:{digest}")
+
+
+def _directory(spec: PrebuiltSpec) -> Prebuilt:
+    path = Path(spec.location)
+    identity = fingerprint(scan(path, everything=True))
+    headers = tuple(sorted(path.glob("linux-headers-*.deb")))  # as `make bindeb-pkg` leaves them
+    return Prebuilt(
+        spec=spec,
+        fetch=lambda _: (path,),
+        identity=identity,
+        checksum=f"stat:{identity}",
+        headers=Part(identity=identity, fetch=lambda _: headers, forget=lambda: None) if headers else None,
+    )
 
 
 def _remote(spec: PrebuiltSpec) -> Prebuilt:
