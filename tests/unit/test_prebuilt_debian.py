@@ -9,18 +9,20 @@ from pathlib import Path
 
 import pytest
 
-from harness.build import apt, guesttools
+from harness.build import apt, command, guesttools, sandbox
+from harness.build.confinement import Confinement
 from harness.build.finished import load_record
 from harness.build.prebuilt import assemble as assembling
 from harness.build.prebuilt.assemble import Wish, assemble
 from harness.build.prebuilt.headers import LOADERS
 from harness.build.prebuilt.resolve import Prebuilt, resolve_prebuilt
 from harness.build.prebuilt.spec import parse_prebuilt_spec
-from harness.errors import UserError
+from harness.build.sandbox import Sandbox, View
+from harness.errors import InfraError, UserError
 from harness.model.kernel import Build, Toolchain
 from tests.unit.fakeapt import FakeApt
 from tests.unit.tinyelf import REL, TinyElf
-from tests.unit.tinykernel import RELEASE, build_deb, kernel_files
+from tests.unit.tinykernel import CONFIG, RELEASE, build_deb, build_rpm, image, kernel_files
 from tests.unit.toytree import Recorder, pack, write_script
 
 RELEASE_72 = "7.2.1+deb13-arm64"
@@ -89,6 +91,38 @@ def test_a_package_without_a_kernel_is_refused(fake: FakeApt) -> None:
     fake.packages({"linux-image-arm64": "1"})
     with pytest.raises(UserError, match=r"found that linux-image-arm64 needs none"):
         resolved()
+
+
+# in the sandbox
+
+
+def test_what_reads_packages_and_modules_runs_in_the_sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(guesttools, "compile_tools", lambda *_args, **_more: None)
+    if not shutil.which("depmod", path=command.SYSTEM_PATH):
+        pytest.skip("depmod is not installed (package kmod)")
+    try:
+        sandbox.find_sandbox()
+    except InfraError as error:
+        pytest.skip(error.message)
+    confined: list[str] = []
+    confine = Sandbox.confine
+
+    def noted(self: Sandbox, view: View) -> Confinement:
+        confined.append(view.root.name)
+        return confine(self, view)
+
+    monkeypatch.setattr(Sandbox, "confine", noted)
+    module = TinyElf(REL)
+    module.section(".modinfo", b"license=GPL\0")
+    base = f"lib/modules/{RELEASE}"
+    files = {f"{base}/vmlinuz": image(), f"{base}/config": CONFIG.encode(), f"{base}/kernel/a.ko": module.bytes()}
+    package = build_rpm(tmp_path / "kernel-core.rpm", files)
+    build = assembled(str(package), tmp_path, monkeypatch, compiler="exit 0", is_sandboxed=True)
+    modules = build.directory / "modules" / RELEASE
+    assert (modules / "modules.dep").read_text() == "kernel/a.ko:\n"
+    assert "payload" in confined, "depmod"
+    assert len(set(confined) - {"payload", "sandbox-trial", "workspace"}) == 1, "bsdtar"
 
 
 # from the packages to a build
@@ -160,19 +194,23 @@ def from_debian(
     return assembled(f"debian-image:linux-image-{RELEASE}@{SUITE}", tmp_path, monkeypatch, compiler=compiler)
 
 
-def assembled(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, compiler: str) -> Build:
-    """The build of the kernel that `text` means, with one testcase's module."""
-    monkeypatch.setattr(assembling, "index_modules", lambda *_args, **_more: None)
+def assembled(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, compiler: str, is_sandboxed: bool = False
+) -> Build:
+    """The build of the kernel that `text` means, with one testcase's module. Outside of the sandbox there is no
+    depmod."""
+    if not is_sandboxed:
+        monkeypatch.setattr(assembling, "index_modules", lambda *_args, **_more: None)
     monkeypatch.setattr(guesttools, "compile_tools", lambda *_args, **_more: None)
     (tmp_path / "testcases").mkdir()
     (tmp_path / "testcases/watch.c").write_text("/* harness: needs CONFIG_FUNCTION_TRACER */\n")
-    command = str(write_script(tmp_path / "cc", compiler + "\n"))
+    command = str(write_script(tmp_path / "tools/cc", compiler + "\n"))
     wish = Wish(
         prebuilt=resolved(text),
         toolchain=Toolchain(name="gcc", command=command, version="12", make_args=(), patchable=True),
         testcases=tmp_path / "testcases",
         reproduce="harness build",
-        is_sandboxed=False,
+        is_sandboxed=is_sandboxed,
     )
     return assemble(wish, progress=Recorder())
 
