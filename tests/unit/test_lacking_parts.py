@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from harness.model.boot import QemuBoot
 from harness.model.kernel import Build
 from harness.model.progress import NoDisplay
 from harness.model.result import Verdict
-from harness.run import inprocess, session
+from harness.run import inprocess, session, warmup
 from harness.run.documents import read_results
 from tests.boards import held, spec
 from tests.faketarget import FakeTarget
@@ -86,3 +87,17 @@ def test_a_suite_without_files_is_one_skipped_test(build: Build, tmp_path: Path)
         "selftests/ftrace/all": (Verdict.SKIP, NO_SELFTESTS),
         "selftests/livepatch/all": (Verdict.SKIP, no_livepatch),
     }
+
+
+def test_packed_modules_are_not_read_before_the_tests(tmp_path: Path) -> None:
+    """They are a distribution's, for hardware that nobody tests."""
+    reading = next(line for line in warmup._READ.splitlines() if line.startswith("find /payload "))
+    files = ("testcases/watch.ko", "lib/modules/7.3/kernel/a.ko.xz", "lib/modules/7.3/kernel/b.ko.zst", "ftrace/a.tc")
+    for name in files:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    words = ["sh", "-c", reading.replace("/payload", str(tmp_path)).replace(" > /dev/null", "")]
+    read = subprocess.run(words, check=True, capture_output=True, text=True).stdout
+    assert "testcases/watch.ko" in read
+    assert "ftrace/a.tc" in read
+    assert "lib/modules" not in read

@@ -394,6 +394,13 @@ def test_specs_that_mean_nothing(text: str, told: str) -> None:
     assert told in caught.value.message
 
 
+@pytest.mark.parametrize("name", ["Image", "vmlinuz.efi", "boot/vmlinuz-7.3", "lib/modules/7.3/modules.order"])
+def test_a_directory_with_a_built_kernel_needs_no_prefix(name: str, tmp_path: Path) -> None:
+    found = parse_prebuilt_spec(str(write_files(tmp_path, {name: b""})))
+    assert found is not None
+    assert (found.kind, found.location) == (PrebuiltKind.DIRECTORY, str(tmp_path))
+
+
 def test_sources_are_not_taken_for_built_kernels(tmp_path: Path) -> None:
     write_files(tmp_path / "linux", {"Kconfig": b"", "Makefile": b"", "Image": image()})
     (tmp_path / "linux.tar.xz").touch()

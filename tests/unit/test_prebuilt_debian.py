@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shutil
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-from harness.build import apt, command, guesttools, sandbox
+from harness.build import apt, command, guesttools, host, sandbox
 from harness.build.confinement import Confinement
 from harness.build.finished import load_record
 from harness.build.prebuilt import assemble as assembling
+from harness.build.prebuilt import programs
 from harness.build.prebuilt.assemble import Wish, assemble
 from harness.build.prebuilt.headers import LOADERS
 from harness.build.prebuilt.resolve import Prebuilt, resolve_prebuilt
 from harness.build.prebuilt.spec import parse_prebuilt_spec
 from harness.build.sandbox import Sandbox, View
+from harness.cli.main import cli
 from harness.errors import InfraError, UserError
 from harness.model.kernel import Build, Toolchain
 from tests.unit.fakeapt import FakeApt
@@ -91,6 +95,26 @@ def test_a_package_without_a_kernel_is_refused(fake: FakeApt) -> None:
     fake.packages({"linux-image-arm64": "1"})
     with pytest.raises(UserError, match=r"found that linux-image-arm64 needs none"):
         resolved()
+
+
+def test_fetch_downloads_the_packages_of_a_kernel(fake: FakeApt, monkeypatch: pytest.MonkeyPatch) -> None:
+    debians(fake)
+    monkeypatch.setattr(host, "ensure_host", lambda **_: None)
+    done = CliRunner().invoke(cli, ["fetch", "--kernel", "debian-image:linux-image-arm64@trixie-backports"])
+    assert done.exit_code == 0, done.output
+    first, *paths = done.stdout.splitlines()
+    assert re.fullmatch(r"7\.2\.1-1 sha256:[0-9a-f]{64}", first)
+    assert len(paths) == 4
+    assert all(Path(path).is_file() for path in paths)
+
+
+def test_a_source_without_selftests_costs_only_them(
+    fake: FakeApt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(programs, "_is_of_selftests", lambda _name: False)
+    build = from_debian(fake, tmp_path, monkeypatch, compiler=OLDER)
+    assert build.unbuilt["selftests/ftrace"] == f"debian:linux-source-7.3@{SUITE} has none"
+    assert (build.directory / "testmodules/watch.ko").is_file()
 
 
 # in the sandbox

@@ -119,7 +119,10 @@ class Programs:
             )
         except Damaged as error:
             raise InfraError(f"{source.path}: expected a whole tarball, found a damaged one: {error}") from error
-        next(tree.iterdir()).rename(self.workspace.source)
+        top = next(tree.iterdir(), None)
+        if top is None:
+            return {suite.name: f"{spec} has none" for suite in UPSTREAM}
+        top.rename(self.workspace.source)
         headers = self.workspace.objects / "usr/include/linux"
         headers.mkdir(parents=True)
         for name in _HEADERS:
