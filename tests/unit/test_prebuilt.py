@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import gzip
 import hashlib
 import shutil
@@ -19,13 +18,11 @@ from harness.build.prebuilt import assemble as assembling
 from harness.build.prebuilt.assemble import Wish, assemble
 from harness.build.prebuilt.resolve import resolve_prebuilt
 from harness.build.prebuilt.spec import parse_prebuilt_spec
-from harness.campaign.kernel import build_for, kernel_for, selftests_in
+from harness.campaign.kernel import selftests_in
 from harness.campaign.machine import media_for
-from harness.campaign.request import BuildOptions
 from harness.errors import InfraError, UserError
 from harness.model.boot import QemuBoot
 from harness.model.kernel import Build, Toolchain
-from harness.model.prebuilt import PrebuiltKind
 from tests.boards import spec
 from tests.faults.catalogue import Blame, fault
 from tests.unit.loopback import Server, serving
@@ -35,16 +32,6 @@ from tests.unit.toytree import Recorder, pack
 
 __all__ = ["lower"]
 
-SUM = "0" * 64
-OPTIONS = BuildOptions(
-    build_dir=None,
-    kernel="debian-image:linux-image-arm64@trixie",
-    patches=(),
-    kconfigs=(),
-    toolchain=None,
-    allow_plain_ftrace=False,
-    jobs=None,
-)
 MODULES_OF_DISKS = CONFIG + "CONFIG_VIRTIO_CONSOLE=y\nCONFIG_EXT4_FS=m\n"
 
 
@@ -145,6 +132,19 @@ def test_every_layout_becomes_a_build(make: object, tmp_path: Path, monkeypatch:
     assert record.kernel.source.spec == f"prebuilt:{path}"
 
 
+def test_what_is_beside_the_modules_is_not_taken_for_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`build` may be a whole tree; and the names of device trees are anybody's."""
+    monkeypatch.setattr(assembling, "index_modules", lambda *_args, **_more: None)
+    files = kernel_files(modules={"a.ko": b"a"}) | {
+        f"usr/lib/modules/{RELEASE}/build/x.ko": b"",
+        "dtbs/board.dtb": b"d",
+    }
+    build = made(str(build_deb(tmp_path / "k.deb", files | {"dtbs/-board.dtb": b""})), tmp_path)
+    assert [path.name for path in build.dtbs.iterdir()] == ["board.dtb"]
+    assert [path.name for path in (build.directory / "modules").rglob("*.ko")] == ["a.ko"]
+    assert list((build.directory / "modules" / RELEASE / "build").iterdir()) == []
+
+
 def test_the_second_time_nothing_is_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(assembling, "index_modules", lambda *_args, **_more: None)
     path = deb(tmp_path)
@@ -218,6 +218,19 @@ def test_test_modules_are_left_out_without_headers(tmp_path: Path, monkeypatch: 
         "patch": "this kernel has no CONFIG_LIVEPATCH (not configured)",
     }
     assert build.broken == {}
+
+
+# on a machine
+
+
+def test_what_qemu_needs_of_a_kernel_is_named(tmp_path: Path) -> None:
+    build = made(f"prebuilt:{write_files(tmp_path / 'k', {'Image': image(), 'config': CONFIG.encode()})}", tmp_path)
+    with pytest.raises(UserError) as caught:
+        media_for(spec("b", boot=QemuBoot()), build, Recorder())
+    lacking = "CONFIG_VIRTIO_PCI, CONFIG_VIRTIO_CONSOLE, CONFIG_EXT4_FS"
+    assert caught.value.message == (
+        f"{RELEASE}: expected what QEMU's disks and channels need, found a kernel without {lacking}"
+    )
 
 
 # packages of others: nothing but what is in them, and none of it outside
@@ -325,84 +338,3 @@ def test_without_selftests_their_suites_are_told_as_missing(tmp_path: Path) -> N
     build = made(f"prebuilt:{write_files(tmp_path / 'k', {'Image': image(), 'config': CONFIG.encode()})}", tmp_path)
     assert build.unbuilt["selftests/ftrace"] == (f"there are no selftests of {RELEASE}: name some with --selftests DIR")
     assert build.broken == {}
-
-
-# which specs are meant
-
-
-@pytest.mark.parametrize(
-    "options",
-    [dataclasses.replace(OPTIONS, patches=(Path("x"),)), dataclasses.replace(OPTIONS, kconfigs=(Path("x"),))],
-    ids=["--patches", "--kconfig"],
-)
-def test_a_built_kernel_can_not_be_changed(options: BuildOptions) -> None:
-    with pytest.raises(UserError, match="is a finished kernel: --patches and --kconfig can't change it"):
-        build_for(options, spec("b", boot=QemuBoot()), Recorder())
-
-
-def test_a_built_kernel_is_no_source_for_others() -> None:
-    with pytest.raises(UserError, match="expected a source to build kernels from, found a kernel that is built"):
-        kernel_for(OPTIONS, spec("b", boot=QemuBoot()), Recorder())
-
-
-def test_selftests_of_a_source_are_its_own(tmp_path: Path) -> None:
-    options = dataclasses.replace(OPTIONS, kernel="7.3.4", selftests=tmp_path)
-    with pytest.raises(UserError, match="--selftests is for a kernel that was built elsewhere"):
-        build_for(options, spec("b", boot=QemuBoot()), Recorder())
-
-
-def test_what_qemu_needs_of_a_kernel_is_named(tmp_path: Path) -> None:
-    build = made(f"prebuilt:{write_files(tmp_path / 'k', {'Image': image(), 'config': CONFIG.encode()})}", tmp_path)
-    with pytest.raises(UserError) as caught:
-        media_for(spec("b", boot=QemuBoot()), build, Recorder())
-    lacking = "CONFIG_VIRTIO_PCI, CONFIG_VIRTIO_CONSOLE, CONFIG_EXT4_FS"
-    assert caught.value.message == (
-        f"{RELEASE}: expected what QEMU's disks and channels need, found a kernel without {lacking}"
-    )
-
-
-@pytest.mark.parametrize(
-    ("text", "kind", "location", "ref"),
-    [
-        ("debian-image:linux-image-arm64@trixie", PrebuiltKind.DEBIAN, "linux-image-arm64", "trixie"),
-        ("debian-image:@bookworm-security", PrebuiltKind.DEBIAN, "linux-image-arm64", "bookworm-security"),
-    ],
-)
-def test_debians_kernels_by_name(text: str, kind: PrebuiltKind, location: str, ref: str) -> None:
-    found = parse_prebuilt_spec(text)
-    assert found is not None
-    assert (found.kind, found.location, found.ref, found.text) == (kind, location, ref, text)
-
-
-@pytest.mark.parametrize(
-    ("text", "told"),
-    [
-        ("debian-image:linux-image-arm64", "the suite is missing: debian-image:linux-image-arm64@trixie"),
-        ("debian-image:bash@trixie", "expected a package such as linux-image-arm64, found 'bash'"),
-        ("debian-image:linux-image-arm64@../x", "expected the name of a Debian suite"),
-        ("prebuilt:missing", "no such file or directory"),
-        ("missing.deb", "no such file or directory"),
-        ("https://example.org/k.deb", "expected a checksum behind the URL, #sha256= and 64 hexadecimal digits"),
-        ("https://example.org/k.deb#sha256=12", "expected a checksum behind the URL"),
-        (f"https://me:secret@example.org/k.deb#sha256={SUM}", "without a user and a query"),
-        (f"https://example.org/k.exe#sha256={SUM}", "expected a file whose name ends in one of .deb, .rpm, .tar"),
-    ],
-)
-def test_specs_that_mean_nothing(text: str, told: str) -> None:
-    with pytest.raises(UserError) as caught:
-        parse_prebuilt_spec(text)
-    assert told in caught.value.message
-
-
-@pytest.mark.parametrize("name", ["Image", "vmlinuz.efi", "boot/vmlinuz-7.3", "lib/modules/7.3/modules.order"])
-def test_a_directory_with_a_built_kernel_needs_no_prefix(name: str, tmp_path: Path) -> None:
-    found = parse_prebuilt_spec(str(write_files(tmp_path, {name: b""})))
-    assert found is not None
-    assert (found.kind, found.location) == (PrebuiltKind.DIRECTORY, str(tmp_path))
-
-
-def test_sources_are_not_taken_for_built_kernels(tmp_path: Path) -> None:
-    write_files(tmp_path / "linux", {"Kconfig": b"", "Makefile": b"", "Image": image()})
-    (tmp_path / "linux.tar.xz").touch()
-    texts = ["7.3.4", "debian:@trixie-backports", "git:x#y", str(tmp_path / "linux"), str(tmp_path / "linux.tar.xz")]
-    assert [parse_prebuilt_spec(text) for text in texts] == [None] * 5

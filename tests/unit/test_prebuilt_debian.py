@@ -160,7 +160,7 @@ install:
 """
 
 
-def debian_kernel(tmp_path: Path, modpost: str, headers: str = HEADERS) -> bytes:
+def debian_kernel(tmp_path: Path, modpost: str, headers: str = HEADERS, without: str = "") -> bytes:
     """A package that is all of a kernel's packages at once: kernel, headers, tools, and the source."""
     if not shutil.which("dpkg-deb"):
         pytest.skip("dpkg-deb is not installed (package dpkg)")
@@ -199,6 +199,7 @@ def debian_kernel(tmp_path: Path, modpost: str, headers: str = HEADERS) -> bytes
         f"{kbuild}/modpost": f"#!/bin/sh\n{modpost}\n".encode(),
         LOADER: b"#!/bin/sh\nexec env LOADED=1 sh $3\n",
     }
+    files.pop(f"{headers}/{without}", None)
     return build_deb(tmp_path / "all.deb", files, executable=(f"{kbuild}/modpost", LOADER)).read_bytes()
 
 
@@ -210,11 +211,14 @@ def from_debian(
     compiler: str = "exit 0",
     modpost: str = "exit 0",
     headers: str = HEADERS,
+    without: str = "",
 ) -> Build:
     """The build of a toy kernel in packages of Debian's, with one testcase's module."""
     names = [f"linux-image-{RELEASE}", f"linux-headers-{RELEASE}", "linux-kbuild-7.3", "linux-source-7.3", "libc6"]
     depends = {f"linux-headers-{RELEASE}": "linux-kbuild-7.3"}
-    fake.packages(dict.fromkeys(names, "7.3.4-1"), deb=debian_kernel(tmp_path, modpost, headers), depends=depends)
+    fake.packages(
+        dict.fromkeys(names, "7.3.4-1"), deb=debian_kernel(tmp_path, modpost, headers, without), depends=depends
+    )
     return assembled(f"debian-image:linux-image-{RELEASE}@{SUITE}", tmp_path, monkeypatch, compiler=compiler)
 
 
@@ -287,6 +291,14 @@ def test_headers_of_another_kernel_cost_the_modules(
 ) -> None:
     build = from_debian(fake, tmp_path, monkeypatch, headers="usr/src/linux-headers-other")
     assert f"expected usr/src/linux-headers-{RELEASE} in it, found none" in build.left_out["watch"]
+
+
+def test_headers_without_a_configuration_cost_the_modules(
+    tmp_path: Path, fake: FakeApt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = from_debian(fake, tmp_path, monkeypatch, without="include/generated/autoconf.h")
+    told = f"expected a file {HEADERS}/include/generated/autoconf.h, found: No such file or directory"
+    assert told in build.left_out["watch"]
 
 
 def test_the_packages_that_make_leaves_are_a_kernel_with_its_headers(

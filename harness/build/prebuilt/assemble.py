@@ -211,8 +211,11 @@ class _Assembly:
             self.progress.say(f"initramfs: {', '.join(drivers)}")
             archive = self.out / "initramfs.cpio.gz"
             make_initramfs(archive, goal, config=config, toolchain=self.wish.toolchain)
-        for link in ("build", "source"):
-            (goal / link).unlink(missing_ok=True)
+        for name in ("build", "source"):
+            if (goal / name).is_dir() and not (goal / name).is_symlink():
+                shutil.rmtree(goal / name)
+            else:
+                (goal / name).unlink(missing_ok=True)
         # the livepatch scripts skip unless this is a directory
         (goal / "build").mkdir()
 

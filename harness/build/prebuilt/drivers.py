@@ -19,7 +19,6 @@ _MOST_MODULES = 1000  # the names that early.c knows
 # What QEMU's machine has, and the root file system.
 _DRIVERS = {
     "VIRTIO_PCI": "virtio_pci",
-    "VIRTIO_MMIO": "virtio_mmio",
     "VIRTIO_BLK": "virtio_blk",
     "VIRTIO_CONSOLE": "virtio_console",
     "EXT4_FS": "ext4",

@@ -53,17 +53,21 @@ def unpack_headers(packages: Sequence[Path], tree: Path, release: str, *, suite:
     headers = tree / "usr/src" / f"linux-headers-{release}"
     if not headers.is_dir():
         raise BuildError(f"{packages[0].name}: expected usr/src/linux-headers-{release} in it, found none")
-    _move(headers / "Makefile", tree)
-    # BTF, without which modules are built without it; pahole of this host may not read what the kernel's wrote
-    (headers / "vmlinux").unlink(missing_ok=True)
-    _adapt(headers, kbuild.toolchain)
+    try:
+        _move(headers / "Makefile", tree)
+        # BTF, without which modules are built without it; pahole of this host may not read what the kernel's wrote
+        (headers / "vmlinux").unlink(missing_ok=True)
+        _adapt(headers, kbuild.toolchain)
+    except OSError as error:
+        name = Path(error.filename).relative_to(tree) if error.filename else headers.name
+        raise BuildError(f"{packages[0].name}: expected a file {name}, found: {error.strerror}") from None
     _make_runnable(tree, suite=suite, kbuild=kbuild)
     return headers
 
 
 def _move(makefile: Path, tree: Path) -> None:
     """Its directories are where the package would be installed."""
-    text = MAKEFILE_BYTES.read(makefile, follow=False).decode()
+    text = MAKEFILE_BYTES.read(makefile, follow=False).decode(errors="replace")
     makefile.write_text(re.sub(r"(?<![\w./-])/usr/", f"{tree}/usr/", text))
 
 
@@ -72,7 +76,7 @@ def _adapt(headers: Path, toolchain: Toolchain) -> None:
     unknown = [symbol for symbol, option in _OPTIONS.items() if not compiles(toolchain.command, option)]
     for name in ("include/config/auto.conf", "include/generated/autoconf.h"):
         path = headers / name
-        lines = SOURCE_BYTES.read(path, follow=False).decode().splitlines(keepends=True)
+        lines = SOURCE_BYTES.read(path, follow=False).decode(errors="replace").splitlines(keepends=True)
         path.write_text("".join(line for line in lines if not any(f"CONFIG_{symbol}" in line for symbol in unknown)))
 
 

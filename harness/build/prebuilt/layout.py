@@ -11,6 +11,7 @@ from pathlib import Path
 from harness.build.unpack import HEAD_BYTES, packed_by
 from harness.errors import UserError
 from harness.limits import TREE_FILES, open_regular
+from harness.model.names import is_name
 from harness.model.prebuilt import Layout
 from harness.parse import rawimage
 from harness.parse.zboot import is_zboot
@@ -49,7 +50,7 @@ def find_parts(roots: Sequence[Path], *, name: str) -> Layout:
         modules=modules[0] if modules else None,
         system_map=_nearest(maps, image),
         vmlinux=_nearest(vmlinux, image),
-        dtbs=tuple(path for path in files if path.suffix == ".dtb"),
+        dtbs=tuple(path for path in files if path.suffix == ".dtb" and is_name(path.name)),
         selftests=lists[0] if lists else None,
     )
 
