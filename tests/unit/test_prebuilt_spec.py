@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.build.prebuilt.spec import parse_prebuilt_spec
-from harness.campaign.kernel import build_for, kernel_for
+from harness.campaign.kernel import _reproduce, build_for, kernel_for
 from harness.campaign.request import BuildOptions
 from harness.errors import UserError
 from harness.model.boot import QemuBoot
@@ -95,3 +95,9 @@ def test_sources_are_not_taken_for_built_kernels(tmp_path: Path) -> None:
     (tmp_path / "linux.tar.xz").touch()
     texts = ["7.3.4", "debian:@trixie-backports", "git:x#y", str(tmp_path / "linux"), str(tmp_path / "linux.tar.xz")]
     assert [parse_prebuilt_spec(text) for text in texts] == [None] * 5
+
+
+def test_a_build_is_repeated_with_the_same_selftests(tmp_path: Path) -> None:
+    options = dataclasses.replace(OPTIONS, selftests=tmp_path)
+    words = _reproduce(options, "debian-image:linux-image-arm64@trixie").split()
+    assert words[words.index("--selftests") + 1] == str(tmp_path)
