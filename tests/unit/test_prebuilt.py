@@ -220,6 +220,18 @@ def test_test_modules_are_left_out_without_headers(tmp_path: Path, monkeypatch: 
     assert build.broken == {}
 
 
+def test_a_kernel_that_takes_signed_modules_only_has_none_of_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(assembling, "index_modules", lambda *_args, **_more: None)
+    write_files(tmp_path / "testcases", {"watch.c": b"/* harness: needs CONFIG_FUNCTION_TRACER */\n"})
+    files = kernel_files(config=CONFIG + "CONFIG_MODULE_SIG_FORCE=y\n")
+    build = made(str(build_deb(tmp_path / "k.deb", files)), tmp_path)
+    assert build.left_out["watch"] == (
+        "this kernel takes only modules that its builder has signed (CONFIG_MODULE_SIG_FORCE)"
+    )
+
+
 # on a machine
 
 

@@ -55,8 +55,10 @@ class Programs:
         goal.mkdir(parents=True, exist_ok=True)
         if not prepared.names:
             return Lacking(prepared.left_out, {})
-        if headers is None:
-            why = f"there are no headers of {self.release} to build it with"
+        why = "" if headers else f"there are no headers of {self.release} to build it with"
+        if self.config.get("MODULE_SIG_FORCE") == "y":
+            why = "this kernel takes only modules that its builder has signed (CONFIG_MODULE_SIG_FORCE)"
+        if headers is None or why:
             return Lacking(prepared.left_out | dict.fromkeys(prepared.names, why), {})
         try:
             return Lacking(prepared.left_out, self._modules(prepared.names, headers, suite=suite, goal=goal))
