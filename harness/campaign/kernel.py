@@ -39,7 +39,7 @@ def build_for(options: BuildOptions, board: BoardSpec, progress: Progress, *, bo
         return found
     if prebuilt := parse_prebuilt_spec(options.kernel):
         return _prebuilt(prebuilt, options, board, progress, boots=boots)
-    if options.selftests:
+    if options.selftests_dir:
         raise UserError("--selftests is for a kernel that was built elsewhere: another one has those of its source")
     return build_kernel(kernel_for(options, board, progress), options, progress)
 
@@ -57,7 +57,7 @@ def _prebuilt(spec: PrebuiltSpec, options: BuildOptions, board: BoardSpec, progr
         testcases=TESTCASES,
         reproduce=_reproduce(options, spec.text),
         is_sandboxed=not options.no_sandbox,
-        selftests=selftests_in(options.selftests),
+        selftests=selftests_in(options.selftests_dir),
     )
     return assemble(wish, progress=progress, verify=options.verify)
 
@@ -137,7 +137,7 @@ def build_kernel(kernel: KernelSpec, options: BuildOptions, progress: Progress) 
 
 def _reproduce(options: BuildOptions, kernel: str) -> str:
     words = ["harness", "build", "--kernel", kernel]
-    selftests = (options.selftests,) if options.selftests else ()
+    selftests = (options.selftests_dir,) if options.selftests_dir else ()
     given = (("--patches", options.patches), ("--kconfig", options.kconfigs), ("--selftests", selftests))
     for name, paths in given:
         for path in paths:

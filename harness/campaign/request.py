@@ -13,8 +13,8 @@ from harness.model.kernel import DEFAULT_SOURCE
 class BuildOptions:
     """Which kernel is meant: a finished build, or what to build. `no_sandbox`: what comes from the kernel tree runs as
     any other program of the user. `no_era_fixes`: an old kernel is built as it is. `verify`: read all files from the
-    cache and compare their checksums, instead of only those that seem to have changed. `selftests`: a directory with
-    those of a kernel that was built elsewhere."""
+    cache and compare their checksums, instead of only those that seem to have changed. `selftests_dir`: those of a
+    kernel that was built elsewhere."""
 
     build_dir: Path | None
     kernel: str
@@ -26,11 +26,11 @@ class BuildOptions:
     no_sandbox: bool = False
     no_era_fixes: bool = False
     verify: bool = False
-    selftests: Path | None = None
+    selftests_dir: Path | None = None
 
     def checked(self) -> BuildOptions:
         """Return these options. Raises UserError if they contradict each other."""
-        changes = (self.patches, self.kconfigs, self.toolchain, self.selftests, self.kernel != DEFAULT_SOURCE)
+        changes = (self.patches, self.kconfigs, self.toolchain, self.selftests_dir, self.kernel != DEFAULT_SOURCE)
         if self.build_dir and any(changes):
             raise UserError(
                 "--build names a finished kernel: --kernel, --patches, --kconfig, --toolchain and --selftests can't "

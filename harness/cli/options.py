@@ -67,12 +67,6 @@ def _build_options(function: Function, *jobs: str) -> Function:
             "a kernel built elsewhere: debian-image:PACKAGE@SUITE, a .deb, a .rpm, or prebuilt:PATH-or-URL.",
         ),
         click.option(
-            "--selftests",
-            type=path(),
-            metavar="DIR",
-            help="Selftests for a kernel built elsewhere: a directory with ftrace/, as installed or in a source tree.",
-        ),
-        click.option(
             "--patches",
             type=path(),
             multiple=True,
@@ -109,6 +103,17 @@ def _build_options(function: Function, *jobs: str) -> Function:
         ),
     ]
     return _all(options, function)
+
+
+def selftests_option(function: Function) -> Function:
+    """Add --selftests, for the verbs that use a kernel which may have been built elsewhere."""
+    return click.option(
+        "--selftests",
+        "selftests_dir",
+        type=click.Path(path_type=Path),
+        metavar="DIR",
+        help="Selftests for a kernel built elsewhere: a directory with ftrace/, as installed or in a source tree.",
+    )(function)
 
 
 def _all(options: Sequence[Callable[[Function], Function]], function: Function) -> Function:
@@ -194,6 +199,7 @@ def run_options(function: Function) -> Function:
     number of machines, so make's is --jobs."""
     options = [
         lambda verb: _build_options(verb, "--jobs"),
+        selftests_option,
         board_options,
         wait_option,
         click.option(

@@ -10,6 +10,7 @@ import pytest
 from harness.build.prebuilt.spec import parse_prebuilt_spec
 from harness.campaign.kernel import _reproduce, build_for, kernel_for
 from harness.campaign.request import BuildOptions
+from harness.cli.main import cli
 from harness.errors import UserError
 from harness.model.boot import QemuBoot
 from harness.model.prebuilt import PrebuiltKind
@@ -45,7 +46,7 @@ def test_a_built_kernel_is_no_source_for_others() -> None:
 
 
 def test_selftests_of_a_source_are_its_own(tmp_path: Path) -> None:
-    options = dataclasses.replace(OPTIONS, kernel="7.3.4", selftests=tmp_path)
+    options = dataclasses.replace(OPTIONS, kernel="7.3.4", selftests_dir=tmp_path)
     with pytest.raises(UserError, match="--selftests is for a kernel that was built elsewhere"):
         build_for(options, spec("b", boot=QemuBoot()), Recorder())
 
@@ -98,6 +99,13 @@ def test_sources_are_not_taken_for_built_kernels(tmp_path: Path) -> None:
 
 
 def test_a_build_is_repeated_with_the_same_selftests(tmp_path: Path) -> None:
-    options = dataclasses.replace(OPTIONS, selftests=tmp_path)
+    options = dataclasses.replace(OPTIONS, selftests_dir=tmp_path)
     words = _reproduce(options, "debian-image:linux-image-arm64@trixie").split()
     assert words[words.index("--selftests") + 1] == str(tmp_path)
+
+
+@pytest.mark.parametrize("verb", sorted(cli.commands))
+def test_no_verb_has_two_options_of_one_name(verb: str) -> None:
+    """`harness mutants` has a --selftests of its own."""
+    options = [name for parameter in cli.commands[verb].params for name in parameter.opts if name.startswith("-")]
+    assert len(options) == len(set(options))
