@@ -49,6 +49,7 @@ from harness.parse import (
     livepatch_log,
     make_log,
     module_log,
+    moduledep,
     mutant,
     rawimage,
     series,
@@ -197,6 +198,10 @@ def _scanned(text: str) -> object:
     return found.take()
 
 
+def _ordered(text: str) -> object:
+    return moduledep.parse_dependencies(text).order_for(["a"])
+
+
 _ftracetest = functools.partial(_fed, ftracetest.FtracetestStream)
 _livepatch = functools.partial(_fed, lambda: livepatch_log.LivepatchStream(["a", "b"]))
 _program = functools.partial(_fed, kselftest.ProgramStream)
@@ -292,6 +297,12 @@ CASES = (
     Case("make: lines", lambda text: make_log.errors(text.split("\n")), "a.c:1: error: x\n"),
     Case("modules: errors", lambda text: module_log.faults(text.split("\n"), ["a"], failed=True),
          "a.c:1: error: x\nmake[1]: *** [x: a.o] Error 1\n"),
+    Case("modules: dependencies", _ordered, "a.ko: b.ko\n"),
+    Case("modules: names that one needs", _ordered, " b.ko", "a.ko:"),
+    Case("modules: wishes", lambda text: moduledep.parse_dependencies("a.ko:\n", softdep=text).order_for(["a"]),
+         "softdep a pre: a\n"),
+    Case("modules: aliases", lambda text: moduledep.parse_dependencies("a.ko:\n", softdep="softdep a pre: b",
+         alias=text).order_for(["a"]), "alias b a\n"),
     Case("modules: names in a line", lambda text: module_log.faults([text], ["a"], failed=True), "a.ko ", "ERROR: "),
     Case("modules: a long name", lambda text: module_log.faults([text], ["a"], failed=True), ".oo", "ERROR: "),
     Case("modules: colons in a warning", lambda text: module_log.faults([text], ["a"], failed=True), "a:", "WARNING: "),

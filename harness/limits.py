@@ -150,7 +150,7 @@ INSPECT_BYTES = Limit(
     name="INSPECT_BYTES",
     default=1 * _GIB,
     unit="bytes",
-    on="a packed file or raw Image for `harness inspect`, unpacked",
+    on="a packed file or raw Image of a kernel, unpacked",
 )
 SYSTEM_MAP_BYTES = Limit(
     name="SYSTEM_MAP_BYTES", default=256 * _MIB, unit="bytes", on="a System.map for `harness inspect`"

@@ -13,7 +13,7 @@ from harness.display import Display
 from harness.errors import InfraError
 
 # Without what only building and booting a kernel needs, which is most of the download.
-FAST = frozenset({"tests", "fetch", "git", "build", "sandbox", "tftp", "labgrid"})
+FAST = frozenset({"tests", "fetch", "git", "build", "rpm", "sandbox", "tftp", "labgrid"})
 # For themselves: a newer Debian lacks some of these versions, and apt installs all of a list or nothing.
 APART = frozenset({"compilers"})
 

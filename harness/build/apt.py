@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,12 +40,14 @@ USUAL_SUITES = ("trixie-backports", "bookworm-security", "bullseye-security")
 
 @dataclass(frozen=True, kw_only=True)
 class AptPackage:
-    """One version of a package, from the signed package list. `size` in bytes, `sha256` in hex."""
+    """One version of a package, from the signed package list. `size` in bytes, `sha256` in hex. `depends`: the names of
+    the packages that it depends on, the first one of alternatives."""
 
     name: str
     version: str
     sha256: str
     size: int
+    depends: tuple[str, ...] = ()
 
     @property
     def filename(self) -> str:
@@ -138,17 +140,26 @@ Acquire::https::Timeout "30";
 """
 
 
+_FOREIGN = """\
+#clear APT::Architectures;
+APT::Architecture "{architecture}";
+APT::Architectures {{ "{architecture}"; }};
+"""
+
+
 class _Unreachable(InfraError):
     """The mirror did not answer; files fetched earlier are still valid."""
 
 
 class PrivateApt:
-    """apt for one foreign `suite`. Several harnesses may use it at once: they take turns."""
+    """apt for one foreign `suite`. Several harnesses may use it at once: they take turns. `architecture`: that of the
+    packages that it finds (default: this host's)."""
 
-    def __init__(self, suite: str) -> None:
+    def __init__(self, suite: str, *, architecture: str = "") -> None:
         check_suite_name(suite)
         self.suite = suite
-        self._dir = cache_dir("apt", suite)
+        self._architecture = architecture
+        self._dir = cache_dir("apt", f"{suite}-{architecture}" if architecture else suite)
         self._lock = self._dir / "lock"
         self._config = self._dir / "apt.conf"
         self._stamp = self._dir / "updated"
@@ -209,6 +220,12 @@ class PrivateApt:
                     "try again"
                 )
         return final
+
+    def forget(self, packages: Iterable[AptPackage]) -> None:
+        """Remove the .deb files of `packages` from the cache."""
+        with locked(self._lock):
+            for package in packages:
+                (self._dir / "debs" / package.filename).unlink(missing_ok=True)
 
     def _fetch(self, package: AptPackage, final: Path, *, progress: Progress) -> None:
         incoming = self._dir / "incoming" / package.filename
@@ -279,7 +296,10 @@ class PrivateApt:
         if not unchanged:
             self._stamp.unlink(missing_ok=True)
             sources.write_text(text)
-        self._config.write_text(_CONFIG.format(dir=self._dir))
+        config = _CONFIG.format(dir=self._dir)
+        if self._architecture:
+            config += _FOREIGN.format(architecture=self._architecture)
+        self._config.write_text(config)
         return unchanged
 
     def _apt(self, *args: str, timeout: float, cwd: Path | None = None, tick: Tick | None = None) -> Finished:
@@ -338,9 +358,16 @@ def _parse_packages(text: str) -> list[AptPackage]:
                     version=fields["Version"],
                     sha256=fields["SHA256"],
                     size=int(fields["Size"]),
+                    depends=_dependencies(paragraph),
                 )
             )
     return packages
+
+
+def _dependencies(paragraph: str) -> tuple[str, ...]:
+    found = re.search(r"(?m)^Depends: *(.+)$", paragraph)
+    names = (re.match(r"\s*([a-z0-9][a-z0-9+.-]*)", part) for part in (found[1].split(",") if found else ()))
+    return tuple(match[1] for match in names if match)
 
 
 def _bytes_in(directory: Path) -> int:

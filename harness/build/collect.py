@@ -32,7 +32,7 @@ def collect(objects: Path, payload: Path, out: Path, *, log: Path) -> None:
     for name, source in _PARTS:
         if os.path.lexists(payload / source):
             copy_part(payload / source, out / name, below=payload)
-    _make_image(payload, out / "payload.ext4")
+    make_image(payload, out / "payload.ext4")
     _copy(log, out / "build.log")
 
 
@@ -45,7 +45,7 @@ def copy_part(part: Path, goal: Path, *, below: Path) -> None:
     shutil.copytree(part, goal, symlinks=True)
 
 
-def _make_image(tree: Path, image: Path) -> None:
+def make_image(tree: Path, image: Path) -> None:
     """Pack `tree` into an ext4 image with some free space."""
     used = sum(path.lstat().st_size + 4096 for path in tree.rglob("*"))
     if os.geteuid() == 0:

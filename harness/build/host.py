@@ -64,6 +64,8 @@ STAGES = (
     "fetch",
     "git",
     "build",
+    "prebuilt",
+    "rpm",
     "sandbox",
     "selftests",
     "btf",
@@ -77,7 +79,7 @@ STAGES = (
     "browser",
     "compilers",
 )
-OPTIONAL_STAGES = frozenset({"sandbox", "u-boot", "labgrid", "tftp", "tests", "browser", "compilers"})
+OPTIONAL_STAGES = frozenset({"rpm", "sandbox", "u-boot", "labgrid", "tftp", "tests", "browser", "compilers"})
 
 
 def _program(
@@ -104,32 +106,38 @@ def _file(name: str, package: str, stages: str, probe: str) -> Tool:
 
 
 _COMMON = (
-    _program("dpkg-deb", "dpkg", "fetch"),
+    _program("dpkg-deb", "dpkg", "fetch prebuilt"),
     _program("tar", "tar", "fetch build", minimum="1.30"),
-    _program("xz", "xz-utils", "fetch build"),
-    _program("bzip2", "bzip2", "fetch"),
-    _program("zstd", "zstd", "fetch"),
-    _file("Debian's keys", "debian-archive-keyring", "fetch rootfs", "/usr/share/keyrings/debian-archive-keyring.gpg"),
+    _program("xz", "xz-utils", "fetch build prebuilt"),
+    _program("bzip2", "bzip2", "fetch prebuilt"),
+    _program("zstd", "zstd", "fetch prebuilt"),
+    _program("bsdtar", "libarchive-tools", "rpm"),
+    _file(
+        "Debian's keys",
+        "debian-archive-keyring",
+        "fetch prebuilt rootfs",
+        "/usr/share/keyrings/debian-archive-keyring.gpg",
+    ),
     _program("git", "git", "git", minimum="2.20"),
     _program("gcc", "gcc", "build", name="host compiler", minimum="8"),
     _file("C library headers", "libc6-dev", "build", "/usr/include/stdio.h"),
-    _program("make", "make", "build selftests", minimum="4.0"),
+    _program("make", "make", "build prebuilt selftests", minimum="4.0"),
     _program("flex", "flex", "build", minimum="2.5.35"),
     _program("bison", "bison", "build", minimum="2.0"),
     _program("bc", "bc", "build", minimum="1.06.95"),
     _program("perl", "perl", "build"),
     _program("patch", "patch", "build"),
     _program("cpio", "cpio", "build"),
-    _program("depmod", "kmod", "build"),
+    _program("depmod", "kmod", "build prebuilt"),
     _program("ccache", "ccache", "build"),
     _program("bwrap", "bubblewrap", "sandbox"),  # where it can't be installed, unshare takes its place
-    _program("setpriv", "util-linux", "build qemu boards"),
+    _program("setpriv", "util-linux", "build prebuilt qemu boards"),
     _file("libelf headers", "libelf-dev", "build", "/usr/include/gelf.h"),
     _file("OpenSSL headers", "libssl-dev", "build", "/usr/include/openssl/ssl.h"),
     _program("rsync", "rsync", "selftests"),
     _program("pahole", "dwarves", "btf", minimum="1.22"),
     _program("mmdebstrap", "mmdebstrap", "rootfs", minimum="1.0"),
-    _program("mke2fs", "e2fsprogs", "build rootfs", minimum="1.43", version_args=("-V",)),
+    _program("mke2fs", "e2fsprogs", "build prebuilt rootfs", minimum="1.43", version_args=("-V",)),
     _program("debugfs", "e2fsprogs", "boards", version_args=("-V",)),
     _program("qemu-system-aarch64", "qemu-system-arm", "qemu", minimum="7.0"),
     _program("qemu-img", "qemu-utils", "qemu"),
@@ -156,7 +164,9 @@ _COMMON = (
 )
 _CROSS = (
     # -fpatchable-function-entry came with gcc 8.
-    _program("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu", "build selftests", name="cross compiler", minimum="8"),
+    _program(
+        "aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu", "build prebuilt selftests", name="cross compiler", minimum="8"
+    ),
     _program("aarch64-linux-gnu-gcc-11", "gcc-11-aarch64-linux-gnu", "compilers"),
     _program("aarch64-linux-gnu-gcc-12", "gcc-12-aarch64-linux-gnu", "compilers"),
     _file("arm64 C library headers", "libc6-dev-arm64-cross", "selftests", "/usr/aarch64-linux-gnu/include/stdio.h"),

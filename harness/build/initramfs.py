@@ -7,7 +7,7 @@ import gzip
 import hashlib
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import resources
 from pathlib import Path
@@ -59,6 +59,20 @@ def payload_archive(image: Path, *, progress: Progress, verify: bool = False) ->
 
     archive = cache_dir("initramfs") / f"payload-{key}.cpio.gz"
     return made_once(archive, partial(_pack, write), progress=progress, needed=_ROOM, full=verify)
+
+
+def early_archive(archive: Path, *, init: Path, modules: Sequence[bytes]) -> None:
+    """Make `archive`: the program `init`, and modules that it inserts in this order."""
+
+    def write(out: gzip.GzipFile) -> None:
+        for name in ("dev", "root", "modules"):
+            _write_directory(out, name)
+        out.write(_entry("dev/console", stat.S_IFCHR | 0o600, device=(5, 1)))
+        out.write(_entry("init", stat.S_IFREG | 0o755, init.read_bytes()))
+        for number, module in enumerate(modules):
+            out.write(_entry(f"modules/{number:03}", stat.S_IFREG | 0o644, module))
+
+    _pack(write, archive)
 
 
 def _pack(write: Callable[[gzip.GzipFile], None], archive: Path) -> None:

@@ -62,7 +62,7 @@ class Kbuild:
         return [
             "-L",  # after a patch changed a symbolic link, only the link is newer than what was made from it
             *("-C", str(directory or self.workspace.source), f"O={self.workspace.objects}", "ARCH=arm64"),
-            *(*with_ccache(self.toolchain).make_args, *_reproducible(), *targets),
+            *(*with_ccache(self.toolchain).make_args, *reproducible(), *targets),
         ]
 
     def make(self, what: str, words: Sequence[str]) -> None:
@@ -169,7 +169,7 @@ def _failed(parts: Iterable[str], lines: Iterable[str]) -> tuple[str, ...]:
     return tuple(name for number, name in enumerate(parts) if f"part-{number}" in goals)
 
 
-def _reproducible() -> list[str]:
+def reproducible() -> list[str]:
     """Return variables that hide who built a kernel and where, so that two builds of the same are equal."""
     return ["KBUILD_BUILD_USER=harness", "KBUILD_BUILD_HOST=harness"]
 

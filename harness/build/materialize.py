@@ -21,6 +21,7 @@ from harness.model.kernel import Source, SourceKind
 from harness.model.progress import Progress, Silent
 
 MARKER = "source.json"
+_BUILT = frozenset({"boot", "lib", "usr", "Image", "Image.gz", "vmlinuz", "vmlinuz.efi"})
 _MOST_NAMED = 8  # files that a message names
 TAR_SUFFIXES = tuple(UNPACKERS)
 
@@ -86,9 +87,11 @@ def _unpack_tarball(source: Source, tree: Path, *, held: str, progress: Progress
         _untar(source, scratch, progress=progress)
         _check_unchanged(source, progress=progress)
         top = sorted(scratch.iterdir())
+        names = {path.name for path in top}
         if len(top) != 1 or not top[0].is_dir() or top[0].is_symlink():
             shown = ", ".join(path.name for path in top[:8]) or "nothing"
-            raise UserError(f"{source.path}: expected one directory with a kernel tree inside, found {shown}")
+            hint = "; for a kernel that is built already, write prebuilt: before its path" if _BUILT & names else ""
+            raise UserError(f"{source.path}: expected one directory with a kernel tree inside, found {shown}{hint}")
         try:
             kernel_version(top[0])
         except UserError as error:

@@ -33,6 +33,7 @@ FORMS = (
     "git:URL-or-path#branch-tag-or-commit",
     "a version from kernel.org: 7.3.4, 6.1",
     "debian:linux-source-7.3@trixie-backports, or debian:@trixie-backports for the newest there",
+    "a kernel that is built: debian-image:linux-image-arm64@trixie, a .deb or .rpm file, prebuilt:PATH-or-URL",
 )
 VERSION = re.compile(r"v?(\d+\.\d+(?:\.\d+)?(?:-rc\d+)?)")
 UNPACK_TIMEOUT_S = 900.0

@@ -21,7 +21,7 @@ from harness.model.suite import Suite
 from harness.parse import make_log, module_log
 
 _SELFTESTS = "selftests"
-_MODULES = "test modules"
+MODULES = "test modules"
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class TestPrograms:
         installed = [suites.goal / suite.directory for suite in suites.required()]
         ours, inputs = self.workspace.payload / "testcases", [kernel, testmodules.fingerprint(testcases)]
         unbuilt = self._standing(_SELFTESTS, kernel, installed)
-        unbuilt_modules = self.stages.standing(_MODULES, inputs, [ours])
+        unbuilt_modules = self.stages.standing(MODULES, inputs, [ours])
         makes: dict[str, list[str]] = {}
         if unbuilt is None:
             self.stages.forget(_SELFTESTS)
@@ -71,33 +71,33 @@ class TestPrograms:
             self._install_headers()
             makes[_SELFTESTS] = suites.words()
         if unbuilt_modules is None:
-            self.stages.forget(_MODULES)
+            self.stages.forget(MODULES)
             shutil.rmtree(ours, ignore_errors=True)
             if prepared.names:
                 self._say(f"test modules: {', '.join(prepared.names)}")
-                makes[_MODULES] = self._words()
+                makes[MODULES] = self.module_words()
         made = self.kbuild.make_together(makes) if makes else Made(())
         if unbuilt is None:
             unbuilt = self._each_alone(suites) if _SELFTESTS in made.failed else {}
             self.stages.finished(_SELFTESTS, kernel, installed, unbuilt)
         if unbuilt_modules is None:
-            unbuilt_modules = self._modules(prepared.names, made, ours)
-            self.stages.finished(_MODULES, inputs, [ours], unbuilt_modules)
+            unbuilt_modules = self.make_modules(prepared.names, made, ours)
+            self.stages.finished(MODULES, inputs, [ours], unbuilt_modules)
         unbuilt = unbuilt | self._optional_suites(suites)
         suites.add_names()
         return Lacking(prepared.left_out, unbuilt | unbuilt_modules)
 
     # -- test modules ---------------------------------------------------------------------------------------------
 
-    def _modules(self, names: Sequence[str], made: Made, goal: Path) -> dict[str, str]:
+    def make_modules(self, names: Sequence[str], made: Made, goal: Path) -> dict[str, str]:
         """Make those of the modules `names` that can be made, after a first make of all of them. Returns the others,
         each with the reason. Raises BuildError where make says nothing about them, as a program is missing or crashed:
         such a reason must not be kept."""
         unbuilt: dict[str, str] = {}
         while left := [name for name in names if name not in unbuilt]:
-            failed = _MODULES in made.failed
+            failed = MODULES in made.failed
             if failed and module_log.is_cut_short(made.lines):
-                raise self.kbuild.error(_MODULES, made)
+                raise self.kbuild.error(MODULES, made)
             found = module_log.faults(made.lines, left, failed=failed)
             if failed and not found:  # of none in particular
                 errors = make_log.errors(made.lines) or ["make failed without a word"]
@@ -107,7 +107,7 @@ class TestPrograms:
                 break
             testmodules.write_kbuild(self.workspace.modules, [name for name in left if name not in found])
             if len(found) < len(left):
-                made = self.kbuild.make_together({_MODULES: self._words()})
+                made = self.kbuild.make_together({MODULES: self.module_words()})
         goal.mkdir(parents=True)
         for name in names:
             if name not in unbuilt and (why := self._convert(name, goal)):
@@ -123,7 +123,8 @@ class TestPrograms:
             return error.message
         return ""
 
-    def _words(self) -> list[str]:
+    def module_words(self) -> list[str]:
+        """make's arguments that make all modules."""
         return self.kbuild.words(f"M={self.workspace.modules}", "modules")
 
     # -- selftests ------------------------------------------------------------------------------------------------

@@ -93,7 +93,7 @@ def _gcc(name: str, *, cross: str, suffix: str) -> Toolchain:
         # -dumpfullversion is gcc 7's; before that -dumpversion told all three numbers.
         version=_ask(command, "-dumpfullversion", "-dumpversion"),
         make_args=_gcc_make_args(cross=cross, command=command, suffix=suffix),
-        patchable=_compiles(command, f"{PATCHABLE}=2"),
+        patchable=compiles(command, f"{PATCHABLE}=2"),
     )
 
 
@@ -112,7 +112,7 @@ def _clang(name: str, *, suffix: str) -> Toolchain:
         command=command,
         version=_clang_version(command),
         make_args=(f"LLVM={suffix or 1}",),
-        patchable=_compiles(command, "--target=aarch64-linux-gnu", f"{PATCHABLE}=2"),
+        patchable=compiles(command, "--target=aarch64-linux-gnu", f"{PATCHABLE}=2"),
     )
 
 
@@ -131,7 +131,7 @@ def _require_command(command: str, *, package: str | None) -> None:
     raise UserError(f"--toolchain: expected the command {command}, found none on PATH{hint}")
 
 
-def _compiles(command: str, *options: str) -> bool:
+def compiles(command: str, *options: str) -> bool:
     """Return whether the compiler accepts `options`. -Werror, because clang only warns of what its target can't do;
     -S, because an assembler run as root may replace /dev/null by a file."""
     done = _run(command, "-Werror", *options, "-x", "c", "-S", os.devnull, "-o", os.devnull)

@@ -87,17 +87,25 @@ class _Stream:
         self._deadline.check(place=self._place)
 
 
-def untar(path: Path, directory: Path, *, suffix: str, tick: Callable[[IO[bytes]], None]) -> tuple[str, ...]:
+def untar(
+    path: Path,
+    directory: Path,
+    *,
+    suffix: str,
+    tick: Callable[[IO[bytes]], None],
+    wanted: Callable[[str], bool] = lambda _name: True,
+) -> tuple[str, ...]:
     """Unpack the tarball `path`, whose name ends in `suffix`, into an empty directory. Returns what was left out:
     devices, pipes and links that lead out of the top directory.
 
     No owners, and no permissions beyond those of owner, group and others. `tick` gets the file, at the position up to
-    which it was read. Raises UserError if the tarball is above a limit or a name in it leads out, Damaged if it is
-    none, and OSError if the files can't be written."""
+    which it was read. `wanted`: which members to write, by their names without a leading ``./``. Raises UserError if
+    the tarball is above a limit or a name in it leads out, Damaged if it is none, and OSError if the files can't be
+    written."""
     with path.open("rb") as file:
         unpacker = UNPACKERS[suffix]
         if not unpacker:
-            return _extract(file, path, directory, tick=lambda: tick(file))
+            return _extract(file, path, directory, tick=lambda: tick(file), wanted=wanted)
         # xz may use several cores if the archive consists of blocks, but not as much memory as the archive asks for.
         env = {"XZ_DEFAULTS": "--threads=0 --memlimit-decompress=1GiB"}
         words = [unpacker, "--decompress", "--stdout"]
@@ -105,7 +113,7 @@ def untar(path: Path, directory: Path, *, suffix: str, tick: Callable[[IO[bytes]
             assert process.stdout is not None
             assert process.stderr is not None
             try:
-                left_out = _extract(process.stdout, path, directory, tick=lambda: tick(file))
+                left_out = _extract(process.stdout, path, directory, tick=lambda: tick(file), wanted=wanted)
             except Damaged as error:
                 process.kill()
                 raise Damaged(str(error), details=_last_lines(process.stderr)) from error
@@ -114,13 +122,23 @@ def untar(path: Path, directory: Path, *, suffix: str, tick: Callable[[IO[bytes]
             return left_out
 
 
+def untar_stream(
+    stream: IO[bytes], directory: Path, *, place: str, wanted: Callable[[str], bool] = lambda _name: True
+) -> tuple[str, ...]:
+    """Unpack an uncompressed tarball that is being read from `stream` as `untar` does; `place`: its name in messages.
+    `wanted`: which members to write, by their names without a leading ``./``."""
+    return _extract(stream, Path(place), directory, tick=lambda: None, wanted=wanted)
+
+
 def _last_lines(stream: IO[bytes]) -> tuple[str, ...]:
     return tuple(stream.read().decode(errors="replace").splitlines()[-8:])
 
 
-def _extract(file: IO[bytes], path: Path, directory: Path, *, tick: Callable[[], None]) -> tuple[str, ...]:
+def _extract(
+    file: IO[bytes], path: Path, directory: Path, *, tick: Callable[[], None], wanted: Callable[[str], bool]
+) -> tuple[str, ...]:
     stream = _Stream(file, place=str(path), tick=tick)
-    unpacking = _Unpacking(directory, place=str(path))
+    unpacking = _Unpacking(directory, place=str(path), wanted=wanted)
     try:
         with tarfile.open(fileobj=stream, mode="r|", bufsize=_BLOCK_BYTES, tarinfo=_Member) as archive:  # type: ignore[call-overload]
             for member in archive:
@@ -143,9 +161,10 @@ def _extract(file: IO[bytes], path: Path, directory: Path, *, tick: Callable[[],
 class _Unpacking:
     """Writes members; symbolic links are put off to the end."""
 
-    def __init__(self, directory: Path, *, place: str) -> None:
+    def __init__(self, directory: Path, *, place: str, wanted: Callable[[str], bool]) -> None:
         self.left_out: list[str] = []
         self._top = directory
+        self._wanted = wanted
         self._place = place
         self._count = 0
         self._links: dict[str, tarfile.TarInfo] = {}
@@ -156,7 +175,7 @@ class _Unpacking:
         self._count += 1
         TREE_FILES.check(self._count, place=self._place)
         name = self._inside(member.name)
-        if not name:
+        if not name or not self._wanted(name):
             return
         self._links.pop(name, None)
         self._make_parent(name)

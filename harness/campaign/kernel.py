@@ -9,6 +9,9 @@ from harness.build import host
 from harness.build.finished import check_unsealed, load_build
 from harness.build.load_patches import load_patches
 from harness.build.make import build as make_build
+from harness.build.prebuilt.assemble import Wish, assemble
+from harness.build.prebuilt.resolve import resolve_prebuilt
+from harness.build.prebuilt.spec import needs_of, parse_prebuilt_spec
 from harness.build.source import parse_source_spec, resolve_source
 from harness.build.toolchain import find_toolchain, require_patchable
 from harness.campaign.request import BuildOptions
@@ -17,6 +20,7 @@ from harness.layout import KCONFIGS, TESTCASES
 from harness.model.board import BoardSpec
 from harness.model.kernel import Build, KernelSpec, Source, Toolchain
 from harness.model.names import nearest_first
+from harness.model.prebuilt import PrebuiltSpec
 from harness.model.progress import Progress
 from harness.target.methods.table import boot_method
 
@@ -33,18 +37,53 @@ def build_for(options: BuildOptions, board: BoardSpec, progress: Progress, *, bo
             check_unsealed(found, progress)
             host.ensure_host(progress=progress, needed_for=set(boot_method(board).needs))
         return found
+    if prebuilt := parse_prebuilt_spec(options.kernel):
+        return _prebuilt(prebuilt, options, board, progress, boots=boots)
+    if options.selftests_dir:
+        raise UserError("--selftests is for a kernel that was built elsewhere: another one has those of its source")
     return build_kernel(kernel_for(options, board, progress), options, progress)
+
+
+def _prebuilt(spec: PrebuiltSpec, options: BuildOptions, board: BoardSpec, progress: Progress, *, boots: bool) -> Build:
+    """Return the build directory of a kernel that others built."""
+    if options.patches or options.kconfigs:
+        raise UserError(f"{spec.text} is a finished kernel: --patches and --kconfig can't change it")
+    needed = {"prebuilt", *needs_of(spec), *(("rootfs", *boot_method(board).needs) if boots else ())}
+    host.ensure_host(progress=progress, needed_for=needed)
+    toolchain = _toolchain(options.toolchain, progress)
+    wish = Wish(
+        prebuilt=resolve_prebuilt(spec, progress=progress, verify=options.verify),
+        toolchain=toolchain,
+        testcases=TESTCASES,
+        reproduce=_reproduce(options, spec.text),
+        is_sandboxed=not options.no_sandbox,
+        selftests=selftests_in(options.selftests_dir),
+    )
+    return assemble(wish, progress=progress, verify=options.verify)
+
+
+def selftests_in(directory: Path | None) -> Path | None:
+    """Return the directory with the suites' directories that --selftests names, or a source tree with it."""
+    if directory is None:
+        return None
+    for place in (directory, directory / "tools/testing/selftests"):
+        if (place / "ftrace/ftracetest").is_file():
+            return place.resolve()
+    raise UserError(f"--selftests: expected a directory with ftrace/ftracetest at {directory}, found none")
 
 
 def kernel_for(
     options: BuildOptions, board: BoardSpec, progress: Progress, *, source: Source | None = None
 ) -> KernelSpec:
     """Describe the kernel that the options name, with its source resolved; nothing is built yet. `source`: what
-    --kernel was resolved to before, so that several kernels have the same one."""
+    --kernel was resolved to before, so that several kernels have the same one. Raises UserError for one that is built
+    already."""
     patches = load_patches(options.patches)
     for patch in patches:
         for note in patch.notes:
             progress.say(f"{patch.name}: {note}")
+    if parse_prebuilt_spec(options.kernel):
+        raise UserError(f"{options.kernel}: expected a source to build kernels from, found a kernel that is built")
     spec = parse_source_spec(options.kernel)
     ours = [*(KCONFIGS / f"{name}.config" for name in FRAGMENTS), *(KCONFIGS / name for name in board.kconfigs)]
     for option, paths in ((f"boards.yaml: {board.name}.kconfigs", ours), ("--kconfig", options.kconfigs)):
@@ -91,7 +130,7 @@ def build_kernel(kernel: KernelSpec, options: BuildOptions, progress: Progress) 
     return make_build(
         kernel,
         testcases=TESTCASES,
-        reproduce=_reproduce(options, kernel),
+        reproduce=_reproduce(options, kernel.source.spec.text),
         progress=progress,
         jobs=options.jobs,
         is_sandboxed=not options.no_sandbox,
@@ -99,9 +138,11 @@ def build_kernel(kernel: KernelSpec, options: BuildOptions, progress: Progress) 
     )
 
 
-def _reproduce(options: BuildOptions, kernel: KernelSpec) -> str:
-    words = ["harness", "build", "--kernel", kernel.source.spec.text]
-    for name, paths in (("--patches", options.patches), ("--kconfig", options.kconfigs)):
+def _reproduce(options: BuildOptions, kernel: str) -> str:
+    words = ["harness", "build", "--kernel", kernel]
+    selftests = (options.selftests_dir,) if options.selftests_dir else ()
+    given = (("--patches", options.patches), ("--kconfig", options.kconfigs), ("--selftests", selftests))
+    for name, paths in given:
         for path in paths:
             words += [name, str(path)]
     if options.toolchain:

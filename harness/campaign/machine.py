@@ -8,6 +8,7 @@ from pathlib import Path
 
 from harness.build.rootfs import root_image
 from harness.build.seal import Kept
+from harness.errors import UserError
 from harness.model.board import BoardSpec
 from harness.model.kernel import Build
 from harness.model.progress import Progress
@@ -43,7 +44,13 @@ def media_for(board: BoardSpec, made: Build, progress: Progress, *, verify: bool
 
 
 def _disks(made: Build, progress: Progress, verify: bool) -> Media:
-    return _media(made, root=root_image(progress=progress, verify=verify))
+    from harness.build.prebuilt.drivers import lacking_for_disks
+
+    if lacking := lacking_for_disks(made.config):
+        told = ", ".join(f"CONFIG_{symbol}" for symbol in lacking)
+        raise UserError(f"{made.release}: expected what QEMU's disks and channels need, found a kernel without {told}")
+    media = _media(made, root=root_image(progress=progress, verify=verify))
+    return dataclasses.replace(media, initramfs=made.initramfs)
 
 
 def _archives(made: Build, progress: Progress, verify: bool) -> Media:

@@ -22,7 +22,8 @@ def fragment_path(given: Path, *, beside: Path = Path()) -> Path:
 class BuildOptions:
     """Which kernel is meant: a finished build, or what to build. `no_sandbox`: what comes from the kernel tree runs as
     any other program of the user. `no_era_fixes`: an old kernel is built as it is. `verify`: read all files from the
-    cache and compare their checksums, instead of only those that seem to have changed."""
+    cache and compare their checksums, instead of only those that seem to have changed. `selftests_dir`: those of a
+    kernel that was built elsewhere."""
 
     build_dir: Path | None
     kernel: str
@@ -34,12 +35,15 @@ class BuildOptions:
     no_sandbox: bool = False
     no_era_fixes: bool = False
     verify: bool = False
+    selftests_dir: Path | None = None
 
     def checked(self) -> BuildOptions:
         """Return these options. Raises UserError if they contradict each other."""
-        if self.build_dir and (self.patches or self.kconfigs or self.toolchain or self.kernel != DEFAULT_SOURCE):
+        changes = (self.patches, self.kconfigs, self.toolchain, self.selftests_dir, self.kernel != DEFAULT_SOURCE)
+        if self.build_dir and any(changes):
             raise UserError(
-                "--build names a finished kernel: --kernel, --patches, --kconfig and --toolchain can't change it"
+                "--build names a finished kernel: --kernel, --patches, --kconfig, --toolchain and --selftests can't "
+                "change it"
             )
         return self
 

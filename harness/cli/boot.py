@@ -13,7 +13,7 @@ import click
 from harness.boards.inventory import read_inventory
 from harness.boards.lease import acquire, ensure_reachable
 from harness.campaign.request import BuildOptions
-from harness.cli.options import Waiting, board_options, build_options, wait_option
+from harness.cli.options import Waiting, board_options, build_options, selftests_option, wait_option
 from harness.cli.output import pass_on
 from harness.errors import UserError
 from harness.target.methods.table import boot_method
@@ -25,6 +25,7 @@ from harness.target.methods.table import boot_method
     epilog="Examples: harness boot   ·   harness boot -- uname -a   ·   Ctrl-] leaves the console",
 )
 @build_options
+@selftests_option
 @board_options
 @wait_option
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)

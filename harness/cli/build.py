@@ -9,12 +9,13 @@ import click
 
 from harness.boards.inventory import read_inventory
 from harness.campaign.request import BuildOptions
-from harness.cli.options import board_options, build_options
+from harness.cli.options import board_options, build_options, selftests_option
 from harness.cli.output import tell
 
 
 @click.command(epilog="Example: harness build --kernel ~/linux --patches v6-0001-arm64-ftrace.patch")
 @build_options
+@selftests_option
 @board_options
 def build(board_name: str, boards_file: Path | None, **given: Any) -> None:
     """Build the kernel, its modules, the selftests and the test modules; print their directory."""

@@ -58,7 +58,8 @@ def _build_options(function: Function, *jobs: str) -> Function:
             default=DEFAULT_SOURCE,
             show_default=True,
             metavar="SPEC",
-            help="A directory, a tarball, git:URL-or-path#ref, a version such as 7.3.4, or debian:PACKAGE@SUITE.",
+            help="A directory, a tarball, git:URL-or-path#ref, a version such as 7.3.4, or debian:PACKAGE@SUITE; "
+            "a kernel built elsewhere: debian-image:PACKAGE@SUITE, a .deb, a .rpm, or prebuilt:PATH-or-URL.",
         ),
         click.option(
             "--patches",
@@ -97,6 +98,17 @@ def _build_options(function: Function, *jobs: str) -> Function:
         ),
     ]
     return _all(options, function)
+
+
+def selftests_option(function: Function) -> Function:
+    """Add --selftests, for the verbs that use a kernel which may have been built elsewhere."""
+    return click.option(
+        "--selftests",
+        "selftests_dir",
+        type=click.Path(path_type=Path),
+        metavar="DIR",
+        help="Selftests for a kernel built elsewhere: a directory with ftrace/, as installed or in a source tree.",
+    )(function)
 
 
 def _all(options: Sequence[Callable[[Function], Function]], function: Function) -> Function:
@@ -182,6 +194,7 @@ def run_options(function: Function) -> Function:
     number of machines, so make's is --jobs."""
     options = [
         lambda verb: _build_options(verb, "--jobs"),
+        selftests_option,
         board_options,
         wait_option,
         click.option(

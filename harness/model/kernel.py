@@ -128,6 +128,12 @@ class Build:
         return self.directory / "Image"
 
     @property
+    def initramfs(self) -> Path | None:
+        """What loads the drivers of the disks, where they are modules; None: the kernel has them built in."""
+        path = self.directory / "initramfs.cpio.gz"
+        return path if path.is_file() else None
+
+    @property
     def dtbs(self) -> Path:
         """The device trees of the boards that the build is for, each by its name."""
         return self.directory / "dtbs"

@@ -102,7 +102,7 @@ def _checkout(identity: str, kernel: KernelRecord, submitter: Submitter) -> dict
         comment=one_line(f"{source.version or kernel.release}"),
         valid=True,
         misc=_filled(
-            source=source.spec if source.spec.startswith("debian:") else "",
+            source=source.spec if source.spec.startswith(("debian:", "debian-image:")) else "",
             patches=[one_line(patch.name.rpartition("/")[2]) for patch in kernel.patches],
         ),
     ) | {"patchset_hash": hashlib.sha256(hashes.encode()).hexdigest() if hashes else ""}

@@ -105,10 +105,10 @@ def watches(modules: Modules) -> Iterator[Watches]:
 
 
 @pytest.fixture
-def bpf(guest: Guest, needs: Callable[..., None]) -> Bpf:
+def bpf(guest: Guest, build: Build, needs: Callable[..., None]) -> Bpf:
     """BPF programs at functions of the kernel."""
     needs("BPF_SYSCALL", "BPF_EVENTS")
-    return Bpf(guest)
+    return Bpf(guest, build)
 
 
 @pytest.fixture

@@ -38,7 +38,8 @@ class Completed:
 @dataclass(frozen=True, kw_only=True)
 class Media:
     """What a machine boots: the kernel image, device trees, the root file system and one build's payload. Root and
-    payload are disks or initramfs archives, as the boot method wants them.
+    payload are disks or initramfs archives, as the boot method wants them. `initramfs`: what loads the drivers of
+    disks, if the kernel does not have them built in.
 
     `products`: digests of these files, as far as they are known, to verify them if the boot fails. `holds`: what keeps
     the files in the cache; another process needs its own, or has to end before this one (`without_holds`)."""
@@ -47,6 +48,7 @@ class Media:
     dtbs: Path | None = None
     root: Path
     payload: Path | None = None
+    initramfs: Path | None = None
     products: tuple[Product, ...] = ()
     holds: tuple[object, ...] = field(default=(), compare=False, repr=False)
 

@@ -71,15 +71,16 @@ class FakeApt:
         """As on a machine whose package lists were removed: apt then knows no origins."""
         (self.directory / "targets").write_text("")
 
-    def packages(self, versions: dict[str, str], *, deb: bytes = b"deb") -> None:
-        """Make these packages known, all with the content `deb`."""
+    def packages(self, versions: dict[str, str], *, deb: bytes = b"deb", depends: dict[str, str] | None = None) -> None:
+        """Make these packages known, all with the content `deb`. `depends`: the Depends fields of some."""
         (self.directory / "package.deb").write_bytes(deb)
         (self.directory / "names").write_text("".join(f"{name}\n" for name in versions))
         digest = hashlib.sha256(deb).hexdigest()
         (self.directory / "shown").mkdir(exist_ok=True)
         for name, version in versions.items():
             (self.directory / "shown" / name).write_text(
-                f"Package: {name}\nSource: linux\nVersion: {version}\nSize: {len(deb)}\nSHA256: {digest}\n\n"
+                f"Package: {name}\nSource: linux\nVersion: {version}\nSize: {len(deb)}\nSHA256: {digest}\n"
+                f"Depends: {(depends or {}).get(name, 'kmod')}\n\n"
             )
 
     def fail(self, verb: str, said: str) -> None:

@@ -349,3 +349,28 @@ def test_a_machine_without_apt_says_so(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(InfraError, match=r"apt-get: no such command on this host; `harness doctor`"):
         mirror_for(SUITE)
+
+
+# packages of another architecture
+
+
+def test_packages_of_another_architecture_have_lists_of_their_own(fake: FakeApt) -> None:
+    fake.packages({"linux-image-arm64": "6.12-1"}, depends={"linux-image-arm64": "linux-image-6.12 (= 1) | other, b"})
+    foreign = PrivateApt(SUITE, architecture="arm64")
+    foreign.update()
+    directory = cache_dir("apt", f"{SUITE}-arm64")
+    assert 'APT::Architecture "arm64";' in (directory / "apt.conf").read_text()
+    assert foreign.newest("linux-image-arm64").depends == ("linux-image-6.12", "b")
+    assert not (cache_dir("apt", SUITE) / "apt.conf").exists()
+
+
+def test_a_package_that_is_forgotten_is_downloaded_again(fake: FakeApt) -> None:
+    fake.packages({"a": "1"})
+    mine = PrivateApt(SUITE)
+    mine.update()
+    package = mine.newest("a")
+    path = mine.download(package)
+    mine.forget([package])
+    assert not path.exists()
+    assert mine.download(package) == path
+    assert path.read_bytes() == b"deb"

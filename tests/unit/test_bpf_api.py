@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import InfraError
+from harness.model.kernel import Build
 from harness.model.result import Verdict
 from harness.run.api import bpf
 from harness.run.api.bpf import Bpf
@@ -53,13 +54,19 @@ class Target:
         return Completed(command=command, returncode=code, output=said, seconds=0.0)
 
 
-def _bpf(target: Target) -> Bpf:
-    return Bpf(Guest(target))  # type: ignore[arg-type]
+@pytest.fixture
+def build(tmp_path: Path) -> Build:
+    (tmp_path / "vmlinux").touch()
+    return Build(directory=tmp_path, release="7.3.4", key="k")
 
 
-def test_what_the_programs_have_seen() -> None:
+def _bpf(target: Target, build: Build) -> Bpf:
+    return Bpf(Guest(target), build)  # type: ignore[arg-type]
+
+
+def test_what_the_programs_have_seen(build: Build) -> None:
     target = Target()
-    with _bpf(target).attach(("fentry", "calls:calls_saved"), ("multiret", "calls_wide")) as programs:
+    with _bpf(target, build).attach(("fentry", "calls:calls_saved"), ("multiret", "calls_wide")) as programs:
         first, second = programs.seen()
         assert programs.seen() == [first, second]  # the second report, not the first one again
     assert (first.kind, first.function, first.calls, first.argument) == ("fentry", "calls:calls_saved", 2, 0x1000)
@@ -69,9 +76,9 @@ def test_what_the_programs_have_seen() -> None:
     assert sum("kill -USR1" in command for command in target.commands) == 2
 
 
-def test_the_modules_are_waited_for_when_the_programs_go() -> None:
+def test_the_modules_are_waited_for_when_the_programs_go(build: Build) -> None:
     target = Target()
-    with _bpf(target).attach(("fentry", "calls:calls_saved"), ("multi", "calls_wide")):
+    with _bpf(target, build).attach(("fentry", "calls:calls_saved"), ("multi", "calls_wide")):
         attached = len(target.commands)
     assert [command for command in target.commands[attached:] if "/sys/module/" in command] == [
         "! { read -r users < /sys/module/calls/refcnt; } 2>/dev/null || [ $users = 0 ]"
@@ -99,15 +106,39 @@ def test_the_modules_are_waited_for_when_the_programs_go() -> None:
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("in_setup", [True, False])
-def test_whose_fault_it_is_that_a_program_is_not_attached(said: str, verdict: Verdict, *, in_setup: bool) -> None:
+def test_whose_fault_it_is_that_a_program_is_not_attached(
+    build: Build, said: str, verdict: Verdict, *, in_setup: bool
+) -> None:
     with (
         pytest.raises((Refused, InfraError), match="fentry calls:calls_saved") as caught,
-        _bpf(Target(first=said)).attach(("fentry", "calls:calls_saved")),
+        _bpf(Target(first=said), build).attach(("fentry", "calls:calls_saved")),
     ):
         pass
     outcome = outcome_of(caught.value, in_setup=in_setup)
     assert outcome.verdict is verdict
     assert said.splitlines()[-1] in caught.value.args[0]
+
+
+@pytest.mark.parametrize(("function", "is_skipped"), [("calls:calls_saved", True), ("cmdline_proc_show", False)])
+def test_a_module_without_types_skips_the_test_if_there_is_no_vmlinux(
+    function: str, build: Build, *, is_skipped: bool
+) -> None:
+    """The target has no such file: it answers every other command with success."""
+    (build.directory / "vmlinux").unlink()
+    target = Target()
+    run = target.run
+    target.run = lambda command, *, timeout: (  # type: ignore[method-assign]
+        Completed(command=command, returncode=1, output="", seconds=0.0)
+        if "[ -e /sys/kernel/btf/calls ]" in command
+        else run(command, timeout=timeout)
+    )
+    reason = ""
+    try:
+        with _bpf(target, build).attach(("fentry", function)):
+            pass
+    except pytest.skip.Exception as skipped:
+        reason = str(skipped)
+    assert reason == ("calls has no BTF: there is no vmlinux of this kernel to make it from" if is_skipped else "")
 
 
 def test_the_program_words_a_refusal_as_it_is_looked_for() -> None:

@@ -36,6 +36,13 @@ def test_every_tool_is_compiled_without_a_c_library(tmp_path: Path) -> None:
     assert not any(word.startswith("--target") for word in arguments)
 
 
+def test_the_init_of_an_initramfs_is_compiled_by_itself(tmp_path: Path) -> None:
+    assert guesttools.compile_early(_toolchain(tmp_path, ""), tmp_path) == tmp_path / "early"
+    outputs = [after for word, after in itertools.pairwise(_arguments(tmp_path)) if word == "-o"]
+    assert outputs == [str(tmp_path / "early")]
+    assert guesttools.fingerprint(guesttools.EARLY) != guesttools.fingerprint()
+
+
 def test_clang_is_told_for_which_machine(tmp_path: Path) -> None:
     guesttools.compile_tools(_toolchain(tmp_path, "", name="clang-16"), tmp_path)
     assert "--target=aarch64-linux-gnu" in _arguments(tmp_path)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.build.initramfs import payload_archive, root_archive
+from harness.build.initramfs import early_archive, payload_archive, root_archive
 from harness.errors import InfraError
 from harness.model.product import Product
 from harness.products import digest_of
@@ -78,3 +78,17 @@ def test_an_image_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(InfraError, match="expected an ext4 image"):
         payload_archive(tmp_path / "x.ext4", progress=Recorder())
     assert not list((tmp_path / "cache").rglob("*.partial"))
+
+
+def test_an_initramfs_that_loads_drivers(tmp_path: Path) -> None:
+    init = tmp_path / "early"
+    init.write_bytes(b"init")
+    early_archive(tmp_path / "early.cpio.gz", init=init, modules=[b"first", b"second"])
+    found = entries(tmp_path / "early.cpio.gz")
+    assert found["init"] == (stat.S_IFREG | 0o755, b"init")
+    assert (found["modules/000"][1], found["modules/001"][1]) == (b"first", b"second")
+    assert stat.S_ISCHR(found["dev/console"][0])
+    assert stat.S_ISDIR(found["root"][0])
+    names = list(found)
+    assert names.index("dev") < names.index("dev/console")
+    assert names.index("modules") < names.index("modules/000")

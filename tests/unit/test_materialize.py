@@ -299,3 +299,12 @@ def test_one_kind_of_source_follows_another(tmp_path: Path, tree: Path) -> None:
         materialize(resolve_source(parse_source_spec(spec)), tree)
         assert f"SUBLEVEL = {expected[spec]}" in (tree / "Makefile").read_text()
         assert (tree / "only/here").exists() == (spec == str(directory))
+
+
+def test_a_tarball_with_a_built_kernel_is_told_how_to_be_named(tmp_path: Path, tree: Path) -> None:
+    for name in ("boot/vmlinuz-7.3", "lib/modules/7.3/modules.order"):
+        (tmp_path / "built" / name).parent.mkdir(parents=True)
+        (tmp_path / "built" / name).touch()
+    subprocess.run(["tar", "-C", tmp_path / "built", "-cf", tmp_path / "built.tar", "boot", "lib"], check=True)
+    with pytest.raises(UserError, match="found boot, lib; for a kernel that is built already, write prebuilt: before"):
+        materialize(resolved(tmp_path / "built.tar"), tree)

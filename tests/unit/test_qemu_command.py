@@ -19,6 +19,15 @@ def _kernel_arguments(accel: str) -> list[str]:
     return args[args.index("-append") + 1].split()
 
 
+def test_drivers_of_disks_come_in_an_initramfs_if_the_kernel_has_them_as_modules() -> None:
+    board = BoardSpec(name="b", boot=QemuBoot())
+    without = Media(image=Path("Image"), root=Path("root"))
+    media = Media(image=Path("Image"), root=Path("root"), initramfs=Path("drivers.cpio.gz"))
+    args = command_line(board, media, own_storage(media), fds={}, accel="tcg")
+    assert args[args.index("-initrd") + 1] == "drivers.cpio.gz"
+    assert "-initrd" not in command_line(board, without, own_storage(without), fds={}, accel="tcg")
+
+
 @pytest.mark.parametrize(("accel", "fixed"), [("tcg", True), ("kvm", False)])
 def test_programs_lie_at_fixed_addresses_only_where_code_is_translated(accel: str, fixed: bool) -> None:
     arguments = _kernel_arguments(accel)

@@ -16,6 +16,7 @@ from harness import limits
 from harness.build.materialize import materialize
 from harness.build.source import parse_source_spec, resolve_source
 from harness.build.tree import kernel_version
+from harness.build.untar import untar
 from harness.errors import UserError
 from harness.limits import Limit
 from harness.shortage import Shortage
@@ -298,3 +299,15 @@ def test_git_links_that_lead_out(tmp_path: Path, tree: Path) -> None:
     said = unpack(f"git:{repository}", tree)
     assert "left out links that lead out of the tree: kernel/up, passwd" in said
     assert sorted(path.name for path in tree.rglob("*") if path.is_symlink()) == ["in", "link"]
+
+
+def test_only_wanted_members_are_written(tmp_path: Path) -> None:
+    top = tmp_path / "linux"
+    for name in ("a/wanted", "a/other", "b/wanted"):
+        (top / name).parent.mkdir(parents=True, exist_ok=True)
+        (top / name).write_text(name)
+    subprocess.run(["tar", "-C", top, "-cf", tmp_path / "x.tar", "."], check=True)
+    out = tmp_path / "out"
+    out.mkdir()
+    untar(tmp_path / "x.tar", out, suffix=".tar", tick=lambda _: None, wanted=lambda name: name == "a/wanted")
+    assert [path for path in out.rglob("*") if path.is_file()] == [out / "a/wanted"]

@@ -10,7 +10,10 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import pytest
+
 from harness.errors import InfraError
+from harness.model.kernel import Build
 from harness.run.api.guest import Guest, number
 from harness.run.api.process import Process, background
 from harness.run.stopped import Refused
@@ -72,14 +75,16 @@ class BpfPrograms:
 class Bpf:
     """Attaches programs."""
 
-    def __init__(self, guest: Guest) -> None:
+    def __init__(self, guest: Guest, build: Build) -> None:
         self._guest = guest
+        self._build = build
 
     @contextlib.contextmanager
     def attach(self, *programs: tuple[str, str]) -> Iterator[BpfPrograms]:
         """Attach programs for the duration of the ``with``, each a pair of a kind and a function: ``fentry`` and
         ``fexit`` with ``function`` or ``module:function``, ``multi`` and ``multiret`` with
-        ``function,function,...``."""
+        ``function,function,...``. Skips the test if there was nothing to make a module's BTF from."""
+        self._require_types([target for _, target in programs])
         words = " ".join(word for program in programs for word in program)
         with background(self._guest, f"{_PROGRAM} {words}") as process:
             self._guest.wait_until(lambda: process.output.endswith("attached") or not process.running, "BPF programs")
@@ -88,14 +93,26 @@ class Bpf:
             yield BpfPrograms(self._guest, process)
         self._wait_gone([target for _, target in programs])
 
+    def _require_types(self, targets: Sequence[str]) -> None:
+        """The BTF of a module is made from that of vmlinux, which a kernel that was built elsewhere may lack."""
+        if (self._build.directory / "vmlinux").exists():
+            return
+        for module in _modules_of(targets):
+            if not self._guest.exists(f"/sys/kernel/btf/{module}"):
+                pytest.skip(f"{module} has no BTF: there is no vmlinux of this kernel to make it from")
+
     def _wait_gone(self, targets: Sequence[str]) -> None:
         """Wait until the kernel has let go of the functions' modules, which it does after a grace period."""
-        for module in sorted({target.partition(":")[0] for target in targets if ":" in target}):
+        for module in _modules_of(targets):
             self._guest.wait_until(functools.partial(self._is_unused, module), f"{module} is not used by BPF any more")
 
     def _is_unused(self, module: str) -> bool:
         refcnt = f"/sys/module/{module}/refcnt"
         return self._guest.run(f"! {{ read -r users < {refcnt}; }} 2>/dev/null || [ $users = 0 ]").ok
+
+
+def _modules_of(targets: Sequence[str]) -> list[str]:
+    return sorted({target.partition(":")[0] for target in targets if ":" in target})
 
 
 def _not_attached(words: str, output: str) -> InfraError | Refused:

@@ -19,6 +19,8 @@ from harness.run.suites.batch import Batch, Found
 from harness.run.suites.table import FINDERS
 from harness.run.units import Isolation
 
+ALL = "all"  # the name of what stands for all tests of a suite that is not there
+
 
 class SelftestItem(pytest.Item):
     """One selftest; runs as part of its batch."""
@@ -78,6 +80,17 @@ def choose_in_batches(chosen: Sequence[pytest.Item]) -> None:
         batch.choose(names)
 
 
+class _Absent(Batch):
+    """Stands for the tests of a suite whose names are not known, because the build has no files of it."""
+
+    @property
+    def _current(self) -> str:
+        return ""
+
+    def _advance(self, test: str, machine: Machine) -> None:
+        raise AssertionError(f"{test} is skipped, so nothing can run it")
+
+
 class SuiteNode(pytest.Collector):
     """The pytest parent of a suite's items."""
 
@@ -88,12 +101,17 @@ class SuiteNode(pytest.Collector):
 def items(
     session: pytest.Session, *, suites: frozenset[str], build: Build, machine: Machine, isolation: Isolation
 ) -> Iterator[SelftestItem]:
-    """Every selftest of the chosen suites, in the order they run."""
+    """Every selftest of the chosen suites, in the order they run. Of a suite that the build lacks, one that stands for
+    all of them and is skipped with the reason."""
     for suite in UPSTREAM:
         if suite.name in suites:
             parent = SuiteNode.from_parent(session, name=suite.name, nodeid=suite.name)
             skip = why_not(suite, build)
-            for found in FINDERS[suite](build, isolation):
+            shares = list(FINDERS[suite](build, isolation))
+            if not shares and suite.name in build.unbuilt:
+                skip = skip or build.unbuilt[suite.name]
+                shares = [Found(batch=_Absent(), tests=(f"{suite.name}/{ALL}",))]
+            for found in shares:
                 for test in found.tests:
                     yield _item(parent, test, suite, found=found, machine=machine, skip=skip)
 

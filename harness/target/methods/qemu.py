@@ -140,6 +140,7 @@ def command_line(
         *("-cpu", "host" if accel == "kvm" else boot.cpu),
         *("-smp", str(boot.cpus), "-m", str(boot.memory_mib), "-no-reboot", *storage.memory),
         *("-kernel", str(media.image), "-append", append),
+        *(("-initrd", str(media.initramfs)) if media.initramfs else ()),
     ]
     for channel, fd in fds.items():
         args += ["-chardev", f"socket,id={channel},fd={fd}"]

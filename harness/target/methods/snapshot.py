@@ -190,6 +190,7 @@ class Snapshots:
         """Return the properties that must be the same when a snapshot is restored, as far as they are known without
         reading it."""
         files = {"QEMU": Path(shutil.which(QEMU) or QEMU), "kernel": self._media.image}
+        files |= {"initramfs": self._media.initramfs} if self._media.initramfs else {}
         files |= {f"{serial} disk": disk for serial, disk in self._disks()}
         told: dict[str, Any] = {name: _stamp(path) for name, path in files.items()}
         return told | {"board entry": [json.loads(json.dumps(asdict(qemu_boot(self._board)))), self._board.cmdline]}
