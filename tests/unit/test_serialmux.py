@@ -127,6 +127,17 @@ def test_a_target_that_is_silent_is_asked_how_far_it_is(far_end: FarEnd) -> None
     assert far_end.consoles[COMMANDS].expect("end\n", timeout=5.0)
 
 
+def test_a_line_that_a_person_has_gets_no_questions(far_end: FarEnd, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.target.line.serialmux._FIRST_QUIET_S", 0.02)
+    far_end.says(said("!ready"))
+    assert far_end.hears() == encoded("?", 0, b"0").rstrip()
+    far_end.mux.hand_over()
+    far_end.says(far_end.frame("K", "damaged")[1:], b"and silence")
+    far_end.theirs.settimeout(1.0)
+    with pytest.raises(TimeoutError):
+        far_end.hears()
+
+
 @fault(
     "more bytes are lost on the serial line than the target remembers",
     where="console",

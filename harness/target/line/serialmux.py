@@ -148,6 +148,12 @@ class SerialMux:
         it: not where it comes straight from the kernel or out of a damaged frame, ahead of frames that are missing."""
         self._mark = text.encode()
 
+    def hand_over(self) -> None:
+        """Send nothing of ours any more, because a person gets the line: a question to the target would be typed at
+        her shell, in the middle of what she types."""
+        self._asker.close()
+        self._threads[-1].join(timeout=_ANSWER_LIMIT_S)
+
     def close(self) -> None:
         """End the channels; the line stays."""
         self._over.set()

@@ -156,6 +156,7 @@ class BoardTarget:
                 self.console.expect(r"sysrq: [^\n]*\n", timeout=2.0)
 
     def terminal(self, *, rows: int, columns: int) -> Terminal:
+        self._mux.hand_over()
         self._line.send(b"\n@I\n")
         self._line.expect(r"# ?$", timeout=10.0)
         self._line.send(f" stty rows {rows} cols {columns}\r".encode())
