@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -93,7 +94,10 @@ def _unpack_package(
                 untar_stream(process.stdout, alone, place=str(package), wanted=wanted)
             except Damaged as error:
                 raise _damaged(package, str(error)) from error
-            status = process.wait(timeout=_END_S)
+            try:
+                status = process.wait(timeout=_END_S)
+            except subprocess.TimeoutExpired:
+                raise _damaged(package, f"{words[0]} does not end, {_END_S:.0f} s after its output did") from None
         if status:
             said.seek(0)
             told = said.read(_LINE_BYTES).decode(errors="replace").split("\n")[0]
