@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,7 @@ def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Build:
     project = tmp_path / "project"
     (project / "testcases").mkdir(parents=True)
     (project / "testcases/test_x.py").write_text(TESTS)
+    sys.modules.pop("testcases.test_x", None)  # pytest would take the one of the test before for ours
     monkeypatch.setattr(inprocess, "PROJECT", project)
     monkeypatch.setattr(inprocess, "TESTCASES", project / "testcases")
     build_json(tmp_path / "build")
