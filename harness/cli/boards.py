@@ -9,7 +9,7 @@ import click
 from harness.boards.inspection import inspect
 from harness.boards.inventory import boards_schema, read_inventory
 from harness.boards.lease import user_of
-from harness.cli.options import board_names
+from harness.cli.options import board_names, boards_file_option
 from harness.cli.output import tell
 from harness.errors import InfraError
 from harness.target.methods.checks import Outcome
@@ -17,13 +17,7 @@ from harness.target.methods.table import boot_method
 
 
 @click.group(invoke_without_command=True, epilog="Examples: harness boards   ·   harness boards check rpi4")
-@click.option(
-    "--boards",
-    "boards_file",
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="Read boards from FILE instead of boards.yaml.",
-)
+@boards_file_option
 @click.option(
     "--schema", "print_schema", is_flag=True, help="Print the JSON schema of boards.yaml for editors, and exit."
 )
@@ -48,13 +42,7 @@ def boards(context: click.Context, boards_file: Path | None, print_schema: bool)
 
 
 @boards.command(epilog="Example: harness boards check rpi4")
-@click.option(
-    "--boards",
-    "boards_file",
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="Read boards from FILE instead of boards.yaml.",
-)
+@boards_file_option
 @click.argument("name", shell_complete=board_names)
 @click.pass_obj
 def check(upper_file: Path | None, boards_file: Path | None, name: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from harness.cli.options import request_from
+from harness.cli.options import mail_options, request_from
 from harness.cli.output import tell
 
 
@@ -18,17 +18,7 @@ from harness.cli.output import tell
 @click.argument("older")
 @click.argument("newer")
 @click.option("--to", multiple=True, required=True, metavar="ADDRESS", help="Who gets it. Repeatable.")
-@click.option(
-    "--from", "sender", default="", envvar="HARNESS_MAIL_FROM", metavar="ADDRESS", help="Default: git's user.email."
-)
-@click.option(
-    "--smtp",
-    default="localhost:25",
-    show_default=True,
-    envvar="HARNESS_SMTP",
-    metavar="HOST:PORT",
-    help="A mail server that takes mails from this host without a login.",
-)
+@mail_options
 @click.option(
     "--in-reply-to",
     multiple=True,

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from harness.cli.options import request_from
+from harness.cli.options import boards_file_option, mail_options, request_from
 from harness.cli.output import tell
 from harness.errors import EXIT_OK, HarnessError
 
@@ -34,13 +34,7 @@ def _print_schema(context: click.Context, _parameter: click.Parameter, wanted: b
     metavar="DIR",
     help="Directory for all nights; default: out/nightly/PLAN.",
 )
-@click.option(
-    "--boards",
-    "boards_file",
-    metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="Read boards from FILE instead of boards.yaml.",
-)
+@boards_file_option
 @click.option(
     "--expectations",
     type=click.Path(path_type=Path),
@@ -58,17 +52,7 @@ def _print_schema(context: click.Context, _parameter: click.Parameter, wanted: b
     help="Build without a sandbox, for sources and patches that you trust like your own programs.",
 )
 @click.option("--mail-to", "to", multiple=True, metavar="ADDRESS", help="Mail the summary to ADDRESS. Repeatable.")
-@click.option(
-    "--from", "sender", default="", envvar="HARNESS_MAIL_FROM", metavar="ADDRESS", help="Default: git's user.email."
-)
-@click.option(
-    "--smtp",
-    default="localhost:25",
-    show_default=True,
-    envvar="HARNESS_SMTP",
-    metavar="HOST:PORT",
-    help="A mail server that takes mails from this host without a login.",
-)
+@mail_options
 @click.option(
     "--schema",
     is_flag=True,

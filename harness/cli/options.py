@@ -118,6 +118,38 @@ def _all(options: Sequence[Callable[[Function], Function]], function: Function) 
     return function
 
 
+def mail_options(function: Function) -> Function:
+    """Add the options for who sends a mail, and through which server."""
+    options = [
+        click.option(
+            "--from",
+            "sender",
+            default="",
+            envvar="HARNESS_MAIL_FROM",
+            metavar="ADDRESS",
+            help="Default: git's user.email.",
+        ),
+        click.option(
+            "--smtp",
+            default="localhost:25",
+            show_default=True,
+            envvar="HARNESS_SMTP",
+            metavar="HOST:PORT",
+            help="A mail server that takes mails from this host without a login.",
+        ),
+    ]
+    return _all(options, function)
+
+
+boards_file_option = click.option(
+    "--boards",
+    "boards_file",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Read boards from FILE instead of boards.yaml.",
+)
+
+
 def board_options(function: Function) -> Function:
     """Add the options that select the machine."""
     name = click.option(
@@ -128,14 +160,7 @@ def board_options(function: Function) -> Function:
         shell_complete=board_names,
         help="Name of a board in boards.yaml.",
     )
-    file = click.option(
-        "--boards",
-        "boards_file",
-        metavar="FILE",
-        type=click.Path(path_type=Path),
-        help="Read boards from FILE instead of boards.yaml.",
-    )
-    return name(file(function))
+    return name(boards_file_option(function))
 
 
 def workers(text: str) -> int | None:
