@@ -18,7 +18,7 @@ from harness.campaign.request import BuildOptions
 from harness.errors import InfraError, UserError
 from harness.layout import KCONFIGS, TESTCASES
 from harness.model.board import BoardSpec
-from harness.model.kernel import Build, KernelSpec, Source, Toolchain
+from harness.model.kernel import Build, KernelSpec, Source, SourceSpec, Toolchain
 from harness.model.names import nearest_first
 from harness.model.prebuilt import PrebuiltSpec
 from harness.model.progress import Progress
@@ -72,6 +72,13 @@ def selftests_in(directory: Path | None) -> Path | None:
     raise UserError(f"--selftests: expected a directory with ftrace/ftracetest at {directory}, found none")
 
 
+def source_to_build(text: str) -> SourceSpec:
+    """Parse what names a source. Raises UserError for anything else, also for a kernel that is built already."""
+    if parse_prebuilt_spec(text):
+        raise UserError(f"{text}: expected a source to build kernels from, found a kernel that is built")
+    return parse_source_spec(text)
+
+
 def kernel_for(
     options: BuildOptions, board: BoardSpec, progress: Progress, *, source: Source | None = None
 ) -> KernelSpec:
@@ -82,9 +89,7 @@ def kernel_for(
     for patch in patches:
         for note in patch.notes:
             progress.say(f"{patch.name}: {note}")
-    if parse_prebuilt_spec(options.kernel):
-        raise UserError(f"{options.kernel}: expected a source to build kernels from, found a kernel that is built")
-    spec = parse_source_spec(options.kernel)
+    spec = source_to_build(options.kernel)
     ours = [*(KCONFIGS / f"{name}.config" for name in FRAGMENTS), *(KCONFIGS / name for name in board.kconfigs)]
     for option, paths in ((f"boards.yaml: {board.name}.kconfigs", ours), ("--kconfig", options.kconfigs)):
         for path in paths:

@@ -57,6 +57,10 @@ def checked(directory: Path, plan: str, boards: str = BOARDS) -> Checked:
         (ONE.replace("}}", ", patches: [x.mbox]}}"), "plan.yaml: kernels.stable.patches: expected a file at "),
         (ONE.replace("7.3.4", "nowhere"), "plan.yaml: kernels.stable.kernel: 'nowhere' is not a kernel source"),
         (
+            ONE.replace("7.3.4", "debian-image:linux-image-arm64@trixie"),
+            "plan.yaml: kernels.stable.kernel: debian-image:linux-image-arm64@trixie: expected a source to build",
+        ),
+        (
             ONE + "suites: {x: {suites: [functoin]}}",
             "plan.yaml: suites.x: --suite: expected one of testcases/function, ",
         ),

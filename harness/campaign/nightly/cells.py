@@ -11,7 +11,7 @@ from harness.boards.inventory import Inventory, read_inventory
 from harness.build import host
 from harness.build.keys import build_key, digest
 from harness.build.source import VERSION, parse_source_spec, resolve_source
-from harness.campaign.kernel import kernel_for
+from harness.campaign.kernel import kernel_for, source_to_build
 from harness.campaign.request import BuildOptions, NightRequest, fragment_path
 from harness.errors import HarnessError, UserError
 from harness.layout import TESTCASES
@@ -77,7 +77,7 @@ def check(request: NightRequest) -> Checked:
             path = checked.directory / Path(patches).expanduser()
             _require(path, f"{place}: kernels.{kernel.name}.patches", any_kind=True)
         source = _source(kernel, checked.directory)
-        _named(f"{place}: kernels.{kernel.name}.kernel", partial(parse_source_spec, source))
+        _named(f"{place}: kernels.{kernel.name}.kernel", partial(source_to_build, source))
     for tests in plan.suites.values():
         _named(f"{place}: suites.{tests.name}", partial(choose_suites, tests.suites))
     for slot, settings in plan.slots().items():
