@@ -182,7 +182,6 @@ def write_events(directory: Path, run: RunResults) -> Path:
 
 def questions(lab: Lab, runs: int) -> dict[str, Question]:
     """What pages and comparisons ask."""
-    flaky = next(test for test, rate in zip(lab.tests, lab._rates, strict=True) if rate == 0.2)
     known = [
         KnownOutcome(expectation=Expectation(verdicts=(Verdict.FAIL,), reason="why", test=pattern, place="here"))
         for pattern in (*lab.tests[:20], "selftests/ftrace/test.d/fgraph/*")
@@ -206,7 +205,6 @@ def questions(lab: Lab, runs: int) -> dict[str, Question]:
         "all results of a run": lambda connection: queries.outcomes_of(
             connection, queries.latest_runs(connection, limit=1)[0].id
         ),
-        "a test's latest 1000 results, all cells": lambda connection: queries.history_of(connection, flaky),
         "good runs of a cell": last_good,
         "`compare` of the latest runs of two kernels": two_nights,
         "`compare A..B` of two versions": compared(_version(runs // 2), _version(runs - 1)),

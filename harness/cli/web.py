@@ -20,15 +20,17 @@ def web(listen: str, directory: Path | None, days: int | None, file: Path | None
 
     Pages only read. They are served to this machine unless --listen says otherwise; there are no passwords."""
     from harness.store.database import history_file, opened
-    from harness.web.address import parse
+    from harness.web.address import MOST_DAYS, Filter
     from harness.web.export import export
     from harness.web.server import serve
 
     path = history_file(file)
     with opened(path):
         pass  # a file that is missing or no history is told now, not in each page
+    if days is not None and not 1 <= days <= MOST_DAYS:
+        raise UserError(f"--days: expected a number from 1 to {MOST_DAYS}, found '{days}'")
     if directory:
-        shown = parse("index", [("days", str(days))] if days is not None else []).filter
+        shown = Filter(days=days) if days is not None else Filter()
         count = export(path, directory, shown=shown)
         tell(f"{directory / 'index.html'}: {count} pages")
         return

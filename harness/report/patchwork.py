@@ -17,8 +17,12 @@ _MOST_NAMED = 3
 
 
 def checks_json(results: RunResults, *, url: str = "", prefix: str = "arm64-ftrace") -> str:
-    """Return the checks as JSON, one for each suite: a list of objects with state, context, description and, if given,
-    target_url. The state is fail where the kernel is at fault, warning where the lab is or nothing was tested."""
+    """Return the checks as JSON, for the build, the boot and each suite: a list of objects with state, context,
+    description and, if given, target_url. The state is fail where the kernel is at fault, warning where the lab is or
+    nothing was tested.
+
+    Patchwork shows the latest check of each context, so those of build and boot are there when all is well, too: or a
+    patch that failed once would never be rid of it."""
     board = results.record.board.name
     ended = results.ended
     has_no_boot = ended is not None and ended.kind is EndKind.NOT_BOOTED
@@ -28,15 +32,12 @@ def checks_json(results: RunResults, *, url: str = "", prefix: str = "arm64-ftra
     for result in results.results:
         if not (has_no_boot and result.verdict is Verdict.NOTRUN):
             suites.setdefault(result.suite, []).append(result)
-    checks = [
+    built = _check(_context(prefix, board, BUILD), "success", "the kernel was built", url)
+    booted = _check(_context(prefix, board, "boot"), *_boot_state(results), url)
+    tested = [
         _check(_context(prefix, board, suite), *_state(members, results), url) for suite, members in suites.items()
     ]
-    if ended and has_no_boot:
-        state = "fail" if ended.blames_kernel else "warning"
-        checks = [_check(_context(prefix, board, "boot"), state, str(ended), url), *checks]
-    elif not checks:
-        checks = [_check(_context(prefix, board, "run"), "warning", "no test was run", url)]
-    return _json(checks)
+    return _json([built, booted, *tested])
 
 
 def _json(checks: Sequence[dict[str, str]]) -> str:
@@ -51,6 +52,14 @@ def _check(context: str, state: str, description: str, url: str) -> dict[str, st
 def _context(*words: str) -> str:
     """A name of letters, digits, - and _, as Patchwork requires."""
     return "-".join(re.sub(r"[^A-Za-z0-9_]+", "-", word).strip("-") for word in words if word)[:_LONGEST_CONTEXT]
+
+
+def _boot_state(results: RunResults) -> tuple[str, str]:
+    """The state of the boot, and why."""
+    ended = results.ended
+    if ended and ended.kind is EndKind.NOT_BOOTED:
+        return "fail" if ended.blames_kernel else "warning", str(ended)
+    return ("success", "the kernel booted") if results.results else ("warning", "no test was run")
 
 
 def _state(members: Sequence[Result], results: RunResults) -> tuple[str, str]:

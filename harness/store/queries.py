@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -119,19 +119,6 @@ def _outcomes(connection: Connection, run: int, words: _Words) -> Iterator[Outco
         )
 
 
-def history_of(connection: Connection, test: str, *, limit: int = 1000) -> tuple[tuple[StoredRun, Outcome], ...]:
-    """Return what a test did in its latest runs, in whatever cell; the latest first."""
-    rows = connection.execute(
-        "SELECT runs.name, results.test, results.verdict, results.actual, results.milliseconds, results.reason,"
-        " results.signature, results.board FROM results JOIN runs ON runs.id = results.run"
-        f" WHERE results.test = (SELECT id FROM tests WHERE name = ?) {_LATEST} LIMIT ?",
-        (stored_test(test), limit),
-    ).fetchall()
-    words = _Words(connection)
-    runs = runs_named(connection, [row[0] for row in rows])
-    return tuple((runs[row[0]], _outcome(row[1:], words)) for row in rows)
-
-
 def history_in(connection: Connection, test: str, runs: Sequence[StoredRun]) -> tuple[tuple[StoredRun, Outcome], ...]:
     """Return what a test did in those of `runs` that have it, in their order."""
     words = _Words(connection)
@@ -147,16 +134,6 @@ def history_in(connection: Connection, test: str, runs: Sequence[StoredRun]) -> 
         )
         found |= {row[0]: _outcome(row[1:], words) for row in rows}
     return tuple((run, found[run.id]) for run in runs if run.id in found)
-
-
-def runs_named(connection: Connection, names: Sequence[str]) -> Mapping[str, StoredRun]:
-    """Return the runs with these ids."""
-    found: dict[str, StoredRun] = {}
-    for begin in range(0, len(names), _MOST_VALUES):
-        some = names[begin : begin + _MOST_VALUES]
-        query = f"{_RUNS} WHERE runs.name IN ({', '.join('?' * len(some))})"
-        found |= {run.id: run for run in _runs(connection.execute(query, some))}
-    return found
 
 
 def all_tests(connection: Connection) -> tuple[str, ...]:

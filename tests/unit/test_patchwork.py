@@ -22,7 +22,7 @@ def checks(
 
 
 def test_one_check_for_each_suite() -> None:
-    found = checks(
+    built, booted, *found = checks(
         Result(test="testcases/a.py::test_a", verdict=Verdict.PASS),
         Result(test="selftests/ftrace/test.d/x.tc", verdict=Verdict.FAIL),
         Result(test="selftests/ftrace/test.d/y.tc", verdict=Verdict.PASS),
@@ -42,6 +42,17 @@ def test_one_check_for_each_suite() -> None:
             "target_url": "https://ci.example.org/1",
         },
     ]
+    assert [built["context"], booted["context"]] == ["arm64-ftrace-virt-build", "arm64-ftrace-virt-boot"]
+
+
+@pytest.mark.parametrize("reason", ["not built", "not booted"])
+def test_what_failed_before_and_is_well_now_has_a_new_check(reason: str) -> None:
+    """Patchwork shows the latest check of each context: a failure without a later one would stay for ever."""
+    kind = EndKind.NOT_BUILT if reason == "not built" else EndKind.NOT_BOOTED
+    failed = checks(ended=RunEnd(kind=kind, reason="why", blames_kernel=True))
+    (bad,) = [check["context"] for check in failed if check["state"] == "fail"]
+    later = checks(Result(test="testcases/t", verdict=Verdict.PASS))
+    assert {check["context"]: check["state"] for check in later}[bad] == "success"
 
 
 @pytest.mark.parametrize(
@@ -59,7 +70,7 @@ def test_one_check_for_each_suite() -> None:
 )
 def test_states(verdicts: str, ended: RunEnd | None, state: str, told: str) -> None:
     results = [Result(test=f"testcases/t{n}", verdict=Verdict[name]) for n, name in enumerate(verdicts.split())]
-    (check,) = checks(*results, ended=ended)
+    *_, check = checks(*results, ended=ended)
     assert check["state"] == state
     assert check["description"].startswith(told)
 
@@ -67,19 +78,19 @@ def test_states(verdicts: str, ended: RunEnd | None, state: str, told: str) -> N
 @pytest.mark.parametrize(("blames_kernel", "state"), [(True, "fail"), (False, "warning")])
 def test_a_kernel_that_does_not_boot(blames_kernel: bool, state: str) -> None:
     ended = RunEnd(kind=EndKind.NOT_BOOTED, reason="it panicked", blames_kernel=blames_kernel)
-    (check,) = checks(Result(test="t", verdict=Verdict.NOTRUN), ended=ended)
+    _, check = checks(Result(test="t", verdict=Verdict.NOTRUN), ended=ended)
     assert (check["state"], check["context"]) == (state, "arm64-ftrace-virt-boot")
     assert check["description"] == "the target could not be booted: it panicked"
 
 
 def test_no_test_is_no_success() -> None:
-    (check,) = checks()
+    _, check = checks()
     assert (check["state"], check["description"]) == ("warning", "no test was run")
 
 
 def test_whatever_names_hold_patchwork_takes_the_check() -> None:
     hostile = "x\n\x1b[2J" + "é/.. " * 200
-    (check,) = checks(Result(test=hostile, verdict=Verdict.FAIL), board=hostile, prefix="my lab")
+    *_, check = checks(Result(test=hostile, verdict=Verdict.FAIL), board=hostile, prefix="my lab")
     assert re.fullmatch(r"[-a-zA-Z0-9_]{1,255}", check["context"])
     assert check["description"].isprintable()
     assert len(check["description"]) <= 200

@@ -188,17 +188,6 @@ def test_whatever_a_target_wrote_can_be_stored(tmp_path: Path) -> None:
     assert outcome.reason.startswith("\\udc80 \0 '; DROP")
 
 
-def test_a_tests_history_is_the_latest_first(tmp_path: Path) -> None:
-    failing = (Result(test="a", verdict=Verdict.FAIL),)
-    added(tmp_path / "h", run(2, failing), run(1), run(3))
-    with opened(tmp_path / "h") as connection:
-        found = queries.history_of(connection, "a", limit=2)
-    assert [(stored.started, outcome.verdict) for stored, outcome in found] == [
-        (1003.0, Verdict.PASS),
-        (1002.0, Verdict.FAIL),
-    ]
-
-
 def test_what_fails_inside_leaves_nothing(tmp_path: Path) -> None:
     added(tmp_path / "h", run())
 
@@ -330,7 +319,6 @@ def test_no_question_reads_all_results(tmp_path: Path) -> None:
             queries.outcomes_of(connection, stored.id)
             queries.latest_runs(connection, cell=stored.cell, kernel=stored.kernel, until=stored.started)
             queries.history_in(connection, "a", [stored])
-        queries.history_of(connection, "a")
         add_run(connection, run(1), directory=Path("/runs"))
         connection.set_trace_callback(None)
         plans = [

@@ -152,7 +152,7 @@ def test_the_verb_says_where_to_begin(history: Path, tmp_path: Path) -> None:
     ("words", "told"),
     [
         (["--days", "3"], "--days: expected with --export"),
-        (["--days", "0", "--export", "p"], "days: expected a number from 1 to 3660, found '0'"),
+        (["--days", "0", "--export", "p"], "--days: expected a number from 1 to 3660, found '0'"),
         (["--listen", "8000"], "--listen 8000: expected ADDRESS:PORT, as 127.0.0.1:8000"),
         (["--listen", "lab:8000"], "--listen lab:8000: expected ADDRESS:PORT"),
         (["--listen", "127.0.0.1:70000"], "--listen 127.0.0.1:70000: expected ADDRESS:PORT"),
