@@ -62,6 +62,7 @@ from harness.parse.diff import find_diff, normalize_diff, parse_diff
 from harness.parse.instrumentation import Flavour, Instrumentation
 from harness.parse.oops import scanner
 from harness.report.text import clean
+from tests.unit.tinydwarf import ADVANCE, with_lines
 from tests.unit.tinyelf import NOP, REL, RET, TinyElf
 
 _LARGEST = 64 << 20
@@ -142,6 +143,16 @@ def _elf(text: str) -> bytes:
 
 def _symbols(text: str) -> object:
     return len(elf.Elf(io.BytesIO(_elf(text)), name="x").symbols)
+
+
+@functools.lru_cache(maxsize=2)
+def _dwarf(text: str) -> bytes:
+    return with_lines(text, path="a.c").bytes()
+
+
+def _lines(text: str) -> object:
+    deadline = limits.Deadline.start(limits.INSPECT_SECONDS)
+    return elf.Elf(io.BytesIO(_dwarf(text)), name="x").lines_of(["a.c"], deadline=deadline)
 
 
 def _kallsyms(text: str) -> object:
@@ -324,6 +335,7 @@ CASES = (
     Case("report: escapes", clean, "\x1b]"),
     # ELF
     Case("elf: symbols", _symbols, "a "),
+    Case("dwarf: lines", _lines, ADVANCE),
     Case("image: digits", _kallsyms, "0\0001\0002\0003\0004\0005\0006\0007\0008\0009\000"),
     Case("image: relocations", _relocations, "\x03\x04\0\0\0\0\0\0"),
     Case("image: zboot", _zboot, "x", "MZ\0\0zimg\x34\0\0\0\x01\0\0\0\0\0\0\0\0\0\0\0gzip" + 28 * "\0"),

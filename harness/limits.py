@@ -142,6 +142,10 @@ RECORD_BYTES = Limit(name="RECORD_BYTES", default=64 * _MIB, unit="bytes", on="m
 EVENT_BYTES = Limit(name="EVENT_BYTES", default=64 * _MIB, unit="bytes", on="a line of events.jsonl")
 ELF_BYTES = Limit(name="ELF_BYTES", default=1 * _GIB, unit="bytes", on="a section of a kernel or module, uncompressed")
 ELF_NAME_BYTES = Limit(name="ELF_NAME_BYTES", default=64 * _KIB, unit="bytes", on="a symbol's name in an ELF file")
+LINE_TABLE_BYTES = Limit(
+    name="LINE_TABLE_BYTES", default=2 * _MIB, unit="bytes", on="what debug information says of one file's lines"
+)
+LINE_CODE = Limit(name="LINE_CODE", default=1_000_000, unit="instructions", on="changed code that is watched")
 MODULE_BYTES = Limit(name="MODULE_BYTES", default=256 * _MIB, unit="bytes", on="a test module that was built")
 SELFTEST_BYTES = Limit(name="SELFTEST_BYTES", default=64 * _MIB, unit="bytes", on="a selftest's script or program")
 BUILD_BYTES = Limit(name="BUILD_BYTES", default=16 * _GIB, unit="bytes", on="the files of a build, holes included")
@@ -159,7 +163,10 @@ INSPECT_FILES = Limit(
     name="INSPECT_FILES", default=200_000, unit="files", on="a package or directory for `harness inspect`"
 )
 INSPECT_SECONDS = Limit(
-    name="INSPECT_SECONDS", default=600, unit="seconds", on="each file, package or directory for `harness inspect`"
+    name="INSPECT_SECONDS",
+    default=600,
+    unit="seconds",
+    on="each file, package or directory for `harness inspect`, and a kernel's debug information",
 )
 
 LIMITS = tuple(each for each in list(globals().values()) if isinstance(each, Limit))

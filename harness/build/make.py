@@ -17,6 +17,7 @@ from typing import Any
 from harness import available, shortage
 from harness.build import era, guesttools, hostheaders, prune
 from harness.build.cache import cache_dir, published
+from harness.build.changedlines import keep_changed_lines
 from harness.build.collect import collect
 from harness.build.finished import RECORD, load_record, not_built, usable_build
 from harness.build.inuse import nobody_uses
@@ -205,6 +206,7 @@ class _Builder:
         guesttools.compile_tools(self.spec.toolchain, tools, confinement=self.kbuild.confinement(tools))
         self._stage("collect", lambda: collect(self.workspace.objects, self.payload, self.out, log=self.log))
         keep_patches(self.spec.patches, self.out)
+        keep_changed_lines(self.workspace.source, state=self.workspace.series, directory=self.out)
         record = self._record(key, self._kernel_record(release, self._made()), reproduce, lacking=lacking)
         (self.out / RECORD).write_text(build_record_to_json(record))
 

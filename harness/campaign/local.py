@@ -22,6 +22,7 @@ from harness.target.holding.held import HeldBoard
 from harness.target.methods.table import boot_method
 
 if TYPE_CHECKING:
+    from harness.model.coverage import Probing
     from harness.run.session import Fleet, Keeping, Selection
 
 
@@ -62,10 +63,20 @@ def check(request: RunRequest, *, boots: bool = True) -> Checked:
         if not has_snapshots:
             wanted = f"{needs_snapshots}: expected a board that has snapshots (method qemu)"
             raise UserError(f"{wanted}, found {board.name}; leave it out")
+    if request.coverage:
+        needs_snapshots = "--coverage"
+        _check_coverage(request, board)
     peers = inventory.peers_of(board, request.workers)
     if boots:
         ensure_reachable(board, wait=request.wait)
     return Checked(request=request, board=board, peers=tuple(peers), needs_snapshots=needs_snapshots)
+
+
+def _check_coverage(request: RunRequest, board: BoardSpec) -> None:
+    if boot_method(board).properties(board).get("accelerator") != "tcg":
+        raise UserError(f"--coverage: expected a board that is emulated by QEMU, found {board.name}; leave it out")
+    if not request.kernel.patches and not request.kernel.build_dir:
+        raise UserError("--coverage: expected --patches, or --build with a kernel that has some, found neither")
 
 
 def list_tests(checked: Checked, display: Display) -> list[str]:
@@ -194,7 +205,21 @@ def _keeping(checked: Checked, made: Build, display: Display) -> Iterator[Keepin
         return
     with scratch_dir("snapshots") as directory:
         media = media_for(checked.board, made, display, verify=checked.request.kernel.verify)
-        yield Keeping(media=media, directory=directory)
+        probing = _probing(checked, made, directory)
+        if probing:
+            media = dataclasses.replace(media, probe=probing.probe)
+        yield Keeping(media=media, directory=directory, probing=probing)
+
+
+def _probing(checked: Checked, made: Build, directory: Path) -> Probing | None:
+    """Return what is watched while the tests run; None unless that is wanted, and there is something to watch."""
+    if not checked.request.coverage:
+        return None
+    from harness.build.changedcode import changed_code, make_probe
+    from harness.model.coverage import Probing
+
+    code = changed_code(made)
+    return Probing(code=code, probe=make_probe(code, directory))
 
 
 def _fleet(boards: Sequence[HeldBoard], made: Build, display: Display) -> Fleet | None:

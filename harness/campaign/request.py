@@ -56,7 +56,7 @@ class RunRequest:
     `workers`: how many machines run in parallel; None: as many as suit host and board. `isolation`: test, file or
     crash; None: the best that the board supports. `confirm`: repeat unexpected failures; None: where the
     board has snapshots. `history`: the file that takes the run in (None: the usual one),
-    unless `no_history`."""
+    unless `no_history`. `coverage`: find out which changed lines the tests execute."""
 
     kernel: BuildOptions
     board_name: str
@@ -74,6 +74,7 @@ class RunRequest:
     confirm: bool | None = None
     history: Path | None = None
     no_history: bool = False
+    coverage: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

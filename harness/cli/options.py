@@ -286,5 +286,10 @@ def run_options(function: Function) -> Function:
             help="The history that takes in this run; default: $HARNESS_HISTORY, else one for this user.",
         ),
         click.option("--no-history", is_flag=True, help="Leave this run out of the history."),
+        click.option(
+            "--coverage",
+            is_flag=True,
+            help="Find out which tests execute the lines that the patches have changed.",
+        ),
     ]
     return _all(options, function)

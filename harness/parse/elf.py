@@ -1,7 +1,7 @@
 """ELF and DWARF: sections, symbols, pointers with their relocations, and the source file of an address.
 
-The only module that imports pyelftools, which parses headers, relocations and DWARF. The symbol table, with 90,000
-entries in a kernel with kallsyms, is unpacked here, because an object for each entry would cost seconds.
+Only this module and dwarf.py import pyelftools, which parses headers, relocations and DWARF. The symbol table, with
+90,000 entries in a kernel with kallsyms, is unpacked here, because an object for each entry would cost seconds.
 
 Addresses are those of the linked file. A relocatable file (a module) has none: there, section number N stands at
 N << 32, so that one address means one place in every kind of file.
@@ -14,18 +14,16 @@ import io
 import struct
 import zlib
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import cached_property
 from typing import Any, BinaryIO, NamedTuple
 
 from elftools.common.exceptions import DWARFError, ELFError
-from elftools.common.utils import struct_parse
-from elftools.dwarf.abbrevtable import AbbrevDecl
-from elftools.dwarf.ranges import BaseAddressEntry, RangeEntry
 from elftools.elf.elffile import ELFFile
 
 from harness.errors import UserError
-from harness.limits import ELF_BYTES, ELF_NAME_BYTES
+from harness.limits import ELF_BYTES, ELF_NAME_BYTES, Deadline
+from harness.parse.dwarf import LineCode, SourceRange, Units
 
 SHF_ALLOC, SHF_EXECINSTR = 0x2, 0x4
 FUNC = 2  # STT_FUNC
@@ -34,9 +32,7 @@ _SYMBOL, _RELA = struct.Struct("<IBBHQQ"), struct.Struct("<QQq")
 _WORD = struct.Struct("<I")
 _SHN_XINDEX = 0xFFFF
 _R_AARCH64_ABS64, _R_AARCH64_RELATIVE = 257, 1027
-_FORM_IMPLICIT_CONST = 0x21
 _MOST_SECTIONS = 1 << 20
-_LEB_BYTES = 10  # of a number of 64 bits
 # Parts of a file may lie in others: names end in the same letters. More than this is made to take memory.
 _MOST_SHARED = 16  # times that a table's bytes are names
 _MOST_OVERLAPPING = 2  # times that a file's bytes are sections
@@ -81,17 +77,11 @@ class Symbol(NamedTuple):
     size: int
 
 
-class SourceRange(NamedTuple):
-    """Code in [begin, end) that comes from the compilation unit `source`, as the compiler was given its name."""
-
-    begin: int
-    end: int
-    source: str
-
-
 class _Frugal(ELFFile):
     """Leaves alone the largest of the debug sections, of which nothing is asked: half the memory, half the time. Each
-    name of sections is read once."""
+    name of sections is read once. `unread`: the sections that it leaves alone."""
+
+    unread = _UNREAD
 
     def __init__(self, stream: BinaryIO) -> None:
         self._names: dict[int, str] = {}
@@ -108,7 +98,7 @@ class _Frugal(ELFFile):
         return self._names[start]
 
     def get_section_by_name(self, name: str) -> Any:
-        return None if name in _UNREAD else super().get_section_by_name(name)
+        return None if name in self.unread else super().get_section_by_name(name)
 
 
 class Elf:
@@ -249,10 +239,21 @@ class Elf:
     def source_ranges(self) -> tuple[SourceRange, ...]:
         """Return the address ranges of source files, sorted by address; empty without debug information."""
         with self._as_ours():
-            if not self._file.has_dwarf_info() or not self.named(".debug_info"):
-                return ()
-            dwarf = self._file.get_dwarf_info(relocate_dwarf_sections=False, follow_links=False)
-            return tuple(sorted(_Units(dwarf).ranges()))
+            units = self._units(_UNREAD)
+            return tuple(sorted(units.ranges())) if units else ()
+
+    def lines_of(self, paths: Collection[str], *, deadline: Deadline) -> tuple[LineCode, ...] | None:
+        """Return the code that the lines of the files `paths` (as in the source tree) have become; None without debug
+        information."""
+        with self._as_ours():
+            units = self._units(_UNREAD - {".debug_line"})
+            return tuple(units.lines(paths, deadline=deadline)) if units else None
+
+    def _units(self, unread: frozenset[str]) -> Units | None:
+        if not self._file.has_dwarf_info() or not self.named(".debug_info"):
+            return None
+        self._file.unread = unread
+        return Units(self._file.get_dwarf_info(relocate_dwarf_sections=False, follow_links=False))
 
     def source_of(self, address: int) -> str | None:
         """Return the source file of the code at `address`; None if unknown."""
@@ -289,101 +290,3 @@ class _Names:
         if self._left < 0:
             raise ELFError("names that lie in one another again and again")
         return self._known.setdefault(start, self._table[start:end].decode("utf-8", errors="replace"))
-
-
-class _Units:
-    """The compilation units of a DWARF. Only the first entry of each is read."""
-
-    def __init__(self, dwarf: Any) -> None:
-        self._dwarf = dwarf
-        dwarf.get_abbrev_table = self._abbreviations  # parsing the whole tables takes ten seconds
-
-    def ranges(self) -> Iterator[SourceRange]:
-        """From .debug_aranges, which is quick; without it (clang) from the units themselves."""
-        table = self._dwarf.get_aranges()
-        if table and table.entries:
-            names: dict[int, str] = {}
-            for entry in table.entries:
-                if entry.info_offset not in names:
-                    names[entry.info_offset] = _name(self._dwarf.get_CU_at(entry.info_offset).get_top_DIE())
-                if entry.length:
-                    yield SourceRange(entry.begin_addr, entry.begin_addr + entry.length, names[entry.info_offset])
-            return
-        for unit in self._dwarf.iter_CUs():
-            top = unit.get_top_DIE()
-            for begin, end in self._own_ranges(unit, top):
-                yield SourceRange(begin, end, _name(top))
-
-    def _own_ranges(self, unit: Any, top: Any) -> Iterator[tuple[int, int]]:
-        low = top.attributes["DW_AT_low_pc"].value if "DW_AT_low_pc" in top.attributes else 0
-        if "DW_AT_ranges" in top.attributes:
-            lists = self._dwarf.range_lists()
-            for entry in lists.get_range_list_at_offset(top.attributes["DW_AT_ranges"].value, unit):
-                if isinstance(entry, BaseAddressEntry):
-                    low = entry.base_address
-                elif isinstance(entry, RangeEntry):
-                    base = 0 if entry.is_absolute else low
-                    yield base + entry.begin_offset, base + entry.end_offset
-        elif "DW_AT_high_pc" in top.attributes:
-            high = top.attributes["DW_AT_high_pc"]
-            yield low, high.value if high.form == "DW_FORM_addr" else low + high.value
-
-    def _abbreviations(self, offset: int) -> _Abbreviations:
-        return _Abbreviations(self._dwarf, offset)
-
-
-class _Abbreviations:
-    """An abbreviation table in which only what is asked for is parsed. gcc describes a unit's first entry at the end
-    of a long table, so the rest is stepped over quickly."""
-
-    def __init__(self, dwarf: Any, offset: int) -> None:
-        self._structs = dwarf.structs
-        self._stream = dwarf.debug_abbrev_sec.stream
-        self._table = self._stream.getbuffer()
-        self._offset = offset
-
-    def get_abbrev(self, code: int) -> Any:
-        number, position = _uleb(self._table, self._offset)
-        while number != code:
-            if not number:
-                raise DWARFError(f"no abbreviation {code}")
-            number, position = _uleb(self._table, self._behind(position))
-        self._stream.seek(position)
-        return AbbrevDecl(code, struct_parse(self._structs.Dwarf_abbrev_declaration, self._stream))
-
-    def _behind(self, position: int) -> int:
-        """Where the declaration ends whose tag is at `position`: tag, a byte, attributes each with its form, zeros."""
-        table = self._table
-        _tag, position = _uleb(table, position)
-        position += 1
-        while True:
-            attribute, position = _uleb(table, position)
-            form, position = _uleb(table, position)
-            if form == _FORM_IMPLICIT_CONST:
-                _value, position = _uleb(table, position)
-            elif not attribute and not form:
-                return position
-
-
-def _uleb(data: memoryview, position: int) -> tuple[int, int]:
-    """A LEB128 number, and where the next one begins."""
-    byte = data[position]
-    if byte < 0x80:
-        return byte, position + 1
-    value, shift = byte & 0x7F, 7
-    while byte >= 0x80:
-        if shift >= 7 * _LEB_BYTES:
-            raise DWARFError("a number of more than 64 bits")
-        position += 1
-        byte = data[position]
-        value |= (byte & 0x7F) << shift
-        shift += 7
-    return value, position + 1
-
-
-def _name(top: Any) -> str:
-    """The file that a unit was compiled from; empty where that is told elsewhere (split debug information)."""
-    if "DW_AT_name" not in top.attributes:
-        return ""
-    name: str = top.attributes["DW_AT_name"].value.decode("utf-8", errors="replace")
-    return name

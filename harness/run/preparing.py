@@ -7,6 +7,7 @@ from collections.abc import Callable
 from harness.errors import HarnessError
 from harness.model.suite import FTRACE
 from harness.run import precheck, warmup
+from harness.run.coverage import learn_addresses
 from harness.run.rig import Rig
 from harness.run.stopped import Stopped
 from harness.run.units import Isolation
@@ -32,6 +33,7 @@ class Preparation:
             machine.findings = precheck.check(machine.run, rig.build, suites=rig.suites)
             if machine.can_keep:
                 self._warm_up()
+                self._learn_addresses()
                 self._keep()
         except HarnessError as error:
             self.failure = error
@@ -50,6 +52,11 @@ class Preparation:
             rig.machine.discard(why_not)
         if why_not:
             self._say(why_not)
+
+    def _learn_addresses(self) -> None:
+        rig = self._rig
+        if rig.probing and (why_not := learn_addresses(rig.machine, rig.probing)):
+            self._say(f"coverage: not known: {why_not}")
 
     def _keep(self) -> None:
         why_not = self._rig.machine.keep()

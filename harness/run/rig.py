@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import pytest
 
 from harness.model.board import BoardSpec
+from harness.model.coverage import Probing
 from harness.model.kernel import Build
+from harness.run.coverage import Hits
 from harness.run.machine import Machine
 from harness.run.recorder import Recorder
 from harness.run.units import Isolation
@@ -18,7 +20,8 @@ class Rig:
     """The kernel under test, the machine that runs it, and the recorder of the results.
 
     `suites`: those whose tests are chosen; `isolation`: when a test gets a machine of its own; `hammer_seconds`: the
-    duration of a hammer test."""
+    duration of a hammer test; `hits`: what the machine has executed of the changed code, if that is wanted;
+    `probing`: what that code is, in the process that prepares the machine."""
 
     build: Build
     board: BoardSpec
@@ -27,6 +30,8 @@ class Rig:
     suites: frozenset[str]
     isolation: Isolation = Isolation.CRASH
     hammer_seconds: float = 5.0
+    probing: Probing | None = None
+    hits: Hits | None = None
 
 
 RIG = pytest.StashKey[Rig]()  # where fixtures find the rig in pytest's config

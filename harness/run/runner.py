@@ -92,6 +92,8 @@ class Runner:
 
     def _start_attempt(self, item: pytest.Item) -> None:
         self._attempt = _Attempt()
+        if self._rig.hits:
+            self._rig.hits.clear()
         self._rig.recorder.started(id_of(item), uses_machine=needs_target(item))
 
     def _run_again(self, item: pytest.Item, nextitem: pytest.Item | None) -> None:
@@ -148,6 +150,8 @@ class Runner:
             self._rig.recorder.fail(*lost)
         self._supply.before_verdict()
         test, fault = id_of(item), self._fault_of(item)
+        if self._rig.hits:
+            self._rig.hits.keep(test)
         outcome = judging.with_fault(self._attempt.phases.outcome, fault)
         if outcome.verdict in judging.SPENT or fault:
             self._rig.machine.discard(f"{outcome.verdict} in {test}")

@@ -21,6 +21,7 @@ from harness.build.keptpatches import copy_patches
 from harness.errors import EXIT_INFRA, HarnessError, UserError
 from harness.layout import PROJECT, TESTCASES
 from harness.model.board import BoardSpec
+from harness.model.coverage import Probing
 from harness.model.kernel import Build
 from harness.model.known import KnownOutcome
 from harness.model.names import nearest_first
@@ -32,6 +33,7 @@ from harness.parse.events import VERSION
 from harness.run import timings
 from harness.run.collecting import Collection, Planned
 from harness.run.conclusion import conclude, failure
+from harness.run.coverage import Hits, write_coverage
 from harness.run.documents import Recall, read_results
 from harness.run.expectations import known_on
 from harness.run.identity import new_run_id, running_harness
@@ -72,10 +74,12 @@ class Selection:
 
 @dataclass(frozen=True, kw_only=True)
 class Keeping:
-    """Where booted targets may be saved: a directory of this run's own, and what its machines boot."""
+    """Where booted targets may be saved: a directory of this run's own, and what its machines boot. `probing`: the
+    changed code that is watched while they run; `media` has the probe."""
 
     media: Media
     directory: Path
+    probing: Probing | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,8 +145,12 @@ def run(
         timeout_factor=selection.timeout_factor,
         snapshots=_snapshots(board.spec, keeping, run_dir),
     )
+    rig = _rig(build, selection, board=board.spec, machine=machine, recorder=recorder)
+    if keeping and keeping.probing:
+        hits = Hits(keeping.probing.probe, logs=run_dir, run_dir=run_dir, fail=recorder.fail)
+        rig = dataclasses.replace(rig, probing=keeping.probing, hits=hits)
     local = LocalRun(
-        _rig(build, selection, board=board.spec, machine=machine, recorder=recorder),
+        rig,
         known=known_on(selection.known, build, board.spec, today=selection.today),
         pytest=functools.partial(_pytest, selection),
         display=display,
@@ -164,6 +172,8 @@ def run(
         raise
     finally:
         machine.close()
+        if keeping and keeping.probing:
+            write_coverage(keeping.probing.code, run_dir, recorder)
         results = conclude(recorder, run_dir, end, recall=recall)
         timings.learn(_timings(board.spec), results.results)
     if recorder.failure:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from harness.errors import InfraError, KernelError
+from harness.model.coverage import Probe
 from harness.model.product import Product
 from harness.target.line.console import Console
 
@@ -39,7 +40,8 @@ class Completed:
 class Media:
     """What a machine boots: the kernel image, device trees, the root file system and one build's payload. Root and
     payload are disks or initramfs archives, as the boot method wants them. `initramfs`: what loads the drivers of
-    disks, if the kernel does not have them built in.
+    disks, if the kernel does not have them built in. `probe`: with which an emulator notes what it executes, if that is
+    wanted.
 
     `products`: digests of these files, as far as they are known, to verify them if the boot fails. `holds`: what keeps
     the files in the cache; another process needs its own, or has to end before this one (`without_holds`)."""
@@ -49,6 +51,7 @@ class Media:
     root: Path
     payload: Path | None = None
     initramfs: Path | None = None
+    probe: Probe | None = None
     products: tuple[Product, ...] = ()
     holds: tuple[object, ...] = field(default=(), compare=False, repr=False)
 

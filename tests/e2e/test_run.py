@@ -48,7 +48,7 @@ def test_all_testcases_and_a_little_of_the_selftests_pass(build: Path, tmp_path:
 )
 def test_a_kernel_that_oopses_in_one_tracer(build: Path, tmp_path: Path) -> None:
     """`build` first: the mutant then compiles one file in the same workspace."""
-    arguments = ("--patches", OOPS, "--suite", "selftests/ftrace", "-k", "wakeup or basic1")
+    arguments = ("--patches", OOPS, "--suite", "selftests/ftrace", "-k", "wakeup or basic1", "--coverage")
     done = harness("run", *arguments, "--out", tmp_path / "run", cwd=tmp_path, limit=BUILD_LIMIT_S)
     results = _verdicts(tmp_path / "run")
     crashed = results["selftests/ftrace/test.d/tracer/wakeup.tc"]
@@ -60,6 +60,11 @@ def test_a_kernel_that_oopses_in_one_tracer(build: Path, tmp_path: Path) -> None
     assert done.returncode == 1
     record = json.loads((tmp_path / "run/build.json").read_text())
     assert record["patches"][0]["name"] == OOPS.name
+    (line,) = json.loads((tmp_path / "run/coverage.json").read_text())["lines"]
+    assert line["path"] == "kernel/trace/trace_sched_wakeup.c"
+    assert "selftests/ftrace/test.d/tracer/wakeup.tc" in line["tests"]
+    assert not any("basic1" in test for test in line["tests"])
+    assert "coverage: tests executed all 1 changed lines" in done.stdout
 
 
 KNOWN = """

@@ -10,7 +10,8 @@ import pytest
 
 from harness import limits
 from harness.errors import UserError
-from harness.parse.elf import Elf, _uleb
+from harness.parse.dwarf import _uleb
+from harness.parse.elf import Elf
 from tests.faults.catalogue import Blame, fault
 from tests.unit.test_input_limits import Lower, is_told, lower
 from tests.unit.tinyelf import REL, RET, TinyElf

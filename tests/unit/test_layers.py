@@ -84,7 +84,7 @@ WITHIN_TARGET = {
 DOORS = {
     "pexpect": {"target/line/console.py"},
     "paramiko": {"target/shells/ssh.py"},
-    "elftools": {"parse/elf.py"},
+    "elftools": {"parse/elf.py", "parse/dwarf.py"},
     "yaml": {"parse/document.py"},
     "pydantic": {
         "parse/document.py",

@@ -7,7 +7,7 @@ import ctypes
 import os
 import pickle
 import signal
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from harness import clock
 from harness.build.finished import load_build
 from harness.model.known import KnownOutcome, KnownOutcomes
 from harness.run.assembly import assemble
+from harness.run.coverage import Hits
 from harness.run.expectations import known_on
 from harness.run.machine import Machine
 from harness.run.precheck import Findings
@@ -136,6 +137,9 @@ def _with_restored(setup: Setup, kept: Kept, logs: Path, name: str) -> list[obje
     machine.has_waiting_ftracetest = kept.has_waiting_ftracetest
     machine.findings = kept.findings
     rig = _rig(setup, machine, recorder)
+    if setup.media.probe:
+        hits = Hits(setup.media.probe, logs=logs, run_dir=setup.run_dir, fail=recorder.fail)
+        rig = replace(rig, hits=hits)
     return assemble(rig, Restored(rig), known=_known(setup, rig))
 
 

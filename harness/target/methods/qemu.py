@@ -22,6 +22,7 @@ from harness import available, shortage
 from harness.errors import BootError, InfraError, KernelError
 from harness.model.board import BoardSpec
 from harness.model.boot import QemuBoot
+from harness.model.coverage import HITS, Probe
 from harness.products import verified_on_failure
 from harness.target.base import (
     CommandTimeout,
@@ -297,6 +298,7 @@ def start(
     fds = {channel: theirs.fileno() for channel, (_, theirs) in pairs.items()}
     accel, _ = pick_accel(qemu_boot(board).accel)
     args = [*command_line(board, media, storage, fds=fds, accel=accel, in_turns=in_turns), *more]
+    args += _probing(media.probe, logs) if media.probe and accel == "tcg" else []
     with shortage.reported(logs), (logs / "qemu.log").open("ab") as log:
         log.write(f"$ {' '.join(args)}\n".encode())
         log.flush()
@@ -325,6 +327,16 @@ def start(
     )
     target.monitor("qmp_capabilities")
     return target
+
+
+def _probing(probe: Probe, logs: Path) -> list[str]:
+    """The arguments that make QEMU note what it executes, once it is known what that is about."""
+    if not probe.table.exists():
+        return []
+    hits = logs / HITS
+    with shortage.reported(logs), hits.open("ab") as file:
+        file.truncate(probe.count)
+    return ["-plugin", f"file={escaped(probe.plugin)},table={escaped(probe.table)},hits={escaped(hits)}"]
 
 
 def _wait_until_up(target: QemuTarget, board: BoardSpec, *, logs: Path) -> None:
