@@ -91,6 +91,7 @@ def list_tests(checked: Checked, display: Display) -> list[str]:
 
 def run_here(checked: Checked, display: Display) -> Finished:
     """Build the kernel if needed, acquire the boards, run the tests, write the documents."""
+    from harness.campaign import reaching
     from harness.campaign.history import earlier
     from harness.campaign.kernel import build_for
     from harness.campaign.machine import booter, with_one_cpu
@@ -136,7 +137,8 @@ def run_here(checked: Checked, display: Display) -> Finished:
             recall=None if request.no_history else recalling(run_dir, history=request.history, say=display.say),
         )
     if not request.no_history:
-        for line in hint(files=request.expectations, history=request.history):
+        found = reaching.hint(run_dir, history=request.history) if request.coverage else []
+        for line in (*found, *hint(files=request.expectations, history=request.history)):
             display.say(line)
     return Finished(results=results, run_dir=run_dir, exit_code=code)
 

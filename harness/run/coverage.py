@@ -13,6 +13,7 @@ from array import array
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from harness import jsonfile
 from harness.model.coverage import HITS, ChangedCode, Coverage, Probe, Probing
 from harness.report.coverage import coverage_json, coverage_notes
 from harness.run.machine import Machine
@@ -95,6 +96,19 @@ def read_coverage(code: ChangedCode, run_dir: Path) -> Coverage:
         for line in code.lines
     )
     return Coverage(code=code, tests=tuple(tuple(each) for each in tests))
+
+
+def tests_by_function(run_dir: Path) -> dict[str, tuple[str, ...]]:
+    """Return, from the document of a run, the functions with changed lines, and by which tests any of these was
+    executed; nothing if there is no such document."""
+    found: dict[str, dict[str, None]] = {}
+    try:
+        for line in jsonfile.read_object(run_dir / DOCUMENT)["lines"]:
+            tests = found.setdefault(str(line["function"]), {})
+            tests.update(dict.fromkeys(str(test) for test in line["tests"]))
+    except (OSError, ValueError, TypeError, KeyError):
+        return {}
+    return {function: tuple(tests) for function, tests in found.items()}
 
 
 def write_coverage(code: ChangedCode, run_dir: Path, recorder: Recorder) -> None:

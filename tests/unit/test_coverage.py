@@ -14,12 +14,15 @@ from harness.build.changedcode import changed_code, make_probe
 from harness.build.changedlines import CHANGED, changed_lines, keep_changed_lines
 from harness.build.patches import apply_series
 from harness.campaign.local import check
+from harness.campaign.reaching import hint
 from harness.campaign.request import BuildOptions, RunRequest
 from harness.errors import InfraError, UserError
 from harness.limits import INSPECT_SECONDS, LINE_CODE, LINE_TABLE_BYTES, Deadline
 from harness.model.board import Limits
 from harness.model.coverage import HITS, ChangedCode, CodeLine, Coverage, Probe, Probing
 from harness.model.kernel import DEFAULT_SOURCE, Build
+from harness.model.record import BoardRecord, RunRecord
+from harness.model.result import EndKind, Result, RunEnd, RunResults, Verdict
 from harness.parse.dwarf import LineCode
 from harness.parse.elf import Elf
 from harness.report.coverage import coverage_json, coverage_notes
@@ -27,6 +30,8 @@ from harness.run.coverage import LINES, Hits, learn_addresses, read_coverage, wr
 from harness.run.eventlog import EVENTS
 from harness.run.machine import Machine
 from harness.run.recorder import Recorder
+from harness.store.database import opened
+from harness.store.ingest import add_run
 from harness.target.methods.qemu import QEMU, _probing
 from tests.compilers import GNU_LD, Compiler, require
 from tests.faketarget import FakeTarget
@@ -364,6 +369,33 @@ def test_programs_read_it_all(hits: Hits, tmp_path: Path) -> None:
     assert told["lines"][0] == {"path": "kernel/a.c", "line": 1, "function": "f", "tests": ["a"]}
     assert [each["tests"] for each in told["lines"]] == [["a"], [], []]
     assert "no test executed 2 of 3 changed lines: kernel/a.c:2,5 (f)" in (tmp_path / EVENTS).read_text()
+
+
+def test_a_test_that_reached_a_missed_function_before_is_named(tmp_path: Path) -> None:
+    now, before, old = (tmp_path / name for name in ("now", "before", "old"))
+    lines = tuple(line(number, number * 4, function=name) for number, name in enumerate(("f", "g", "h", "f")))
+    for directory, tests in (
+        (now, ((), (), ("x",), ())),
+        (before, ((), (), (), ("a", "b"))),
+        (old, ((), ("c",), (), ("d",))),
+    ):
+        directory.mkdir()
+        (directory / "coverage.json").write_text(coverage_json(Coverage(code=ChangedCode(lines=lines), tests=tests)))
+    history = tmp_path / "history"
+    for number, directory in enumerate((old, before, tmp_path / "gone", now)):
+        record = RunRecord(id=f"run{number}", board=BoardRecord(name="b"))
+        result = Result(test="t", verdict=Verdict.PASS)
+        results = RunResults(
+            record=record, results=(result,), started=1000.0 + number, ended=RunEnd(kind=EndKind.COMPLETE)
+        )
+        with opened(history, writable=True) as connection:
+            add_run(connection, results, directory=directory)
+    assert hint(now, history=history) == [
+        "coverage: f was executed in run run1 by a, b",
+        "coverage: g was executed in run run0 by c",
+    ]
+    assert hint(before, history=tmp_path / "none") == []
+    assert hint(tmp_path / "gone", history=history) == []
 
 
 # -- who can't have it -----------------------------------------------------------------------------------------------
