@@ -43,20 +43,20 @@ class Units:
         dwarf.get_abbrev_table = self._abbreviations  # parsing the whole tables takes ten seconds
 
     def ranges(self) -> Iterator[SourceRange]:
-        """From .debug_aranges, which is quick; without it (clang) from the units themselves."""
+        """From .debug_aranges, which is quick; for units that it does not have (clang's, but those of assembler files)
+        from the units themselves."""
         table = self._dwarf.get_aranges()
-        if table and table.entries:
-            names: dict[int, str] = {}
-            for entry in table.entries:
-                if entry.info_offset not in names:
-                    names[entry.info_offset] = _name(self._dwarf.get_CU_at(entry.info_offset).get_top_DIE())
-                if entry.length:
-                    yield SourceRange(entry.begin_addr, entry.begin_addr + entry.length, names[entry.info_offset])
-            return
+        names: dict[int, str] = {}
+        for entry in table.entries if table else ():
+            if entry.info_offset not in names:
+                names[entry.info_offset] = _name(self._dwarf.get_CU_at(entry.info_offset).get_top_DIE())
+            if entry.length:
+                yield SourceRange(entry.begin_addr, entry.begin_addr + entry.length, names[entry.info_offset])
         for unit in self._dwarf.iter_CUs():
-            top = unit.get_top_DIE()
-            for begin, end in self._own_ranges(unit, top):
-                yield SourceRange(begin, end, _name(top))
+            if unit.cu_offset not in names:
+                top = unit.get_top_DIE()
+                for begin, end in self._own_ranges(unit, top):
+                    yield SourceRange(begin, end, _name(top))
 
     def lines(self, paths: Collection[str], *, deadline: Deadline) -> Iterator[LineCode]:
         """The code of the files `paths`, named as in the tree. Units are looked at whose own file is one of them; for a

@@ -66,16 +66,17 @@ def test_without_debug_information_no_source_is_known() -> None:
 
 @needs_gcc
 @pytest.mark.parametrize("dwarf", ["-gdwarf-4", "-gdwarf-5", "-gdwarf-5 -gz", "-gdwarf-4 -fno-dwarf2-cfi-asm"])
-@pytest.mark.parametrize("aranges", [True, False])
-def test_source_files(tmp_path: Path, dwarf: str, aranges: bool) -> None:
-    """gcc's units, with .debug_aranges and without (what clang makes): also code in sections of its own."""
+@pytest.mark.parametrize("without", ["", "a", "ac"])
+def test_source_files(tmp_path: Path, dwarf: str, without: str) -> None:
+    """gcc's units, with .debug_aranges and without: also code in sections of its own. In a kernel that clang has made,
+    units of assembler files have it, and those of C files have not."""
     (tmp_path / "a.c").write_text(
         'int a(int x) { return x + 1; }\n__attribute__((section(".far"))) int b(void) { return 2; }'
     )
     (tmp_path / "c.c").write_text("int a(int); int main(void) { return a(3); }\n")
     for name in ("a", "c"):
         subprocess.run([GCC, *dwarf.split(), "-O1", "-c", f"{name}.c"], cwd=tmp_path, check=True)
-        if not aranges:
+        if name in without:
             subprocess.run(["aarch64-linux-gnu-objcopy", "-R.debug_aranges", f"{name}.o"], cwd=tmp_path, check=True)
     subprocess.run([GCC, "-nostdlib", "-static", "-e", "main", "a.o", "c.o", "-o", "x"], cwd=tmp_path, check=True)
     with (tmp_path / "x").open("rb") as stream:
