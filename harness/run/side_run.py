@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,9 +98,10 @@ class SideRuns:
             running = list(self._running)
         for process in running:
             process.terminate()
+        deadline = time.monotonic() + _GRACE_S  # of all of them: there may be hundreds
         for process in running:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=_GRACE_S)
+                process.wait(timeout=max(0.0, deadline - time.monotonic()))
             process.kill()
 
     def run(self, build: Path, plan: Plan, run_dir: Path, *, maxfail: int = 0) -> Ended:

@@ -5,6 +5,7 @@ what a test leaves arrives in a directory here."""
 
 from __future__ import annotations
 
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -16,18 +17,21 @@ from harness.model.result import EndKind, RunResults
 from harness.run.documents import read_results
 
 _OVER = (EndKind.COMPLETE, EndKind.MAXFAIL)
+_INTERRUPTED = 128 + signal.SIGINT
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tested:
     """How an attempt at a cell ended. `code`: the exit code of its run; `run`: its id; `is_over`: whether the run came
-    to its own end, or the kernel did not boot: it has all the results that it can have."""
+    to its own end, or the kernel did not boot: it has all the results that it can have; `was_ended`: whether somebody
+    ended it, which says nothing about the board."""
 
     code: int
     board: str = ""
     run: str = ""
     seconds: float = 0.0
     is_over: bool = False
+    was_ended: bool = False
     reason: str = ""
 
     @property
@@ -62,7 +66,8 @@ def left_in(place: Path, *, code: int | None = None, board: str = "", reason: st
     try:
         results = read_results(place / RUN)
     except UserError:
-        return Tested(code=EXIT_INFRA if code is None else code, board=board, reason=reason)
+        was_ended = _is_ended_by_signal(code)
+        return Tested(code=EXIT_INFRA if code is None else code, board=board, was_ended=was_ended, reason=reason)
     code = _code(results) if code is None else code
     return Tested(
         code=code,
@@ -70,6 +75,7 @@ def left_in(place: Path, *, code: int | None = None, board: str = "", reason: st
         run=results.record.id,
         seconds=results.seconds,
         is_over=_is_over(results),
+        was_ended=_is_ended_by_signal(code) or bool(results.ended and results.ended.kind is EndKind.INTERRUPTED),
         reason=_reason(results, code, reason),
     )
 
@@ -92,3 +98,7 @@ def _is_over(results: RunResults) -> bool:
 
 def _code(results: RunResults) -> int:
     return EXIT_KERNEL if results.ended and results.ended.blames_kernel else results.exit_code
+
+
+def _is_ended_by_signal(code: int | None) -> bool:
+    return code is not None and (code < 0 or code == _INTERRUPTED)

@@ -19,6 +19,7 @@ class Waiting:
 
     def __init__(self, cells: Sequence[Cell]) -> None:
         self._rank = {cell.slot: number for number, cell in enumerate(cells)}
+        self._last = len(cells)
         self._here = {cell.slot: cell for cell in cells}
         self._unbuilt: dict[str, dict[Slot, Cell]] = {}
         self._ready: dict[_Boards, list[tuple[int, Slot]]] = {cell.candidates: [] for cell in cells}
@@ -79,8 +80,11 @@ class Waiting:
             for boards, entry in passed:
                 heapq.heappush(self._ready[boards], entry)
 
-    def give_back(self, cell: Cell) -> None:
-        """A cell that was taken waits for a board again."""
+    def give_back(self, cell: Cell, *, last: bool = False) -> None:
+        """A cell that was taken waits for a board again; `last`: behind all others."""
+        if last:
+            self._last += 1
+            self._rank[cell.slot] = self._last
         self._here[cell.slot] = cell
         heapq.heappush(self._ready[cell.candidates], (self._rank[cell.slot], cell.slot))
 
