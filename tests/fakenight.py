@@ -134,6 +134,7 @@ class Lab:
                 Cell(
                     slot=slot,
                     identity=f"{build} {slot}",
+                    asked=checked.plan.asked(slot, settings),
                     build=build,
                     tests=checked.plan.suites[slot.suites],
                     settings=settings,

@@ -17,6 +17,11 @@ _LONGEST_PART = 30  # a file's name has at most 255 bytes
 AXES = ("kernel", "toolchain", "configuration", "board", "suites")
 
 
+def _hash(told: object) -> str:
+    """16 digits: repetitions differ in nothing else, and there may be a hundred thousand cells."""
+    return hashlib.sha256(repr(told).encode(errors="surrogatepass")).hexdigest()[:16]
+
+
 @dataclass(frozen=True, kw_only=True)
 class PlannedKernel:
     """A kernel as the plan names it: its source as for ``--kernel``, and paths of patches as for ``--patches``."""
@@ -66,8 +71,7 @@ class Slot:
     def directory(self) -> str:
         """The name of its directory, which no other slot has; of long names only the ends are in it."""
         parts = [as_name(getattr(self, axis), longest=_LONGEST_PART) for axis in AXES]
-        told = repr([getattr(self, axis) for axis in AXES] + [self.repetition])
-        return "~".join([*parts, hashlib.sha256(told.encode()).hexdigest()[:8]])
+        return "~".join([*parts, _hash([getattr(self, axis) for axis in AXES] + [self.repetition])])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,15 +123,24 @@ class Plan:
                 found[dataclasses.replace(slot, repetition=number)] = settings
         return found
 
+    def asked(self, slot: Slot, settings: Settings) -> str:
+        """Return a hash of what the plan says about a slot, apart from how often and when it comes."""
+        kernel, tests = self.kernels[slot.kernel], self.suites[slot.suites]
+        how = (settings.timeout_factor, settings.workers)
+        return _hash(
+            [kernel.source, kernel.patches, self.configurations[slot.configuration], tests.suites, tests.keyword, how]
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
     """One run of a night, a value: everything that it depends on. `build`: the key of its build. `candidates`: the
     boards that may run it, which are equal. `identity`: a hash of all inputs: of two cells with the same one, either
-    can stand for the other."""
+    can stand for the other. `asked`: a hash of what the plan said (Plan.asked)."""
 
     slot: Slot
     identity: str
+    asked: str = ""
     build: str
     tests: PlannedTests
     settings: Settings = Settings()
@@ -150,14 +163,15 @@ class State(enum.StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Ended:
-    """What became of a cell. `identity`: empty if its kernel could not be determined. `code`: the exit code of its run.
-    `seconds`: of the run; `build_seconds`: of its build, in whichever night that was made. `run`: the id of the run.
-    `reason`: why there are no results. `attempts`: what failed before, each with its board and the reason. `owed`: in
-    how many nights in a row it was not done."""
+    """What became of a cell. `identity`: empty if its kernel could not be determined; `asked`: as of the cell, empty if
+    it is not known. `code`: the exit code of its run. `seconds`: of the run; `build_seconds`: of its build, whenever
+    that was made. `run`: the id of the run. `reason`: why there are no results. `attempts`: what failed before,
+    each with its board and the reason. `owed`: in how many nights in a row it was not done."""
 
     slot: Slot
     state: State
     identity: str = ""
+    asked: str = ""
     code: int = 0
     board: str = ""
     seconds: float = 0.0
@@ -171,6 +185,11 @@ class Ended:
     def is_good(self) -> bool:
         """Whether later nights can be compared with it."""
         return self.state is State.TESTED and self.code == 0
+
+    @property
+    def is_measure(self) -> bool:
+        """Whether its run shows how long one takes: it came to its own end with all tests."""
+        return self.state is State.TESTED and not self.reason and self.seconds > 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,12 +222,14 @@ class BoardHealth:
 @dataclass(frozen=True, kw_only=True)
 class Seen:
     """What earlier nights know of a slot. `identity`: of its latest cell that was done; `nights_ago`: when that was (1:
-    last night; None: never). `owed`: in how many nights in a row it was not done. `good`: the id of its run in its last
-    good night. `seconds`, `build_seconds`: how long run and build took last; None: unknown."""
+    last night; None: never). `owed`: in how many nights in a row it was not done; `late`: in how many it was not even
+    begun. `good`: the id of its run in its last good night. `seconds`, `build_seconds`: how long run and build took
+    last; None: unknown."""
 
     identity: str = ""
     nights_ago: int | None = None
     owed: int = 0
+    late: int = 0
     good: str = ""
     seconds: float | None = None
     build_seconds: float | None = None
@@ -223,13 +244,16 @@ def _seen(slot: Slot, nights: Sequence[Night]) -> Seen:
     of_slot = [(ago, night.ended[slot]) for ago, night in enumerate(nights, 1) if slot in night.ended]
     done = [(ago, end) for ago, end in of_slot if end.state.is_done]
     tested = [end for _, end in done if end.state is State.TESTED]
+    measured = [end for end in tested if end.is_measure]
+    late = itertools.takewhile(lambda end: end.state is State.NOT_RUN, (end for _, end in of_slot))
     latest = of_slot[0][1]
     return Seen(
         identity=done[0][1].identity if done else "",
         nights_ago=done[0][0] if done else None,
         owed=0 if latest.state.is_done else latest.owed,
+        late=sum(1 for _ in late),
         good=next((end.run for end in tested if end.is_good and end.run), ""),
-        seconds=tested[0].seconds if tested else None,
+        seconds=measured[0].seconds if measured else None,
         build_seconds=next((end.build_seconds for end in tested if end.build_seconds is not None), None),
     )
 

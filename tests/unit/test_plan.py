@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from typing import Any
 
 import jsonschema
@@ -75,6 +76,36 @@ def test_slots_have_directories_of_their_own_whatever_their_names() -> None:
     names = {slot.directory for slot in slots}
     assert len(names) == len(slots)
     assert all("/" not in name and len(name) < 200 for name in names)
+
+
+def test_directories_of_a_hundred_thousand_repetitions_are_their_own() -> None:
+    """Of which the names say nothing: only the hash tells them apart."""
+    names = {
+        Slot(kernel="k", toolchain="gcc", configuration="c", board="b", suites="s", repetition=number).directory[-16:]
+        for number in range(100_000)
+    }
+    assert len(names) == 100_000
+    assert all(re.fullmatch("[0-9a-f]{16}", name) for name in names)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("kernel: 7.3.4", "kernel: 7.3.5"),
+        ("7.3.4}", "7.3.4, patches: [x]}"),
+        ("default: []", "default: [variants/size]"),
+        ("[testcases]", "[selftests]"),
+        ("[testcases]", "[testcases], keyword: x"),
+        ("priority: 1", "timeout_factor: 2.0"),
+        ("priority: 1", "workers: 2"),
+    ],
+)
+def test_what_a_plan_asks_of_a_slot_is_told_from_anything_else_that_it_may_ask(old: str, new: str) -> None:
+    before, after = plan(FULL), plan(FULL.replace(old, new))
+    slot, settings = next(iter(before.slots().items()))
+    assert before.asked(slot, settings) != after.asked(slot, after.slots()[slot])
+    more = plan(FULL.replace("priority: 1", "priority: 2, repetitions: 3").replace("budget: 7h30m", "budget: 9h"))
+    assert before.asked(slot, settings) == more.asked(slot, more.slots()[slot])
 
 
 @pytest.mark.parametrize(

@@ -172,6 +172,7 @@ def resolve(checked: Checked, wanted: Mapping[Slot, Settings], progress: Progres
             Cell(
                 slot=slot,
                 identity=digest({**own, **common[slot.suites]}),
+                asked=checked.plan.asked(slot, settings),
                 build=key,
                 tests=checked.plan.suites[slot.suites],
                 settings=settings,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import time
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -12,11 +12,13 @@ from harness.campaign.nightly.cells import Checked, Resolved, resolve
 from harness.campaign.nightly.estimate import estimates
 from harness.campaign.nightly.executor import Executor
 from harness.campaign.nightly.health import Health
+from harness.campaign.nightly.leftover import take_over_all
 from harness.campaign.nightly.local import LocalExecutor
 from harness.campaign.nightly.morning import morning
 from harness.campaign.nightly.order import ordered, why_first
 from harness.campaign.nightly.place import NightPlace, Place, new_id
 from harness.campaign.nightly.shift import Shift
+from harness.clock import now as steady_time
 from harness.errors import HarnessError, UserError
 from harness.model.names import as_name
 from harness.model.night import Ended, Estimate, Morning, Night, Plan, Seen, Settings, Slot, State, seen
@@ -29,7 +31,11 @@ Resolver = Callable[[Checked, Mapping[Slot, Settings], Progress], Resolved]
 
 def place_of(checked: Checked) -> Place:
     """Return where the nights of a plan are."""
-    return Place(checked.request.out_dir or Path("out/nightly") / as_name(checked.plan.name))
+    given = checked.plan.name
+    name = as_name(given, longest=80)
+    if name != given:  # others may have the same one
+        name += f"-{hashlib.sha256(given.encode(errors='surrogateescape')).hexdigest()[:8]}"
+    return Place(checked.request.out_dir or Path("out/nightly") / name)
 
 
 def listed(checked: Checked) -> list[str]:
@@ -95,7 +101,7 @@ def play(
     executor: Callable[[Resolved], Executor],
     resolver: Resolver = resolve,
     progress: Progress,
-    clock: Callable[[], float] = time.time,
+    clock: Callable[[], float] = steady_time,
 ) -> tuple[Morning, NightPlace]:
     """Play a night, or the rest of one that was interrupted."""
     place = place_of(checked)
@@ -114,8 +120,9 @@ def _played(
 ) -> tuple[Morning, NightPlace]:
     night, earlier = _night(checked, place, progress, clock)
     here, known = place.of(night), seen(earlier)
-    done = here.done()
-    slots = {slot: settings for slot, settings in checked.plan.slots().items() if slot not in done}
+    wanted = checked.plan.slots()
+    done = {slot: ended for slot, ended in here.done().items() if not _is_another_cell(checked.plan, ended, wanted)}
+    slots = {slot: settings for slot, settings in wanted.items() if slot not in done}
     if done:
         progress.say(f"night {night.id} goes on: {len(done)} cells are done, {len(slots)} are not")
     # what it is to do, for the night after it, should it never be finished
@@ -133,13 +140,13 @@ def _played(
         health=health,
         seen=known,
         estimates=guesses,
-        deadline=night.deadline,
+        deadline=_deadline(night, clock()),
         clock=clock,
         say=progress.say,
     )
     shift.work()
     every = {**done, **ended, **shift.ended}
-    order = [slot for slot in checked.plan.slots() if slot in every]
+    order = [slot for slot in wanted if slot in every]
     night = dataclasses.replace(
         night, ended={slot: every[slot] for slot in (*order, *(slot for slot in done if slot not in order))}
     )
@@ -153,15 +160,32 @@ def _night(
     now, plan, nights = clock(), checked.plan, place.nights()
     if nights and nights[0].finished is None:
         last, earlier = nights[0], nights[1:]
+        if last.plan != plan.name and not checked.request.new:
+            raise UserError(
+                f"{place.root}: expected nights of the plan {plan.name!r}, found an interrupted one of {last.plan!r}; "
+                "name another directory with --out, or begin another night with --new"
+            )
         if not checked.request.new and (last.deadline is None or now < last.deadline):
             return last, earlier
         progress.say(f"night {last.id} was interrupted and is over; what it did not do comes first")
         here = place.of(last)
+        take_over_all(last, here)
         last = dataclasses.replace(last, ended={**last.ended, **here.done()})
         nights = (_over(checked, last, here, seen(earlier), (), clock).night, *earlier)
     night = Night(id=new_id(now, nights), plan=plan.name, started=now, budget=plan.budget)
     place.begin(night)
     return night, nights
+
+
+def _deadline(night: Night, now: float) -> float | None:
+    """When nothing is begun any more. A clock that was set back since the night began makes it no longer."""
+    return None if night.budget is None else min(night.started, now) + night.budget
+
+
+def _is_another_cell(plan: Plan, ended: Ended, wanted: Mapping[Slot, Settings]) -> bool:
+    """Whether the plan was changed since, and asks for something else where a cell is done."""
+    settings = wanted.get(ended.slot)
+    return settings is not None and ended.asked not in ("", plan.asked(ended.slot, settings))
 
 
 def _interrupted(slot: Slot, known: Mapping[Slot, Seen]) -> Ended:

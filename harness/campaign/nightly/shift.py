@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from harness.campaign.nightly.executor import Executor, Tested, left_in
+from harness.campaign.nightly.executor import Executor, Tested
 from harness.campaign.nightly.health import Health
+from harness.campaign.nightly.leftover import finished
 from harness.campaign.nightly.order import why_not
-from harness.campaign.nightly.place import CELL, NightPlace, read_ended
+from harness.campaign.nightly.place import NightPlace
 from harness.campaign.nightly.waiting import Waiting
 from harness.errors import HarnessError, InfraError, KernelError, UserError
 from harness.model.night import BoardHealth, Cell, Ended, Estimate, Seen, Slot, State
@@ -98,17 +99,12 @@ class Shift:
         attempts = self._place.attempts()
         for cell in self._waiting.all():
             for attempt, identity in attempts.get(cell.slot.directory, ()):
-                ended = self._finished(cell, attempt) if identity == cell.identity else None
-                if ended:
+                if identity != cell.identity:
+                    continue
+                if ended := finished(attempt, cell.slot, identity=identity, asked=cell.asked):
                     self._waiting.drop(cell)
                     self._end(ended, attempt)
                     break
-
-    def _finished(self, cell: Cell, attempt: Path) -> Ended | None:
-        if ended := read_ended(attempt / CELL):
-            return ended
-        tested = left_in(attempt)
-        return self._ended(cell, tested, tested.state) if tested.state else None
 
     # -- builds -------------------------------------------------------------------------------------------------------
 
@@ -325,6 +321,7 @@ class Shift:
             slot=cell.slot,
             state=state,
             identity=cell.identity,
+            asked=cell.asked,
             code=tested.code,
             board=tested.board,
             seconds=tested.seconds,
