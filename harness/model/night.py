@@ -109,7 +109,14 @@ class Plan:
     def slots(self) -> dict[Slot, Settings]:
         """Return all slots with their settings: the product of all axes, without what `exclude` means and `include`
         does not."""
-        found: dict[Slot, Settings] = {}
+        return {
+            dataclasses.replace(slot, repetition=number): settings
+            for slot, settings in self.placed()
+            for number in range(1, settings.repetitions + 1)
+        }
+
+    def placed(self) -> Iterator[tuple[Slot, Settings]]:
+        """Yield all slots, without their repetitions."""
         axes = (self.kernels, self.toolchains, self.configurations, self.boards, self.suites)
         for kernel, toolchain, configuration, board, suites in itertools.product(*axes):
             slot = Slot(kernel=kernel, toolchain=toolchain, configuration=configuration, board=board, suites=suites)
@@ -119,9 +126,7 @@ class Plan:
             settings = self.defaults
             for rule in self.overrides:
                 settings = rule.applied(settings) if rule.means(slot) else settings
-            for number in range(1, settings.repetitions + 1):
-                found[dataclasses.replace(slot, repetition=number)] = settings
-        return found
+            yield slot, settings
 
     def asked(self, slot: Slot, settings: Settings) -> str:
         """Return a hash of what the plan says about a slot, apart from how often and when it comes."""

@@ -33,7 +33,7 @@ def night_to_json(night: Night) -> str:
         "started": night.started,
         "cells": [_ended_to_data(ended) for ended in night.ended.values()],
     }
-    return json.dumps(told, indent=1)
+    return json.dumps(told, separators=(",", ":"))  # there may be a hundred thousand cells
 
 
 def night_from_json(text: str | bytes) -> Night:

@@ -121,7 +121,7 @@ class SideRuns:
             results = read_results(run_dir)
         except UserError:
             results = None
-        lines = said.read_text(errors="replace").splitlines() or [""]
+        lines = said.read_text(encoding="utf-8", errors="replace").splitlines() or [""]
         return Ended(code=code, results=results, last_line=lines[-1])
 
     def _wait(self, words: list[str], said: Path) -> int:

@@ -111,6 +111,14 @@ def test_what_does_not_build_is_told_of_each_of_its_cells_and_stops_no_other(
     assert len(lab.did("test")) == 3
 
 
+def test_a_long_reason_is_cut_short(lab: Lab) -> None:
+    """Each of a hundred thousand cells may have it."""
+    lab.builds["next/gcc/size"] = [BuildError("x" * 100_000)]
+    made, here = lab.play()
+    assert [len(reason) for reason in reasons(made).values()] == [2000]
+    assert (here.directory / "night.json").stat().st_size < 10_000
+
+
 @fault(
     "a build fails on this host's account, twice", where="host", blame=Blame.INFRA,
     survives="all other cells; the cells without a build come first in the next night",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,7 +27,8 @@ from harness.layout import KCONFIGS
 from harness.model.night import Cell, State
 from harness.model.progress import Silent
 from harness.run.side_run import Ended, SideRuns
-from tests.fakenight import BOARDS, PLAN, Lab, write_run
+from harness.shortage import Shortage
+from tests.fakenight import BOARDS, PLAN, Lab, states, write_run
 from tests.faults.catalogue import Blame, fault
 from tests.records import build_json
 from tests.unit.mailserver import mail_server
@@ -60,6 +62,15 @@ def checked(directory: Path, plan: str, boards: str = BOARDS) -> Checked:
             ONE.replace("7.3.4", "debian-image:linux-image-arm64@trixie"),
             "plan.yaml: kernels.stable.kernel: debian-image:linux-image-arm64@trixie: expected a source to build",
         ),
+        (
+            ONE + "configurations: {s: ['~no-such-user-here/x']}",
+            "plan.yaml: configurations.s: ~no-such-user-here/x: expected a path, found ~ of a user",
+        ),
+        (
+            ONE.replace("}}", f", patches: [{'x' * 300}]}}}}"),
+            f"plan.yaml: kernels.stable.patches: {'x' * 100}: expected a path, can't use it: File name too long",
+        ),
+        (ONE.replace("7.3.4", "x" * 300), f"plan.yaml: kernels.stable.kernel: {'x' * 100}: expected a path, can't use"),
         (
             ONE + "suites: {x: {suites: [functoin]}}",
             "plan.yaml: suites.x: --suite: expected one of testcases/function, ",
@@ -97,6 +108,16 @@ def test_a_pool_stands_for_its_boards_and_paths_are_relative_to_the_plan(tmp_pat
     assert options.kernel == str(tmp_path / "linux")
     assert options.patches == (tmp_path / "x.mbox",)
     assert options.kconfigs == (tmp_path / "mine.config", KCONFIGS / "variants/size.config")
+
+
+def test_a_board_of_a_pool_that_is_incomplete_is_told(lab: Lab) -> None:
+    boards = BOARDS.replace("b: {like: farm}", "b: {like: farm, ssh: {host: '${NO_SUCH_HOST}'}}")
+    (lab.directory / "boards.yaml").write_text(boards)
+    lab.plan = PLAN.replace("[one]", "[farm]")
+    made, here = lab.play()
+    [told] = made.boards
+    assert told.startswith("board b of pool farm is left out: boards.yaml: b.ssh.host: ")
+    assert "board b of pool farm is left out" in " ".join((here.directory / "summary.txt").read_text().split())
 
 
 # --- kernels --------------------------------------------------------------------------------------------------------
@@ -284,6 +305,27 @@ def test_how_a_run_ends_is_told_from_what_it_left(
     runs.code = code
     tested = here.test(cell, "one", lab.directory)
     assert (tested.state, tested.code, tested.reason) == (state, code, reason)
+
+
+@fault(
+    "the host gives no process for a run", where="host", blame=Blame.INFRA,
+    survives="the night and the board, which is not blamed",
+)  # fmt: skip
+def test_a_run_that_this_host_can_not_start_is_no_failure_of_the_board(
+    lab: Lab, cell: Cell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, runs = executor(lab, cell, monkeypatch)
+
+    def fails(*_: object) -> Ended:
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(runs, "run_words", fails)
+    with pytest.raises(Shortage, match="the run can't be started: Resource temporarily unavailable"):
+        here.test(cell, "one", lab.directory)
+    monkeypatch.setattr(lab, "test", here.test)
+    made, _ = lab.play()
+    assert (made.exit_code, made.boards, lab.place.health()) == (3, (), {})
+    assert set(states(made).values()) == {State.NO_RESULT}
 
 
 def test_nothing_is_begun_after_the_end(lab: Lab, cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:

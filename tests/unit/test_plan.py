@@ -141,6 +141,10 @@ def test_what_a_plan_asks_of_a_slot_is_told_from_anything_else_that_it_may_ask(o
         (LEAST + "overrides: [{kernel: []}]", "p.yaml: overrides.0.kernel: expected at least one entry, found a list"),
         (LEAST + "exclude: [{priority: 3}]", "p.yaml: exclude.0.priority: unknown key"),
         (LEAST + "exclude: [{kernel: a}]", "p.yaml: exclude: expected some cells to be left, found that none is"),
+        (
+            LEAST + 'suites: {x: {keyword: "a\\0b"}}',
+            "p.yaml: suites.x.keyword: expected printable characters, found 'a\\x00b'",
+        ),
         (LEAST + "version: 2", "p.yaml: version: expected 1, found 2"),
         ("kernels: {a: [", "p.yaml:1:15: expected a YAML document, found a syntax error"),
     ],
@@ -162,6 +166,27 @@ def test_a_plan_with_too_many_cells_is_refused_before_they_are_made(monkeypatch:
     monkeypatch.setenv("HARNESS_LIMIT_PLAN_CELLS", "20")
     with pytest.raises(UserError, match=r"p.yaml: expected at most 20 cells \(a plan.*\), found 21; .*PLAN_CELLS"):
         plan(LEAST + "overrides: [{repetitions: 21}]")
+
+
+def test_cells_are_counted_one_by_one_if_few_of_them_are_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HARNESS_LIMIT_PLAN_CELLS", "30")
+    text = "kernels: {a: {kernel: 7.3.4}, b: {kernel: 7.3.4}}\nboards: [b]\noverrides: [{kernel: a, repetitions: 20}]"
+    assert len(plan(text).slots()) == 21
+
+
+def test_a_plan_with_too_many_rules_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HARNESS_LIMIT_PLAN_RULES", "2")
+    with pytest.raises(UserError, match=r"p.yaml: expected at most 2 entries \(exclude, .*\), found 3; .*PLAN_RULES"):
+        plan(LEAST + "exclude: [{board: c}]\ninclude: [{board: c}]\noverrides: [{board: c}]")
+
+
+def test_a_long_list_of_names_is_read_at_once_and_few_mistakes_are_told() -> None:
+    """Each name once, however many there are; comparing all with all would take hours."""
+    names = [f"b{number}" for number in range(20_000)]
+    with pytest.raises(UserError) as caught:
+        plan(LEAST.replace("[b]", f"[{', '.join(2 * names)}]"))
+    assert caught.value.message == "p.yaml: boards: expected each name once, found 'b0' more than once"
+    assert len(caught.value.details) == 19
 
 
 # --- for editors ----------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from harness.boards.inventory import Inventory, read_inventory
 from harness.build import host
@@ -25,7 +26,9 @@ from harness.parse.plan import parse_plan, plan_schema
 from harness.run.expectations import load_known
 from harness.run.session import choose_suites, key_of_testcases
 from harness.target.methods.table import boot_method
+from harness.userpath import user_path
 
+Found = TypeVar("Found")
 __all__ = ["Checked", "Recipe", "Resolved", "check", "plan_schema", "resolve"]
 
 
@@ -40,6 +43,16 @@ class Checked:
     boards: Mapping[str, tuple[BoardSpec, ...]]
 
     @property
+    def left_out(self) -> tuple[str, ...]:
+        """The boards of the plan's pools that are not used, each with the reason."""
+        named = {name: {board.name for board in boards} for name, boards in self.boards.items()}
+        return tuple(
+            f"board {name} of pool {entry.board.pool} is left out: boards.yaml: {name}.{entry.unset[0]}"
+            for name, entry in self.inventory.entries.items()
+            if entry.unset and name not in named.get(entry.board.pool, {name})
+        )
+
+    @property
     def directory(self) -> Path:
         """What the plan's paths are relative to."""
         return self.request.plan.absolute().parent
@@ -50,7 +63,7 @@ class Checked:
         return BuildOptions(
             build_dir=None,
             kernel=_source(kernel, self.directory),
-            patches=tuple(self.directory / Path(path).expanduser() for path in kernel.patches),
+            patches=tuple(user_path(path, beside=self.directory) for path in kernel.patches),
             kconfigs=self.fragments(slot.configuration),
             toolchain=slot.toolchain,
             allow_plain_ftrace=self.request.allow_plain_ftrace,
@@ -70,14 +83,16 @@ def check(request: NightRequest) -> Checked:
     boards = {name: _boards(name, inventory, place) for name in plan.boards}
     checked = Checked(request=request, plan=plan, inventory=inventory, boards=boards)
     for name in plan.configurations:
-        for path in checked.fragments(name):
-            _require(path, f"{place}: configurations.{name}")
+        where = f"{place}: configurations.{name}"
+        for path in _named(where, partial(checked.fragments, name)):
+            _require(path, where)
     for kernel in plan.kernels.values():
+        where = f"{place}: kernels.{kernel.name}"
         for patches in kernel.patches:
-            path = checked.directory / Path(patches).expanduser()
-            _require(path, f"{place}: kernels.{kernel.name}.patches", any_kind=True)
-        source = _source(kernel, checked.directory)
-        _named(f"{place}: kernels.{kernel.name}.kernel", partial(source_to_build, source))
+            path = _named(f"{where}.patches", partial(user_path, patches, beside=checked.directory))
+            _require(path, f"{where}.patches", any_kind=True)
+        source = _named(f"{where}.kernel", partial(_source, kernel, checked.directory))
+        _named(f"{where}.kernel", partial(source_to_build, source))
     for tests in plan.suites.values():
         _named(f"{place}: suites.{tests.name}", partial(choose_suites, tests.suites))
     for slot, settings in plan.slots().items():
@@ -99,9 +114,9 @@ def _read(path: Path) -> Plan:
     return parse_plan(text, name=path.stem, place=path.name)
 
 
-def _named(where: str, look: Callable[[], object]) -> None:
+def _named(where: str, look: Callable[[], Found]) -> Found:
     try:
-        look()
+        return look()
     except UserError as error:
         raise UserError(f"{where}: {error.message}", details=error.details) from None
 
@@ -113,9 +128,10 @@ def _require(path: Path, where: str, *, any_kind: bool = False) -> None:
 
 def _source(kernel: PlannedKernel, directory: Path) -> str:
     """The source as ``--kernel`` takes it; a path that exists relative to the plan is made absolute."""
-    path = directory / Path(kernel.source).expanduser()
-    is_path = ":" not in kernel.source and not VERSION.fullmatch(kernel.source) and path.exists()
-    return str(path) if is_path else kernel.source
+    if ":" in kernel.source or VERSION.fullmatch(kernel.source):
+        return kernel.source
+    path = user_path(kernel.source, beside=directory)
+    return str(path) if path.exists() else kernel.source
 
 
 def _boards(name: str, inventory: Inventory, place: str) -> tuple[BoardSpec, ...]:

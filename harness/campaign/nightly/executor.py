@@ -23,15 +23,15 @@ _INTERRUPTED = 128 + signal.SIGINT
 @dataclass(frozen=True, kw_only=True)
 class Tested:
     """How an attempt at a cell ended. `code`: the exit code of its run; `run`: its id; `is_over`: whether the run came
-    to its own end, or the kernel did not boot: it has all the results that it can have; `was_ended`: whether somebody
-    ended it, which says nothing about the board."""
+    to its own end, or the kernel did not boot: it has all the results that it can have; `spares_board`: whether
+    it ended for a reason that says nothing about the board: somebody ended it, or this host lacks something."""
 
     code: int
     board: str = ""
     run: str = ""
     seconds: float = 0.0
     is_over: bool = False
-    was_ended: bool = False
+    spares_board: bool = False
     reason: str = ""
 
     @property
@@ -66,8 +66,8 @@ def left_in(place: Path, *, code: int | None = None, board: str = "", reason: st
     try:
         results = read_results(place / RUN)
     except UserError:
-        was_ended = _is_ended_by_signal(code)
-        return Tested(code=EXIT_INFRA if code is None else code, board=board, was_ended=was_ended, reason=reason)
+        spares = _is_ended_by_signal(code)
+        return Tested(code=EXIT_INFRA if code is None else code, board=board, spares_board=spares, reason=reason)
     code = _code(results) if code is None else code
     return Tested(
         code=code,
@@ -75,7 +75,7 @@ def left_in(place: Path, *, code: int | None = None, board: str = "", reason: st
         run=results.record.id,
         seconds=results.seconds,
         is_over=_is_over(results),
-        was_ended=_is_ended_by_signal(code) or bool(results.ended and results.ended.kind is EndKind.INTERRUPTED),
+        spares_board=_is_ended_by_signal(code) or bool(results.ended and results.ended.kind is EndKind.INTERRUPTED),
         reason=_reason(results, code, reason),
     )
 

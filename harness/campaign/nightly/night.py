@@ -150,7 +150,7 @@ def _played(
     night = dataclasses.replace(
         night, ended={slot: every[slot] for slot in (*order, *(slot for slot in done if slot not in order))}
     )
-    return _over(checked, night, here, known, health.told, clock), here
+    return _over(checked, night, here, known, (*checked.left_out, *health.told), clock), here
 
 
 def _night(

@@ -17,12 +17,14 @@ from harness.campaign.nightly.place import NightPlace
 from harness.campaign.nightly.waiting import Waiting
 from harness.errors import HarnessError, InfraError, KernelError, UserError
 from harness.model.night import BoardHealth, Cell, Ended, Estimate, Seen, Slot, State
+from harness.shortage import Shortage
 from harness.target.base import Say
 
 MOST_ATTEMPTS = 3
 MOST_BUILD_ATTEMPTS = 2
 PROBES = 3  # of a board that does not run a cell to its end in between
 PROBE_EVERY_S = 600.0
+_LONGEST_REASON = 2000  # characters; each of the cells of a build may have it
 _TICK_S = 30.0  # at least so often it is looked whether the time is over
 
 
@@ -136,7 +138,7 @@ class Shift:
             state = State.NOT_BUILT
         elif isinstance(error, UserError):
             state = State.REFUSED
-        reason = " ".join([error.message, *error.details[:3]])
+        reason = " ".join([error.message, *error.details[:3]])[:_LONGEST_REASON]
         with self._turn:
             self._failed_builds[cell.build] = self._failed_builds.get(cell.build, 0) + 1
             if not state.is_done and self._failed_builds[cell.build] < MOST_BUILD_ATTEMPTS:
@@ -239,7 +241,8 @@ class Shift:
         try:
             tested = self._executor.test(cell, board, attempt)
         except HarnessError as error:
-            tested = Tested(code=error.exit_code, board=board, reason=error.message)
+            spares = isinstance(error, Shortage)
+            tested = Tested(code=error.exit_code, board=board, spares_board=spares, reason=error.message)
         if self._stopped and tested.state is not State.TESTED:
             return  # it did not fail, it was ended
         if tested.state:
@@ -251,8 +254,8 @@ class Shift:
         self._failed(cell, board, tested, attempt)
 
     def _failed(self, cell: Cell, board: str, tested: Tested, attempt: Path) -> None:
-        told = f"{board}: {tested.reason}"
-        if not tested.was_ended:
+        told = f"{board}: {tested.reason}"[:_LONGEST_REASON]
+        if not tested.spares_board:
             self._health.failed(board, tested.reason)
         self._say(f"{cell.slot}: no fault of the kernel: {told}")
         with self._turn:
@@ -327,7 +330,7 @@ class Shift:
             seconds=tested.seconds,
             build_seconds=self._built.get(cell.build),
             run=tested.run,
-            reason=tested.reason,
+            reason=tested.reason[:_LONGEST_REASON],
             attempts=tuple(self._attempts.get(cell.slot, ())),
             owed=0 if state.is_done else self._seen.get(cell.slot, Seen()).owed + 1,
         )
