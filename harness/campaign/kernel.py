@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
 
 from harness.build import host
@@ -48,10 +49,16 @@ def _prebuilt(spec: PrebuiltSpec, options: BuildOptions, board: BoardSpec, progr
     """Return the build directory of a kernel that others built."""
     if options.patches or options.kconfigs:
         raise UserError(f"{spec.text} is a finished kernel: --patches and --kconfig can't change it")
-    needed = {"prebuilt", *needs_of(spec), *(("rootfs", *boot_method(board).needs) if boots else ())}
-    host.ensure_host(progress=progress, needed_for=needed)
+    needs = ("rootfs", *boot_method(board).needs) if boots else ()
+    return assemble(wish_for(spec, options, progress, needs=needs), progress=progress, verify=options.verify)
+
+
+def wish_for(spec: PrebuiltSpec, options: BuildOptions, progress: Progress, *, needs: Iterable[str] = ()) -> Wish:
+    """Find out which kernel that others built the options name; nothing is unpacked yet. `needs`: the stages for which
+    the host needs tools, besides this one."""
+    host.ensure_host(progress=progress, needed_for={"prebuilt", *needs_of(spec), *needs})
     toolchain = _toolchain(options.toolchain, progress)
-    wish = Wish(
+    return Wish(
         prebuilt=resolve_prebuilt(spec, progress=progress, verify=options.verify),
         toolchain=toolchain,
         testcases=TESTCASES,
@@ -59,7 +66,6 @@ def _prebuilt(spec: PrebuiltSpec, options: BuildOptions, board: BoardSpec, progr
         is_sandboxed=not options.no_sandbox,
         selftests=selftests_in(options.selftests_dir),
     )
-    return assemble(wish, progress=progress, verify=options.verify)
 
 
 def selftests_in(directory: Path | None) -> Path | None:

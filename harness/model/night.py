@@ -12,8 +12,10 @@ from dataclasses import dataclass, field
 from harness.errors import EXIT_INFRA, EXIT_KERNEL, EXIT_OK, EXIT_USER
 from harness.model.comparison import Comparison
 from harness.model.names import as_name
+from harness.model.prebuilt import names_prebuilt
 
 _LONGEST_PART = 30  # a file's name has at most 255 bytes
+NONE = "-"  # the toolchain and the configuration of a kernel that others built
 AXES = ("kernel", "toolchain", "configuration", "board", "suites")
 
 
@@ -29,6 +31,11 @@ class PlannedKernel:
     name: str
     source: str
     patches: tuple[str, ...] = ()
+
+    @property
+    def is_built(self) -> bool:
+        """Whether others built it: neither toolchains nor configurations apply to it."""
+        return names_prebuilt(self.source)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +73,11 @@ class Slot:
     def __str__(self) -> str:
         parts = [getattr(self, axis) for axis in AXES]
         return "/".join([*parts, *([f"#{self.repetition}"] if self.repetition > 1 else [])])
+
+    @property
+    def is_built(self) -> bool:
+        """Whether others built its kernel."""
+        return self.toolchain == NONE
 
     @property
     def directory(self) -> str:
@@ -107,8 +119,8 @@ class Plan:
     budget: float | None = None
 
     def slots(self) -> dict[Slot, Settings]:
-        """Return all slots with their settings: the product of all axes, without what `exclude` means and `include`
-        does not."""
+        """Return all slots with their settings: the product of all axes (of a kernel that others built, without
+        toolchains and configurations), without what `exclude` means and `include` does not."""
         return {
             dataclasses.replace(slot, repetition=number): settings
             for slot, settings in self.placed()
@@ -117,8 +129,7 @@ class Plan:
 
     def placed(self) -> Iterator[tuple[Slot, Settings]]:
         """Yield all slots, without their repetitions."""
-        axes = (self.kernels, self.toolchains, self.configurations, self.boards, self.suites)
-        for kernel, toolchain, configuration, board, suites in itertools.product(*axes):
+        for kernel, toolchain, configuration, board, suites in self._combinations():
             slot = Slot(kernel=kernel, toolchain=toolchain, configuration=configuration, board=board, suites=suites)
             is_excluded = any(rule.means(slot) for rule in self.exclude)
             if is_excluded and not any(rule.means(slot) for rule in self.include):
@@ -128,12 +139,25 @@ class Plan:
                 settings = rule.applied(settings) if rule.means(slot) else settings
             yield slot, settings
 
+    def _combinations(self) -> Iterator[tuple[str, ...]]:
+        """Each kernel with everything that applies to it."""
+        for name, kernel in self.kernels.items():
+            how = ((NONE,), (NONE,)) if kernel.is_built else (self.toolchains, self.configurations)
+            yield from itertools.product((name,), *how, self.boards, self.suites)
+
     def asked(self, slot: Slot, settings: Settings) -> str:
         """Return a hash of what the plan says about a slot, apart from how often and when it comes."""
         kernel, tests = self.kernels[slot.kernel], self.suites[slot.suites]
         how = (settings.timeout_factor, settings.workers)
         return _hash(
-            [kernel.source, kernel.patches, self.configurations[slot.configuration], tests.suites, tests.keyword, how]
+            [
+                kernel.source,
+                kernel.patches,
+                self.configurations.get(slot.configuration),
+                tests.suites,
+                tests.keyword,
+                how,
+            ]
         )
 
 

@@ -3,8 +3,20 @@
 from __future__ import annotations
 
 import enum
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
+
+PREFIX, DEBIAN = "prebuilt:", "debian-image:"
+PACKAGES = (".deb", ".rpm")
+URL, CHECKSUM = re.compile(r"https?://"), "#sha256="
+
+
+def names_prebuilt(text: str) -> bool:
+    """Return whether ``--kernel`` with `text` means a kernel that is built already, whatever is there; the path of a
+    directory may do so, too."""
+    text = text.strip()
+    return text.startswith((DEBIAN, PREFIX)) or text.endswith(PACKAGES) or bool(URL.match(text) and CHECKSUM in text)
 
 
 class PrebuiltKind(enum.StrEnum):

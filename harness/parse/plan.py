@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
@@ -104,5 +103,7 @@ def _unknown(rule: model.Rule, known: dict[str, Collection[str]], where: str) ->
 
 def _cells(plan: model.Plan) -> int:
     """How many cells the plan has, without making them all; of too many combinations, how many those are."""
-    count = math.prod(map(len, _axes(plan)))
+    of_sources = len(plan.toolchains) * len(plan.configurations)
+    count = sum(1 if kernel.is_built else of_sources for kernel in plan.kernels.values())
+    count *= len(plan.boards) * len(plan.suites)
     return count if count > PLAN_CELLS.value else sum(settings.repetitions for _, settings in plan.placed())

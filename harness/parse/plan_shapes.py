@@ -97,7 +97,9 @@ Some = Annotated[
 
 
 class Kernel(document.Strict):
-    kernel: Source = pydantic.Field(description="the source, as for --kernel; a path is relative to the plan")
+    kernel: Source = pydantic.Field(
+        description="as for --kernel; a path is relative to the plan, with prebuilt: before that of a built kernel"
+    )
     patches: list[Line] = pydantic.Field(
         default_factory=list, description="as for --patches, in this order; relative to the plan"
     )

@@ -13,6 +13,7 @@ import pytest
 from harness.errors import UserError
 from harness.layout import PROJECT
 from harness.model.night import Morning, Night, Plan, Settings, Slot
+from harness.model.prebuilt import names_prebuilt
 from harness.parse import document
 from harness.parse.plan import parse_plan, plan_schema
 
@@ -63,6 +64,40 @@ def test_the_later_override_counts_and_only_where_it_says_something() -> None:
     assert slots["stable/gcc/size/qemu-virt/graph"] == Settings(priority=1)
     assert slots["next/gcc/size/qemu-virt/ours/#2"] == Settings(repetitions=2, priority=5)
     assert slots["next/gcc/size/qemu-virt/graph"] == Settings(repetitions=2, priority=7, workers=4)
+
+
+def test_a_kernel_that_others_built_comes_once_for_all_toolchains_and_configurations() -> None:
+    text = FULL.replace("stable: {", 'trixie: {kernel: "debian-image:linux-image-arm64@trixie"}\n  stable: {', 1)
+    made = plan(
+        text.replace("overrides: [", "overrides: [{kernel: trixie, priority: 9}, {toolchain: gcc, workers: 8}, ")
+    )
+    slots = {str(slot): settings for slot, settings in made.slots().items() if slot.kernel == "trixie"}
+    assert slots == {
+        "trixie/-/-/qemu-virt/ours": Settings(priority=9),
+        "trixie/-/-/qemu-virt/graph": Settings(priority=9),
+    }
+    assert {slot.is_built for slot in made.slots() if slot.kernel == "trixie"} == {True}
+    assert len(made.slots()) == 18 + 2
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("debian-image:linux-image-arm64@trixie", True),
+        (" prebuilt:out/dir", True),
+        ("linux.deb", True),
+        ("~/linux.rpm", True),
+        ("https://example.org/linux.tar.xz#sha256=" + 64 * "0", True),
+        ("prebuilt:https://example.org/linux.tar.xz", True),
+        ("https://example.org/linux.tar.xz", False),
+        ("debian:@trixie", False),
+        ("7.3.4", False),
+        ("linux.tar.xz", False),
+        ("git:https://example.org/linux.deb.git#main", False),
+    ],
+)
+def test_a_plan_tells_built_kernels_by_their_names(text: str, expected: bool) -> None:
+    assert names_prebuilt(text) is expected
 
 
 def test_slots_have_directories_of_their_own_whatever_their_names() -> None:

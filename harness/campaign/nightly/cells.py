@@ -11,8 +11,10 @@ from typing import TypeVar
 from harness.boards.inventory import Inventory, read_inventory
 from harness.build import host
 from harness.build.keys import build_key, digest
+from harness.build.prebuilt.assemble import Wish
+from harness.build.prebuilt.spec import parse_prebuilt_spec
 from harness.build.source import VERSION, parse_source_spec, resolve_source
-from harness.campaign.kernel import kernel_for, source_to_build
+from harness.campaign.kernel import kernel_for, source_to_build, wish_for
 from harness.campaign.request import BuildOptions, NightRequest, fragment_path
 from harness.errors import HarnessError, UserError
 from harness.layout import TESTCASES
@@ -21,6 +23,7 @@ from harness.model.board import BoardSpec
 from harness.model.kernel import KernelSpec, Source
 from harness.model.names import nearest_first
 from harness.model.night import Cell, Plan, PlannedKernel, Settings, Slot
+from harness.model.prebuilt import PREFIX
 from harness.model.progress import Progress
 from harness.parse.plan import parse_plan, plan_schema
 from harness.run.expectations import load_known
@@ -65,14 +68,15 @@ class Checked:
             kernel=_source(kernel, self.directory),
             patches=tuple(user_path(path, beside=self.directory) for path in kernel.patches),
             kconfigs=self.fragments(slot.configuration),
-            toolchain=slot.toolchain,
+            toolchain=None if slot.is_built else slot.toolchain,
             allow_plain_ftrace=self.request.allow_plain_ftrace,
             jobs=self.request.jobs,
             no_sandbox=self.request.no_sandbox,
         )
 
     def fragments(self, configuration: str) -> tuple[Path, ...]:
-        named = self.plan.configurations[configuration]
+        """The fragments of a configuration; none of what is no configuration."""
+        named = self.plan.configurations.get(configuration, ())
         return tuple(fragment_path(Path(each), beside=self.directory) for each in named)
 
 
@@ -91,8 +95,7 @@ def check(request: NightRequest) -> Checked:
         for patches in kernel.patches:
             path = _named(f"{where}.patches", partial(user_path, patches, beside=checked.directory))
             _require(path, f"{where}.patches", any_kind=True)
-        source = _named(f"{where}.kernel", partial(_source, kernel, checked.directory))
-        _named(f"{where}.kernel", partial(source_to_build, source))
+        _named(f"{where}.kernel", partial(_check_kernel, kernel, checked.directory))
     for tests in plan.suites.values():
         _named(f"{place}: suites.{tests.name}", partial(choose_suites, tests.suites))
     for slot, settings in plan.slots().items():
@@ -126,12 +129,23 @@ def _require(path: Path, where: str, *, any_kind: bool = False) -> None:
         raise UserError(f"{where}: expected a file at {path}, found {'something else' if path.exists() else 'none'}")
 
 
+def _check_kernel(kernel: PlannedKernel, directory: Path) -> None:
+    source = _source(kernel, directory)
+    if not (built := parse_prebuilt_spec(source)):
+        source_to_build(source)
+    elif not kernel.is_built:
+        raise UserError(f"{kernel.source}: expected {PREFIX} before the path of a kernel that is built")
+    elif kernel.patches:
+        raise UserError(f"{built.text} is a finished kernel: patches can't change it")
+
+
 def _source(kernel: PlannedKernel, directory: Path) -> str:
     """The source as ``--kernel`` takes it; a path that exists relative to the plan is made absolute."""
-    if ":" in kernel.source or VERSION.fullmatch(kernel.source):
+    path = kernel.source.removeprefix(PREFIX)
+    if ":" in path or VERSION.fullmatch(kernel.source):
         return kernel.source
-    path = user_path(kernel.source, beside=directory)
-    return str(path) if path.exists() else kernel.source
+    absolute = user_path(path, beside=directory)
+    return kernel.source.removesuffix(path) + str(absolute) if absolute.exists() else kernel.source
 
 
 def _boards(name: str, inventory: Inventory, place: str) -> tuple[BoardSpec, ...]:
@@ -149,9 +163,9 @@ def _boards(name: str, inventory: Inventory, place: str) -> tuple[BoardSpec, ...
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """What a build is made from, on this host."""
+    """What a build is made from, on this host: a source, or a kernel that others built."""
 
-    spec: KernelSpec
+    spec: KernelSpec | Wish
     options: BuildOptions
 
 
@@ -219,7 +233,7 @@ class _Resolver:
 
     def recipe(self, slot: Slot) -> tuple[Recipe, str]:
         board = self._checked.boards[slot.board][0]
-        which = (slot.kernel, slot.toolchain, slot.configuration, board.kconfigs)
+        which = (slot.kernel, slot.toolchain, slot.configuration, () if slot.is_built else board.kconfigs)
         if which not in self._known:
             try:
                 self._known[which] = self._resolved(slot, board)
@@ -232,6 +246,9 @@ class _Resolver:
 
     def _resolved(self, slot: Slot, board: BoardSpec) -> tuple[Recipe, str]:
         options = self._checked.options(slot)
+        if built := parse_prebuilt_spec(options.kernel):
+            wish = wish_for(built, options, self._progress)
+            return Recipe(spec=wish, options=options), wish.key
         spec = kernel_for(options, board, self._progress, source=self._source(slot.kernel, options.kernel))
         return Recipe(spec=spec, options=options), build_key(spec, testcases=TESTCASES)
 

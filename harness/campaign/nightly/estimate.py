@@ -56,7 +56,9 @@ def _test_seconds(checked: Checked, slot: Slot, runs: Sequence[StoredRun]) -> fl
 
 
 def _config(checked: Checked, slot: Slot) -> str:
-    """The configuration of a slot as the history names it."""
+    """The configuration of a slot as the history names it; that of a kernel that others built has no name."""
+    if slot.is_built:
+        return ""
     board = checked.boards[slot.board][0]
     paths = [*(Path(name) for name in board.kconfigs), *checked.fragments(slot.configuration)]
     return "+".join([*FRAGMENTS, *(path.name.removesuffix(".config") for path in paths)])
@@ -65,7 +67,7 @@ def _config(checked: Checked, slot: Slot) -> str:
 def _build_seconds(checked: Checked, slot: Slot, runs: Sequence[StoredRun]) -> float | None:
     """How long the latest builds of this configuration took that there still is a record of."""
     config = _config(checked, slot)
-    compiler = "clang" if "clang" in slot.toolchain else "gcc"
+    compiler = "" if slot.is_built else "clang" if "clang" in slot.toolchain else "gcc"
     alike = [run for run in runs if run.cell.config == config and run.cell.toolchain.startswith(compiler)]
     took = []
     for run in alike[:_RECORDS]:

@@ -10,6 +10,7 @@ from harness import shortage
 from harness.boards.inspection import inspect
 from harness.boards.inventory import Inventory
 from harness.build.finished import load_record
+from harness.build.prebuilt.assemble import Wish, assemble
 from harness.campaign.kernel import build_kernel
 from harness.campaign.nightly.cells import Recipe
 from harness.campaign.nightly.executor import Tested, left_in
@@ -40,7 +41,10 @@ class LocalExecutor:
 
     def build(self, cell: Cell) -> float | None:
         recipe = self._recipes[cell.build]
-        made = build_kernel(recipe.spec, recipe.options, self._progress)
+        if isinstance(recipe.spec, Wish):
+            made = assemble(recipe.spec, progress=self._progress)
+        else:
+            made = build_kernel(recipe.spec, recipe.options, self._progress)
         with self._lock:
             self._builds[cell.build] = made
         return load_record(made.directory).seconds

@@ -21,7 +21,7 @@ from harness.campaign.nightly.shift import Shift
 from harness.clock import now as steady_time
 from harness.errors import HarnessError, UserError
 from harness.model.names import as_name
-from harness.model.night import Ended, Estimate, Morning, Night, Plan, Seen, Settings, Slot, State, seen
+from harness.model.night import NONE, Ended, Estimate, Morning, Night, Plan, Seen, Settings, Slot, State, seen
 from harness.model.progress import Progress
 from harness.report.summary import duration
 from harness.run.side_run import SideRuns
@@ -43,6 +43,10 @@ def listed(checked: Checked) -> list[str]:
     slots = checked.plan.slots()
     guesses = estimates(checked, list(slots), seen(place_of(checked).nights()), is_built=lambda _: False)
     lines = [f"{slot}  {_told(guesses[slot])}" for slot in slots]
+    if any(slot.is_built for slot in slots):
+        lines.append(
+            f"{NONE}/{NONE}: the kernel was built elsewhere, so it comes once for all toolchains and configurations"
+        )
     return [*lines, _total(list(slots), guesses, checked.plan, {slot: _build_of(slot) for slot in slots})]
 
 
