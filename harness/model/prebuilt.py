@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import enum
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-PREFIX, DEBIAN = "prebuilt:", "debian-image:"
-PACKAGES = (".deb", ".rpm")
-URL, CHECKSUM = re.compile(r"https?://"), "#sha256="
-
 
 def names_prebuilt(text: str) -> bool:
-    """Return whether ``--kernel`` with `text` means a kernel that is built already, whatever is there; the path of a
-    directory may do so, too."""
+    """Return whether ``--kernel`` with `text` means a kernel that is built already, whatever files there are. (The path
+    of a directory may do so, too: build/prebuilt/spec.py looks into it.)"""
     text = text.strip()
-    return text.startswith((DEBIAN, PREFIX)) or text.endswith(PACKAGES) or bool(URL.match(text) and CHECKSUM in text)
+    is_url = text.startswith(("http://", "https://")) and "#sha256=" in text
+    return is_url or text.startswith(("debian-image:", "prebuilt:")) or text.endswith((".deb", ".rpm"))
 
 
 class PrebuiltKind(enum.StrEnum):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -10,6 +11,7 @@ from typing import Any
 import jsonschema
 import pytest
 
+from harness.build.prebuilt.spec import parse_prebuilt_spec
 from harness.errors import UserError
 from harness.layout import PROJECT
 from harness.model.night import Morning, Night, Plan, Settings, Slot
@@ -98,6 +100,8 @@ def test_a_kernel_that_others_built_comes_once_for_all_toolchains_and_configurat
 )
 def test_a_plan_tells_built_kernels_by_their_names(text: str, expected: bool) -> None:
     assert names_prebuilt(text) is expected
+    with contextlib.suppress(UserError):  # of a file that is not there
+        assert (parse_prebuilt_spec(text) is not None) is expected
 
 
 def test_slots_have_directories_of_their_own_whatever_their_names() -> None:

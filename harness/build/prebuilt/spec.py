@@ -10,10 +10,13 @@ from harness.build.apt import check_suite_name
 from harness.build.materialize import TAR_SUFFIXES
 from harness.errors import UserError
 from harness.model.names import is_name
-from harness.model.prebuilt import CHECKSUM, DEBIAN, PACKAGES, PREFIX, URL, PrebuiltKind, PrebuiltSpec
+from harness.model.prebuilt import PrebuiltKind, PrebuiltSpec
 from harness.userpath import user_path
 
-_SUFFIXES = ", ".join((*PACKAGES, *TAR_SUFFIXES))
+PREFIX, DEBIAN = "prebuilt:", "debian-image:"
+_PACKAGES = (".deb", ".rpm")
+_SUFFIXES = ", ".join((*_PACKAGES, *TAR_SUFFIXES))
+_URL, _CHECKSUM = re.compile(r"https?://"), "#sha256="
 _PACKAGE = re.compile(r"linux-image-[a-z0-9][a-z0-9.+-]*")
 _MARKS = ("Image", "Image.gz", "vmlinuz", "vmlinuz.efi", "boot", "lib/modules", "usr/lib/modules", "modules.tar.xz")
 
@@ -25,10 +28,10 @@ def parse_prebuilt_spec(text: str) -> PrebuiltSpec | None:
     if text.startswith(DEBIAN):
         return _debian(text)
     plain = text.removeprefix(PREFIX)
-    if URL.match(plain) and (plain != text or CHECKSUM in plain or plain.endswith(PACKAGES)):
+    if _URL.match(plain) and (plain != text or _CHECKSUM in plain or plain.endswith(_PACKAGES)):
         return _url(text, plain)
     path = user_path(plain).absolute()
-    if text.startswith(PREFIX) or text.endswith(PACKAGES):
+    if text.startswith(PREFIX) or text.endswith(_PACKAGES):
         return _path(text, path)
     if path.is_dir() and not (path / "Kconfig").exists() and any((path / mark).exists() for mark in _MARKS):
         return _path(text, path)
@@ -57,9 +60,9 @@ def _path(text: str, path: Path) -> PrebuiltSpec:
 
 
 def _url(text: str, plain: str) -> PrebuiltSpec:
-    url, _, checksum = plain.partition(CHECKSUM)
+    url, _, checksum = plain.partition(_CHECKSUM)
     if not re.fullmatch(r"[0-9a-f]{64}", checksum):
-        raise UserError(f"{text}: expected a checksum behind the URL, {CHECKSUM} and 64 hexadecimal digits")
+        raise UserError(f"{text}: expected a checksum behind the URL, {_CHECKSUM} and 64 hexadecimal digits")
     parts = urllib.parse.urlsplit(url)
     name = parts.path.rpartition("/")[2]
     if "@" in parts.netloc or parts.query or not parts.hostname:

@@ -12,7 +12,7 @@ from harness.boards.inventory import Inventory, read_inventory
 from harness.build import host
 from harness.build.keys import build_key, digest
 from harness.build.prebuilt.assemble import Wish
-from harness.build.prebuilt.spec import parse_prebuilt_spec
+from harness.build.prebuilt.spec import PREFIX, parse_prebuilt_spec
 from harness.build.source import VERSION, parse_source_spec, resolve_source
 from harness.campaign.kernel import kernel_for, source_to_build, wish_for
 from harness.campaign.request import BuildOptions, NightRequest, fragment_path
@@ -23,7 +23,6 @@ from harness.model.board import BoardSpec
 from harness.model.kernel import KernelSpec, Source
 from harness.model.names import nearest_first
 from harness.model.night import Cell, Plan, PlannedKernel, Settings, Slot
-from harness.model.prebuilt import PREFIX
 from harness.model.progress import Progress
 from harness.parse.plan import parse_plan, plan_schema
 from harness.run.expectations import load_known
