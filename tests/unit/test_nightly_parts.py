@@ -299,6 +299,26 @@ def test_estimates_are_those_of_the_same_tests_on_such_boards(lab: Lab) -> None:
     assert listed(lab.checked())[0].endswith("tests unknown")
 
 
+def test_what_earlier_builds_took_is_read_once_for_all_cells_that_are_alike(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lab's runs have neither fragments nor a toolchain on record, as those of a kernel that others built."""
+    read: list[Path] = []
+
+    def load(path: Path) -> Any:
+        read.append(path)
+        return SimpleNamespace(seconds=60.0)
+
+    monkeypatch.setattr("harness.campaign.nightly.estimate.load_record", load)
+    lab.plan = ONE
+    lab.play()
+    shutil.rmtree(lab.out)
+    lab.plan = ONE.replace("7.3.4", "debian-image:@trixie") + "defaults: {repetitions: 50}\n"
+    lines = listed(lab.checked())
+    assert lines[49].startswith("stable/-/-/one/all/#50  build about 1m00s, ")
+    assert len(read) == 1
+
+
 # --- this machine ---------------------------------------------------------------------------------------------------
 
 

@@ -182,6 +182,9 @@ def resolve(checked: Checked, wanted: Mapping[Slot, Settings], progress: Progres
     for all cells. Nothing is built."""
     resolver = _Resolver(checked, progress)
     common = {name: _common(checked, name) for name in {slot.suites for slot in wanted}}
+    machines = {
+        name: sorted(repr((board.boot, board.cmdline)) for board in checked.boards[name]) for name in checked.boards
+    }
     cells, recipes, problems = [], {}, {}
     for slot, settings in wanted.items():
         try:
@@ -193,7 +196,7 @@ def resolve(checked: Checked, wanted: Mapping[Slot, Settings], progress: Progres
         boards = checked.boards[slot.board]
         own = {
             "build": key,
-            "boards": sorted(repr((board.boot, board.cmdline)) for board in boards),
+            "boards": machines[slot.board],
             "timeout_factor": settings.timeout_factor,
             "repetition": slot.repetition,
         }
