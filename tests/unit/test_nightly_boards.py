@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from harness.campaign.nightly import night
 from harness.errors import InfraError
 from harness.model.night import BoardHealth, Cell, State
 from tests.fakenight import ONE, PLAN, SLOT, Lab, reasons, states
@@ -238,6 +239,22 @@ def test_a_board_without_work_goes_when_the_time_is_over(lab: Lab, monkeypatch: 
 
     lab.test = long  # type: ignore[method-assign]
     assert states(lab.play()[0]) == {ON_FARM: State.TESTED}
+
+
+@pytest.mark.parametrize("looks", range(6))
+def test_a_cell_is_told_whenever_the_time_is_over(looks: int, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is over at one of the looks at the clock with which the only board goes, for it stays in quarantine."""
+    monkeypatch.setattr("harness.campaign.nightly.shift.PROBES", 1)
+    lab.plan, lab.says[SLOT], lab.probes["one"] = ONE + "budget: 9h\n", ["LAB"], ["no such device"]
+    looked: list[float] = []
+
+    def clock() -> float:
+        if lab.did("probe"):
+            looked.append(lab.now)
+        return lab.now + (0.0 if len(looked) <= looks else 36000.0)
+
+    made, _ = night.play(lab.checked(), executor=lambda _: lab, resolver=lab.resolve, progress=lab.lines, clock=clock)
+    assert (states(made), made.exit_code) == ({SLOT: State.NO_RESULT}, 3)
 
 
 @fault(
