@@ -177,6 +177,10 @@ class Lab:
             self.log.append(f"probe {board}")
             return _next(self.probes, [board], "") or ""
 
+    def release(self, build: str) -> None:
+        with self._lock:
+            self.log.append(f"release {build}")
+
     def stop(self) -> None:
         self.stopped = True
 

@@ -38,6 +38,23 @@ def test_a_build_is_made_once_for_all_cells_that_need_it(lab: Lab) -> None:
     assert len(list(here.directory.glob("cells/*/cell.json"))) == len(list(here.directory.glob("cells/*/run"))) == 8
 
 
+def test_a_build_is_kept_until_the_last_of_its_cells_is_over(lab: Lab) -> None:
+    """Whether it was tested, or dropped: a night may have hundreds of builds, and the cache a limit."""
+    lab.plan = PLAN.replace("testcases]}}", "testcases]}, graph: {suites: [selftests/ftrace]}}")
+    lab.says["next/gcc/size/one/graph"] = ["LAB", "PASS"]
+    lab.builds["next/gcc/default"] = [BuildError("x.c: error")]
+    assert lab.play()[0].exit_code == 1
+    assert sorted(lab.did("release")) == ["next/gcc/size", "stable/gcc/default", "stable/gcc/size"]
+    for build in lab.did("release"):
+        last = max(number for number, line in enumerate(lab.log) if line.startswith(f"tested {build}/"))
+        assert lab.log.index(f"release {build}") > last
+    lab.plan, lab.test_s = ONE + "budget: 10m\ndefaults: {repetitions: 3}\n", 600.0
+    lab.builds.clear()
+    lab.play(new=True)
+    assert len(lab.did("tested")) < 3
+    assert lab.did("release") == lab.did("build") == ["stable/gcc/default"]
+
+
 def test_builds_and_tests_overlap(lab: Lab) -> None:
     """The first test ends only when the second build has begun."""
     lab.plan = ONE + "configurations: {default: [], size: [variants/size]}\n"
@@ -358,6 +375,16 @@ def test_what_is_done_is_done_again_if_the_plan_asks_for_something_else_now(lab:
     assert (len(made.rows), made.exit_code, len(list(here.directory.glob("cells/*")))) == (4, 0, 4)
     earlier = [path for path in here.directory.glob("attempts/*/cell.json") if "7.3.4" not in path.name]
     assert len(earlier) == 1  # what was tested with the other kernel is still there
+
+
+def test_what_was_wrong_input_is_tried_again_when_the_night_goes_on(lab: Lab) -> None:
+    lab.builds["stable/gcc/default"] = [UserError("the patch does not apply")]
+    interrupt(lab, after=1)
+    lab.builds.clear()
+    made, here = lab.play()
+    assert "stable/gcc/default" in lab.did("build")
+    assert (set(states(made).values()), made.exit_code) == ({State.TESTED}, 0)
+    assert len(list(here.directory.glob("attempts/*/cell.json"))) == 1
 
 
 def test_a_plan_does_not_go_on_with_the_night_of_another(lab: Lab) -> None:

@@ -13,6 +13,7 @@ import click.testing
 import pytest
 
 from harness.boards.inventory import read_inventory
+from harness.build import inuse
 from harness.build.prebuilt.assemble import Wish
 from harness.campaign.nightly import cells as module
 from harness.campaign.nightly import local
@@ -426,6 +427,23 @@ def test_a_run_that_this_host_can_not_start_is_no_failure_of_the_board(
     made, _ = lab.play()
     assert (made.exit_code, made.boards, lab.place.health()) == (3, (), {})
     assert set(states(made).values()) == {State.NO_RESULT}
+
+
+def test_a_build_that_is_not_needed_any_more_may_leave_the_cache(
+    lab: Lab, cell: Cell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, _ = executor(lab, cell, monkeypatch)
+    directory = lab.directory / "build"
+    monkeypatch.setattr(
+        local, "build_kernel", lambda *_: SimpleNamespace(directory=directory, hold=inuse.hold(directory))
+    )
+    here.build(cell)
+    with inuse.nobody_uses(directory) as is_free:
+        assert not is_free
+    here.release(cell.build)
+    with inuse.nobody_uses(directory) as is_free:
+        assert is_free
+    here.release(cell.build)
 
 
 def test_nothing_is_begun_after_the_end(lab: Lab, cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import signal
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from harness.campaign.nightly.place import RUN
 from harness.errors import EXIT_INFRA, EXIT_KERNEL, EXIT_OK, EXIT_USER, UserError
@@ -46,8 +46,8 @@ class Executor(Protocol):
     """Builds and tests cells. All methods but `build` are called by several threads at once."""
 
     def build(self, cell: Cell) -> float | None:
-        """Have the build of a cell where its boards can use it until the night ends; return how many seconds it took
-        when it was made. Raises HarnessError."""
+        """Have the build of a cell where its boards can use it until the night ends, or it is released; return how many
+        seconds it took when it was made. Raises HarnessError."""
 
     def test(self, cell: Cell, board: str, place: Path) -> Tested:
         """Run a cell whose build there is on one of its candidates; the run's files are in `place`/run afterwards.
@@ -58,6 +58,14 @@ class Executor(Protocol):
 
     def stop(self) -> None:
         """End what is running, and begin nothing any more."""
+
+
+@runtime_checkable
+class Releasing(Protocol):
+    """An executor that keeps builds no longer than they are needed: with hundreds of them the disk would fill."""
+
+    def release(self, build: str) -> None:
+        """No cell needs the build with this key any more. Called by several threads at once."""
 
 
 def left_in(place: Path, *, code: int | None = None, board: str = "", reason: str = "") -> Tested:

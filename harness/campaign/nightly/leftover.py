@@ -15,8 +15,8 @@ from harness.run.documents import write_documents
 
 
 def finished(attempt: Path, slot: Slot, *, identity: str, asked: str) -> Ended | None:
-    """Return what became of the cell that an attempt was made at; None if it did not come to its end. Its run may have
-    been killed before its documents were written: they are made."""
+    """Return what became of the cell that an attempt was made at; None if it did not come to its end, or to none that
+    lasts. Its run may have been killed before its documents were written: they are made."""
     ended = read_ended(attempt / CELL)
     if ended is None or ended.slot != slot or not ended.state.is_done:
         tested = left_in(attempt)
@@ -31,6 +31,8 @@ def finished(attempt: Path, slot: Slot, *, identity: str, asked: str) -> Ended |
             run=tested.run,
             reason=tested.reason,
         )
+    if ended.state is State.REFUSED:  # its input may be right now
+        return None
     if ended.state is State.TESTED and not all((attempt / RUN / document.file).is_file() for document in FORMATS):
         with contextlib.suppress(HarnessError):  # a full disk: the results are there all the same
             write_documents(attempt / RUN)

@@ -35,7 +35,7 @@ class LocalExecutor:
         self._inventory = inventory
         self._side_runs = side_runs
         self._progress = progress
-        self._builds: dict[str, Build] = {}  # which also keeps them in the cache
+        self._builds: dict[str, Build] = {}  # each stays in the cache as long as it is here
         self._lock = threading.Lock()
         self._stopped = False
 
@@ -64,6 +64,10 @@ class LocalExecutor:
             found = shortage.of(error, where=place)
             raise found or shortage.Shortage(f"{place}: the run can't be started: {error.strerror}") from error
         return left_in(place, code=ended.code, board=board, reason=ended.last_line if ended.code else "")
+
+    def release(self, build: str) -> None:
+        with self._lock:
+            self._builds.pop(build, None)
 
     def probe(self, board: str) -> str:
         failed = [

@@ -125,7 +125,7 @@ def _played(
     night, earlier = _night(checked, place, progress, clock)
     here, known = place.of(night), seen(earlier)
     wanted = checked.plan.slots()
-    done = {slot: ended for slot, ended in here.done().items() if not _is_another_cell(checked.plan, ended, wanted)}
+    done = {slot: ended for slot, ended in here.done().items() if _stays(checked.plan, ended, wanted)}
     slots = {slot: settings for slot, settings in wanted.items() if slot not in done}
     if done:
         progress.say(f"night {night.id} goes on: {len(done)} cells are done, {len(slots)} are not")
@@ -186,10 +186,13 @@ def _deadline(night: Night, now: float) -> float | None:
     return None if night.budget is None else min(night.started, now) + night.budget
 
 
-def _is_another_cell(plan: Plan, ended: Ended, wanted: Mapping[Slot, Settings]) -> bool:
-    """Whether the plan was changed since, and asks for something else where a cell is done."""
+def _stays(plan: Plan, ended: Ended, wanted: Mapping[Slot, Settings]) -> bool:
+    """Whether a cell that is done stays as it is: not if its input was wrong, for that may have been corrected, or if
+    the plan was changed since and asks for something else there."""
     settings = wanted.get(ended.slot)
-    return settings is not None and ended.asked not in ("", plan.asked(ended.slot, settings))
+    if settings is None:  # it is not in the plan any more
+        return True
+    return ended.state is not State.REFUSED and ended.asked in ("", plan.asked(ended.slot, settings))
 
 
 def _interrupted(slot: Slot, known: Mapping[Slot, Seen]) -> Ended:

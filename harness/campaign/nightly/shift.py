@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from harness.campaign.nightly.executor import Executor, Tested
+from harness.campaign.nightly.executor import Executor, Releasing, Tested
 from harness.campaign.nightly.health import Health
 from harness.campaign.nightly.leftover import finished
 from harness.campaign.nightly.order import why_not
@@ -62,6 +62,7 @@ class Shift:
         self._idle: set[str] = set()
         self._present = set(self._boards)
         self._built: dict[str, float | None] = {}
+        self._kept: set[str] = set()  # builds that the executor keeps
         self._failed_builds: dict[str, int] = {}
         self._tried: dict[Slot, list[str]] = {}
         self._attempts: dict[Slot, list[str]] = {}
@@ -119,8 +120,10 @@ class Shift:
             else:
                 with self._turn:
                     self._built[cell.build] = seconds
+                    self._kept.add(cell.build)
                     for each in self._waiting.built(cell.build):
                         self._offer(each)
+                self._release_build(cell.build)  # if all of its cells were dropped meanwhile
 
     def _next_build(self) -> Cell | None:
         with self._turn:
@@ -351,10 +354,19 @@ class Shift:
         self._release(cell)
 
     def _release(self, cell: Cell) -> None:
-        """Let the boards of a cell go that no other cell needs."""
+        """Let the boards and the build of a cell go that no other cell needs."""
         with self._turn:
             if not self._waiting.is_open(cell):
                 self._call(board for board in cell.candidates if not self._waiting.is_wanted(board))
+        self._release_build(cell.build)
+
+    def _release_build(self, build: str) -> None:
+        with self._turn:
+            if build not in self._kept or self._waiting.is_build_needed(build):
+                return
+            self._kept.remove(build)
+        if isinstance(self._executor, Releasing):
+            self._executor.release(build)
 
     def _end(self, ended: Ended, attempt: Path | None) -> None:
         """Write down what became of a cell if it is done, and say it."""
