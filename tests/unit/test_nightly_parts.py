@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import shutil
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -423,9 +424,17 @@ def test_a_run_that_this_host_can_not_start_is_no_failure_of_the_board(
     monkeypatch.setattr(runs, "run_words", fails)
     with pytest.raises(Shortage, match="the run can't be started: Resource temporarily unavailable"):
         here.test(cell, "one", lab.directory)
+    pauses: list[float] = []
+
+    def paused(_calls: object, _until: object, seconds: float) -> bool:
+        pauses.append(seconds)
+        return False
+
+    monkeypatch.setattr(threading.Condition, "wait_for", paused)
     monkeypatch.setattr(lab, "test", here.test)
     made, _ = lab.play()
     assert (made.exit_code, made.boards, lab.place.health()) == (3, (), {})
+    assert pauses == [600.0] * 3  # in which others may end that leave no process for it
     assert set(states(made).values()) == {State.NO_RESULT}
 
 

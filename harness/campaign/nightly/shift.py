@@ -170,7 +170,7 @@ class Shift:
         while self._health.quarantine(board) and self._is_wanted(board):
             if self._probes[board] == PROBES:
                 return False
-            if self._probes[board] and not self._is_wanted_later(board):
+            if self._probes[board] and not self._pause(board):
                 break
             self._probes[board] += 1
             if not (why := self._probed(board)):
@@ -179,8 +179,8 @@ class Shift:
             self._health.stays(board, why)
         return True
 
-    def _is_wanted_later(self, board: str) -> bool:
-        """Wait until a board may be probed again; return whether it is still wanted then."""
+    def _pause(self, board: str) -> bool:
+        """Wait until a board may be looked at again; return whether it is still wanted then."""
         with self._turn:
             left = PROBE_EVERY_S if self._deadline is None else min(PROBE_EVERY_S, self._deadline - self._clock())
             self._calls[board].wait_for(partial(self._is_not_needed, board), max(0.0, left))
@@ -239,13 +239,13 @@ class Shift:
         return board not in tried or self._present & set(cell.candidates) <= set(tried)
 
     def _attempt(self, cell: Cell, board: str) -> None:
-        attempt = self._place.attempt(cell)
+        attempt, short = self._place.attempt(cell), False
         self._say(f"{cell.slot}: begins on {board}")
         try:
             tested = self._executor.test(cell, board, attempt)
         except HarnessError as error:
-            spares = isinstance(error, Shortage)
-            tested = Tested(code=error.exit_code, board=board, spares_board=spares, reason=error.message)
+            short = isinstance(error, Shortage)
+            tested = Tested(code=error.exit_code, board=board, spares_board=short, reason=error.message)
         if self._stopped and tested.state is not State.TESTED:
             return  # it did not fail, it was ended
         if tested.state:
@@ -255,6 +255,8 @@ class Shift:
             self._over(cell, self._ended(cell, tested, tested.state), attempt)
             return
         self._failed(cell, board, tested, attempt)
+        if short:  # tried again at once, all cells would have failed within seconds
+            self._pause(board)
 
     def _failed(self, cell: Cell, board: str, tested: Tested, attempt: Path) -> None:
         told = f"{board}: {tested.reason}"[:_LONGEST_REASON]
