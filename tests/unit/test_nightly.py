@@ -500,7 +500,10 @@ def test_a_damaged_record_costs_the_cell_another_run(lab: Lab) -> None:
 
 def test_the_estimate_is_what_it_took_last_time(lab: Lab) -> None:
     lab.plan = ONE
-    assert listed(lab.checked())[0] == f"{SLOT}  build unknown, tests unknown"
+    assert listed(lab.checked()) == [
+        f"{SLOT}  build unknown, tests unknown",
+        "cells: 1, builds: 1; without an estimate: 1",
+    ]
     lab.play()
     assert listed(lab.checked()) == [
         f"{SLOT}  build about {BUILD_S / 60:.0f}m00s, tests about {TEST_S / 60:.0f}m00s",

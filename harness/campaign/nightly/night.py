@@ -85,10 +85,9 @@ def _total(slots: Sequence[Slot], guesses: Mapping[Slot, Estimate], plan: Plan, 
         sum(each or 0.0 for each in times) for times in (of_build.values(), (guesses[s].test for s in slots))
     )
     unknown = sum(None in (guesses[slot].test, guesses[slot].build) for slot in slots)
-    told = (
-        f"cells: {len(slots)}, builds: {len(of_build)}; about {duration(build)} of builds and {duration(test)} of tests"
-    )
-    told += ", which overlap"
+    told = f"cells: {len(slots)}, builds: {len(of_build)}"
+    known = [f"{duration(seconds)} of {what}" for seconds, what in ((build, "builds"), (test, "tests")) if seconds]
+    told += f"; about {' and '.join(known)}{', which overlap' if len(known) > 1 else ''}" if known else ""
     told += f"; without an estimate: {unknown}" if unknown else ""
     return told + (f"; the night has {duration(plan.budget)}" if plan.budget else "")
 
