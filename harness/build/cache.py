@@ -109,32 +109,6 @@ def scratch_dir(kind: str) -> Iterator[Path]:
             path.with_name(f"{path.name}.lock").unlink(missing_ok=True)
 
 
-_TURN = ".turn"
-
-
-def _turn_of(kind: str) -> Path:
-    return cache_root() / f".{kind}{_TURN}"
-
-
-def scratch_kinds() -> list[str]:
-    """Return the kinds of `scratch_dir` that there ever were here."""
-    return sorted(path.name[1:].removesuffix(_TURN) for path in cache_root().glob(f".*{_TURN}"))
-
-
-def clear_scratch(kind: str) -> None:
-    """Remove the directories of a `kind` that killed harnesses left behind."""
-    with locked(_turn_of(kind)):
-        _clear_scratch(cache_dir(kind))
-
-
-def _clear_scratch(parent: Path) -> None:
-    for left in parent.glob("*.lock"):
-        with try_locked(left) as is_free:
-            if is_free:
-                shutil.rmtree(left.with_suffix(""), ignore_errors=True)
-                left.unlink(missing_ok=True)
-
-
 def _rename_unless_there(scratch: Path, final: Path) -> None:
     while not final.is_dir():
         try:
@@ -167,3 +141,29 @@ def published(final: Path, *, seal: Callable[[Path], None]) -> Iterator[Path]:
     finally:
         held.close()
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+_TURN = ".turn"
+
+
+def _turn_of(kind: str) -> Path:
+    return cache_root() / f".{kind}{_TURN}"
+
+
+def scratch_kinds() -> list[str]:
+    """Return the kinds of `scratch_dir` that there ever were here."""
+    return sorted(path.name[1:].removesuffix(_TURN) for path in cache_root().glob(f".*{_TURN}"))
+
+
+def clear_scratch(kind: str) -> None:
+    """Remove the directories of a `kind` that killed harnesses left behind."""
+    with locked(_turn_of(kind)):
+        _clear_scratch(cache_dir(kind))
+
+
+def _clear_scratch(parent: Path) -> None:
+    for left in parent.glob("*.lock"):
+        with try_locked(left) as is_free:
+            if is_free:
+                shutil.rmtree(left.with_suffix(""), ignore_errors=True)
+                left.unlink(missing_ok=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable
 from pathlib import Path
 
 from harness.build import host
@@ -49,14 +48,14 @@ def _prebuilt(spec: PrebuiltSpec, options: BuildOptions, board: BoardSpec, progr
     """Return the build directory of a kernel that others built."""
     if options.patches or options.kconfigs:
         raise UserError(f"{spec.text} is a finished kernel: --patches and --kconfig can't change it")
-    needs = ("rootfs", *boot_method(board).needs) if boots else ()
-    return assemble(wish_for(spec, options, progress, needs=needs), progress=progress, verify=options.verify)
+    needed = {"prebuilt", *needs_of(spec), *(("rootfs", *boot_method(board).needs) if boots else ())}
+    host.ensure_host(progress=progress, needed_for=needed)
+    return assemble(wish_for(spec, options, progress), progress=progress, verify=options.verify)
 
 
-def wish_for(spec: PrebuiltSpec, options: BuildOptions, progress: Progress, *, needs: Iterable[str] = ()) -> Wish:
-    """Find out which kernel that others built the options name; nothing is unpacked yet. `needs`: the stages for which
-    the host needs tools, besides this one."""
-    host.ensure_host(progress=progress, needed_for={"prebuilt", *needs_of(spec), *needs})
+def wish_for(spec: PrebuiltSpec, options: BuildOptions, progress: Progress) -> Wish:
+    """Find out which kernel that others built the options name; nothing is unpacked yet."""
+    host.ensure_host(progress=progress, needed_for={"prebuilt", *needs_of(spec)})
     toolchain = _toolchain(options.toolchain, progress)
     return Wish(
         prebuilt=resolve_prebuilt(spec, progress=progress, verify=options.verify),

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
+from harness import shortage
 from harness.errors import EXIT_INFRA, UserError
 from harness.model.result import EndKind, RunResults
 from harness.run.documents import read_results
@@ -111,12 +112,16 @@ class SideRuns:
 
     def run_words(self, options: Sequence[object], run_dir: Path) -> Ended:
         """Run `harness run` with `options` and those that all runs share, replacing what is in `run_dir`; returns how
-        it ended. The run's output goes to a file beside its directory."""
+        it ended. The run's output goes to a file beside its directory. Raises Shortage if the host can't start it."""
         shutil.rmtree(run_dir, ignore_errors=True)
         run_dir.parent.mkdir(parents=True, exist_ok=True)
         said = run_dir.with_name(f"{run_dir.name}.log")
         words = ["run", *map(str, options), "--out", str(run_dir), *self._arguments]
-        code = self._wait([sys.executable, "-m", "harness", *words], said)
+        try:
+            code = self._wait([sys.executable, "-m", "harness", *words], said)
+        except OSError as error:  # no process, no descriptor, no room for what it says
+            found = shortage.of(error, where=run_dir)
+            raise found or shortage.Shortage(f"{run_dir}: the run can't be started: {error.strerror}") from error
         try:
             results = read_results(run_dir)
         except UserError:

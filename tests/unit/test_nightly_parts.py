@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import errno
 import shutil
+import subprocess
 import threading
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -416,12 +418,12 @@ def test_how_a_run_ends_is_told_from_what_it_left(
 def test_a_run_that_this_host_can_not_start_is_no_failure_of_the_board(
     lab: Lab, cell: Cell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here, runs = executor(lab, cell, monkeypatch)
-
-    def fails(*_: object) -> Ended:
+    def fails(*_: object, **__: object) -> Any:
         raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
 
-    monkeypatch.setattr(runs, "run_words", fails)
+    here, runs = executor(lab, cell, monkeypatch)
+    monkeypatch.setattr(runs, "run_words", partial(SideRuns.run_words, runs))
+    monkeypatch.setattr(subprocess, "Popen", fails)
     with pytest.raises(Shortage, match="the run can't be started: Resource temporarily unavailable"):
         here.test(cell, "one", lab.directory)
     pauses: list[float] = []

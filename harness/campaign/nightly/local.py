@@ -6,7 +6,6 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 
-from harness import shortage
 from harness.boards.inspection import inspect
 from harness.boards.inventory import Inventory
 from harness.build.finished import load_record
@@ -58,11 +57,7 @@ class LocalExecutor:
         words += [word for suite in cell.tests.suites for word in ("--suite", suite)]
         words += ["-k", cell.tests.keyword] if cell.tests.keyword else []
         words += ["--timeout-factor", cell.settings.timeout_factor, "-j", cell.settings.workers]
-        try:
-            ended = self._side_runs.run_words(words, place / RUN)
-        except OSError as error:  # no process, no descriptor, no room for what it says
-            found = shortage.of(error, where=place)
-            raise found or shortage.Shortage(f"{place}: the run can't be started: {error.strerror}") from error
+        ended = self._side_runs.run_words(words, place / RUN)
         return left_in(place, code=ended.code, board=board, reason=ended.last_line if ended.code else "")
 
     def release(self, build: str) -> None:
