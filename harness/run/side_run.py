@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -117,11 +117,7 @@ class SideRuns:
         run_dir.parent.mkdir(parents=True, exist_ok=True)
         said = run_dir.with_name(f"{run_dir.name}.log")
         words = ["run", *map(str, options), "--out", str(run_dir), *self._arguments]
-        try:
-            code = self._wait([sys.executable, "-m", "harness", *words], said)
-        except OSError as error:  # no process, no descriptor, no room for what it says
-            found = shortage.of(error, where=run_dir)
-            raise found or shortage.Shortage(f"{run_dir}: the run can't be started: {error.strerror}") from error
+        code = self._wait([sys.executable, "-m", "harness", *words], said)
         try:
             results = read_results(run_dir)
         except UserError:
@@ -131,7 +127,7 @@ class SideRuns:
 
     def _wait(self, words: list[str], said: Path) -> int:
         """Run a command and wait for it; if this thread is interrupted, the command is asked to end."""
-        with said.open("wb") as output:
+        with _startable(said), said.open("wb") as output:
             with self._lock:
                 if self._stopped:
                     return EXIT_INFRA
@@ -148,3 +144,13 @@ class SideRuns:
             finally:
                 with self._lock:
                     self._running.discard(process)
+
+
+@contextlib.contextmanager
+def _startable(said: Path) -> Iterator[None]:
+    """Report that the host gives no process, no descriptor, or no room for what the run says."""
+    try:
+        yield
+    except OSError as error:
+        short = shortage.Shortage(f"{said}: the run can't be started: {error.strerror}")
+        raise shortage.of(error, where=said) or short from error
