@@ -135,6 +135,9 @@ YAML_NESTED = Limit(name="YAML_NESTED", default=32, unit="levels", on="a YAML do
 YAML_NODES = Limit(name="YAML_NODES", default=100_000, unit="values", on="a YAML document with its aliases expanded")
 NUMBER_DIGITS = Limit(name="NUMBER_DIGITS", default=100, unit="characters", on="a number in a YAML document")
 PLAN_CELLS = Limit(name="PLAN_CELLS", default=100_000, unit="cells", on="a plan for `harness nightly`")
+PLAN_RULES = Limit(
+    name="PLAN_RULES", default=1_000, unit="entries", on="exclude, include and overrides of a plan for nights"
+)
 OUTSIDE_BYTES = Limit(
     name="OUTSIDE_BYTES", default=64 * _KIB, unit="bytes", on="a key or ${file:PATH} that boards.yaml names"
 )

@@ -60,10 +60,10 @@ class Lab:
     """An executor, and everything around it.
 
     `says`: how attempts at a slot end, one after the other, the last one again and again: PASS, FAIL, BOOT (the kernel
-    does not), LAB (no results), GAP (results, but one of the lab's), INPUT; by ``slot`` or ``slot on board``. `builds`:
-    errors of builds in the same way. `probes`: what is found wrong with a board, likewise. `moved`: kernels that are
-    not what they were. `unknown`: kernels that can't be determined. `log`: what was done, in order; `notes`: a file
-    that names the slots whose runs came to their end."""
+    does not), LAB (no results), ENDED (by a signal), GAP (results, but one of the lab's), INPUT; by ``slot`` or
+    ``slot on board``. `builds`: errors of builds in the same way. `probes`: what is found wrong with a board, likewise.
+    `moved`: kernels that are not what they were. `unknown`: kernels that can't be determined. `log`: what was done, in
+    order; `notes`: a file that names the slots whose runs came to their end."""
 
     directory: Path
     plan: str = PLAN
@@ -134,6 +134,7 @@ class Lab:
                 Cell(
                     slot=slot,
                     identity=f"{build} {slot}",
+                    asked=checked.plan.asked(slot, settings),
                     build=build,
                     tests=checked.plan.suites[slot.suites],
                     settings=settings,
@@ -161,7 +162,7 @@ class Lab:
         self.is_testing.release()
         if self.may_go_on:
             self.may_go_on.wait(60)
-        code = {"PASS": 0, "FAIL": 1, "BOOT": 1, "INPUT": 2}.get(ends or "", 3)
+        code = {"PASS": 0, "FAIL": 1, "BOOT": 1, "INPUT": 2, "ENDED": -15}.get(ends or "", 3)
         if ends in ("PASS", "FAIL", "BOOT", "GAP"):
             write_run(place / "run", cell, board=board, ends=str(ends), began=began, seconds=self.test_s)
         with self._lock:
@@ -175,6 +176,10 @@ class Lab:
         with self._lock:
             self.log.append(f"probe {board}")
             return _next(self.probes, [board], "") or ""
+
+    def release(self, build: str) -> None:
+        with self._lock:
+            self.log.append(f"release {build}")
 
     def stop(self) -> None:
         self.stopped = True

@@ -16,7 +16,7 @@ import platformdirs
 from harness import shortage
 from harness.build.inuse import hold
 from harness.errors import InfraError
-from harness.lockfile import locked_file
+from harness.lockfile import locked_file, try_lock
 from harness.products import sync
 
 
@@ -69,6 +69,20 @@ def try_locked(path: Path) -> Iterator[bool]:
             os.close(file)
 
 
+def is_locked(path: Path) -> bool:
+    """Return whether somebody holds the lock file `path`, or may do so. Neither makes it nor waits for it."""
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    except OSError:  # another user's
+        return True
+    try:
+        return not try_lock(file)
+    finally:
+        os.close(file)
+
+
 @contextlib.contextmanager
 def scratch_dir(kind: str) -> Iterator[Path]:
     """Yield a new directory below the cache root that is removed afterwards; if the cache can't be written, one for
@@ -84,12 +98,8 @@ def scratch_dir(kind: str) -> Iterator[Path]:
         return
     path = parent / f"{os.getpid()}-{secrets.token_hex(4)}"
     with contextlib.ExitStack() as until_done:
-        with locked(parent.with_name(f".{kind}.turn")):  # or others would remove a lock file before it is locked
-            for left in parent.glob("*.lock"):
-                with try_locked(left) as is_free:
-                    if is_free:
-                        shutil.rmtree(left.with_suffix(""), ignore_errors=True)
-                        left.unlink(missing_ok=True)
+        with locked(_turn_of(kind)):  # or others would remove a lock file before it is locked
+            _clear_scratch(parent)
             until_done.enter_context(locked(path.with_name(f"{path.name}.lock")))
         path.mkdir()
         try:
@@ -131,3 +141,29 @@ def published(final: Path, *, seal: Callable[[Path], None]) -> Iterator[Path]:
     finally:
         held.close()
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+_TURN = ".turn"
+
+
+def _turn_of(kind: str) -> Path:
+    return cache_root() / f".{kind}{_TURN}"
+
+
+def scratch_kinds() -> list[str]:
+    """Return the kinds of `scratch_dir` that there ever were here."""
+    return sorted(path.name[1:].removesuffix(_TURN) for path in cache_root().glob(f".*{_TURN}"))
+
+
+def clear_scratch(kind: str) -> None:
+    """Remove the directories of a `kind` that killed harnesses left behind."""
+    with locked(_turn_of(kind)):
+        _clear_scratch(cache_dir(kind))
+
+
+def _clear_scratch(parent: Path) -> None:
+    for left in parent.glob("*.lock"):
+        with try_locked(left) as is_free:
+            if is_free:
+                shutil.rmtree(left.with_suffix(""), ignore_errors=True)
+                left.unlink(missing_ok=True)

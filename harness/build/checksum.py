@@ -48,8 +48,13 @@ def remember(path: Path, sha256: str) -> None:
 def write_atomically(path: Path, text: str) -> None:
     """Write a small file so that a reader sees either the old or the new text, never a part."""
     scratch = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    scratch.write_text(text)
-    scratch.replace(path)
+    try:
+        scratch.write_text(text, encoding="utf-8")
+        scratch.replace(path)
+    except BaseException:  # a full disk gets back what it gave
+        with contextlib.suppress(OSError):
+            scratch.unlink(missing_ok=True)
+        raise
 
 
 def _note_of(path: Path) -> Path:

@@ -9,7 +9,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,6 +76,13 @@ def _number(variable: str, default: float) -> float:
 def prune(limits: Limits, progress: Progress) -> None:
     """Remove what exceeds `limits`, the least recently used first, and say so."""
     clear_left_over(cache_dir("builds"))
+    for entry, why in surplus(limits, remove):
+        progress.say(f"cache: removed {entry.name} ({entry.size / 1e6:.0f} MB): {why}")
+
+
+def surplus(limits: Limits, remove: Callable[[Entry], bool]) -> Iterator[tuple[Entry, str]]:
+    """Have what exceeds `limits` removed by `remove`, the least recently used first; yield what was removed, with the
+    reason."""
     kept = sorted(entries(), key=lambda entry: entry.used)
     total = sum(entry.size for entry in kept)
     for entry in kept:
@@ -86,9 +93,9 @@ def prune(limits: Limits, progress: Progress) -> None:
             why = f"{total / 1e9:.1f} GB of such files are more than {limits.size / 1e9:g} ({SIZE_VARIABLE})"
         else:
             continue
-        if _remove(entry):
+        if remove(entry):
             total -= entry.size
-            progress.say(f"cache: removed {entry.name} ({entry.size / 1e6:.0f} MB): {why}")
+            yield entry, why
 
 
 def entries() -> Iterator[Entry]:
@@ -130,7 +137,7 @@ def usage() -> list[str]:
     lines = []
     for kind in ("builds", *_FILES):
         these = [entry for entry in found if entry.name.startswith(f"{kind}/")]
-        used = sum(_is_in_use(entry) for entry in these)
+        used = sum(is_in_use(entry) for entry in these)
         lines.append(f"{kind}: {len(these)}, {_gb(sum(entry.size for entry in these))}, {used} in use")
     total = _gb(sum(entry.size for entry in found))
     lines.append(f"together: {total} of {limits.size / 1e9:g} GB ({SIZE_VARIABLE})")
@@ -151,12 +158,13 @@ def _gb(size: float) -> str:
     return f"{size / 1e9:.1f} GB"
 
 
-def _is_in_use(entry: Entry) -> bool:
+def is_in_use(entry: Entry) -> bool:
+    """Return whether somebody uses an entry, or makes it."""
     with nobody_uses(entry.lock) as is_free:
         return not is_free
 
 
-def _remove(entry: Entry) -> bool:
+def remove(entry: Entry) -> bool:
     """Remove an entry unless somebody uses it; return whether it was removed."""
     if entry.path.is_dir():
         return _remove_directory(entry.path)

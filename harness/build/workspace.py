@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.build.cache import cache_dir, try_locked
+from harness.build.cache import cache_dir, is_locked, try_locked
 from harness.build.cutoff import mark, synced_after, was_cut_off
 from harness.build.prune import limits_from_environment
 from harness.build.strays import is_real, strays
@@ -27,8 +27,8 @@ from harness.model.progress import Progress, Silent
 
 _LONGEST_NAME = 120  # characters of a workspace's name; others are derived from it
 _MOST = 16  # builds of one origin at once
-_KEEP_CONFIGURATIONS = 4  # of each origin; with debug information an object tree takes 1.8 GB
-_KEEP_WORKSPACES = 6  # a source tree takes 1.8 GB too
+KEEP_CONFIGURATIONS = 4  # of each origin; with debug information an object tree takes 1.8 GB
+KEEP_WORKSPACES = 6  # a source tree takes 1.8 GB too
 _CLOCK_S = 2.0  # a file system's clock and resolution may differ by as much
 _OBJECTS, _STATE, _GONE = "obj-", "made-", ".gone-"
 _SANDBOXED = "-sandboxed"
@@ -188,6 +188,25 @@ def _create(workspace: Workspace) -> None:
     mark(workspace.directory)
 
 
+def is_workspace_in_use(directory: Path) -> bool:
+    """Return whether a build goes on in a workspace."""
+    return is_locked(_lock_of(directory))
+
+
+def remove_workspace(directory: Path) -> bool:
+    """Remove a workspace unless a build goes on in it; return whether it was removed."""
+    with try_locked(_lock_of(directory)) as is_free:
+        if is_free:
+            _set_aside(directory.parent, directory)
+    _remove_gone(directory.parent)
+    return not directory.exists()
+
+
+def _remove_gone(root: Path) -> None:
+    for gone in root.glob(f"{_GONE}*"):
+        shutil.rmtree(gone, ignore_errors=True)
+
+
 def _lock_of(directory: Path) -> Path:
     return directory.with_name(f"{directory.name}.lock")
 
@@ -197,22 +216,21 @@ def _make_room(root: Path, same_origin: Iterable[Path], *, mine: Path, progress:
     workspaces of any origin, and those that nobody has used for too long. Locked workspaces are in use and kept; `mine`
     is locked by us."""
     objects = (tree for directory in same_origin for tree in directory.glob(f"{_OBJECTS}*"))
-    for tree in _oldest(objects, beyond=_KEEP_CONFIGURATIONS):
+    for tree in _oldest(objects, beyond=KEEP_CONFIGURATIONS):
         with contextlib.nullcontext(True) if tree.parent == mine else try_locked(_lock_of(tree.parent)) as is_free:
             if is_free:
                 _set_aside(root, tree, tree.with_name(tree.name.replace(_OBJECTS, _STATE, 1)))
-                why = f"{_KEEP_CONFIGURATIONS} other configurations of this kernel were used more recently"
+                why = f"{KEEP_CONFIGURATIONS} other configurations of this kernel were used more recently"
                 progress.say(f"cache: removed workspaces/{tree.parent.name}/{tree.name}: {why}")
     others = [path for path in root.iterdir() if path.is_dir() and path != mine and path.name[:1] != "."]
-    surplus, limits = _oldest(others, beyond=_KEEP_WORKSPACES - 1), limits_from_environment()
+    surplus, limits = _oldest(others, beyond=KEEP_WORKSPACES - 1), limits_from_environment()
     for directory in dict.fromkeys((*surplus, *_older(others, than=limits.age))):
         with try_locked(_lock_of(directory)) as is_free:
             if is_free:
                 _set_aside(root, directory)
-                why = f"{_KEEP_WORKSPACES} others were used more recently" if directory in surplus else limits.too_old
+                why = f"{KEEP_WORKSPACES} others were used more recently" if directory in surplus else limits.too_old
                 progress.say(f"cache: removed workspaces/{directory.name}: {why}")
-    for gone in root.glob(f"{_GONE}*"):
-        shutil.rmtree(gone, ignore_errors=True)
+    _remove_gone(root)
 
 
 def _oldest(paths: Iterable[Path], *, beyond: int) -> list[Path]:

@@ -50,8 +50,14 @@ def _prebuilt(spec: PrebuiltSpec, options: BuildOptions, board: BoardSpec, progr
         raise UserError(f"{spec.text} is a finished kernel: --patches and --kconfig can't change it")
     needed = {"prebuilt", *needs_of(spec), *(("rootfs", *boot_method(board).needs) if boots else ())}
     host.ensure_host(progress=progress, needed_for=needed)
+    return assemble(wish_for(spec, options, progress), progress=progress, verify=options.verify)
+
+
+def wish_for(spec: PrebuiltSpec, options: BuildOptions, progress: Progress) -> Wish:
+    """Find out which kernel that others built the options name; nothing is unpacked yet."""
+    host.ensure_host(progress=progress, needed_for={"prebuilt", *needs_of(spec)})
     toolchain = _toolchain(options.toolchain, progress)
-    wish = Wish(
+    return Wish(
         prebuilt=resolve_prebuilt(spec, progress=progress, verify=options.verify),
         toolchain=toolchain,
         testcases=TESTCASES,
@@ -59,7 +65,6 @@ def _prebuilt(spec: PrebuiltSpec, options: BuildOptions, board: BoardSpec, progr
         is_sandboxed=not options.no_sandbox,
         selftests=selftests_in(options.selftests_dir),
     )
-    return assemble(wish, progress=progress, verify=options.verify)
 
 
 def selftests_in(directory: Path | None) -> Path | None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import time
 from pathlib import Path
 
 import click
 
+from harness.cli.options import seconds_of
 from harness.cli.output import tell
-from harness.errors import UserError
 
 _FILE = click.option("--history", "file", type=click.Path(path_type=Path, dir_okay=False), help="The history's file.")
 
@@ -62,14 +61,7 @@ def prune(given: Path | None, age: str, keep_failures: bool, file: Path | None) 
     from harness.store.prune import prune as removed
 
     path = history_file(file or given)
-    done = removed(path, before=time.time() - _seconds(age), keep_failures=keep_failures)
+    done = removed(path, before=time.time() - seconds_of(age), keep_failures=keep_failures)
     kept = f", {done.kept} older ones kept because of their failures" if keep_failures else ""
     sizes = f"{done.size_before / 1e6:.1f} MB before, {done.size / 1e6:.1f} MB now"
     tell(f"{path}: {done.runs} runs removed with {done.results} results{kept}; {sizes}")
-
-
-def _seconds(age: str) -> float:
-    match = re.fullmatch(r"([0-9]{1,5})([dw])", age)
-    if not match:
-        raise UserError(f"--older-than: expected an age in days or weeks, as 400d or 60w, found {age!r}")
-    return int(match[1]) * (86400.0 if match[2] == "d" else 7 * 86400.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ import click
 
 from harness.boards.inventory import read_inventory
 from harness.campaign.request import fragment_path
-from harness.errors import HarnessError
+from harness.errors import HarnessError, UserError
 from harness.model.kernel import DEFAULT_SOURCE
 from harness.model.suite import UPSTREAM
 
@@ -26,6 +27,14 @@ Request = TypeVar("Request")
 def request_from(kind: type[Request], given: dict[str, Any]) -> Request:
     """Make a dataclass `kind` from those options that are its fields, and remove them from `given`."""
     return kind(**{name: given.pop(name) for name in list(given) if name in kind.__dataclass_fields__})  # type: ignore[attr-defined]
+
+
+def seconds_of(age: str) -> float:
+    """Return the seconds of an age in days or weeks, as ``--older-than`` takes it. Raises UserError."""
+    match = re.fullmatch(r"([0-9]{1,5})([dw])", age)
+    if not match:
+        raise UserError(f"--older-than: expected an age in days or weeks, as 400d or 60w, found {age!r}")
+    return int(match[1]) * (86400.0 if match[2] == "d" else 7 * 86400.0)
 
 
 def board_names(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:

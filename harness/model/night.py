@@ -12,9 +12,16 @@ from dataclasses import dataclass, field
 from harness.errors import EXIT_INFRA, EXIT_KERNEL, EXIT_OK, EXIT_USER
 from harness.model.comparison import Comparison
 from harness.model.names import as_name
+from harness.model.prebuilt import names_prebuilt
 
 _LONGEST_PART = 30  # a file's name has at most 255 bytes
+NONE = "-"  # the toolchain and the configuration of a kernel that others built
 AXES = ("kernel", "toolchain", "configuration", "board", "suites")
+
+
+def _hash(told: object) -> str:
+    """16 digits: repetitions differ in nothing else, and there may be a hundred thousand cells."""
+    return hashlib.sha256(repr(told).encode(errors="surrogatepass")).hexdigest()[:16]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +31,11 @@ class PlannedKernel:
     name: str
     source: str
     patches: tuple[str, ...] = ()
+
+    @property
+    def is_built(self) -> bool:
+        """Whether others built it: neither toolchains nor configurations apply to it."""
+        return names_prebuilt(self.source)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,11 +75,15 @@ class Slot:
         return "/".join([*parts, *([f"#{self.repetition}"] if self.repetition > 1 else [])])
 
     @property
+    def is_built(self) -> bool:
+        """Whether others built its kernel."""
+        return self.toolchain == NONE
+
+    @property
     def directory(self) -> str:
         """The name of its directory, which no other slot has; of long names only the ends are in it."""
         parts = [as_name(getattr(self, axis), longest=_LONGEST_PART) for axis in AXES]
-        told = repr([getattr(self, axis) for axis in AXES] + [self.repetition])
-        return "~".join([*parts, hashlib.sha256(told.encode()).hexdigest()[:8]])
+        return "~".join([*parts, _hash([getattr(self, axis) for axis in AXES] + [self.repetition])])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,11 +119,17 @@ class Plan:
     budget: float | None = None
 
     def slots(self) -> dict[Slot, Settings]:
-        """Return all slots with their settings: the product of all axes, without what `exclude` means and `include`
-        does not."""
-        found: dict[Slot, Settings] = {}
-        axes = (self.kernels, self.toolchains, self.configurations, self.boards, self.suites)
-        for kernel, toolchain, configuration, board, suites in itertools.product(*axes):
+        """Return all slots with their settings: the product of all axes (of a kernel that others built, without
+        toolchains and configurations), without what `exclude` means and `include` does not."""
+        return {
+            dataclasses.replace(slot, repetition=number): settings
+            for slot, settings in self.placed()
+            for number in range(1, settings.repetitions + 1)
+        }
+
+    def placed(self) -> Iterator[tuple[Slot, Settings]]:
+        """Yield all slots, without their repetitions."""
+        for kernel, toolchain, configuration, board, suites in self._combinations():
             slot = Slot(kernel=kernel, toolchain=toolchain, configuration=configuration, board=board, suites=suites)
             is_excluded = any(rule.means(slot) for rule in self.exclude)
             if is_excluded and not any(rule.means(slot) for rule in self.include):
@@ -115,19 +137,39 @@ class Plan:
             settings = self.defaults
             for rule in self.overrides:
                 settings = rule.applied(settings) if rule.means(slot) else settings
-            for number in range(1, settings.repetitions + 1):
-                found[dataclasses.replace(slot, repetition=number)] = settings
-        return found
+            yield slot, settings
+
+    def _combinations(self) -> Iterator[tuple[str, ...]]:
+        """Each kernel with everything that applies to it."""
+        for name, kernel in self.kernels.items():
+            how = ((NONE,), (NONE,)) if kernel.is_built else (self.toolchains, self.configurations)
+            yield from itertools.product((name,), *how, self.boards, self.suites)
+
+    def asked(self, slot: Slot, settings: Settings) -> str:
+        """Return a hash of what the plan says about a slot, apart from how often and when it comes."""
+        kernel, tests = self.kernels[slot.kernel], self.suites[slot.suites]
+        how = (settings.timeout_factor, settings.workers)
+        return _hash(
+            [
+                kernel.source,
+                kernel.patches,
+                self.configurations.get(slot.configuration),
+                tests.suites,
+                tests.keyword,
+                how,
+            ]
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
     """One run of a night, a value: everything that it depends on. `build`: the key of its build. `candidates`: the
     boards that may run it, which are equal. `identity`: a hash of all inputs: of two cells with the same one, either
-    can stand for the other."""
+    can stand for the other. `asked`: a hash of what the plan said (Plan.asked)."""
 
     slot: Slot
     identity: str
+    asked: str = ""
     build: str
     tests: PlannedTests
     settings: Settings = Settings()
@@ -150,14 +192,15 @@ class State(enum.StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Ended:
-    """What became of a cell. `identity`: empty if its kernel could not be determined. `code`: the exit code of its run.
-    `seconds`: of the run; `build_seconds`: of its build, in whichever night that was made. `run`: the id of the run.
-    `reason`: why there are no results. `attempts`: what failed before, each with its board and the reason. `owed`: in
-    how many nights in a row it was not done."""
+    """What became of a cell. `identity`: empty if its kernel could not be determined; `asked`: as of the cell, empty if
+    it is not known. `code`: the exit code of its run. `seconds`: of the run; `build_seconds`: of its build, whenever
+    that was made. `run`: the id of the run. `reason`: why there are no results. `attempts`: what failed before,
+    each with its board and the reason. `owed`: in how many nights in a row it was not done."""
 
     slot: Slot
     state: State
     identity: str = ""
+    asked: str = ""
     code: int = 0
     board: str = ""
     seconds: float = 0.0
@@ -171,6 +214,11 @@ class Ended:
     def is_good(self) -> bool:
         """Whether later nights can be compared with it."""
         return self.state is State.TESTED and self.code == 0
+
+    @property
+    def is_measure(self) -> bool:
+        """Whether its run shows how long one takes: it came to its own end with all tests."""
+        return self.state is State.TESTED and not self.reason and self.seconds > 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,12 +251,14 @@ class BoardHealth:
 @dataclass(frozen=True, kw_only=True)
 class Seen:
     """What earlier nights know of a slot. `identity`: of its latest cell that was done; `nights_ago`: when that was (1:
-    last night; None: never). `owed`: in how many nights in a row it was not done. `good`: the id of its run in its last
-    good night. `seconds`, `build_seconds`: how long run and build took last; None: unknown."""
+    last night; None: never). `owed`: in how many nights in a row it was not done; `late`: in how many it was not even
+    begun. `good`: the id of its run in its last good night. `seconds`, `build_seconds`: how long run and build took
+    last; None: unknown."""
 
     identity: str = ""
     nights_ago: int | None = None
     owed: int = 0
+    late: int = 0
     good: str = ""
     seconds: float | None = None
     build_seconds: float | None = None
@@ -223,13 +273,16 @@ def _seen(slot: Slot, nights: Sequence[Night]) -> Seen:
     of_slot = [(ago, night.ended[slot]) for ago, night in enumerate(nights, 1) if slot in night.ended]
     done = [(ago, end) for ago, end in of_slot if end.state.is_done]
     tested = [end for _, end in done if end.state is State.TESTED]
+    measured = [end for end in tested if end.is_measure]
+    late = itertools.takewhile(lambda end: end.state is State.NOT_RUN, (end for _, end in of_slot))
     latest = of_slot[0][1]
     return Seen(
         identity=done[0][1].identity if done else "",
         nights_ago=done[0][0] if done else None,
         owed=0 if latest.state.is_done else latest.owed,
+        late=sum(1 for _ in late),
         good=next((end.run for end in tested if end.is_good and end.run), ""),
-        seconds=tested[0].seconds if tested else None,
+        seconds=measured[0].seconds if measured else None,
         build_seconds=next((end.build_seconds for end in tested if end.build_seconds is not None), None),
     )
 

@@ -7,6 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 
+def names_prebuilt(text: str) -> bool:
+    """Return whether ``--kernel`` with `text` means a kernel that is built already, whatever files there are. (The path
+    of a directory may do so, too: build/prebuilt/spec.py looks into it.)"""
+    text = text.strip()
+    is_url = text.startswith(("http://", "https://")) and "#sha256=" in text
+    return is_url or text.startswith(("debian-image:", "prebuilt:")) or text.endswith((".deb", ".rpm"))
+
+
 class PrebuiltKind(enum.StrEnum):
     """The forms that ``--kernel SPEC`` takes for a kernel that is built already."""
 

@@ -10,6 +10,7 @@ from harness.model.night import AXES, BoardHealth, Ended, Night, Slot, State
 from harness.parse.fields import Fields, filled, json_object
 
 VERSION = 1
+_LATEST_S = 1e11  # the year 5138
 _STATES = {state.value for state in State}
 
 
@@ -32,7 +33,7 @@ def night_to_json(night: Night) -> str:
         "started": night.started,
         "cells": [_ended_to_data(ended) for ended in night.ended.values()],
     }
-    return json.dumps(told, indent=1)
+    return json.dumps(told, separators=(",", ":"))  # there may be a hundred thousand cells
 
 
 def night_from_json(text: str | bytes) -> Night:
@@ -42,9 +43,9 @@ def night_from_json(text: str | bytes) -> Night:
     return Night(
         id=fields.text("id"),
         plan=fields.text("plan"),
-        started=fields.number("started") or 0.0,
+        started=_when(fields, "started") or 0.0,
         budget=fields.number("budget"),
-        finished=fields.number("finished"),
+        finished=_when(fields, "finished"),
         ended={end.slot: end for end in ended},
     )
 
@@ -60,8 +61,14 @@ def health_from_json(text: str | bytes) -> dict[str, BoardHealth]:
     return {name: _health(boards.inner(name)) for name in boards.left}
 
 
+def _when(fields: Fields, key: str) -> float | None:
+    """Seconds since the epoch that a calendar has."""
+    when = fields.number(key)
+    return when if when is not None and 0 <= when < _LATEST_S else None
+
+
 def _health(fields: Fields) -> BoardHealth:
-    return BoardHealth(failures=fields.count("failures"), since=fields.number("since"), reason=fields.text("reason"))
+    return BoardHealth(failures=fields.count("failures"), since=_when(fields, "since"), reason=fields.text("reason"))
 
 
 def _ended_to_data(ended: Ended) -> dict[str, Any]:
@@ -73,6 +80,7 @@ def _ended_to_data(ended: Ended) -> dict[str, Any]:
         "seconds": ended.seconds,
         **filled(
             identity=ended.identity,
+            asked=ended.asked,
             board=ended.board,
             build_seconds=ended.build_seconds,
             run=ended.run,
@@ -99,6 +107,7 @@ def _ended(fields: Fields) -> Ended | None:
         ),
         state=State(state),
         identity=fields.text("identity"),
+        asked=fields.text("asked"),
         code=fields.count("code"),
         board=fields.text("board"),
         seconds=fields.seconds("seconds"),

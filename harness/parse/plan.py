@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from harness.errors import UserError
-from harness.limits import PLAN_CELLS
+from harness.limits import PLAN_CELLS, PLAN_RULES
 from harness.model import night as model
 from harness.model.names import NAME_RULE, is_name, nearest_first
 from harness.parse import document, plan_shapes
+
+_MOST_COMPLAINTS = 20  # told at once
 
 
 def parse_plan(text: str, *, name: str, place: str) -> model.Plan:
@@ -33,7 +37,7 @@ def parse_plan(text: str, *, name: str, place: str) -> model.Plan:
         include=tuple(names.made() for names in shaped.include),
         overrides=tuple(override.made() for override in shaped.overrides),
     )
-    complaints = list(_complaints(plan, place))
+    complaints = list(itertools.islice(_complaints(plan, place), _MOST_COMPLAINTS))
     if complaints:
         raise UserError(complaints[0], details=complaints[1:])
     return plan
@@ -65,8 +69,12 @@ def _complaints(plan: model.Plan, place: str) -> Iterator[str]:
             if not is_name(name):
                 yield f"{place}: {key}: expected names of {NAME_RULE}; found {document.found(name)}"
     for key, several in (("toolchains", plan.toolchains), ("boards", plan.boards)):
-        for twice in sorted({name for name in several if several.count(name) > 1}):
+        for twice in sorted(name for name, count in Counter(several).items() if count > 1):
             yield f"{place}: {key}: expected each name once, found {twice!r} more than once"
+    count = len(plan.exclude) + len(plan.include) + len(plan.overrides)
+    if count > PLAN_RULES.value:
+        yield PLAN_RULES.exceeded(place=place, found=str(count)).message
+        return
     known = dict(zip(model.AXES, _axes(plan), strict=True))
     for kind, rules in (("exclude", plan.exclude), ("include", plan.include), ("overrides", plan.overrides)):
         for number, rule in enumerate(rules):
@@ -74,10 +82,10 @@ def _complaints(plan: model.Plan, place: str) -> Iterator[str]:
             if not rule.names and kind == "exclude":
                 yield f"{where}: expected some of {', '.join(model.AXES)}, found none, which would leave out all cells"
             yield from _unknown(rule, known, where)
-    count = _most_cells(plan)
+    count = _cells(plan)
     if count > PLAN_CELLS.value:
         yield PLAN_CELLS.exceeded(place=place, found=str(count)).message
-    elif not plan.slots():
+    elif not count:
         yield f"{place}: exclude: expected some cells to be left, found that none is"
 
 
@@ -93,9 +101,9 @@ def _unknown(rule: model.Rule, known: dict[str, Collection[str]], where: str) ->
                 yield f"{where}.{axis}: expected one of {', '.join(there)}, found {document.found(name)}"
 
 
-def _most_cells(plan: model.Plan) -> int:
-    """How many cells the plan may have, without making them."""
-    count = max([plan.defaults.repetitions, *(int(rule.changed.get("repetitions", 1)) for rule in plan.overrides)])
-    for names in _axes(plan):
-        count *= len(names)
-    return count
+def _cells(plan: model.Plan) -> int:
+    """How many cells the plan has, without making them all; of too many combinations, how many those are."""
+    of_sources = len(plan.toolchains) * len(plan.configurations)
+    count = sum(1 if kernel.is_built else of_sources for kernel in plan.kernels.values())
+    count *= len(plan.boards) * len(plan.suites)
+    return count if count > PLAN_CELLS.value else sum(settings.repetitions for _, settings in plan.placed())

@@ -37,6 +37,12 @@ def _line(text: str) -> str:
     return text
 
 
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("printable characters")
+    return text
+
+
 def _no_number(value: object) -> object:
     if isinstance(value, float):  # of 6.10, YAML leaves 6.1
         raise ValueError("a text: a version with a single dot has to be in quotes")
@@ -74,6 +80,7 @@ Name = Annotated[
     str, pydantic.AfterValidator(_name), pydantic.Field(json_schema_extra={"pattern": f"^{NAME_PATTERN}$"})
 ]
 Line = Annotated[str, pydantic.AfterValidator(_line), pydantic.Field(json_schema_extra={"minLength": 1})]
+Keyword = Annotated[str, pydantic.AfterValidator(_printable)]
 Source = Annotated[Line, pydantic.BeforeValidator(_no_number)]
 Toolchain = Annotated[str, pydantic.AfterValidator(_toolchain)]
 Repetitions = Annotated[int, pydantic.Field(ge=1, le=_MOST_REPETITIONS)]
@@ -90,7 +97,9 @@ Some = Annotated[
 
 
 class Kernel(document.Strict):
-    kernel: Source = pydantic.Field(description="the source, as for --kernel; a path is relative to the plan")
+    kernel: Source = pydantic.Field(
+        description="as for --kernel; a path is relative to the plan, with prebuilt: before that of a built kernel"
+    )
     patches: list[Line] = pydantic.Field(
         default_factory=list, description="as for --patches, in this order; relative to the plan"
     )
@@ -101,7 +110,7 @@ class Kernel(document.Strict):
 
 class Tests(document.Strict):
     suites: list[Line] = pydantic.Field(default_factory=list, description="as for --suite; none: all suites")
-    keyword: str = pydantic.Field(default="", max_length=10_000, description="as for -k")
+    keyword: Keyword = pydantic.Field(default="", max_length=10_000, description="as for -k")
 
     def made(self, name: str) -> model.PlannedTests:
         return model.PlannedTests(name=name, suites=tuple(self.suites), keyword=self.keyword)

@@ -88,7 +88,7 @@ def morning_text(morning: Morning) -> str:
 
 
 def _lasted(night: Night) -> str:
-    took = duration((night.finished or night.started) - night.started)
+    took = duration(max(0.0, (night.finished or night.started) - night.started))  # the clock may have been set back
     return f"{_date(night.started)}, {took}{f' of {duration(night.budget)}' if night.budget else ''}"
 
 

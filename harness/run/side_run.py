@@ -7,11 +7,13 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
+from harness import shortage
 from harness.errors import EXIT_INFRA, UserError
 from harness.model.result import EndKind, RunResults
 from harness.run.documents import read_results
@@ -97,9 +99,10 @@ class SideRuns:
             running = list(self._running)
         for process in running:
             process.terminate()
+        deadline = time.monotonic() + _GRACE_S  # of all of them: there may be hundreds
         for process in running:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=_GRACE_S)
+                process.wait(timeout=max(0.0, deadline - time.monotonic()))
             process.kill()
 
     def run(self, build: Path, plan: Plan, run_dir: Path, *, maxfail: int = 0) -> Ended:
@@ -109,7 +112,7 @@ class SideRuns:
 
     def run_words(self, options: Sequence[object], run_dir: Path) -> Ended:
         """Run `harness run` with `options` and those that all runs share, replacing what is in `run_dir`; returns how
-        it ended. The run's output goes to a file beside its directory."""
+        it ended. The run's output goes to a file beside its directory. Raises Shortage if the host can't start it."""
         shutil.rmtree(run_dir, ignore_errors=True)
         run_dir.parent.mkdir(parents=True, exist_ok=True)
         said = run_dir.with_name(f"{run_dir.name}.log")
@@ -119,12 +122,12 @@ class SideRuns:
             results = read_results(run_dir)
         except UserError:
             results = None
-        lines = said.read_text(errors="replace").splitlines() or [""]
+        lines = said.read_text(encoding="utf-8", errors="replace").splitlines() or [""]
         return Ended(code=code, results=results, last_line=lines[-1])
 
     def _wait(self, words: list[str], said: Path) -> int:
         """Run a command and wait for it; if this thread is interrupted, the command is asked to end."""
-        with said.open("wb") as output:
+        with _startable(said), said.open("wb") as output:
             with self._lock:
                 if self._stopped:
                     return EXIT_INFRA
@@ -141,3 +144,13 @@ class SideRuns:
             finally:
                 with self._lock:
                     self._running.discard(process)
+
+
+@contextlib.contextmanager
+def _startable(said: Path) -> Iterator[None]:
+    """Report that the host gives no process, no descriptor, or no room for what the run says."""
+    try:
+        yield
+    except OSError as error:
+        short = shortage.Shortage(f"{said}: the run can't be started: {error.strerror}")
+        raise shortage.of(error, where=said) or short from error

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from harness.build.cache import cache_root, published, scratch_dir, try_locked
+from harness.build.checksum import write_atomically
 from harness.build.workspace import Workspace, workspace_for
 from harness.model.kernel import Source, SourceKind, SourceSpec
 from tests.faults.catalogue import Blame, fault
@@ -265,3 +269,29 @@ def test_what_others_publish_and_prune_meanwhile_is_no_obstacle(
         (scratch / "Image").write_text("ours")
     assert len(seen) == 2
     assert (final / "Image").read_text() == "ours"
+
+
+# --- small files ----------------------------------------------------------------------------------------------------
+
+
+def test_a_small_file_is_utf_8_wherever_it_is_written(tmp_path: Path) -> None:
+    code = "import pathlib; from harness.build.checksum import write_atomically as w; w(pathlib.Path('x'), '\\u2717')"
+    ascii_only = {**os.environ, "LC_ALL": "POSIX", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    ascii_only["PYTHONPATH"] = str(Path(__file__).parents[2])
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=ascii_only, check=True, timeout=60)
+    assert (tmp_path / "x").read_bytes() == "\u2717".encode()
+
+
+@fault(
+    "the disk is full when a small file is to be replaced", where="disk", blame=Blame.INFRA,
+    survives="the file as it was, and nothing beside it",
+)  # fmt: skip
+def test_a_small_file_that_can_not_be_written_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_path: Path, _to: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / "x").write_text("before")
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_atomically(tmp_path / "x", "after")
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("x", "before")]

@@ -23,6 +23,7 @@ FULL = Ended(
     slot=SLOT,
     state=State.TESTED,
     identity="1a",
+    asked="5d",
     code=3,
     board="b",
     seconds=2.5,
@@ -60,6 +61,13 @@ def test_a_cell_of_a_state_that_only_later_harnesses_know_is_left_out_of_its_nig
     assert night_from_json(json.dumps(told)).ended == {}
 
 
+@pytest.mark.parametrize("when", ["1e300", "-1", "1e11", '"x"', "null"])
+def test_a_time_that_no_calendar_has_is_none(when: str) -> None:
+    text = f'{{"id": "n", "started": {when}, "finished": {when}}}'
+    assert night_from_json(text) == Night(id="n")
+    assert health_from_json(f'{{"boards": {{"b": {{"since": {when}}}}}}}') == {"b": BoardHealth()}
+
+
 def test_damaged_files_of_nights_cost_what_they_said(tmp_path: Path) -> None:
     place = Place(tmp_path)
     for name, text in (("1", night_to_json(Night(id="1"))), ("2", "{"), ("3", night_to_json(Night(id="other")))):
@@ -82,8 +90,29 @@ def test_the_latest_night_that_was_done_and_the_latest_good_one_are_found() -> N
     good = Ended(slot=SLOT, state=State.TESTED, identity="1a", run="run-1", seconds=5.0, build_seconds=60.0)
     late = Ended(slot=SLOT, state=State.NOT_RUN, owed=1)
     found = seen([night(4, late), night(3, None), night(2, bad), night(1, good)])
-    expected = Seen(identity="2b", nights_ago=3, owed=1, good="run-1", seconds=7.0, build_seconds=60.0)
+    expected = Seen(identity="2b", nights_ago=3, owed=1, late=1, good="run-1", seconds=7.0, build_seconds=60.0)
     assert found == {SLOT: expected}
+
+
+def test_what_was_not_even_begun_is_told_from_what_the_lab_failed() -> None:
+    not_run, failed = (Ended(slot=SLOT, state=state, owed=1) for state in (State.NOT_RUN, State.NO_RESULT))
+    assert seen([night(3, not_run), night(2, not_run), night(1, failed)])[SLOT].late == 2
+    assert seen([night(2, failed), night(1, not_run)])[SLOT].late == 0
+
+
+@pytest.mark.parametrize(
+    "latest",
+    [
+        Ended(slot=SLOT, state=State.TESTED, code=1, seconds=9.0, reason="the target could not be booted"),
+        Ended(slot=SLOT, state=State.TESTED, code=0, seconds=0.0),
+        Ended(slot=SLOT, state=State.REFUSED, code=2, seconds=9.0),
+    ],
+    ids=["not booted", "no time", "refused"],
+)
+def test_only_a_run_that_came_to_its_end_says_how_long_one_takes(latest: Ended) -> None:
+    whole = Ended(slot=SLOT, state=State.TESTED, code=1, seconds=5.0)
+    assert seen([night(2, latest), night(1, whole)])[SLOT].seconds == 5.0
+    assert seen([night(2, latest)])[SLOT].seconds is None
 
 
 def test_a_slot_that_was_never_done_has_no_past() -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import threading
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from harness.campaign.nightly.night import listed
+from harness.campaign.nightly import morning
+from harness.campaign.nightly.night import listed, place_of
+from harness.campaign.nightly.place import new_id
 from harness.errors import BuildError, InfraError, UserError
-from harness.model.night import State
+from harness.model.night import Ended, Night, State
 from tests.fakenight import BUILD_S, ONE, PLAN, SLOT, TEST_S, TESTS, Lab, reasons, states, write_run
 from tests.faults.catalogue import Blame, fault
 
@@ -31,6 +36,23 @@ def test_a_build_is_made_once_for_all_cells_that_need_it(lab: Lab) -> None:
     assert set(states(made).values()) == {State.TESTED}
     assert made.exit_code == 0
     assert len(list(here.directory.glob("cells/*/cell.json"))) == len(list(here.directory.glob("cells/*/run"))) == 8
+
+
+def test_a_build_is_kept_until_the_last_of_its_cells_is_over(lab: Lab) -> None:
+    """Whether it was tested, or dropped: a night may have hundreds of builds, and the cache a limit."""
+    lab.plan = PLAN.replace("testcases]}}", "testcases]}, graph: {suites: [selftests/ftrace]}}")
+    lab.says["next/gcc/size/one/graph"] = ["LAB", "PASS"]
+    lab.builds["next/gcc/default"] = [BuildError("x.c: error")]
+    assert lab.play()[0].exit_code == 1
+    assert sorted(lab.did("release")) == ["next/gcc/size", "stable/gcc/default", "stable/gcc/size"]
+    for build in lab.did("release"):
+        last = max(number for number, line in enumerate(lab.log) if line.startswith(f"tested {build}/"))
+        assert lab.log.index(f"release {build}") > last
+    lab.plan, lab.test_s = ONE + "budget: 10m\ndefaults: {repetitions: 3}\n", 600.0
+    lab.builds.clear()
+    lab.play(new=True)
+    assert len(lab.did("tested")) < 3
+    assert lab.did("release") == lab.did("build") == ["stable/gcc/default"]
 
 
 def test_builds_and_tests_overlap(lab: Lab) -> None:
@@ -106,6 +128,14 @@ def test_what_does_not_build_is_told_of_each_of_its_cells_and_stops_no_other(
     assert len(lab.did("test")) == 3
 
 
+def test_a_long_reason_is_cut_short(lab: Lab) -> None:
+    """Each of a hundred thousand cells may have it."""
+    lab.builds["next/gcc/size"] = [BuildError("x" * 100_000)]
+    made, here = lab.play()
+    assert [len(reason) for reason in reasons(made).values()] == [2000]
+    assert (here.directory / "night.json").stat().st_size < 10_000
+
+
 @fault(
     "a build fails on this host's account, twice", where="host", blame=Blame.INFRA,
     survives="all other cells; the cells without a build come first in the next night",
@@ -167,6 +197,33 @@ def test_what_is_owed_for_longer_comes_first(lab: Lab) -> None:
         lab.play()
         order += lab.did("test")
     assert len({test.partition(" ")[0] for test in order}) == 4
+
+
+def test_a_cell_that_takes_the_night_in_vain_does_not_keep_the_others_from_the_next_ones(lab: Lab) -> None:
+    """Each night has time for two of them."""
+    names = [f"stable/gcc/default/one/{name}" for name in "abcd"]
+    lab.plan = ONE.replace(
+        "ours: {suites: [testcases]}", ", ".join(f"{name}: {{suites: [testcases]}}" for name in "abcd")
+    )
+    lab.plan, lab.build_s, lab.test_s, lab.says[names[0]] = lab.plan + "budget: 10m\n", 0.0, 300.0, ["LAB"]
+    order = []
+    for _ in range(2):
+        made, _ = lab.play()
+        order.append([test.partition(" ")[0] for test in lab.did("test")])
+    assert order == [names[:2], names[2:]]
+    assert made.rows[0].ended.owed == 2
+    lab.play()
+    assert lab.did("test")[0].startswith(names[0])
+
+
+def test_a_run_that_did_not_come_to_its_end_is_no_estimate(lab: Lab) -> None:
+    lab.plan = ONE
+    lab.play()
+    lab.says[SLOT], lab.test_s = ["BOOT"], 10.0
+    lab.play()
+    lab.says[SLOT], lab.test_s = ["GAP"], 20.0
+    lab.play()
+    assert f"tests about {TEST_S / 60:.0f}m00s" in listed(lab.checked())[0]
 
 
 # --- the morning ----------------------------------------------------------------------------------------------------
@@ -235,6 +292,25 @@ def test_a_failure_without_a_good_night_says_so(lab: Lab) -> None:
     "the history's file is damaged", where="disk", blame=Blame.NOBODY,
     survives="the night with all its pages, which say that nothing is compared",
 )  # fmt: skip
+def test_a_comparison_that_fails_costs_no_other(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab.plan = ONE.replace("testcases]}}", "testcases]}, more: {suites: [selftests/ftrace]}}")
+    for number in range(6):
+        lab.moved["stable"] = f"+{number}"
+        lab.play()
+
+    def fails_first(connection: Any, good: str, ended: Ended) -> Any:
+        if ended.slot.suites == "more":
+            raise InfraError("can't be read")
+        return compared(connection, good, ended)
+
+    compared = morning._comparison
+    monkeypatch.setattr(morning, "_comparison", fails_first)
+    lab.says[SLOT], lab.moved["stable"] = ["FAIL"], "+7"
+    made, _ = lab.play()
+    assert {str(row.ended.slot): row.is_worse for row in made.rows} == {SLOT: True, SLOT.replace("ours", "more"): False}
+    assert made.notes == (f"{SLOT.replace('ours', 'more')} is not compared: can't be read",)
+
+
 def test_a_night_without_a_history_has_all_but_the_comparisons(lab: Lab) -> None:
     (lab.directory / "history.sqlite").write_text("no database")
     made, here = lab.play()
@@ -288,6 +364,76 @@ def test_another_night_begins_when_the_interrupted_one_is_over(why: str, lab: La
     assert "the night was interrupted" in page
 
 
+def test_what_is_done_is_done_again_if_the_plan_asks_for_something_else_now(lab: Lab) -> None:
+    lab.plan = PLAN + "overrides: [{configuration: default, priority: 1}]\n"
+    interrupt(lab, after=2)
+    lab.plan = PLAN.replace("[variants/size]", "[]").replace("7.3.4", "7.3.5")
+    made, here = lab.play()
+    assert sorted(test.partition("/one/")[0] for test in lab.did("test")) == [
+        *("next/gcc/size", "stable/gcc/default", "stable/gcc/size"),
+    ]
+    assert (len(made.rows), made.exit_code, len(list(here.directory.glob("cells/*")))) == (4, 0, 4)
+    earlier = [path for path in here.directory.glob("attempts/*/cell.json") if "7.3.4" not in path.name]
+    assert len(earlier) == 1  # what was tested with the other kernel is still there
+
+
+def test_what_was_wrong_input_is_tried_again_when_the_night_goes_on(lab: Lab) -> None:
+    lab.builds["stable/gcc/default"] = [UserError("the patch does not apply")]
+    interrupt(lab, after=1)
+    lab.builds.clear()
+    made, here = lab.play()
+    assert "stable/gcc/default" in lab.did("build")
+    assert (set(states(made).values()), made.exit_code) == ({State.TESTED}, 0)
+    assert len(list(here.directory.glob("attempts/*/cell.json"))) == 1
+
+
+def test_a_plan_does_not_go_on_with_the_night_of_another(lab: Lab) -> None:
+    interrupt(lab, after=1)
+    mine = lab.checked()
+    other = dataclasses.replace(mine, plan=dataclasses.replace(mine.plan, name="other"))
+    lab.checked = lambda **_: other  # type: ignore[method-assign]
+    with pytest.raises(UserError, match=r"expected nights of the plan 'other', found an interrupted one of 'plan'; "):
+        lab.play()
+    lab.checked = lambda **_: dataclasses.replace(  # type: ignore[method-assign]
+        other, request=dataclasses.replace(other.request, new=True)
+    )
+    assert lab.play()[0].exit_code == 0
+
+
+def test_plans_have_directories_of_their_own(lab: Lab) -> None:
+    made = lab.checked()
+    names = ("lab", "Lab", "a b", "a_b", "a+b", "x" * 200, "y" + "x" * 199, "…", "ø")
+    plans = [dataclasses.replace(made.plan, name=name) for name in names]
+    request = dataclasses.replace(made.request, out_dir=None)
+    places = [place_of(dataclasses.replace(made, plan=each, request=request)).root for each in plans]
+    assert len(set(places)) == len(names)
+    assert places[:2] == [Path("out/nightly/lab"), Path("out/nightly/Lab")]
+    assert all(len(place.name) <= 100 for place in places)
+
+
+def test_nights_stay_in_order_when_the_clock_was_years_ahead_once() -> None:
+    ahead = Night(id=new_id(2_100_000_000.0, ()))
+    ids = [ahead.id]
+    for number in range(300):
+        ids.append(new_id(1_800_000_000.0 + number, tuple(Night(id=each) for each in ids)))
+    assert ids == sorted(ids)
+    assert len(set(ids)) == 301
+    assert max(map(len, ids)) < 40
+
+
+@fault(
+    "the host's clock is set back by years after a night was killed", where="clock", blame=Blame.NOBODY,
+    survives="the night, which lasts no longer than its budget when it goes on",
+)  # fmt: skip
+def test_a_clock_that_is_set_back_makes_no_night_longer(lab: Lab) -> None:
+    lab.plan, lab.build_s, lab.test_s = PLAN + "budget: 10h\n", 0.0, 6 * 3600.0
+    interrupt(lab, after=0)
+    lab.now -= 1e8
+    made, here = lab.play()
+    assert Counter(states(made).values()) == {State.TESTED: 2, State.NOT_RUN: 2}
+    assert " 0.0s of 10h00m" in (here.directory / "summary.txt").read_text()
+
+
 def test_two_nights_of_a_plan_at_once_are_refused(lab: Lab) -> None:
     with lab.place.held(), pytest.raises(InfraError, match=r"a night of this plan is going on in another process"):
         lab.play()
@@ -300,9 +446,22 @@ def test_what_an_earlier_process_finished_is_taken_over_not_run_again(lab: Lab) 
     [attempt] = (lab.out / "nights").glob("*/attempts/*")
     cell = lab.resolve(lab.checked(), lab.checked().plan.slots(), None).cells[0]
     write_run(attempt / "run", cell, board="one", ends="FAIL", began=lab.now, seconds=TEST_S)
-    made, _ = lab.play()
+    made, here = lab.play()
     assert (lab.did("test"), made.exit_code, states(made)) == ([], 1, {SLOT: State.TESTED})
+    assert {"report.html", "junit.xml", "summary.md"} <= {path.name for path in here.directory.glob("cells/*/run/*")}
     assert made.rows[0].ended.board == "one"
+
+
+def test_what_an_earlier_process_finished_counts_even_if_the_night_does_not_go_on(lab: Lab) -> None:
+    lab.plan = ONE
+    interrupt(lab, after=0)
+    [attempt] = (lab.out / "nights").glob("*/attempts/*")
+    cell = lab.resolve(lab.checked(), lab.checked().plan.slots(), None).cells[0]
+    write_run(attempt / "run", cell, board="one", ends="FAIL", began=lab.now, seconds=TEST_S)
+    lab.play(new=True)
+    [_, first] = lab.place.nights()
+    assert {str(slot): end.state for slot, end in first.ended.items()} == {SLOT: State.TESTED}
+    assert (lab.place.of(first).directory / "summary.txt").read_text().endswith("FAILING: 1 failing of 1 cell\n")
 
 
 def test_a_finished_run_of_what_is_not_wanted_any_more_does_not_stand_for_it(lab: Lab) -> None:
@@ -314,6 +473,15 @@ def test_a_finished_run_of_what_is_not_wanted_any_more_does_not_stand_for_it(lab
     lab.moved["stable"] = "+1"
     assert lab.play()[0].exit_code == 0
     assert len(lab.did("test")) == 1
+
+
+def test_a_copy_of_a_cell_under_another_name_stands_for_nothing(lab: Lab) -> None:
+    lab.plan = ONE.replace("testcases]}}", "testcases]}, more: {suites: [selftests/ftrace]}}")
+    interrupt(lab, after=1)
+    [done] = (lab.out / "nights").glob("*/cells/*")
+    done.rename(done.with_name("mine"))
+    assert lab.play()[0].exit_code == 0
+    assert len(lab.did("test")) == 2
 
 
 @fault(
@@ -332,7 +500,10 @@ def test_a_damaged_record_costs_the_cell_another_run(lab: Lab) -> None:
 
 def test_the_estimate_is_what_it_took_last_time(lab: Lab) -> None:
     lab.plan = ONE
-    assert listed(lab.checked())[0] == f"{SLOT}  build unknown, tests unknown"
+    assert listed(lab.checked()) == [
+        f"{SLOT}  build unknown, tests unknown",
+        "cells: 1, builds: 1; without an estimate: 1",
+    ]
     lab.play()
     assert listed(lab.checked()) == [
         f"{SLOT}  build about {BUILD_S / 60:.0f}m00s, tests about {TEST_S / 60:.0f}m00s",

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from harness.model.night import BoardHealth, State
+from harness.campaign.nightly import night
+from harness.errors import InfraError
+from harness.model.night import BoardHealth, Cell, State
 from tests.fakenight import ONE, PLAN, SLOT, Lab, reasons, states
 from tests.faults.catalogue import Blame, fault
 
 FARM = PLAN.replace("[one]", "[farm]")
 ALONE = ONE.replace("[one]", "[farm]")
+# Four cells of one build, in this order.
+FOUR = ONE.replace("ours: {suites: [testcases]}", ", ".join(f"{name}: {{suites: [testcases]}}" for name in "abcd"))
 ON_FARM = "stable/gcc/default/farm/ours"
 
 
@@ -148,13 +153,133 @@ def test_a_cell_that_the_lab_failed_until_the_time_was_over_is_told_as_the_labs_
     assert (made.exit_code, made.rows[0].ended.attempts) == (3, ("one: it said LAB",))
 
 
-def test_results_with_gaps_are_kept_when_no_attempt_has_better_ones(lab: Lab) -> None:
-    lab.plan, lab.says[SLOT] = ONE, ["GAP"]
+@pytest.mark.parametrize("says", [["GAP"], ["GAP", "LAB"]], ids=" ".join)
+def test_results_with_gaps_are_kept_when_no_attempt_has_better_ones(says: list[str], lab: Lab) -> None:
+    lab.plan, lab.says[SLOT] = ONE, says
     made, here = lab.play()
     [row] = made.rows
     assert (row.ended.state, row.ended.code, made.exit_code) == (State.TESTED, 3, 3)
     assert len(row.ended.attempts) == 3
     assert "1 ERROR, 1 PASS" in (here.directory / "summary.txt").read_text()
+
+
+@fault(
+    "a board fails every run, and nothing is found to be wrong with it", where="lab", blame=Blame.INFRA,
+    survives="the night, which ends without it: it is tried as often as it may be probed",
+)  # fmt: skip
+def test_a_board_whose_checks_pass_but_that_fails_each_time_is_given_up(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.campaign.nightly.shift.PROBES", 2)
+    monkeypatch.setattr("harness.campaign.nightly.shift.PROBE_EVERY_S", 0.01)
+    lab.plan = PLAN + "defaults: {repetitions: 3}\n"
+    lab.says = {str(slot): ["LAB"] for slot in lab.checked().plan.slots()}
+    made, _ = lab.play()
+    assert (len(lab.did("probe")), len(lab.did("test")), made.exit_code) == (2, 4, 3)
+    assert set(states(made).values()) == {State.NO_RESULT}
+
+
+def test_a_board_that_works_again_can_be_probed_again(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.campaign.nightly.shift.PROBES", 1)
+    lab.plan = FOUR
+    scripts = {"a": ["LAB", "LAB", "PASS"], "b": ["LAB", "PASS"], "c": ["PASS"], "d": ["LAB", "PASS"]}
+    lab.says = {f"stable/gcc/default/one/{name}": script for name, script in scripts.items()}
+    made, _ = lab.play()
+    assert [test[-len("a on one")] for test in lab.did("test")] == list("abcdabda")
+    assert (len(lab.did("probe")), made.exit_code) == (2, 0)
+
+
+@fault(
+    "the checks of a board in quarantine can not be made", where="lab", blame=Blame.INFRA,
+    survives="the night with its pages, which say why",
+)  # fmt: skip
+def test_a_board_that_can_not_be_probed_stays_in_quarantine(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(_: str) -> str:
+        raise InfraError("the coordinator does not answer")
+
+    monkeypatch.setattr("harness.campaign.nightly.shift.PROBES", 1)
+    lab.plan, lab.says[SLOT], lab.probe = ONE, ["LAB"], fails  # type: ignore[assignment, method-assign]
+    made, _ = lab.play()
+    assert made.boards[-1] == "board one: stays in quarantine: the coordinator does not answer"
+    assert (made.exit_code, states(made)) == (3, {SLOT: State.NO_RESULT})
+
+
+def test_a_cell_that_failed_comes_behind_the_others(lab: Lab) -> None:
+    """So a good board that runs the others meanwhile is not in quarantine for one cell that it can not run."""
+    lab.plan, lab.says["stable/gcc/default/one/a"] = FOUR, ["LAB", "PASS"]
+    made, _ = lab.play()
+    assert [test[-len("a on one")] for test in lab.did("test")] == list("abcda")
+    assert made.exit_code == 0
+
+
+@fault(
+    "somebody ends the runs of a board by a signal", where="killed", blame=Blame.INFRA,
+    survives="the board, which is not in quarantine for it",
+)  # fmt: skip
+def test_a_run_that_somebody_ended_is_no_failure_of_the_board(lab: Lab) -> None:
+    lab.plan, lab.says[SLOT] = ONE, ["ENDED"]
+    made, _ = lab.play()
+    assert (states(made), made.exit_code, made.boards) == ({SLOT: State.NO_RESULT}, 3, ())
+    assert (lab.place.health(), len(lab.did("test")), lab.did("probe")) == ({}, 3, [])
+
+
+def test_a_board_without_work_goes_when_the_time_is_over(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another one of its pool still tests then."""
+    monkeypatch.setattr("harness.campaign.nightly.shift._TICK_S", 0.01)
+    lab.plan, test = ALONE + "budget: 2h\n", lab.test
+
+    def long(cell: Cell, board: str, place: Path) -> Any:
+        lab.now += 7200
+        [other] = [
+            thread for thread in threading.enumerate() if thread.name in {"board a", "board b"} - {f"board {board}"}
+        ]
+        other.join(60)
+        assert not other.is_alive()
+        return test(cell, board, place)
+
+    lab.test = long  # type: ignore[method-assign]
+    assert states(lab.play()[0]) == {ON_FARM: State.TESTED}
+
+
+@pytest.mark.parametrize("looks", range(6))
+def test_a_cell_is_told_whenever_the_time_is_over(looks: int, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is over at one of the looks at the clock with which the only board goes, for it stays in quarantine."""
+    monkeypatch.setattr("harness.campaign.nightly.shift.PROBES", 1)
+    lab.plan, lab.says[SLOT], lab.probes["one"] = ONE + "budget: 9h\n", ["LAB"], ["no such device"]
+    looked: list[float] = []
+
+    def clock() -> float:
+        if lab.did("probe"):
+            looked.append(lab.now)
+        return lab.now + (0.0 if len(looked) <= looks else 36000.0)
+
+    made, _ = night.play(lab.checked(), executor=lambda _: lab, resolver=lab.resolve, progress=lab.lines, clock=clock)
+    assert (states(made), made.exit_code) == ({SLOT: State.NO_RESULT}, 3)
+
+
+@fault(
+    "the host gives no thread for the second board of a night", where="host", blame=Blame.INFRA,
+    survives="the night, which goes on when it is started again; no board is blamed",
+)  # fmt: skip
+def test_a_night_that_can_not_begin_on_all_boards_ends_on_all(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[threading.Thread] = []
+    start = threading.Thread.start
+
+    def refuses(thread: threading.Thread) -> None:
+        if started:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        start(thread)
+
+    lab.plan = FARM
+    monkeypatch.setattr(threading.Thread, "start", refuses)
+    with pytest.raises(InfraError, match="a night on 2 boards needs as many threads, this host gives no more"):
+        lab.play()
+    assert lab.stopped
+    assert not started[0].is_alive()
+    assert lab.place.health() == {}
+    monkeypatch.undo()
+    assert lab.play()[0].exit_code == 0
 
 
 def test_wrong_input_that_a_run_finds_is_not_tried_again(lab: Lab) -> None:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import shutil
+import subprocess
+import threading
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +16,8 @@ import click.testing
 import pytest
 
 from harness.boards.inventory import read_inventory
+from harness.build import inuse
+from harness.build.prebuilt.assemble import Wish
 from harness.campaign.nightly import cells as module
 from harness.campaign.nightly import local
 from harness.campaign.nightly import night as night_module
@@ -26,7 +32,8 @@ from harness.layout import KCONFIGS
 from harness.model.night import Cell, State
 from harness.model.progress import Silent
 from harness.run.side_run import Ended, SideRuns
-from tests.fakenight import BOARDS, PLAN, Lab, write_run
+from harness.shortage import Shortage
+from tests.fakenight import BOARDS, PLAN, Lab, states, write_run
 from tests.faults.catalogue import Blame, fault
 from tests.records import build_json
 from tests.unit.mailserver import mail_server
@@ -57,9 +64,27 @@ def checked(directory: Path, plan: str, boards: str = BOARDS) -> Checked:
         (ONE.replace("}}", ", patches: [x.mbox]}}"), "plan.yaml: kernels.stable.patches: expected a file at "),
         (ONE.replace("7.3.4", "nowhere"), "plan.yaml: kernels.stable.kernel: 'nowhere' is not a kernel source"),
         (
-            ONE.replace("7.3.4", "debian-image:linux-image-arm64@trixie"),
-            "plan.yaml: kernels.stable.kernel: debian-image:linux-image-arm64@trixie: expected a source to build",
+            ONE.replace("7.3.4", "debian-image:linux-arm64@trixie"),
+            "plan.yaml: kernels.stable.kernel: debian-image:linux-arm64@trixie: expected a package such as",
         ),
+        (
+            ONE.replace('7.3.4"', 'debian-image:@trixie", patches: [sub]'),
+            "plan.yaml: kernels.stable.kernel: debian-image:@trixie is a finished kernel: patches can't change it",
+        ),
+        (
+            ONE.replace("7.3.4", "built"),
+            "plan.yaml: kernels.stable.kernel: built: expected prebuilt: before the path of",
+        ),
+        (ONE.replace("7.3.4", "x.deb"), "plan.yaml: kernels.stable.kernel: x.deb: no such file or directory: "),
+        (
+            ONE + "configurations: {s: ['~no-such-user-here/x']}",
+            "plan.yaml: configurations.s: ~no-such-user-here/x: expected a path, found ~ of a user",
+        ),
+        (
+            ONE.replace("}}", f", patches: [{'x' * 300}]}}}}"),
+            f"plan.yaml: kernels.stable.patches: {'x' * 100}: expected a path, can't use it: File name too long",
+        ),
+        (ONE.replace("7.3.4", "x" * 300), f"plan.yaml: kernels.stable.kernel: {'x' * 100}: expected a path, can't use"),
         (
             ONE + "suites: {x: {suites: [functoin]}}",
             "plan.yaml: suites.x: --suite: expected one of testcases/function, ",
@@ -72,6 +97,7 @@ def checked(directory: Path, plan: str, boards: str = BOARDS) -> Checked:
 )
 def test_what_a_plan_names_and_there_is_not_is_told_before_the_night(plan: str, told: str, tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
+    (tmp_path / "built/boot").mkdir(parents=True)
     with pytest.raises(UserError) as caught:
         checked(tmp_path, plan)
     assert told in caught.value.message
@@ -97,6 +123,26 @@ def test_a_pool_stands_for_its_boards_and_paths_are_relative_to_the_plan(tmp_pat
     assert options.kernel == str(tmp_path / "linux")
     assert options.patches == (tmp_path / "x.mbox",)
     assert options.kconfigs == (tmp_path / "mine.config", KCONFIGS / "variants/size.config")
+
+
+@pytest.mark.parametrize(("text", "kernel"), [("prebuilt:built", "prebuilt:{}/built"), ("x.deb", "{}/x.deb")])
+def test_the_path_of_a_built_kernel_is_relative_to_the_plan(text: str, kernel: str, tmp_path: Path) -> None:
+    (tmp_path / "built").mkdir()
+    (tmp_path / "x.deb").write_text("")
+    made = checked(tmp_path, ONE.replace("7.3.4", text))
+    [slot] = made.plan.slots()
+    options = made.options(slot)
+    assert (options.kernel, options.toolchain, options.kconfigs) == (kernel.format(tmp_path), None, ())
+
+
+def test_a_board_of_a_pool_that_is_incomplete_is_told(lab: Lab) -> None:
+    boards = BOARDS.replace("b: {like: farm}", "b: {like: farm, ssh: {host: '${NO_SUCH_HOST}'}}")
+    (lab.directory / "boards.yaml").write_text(boards)
+    lab.plan = PLAN.replace("[one]", "[farm]")
+    made, here = lab.play()
+    [told] = made.boards
+    assert told.startswith("board b of pool farm is left out: boards.yaml: b.ssh.host: ")
+    assert "board b of pool farm is left out" in " ".join((here.directory / "summary.txt").read_text().split())
 
 
 # --- kernels --------------------------------------------------------------------------------------------------------
@@ -139,6 +185,43 @@ def test_each_source_is_resolved_once_and_each_build_has_one_recipe(tmp_path: Pa
     assert (len(found.cells), len(found.recipes), found.problems) == (16, 8, {})
     assert {cell.candidates for cell in found.cells} == {("one",), ("a", "b")}
     assert len({cell.identity for cell in found.cells}) == 16
+
+
+def test_a_built_kernel_is_determined_once_for_all_boards(
+    tmp_path: Path, sources: Sources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its build is what its packages make of it; fragments of boards, toolchains and configurations change nothing."""
+    asked: list[str] = []
+
+    def wish(spec: Any, options: BuildOptions, _progress: object) -> Any:
+        asked.append(spec.text)
+        assert (options.toolchain, options.kconfigs) == (None, ())
+        return SimpleNamespace(key=f"key of {spec.text}{sources.salt}")
+
+    monkeypatch.setattr(module, "wish_for", wish)
+    text = "debian-image:linux-image-arm64@trixie"
+    boards = BOARDS.replace("pool: farm\n", "pool: farm\n    kconfigs: [variants/size.config]\n")
+    plan = PLAN.replace("7.3.4", text).replace("[one]", "[one, a]") + "toolchains: [gcc, clang-19]\n"
+    made = checked(tmp_path, plan, boards)
+    found = resolve(made, made.plan.slots(), Silent())
+    of_it = [cell for cell in found.cells if cell.slot.kernel == "stable"]
+    assert [(str(cell.slot), cell.build) for cell in of_it] == [
+        (f"stable/-/-/{board}/ours", f"key of {text}") for board in ("one", "a")
+    ]
+    assert (asked, len(found.cells), sources.fetched) == ([text], 2 + 8, ["7.4"])
+    sources.salt = ", a newer one"
+    again = resolve(made, made.plan.slots(), Silent())
+    assert {cell.identity for cell in again.cells} & {cell.identity for cell in of_it} == set()
+
+
+def test_the_list_says_that_toolchains_and_configurations_do_not_apply_to_a_built_kernel(lab: Lab) -> None:
+    told = "-/-: the kernel was built elsewhere, so it comes once for all toolchains and configurations"
+    assert told not in listed(lab.checked())
+    lab.plan = PLAN.replace("7.3.4", "debian-image:@trixie")
+    lines = listed(lab.checked())
+    assert lines[0].startswith("stable/-/-/one/ours  build unknown")
+    assert told in lines
+    assert lines[-1].startswith("cells: 3, builds: 3; ")
 
 
 def test_a_source_that_can_not_be_fetched_is_not_asked_for_again(tmp_path: Path, sources: Sources) -> None:
@@ -220,6 +303,26 @@ def test_estimates_are_those_of_the_same_tests_on_such_boards(lab: Lab) -> None:
     assert listed(lab.checked())[0].endswith("tests unknown")
 
 
+def test_what_earlier_builds_took_is_read_once_for_all_cells_that_are_alike(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lab's runs have neither fragments nor a toolchain on record, as those of a kernel that others built."""
+    read: list[Path] = []
+
+    def load(path: Path) -> Any:
+        read.append(path)
+        return SimpleNamespace(seconds=60.0)
+
+    monkeypatch.setattr("harness.campaign.nightly.estimate.load_record", load)
+    lab.plan = ONE
+    lab.play()
+    shutil.rmtree(lab.out)
+    lab.plan = ONE.replace("7.3.4", "debian-image:@trixie") + "defaults: {repetitions: 50}\n"
+    lines = listed(lab.checked())
+    assert lines[49].startswith("stable/-/-/one/all/#50  build about 1m00s, ")
+    assert len(read) == 1
+
+
 # --- this machine ---------------------------------------------------------------------------------------------------
 
 
@@ -276,6 +379,28 @@ def test_a_run_is_a_process_with_the_options_of_its_cell(
     ]
 
 
+def test_a_built_kernel_is_assembled(lab: Lab, cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = lab.directory / "build"
+    build_json(directory, kernel=30.0, collect=2.0)
+    made: list[object] = []
+
+    def assemble(wish: object, **_: object) -> Any:
+        made.append(wish)
+        return SimpleNamespace(directory=directory)
+
+    monkeypatch.setattr(local, "assemble", assemble)
+    wish = object.__new__(Wish)
+    here = LocalExecutor(
+        {cell.build: Recipe(spec=wish, options=None)},  # type: ignore[arg-type]
+        inventory=read_inventory(lab.directory / "boards.yaml"),
+        side_runs=Scripted(cell),
+        progress=Silent(),
+    )
+    assert here.build(cell) == 32.0
+    assert made == [wish]
+    assert here.test(cell, "one", lab.directory).state is State.TESTED
+
+
 @pytest.mark.parametrize(("code", "state", "reason"), [(1, State.TESTED, ""), (3, None, "the last line")])
 def test_how_a_run_ends_is_told_from_what_it_left(
     code: int, state: State | None, reason: str, lab: Lab, cell: Cell, monkeypatch: pytest.MonkeyPatch
@@ -284,6 +409,52 @@ def test_how_a_run_ends_is_told_from_what_it_left(
     runs.code = code
     tested = here.test(cell, "one", lab.directory)
     assert (tested.state, tested.code, tested.reason) == (state, code, reason)
+
+
+@fault(
+    "the host gives no process for a run", where="host", blame=Blame.INFRA,
+    survives="the night and the board, which is not blamed",
+)  # fmt: skip
+def test_a_run_that_this_host_can_not_start_is_no_failure_of_the_board(
+    lab: Lab, cell: Cell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object, **__: object) -> Any:
+        raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    here, runs = executor(lab, cell, monkeypatch)
+    monkeypatch.setattr(runs, "run_words", partial(SideRuns.run_words, runs))
+    monkeypatch.setattr(subprocess, "Popen", fails)
+    with pytest.raises(Shortage, match="the run can't be started: Resource temporarily unavailable"):
+        here.test(cell, "one", lab.directory)
+    pauses: list[float] = []
+
+    def paused(_calls: object, _until: object, seconds: float) -> bool:
+        pauses.append(seconds)
+        return False
+
+    monkeypatch.setattr(threading.Condition, "wait_for", paused)
+    monkeypatch.setattr(lab, "test", here.test)
+    made, _ = lab.play()
+    assert (made.exit_code, made.boards, lab.place.health()) == (3, (), {})
+    assert pauses == [600.0] * 3  # in which others may end that leave no process for it
+    assert set(states(made).values()) == {State.NO_RESULT}
+
+
+def test_a_build_that_is_not_needed_any_more_may_leave_the_cache(
+    lab: Lab, cell: Cell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, _ = executor(lab, cell, monkeypatch)
+    directory = lab.directory / "build"
+    monkeypatch.setattr(
+        local, "build_kernel", lambda *_: SimpleNamespace(directory=directory, hold=inuse.hold(directory))
+    )
+    here.build(cell)
+    with inuse.nobody_uses(directory) as is_free:
+        assert not is_free
+    here.release(cell.build)
+    with inuse.nobody_uses(directory) as is_free:
+        assert is_free
+    here.release(cell.build)
 
 
 def test_nothing_is_begun_after_the_end(lab: Lab, cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:

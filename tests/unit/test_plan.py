@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 from typing import Any
 
 import jsonschema
 import pytest
 
+from harness.build.prebuilt.spec import parse_prebuilt_spec
 from harness.errors import UserError
 from harness.layout import PROJECT
 from harness.model.night import Morning, Night, Plan, Settings, Slot
+from harness.model.prebuilt import names_prebuilt
 from harness.parse import document
 from harness.parse.plan import parse_plan, plan_schema
 
@@ -64,6 +68,42 @@ def test_the_later_override_counts_and_only_where_it_says_something() -> None:
     assert slots["next/gcc/size/qemu-virt/graph"] == Settings(repetitions=2, priority=7, workers=4)
 
 
+def test_a_kernel_that_others_built_comes_once_for_all_toolchains_and_configurations() -> None:
+    text = FULL.replace("stable: {", 'trixie: {kernel: "debian-image:linux-image-arm64@trixie"}\n  stable: {', 1)
+    made = plan(
+        text.replace("overrides: [", "overrides: [{kernel: trixie, priority: 9}, {toolchain: gcc, workers: 8}, ")
+    )
+    slots = {str(slot): settings for slot, settings in made.slots().items() if slot.kernel == "trixie"}
+    assert slots == {
+        "trixie/-/-/qemu-virt/ours": Settings(priority=9),
+        "trixie/-/-/qemu-virt/graph": Settings(priority=9),
+    }
+    assert {slot.is_built for slot in made.slots() if slot.kernel == "trixie"} == {True}
+    assert len(made.slots()) == 18 + 2
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("debian-image:linux-image-arm64@trixie", True),
+        (" prebuilt:out/dir", True),
+        ("linux.deb", True),
+        ("~/linux.rpm", True),
+        ("https://example.org/linux.tar.xz#sha256=" + 64 * "0", True),
+        ("prebuilt:https://example.org/linux.tar.xz", True),
+        ("https://example.org/linux.tar.xz", False),
+        ("debian:@trixie", False),
+        ("7.3.4", False),
+        ("linux.tar.xz", False),
+        ("git:https://example.org/linux.deb.git#main", False),
+    ],
+)
+def test_a_plan_tells_built_kernels_by_their_names(text: str, expected: bool) -> None:
+    assert names_prebuilt(text) is expected
+    with contextlib.suppress(UserError):  # of a file that is not there
+        assert (parse_prebuilt_spec(text) is not None) is expected
+
+
 def test_slots_have_directories_of_their_own_whatever_their_names() -> None:
     long = "x" * 100
     slots = [
@@ -75,6 +115,36 @@ def test_slots_have_directories_of_their_own_whatever_their_names() -> None:
     names = {slot.directory for slot in slots}
     assert len(names) == len(slots)
     assert all("/" not in name and len(name) < 200 for name in names)
+
+
+def test_directories_of_a_hundred_thousand_repetitions_are_their_own() -> None:
+    """Of which the names say nothing: only the hash tells them apart."""
+    names = {
+        Slot(kernel="k", toolchain="gcc", configuration="c", board="b", suites="s", repetition=number).directory[-16:]
+        for number in range(100_000)
+    }
+    assert len(names) == 100_000
+    assert all(re.fullmatch("[0-9a-f]{16}", name) for name in names)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("kernel: 7.3.4", "kernel: 7.3.5"),
+        ("7.3.4}", "7.3.4, patches: [x]}"),
+        ("default: []", "default: [variants/size]"),
+        ("[testcases]", "[selftests]"),
+        ("[testcases]", "[testcases], keyword: x"),
+        ("priority: 1", "timeout_factor: 2.0"),
+        ("priority: 1", "workers: 2"),
+    ],
+)
+def test_what_a_plan_asks_of_a_slot_is_told_from_anything_else_that_it_may_ask(old: str, new: str) -> None:
+    before, after = plan(FULL), plan(FULL.replace(old, new))
+    slot, settings = next(iter(before.slots().items()))
+    assert before.asked(slot, settings) != after.asked(slot, after.slots()[slot])
+    more = plan(FULL.replace("priority: 1", "priority: 2, repetitions: 3").replace("budget: 7h30m", "budget: 9h"))
+    assert before.asked(slot, settings) == more.asked(slot, more.slots()[slot])
 
 
 @pytest.mark.parametrize(
@@ -110,6 +180,10 @@ def test_slots_have_directories_of_their_own_whatever_their_names() -> None:
         (LEAST + "overrides: [{kernel: []}]", "p.yaml: overrides.0.kernel: expected at least one entry, found a list"),
         (LEAST + "exclude: [{priority: 3}]", "p.yaml: exclude.0.priority: unknown key"),
         (LEAST + "exclude: [{kernel: a}]", "p.yaml: exclude: expected some cells to be left, found that none is"),
+        (
+            LEAST + 'suites: {x: {keyword: "a\\0b"}}',
+            "p.yaml: suites.x.keyword: expected printable characters, found 'a\\x00b'",
+        ),
         (LEAST + "version: 2", "p.yaml: version: expected 1, found 2"),
         ("kernels: {a: [", "p.yaml:1:15: expected a YAML document, found a syntax error"),
     ],
@@ -131,6 +205,27 @@ def test_a_plan_with_too_many_cells_is_refused_before_they_are_made(monkeypatch:
     monkeypatch.setenv("HARNESS_LIMIT_PLAN_CELLS", "20")
     with pytest.raises(UserError, match=r"p.yaml: expected at most 20 cells \(a plan.*\), found 21; .*PLAN_CELLS"):
         plan(LEAST + "overrides: [{repetitions: 21}]")
+
+
+def test_cells_are_counted_one_by_one_if_few_of_them_are_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HARNESS_LIMIT_PLAN_CELLS", "30")
+    text = "kernels: {a: {kernel: 7.3.4}, b: {kernel: 7.3.4}}\nboards: [b]\noverrides: [{kernel: a, repetitions: 20}]"
+    assert len(plan(text).slots()) == 21
+
+
+def test_a_plan_with_too_many_rules_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HARNESS_LIMIT_PLAN_RULES", "2")
+    with pytest.raises(UserError, match=r"p.yaml: expected at most 2 entries \(exclude, .*\), found 3; .*PLAN_RULES"):
+        plan(LEAST + "exclude: [{board: c}]\ninclude: [{board: c}]\noverrides: [{board: c}]")
+
+
+def test_a_long_list_of_names_is_read_at_once_and_few_mistakes_are_told() -> None:
+    """Each name once, however many there are; comparing all with all would take hours."""
+    names = [f"b{number}" for number in range(20_000)]
+    with pytest.raises(UserError) as caught:
+        plan(LEAST.replace("[b]", f"[{', '.join(2 * names)}]"))
+    assert caught.value.message == "p.yaml: boards: expected each name once, found 'b0' more than once"
+    assert len(caught.value.details) == 19
 
 
 # --- for editors ----------------------------------------------------------------------------------------------------

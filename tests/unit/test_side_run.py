@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from harness.run import side_run
 from harness.run.documents import read_results
 from harness.run.session import key_of_testcases
 from harness.run.side_run import Ended, Plan, SideRuns, finished
@@ -129,3 +132,25 @@ def test_runs_end_with_who_started_them(tmp_path: Path, monkeypatch: pytest.Monk
     work.join(timeout=10)
     assert codes == [-15]
     assert side_runs.run(tmp_path, PLAN, tmp_path / "out/later").code == 3
+
+
+def test_all_runs_have_the_same_time_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many there are that do not."""
+    now = [100.0]
+
+    class Hanging:
+        def terminate(self) -> None: ...
+
+        def wait(self, *, timeout: float) -> None:
+            now[0] += timeout
+            raise subprocess.TimeoutExpired("a run", timeout)
+
+        def kill(self) -> None:
+            killed.append(self)
+
+    killed: list[Hanging] = []
+    monkeypatch.setattr(side_run, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    runs = SideRuns([])
+    runs._running |= {Hanging() for _ in range(5)}  # type: ignore[misc]
+    runs.stop()
+    assert (len(killed), now[0]) == (5, 130.0)

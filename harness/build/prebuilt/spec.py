@@ -11,6 +11,7 @@ from harness.build.materialize import TAR_SUFFIXES
 from harness.errors import UserError
 from harness.model.names import is_name
 from harness.model.prebuilt import PrebuiltKind, PrebuiltSpec
+from harness.userpath import user_path
 
 PREFIX, DEBIAN = "prebuilt:", "debian-image:"
 _PACKAGES = (".deb", ".rpm")
@@ -29,7 +30,7 @@ def parse_prebuilt_spec(text: str) -> PrebuiltSpec | None:
     plain = text.removeprefix(PREFIX)
     if _URL.match(plain) and (plain != text or _CHECKSUM in plain or plain.endswith(_PACKAGES)):
         return _url(text, plain)
-    path = Path(plain).expanduser().absolute()
+    path = user_path(plain).absolute()
     if text.startswith(PREFIX) or text.endswith(_PACKAGES):
         return _path(text, path)
     if path.is_dir() and not (path / "Kconfig").exists() and any((path / mark).exists() for mark in _MARKS):

@@ -6,12 +6,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from harness.boards.inventory import Inventory, read_inventory
 from harness.build import host
 from harness.build.keys import build_key, digest
+from harness.build.prebuilt.assemble import Wish
+from harness.build.prebuilt.spec import PREFIX, parse_prebuilt_spec
 from harness.build.source import VERSION, parse_source_spec, resolve_source
-from harness.campaign.kernel import kernel_for, source_to_build
+from harness.campaign.kernel import kernel_for, source_to_build, wish_for
 from harness.campaign.request import BuildOptions, NightRequest, fragment_path
 from harness.errors import HarnessError, UserError
 from harness.layout import TESTCASES
@@ -25,7 +28,9 @@ from harness.parse.plan import parse_plan, plan_schema
 from harness.run.expectations import load_known
 from harness.run.session import choose_suites, key_of_testcases
 from harness.target.methods.table import boot_method
+from harness.userpath import user_path
 
+Found = TypeVar("Found")
 __all__ = ["Checked", "Recipe", "Resolved", "check", "plan_schema", "resolve"]
 
 
@@ -40,6 +45,16 @@ class Checked:
     boards: Mapping[str, tuple[BoardSpec, ...]]
 
     @property
+    def left_out(self) -> tuple[str, ...]:
+        """The boards of the plan's pools that are not used, each with the reason."""
+        named = {name: {board.name for board in boards} for name, boards in self.boards.items()}
+        return tuple(
+            f"board {name} of pool {entry.board.pool} is left out: boards.yaml: {name}.{entry.unset[0]}"
+            for name, entry in self.inventory.entries.items()
+            if entry.unset and name not in named.get(entry.board.pool, {name})
+        )
+
+    @property
     def directory(self) -> Path:
         """What the plan's paths are relative to."""
         return self.request.plan.absolute().parent
@@ -50,16 +65,17 @@ class Checked:
         return BuildOptions(
             build_dir=None,
             kernel=_source(kernel, self.directory),
-            patches=tuple(self.directory / Path(path).expanduser() for path in kernel.patches),
+            patches=tuple(user_path(path, beside=self.directory) for path in kernel.patches),
             kconfigs=self.fragments(slot.configuration),
-            toolchain=slot.toolchain,
+            toolchain=None if slot.is_built else slot.toolchain,
             allow_plain_ftrace=self.request.allow_plain_ftrace,
             jobs=self.request.jobs,
             no_sandbox=self.request.no_sandbox,
         )
 
     def fragments(self, configuration: str) -> tuple[Path, ...]:
-        named = self.plan.configurations[configuration]
+        """The fragments of a configuration; none of what is no configuration."""
+        named = self.plan.configurations.get(configuration, ())
         return tuple(fragment_path(Path(each), beside=self.directory) for each in named)
 
 
@@ -70,14 +86,15 @@ def check(request: NightRequest) -> Checked:
     boards = {name: _boards(name, inventory, place) for name in plan.boards}
     checked = Checked(request=request, plan=plan, inventory=inventory, boards=boards)
     for name in plan.configurations:
-        for path in checked.fragments(name):
-            _require(path, f"{place}: configurations.{name}")
+        where = f"{place}: configurations.{name}"
+        for path in _named(where, partial(checked.fragments, name)):
+            _require(path, where)
     for kernel in plan.kernels.values():
+        where = f"{place}: kernels.{kernel.name}"
         for patches in kernel.patches:
-            path = checked.directory / Path(patches).expanduser()
-            _require(path, f"{place}: kernels.{kernel.name}.patches", any_kind=True)
-        source = _source(kernel, checked.directory)
-        _named(f"{place}: kernels.{kernel.name}.kernel", partial(source_to_build, source))
+            path = _named(f"{where}.patches", partial(user_path, patches, beside=checked.directory))
+            _require(path, f"{where}.patches", any_kind=True)
+        _named(f"{where}.kernel", partial(_check_kernel, kernel, checked.directory))
     for tests in plan.suites.values():
         _named(f"{place}: suites.{tests.name}", partial(choose_suites, tests.suites))
     for slot, settings in plan.slots().items():
@@ -99,9 +116,9 @@ def _read(path: Path) -> Plan:
     return parse_plan(text, name=path.stem, place=path.name)
 
 
-def _named(where: str, look: Callable[[], object]) -> None:
+def _named(where: str, look: Callable[[], Found]) -> Found:
     try:
-        look()
+        return look()
     except UserError as error:
         raise UserError(f"{where}: {error.message}", details=error.details) from None
 
@@ -111,11 +128,23 @@ def _require(path: Path, where: str, *, any_kind: bool = False) -> None:
         raise UserError(f"{where}: expected a file at {path}, found {'something else' if path.exists() else 'none'}")
 
 
+def _check_kernel(kernel: PlannedKernel, directory: Path) -> None:
+    source = _source(kernel, directory)
+    if not (built := parse_prebuilt_spec(source)):
+        source_to_build(source)
+    elif not kernel.is_built:
+        raise UserError(f"{kernel.source}: expected {PREFIX} before the path of a kernel that is built")
+    elif kernel.patches:
+        raise UserError(f"{built.text} is a finished kernel: patches can't change it")
+
+
 def _source(kernel: PlannedKernel, directory: Path) -> str:
     """The source as ``--kernel`` takes it; a path that exists relative to the plan is made absolute."""
-    path = directory / Path(kernel.source).expanduser()
-    is_path = ":" not in kernel.source and not VERSION.fullmatch(kernel.source) and path.exists()
-    return str(path) if is_path else kernel.source
+    path = kernel.source.removeprefix(PREFIX)
+    if ":" in path or VERSION.fullmatch(kernel.source):
+        return kernel.source
+    absolute = user_path(path, beside=directory)
+    return kernel.source.removesuffix(path) + str(absolute) if absolute.exists() else kernel.source
 
 
 def _boards(name: str, inventory: Inventory, place: str) -> tuple[BoardSpec, ...]:
@@ -133,9 +162,9 @@ def _boards(name: str, inventory: Inventory, place: str) -> tuple[BoardSpec, ...
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """What a build is made from, on this host."""
+    """What a build is made from, on this host: a source, or a kernel that others built."""
 
-    spec: KernelSpec
+    spec: KernelSpec | Wish
     options: BuildOptions
 
 
@@ -153,6 +182,9 @@ def resolve(checked: Checked, wanted: Mapping[Slot, Settings], progress: Progres
     for all cells. Nothing is built."""
     resolver = _Resolver(checked, progress)
     common = {name: _common(checked, name) for name in {slot.suites for slot in wanted}}
+    machines = {
+        name: sorted(repr((board.boot, board.cmdline)) for board in checked.boards[name]) for name in checked.boards
+    }
     cells, recipes, problems = [], {}, {}
     for slot, settings in wanted.items():
         try:
@@ -164,7 +196,7 @@ def resolve(checked: Checked, wanted: Mapping[Slot, Settings], progress: Progres
         boards = checked.boards[slot.board]
         own = {
             "build": key,
-            "boards": sorted(repr((board.boot, board.cmdline)) for board in boards),
+            "boards": machines[slot.board],
             "timeout_factor": settings.timeout_factor,
             "repetition": slot.repetition,
         }
@@ -172,6 +204,7 @@ def resolve(checked: Checked, wanted: Mapping[Slot, Settings], progress: Progres
             Cell(
                 slot=slot,
                 identity=digest({**own, **common[slot.suites]}),
+                asked=checked.plan.asked(slot, settings),
                 build=key,
                 tests=checked.plan.suites[slot.suites],
                 settings=settings,
@@ -202,7 +235,7 @@ class _Resolver:
 
     def recipe(self, slot: Slot) -> tuple[Recipe, str]:
         board = self._checked.boards[slot.board][0]
-        which = (slot.kernel, slot.toolchain, slot.configuration, board.kconfigs)
+        which = (slot.kernel, slot.toolchain, slot.configuration, () if slot.is_built else board.kconfigs)
         if which not in self._known:
             try:
                 self._known[which] = self._resolved(slot, board)
@@ -215,6 +248,9 @@ class _Resolver:
 
     def _resolved(self, slot: Slot, board: BoardSpec) -> tuple[Recipe, str]:
         options = self._checked.options(slot)
+        if built := parse_prebuilt_spec(options.kernel):
+            wish = wish_for(built, options, self._progress)
+            return Recipe(spec=wish, options=options), wish.key
         spec = kernel_for(options, board, self._progress, source=self._source(slot.kernel, options.kernel))
         return Recipe(spec=spec, options=options), build_key(spec, testcases=TESTCASES)
 

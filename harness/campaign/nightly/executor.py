@@ -5,9 +5,10 @@ what a test leaves arrives in a directory here."""
 
 from __future__ import annotations
 
+import signal
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from harness.campaign.nightly.place import RUN
 from harness.errors import EXIT_INFRA, EXIT_KERNEL, EXIT_OK, EXIT_USER, UserError
@@ -16,18 +17,21 @@ from harness.model.result import EndKind, RunResults
 from harness.run.documents import read_results
 
 _OVER = (EndKind.COMPLETE, EndKind.MAXFAIL)
+_INTERRUPTED = 128 + signal.SIGINT
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tested:
     """How an attempt at a cell ended. `code`: the exit code of its run; `run`: its id; `is_over`: whether the run came
-    to its own end, or the kernel did not boot: it has all the results that it can have."""
+    to its own end, or the kernel did not boot: it has all the results that it can have; `spares_board`: whether
+    it ended for a reason that says nothing about the board: somebody ended it, or this host lacks something."""
 
     code: int
     board: str = ""
     run: str = ""
     seconds: float = 0.0
     is_over: bool = False
+    spares_board: bool = False
     reason: str = ""
 
     @property
@@ -42,8 +46,8 @@ class Executor(Protocol):
     """Builds and tests cells. All methods but `build` are called by several threads at once."""
 
     def build(self, cell: Cell) -> float | None:
-        """Have the build of a cell where its boards can use it until the night ends; return how many seconds it took
-        when it was made. Raises HarnessError."""
+        """Have the build of a cell where its boards can use it until the night ends, or it is released; return how many
+        seconds it took when it was made. Raises HarnessError."""
 
     def test(self, cell: Cell, board: str, place: Path) -> Tested:
         """Run a cell whose build there is on one of its candidates; the run's files are in `place`/run afterwards.
@@ -56,13 +60,22 @@ class Executor(Protocol):
         """End what is running, and begin nothing any more."""
 
 
+@runtime_checkable
+class Releasing(Protocol):
+    """An executor that keeps builds no longer than they are needed: with hundreds of them the disk would fill."""
+
+    def release(self, build: str) -> None:
+        """No cell needs the build with this key any more. Called by several threads at once."""
+
+
 def left_in(place: Path, *, code: int | None = None, board: str = "", reason: str = "") -> Tested:
     """Return how the attempt in `place` ended, from what it left. `code`: the exit code of its run; None: not known,
     because nobody saw its end."""
     try:
         results = read_results(place / RUN)
     except UserError:
-        return Tested(code=EXIT_INFRA if code is None else code, board=board, reason=reason)
+        spares = _is_ended_by_signal(code)
+        return Tested(code=EXIT_INFRA if code is None else code, board=board, spares_board=spares, reason=reason)
     code = _code(results) if code is None else code
     return Tested(
         code=code,
@@ -70,6 +83,7 @@ def left_in(place: Path, *, code: int | None = None, board: str = "", reason: st
         run=results.record.id,
         seconds=results.seconds,
         is_over=_is_over(results),
+        spares_board=_is_ended_by_signal(code) or bool(results.ended and results.ended.kind is EndKind.INTERRUPTED),
         reason=_reason(results, code, reason),
     )
 
@@ -92,3 +106,7 @@ def _is_over(results: RunResults) -> bool:
 
 def _code(results: RunResults) -> int:
     return EXIT_KERNEL if results.ended and results.ended.blames_kernel else results.exit_code
+
+
+def _is_ended_by_signal(code: int | None) -> bool:
+    return code is not None and (code < 0 or code == _INTERRUPTED)

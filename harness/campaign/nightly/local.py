@@ -9,6 +9,7 @@ from pathlib import Path
 from harness.boards.inspection import inspect
 from harness.boards.inventory import Inventory
 from harness.build.finished import load_record
+from harness.build.prebuilt.assemble import Wish, assemble
 from harness.campaign.kernel import build_kernel
 from harness.campaign.nightly.cells import Recipe
 from harness.campaign.nightly.executor import Tested, left_in
@@ -33,13 +34,16 @@ class LocalExecutor:
         self._inventory = inventory
         self._side_runs = side_runs
         self._progress = progress
-        self._builds: dict[str, Build] = {}  # which also keeps them in the cache
+        self._builds: dict[str, Build] = {}  # each stays in the cache as long as it is here
         self._lock = threading.Lock()
         self._stopped = False
 
     def build(self, cell: Cell) -> float | None:
         recipe = self._recipes[cell.build]
-        made = build_kernel(recipe.spec, recipe.options, self._progress)
+        if isinstance(recipe.spec, Wish):
+            made = assemble(recipe.spec, progress=self._progress)
+        else:
+            made = build_kernel(recipe.spec, recipe.options, self._progress)
         with self._lock:
             self._builds[cell.build] = made
         return load_record(made.directory).seconds
@@ -55,6 +59,10 @@ class LocalExecutor:
         words += ["--timeout-factor", cell.settings.timeout_factor, "-j", cell.settings.workers]
         ended = self._side_runs.run_words(words, place / RUN)
         return left_in(place, code=ended.code, board=board, reason=ended.last_line if ended.code else "")
+
+    def release(self, build: str) -> None:
+        with self._lock:
+            self._builds.pop(build, None)
 
     def probe(self, board: str) -> str:
         failed = [

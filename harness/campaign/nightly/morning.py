@@ -42,15 +42,16 @@ def morning(
     would have said."""
     notes: list[str] = []
     tested = [ended for ended in night.ended.values() if ended.state is State.TESTED]
-    rows: dict[Slot, Row] = {}
+    comparisons: dict[Slot, Comparison | None] = {}
     if tested:
         with _noting(notes, "not all runs are in the history"):
             history.add(history_file(history_path), [place.cell(ended.slot) / RUN for ended in tested])
         with _noting(notes, "not all is compared"), opened(history_file(history_path)) as connection:
             for ended in tested:
-                good = seen.get(ended.slot, Seen()).good
-                rows[ended.slot] = _row(ended, place, _comparison(connection, good, ended))
-    every = tuple(rows.get(ended.slot) or _row(ended, place, None) for ended in night.ended.values())
+                with _noting(notes, f"{ended.slot} is not compared"):  # the others are
+                    good = seen.get(ended.slot, Seen()).good
+                    comparisons[ended.slot] = _comparison(connection, good, ended)
+    every = tuple(_row(ended, place, comparisons.get(ended.slot)) for ended in night.ended.values())
     made = Morning(night=night, rows=every, boards=tuple(boards), notes=tuple(notes))
     place.document(DATA, morning_json(made))
     place.document(PAGE, morning_html(made))

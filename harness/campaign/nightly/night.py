@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import time
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -12,14 +12,16 @@ from harness.campaign.nightly.cells import Checked, Resolved, resolve
 from harness.campaign.nightly.estimate import estimates
 from harness.campaign.nightly.executor import Executor
 from harness.campaign.nightly.health import Health
+from harness.campaign.nightly.leftover import take_over_all
 from harness.campaign.nightly.local import LocalExecutor
 from harness.campaign.nightly.morning import morning
 from harness.campaign.nightly.order import ordered, why_first
 from harness.campaign.nightly.place import NightPlace, Place, new_id
 from harness.campaign.nightly.shift import Shift
+from harness.clock import now as steady_time
 from harness.errors import HarnessError, UserError
 from harness.model.names import as_name
-from harness.model.night import Ended, Estimate, Morning, Night, Plan, Seen, Settings, Slot, State, seen
+from harness.model.night import NONE, Ended, Estimate, Morning, Night, Plan, Seen, Settings, Slot, State, seen
 from harness.model.progress import Progress
 from harness.report.summary import duration
 from harness.run.side_run import SideRuns
@@ -29,7 +31,11 @@ Resolver = Callable[[Checked, Mapping[Slot, Settings], Progress], Resolved]
 
 def place_of(checked: Checked) -> Place:
     """Return where the nights of a plan are."""
-    return Place(checked.request.out_dir or Path("out/nightly") / as_name(checked.plan.name))
+    given = checked.plan.name
+    name = as_name(given, longest=80)
+    if name != given:  # others may have the same one
+        name += f"-{hashlib.sha256(given.encode(errors='surrogateescape')).hexdigest()[:8]}"
+    return Place(checked.request.out_dir or Path("out/nightly") / name)
 
 
 def listed(checked: Checked) -> list[str]:
@@ -37,6 +43,10 @@ def listed(checked: Checked) -> list[str]:
     slots = checked.plan.slots()
     guesses = estimates(checked, list(slots), seen(place_of(checked).nights()), is_built=lambda _: False)
     lines = [f"{slot}  {_told(guesses[slot])}" for slot in slots]
+    if any(slot.is_built for slot in slots):
+        lines.append(
+            f"{NONE}/{NONE}: the kernel was built elsewhere, so it comes once for all toolchains and configurations"
+        )
     return [*lines, _total(list(slots), guesses, checked.plan, {slot: _build_of(slot) for slot in slots})]
 
 
@@ -75,10 +85,9 @@ def _total(slots: Sequence[Slot], guesses: Mapping[Slot, Estimate], plan: Plan, 
         sum(each or 0.0 for each in times) for times in (of_build.values(), (guesses[s].test for s in slots))
     )
     unknown = sum(None in (guesses[slot].test, guesses[slot].build) for slot in slots)
-    told = (
-        f"cells: {len(slots)}, builds: {len(of_build)}; about {duration(build)} of builds and {duration(test)} of tests"
-    )
-    told += ", which overlap"
+    told = f"cells: {len(slots)}, builds: {len(of_build)}"
+    known = [f"{duration(seconds)} of {what}" for seconds, what in ((build, "builds"), (test, "tests")) if seconds]
+    told += f"; about {' and '.join(known)}{', which overlap' if len(known) > 1 else ''}" if known else ""
     told += f"; without an estimate: {unknown}" if unknown else ""
     return told + (f"; the night has {duration(plan.budget)}" if plan.budget else "")
 
@@ -95,7 +104,7 @@ def play(
     executor: Callable[[Resolved], Executor],
     resolver: Resolver = resolve,
     progress: Progress,
-    clock: Callable[[], float] = time.time,
+    clock: Callable[[], float] = steady_time,
 ) -> tuple[Morning, NightPlace]:
     """Play a night, or the rest of one that was interrupted."""
     place = place_of(checked)
@@ -114,8 +123,9 @@ def _played(
 ) -> tuple[Morning, NightPlace]:
     night, earlier = _night(checked, place, progress, clock)
     here, known = place.of(night), seen(earlier)
-    done = here.done()
-    slots = {slot: settings for slot, settings in checked.plan.slots().items() if slot not in done}
+    wanted = checked.plan.slots()
+    done = {slot: ended for slot, ended in here.done().items() if _stays(checked.plan, ended, wanted)}
+    slots = {slot: settings for slot, settings in wanted.items() if slot not in done}
     if done:
         progress.say(f"night {night.id} goes on: {len(done)} cells are done, {len(slots)} are not")
     # what it is to do, for the night after it, should it never be finished
@@ -133,17 +143,17 @@ def _played(
         health=health,
         seen=known,
         estimates=guesses,
-        deadline=night.deadline,
+        deadline=_deadline(night, clock()),
         clock=clock,
         say=progress.say,
     )
     shift.work()
     every = {**done, **ended, **shift.ended}
-    order = [slot for slot in checked.plan.slots() if slot in every]
+    order = [slot for slot in wanted if slot in every]
     night = dataclasses.replace(
         night, ended={slot: every[slot] for slot in (*order, *(slot for slot in done if slot not in order))}
     )
-    return _over(checked, night, here, known, health.told, clock), here
+    return _over(checked, night, here, known, (*checked.left_out, *health.told), clock), here
 
 
 def _night(
@@ -153,15 +163,35 @@ def _night(
     now, plan, nights = clock(), checked.plan, place.nights()
     if nights and nights[0].finished is None:
         last, earlier = nights[0], nights[1:]
+        if last.plan != plan.name and not checked.request.new:
+            raise UserError(
+                f"{place.root}: expected nights of the plan {plan.name!r}, found an interrupted one of {last.plan!r}; "
+                "name another directory with --out, or begin another night with --new"
+            )
         if not checked.request.new and (last.deadline is None or now < last.deadline):
             return last, earlier
         progress.say(f"night {last.id} was interrupted and is over; what it did not do comes first")
         here = place.of(last)
+        take_over_all(last, here)
         last = dataclasses.replace(last, ended={**last.ended, **here.done()})
         nights = (_over(checked, last, here, seen(earlier), (), clock).night, *earlier)
     night = Night(id=new_id(now, nights), plan=plan.name, started=now, budget=plan.budget)
     place.begin(night)
     return night, nights
+
+
+def _deadline(night: Night, now: float) -> float | None:
+    """When nothing is begun any more. A clock that was set back since the night began makes it no longer."""
+    return None if night.budget is None else min(night.started, now) + night.budget
+
+
+def _stays(plan: Plan, ended: Ended, wanted: Mapping[Slot, Settings]) -> bool:
+    """Whether a cell that is done stays as it is: not if its input was wrong, for that may have been corrected, or if
+    the plan was changed since and asks for something else there."""
+    settings = wanted.get(ended.slot)
+    if settings is None:  # it is not in the plan any more
+        return True
+    return ended.state is not State.REFUSED and ended.asked in ("", plan.asked(ended.slot, settings))
 
 
 def _interrupted(slot: Slot, known: Mapping[Slot, Seen]) -> Ended:

@@ -13,16 +13,16 @@ _UNKNOWN_S = 3600.0  # what a build may take of which nothing is known: what is 
 
 
 def ordered(cells: Sequence[Cell], seen: Mapping[Slot, Seen], estimates: Mapping[Slot, Estimate]) -> tuple[Cell, ...]:
-    """Return the cells in the order in which they are begun: what earlier nights owe (the longest first), then by
-    priority, then what changed, then what was not seen for the longest. Of what is equal in all that, builds that cost
-    least for each of their cells come first, and the cells of one build together."""
+    """Return the cells in the order in which they are begun: what earlier nights did not begin (the longest waiting
+    first), then by priority, then what changed, then what was not seen for the longest. Of what is equal in all that,
+    builds that cost least for each of their cells come first, and the cells of one build together."""
     sharing = Counter(cell.build for cell in cells)
 
     def rank(cell: Cell) -> tuple[object, ...]:
         known = seen.get(cell.slot, Seen())
         build = estimates.get(cell.slot, Estimate()).build
         return (
-            -known.owed,
+            -known.late,  # not what the lab failed: a cell that takes all night in vain would come first for ever
             -cell.settings.priority,
             known.identity == cell.identity,
             -(_NEVER if known.nights_ago is None else known.nights_ago),

@@ -83,10 +83,13 @@ class Place:
 
 
 def new_id(now: float, there: tuple[Night, ...]) -> str:
-    """Return an id for a night that begins now, behind all others."""
+    """Return an id for a night that begins now, behind all others; numbers follow one of a time that is to come."""
     name = time.strftime("%Y%m%d-%H%M%S", time.localtime(now))
     last = max((night.id for night in there), default="")
-    return name if name > last else f"{last}+"
+    if name > last:
+        return name
+    first, _, number = last.partition("+")
+    return f"{first}+{int(number) + 1 if number.isdecimal() else 1:05}"
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,8 @@ class NightPlace:
         """What is done."""
         found = {}
         for path in sorted((self.directory / "cells").glob(f"*/{CELL}")):
-            if ended := read_ended(path):
+            ended = read_ended(path)
+            if ended and ended.slot.directory == path.parent.name:
                 found[ended.slot] = ended
         return found
 
@@ -143,7 +147,7 @@ class NightPlace:
             partial.write_text(ended_to_json(ended))
             rename_synced(partial, attempt / CELL)
             final.parent.mkdir(exist_ok=True)
-            if final.exists():  # its record was damaged later, so it counted for nothing
+            if final.exists():  # its record was damaged later, or the plan asked for something else then
                 final.rename(self._numbered(ended.slot))
             attempt.rename(final)
             sync(final.parent)

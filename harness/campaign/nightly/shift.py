@@ -4,23 +4,27 @@ the cells whose builds are there."""
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from harness.campaign.nightly.executor import Executor, Tested, left_in
+from harness.campaign.nightly.executor import Executor, Releasing, Tested
 from harness.campaign.nightly.health import Health
+from harness.campaign.nightly.leftover import finished
 from harness.campaign.nightly.order import why_not
-from harness.campaign.nightly.place import CELL, NightPlace, read_ended
+from harness.campaign.nightly.place import NightPlace
 from harness.campaign.nightly.waiting import Waiting
-from harness.errors import HarnessError, KernelError, UserError
+from harness.errors import HarnessError, InfraError, KernelError, UserError
 from harness.model.night import BoardHealth, Cell, Ended, Estimate, Seen, Slot, State
+from harness.shortage import Shortage
 from harness.target.base import Say
 
 MOST_ATTEMPTS = 3
 MOST_BUILD_ATTEMPTS = 2
-PROBES = 3
+PROBES = 3  # of a board that does not run a cell to its end in between
 PROBE_EVERY_S = 600.0
+_LONGEST_REASON = 2000  # characters; each of the cells of a build may have it
 _TICK_S = 30.0  # at least so often it is looked whether the time is over
 
 
@@ -58,32 +62,38 @@ class Shift:
         self._idle: set[str] = set()
         self._present = set(self._boards)
         self._built: dict[str, float | None] = {}
+        self._kept: set[str] = set()  # builds that the executor keeps
         self._failed_builds: dict[str, int] = {}
         self._tried: dict[Slot, list[str]] = {}
         self._attempts: dict[Slot, list[str]] = {}
+        self._gaps: dict[Slot, tuple[Tested, Path]] = {}  # attempts with results of most tests, if not of all
+        self._probes: Counter[str] = Counter()
         self._stopped = False
         self._error: BaseException | None = None
 
     def work(self) -> None:
         """Do it all. An exception stops what is running; what is done is in the night's directory then."""
         self._take_over()
-        lanes = [threading.Thread(target=self._lane, args=(board,), name=f"board {board}") for board in self._boards]
-        for lane in lanes:
-            lane.start()
+        lanes: list[threading.Thread] = []
         try:
+            for board in self._boards:
+                lanes.append(threading.Thread(target=self._lane, args=(board,), name=f"board {board}"))
+                _start(lanes[-1], of=len(self._boards))
             self._make_builds()
             for lane in lanes:
                 lane.join()
+            self._give_up_rest()
         finally:
             self._stop()
             for lane in lanes:
-                lane.join()
+                if lane.is_alive():
+                    lane.join()
         if self._error:
             raise self._error
 
     def _stop(self) -> None:
+        self._stopped = True  # before anything that another signal could interrupt
         with self._turn:
-            self._stopped = True
             self._call(self._boards)
         self._executor.stop()
 
@@ -92,17 +102,12 @@ class Shift:
         attempts = self._place.attempts()
         for cell in self._waiting.all():
             for attempt, identity in attempts.get(cell.slot.directory, ()):
-                ended = self._finished(cell, attempt) if identity == cell.identity else None
-                if ended:
+                if identity != cell.identity:
+                    continue
+                if ended := finished(attempt, cell.slot, identity=identity, asked=cell.asked):
                     self._waiting.drop(cell)
                     self._end(ended, attempt)
                     break
-
-    def _finished(self, cell: Cell, attempt: Path) -> Ended | None:
-        if ended := read_ended(attempt / CELL):
-            return ended
-        tested = left_in(attempt)
-        return self._ended(cell, tested, tested.state) if tested.state else None
 
     # -- builds -------------------------------------------------------------------------------------------------------
 
@@ -115,8 +120,10 @@ class Shift:
             else:
                 with self._turn:
                     self._built[cell.build] = seconds
+                    self._kept.add(cell.build)
                     for each in self._waiting.built(cell.build):
                         self._offer(each)
+                self._release_build(cell.build)  # if all of its cells were dropped meanwhile
 
     def _next_build(self) -> Cell | None:
         with self._turn:
@@ -134,7 +141,7 @@ class Shift:
             state = State.NOT_BUILT
         elif isinstance(error, UserError):
             state = State.REFUSED
-        reason = " ".join([error.message, *error.details[:3]])
+        reason = " ".join([error.message, *error.details[:3]])[:_LONGEST_REASON]
         with self._turn:
             self._failed_builds[cell.build] = self._failed_builds.get(cell.build, 0) + 1
             if not state.is_done and self._failed_builds[cell.build] < MOST_BUILD_ATTEMPTS:
@@ -160,18 +167,31 @@ class Shift:
 
     def _is_usable(self, board: str) -> bool:
         """Look at a board that is in quarantine, several times if need be; return whether it can be used."""
-        for number in range(PROBES):
-            if not self._health.quarantine(board) or not self._is_wanted(board):
-                return True
-            if not (why := self._executor.probe(board)):
+        while self._health.quarantine(board) and self._is_wanted(board):
+            if self._probes[board] == PROBES:
+                return False
+            if self._probes[board] and not self._pause(board):
+                break
+            self._probes[board] += 1
+            if not (why := self._probed(board)):
                 self._health.passed(board)
-                return True
+                break
             self._health.stays(board, why)
-            if number + 1 < PROBES:
-                with self._turn:
-                    done = partial(self._is_not_needed, board)
-                    self._calls[board].wait_for(done, PROBE_EVERY_S)
-        return False
+        return True
+
+    def _pause(self, board: str) -> bool:
+        """Wait until a board may be looked at again; return whether it is still wanted then."""
+        with self._turn:
+            left = PROBE_EVERY_S if self._deadline is None else min(PROBE_EVERY_S, self._deadline - self._clock())
+            self._calls[board].wait_for(partial(self._is_not_needed, board), max(0.0, left))
+        return self._is_wanted(board)
+
+    def _probed(self, board: str) -> str:
+        """Return what is wrong with a board."""
+        try:
+            return self._executor.probe(board)
+        except HarnessError as error:
+            return error.message
 
     def _is_wanted(self, board: str) -> bool:
         with self._turn:
@@ -179,7 +199,7 @@ class Shift:
             return not self._is_not_needed(board)
 
     def _is_not_needed(self, board: str) -> bool:
-        return self._stopped or not self._waiting.is_wanted(board)
+        return self._stopped or self._is_late() or not self._waiting.is_wanted(board)
 
     def _take(self, board: str) -> Cell | None:
         """Return the next cell for a board, waiting for builds and for cells that others may give back; None if there
@@ -192,7 +212,7 @@ class Shift:
                         return cell
                     self._waiting.give_back(cell)
                     self._give_up(cell, why)
-                if not self._waiting.is_wanted(board):
+                if self._is_not_needed(board):
                     break
                 self._idle.add(board)
                 self._calls[board].wait(self._until_late())
@@ -219,36 +239,40 @@ class Shift:
         return board not in tried or self._present & set(cell.candidates) <= set(tried)
 
     def _attempt(self, cell: Cell, board: str) -> None:
-        attempt = self._place.attempt(cell)
+        attempt, short = self._place.attempt(cell), False
         self._say(f"{cell.slot}: begins on {board}")
         try:
             tested = self._executor.test(cell, board, attempt)
         except HarnessError as error:
-            tested = Tested(code=error.exit_code, board=board, reason=error.message)
+            short = isinstance(error, Shortage)
+            tested = Tested(code=error.exit_code, board=board, spares_board=short, reason=error.message)
         if self._stopped and tested.state is not State.TESTED:
             return  # it did not fail, it was ended
         if tested.state:
             if tested.state is State.TESTED:
                 self._health.worked(board)
+                self._probes[board] = 0
             self._over(cell, self._ended(cell, tested, tested.state), attempt)
             return
         self._failed(cell, board, tested, attempt)
+        if short:  # tried again at once, all cells would have failed within seconds
+            self._pause(board)
 
     def _failed(self, cell: Cell, board: str, tested: Tested, attempt: Path) -> None:
-        told = f"{board}: {tested.reason}"
-        self._health.failed(board, tested.reason)
+        told = f"{board}: {tested.reason}"[:_LONGEST_REASON]
+        if not tested.spares_board:
+            self._health.failed(board, tested.reason)
         self._say(f"{cell.slot}: no fault of the kernel: {told}")
         with self._turn:
             self._attempts.setdefault(cell.slot, []).append(told)
             self._tried.setdefault(cell.slot, []).append(board)
+            if tested.is_over:
+                self._gaps[cell.slot] = (tested, attempt)
             if len(self._attempts[cell.slot]) < MOST_ATTEMPTS:
-                self._waiting.give_back(cell)
+                self._waiting.give_back(cell, last=True)
                 self._offer(cell)
                 return
-        if tested.is_over:  # with results of most tests, if not of all
-            self._over(cell, self._ended(cell, tested, State.TESTED), attempt)
-        else:
-            self._over(cell, self._not_tested(cell, State.NO_RESULT, told))
+        self._over(cell, *self._given_up(cell, State.NO_RESULT, told))
 
     def _leave(self, board: str) -> None:
         """A board is of no use any more, or no use is made of it."""
@@ -270,9 +294,18 @@ class Shift:
 
     def _give_up_late(self) -> None:
         """When the time is over, drop everything that waits. The caller has the turn."""
-        if self._deadline is not None and self._clock() >= self._deadline:
+        if self._is_late():
             for cell in self._waiting.all():
                 self._give_up(cell, self._why_not(cell, is_built=True))
+
+    def _give_up_rest(self) -> None:
+        """Drop what the boards left behind that saw the time was over when they went."""
+        with self._turn:
+            for cell in self._waiting.all():
+                self._give_up(cell, self._why_not(cell, is_built=True) or "no board was left")
+
+    def _is_late(self) -> bool:
+        return self._deadline is not None and self._clock() >= self._deadline
 
     def _give_up(self, cell: Cell, why: str) -> None:
         """Drop a cell that the time does not suffice for; its attempts so far failed on the lab's account."""
@@ -283,20 +316,26 @@ class Shift:
             return None
         return min(_TICK_S, max(0.01, self._deadline - self._clock()))
 
-    def _not_tested(self, cell: Cell, state: State, reason: str) -> Ended:
-        return self._ended(cell, Tested(code=0, reason=reason), state)
+    def _given_up(self, cell: Cell, state: State, reason: str) -> tuple[Ended, Path | None]:
+        """Return what becomes of a cell that is not tried again, and its files if it is done."""
+        if state is State.NO_RESULT and cell.slot in self._gaps:
+            tested, attempt = self._gaps[cell.slot]
+            return self._ended(cell, tested, State.TESTED), attempt
+        ended = self._ended(cell, Tested(code=0, reason=reason), state)
+        return ended, self._place.attempt(cell) if state.is_done else None
 
     def _ended(self, cell: Cell, tested: Tested, state: State) -> Ended:
         return Ended(
             slot=cell.slot,
             state=state,
             identity=cell.identity,
+            asked=cell.asked,
             code=tested.code,
             board=tested.board,
             seconds=tested.seconds,
             build_seconds=self._built.get(cell.build),
             run=tested.run,
-            reason=tested.reason,
+            reason=tested.reason[:_LONGEST_REASON],
             attempts=tuple(self._attempts.get(cell.slot, ())),
             owed=0 if state.is_done else self._seen.get(cell.slot, Seen()).owed + 1,
         )
@@ -306,10 +345,10 @@ class Shift:
         with self._turn:
             if not self._waiting.drop(cell):
                 return
-        self._end(self._not_tested(cell, state, reason), self._place.attempt(cell) if state.is_done else None)
+        self._end(*self._given_up(cell, state, reason))
         self._release(cell)
 
-    def _over(self, cell: Cell, ended: Ended, attempt: Path | None = None) -> None:
+    def _over(self, cell: Cell, ended: Ended, attempt: Path | None) -> None:
         """A cell that was taken is over."""
         self._end(ended, attempt)
         with self._turn:
@@ -317,10 +356,19 @@ class Shift:
         self._release(cell)
 
     def _release(self, cell: Cell) -> None:
-        """Let the boards of a cell go that no other cell needs."""
+        """Let the boards and the build of a cell go that no other cell needs."""
         with self._turn:
             if not self._waiting.is_open(cell):
                 self._call(board for board in cell.candidates if not self._waiting.is_wanted(board))
+        self._release_build(cell.build)
+
+    def _release_build(self, build: str) -> None:
+        with self._turn:
+            if build not in self._kept or self._waiting.is_build_needed(build):
+                return
+            self._kept.remove(build)
+        if isinstance(self._executor, Releasing):
+            self._executor.release(build)
 
     def _end(self, ended: Ended, attempt: Path | None) -> None:
         """Write down what became of a cell if it is done, and say it."""
@@ -329,3 +377,13 @@ class Shift:
         with self._turn:
             self.ended[ended.slot] = ended
         self._say(f"{ended.slot}: {ended.state}{f': {ended.reason}' if ended.reason else ''}")
+
+
+def _start(lane: threading.Thread, *, of: int) -> None:
+    try:
+        lane.start()
+    except RuntimeError as error:  # how Python tells that the host gives no more threads
+        raise InfraError(
+            f"a night on {of} boards needs as many threads, this host gives no more ({error}); end other programs, or "
+            "raise the limit of processes (`ulimit -u`, TasksMax= of a service)"
+        ) from None

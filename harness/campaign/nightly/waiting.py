@@ -19,10 +19,12 @@ class Waiting:
 
     def __init__(self, cells: Sequence[Cell]) -> None:
         self._rank = {cell.slot: number for number, cell in enumerate(cells)}
+        self._last = len(cells)
         self._here = {cell.slot: cell for cell in cells}
         self._unbuilt: dict[str, dict[Slot, Cell]] = {}
         self._ready: dict[_Boards, list[tuple[int, Slot]]] = {cell.candidates: [] for cell in cells}
         self._open = Counter(cell.candidates for cell in cells)
+        self._open_builds = Counter(cell.build for cell in cells)
         self._of_board: dict[str, list[_Boards]] = {}
         for cell in cells:
             self._unbuilt.setdefault(cell.build, {})[cell.slot] = cell
@@ -79,8 +81,11 @@ class Waiting:
             for boards, entry in passed:
                 heapq.heappush(self._ready[boards], entry)
 
-    def give_back(self, cell: Cell) -> None:
-        """A cell that was taken waits for a board again."""
+    def give_back(self, cell: Cell, *, last: bool = False) -> None:
+        """A cell that was taken waits for a board again; `last`: behind all others."""
+        if last:
+            self._last += 1
+            self._rank[cell.slot] = self._last
         self._here[cell.slot] = cell
         heapq.heappush(self._ready[cell.candidates], (self._rank[cell.slot], cell.slot))
 
@@ -98,10 +103,15 @@ class Waiting:
     def over(self, cell: Cell) -> None:
         """A cell that was taken does not come back."""
         self._open[cell.candidates] -= 1
+        self._open_builds[cell.build] -= 1
 
     def is_open(self, cell: Cell) -> bool:
         """Whether any cell for the same boards is not over."""
         return self._open[cell.candidates] > 0
+
+    def is_build_needed(self, build: str) -> bool:
+        """Whether any cell of a build is not over."""
+        return self._open_builds[build] > 0
 
     def is_wanted(self, board: str) -> bool:
         """Whether any cell that a board may run is not over: it waits, or it is being run and may come back."""
