@@ -20,8 +20,9 @@ from harness.build.checksum import sha256_of
 from harness.build.command import Finished, run
 from harness.build.download import fetch_file
 from harness.errors import HarnessError, InfraError, UserError
-from harness.model.names import is_name
+from harness.model.package import AptPackage
 from harness.model.progress import Progress, Silent
+from harness.parse.packages import parse_packages
 
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 FRESH_S = 3600.0
@@ -36,27 +37,6 @@ CODENAME = re.compile(
 """Names that Debian uses: a mirror without one of these is at fault, with any other it is a typing error."""
 Tick = Callable[[], None]
 USUAL_SUITES = ("trixie-backports", "bookworm-security", "bullseye-security")
-
-
-@dataclass(frozen=True, kw_only=True)
-class AptPackage:
-    """One version of a package, from the signed package list. `size` in bytes, `sha256` in hex. `depends`: the names of
-    the packages that it depends on, the first one of alternatives."""
-
-    name: str
-    version: str
-    sha256: str
-    size: int
-    depends: tuple[str, ...] = ()
-
-    @property
-    def filename(self) -> str:
-        return f"{self.name}_{self.version.replace(':', '%3a')}.deb"
-
-    @property
-    def wanted(self) -> str:
-        """The argument that makes apt select exactly this version."""
-        return f"{self.name}={self.version}"
 
 
 @dataclass(frozen=True)
@@ -115,7 +95,6 @@ def check_suite_name(suite: str) -> None:
 
 # Lines that begin with #clear take the machine's hooks out: they clean its own caches, not ours.
 # Download as the user who runs: apt's own unprivileged user cannot write to a private cache.
-_SHA256 = re.compile("[0-9a-f]{64}")
 _CONFIG = """\
 #clear APT::Update::Pre-Invoke;
 #clear APT::Update::Post-Invoke;
@@ -197,7 +176,7 @@ class PrivateApt:
             names = self._apt("apt-cache", "pkgnames", timeout=QUERY_TIMEOUT_S).stdout.split()
             matching = [name for name in names if re.fullmatch(package_regex, name)]
             shown = self._apt("apt-cache", "show", *matching, timeout=QUERY_TIMEOUT_S).stdout if matching else ""
-        found = _parse_packages(shown)
+        found = parse_packages(shown)
         if not found:
             raise self._no_such_package(package_regex, names)
         return functools.reduce(_higher, found)
@@ -337,37 +316,6 @@ def _index_targets(origin: str, *options: str) -> list[_Site]:
     rows = (line.split("|") for line in done.stdout.splitlines())
     sites = [_Site(*row) for row in rows if len(row) == 4]
     return [site for site in sites if not site.url.startswith("cdrom")]
-
-
-def _parse_packages(text: str) -> list[AptPackage]:
-    """Parse the paragraphs that ``apt-cache show`` prints."""
-    packages = []
-    for paragraph in re.split(r"\n\s*\n", text):
-        fields = dict(re.findall(r"(?m)^(Package|Version|SHA256|Size): *(\S+)", paragraph))
-        if len(fields) == 4:
-            version = fields["Version"].partition(":")[2] or fields["Version"]  # without the epoch
-            # they become parts of paths
-            if not (is_name(fields["Package"]) and is_name(version) and _SHA256.fullmatch(fields["SHA256"])):
-                raise InfraError(
-                    f"apt's package list: expected names, versions and SHA-256 sums, found {paragraph[:200]!r}; see "
-                    "which archive it is from"
-                )
-            packages.append(
-                AptPackage(
-                    name=fields["Package"],
-                    version=fields["Version"],
-                    sha256=fields["SHA256"],
-                    size=int(fields["Size"]),
-                    depends=_dependencies(paragraph),
-                )
-            )
-    return packages
-
-
-def _dependencies(paragraph: str) -> tuple[str, ...]:
-    found = re.search(r"(?m)^Depends: *(.+)$", paragraph)
-    names = (re.match(r"\s*([a-z0-9][a-z0-9+.-]*)", part) for part in (found[1].split(",") if found else ()))
-    return tuple(match[1] for match in names if match)
 
 
 def _bytes_in(directory: Path) -> int:

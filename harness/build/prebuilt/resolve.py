@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.build.apt import AptPackage, PrivateApt
+from harness.build.apt import PrivateApt
 from harness.build.cache import cache_dir, locked
 from harness.build.checksum import sha256_of
 from harness.build.download import fetch_file
 from harness.build.tree import fingerprint, scan
 from harness.errors import InfraError, UserError
+from harness.model.package import AptPackage
 from harness.model.prebuilt import PrebuiltKind, PrebuiltSpec
 from harness.model.progress import Progress
 
