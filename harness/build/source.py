@@ -25,6 +25,7 @@ from harness.errors import InfraError, UserError
 from harness.model.kernel import Source, SourceKind, SourceSpec
 from harness.model.package import AptPackage
 from harness.model.progress import Progress, Silent
+from harness.userpath import user_path
 
 __all__ = ["materialize", "parse_source_spec", "resolve_source"]
 
@@ -62,7 +63,7 @@ def _parse_git(text: str) -> SourceSpec:
     if not location or location.startswith("-") or ref.startswith("-") or (mark and not ref):
         raise _not_a_source(text, "expected git:URL-or-path#branch-tag-or-commit")
     if "://" not in location and not re.match(r"[\w.-]+@[\w.-]+:|[\w.-]+:[^/]", location):
-        path = Path(location).expanduser()
+        path = user_path(location)
         if not path.is_dir():
             raise UserError(f"{text}: no such directory: {path}")
         location = str(path.resolve())
@@ -81,7 +82,7 @@ def _parse_debian(text: str) -> SourceSpec:
 
 
 def _parse_path(text: str) -> SourceSpec:
-    path = Path(text).expanduser().absolute()
+    path = user_path(text).absolute()
     if text and path.is_dir():
         return SourceSpec(kind=SourceKind.DIRECTORY, text=text, location=str(path.resolve()))
     if text.endswith(TAR_SUFFIXES):

@@ -7,11 +7,11 @@ import platform
 import re
 import shutil
 from dataclasses import replace
-from pathlib import Path
 
 from harness.build.command import Finished, run
 from harness.errors import UserError
 from harness.model.kernel import Toolchain
+from harness.userpath import user_path
 
 TIMEOUT_S = 60
 """For one query of a compiler; generous, because a loaded host starts clang slowly."""
@@ -40,7 +40,7 @@ def find_toolchain(name: str | None = None, *, host_machine: str | None = None) 
         return _clang(name, suffix=match[1] or "")
     if re.fullmatch(r"\S*[^\s/]-", name):
         # make runs in the kernel tree, so a relative directory would not be found from there.
-        return _gcc(name, cross=str(Path(name).expanduser().absolute()) if "/" in name else name, suffix="")
+        return _gcc(name, cross=str(user_path(name).absolute()) if "/" in name else name, suffix="")
     raise UserError(f"--toolchain: expected {_FORMS}, found {name!r}")
 
 

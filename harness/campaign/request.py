@@ -8,12 +8,13 @@ from pathlib import Path
 from harness.errors import UserError
 from harness.layout import KCONFIGS
 from harness.model.kernel import DEFAULT_SOURCE
+from harness.userpath import user_path
 
 
 def fragment_path(given: Path, *, beside: Path = Path()) -> Path:
     """Return the path of the fragment that `given` names: a file, relative to the directory `beside`, or else the name
     of one of ours, below kconfigs/ and without suffix."""
-    path, ours = beside / given.expanduser(), KCONFIGS / f"{given}.config"
+    path, ours = user_path(given, beside=beside), KCONFIGS / f"{given}.config"
     is_ours = not given.is_absolute() and ".." not in given.parts and not path.exists() and ours.is_file()
     return ours if is_ours else path
 

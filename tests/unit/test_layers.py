@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "harness"
 
 # What each room may import besides itself. errors, limits, clock, and those of _HOST stand at the bottom.
 # what rooms need that do I/O
-_HOST = {"shortage", "tied", "available", "lockfile", "products", "jsonfile", "interruption"}
+_HOST = {"shortage", "tied", "available", "lockfile", "products", "jsonfile", "interruption", "userpath"}
 ALLOWED = {
     "errors": set(),
     "limits": {"errors"},
@@ -27,6 +27,7 @@ ALLOWED = {
     "shortage": {"errors"},
     "clock": set(),
     "interruption": set(),
+    "userpath": {"errors"},
     "model": {"errors"},
     "parse": {"model", "errors", "limits"},
     "report": {"model", "errors", "parse"},

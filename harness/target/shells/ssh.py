@@ -22,6 +22,7 @@ from harness.limits import OUTSIDE_BYTES
 from harness.model.board import Login, Ssh
 from harness.target.base import CommandTimeout, Completed, LineSink, TargetLost
 from harness.target.shells.serial import Running, Shell, finish
+from harness.userpath import user_path
 
 T = TypeVar("T")
 
@@ -189,7 +190,7 @@ class SshHost:
         paramiko would read anything."""
         if not self._spec.login.key:
             return None
-        path = Path(self._spec.login.key).expanduser()
+        path = user_path(self._spec.login.key)
         try:
             OUTSIDE_BYTES.read(path)
         except FileNotFoundError:
