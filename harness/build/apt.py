@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.build.cache import cache_dir, locked
+from harness.build.cache import cache_dir, locked, named_in
 from harness.build.checksum import sha256_of
 from harness.build.command import Finished, run
 from harness.build.download import fetch_file
@@ -181,8 +181,9 @@ class PrivateApt:
             raise self._no_such_package(package_regex, names)
         return functools.reduce(_higher, found)
 
-    def download(self, package: AptPackage, *, progress: Progress | None = None) -> Path:
+    def download(self, package: AptPackage, *, into: Path | None = None, progress: Progress | None = None) -> Path:
         """Return the package's .deb in the cache, downloaded if it is not there yet; an interrupted download resumes.
+        `into`: give it a second name in this directory, so that it stays when another harness calls `forget`.
 
         apt verifies it against the signed list, and we compare its SHA-256 once more.
         """
@@ -198,7 +199,7 @@ class PrivateApt:
                     f"{package.filename}: damaged, so removed; expected sha256 {package.sha256}, found {found}; "
                     "try again"
                 )
-        return final
+            return named_in(into, final) if into else final
 
     def forget(self, packages: Iterable[AptPackage]) -> None:
         """Remove the .deb files of `packages` from the cache."""

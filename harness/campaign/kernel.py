@@ -48,6 +48,7 @@ def _prebuilt(spec: PrebuiltSpec, options: BuildOptions, board: BoardSpec, progr
     """Return the build directory of a kernel that others built."""
     if options.patches or options.kconfigs:
         raise UserError(f"{spec.text} is a finished kernel: --patches and --kconfig can't change it")
+    selftests = selftests_in(options.selftests_dir)
     needed = {"prebuilt", *needs_of(spec), *(("rootfs", *boot_method(board).needs) if boots else ())}
     host.ensure_host(progress=progress, needed_for=needed)
     toolchain = _toolchain(options.toolchain, progress)
@@ -57,7 +58,7 @@ def _prebuilt(spec: PrebuiltSpec, options: BuildOptions, board: BoardSpec, progr
         testcases=TESTCASES,
         reproduce=_reproduce(options, spec.text),
         is_sandboxed=not options.no_sandbox,
-        selftests=selftests_in(options.selftests_dir),
+        selftests=selftests,
     )
     return assemble(wish, progress=progress, verify=options.verify)
 

@@ -183,7 +183,6 @@ def test_disk_drivers_that_are_modules_are_in_an_initramfs(tmp_path: Path, monke
             "expected a kernel (Image, Image.gz, vmlinuz or vmlinuz.efi for arm64), found none",
         ),
         ({"Image": image()}, "expected the kernel's configuration (.config, config), found none"),
-        ({"Image": image(), "config": MODULES_OF_DISKS.encode()}, "expected modules, for ext4 are some, found none"),
         (
             {"Image": image(), "config": CONFIG.encode(), "lib/modules/6.1/kernel/a.ko": b"a"},
             f"expected the modules of {RELEASE}, found those of 6.1",
@@ -245,6 +244,14 @@ def test_what_qemu_needs_of_a_kernel_is_named(tmp_path: Path) -> None:
     )
 
 
+def test_modules_of_disks_that_are_missing_are_named_where_they_are_needed(tmp_path: Path) -> None:
+    """A board that boots from its memory needs none."""
+    config = MODULES_OF_DISKS + "CONFIG_VIRTIO_PCI=y\nCONFIG_BLK_DEV_INITRD=y\nCONFIG_DEVTMPFS=y\n"
+    build = made(f"prebuilt:{write_files(tmp_path / 'k', {'Image': image(), 'config': config.encode()})}", tmp_path)
+    with pytest.raises(UserError, match=r"found a kernel without the module ext4$"):
+        media_for(spec("b", boot=QemuBoot()), build, Recorder())
+
+
 # packages of others: nothing but what is in them, and none of it outside
 
 
@@ -298,8 +305,8 @@ def test_a_kernel_at_a_url_is_fetched_once_and_checked(
 ) -> None:
     monkeypatch.setattr(assembling, "index_modules", lambda *_args, **_more: None)
     content = deb(tmp_path).read_bytes()
-    server.files["/k.deb"] = content
-    url = f"{server.url}/k.deb#sha256={hashlib.sha256(content).hexdigest()}"
+    server.files["/k%2B1.deb"] = content
+    url = f"{server.url}/k%2B1.deb#sha256={hashlib.sha256(content).hexdigest()}"
     build = made(url, tmp_path)
     assert build.release == RELEASE
     server.files.clear()
@@ -330,9 +337,7 @@ def test_selftests_that_come_with_the_kernel(tmp_path: Path) -> None:
     (top / "kselftest/kselftest-list.txt").write_text("ftrace:ftracetest\n")
     build = made(f"prebuilt:{top}", tmp_path)
     assert (build.selftests / "ftrace/test.d/a.tc").is_file()
-    assert build.unbuilt == {
-        f"selftests/{name}": f"{top / 'kselftest'} has none" for name in ("livepatch", "user_events")
-    }
+    assert build.unbuilt == {f"selftests/{name}": f"prebuilt:{top} has none" for name in ("livepatch", "user_events")}
 
 
 @pytest.mark.parametrize("inside", ["", "tools/testing/selftests"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
 import re
@@ -15,6 +16,7 @@ from harness.build import apt, command, guesttools, host, sandbox
 from harness.build.confinement import Confinement
 from harness.build.finished import load_record
 from harness.build.prebuilt import assemble as assembling
+from harness.build.prebuilt import headers as headers_of
 from harness.build.prebuilt import programs
 from harness.build.prebuilt.assemble import Wish, assemble
 from harness.build.prebuilt.headers import LOADERS
@@ -24,6 +26,8 @@ from harness.build.sandbox import Sandbox, View
 from harness.cli.main import cli
 from harness.errors import InfraError, UserError
 from harness.model.kernel import Build, Toolchain
+from harness.shortage import Shortage
+from tests.faults.catalogue import Blame, fault
 from tests.unit.fakeapt import FakeApt
 from tests.unit.tinyelf import REL, TinyElf
 from tests.unit.tinykernel import CONFIG, RELEASE, build_deb, build_rpm, image, kernel_files
@@ -69,10 +73,23 @@ def test_the_parts_of_debians_kernel_are_found_by_their_dependencies(fake: FakeA
     assert found.version == "7.2.1-1"
     assert found.headers is not None
     assert not fake.calls("download"), "what is in the cache already needs no package"
-    names = [path.name.partition("_")[0] for path in found.fetch(Recorder())]
+    names = [path.name.partition("_")[0] for path in found.fetch(Recorder(), None)]
     assert sorted(names) == sorted(f"linux-{part}-{RELEASE_72}" for part in ("image", "binary", "modules", "base"))
-    headers = [path.name.partition("_")[0] for path in found.headers.fetch(Recorder())]
+    headers = [path.name.partition("_")[0] for path in found.headers.fetch(Recorder(), None)]
     assert headers == [f"linux-headers-{RELEASE_72}", "linux-headers-7.2.1+deb13-common", "linux-kbuild-7.2.1+deb13"]
+
+
+@fault("another harness removes the packages of a kernel that shares some with ours", where="two users",
+       blame=Blame.NOBODY, survives="the packages that are being unpacked")  # fmt: skip
+def test_packages_stay_until_they_are_unpacked(fake: FakeApt, tmp_path: Path) -> None:
+    debians(fake)
+    found = resolved()
+    assert found.headers is not None
+    (tmp_path / "ours").mkdir()
+    packages = [*found.fetch(Recorder(), tmp_path / "ours"), *found.headers.fetch(Recorder(), tmp_path / "ours")]
+    found.forget()
+    assert [path.read_bytes() for path in packages] == [b"deb"] * 7
+    assert not list((tmp_path / "cache").rglob("*.deb"))
 
 
 def test_selftests_come_from_the_source_of_the_very_version(fake: FakeApt) -> None:
@@ -115,6 +132,40 @@ def test_a_source_without_selftests_costs_only_them(
     build = from_debian(fake, tmp_path, monkeypatch, compiler=OLDER)
     assert build.unbuilt["selftests/ftrace"] == f"debian:linux-source-7.3@{SUITE} has none"
     assert (build.directory / "testmodules/watch.ko").is_file()
+
+
+@pytest.mark.parametrize(
+    ("modpost", "executable"), [('echo "GLIBC_2.99 not found" >&2; exit 1', True), ("exit 0", False)]
+)
+@fault("the programs of a headers package can't run on this host, and no suite has what they need",
+       where="hostile input", blame=Blame.NOBODY, survives="the kernel, without test modules")  # fmt: skip
+def test_headers_whose_programs_do_not_run_cost_the_modules(
+    modpost: str, executable: bool, fake: FakeApt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = tmp_path / "debs"
+    directory.mkdir()
+    package = debian_kernel(tmp_path, modpost, executable=executable)
+    for name in ("image", "headers"):
+        (directory / f"linux-{name}-{RELEASE}_1_arm64.deb").write_bytes(package)
+    build = assembled(f"prebuilt:{directory}", tmp_path, monkeypatch, compiler=OLDER)
+    program = "usr/lib/linux-kbuild-7.3/scripts/mod/modpost"
+    why = (
+        "needs a newer C library than this host has" if executable else "expected a program, found a file that is none"
+    )
+    assert build.left_out["watch"].endswith(f"{program}: {why}")
+    assert build.broken == {}
+
+
+@fault("the disk is full while a headers package is adapted", where="disk", blame=Blame.INFRA,
+       survives="nothing that says that the modules can't be built")  # fmt: skip
+def test_a_full_disk_is_no_fault_of_the_headers(fake: FakeApt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(tmp_path))
+
+    monkeypatch.setattr(headers_of, "_adapt", full)
+    with pytest.raises(Shortage, match="no space left on device"):
+        from_debian(fake, tmp_path, monkeypatch)
+    assert not list((tmp_path / "cache/arm64-ftrace-harness/builds").glob("[0-9a-f]*"))
 
 
 # in the sandbox
@@ -160,7 +211,9 @@ install:
 """
 
 
-def debian_kernel(tmp_path: Path, modpost: str, headers: str = HEADERS, without: str = "") -> bytes:
+def debian_kernel(
+    tmp_path: Path, modpost: str, headers: str = HEADERS, without: str = "", *, executable: bool = True
+) -> bytes:
     """A package that is all of a kernel's packages at once: kernel, headers, tools, and the source."""
     if not shutil.which("dpkg-deb"):
         pytest.skip("dpkg-deb is not installed (package dpkg)")
@@ -200,7 +253,9 @@ def debian_kernel(tmp_path: Path, modpost: str, headers: str = HEADERS, without:
         LOADER: b"#!/bin/sh\nexec env LOADED=1 sh $3\n",
     }
     files.pop(f"{headers}/{without}", None)
-    return build_deb(tmp_path / "all.deb", files, executable=(f"{kbuild}/modpost", LOADER)).read_bytes()
+    return build_deb(
+        tmp_path / "all.deb", files, executable=[f"{kbuild}/modpost", LOADER][not executable :]
+    ).read_bytes()
 
 
 def from_debian(

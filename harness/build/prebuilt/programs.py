@@ -71,7 +71,9 @@ class Programs:
     def _modules(self, names: Sequence[str], headers: Part, *, suite: str, goal: Path) -> dict[str, str]:
         """Build the modules `names` and install them as `goal`. Returns those that do not build, each with the
         reason."""
-        packages, place = headers.fetch(self.kbuild.progress), self.workspace.directory / "headers"
+        fetched, place = self.workspace.directory / "fetched", self.workspace.directory / "headers"
+        fetched.mkdir()
+        packages = headers.fetch(self.kbuild.progress, fetched)
         tree = unpack_headers(packages, place, self.release, suite=suite, kbuild=self.kbuild)
         kbuild = KbuildOfHeaders(
             self.workspace,
@@ -89,15 +91,16 @@ class Programs:
 
     # -- selftests ------------------------------------------------------------------------------------------------
 
-    def selftests_of(self, directory: Path) -> dict[str, str]:
-        """Install the suites in `directory`, as they are. Returns those that are not there, each with the reason."""
+    def selftests_of(self, directory: Path, *, name: str) -> dict[str, str]:
+        """Install the suites in `directory`, as they are. Returns those that are not there, each with the reason, in
+        which it is called `name`."""
         lacking = {}
         for suite in UPSTREAM:
             if (directory / suite.directory).is_dir():
                 goal = self.workspace.payload / "selftests" / suite.directory
                 mirror(directory / suite.directory, goal, progress=self.kbuild.progress, everything=True)
             else:
-                lacking[suite.name] = f"{directory} has none"
+                lacking[suite.name] = f"{name} has none"
         return lacking
 
     def selftests_of_source(self, spec: str, checksum: str) -> dict[str, str]:
