@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import shutil
+import struct
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,8 @@ from harness.campaign.machine import media_for
 from harness.errors import InfraError, UserError
 from harness.model.boot import QemuBoot
 from harness.model.kernel import Build, Toolchain
+from harness.model.suite import UPSTREAM
+from harness.run.suites.selftests import why_not
 from tests.boards import spec
 from tests.faults.catalogue import Blame, fault
 from tests.unit.loopback import Server, serving
@@ -32,6 +35,7 @@ from tests.unit.toytree import Recorder, pack
 
 __all__ = ["lower"]
 
+BOTH = ["selftests/livepatch", "selftests/user_events"]
 MODULES_OF_DISKS = CONFIG + "CONFIG_VIRTIO_CONSOLE=y\nCONFIG_EXT4_FS=m\n"
 
 
@@ -338,6 +342,41 @@ def test_selftests_that_come_with_the_kernel(tmp_path: Path) -> None:
     build = made(f"prebuilt:{top}", tmp_path)
     assert (build.selftests / "ftrace/test.d/a.tc").is_file()
     assert build.unbuilt == {f"selftests/{name}": f"prebuilt:{top} has none" for name in ("livepatch", "user_events")}
+
+
+def compiled(machine: int) -> bytes:
+    """How a program for a machine begins."""
+    return b"\x7fELF\2\1\1" + bytes(9) + struct.pack("<HH", 2, machine) + bytes(100)
+
+
+ARM64, X86_64 = 183, 62
+
+
+@pytest.mark.parametrize(
+    ("made_of", "lacking"),
+    [
+        ({"user_events/abi_test": compiled(ARM64), "livepatch/test_modules/a.ko": compiled(ARM64)}, []),
+        ({"user_events/abi_test": compiled(X86_64), "livepatch/test_modules/a.ko": compiled(X86_64)}, BOTH),
+        ({}, BOTH),
+    ],
+    ids=["arm64", "another machine", "nothing"],
+)
+def test_selftests_that_are_not_compiled_are_skipped_not_failed(
+    made_of: dict[str, bytes], lacking: list[str], tmp_path: Path
+) -> None:
+    """A source tree in which nothing was built, or for the host."""
+    top = write_files(
+        tmp_path / "k", {"Image": image(), "config": (CONFIG + "CONFIG_LIVEPATCH=y\nCONFIG_USER_EVENTS=y\n").encode()}
+    )
+    suites(top / "kselftest")
+    more = {"user_events/abi_test.c": b"TEST(a) {}\n", "livepatch/test_modules/a.c": b"", "livepatch/test-a.sh": b""}
+    write_files(top / "kselftest", {"kselftest-list.txt": b"ftrace:ftracetest\n", **more, **made_of})
+    build = made(f"prebuilt:{top}", tmp_path)
+    assert sorted(build.unbuilt) == lacking
+    assert [suite.name for suite in UPSTREAM if why_not(suite, build)] == lacking
+    for name in lacking:
+        assert "for arm64: `make ARCH=arm64 -C tools/testing/selftests install` makes them" in build.unbuilt[name]
+    assert build.broken == {}
 
 
 @pytest.mark.parametrize("inside", ["", "tools/testing/selftests"])

@@ -26,6 +26,8 @@ from harness.build.sandbox import Sandbox, View
 from harness.cli.main import cli
 from harness.errors import InfraError, UserError
 from harness.model.kernel import Build, Toolchain
+from harness.model.suite import LIVEPATCH
+from harness.run.suites.selftests import why_not
 from harness.shortage import Shortage
 from tests.faults.catalogue import Blame, fault
 from tests.unit.fakeapt import FakeApt
@@ -212,7 +214,13 @@ install:
 
 
 def debian_kernel(
-    tmp_path: Path, modpost: str, headers: str = HEADERS, without: str = "", *, executable: bool = True
+    tmp_path: Path,
+    modpost: str,
+    headers: str = HEADERS,
+    without: str = "",
+    *,
+    executable: bool = True,
+    config_of_kernel: str = CONFIG,
 ) -> bytes:
     """A package that is all of a kernel's packages at once: kernel, headers, tools, and the source."""
     if not shutil.which("dpkg-deb"):
@@ -220,6 +228,9 @@ def debian_kernel(
     selftests = tmp_path / "linux-source-7.3/tools/testing/selftests"
     (selftests / "ftrace/test.d").mkdir(parents=True)
     (selftests / "Makefile").write_text(RULES)
+    (selftests / "livepatch/test_modules").mkdir(parents=True)
+    (selftests / "livepatch/Makefile").touch()
+    (selftests / "livepatch/test-a.sh").touch()
     (selftests / "ftrace/Makefile").touch()
     (selftests / "ftrace/ftracetest").write_text("#!/bin/sh\n")
     (selftests / "ftrace/test.d/a.tc").write_text("# description: a\n")
@@ -242,7 +253,7 @@ def debian_kernel(
     )
     config = "CONFIG_CC_HAS_MIN_FUNCTION_ALIGNMENT=y\nCONFIG_FUNCTION_TRACER=y\n"
     files = {
-        **kernel_files(modules={"a.ko.xz": b"a"}),
+        **kernel_files(modules={"a.ko.xz": b"a"}, config=config_of_kernel),
         "usr/src/linux-source-7.3.tar.xz": source,
         f"{headers}/Makefile": f"{makefile}\n".encode(),
         f"{headers}/module.ko": module.bytes(),
@@ -267,13 +278,13 @@ def from_debian(
     modpost: str = "exit 0",
     headers: str = HEADERS,
     without: str = "",
+    config: str = CONFIG,
 ) -> Build:
     """The build of a toy kernel in packages of Debian's, with one testcase's module."""
     names = [f"linux-image-{RELEASE}", f"linux-headers-{RELEASE}", "linux-kbuild-7.3", "linux-source-7.3", "libc6"]
     depends = {f"linux-headers-{RELEASE}": "linux-kbuild-7.3"}
-    fake.packages(
-        dict.fromkeys(names, "7.3.4-1"), deb=debian_kernel(tmp_path, modpost, headers, without), depends=depends
-    )
+    deb = debian_kernel(tmp_path, modpost, headers, without, config_of_kernel=config)
+    fake.packages(dict.fromkeys(names, "7.3.4-1"), deb=deb, depends=depends)
     return assembled(f"debian-image:linux-image-{RELEASE}@{SUITE}", tmp_path, monkeypatch, compiler=compiler)
 
 
@@ -310,6 +321,16 @@ def test_modules_and_selftests_are_built_from_debians_packages(
     assert (build.selftests / "ftrace/test.d/a.tc").is_file()
     assert load_record(build.directory).kernel.source.version == "7.3.4-1"
     assert not list((tmp_path / "cache").rglob("*.deb")), "the build has all of them"
+
+
+def test_livepatch_selftests_are_skipped_where_their_modules_are_not_built(
+    fake: FakeApt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = from_debian(fake, tmp_path, monkeypatch, compiler=OLDER, config=CONFIG + "CONFIG_LIVEPATCH=y\n")
+    why = "its modules are built with a kernel's own tree, and this kernel came without one"
+    assert build.unbuilt == {"selftests/livepatch": why}
+    assert (build.selftests / "livepatch/test-a.sh").is_file(), "which names the tests to skip"
+    assert why in why_not(LIVEPATCH, build)
 
 
 def test_what_the_compiler_knows_stays_in_the_headers(
