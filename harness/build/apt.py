@@ -126,7 +126,7 @@ APT::Architectures {{ "{architecture}"; }};
 """
 
 
-class _Unreachable(InfraError):
+class Unreachable(InfraError):
     """The mirror did not answer; files fetched earlier are still valid."""
 
 
@@ -160,7 +160,7 @@ class PrivateApt:
                 self._stamp.touch()
                 return
             error = _update_error(self.suite, done)
-            if not had_list or not isinstance(error, _Unreachable):
+            if not had_list or not isinstance(error, Unreachable):
                 raise error
             progress.say(f"{error.message}; continuing with the package list in the cache")
             # so that later runs need not wait for the network's time limits again
@@ -345,7 +345,7 @@ def _update_error(suite: str, done: Finished) -> HarnessError:
             "apt-get install --only-upgrade debian-archive-keyring",
             details=details,
         )
-    return _Unreachable(f"{suite}: its package list could not be fetched; check the network", details=details)
+    return Unreachable(f"{suite}: its package list could not be fetched; check the network", details=details)
 
 
 def _complaints(done: Finished) -> tuple[str, ...]:

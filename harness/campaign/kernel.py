@@ -9,6 +9,7 @@ from harness.build import host
 from harness.build.finished import check_unsealed, load_build
 from harness.build.load_patches import load_patches
 from harness.build.make import build as make_build
+from harness.build.offers import suites_with
 from harness.build.prebuilt.assemble import Wish, assemble
 from harness.build.prebuilt.resolve import resolve_prebuilt
 from harness.build.prebuilt.spec import needs_of, parse_prebuilt_spec
@@ -38,6 +39,7 @@ def build_for(options: BuildOptions, board: BoardSpec, progress: Progress, *, bo
             host.ensure_host(progress=progress, needed_for=set(boot_method(board).needs))
         return found
     if prebuilt := parse_prebuilt_spec(options.kernel):
+        selftests_in(options.selftests_dir)  # before anything is fetched
         return _prebuilt(prebuilt, options, board, progress, boots=boots)
     if options.selftests_dir:
         raise UserError("--selftests is for a kernel that was built elsewhere: another one has those of its source")
@@ -48,7 +50,6 @@ def _prebuilt(spec: PrebuiltSpec, options: BuildOptions, board: BoardSpec, progr
     """Return the build directory of a kernel that others built."""
     if options.patches or options.kconfigs:
         raise UserError(f"{spec.text} is a finished kernel: --patches and --kconfig can't change it")
-    selftests = selftests_in(options.selftests_dir)
     needed = {"prebuilt", *needs_of(spec), *(("rootfs", *boot_method(board).needs) if boots else ())}
     host.ensure_host(progress=progress, needed_for=needed)
     toolchain = _toolchain(options.toolchain, progress)
@@ -58,7 +59,7 @@ def _prebuilt(spec: PrebuiltSpec, options: BuildOptions, board: BoardSpec, progr
         testcases=TESTCASES,
         reproduce=_reproduce(options, spec.text),
         is_sandboxed=not options.no_sandbox,
-        selftests=selftests,
+        selftests=selftests_in(options.selftests_dir),
     )
     return assemble(wish, progress=progress, verify=options.verify)
 
@@ -123,11 +124,20 @@ def _no_such_fragment(option: str, path: Path) -> UserError:
 
 def _toolchain(name: str | None, progress: Progress) -> Toolchain:
     """Find the toolchain that ``--toolchain NAME`` means, installed if it can be: Debian has many of them."""
+    tools, lacks_it = host.toolchain_tools(name), False
     try:
-        host.ensure_host(progress=progress, needed_for=set(), also=host.toolchain_tools(name))
+        host.ensure_host(progress=progress, needed_for=set(), also=tools)
     except InfraError as error:  # what find_toolchain misses then is the user's: a version that there is not
         progress.say("; ".join((error.message, *error.details)))
-    return find_toolchain(name)
+        lacks_it = True
+    try:
+        return find_toolchain(name)
+    except UserError as error:
+        if not (lacks_it and tools):
+            raise
+        found = suites_with([tool.package for tool in tools], progress=progress)
+        where = f"which is in {', '.join(found)}" if found else "which no suite has that this host can ask"
+        raise UserError(f"{error.message}, {where}; use a host of such a suite, or a compiler by its prefix") from None
 
 
 def build_kernel(kernel: KernelSpec, options: BuildOptions, progress: Progress) -> Build:
