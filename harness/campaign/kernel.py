@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
 
-from harness.build import host
+from harness.build import host, rootfs
 from harness.build.finished import check_unsealed, load_build
 from harness.build.load_patches import load_patches
 from harness.build.make import build as make_build
@@ -28,9 +30,11 @@ from harness.target.methods.table import boot_method
 FRAGMENTS = ("base", "ftrace", "livepatch", "testing", "debug")
 
 
-def build_for(options: BuildOptions, board: BoardSpec, progress: Progress, *, boots: bool = True) -> Build:
+def build_for(
+    options: BuildOptions, board: BoardSpec, progress: Progress, *, boots: bool = True, is_booted: bool = True
+) -> Build:
     """Return the build that the options name, and build it if it is not in the cache. `boots`: also install what the
-    host needs to boot `board`."""
+    host needs to boot `board`; `is_booted`: it will be right afterwards, so what else that needs may be begun."""
     options.checked()
     if options.build_dir:
         found = load_build(options.build_dir, verify=options.verify)
@@ -40,20 +44,30 @@ def build_for(options: BuildOptions, board: BoardSpec, progress: Progress, *, bo
         return found
     if prebuilt := parse_prebuilt_spec(options.kernel):
         selftests_in(options.selftests_dir)  # before anything is fetched
-        return _prebuilt(prebuilt, options, board, progress, boots=boots)
+        needs = ("rootfs", *boot_method(board).needs) if boots else ()
+        return _prebuilt(prebuilt, options, progress, needs=needs, is_booted=boots and is_booted)
     if options.selftests_dir:
         raise UserError("--selftests is for a kernel that was built elsewhere: another one has those of its source")
     return build_kernel(kernel_for(options, board, progress), options, progress)
 
 
-def _prebuilt(spec: PrebuiltSpec, options: BuildOptions, board: BoardSpec, progress: Progress, *, boots: bool) -> Build:
-    """Return the build directory of a kernel that others built."""
+def _prebuilt(
+    spec: PrebuiltSpec, options: BuildOptions, progress: Progress, *, needs: Iterable[str], is_booted: bool
+) -> Build:
+    """Return the build directory of a kernel that others built. `needs`: the stages for which the host needs tools,
+    besides this one."""
     if options.patches or options.kconfigs:
         raise UserError(f"{spec.text} is a finished kernel: --patches and --kconfig can't change it")
-    needed = {"prebuilt", *needs_of(spec), *(("rootfs", *boot_method(board).needs) if boots else ())}
-    host.ensure_host(progress=progress, needed_for=needed)
+    host.ensure_host(progress=progress, needed_for={"prebuilt", *needs_of(spec), *needs})
+    with rootfs.begun(progress) if is_booted else contextlib.nullcontext():
+        return assemble(wish_for(spec, options, progress), progress=progress, verify=options.verify)
+
+
+def wish_for(spec: PrebuiltSpec, options: BuildOptions, progress: Progress) -> Wish:
+    """Find out which kernel that others built the options name; nothing is unpacked yet."""
+    host.ensure_host(progress=progress, needed_for={"prebuilt", *needs_of(spec)})
     toolchain = _toolchain(options.toolchain, progress)
-    wish = Wish(
+    return Wish(
         prebuilt=resolve_prebuilt(spec, progress=progress, verify=options.verify),
         toolchain=toolchain,
         testcases=TESTCASES,
@@ -61,7 +75,6 @@ def _prebuilt(spec: PrebuiltSpec, options: BuildOptions, board: BoardSpec, progr
         is_sandboxed=not options.no_sandbox,
         selftests=selftests_in(options.selftests_dir),
     )
-    return assemble(wish, progress=progress, verify=options.verify)
 
 
 def selftests_in(directory: Path | None) -> Path | None:

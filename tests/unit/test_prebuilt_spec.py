@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -38,6 +40,25 @@ OPTIONS = BuildOptions(
 def test_a_built_kernel_can_not_be_changed(options: BuildOptions) -> None:
     with pytest.raises(UserError, match="is a finished kernel: --patches and --kconfig can't change it"):
         build_for(options, spec("b", boot=QemuBoot()), Recorder())
+
+
+@pytest.mark.parametrize(("is_booted", "expected"), [(True, ["begun", "assembled"]), (False, ["assembled"])])
+def test_the_root_image_is_made_while_a_kernel_is_unpacked_that_is_booted(
+    is_booted: bool, expected: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+
+    @contextlib.contextmanager
+    def begun(_: object) -> Iterator[None]:
+        done.append("begun")
+        yield
+
+    monkeypatch.setattr("harness.build.rootfs.begun", begun)
+    monkeypatch.setattr("harness.build.host.ensure_host", lambda **_: None)
+    monkeypatch.setattr("harness.campaign.kernel.wish_for", lambda *_: None)
+    monkeypatch.setattr("harness.campaign.kernel.assemble", lambda *_args, **_more: done.append("assembled"))
+    build_for(OPTIONS, spec("b", boot=QemuBoot()), Recorder(), is_booted=is_booted)
+    assert done == expected
 
 
 def test_a_built_kernel_is_no_source_for_others() -> None:
