@@ -18,6 +18,7 @@ from harness.build.prebuilt.resolve import resolve_prebuilt
 from harness.build.prebuilt.spec import parse_prebuilt_spec
 from harness.errors import InfraError, UserError
 from tests.faults.catalogue import Blame, fault
+from tests.unit.loopback import serving
 from tests.unit.test_input_limits import Lower, is_told, lower
 from tests.unit.test_prebuilt import deb, listed, made, suites, without_compiler
 from tests.unit.tinykernel import (
@@ -279,3 +280,19 @@ def test_a_file_that_vanishes_is_named(tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(UserError, match=f"expected a file {path}/config, found: No such file or directory"):
         made(f"prebuilt:{path}", tmp_path)
     assert no_build(tmp_path)
+
+
+# at a URL
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["as told", "without an end"])
+@fault("a server sends more than a kernel can have", where="network", blame=Blame.USER,
+       survives="nothing is in the cache")  # fmt: skip
+def test_too_much_at_a_url_is_refused(told: bool, tmp_path: Path, lower: Lower) -> None:
+    lower(limits.TREE_BYTES, 2 << 20)
+    with serving() as server:
+        server.files["/k.deb"], server.tells_length = bytes(3 << 20), told
+        with pytest.raises(UserError) as caught:
+            made(f"{server.url}/k.deb#sha256={'0' * 64}", tmp_path)
+    assert is_told(caught.value, limits.TREE_BYTES, place="k.deb")
+    assert not [*(tmp_path / "cache").rglob("*.deb"), *(tmp_path / "cache").rglob("*.partial")]
