@@ -13,7 +13,7 @@ from harness.campaign.nightly.health import Health
 from harness.campaign.nightly.order import why_not
 from harness.campaign.nightly.place import CELL, NightPlace, read_ended
 from harness.campaign.nightly.waiting import Waiting
-from harness.errors import HarnessError, KernelError, UserError
+from harness.errors import HarnessError, KernelError, Unavailable, UserError
 from harness.model.night import BoardHealth, Cell, Ended, Estimate, Seen, Slot, State
 from harness.target.base import Say
 
@@ -132,6 +132,8 @@ class Shift:
         state = State.NO_RESULT
         if isinstance(error, KernelError):
             state = State.NOT_BUILT
+        elif isinstance(error, Unavailable):
+            state = State.UNAVAILABLE
         elif isinstance(error, UserError):
             state = State.REFUSED
         reason = " ".join([error.message, *error.details[:3]])
