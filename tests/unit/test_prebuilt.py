@@ -157,6 +157,21 @@ def test_the_second_time_nothing_is_unpacked(tmp_path: Path, monkeypatch: pytest
     assert again.said == [f"build {first.key}: ready, nothing changed"]
 
 
+def test_what_this_host_could_not_build_is_tried_again_when_it_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(assembling, "index_modules", lambda *_args, **_more: None)
+    path = deb(tmp_path)
+    made(str(path), tmp_path)
+    monkeypatch.setattr("harness.build.hostheaders.came", lambda *_: ["linux/x.h"])
+    again = Recorder()
+    made(str(path), tmp_path, again)
+    assert again.said[:2] == [
+        "linux/x.h: on this host by now, so what did not build without is tried again",
+        "unpacking linux-image-tiny.deb",
+    ]
+
+
 def test_another_kernel_in_the_same_file_is_another_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(assembling, "index_modules", lambda *_args, **_more: None)
     path = write_files(tmp_path / "k", {"Image": image(), "config": CONFIG.encode()})
