@@ -6,6 +6,7 @@ import hashlib
 import re
 import urllib.parse
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -132,14 +133,17 @@ def _remote(spec: PrebuiltSpec) -> Prebuilt:
 
 
 def _debian(spec: PrebuiltSpec, *, progress: Progress, refresh: bool) -> Prebuilt:
-    apt = PrivateApt(spec.ref, architecture=ARCHITECTURE)
-    apt.update(force=refresh, progress=progress)
+    apt, here = PrivateApt(spec.ref, architecture=ARCHITECTURE), PrivateApt(spec.ref)
+    with ThreadPoolExecutor(max_workers=1) as at_once:  # each takes seconds, mostly of waiting
+        lists = at_once.submit(here.update, progress=progress)
+        apt.update(force=refresh, progress=progress)
     packages = list(_reachable(apt, spec.location, _OF_A_KERNEL))
     own = [package for package in packages if _OF_A_KERNEL.fullmatch(package.name)]
     if not own:
         raise UserError(f"{spec.text}: expected a package with a kernel, found that {spec.location} needs none")
     largest = max(own, key=lambda package: package.size)
-    headers = _headers(apt, own, progress=progress)
+    lists.result()
+    headers = _headers(apt, here, own)
 
     def forget() -> None:
         apt.forget(own)
@@ -158,10 +162,9 @@ def _debian(spec: PrebuiltSpec, *, progress: Progress, refresh: bool) -> Prebuil
     )
 
 
-def _headers(apt: PrivateApt, own: Sequence[AptPackage], *, progress: Progress) -> Part | None:
-    """What modules for the kernel are built with: headers of its architecture, and programs that run on this host."""
-    here = PrivateApt(apt.suite)
-    here.update(progress=progress)
+def _headers(apt: PrivateApt, here: PrivateApt, own: Sequence[AptPackage]) -> Part | None:
+    """What modules for the kernel are built with: headers of its architecture, from `apt`, and programs that run on
+    this host, from `here`."""
     match = next(match for package in own if (match := _OF_A_KERNEL.fullmatch(package.name)))
     try:
         found = list(_reachable(apt, f"linux-headers-{match['release']}", _OF_HEADERS))
