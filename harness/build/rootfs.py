@@ -20,6 +20,7 @@ from harness.model.progress import Progress
 
 SUITE = "bookworm"
 _SIZE = "700M"
+_END_S = 30.0
 _RECIPE = 3  # counts changes of what this module does to the unpacked packages
 
 # Everything both selftest suites call, and what their helpers call; `harness/run/precheck.py` checks it there. Left
@@ -78,7 +79,7 @@ def begun(progress: Progress) -> Iterator[None]:
         yield
     except BaseException:
         given_up.set()
-        thread.join()
+        thread.join(_END_S)  # it may only be waiting for another harness that makes it
         raise
 
 
