@@ -51,6 +51,7 @@ from harness.parse import (
     module_log,
     moduledep,
     mutant,
+    packages,
     rawimage,
     series,
     trace,
@@ -314,6 +315,10 @@ CASES = (
          "softdep a pre: a\n"),
     Case("modules: aliases", lambda text: moduledep.parse_dependencies("a.ko:\n", softdep="softdep a pre: b",
          alias=text).order_for(["a"]), "alias b a\n"),
+    Case("packages", packages.parse_packages, "Package: a\n\n"),
+    Case("packages: dependencies", lambda text: packages.parse_packages(
+         f"Package: a\nVersion: 1\nSize: 1\nSHA256: {'0' * 64}\nDepends: {text}"), "a (= 1), "),
+    Case("packages: a gap", packages.parse_packages, " \n"),
     Case("modules: names in a line", lambda text: module_log.faults([text], ["a"], failed=True), "a.ko ", "ERROR: "),
     Case("modules: a long name", lambda text: module_log.faults([text], ["a"], failed=True), ".oo", "ERROR: "),
     Case("modules: colons in a warning", lambda text: module_log.faults([text], ["a"], failed=True), "a:", "WARNING: "),

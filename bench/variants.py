@@ -27,6 +27,7 @@ CLANG = ("--toolchain", "clang-19")
 OPTIONS: dict[str, tuple[str, ...]] = {
     "stock": (),
     "size": (),
+    "distro": (),
     "clang-bti": (*CLANG, "--board", "qemu-virt-bti"),
     "clang-kcfi": CLANG,
     "thinlto": CLANG,

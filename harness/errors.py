@@ -4,6 +4,7 @@
 
     HarnessError
     ├── UserError        exit 2   wrong input: a file, an option, a patch that does not apply
+    │   └── Unavailable           right as such, but this kernel or this compiler can't have it
     ├── InfraError       exit 3   the host, the network, the lab: never booked on the kernel
     └── KernelError      exit 1   the kernel under test is at fault
         ├── BuildError            it does not compile or link
@@ -40,6 +41,11 @@ class UserError(HarnessError):
     """Wrong input; nothing was changed."""
 
     exit_code = EXIT_USER
+
+
+class Unavailable(UserError):
+    """What was asked for is right as such, but this kernel or this compiler can't have it: of many combinations, as a
+    night has them, this one is none."""
 
 
 class InfraError(HarnessError):

@@ -15,13 +15,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.build.cache import cache_dir, locked
+from harness.build.cache import cache_dir, locked, named_in
 from harness.build.checksum import sha256_of
 from harness.build.command import Finished, run
 from harness.build.download import fetch_file
 from harness.errors import HarnessError, InfraError, UserError
-from harness.model.names import is_name
+from harness.model.package import AptPackage
 from harness.model.progress import Progress, Silent
+from harness.parse.packages import parse_packages
 
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 FRESH_S = 3600.0
@@ -36,27 +37,6 @@ CODENAME = re.compile(
 """Names that Debian uses: a mirror without one of these is at fault, with any other it is a typing error."""
 Tick = Callable[[], None]
 USUAL_SUITES = ("trixie-backports", "bookworm-security", "bullseye-security")
-
-
-@dataclass(frozen=True, kw_only=True)
-class AptPackage:
-    """One version of a package, from the signed package list. `size` in bytes, `sha256` in hex. `depends`: the names of
-    the packages that it depends on, the first one of alternatives."""
-
-    name: str
-    version: str
-    sha256: str
-    size: int
-    depends: tuple[str, ...] = ()
-
-    @property
-    def filename(self) -> str:
-        return f"{self.name}_{self.version.replace(':', '%3a')}.deb"
-
-    @property
-    def wanted(self) -> str:
-        """The argument that makes apt select exactly this version."""
-        return f"{self.name}={self.version}"
 
 
 @dataclass(frozen=True)
@@ -115,7 +95,6 @@ def check_suite_name(suite: str) -> None:
 
 # Lines that begin with #clear take the machine's hooks out: they clean its own caches, not ours.
 # Download as the user who runs: apt's own unprivileged user cannot write to a private cache.
-_SHA256 = re.compile("[0-9a-f]{64}")
 _CONFIG = """\
 #clear APT::Update::Pre-Invoke;
 #clear APT::Update::Post-Invoke;
@@ -147,7 +126,7 @@ APT::Architectures {{ "{architecture}"; }};
 """
 
 
-class _Unreachable(InfraError):
+class Unreachable(InfraError):
     """The mirror did not answer; files fetched earlier are still valid."""
 
 
@@ -181,7 +160,7 @@ class PrivateApt:
                 self._stamp.touch()
                 return
             error = _update_error(self.suite, done)
-            if not had_list or not isinstance(error, _Unreachable):
+            if not had_list or not isinstance(error, Unreachable):
                 raise error
             progress.say(f"{error.message}; continuing with the package list in the cache")
             # so that later runs need not wait for the network's time limits again
@@ -197,13 +176,14 @@ class PrivateApt:
             names = self._apt("apt-cache", "pkgnames", timeout=QUERY_TIMEOUT_S).stdout.split()
             matching = [name for name in names if re.fullmatch(package_regex, name)]
             shown = self._apt("apt-cache", "show", *matching, timeout=QUERY_TIMEOUT_S).stdout if matching else ""
-        found = _parse_packages(shown)
+        found = parse_packages(shown)
         if not found:
             raise self._no_such_package(package_regex, names)
         return functools.reduce(_higher, found)
 
-    def download(self, package: AptPackage, *, progress: Progress | None = None) -> Path:
+    def download(self, package: AptPackage, *, into: Path | None = None, progress: Progress | None = None) -> Path:
         """Return the package's .deb in the cache, downloaded if it is not there yet; an interrupted download resumes.
+        `into`: give it a second name in this directory, so that it stays when another harness calls `forget`.
 
         apt verifies it against the signed list, and we compare its SHA-256 once more.
         """
@@ -219,7 +199,7 @@ class PrivateApt:
                     f"{package.filename}: damaged, so removed; expected sha256 {package.sha256}, found {found}; "
                     "try again"
                 )
-        return final
+            return named_in(into, final) if into else final
 
     def forget(self, packages: Iterable[AptPackage]) -> None:
         """Remove the .deb files of `packages` from the cache."""
@@ -339,37 +319,6 @@ def _index_targets(origin: str, *options: str) -> list[_Site]:
     return [site for site in sites if not site.url.startswith("cdrom")]
 
 
-def _parse_packages(text: str) -> list[AptPackage]:
-    """Parse the paragraphs that ``apt-cache show`` prints."""
-    packages = []
-    for paragraph in re.split(r"\n\s*\n", text):
-        fields = dict(re.findall(r"(?m)^(Package|Version|SHA256|Size): *(\S+)", paragraph))
-        if len(fields) == 4:
-            version = fields["Version"].partition(":")[2] or fields["Version"]  # without the epoch
-            # they become parts of paths
-            if not (is_name(fields["Package"]) and is_name(version) and _SHA256.fullmatch(fields["SHA256"])):
-                raise InfraError(
-                    f"apt's package list: expected names, versions and SHA-256 sums, found {paragraph[:200]!r}; see "
-                    "which archive it is from"
-                )
-            packages.append(
-                AptPackage(
-                    name=fields["Package"],
-                    version=fields["Version"],
-                    sha256=fields["SHA256"],
-                    size=int(fields["Size"]),
-                    depends=_dependencies(paragraph),
-                )
-            )
-    return packages
-
-
-def _dependencies(paragraph: str) -> tuple[str, ...]:
-    found = re.search(r"(?m)^Depends: *(.+)$", paragraph)
-    names = (re.match(r"\s*([a-z0-9][a-z0-9+.-]*)", part) for part in (found[1].split(",") if found else ()))
-    return tuple(match[1] for match in names if match)
-
-
 def _bytes_in(directory: Path) -> int:
     with contextlib.suppress(OSError):
         return sum(entry.stat().st_size for entry in directory.iterdir() if entry.is_file())
@@ -396,7 +345,7 @@ def _update_error(suite: str, done: Finished) -> HarnessError:
             "apt-get install --only-upgrade debian-archive-keyring",
             details=details,
         )
-    return _Unreachable(f"{suite}: its package list could not be fetched; check the network", details=details)
+    return Unreachable(f"{suite}: its package list could not be fetched; check the network", details=details)
 
 
 def _complaints(done: Finished) -> tuple[str, ...]:

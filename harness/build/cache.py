@@ -19,6 +19,8 @@ from harness.errors import InfraError
 from harness.lockfile import locked_file, try_lock
 from harness.products import sync
 
+_CAN_NOT_LINK = (errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EMLINK)  # across, or by, some file systems
+
 
 def cache_root() -> Path:
     """Return the cache directory below ``$XDG_CACHE_HOME``, created if missing."""
@@ -107,6 +109,19 @@ def scratch_dir(kind: str) -> Iterator[Path]:
         finally:
             shutil.rmtree(path, ignore_errors=True)
             path.with_name(f"{path.name}.lock").unlink(missing_ok=True)
+
+
+def named_in(directory: Path, path: Path) -> Path:
+    """Give a file of the cache a second name in `directory`; return it. Its content then stays for as long as that
+    name, although others may remove the first one."""
+    other = directory / path.name
+    try:
+        os.link(path, other)
+    except OSError as error:
+        if error.errno not in _CAN_NOT_LINK:
+            raise
+        shutil.copyfile(path, other)
+    return other
 
 
 def _rename_unless_there(scratch: Path, final: Path) -> None:

@@ -8,6 +8,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -167,6 +168,17 @@ def started(
                     _end_group(process)
     if confinement is not None:
         confinement.verify()
+
+
+@contextlib.contextmanager
+def killed(process: subprocess.Popen[bytes], *, after: float) -> Iterator[None]:
+    """Kill a program that still runs `after` seconds from now, so that nobody waits for its output for ever."""
+    timer = threading.Timer(after, process.kill)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:

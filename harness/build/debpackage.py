@@ -10,13 +10,12 @@ import io
 import subprocess
 import tarfile
 import tempfile
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from harness.build.command import TimedOut, started
+from harness.build.command import TimedOut, killed, started
 from harness.errors import UserError
 from harness.limits import INSPECT_FILES, Deadline
 
@@ -45,7 +44,7 @@ def files_in(package: Path, *, deadline: Deadline) -> Iterator[Iterator[PackedFi
     with (
         tempfile.TemporaryFile() as said,
         started(["dpkg-deb", "--fsys-tarfile", str(package.absolute())], stderr=said) as process,
-        _killed(process, after=deadline.left + 1.0),  # when `deadline` is over for sure
+        killed(process, after=deadline.left + 1.0),  # when `deadline` is over for sure
     ):
         try:
             output = _Output(process, deadline, str(package))
@@ -70,17 +69,6 @@ def files_in(package: Path, *, deadline: Deadline) -> Iterator[Iterator[PackedFi
             said.seek(0)
             lines = said.read(_CHUNK_BYTES).decode(errors="replace").split("\n")
             raise _damaged(package, next(filter(None, lines), f"dpkg-deb ended with status {status}"))
-
-
-@contextlib.contextmanager
-def _killed(process: subprocess.Popen[bytes], *, after: float) -> Iterator[None]:
-    """Kill a program that still runs `after` seconds from now, so that nobody waits for its output for ever."""
-    timer = threading.Timer(after, process.kill)
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
 
 
 def _damaged(package: Path, why: str) -> UserError:

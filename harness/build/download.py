@@ -15,6 +15,7 @@ from typing import TypeVar
 from harness import shortage
 from harness.build.checksum import CHUNK_BYTES, remember, sha256_of
 from harness.errors import InfraError, UserError
+from harness.limits import TREE_BYTES
 from harness.model.progress import Progress
 from harness.products import rename_synced
 
@@ -158,6 +159,7 @@ def _receive(response: Response, partial: Path, *, have: int, progress: Progress
     total = have + int(length) if length else None
     done = have
     label = partial.name.removesuffix(".partial")
+    _check_size(total or 0, partial)
     needed = f"{shortage.told_size(total - have)} for the rest of {label}" if total else ""
     try:
         file = partial.open("ab" if have else "wb")
@@ -177,10 +179,21 @@ def _receive(response: Response, partial: Path, *, have: int, progress: Progress
             except OSError as error:
                 raise _unwritable(partial, error, needed=needed) from error
             done += len(chunk)
+            _check_size(done, partial)
             progress.advance(label, done, total)
     # http.client does not complain about a short answer that is read in pieces.
     if total is not None and done < total:
         raise _Interrupted(f"the connection broke at {done} of {total} bytes", gained=done > have)
+
+
+def _check_size(size: int, partial: Path) -> None:
+    """Raise UserError, and remove what has arrived, if that is more than could be unpacked: a server may send without
+    end."""
+    try:
+        TREE_BYTES.check(size, place=partial.name.removesuffix(".partial"))
+    except UserError:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def _unwritable(partial: Path, error: OSError, *, needed: str) -> InfraError:

@@ -15,7 +15,7 @@ from harness.build.seal import MANIFEST, checked
 from harness.build.unsealed import check_image
 from harness.errors import InfraError, UserError
 from harness.limits import SOURCE_BYTES
-from harness.model.kernel import Build
+from harness.model.kernel import Build, Toolchain
 from harness.model.progress import Progress
 from harness.model.record import BuildRecord
 from harness.model.unbuilt import broken_by_series
@@ -45,6 +45,19 @@ def usable_build(directory: Path, progress: Progress, *, verify: bool) -> Build 
             progress.say(f"{error.message}: it is made again")
             set_aside(directory)
     return None
+
+
+def give_up_incomplete(directory: Path, toolchain: Toolchain, progress: Progress) -> None:
+    """Remove a finished build that lacks what this host could not build then, and can now, unless somebody uses it."""
+    try:
+        unbuilt = load_record(directory).unbuilt
+    except UserError:
+        return  # there is none
+    if headers := hostheaders.came(unbuilt, toolchain):
+        with nobody_uses(directory) as is_free:
+            if is_free:
+                progress.say(f"{', '.join(headers)}: on this host by now, so what did not build without is tried again")
+                set_aside(directory)
 
 
 def load_build(directory: Path, *, verify: bool = False) -> Build:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.build.toolchain import PATCHABLE
-from harness.errors import UserError
+from harness.errors import Unavailable, UserError
 from harness.model.kernel import Toolchain
 from harness.parse.kconfig import Request, is_met, unsatisfied
 from harness.parse.kconfig_deps import Explainer, Explanation, explainer
@@ -67,10 +67,12 @@ class Judge:
         the user chose.
 
         `without_the_users` makes the final configuration of our own fragments; it is asked only if something has no
-        other explanation. Raises UserError with all that may not be missing."""
+        other explanation. Raises UserError with all that may not be missing; Unavailable if this kernel or this
+        compiler can't have any of that."""
         without = {wish: f"it would set {self._demanded(demand)}" for wish, demand in self.undoing.items()}
         given_up = list(self.undoing)
         refused: list[tuple[Request, str]] = []
+        can_not_have = True
         compared = functools.cache(without_the_users)
         for request in self._missing:
             explanation = self._explaining.explain(request.symbol, wanted=request.value)
@@ -94,8 +96,10 @@ class Judge:
                 without[request.symbol] = reason if rivals else f"{reason}; {self._users_fragments()}"
             else:
                 refused.append((request, reason))
+                # a symbol that this kernel does not know may be misspelled
+                can_not_have = can_not_have and explanation.exists and explanation.is_impossible
         if refused:
-            raise _refusal(refused, self.config)
+            raise _refusal(refused, self.config, Unavailable if can_not_have else UserError)
         return without, tuple(given_up)
 
     def _chosen_instead(self, request: Request) -> bool:
@@ -154,7 +158,7 @@ def _hangs_on_regs(explanation: Explanation) -> bool:
     return explanation.by_toolchain and any(name.startswith(_WITH_REGS) for name in names)
 
 
-def _refusal(refused: Sequence[tuple[Request, str]], config: Mapping[str, str]) -> UserError:
+def _refusal(refused: Sequence[tuple[Request, str]], config: Mapping[str, str], kind: type[UserError]) -> UserError:
     names = ", ".join(request.symbol for request, _ in refused[:_MAX_NAMED])
     if len(refused) > _MAX_NAMED:
         names += f" and {len(refused) - _MAX_NAMED} more"
@@ -165,4 +169,4 @@ def _refusal(refused: Sequence[tuple[Request, str]], config: Mapping[str, str]) 
         actual = "not set" if found is None else found or '""'
         wanted = f'"{request.value}"' if request.is_string else request.value
         details.append(f"{request.place}: CONFIG_{request.symbol}: expected {wanted}, found {actual}: {reason}")
-    return UserError(f"kernel configuration: {noun} not in the final .config: {names}", details=details)
+    return kind(f"kernel configuration: {noun} not in the final .config: {names}", details=details)

@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from harness import available, shortage
-from harness.build import era, guesttools, hostheaders, prune
+from harness.build import era, guesttools, prune
 from harness.build.cache import cache_dir, published
 from harness.build.changedlines import keep_changed_lines
 from harness.build.collect import collect
-from harness.build.finished import RECORD, load_record, not_built, usable_build
-from harness.build.inuse import nobody_uses
+from harness.build.finished import RECORD, give_up_incomplete, not_built, usable_build
 from harness.build.kbuild import ROOM, Kbuild
 from harness.build.keptpatches import keep_patches
 from harness.build.keys import (
@@ -43,9 +42,9 @@ from harness.build.strays import UnusableOutput, make_real
 from harness.build.testprograms import Lacking, TestPrograms
 from harness.build.tree import only_compiled
 from harness.build.workspace import workspace_for
-from harness.errors import BuildError, UserError
+from harness.errors import BuildError
 from harness.limits import SOURCE_BYTES
-from harness.model.kernel import Build, KernelSpec, Toolchain
+from harness.model.kernel import Build, KernelSpec
 from harness.model.progress import Progress
 from harness.model.record import (
     NO_SANDBOX,
@@ -89,7 +88,7 @@ def build(
     key = build_key(spec, testcases=testcases)
     final, limits = cache_dir("builds") / key, prune.limits_from_environment()
     is_new = False
-    _give_up_incomplete(final, spec.toolchain, progress)
+    give_up_incomplete(final, spec.toolchain, progress)
     while (found := usable_build(final, progress, verify=verify)) is None:
         with shortage.reported(final.parent, needed=ROOM, kept="what is already compiled"):
             _build(
@@ -109,19 +108,6 @@ def build(
     for told in not_built(found.unbuilt, found.broken):
         progress.say(told)
     return found
-
-
-def _give_up_incomplete(directory: Path, toolchain: Toolchain, progress: Progress) -> None:
-    """Remove a finished build that lacks what this host could not build then, and can now, unless somebody uses it."""
-    try:
-        unbuilt = load_record(directory).unbuilt
-    except UserError:
-        return  # there is none
-    if headers := hostheaders.came(unbuilt, toolchain):
-        with nobody_uses(directory) as is_free:
-            if is_free:
-                progress.say(f"{', '.join(headers)}: on this host by now, so what did not build without is tried again")
-                prune.set_aside(directory)
 
 
 def _build(

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
+import threading
+from collections.abc import Callable, Iterator
 from importlib import resources
 from pathlib import Path
 
 from harness.build import apt, command
 from harness.build.cache import cache_dir, scratch_dir
 from harness.build.seal import Kept, made_once
-from harness.errors import InfraError
+from harness.errors import HarnessError, InfraError
 from harness.model.progress import Progress
 
 SUITE = "bookworm"
 _SIZE = "700M"
+_END_S = 30.0
 _RECIPE = 3  # counts changes of what this module does to the unpacked packages
 
 # Everything both selftest suites call, and what their helpers call; `harness/run/precheck.py` checks it there. Left
@@ -50,14 +54,43 @@ _LINKS = {"usr/bin/awk": "gawk", "usr/bin/which": "which.debianutils", "etc/mtab
 _DIRECTORIES = ("harness", "payload", "lib/modules", "root", "mnt", "dev/pts", "dev/shm", "proc", "sys", "tmp", "run")
 
 
-def root_image(*, progress: Progress, verify: bool = False) -> Kept:
+class _Stopped(Exception):
+    """Nobody needs the image any more."""
+
+
+@contextlib.contextmanager
+def begun(progress: Progress) -> Iterator[None]:
+    """Make the image, if the cache has none, in another thread from this block on: it takes as long as to unpack a
+    kernel. Whoever needs it calls `root_image` as usual, which waits for it, and tells what is wrong. If the block
+    fails, it is given up."""
+    given_up = threading.Event()
+
+    def tick() -> None:
+        if given_up.is_set():
+            raise _Stopped
+
+    def make() -> None:
+        with contextlib.suppress(_Stopped, HarnessError, OSError):
+            root_image(progress=progress, tick=tick)
+
+    thread = threading.Thread(target=make, name="root image", daemon=True)
+    thread.start()
+    try:
+        yield
+    except BaseException:
+        given_up.set()
+        thread.join(_END_S)  # it may only be waiting for another harness that makes it
+        raise
+
+
+def root_image(*, progress: Progress, verify: bool = False, tick: Callable[[], None] | None = None) -> Kept:
     """Return the ext4 image, made if the cache has none for this recipe. Needs mmdebstrap and mke2fs then. `verify`:
-    read all of it."""
+    read all of it. `tick`: called now and then while it is made."""
     image = cache_dir("rootfs") / f"root-{_key()}.ext4"
 
     def make(partial: Path) -> None:
         progress.say(f"root file system: unpacking {len(PACKAGES)} packages and what they need ({SUITE}, arm64)")
-        _make(partial)
+        _make(partial, tick)
         progress.say(f"root file system: {image.name} ready")
 
     return made_once(image, make, progress=progress, needed="about 2 GB while it is made", full=verify)
@@ -69,14 +102,15 @@ def _key() -> str:
     return hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:16]
 
 
-def _make(image: Path) -> None:
+def _make(image: Path, tick: Callable[[], None] | None) -> None:
     with scratch_dir("making") as scratch:
         tarball, tree = scratch / "root.tar", scratch / "tree"
         tree.mkdir()
-        _run(_mmdebstrap(tarball), limit=900.0)
-        _run(_as_root("tar", "-C", str(tree), "--no-same-owner", "-xf", str(tarball)), limit=300.0)
+        _run(_mmdebstrap(tarball), limit=900.0, tick=tick)
+        _run(_as_root("tar", "-C", str(tree), "--no-same-owner", "-xf", str(tarball)), limit=300.0, tick=tick)
         _finish(tree)
-        _run(_as_root("mke2fs", "-q", "-t", "ext4", "-L", "root", "-d", str(tree), str(image), _SIZE), limit=300.0)
+        words = ("mke2fs", "-q", "-t", "ext4", "-L", "root", "-d", str(tree), str(image), _SIZE)
+        _run(_as_root(*words), limit=300.0, tick=tick)
 
 
 def _mmdebstrap(tarball: Path) -> list[str]:
@@ -110,8 +144,8 @@ def _as_root(*words: str) -> list[str]:
     return list(words) if os.geteuid() == 0 else ["unshare", "--map-root-user", *words]
 
 
-def _run(words: list[str], *, limit: float) -> None:
-    done = command.run(words, timeout=limit)
+def _run(words: list[str], *, limit: float, tick: Callable[[], None] | None) -> None:
+    done = command.run(words, timeout=limit, tick=tick)
     if done.status:
         raise InfraError(
             f"root file system: {words[0]} ended with exit code {done.status}", details=done.last_lines(15)

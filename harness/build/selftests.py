@@ -59,10 +59,9 @@ class Selftests:
         except UnusableOutput:  # nothing may be written there any more
             raise
         except BuildError as error:
-            directory.mkdir(parents=True)
             told = hostheaders.explained(error.details or (error.message,), self.kbuild.toolchain)
             why = self.kbuild.workspace.outside(told)
-            (directory / NOT_BUILT).write_text(f"{why}\n")
+            write_not_built(directory, why)
             return why
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
@@ -99,6 +98,13 @@ class Selftests:
     @property
     def _source(self) -> Path:
         return self.kbuild.workspace.source / "tools/testing/selftests"
+
+
+def write_not_built(directory: Path, why: str) -> None:
+    """Have the tests of the suite that is installed as `directory` skipped with this reason: its programs are
+    missing."""
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / NOT_BUILT).write_text(f"{why}\n")
 
 
 def _files(directory: Path, pattern: str) -> Iterator[Path]:

@@ -14,7 +14,7 @@ from typing import IO
 
 from harness import shortage
 from harness.build import gitrepo, kernelorg
-from harness.build.apt import AptPackage, PrivateApt, check_suite_name
+from harness.build.apt import PrivateApt, check_suite_name
 from harness.build.cache import cache_dir, locked
 from harness.build.checksum import CHUNK_BYTES, sha256_of
 from harness.build.command import started
@@ -23,6 +23,7 @@ from harness.build.seal import MANIFEST, Kept, find_whole, maker_lock, seal_file
 from harness.build.tree import fingerprint, kernel_version, only_compiled, scan
 from harness.errors import InfraError, UserError
 from harness.model.kernel import Source, SourceKind, SourceSpec
+from harness.model.package import AptPackage
 from harness.model.progress import Progress, Silent
 from harness.userpath import user_path
 

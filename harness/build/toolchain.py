@@ -127,7 +127,7 @@ def _clang_version(command: str) -> str:
 def _require_command(command: str, *, package: str | None) -> None:
     if shutil.which(command) is not None:
         return
-    hint = f"; Debian has it in the package {package}" if package else ""
+    hint = f"; its package in Debian is {package}" if package else ""
     raise UserError(f"--toolchain: expected the command {command}, found none on PATH{hint}")
 
 

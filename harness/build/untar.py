@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
-from harness.build.command import started
+from harness.build.command import killed, started
 from harness.build.treelinks import link_target, stays_inside
 from harness.errors import UserError
 from harness.limits import TREE_BYTES, TREE_FILES, TREE_SECONDS, Deadline
@@ -67,11 +67,11 @@ class _Member(tarfile.TarInfo):
 class _Stream:
     """Counts what is read and asks the clock."""
 
-    def __init__(self, stream: IO[bytes], *, place: str, tick: Callable[[], None]) -> None:
+    def __init__(self, stream: IO[bytes], *, place: str, tick: Callable[[], None], deadline: Deadline) -> None:
         self._stream = stream
         self._place = place
         self._tick = tick
-        self._deadline = Deadline.start(TREE_SECONDS)
+        self._deadline = deadline
         self._bytes = 0
 
     def read(self, size: int) -> bytes:
@@ -105,15 +105,15 @@ def untar(
     with path.open("rb") as file:
         unpacker = UNPACKERS[suffix]
         if not unpacker:
-            return _extract(file, path, directory, tick=lambda: tick(file), wanted=wanted)
+            deadline = Deadline.start(TREE_SECONDS)
+            return _extract(file, path, directory, tick=lambda: tick(file), wanted=wanted, deadline=deadline)
         # xz may use several cores if the archive consists of blocks, but not as much memory as the archive asks for.
         env = {"XZ_DEFAULTS": "--threads=0 --memlimit-decompress=1GiB"}
         words = [unpacker, "--decompress", "--stdout"]
         with started(words, stdin=file, env=env, stderr=subprocess.PIPE) as process:
-            assert process.stdout is not None
             assert process.stderr is not None
             try:
-                left_out = _extract(process.stdout, path, directory, tick=lambda: tick(file), wanted=wanted)
+                left_out = untar_output(process, directory, place=str(path), tick=lambda: tick(file), wanted=wanted)
             except Damaged as error:
                 process.kill()
                 raise Damaged(str(error), details=_last_lines(process.stderr)) from error
@@ -122,12 +122,20 @@ def untar(
             return left_out
 
 
-def untar_stream(
-    stream: IO[bytes], directory: Path, *, place: str, wanted: Callable[[str], bool] = lambda _name: True
+def untar_output(
+    process: subprocess.Popen[bytes],
+    directory: Path,
+    *,
+    place: str,
+    tick: Callable[[], None] = lambda: None,
+    wanted: Callable[[str], bool] = lambda _name: True,
 ) -> tuple[str, ...]:
-    """Unpack an uncompressed tarball that is being read from `stream` as `untar` does; `place`: its name in messages.
-    `wanted`: which members to write, by their names without a leading ``./``."""
-    return _extract(stream, Path(place), directory, tick=lambda: None, wanted=wanted)
+    """Unpack the uncompressed tarball that a program prints as `untar` does; `place`: its name in messages. The program
+    is killed when the time is over: it might print nothing, for ever."""
+    assert process.stdout is not None
+    deadline = Deadline.start(TREE_SECONDS)
+    with killed(process, after=deadline.left + 1.0):  # when `deadline` is over for sure
+        return _extract(process.stdout, Path(place), directory, tick=tick, wanted=wanted, deadline=deadline)
 
 
 def _last_lines(stream: IO[bytes]) -> tuple[str, ...]:
@@ -135,9 +143,15 @@ def _last_lines(stream: IO[bytes]) -> tuple[str, ...]:
 
 
 def _extract(
-    file: IO[bytes], path: Path, directory: Path, *, tick: Callable[[], None], wanted: Callable[[str], bool]
+    file: IO[bytes],
+    path: Path,
+    directory: Path,
+    *,
+    tick: Callable[[], None],
+    wanted: Callable[[str], bool],
+    deadline: Deadline,
 ) -> tuple[str, ...]:
-    stream = _Stream(file, place=str(path), tick=tick)
+    stream = _Stream(file, place=str(path), tick=tick, deadline=deadline)
     unpacking = _Unpacking(directory, place=str(path), wanted=wanted)
     try:
         with tarfile.open(fileobj=stream, mode="r|", bufsize=_BLOCK_BYTES, tarinfo=_Member) as archive:  # type: ignore[call-overload]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
 
-from harness.build import host
+from harness.build import host, rootfs
 from harness.build.finished import check_unsealed, load_build
 from harness.build.load_patches import load_patches
 from harness.build.make import build as make_build
+from harness.build.offers import suites_with
 from harness.build.prebuilt.assemble import Wish, assemble
 from harness.build.prebuilt.resolve import resolve_prebuilt
 from harness.build.prebuilt.spec import needs_of, parse_prebuilt_spec
@@ -27,9 +30,11 @@ from harness.target.methods.table import boot_method
 FRAGMENTS = ("base", "ftrace", "livepatch", "testing", "debug")
 
 
-def build_for(options: BuildOptions, board: BoardSpec, progress: Progress, *, boots: bool = True) -> Build:
+def build_for(
+    options: BuildOptions, board: BoardSpec, progress: Progress, *, boots: bool = True, is_booted: bool = True
+) -> Build:
     """Return the build that the options name, and build it if it is not in the cache. `boots`: also install what the
-    host needs to boot `board`."""
+    host needs to boot `board`; `is_booted`: it will be right afterwards, so what else that needs may be begun."""
     options.checked()
     if options.build_dir:
         found = load_build(options.build_dir, verify=options.verify)
@@ -38,19 +43,24 @@ def build_for(options: BuildOptions, board: BoardSpec, progress: Progress, *, bo
             host.ensure_host(progress=progress, needed_for=set(boot_method(board).needs))
         return found
     if prebuilt := parse_prebuilt_spec(options.kernel):
-        return _prebuilt(prebuilt, options, board, progress, boots=boots)
+        selftests_in(options.selftests_dir)  # before anything is fetched
+        needs = ("rootfs", *boot_method(board).needs) if boots else ()
+        return _prebuilt(prebuilt, options, progress, needs=needs, is_booted=boots and is_booted)
     if options.selftests_dir:
         raise UserError("--selftests is for a kernel that was built elsewhere: another one has those of its source")
     return build_kernel(kernel_for(options, board, progress), options, progress)
 
 
-def _prebuilt(spec: PrebuiltSpec, options: BuildOptions, board: BoardSpec, progress: Progress, *, boots: bool) -> Build:
-    """Return the build directory of a kernel that others built."""
+def _prebuilt(
+    spec: PrebuiltSpec, options: BuildOptions, progress: Progress, *, needs: Iterable[str], is_booted: bool
+) -> Build:
+    """Return the build directory of a kernel that others built. `needs`: the stages for which the host needs tools,
+    besides this one."""
     if options.patches or options.kconfigs:
         raise UserError(f"{spec.text} is a finished kernel: --patches and --kconfig can't change it")
-    needed = {"prebuilt", *needs_of(spec), *(("rootfs", *boot_method(board).needs) if boots else ())}
-    host.ensure_host(progress=progress, needed_for=needed)
-    return assemble(wish_for(spec, options, progress), progress=progress, verify=options.verify)
+    host.ensure_host(progress=progress, needed_for={"prebuilt", *needs_of(spec), *needs})
+    with rootfs.begun(progress) if is_booted else contextlib.nullcontext():
+        return assemble(wish_for(spec, options, progress), progress=progress, verify=options.verify)
 
 
 def wish_for(spec: PrebuiltSpec, options: BuildOptions, progress: Progress) -> Wish:
@@ -127,11 +137,20 @@ def _no_such_fragment(option: str, path: Path) -> UserError:
 
 def _toolchain(name: str | None, progress: Progress) -> Toolchain:
     """Find the toolchain that ``--toolchain NAME`` means, installed if it can be: Debian has many of them."""
+    tools, lacks_it = host.toolchain_tools(name), False
     try:
-        host.ensure_host(progress=progress, needed_for=set(), also=host.toolchain_tools(name))
+        host.ensure_host(progress=progress, needed_for=set(), also=tools)
     except InfraError as error:  # what find_toolchain misses then is the user's: a version that there is not
         progress.say("; ".join((error.message, *error.details)))
-    return find_toolchain(name)
+        lacks_it = True
+    try:
+        return find_toolchain(name)
+    except UserError as error:
+        if not (lacks_it and tools):
+            raise
+        found = suites_with([tool.package for tool in tools], progress=progress)
+        where = f"which is in {', '.join(found)}" if found else "which no suite has that this host can ask"
+        raise UserError(f"{error.message}, {where}; use a host of such a suite, or a compiler by its prefix") from None
 
 
 def build_kernel(kernel: KernelSpec, options: BuildOptions, progress: Progress) -> Build:

@@ -46,8 +46,8 @@ def media_for(board: BoardSpec, made: Build, progress: Progress, *, verify: bool
 def _disks(made: Build, progress: Progress, verify: bool) -> Media:
     from harness.build.prebuilt.drivers import lacking_for_disks
 
-    if lacking := lacking_for_disks(made.config):
-        told = ", ".join(f"CONFIG_{symbol}" for symbol in lacking)
+    if lacking := lacking_for_disks(made.config, has_initramfs=made.initramfs is not None):
+        told = ", ".join(lacking)
         raise UserError(f"{made.release}: expected what QEMU's disks and channels need, found a kernel without {told}")
     media = _media(made, root=root_image(progress=progress, verify=verify))
     return dataclasses.replace(media, initramfs=made.initramfs)

@@ -25,5 +25,5 @@ def build(board_name: str, boards_file: Path | None, **given: Any) -> None:
     from harness.display import Display
 
     with Display() as display:
-        made = build_for(options, board, display)
+        made = build_for(options, board, display, is_booted=False)
     tell(str(made.directory))

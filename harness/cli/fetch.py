@@ -27,7 +27,7 @@ def fetch(**given: Any) -> None:
         if prebuilt:
             host.ensure_host(progress=display, needed_for={"fetch"})
             found = resolve_prebuilt(prebuilt, progress=display, refresh=True, verify=options.verify)
-            paths = found.fetch(display)
+            paths = found.fetch(display, None)
             tell("\n".join([f"{found.version} {found.checksum}".strip(), *map(str, paths)]))
             return
         spec = parse_source_spec(options.kernel)

@@ -177,17 +177,18 @@ class Cell:
 
 
 class State(enum.StrEnum):
-    """What became of a cell. The first three are done; the others come first in the next night."""
+    """What became of a cell. The first four are done; the others come first in the next night."""
 
     TESTED = "tested"
     NOT_BUILT = "not built"
     REFUSED = "wrong input"
+    UNAVAILABLE = "not available"
     NO_RESULT = "without result"
     NOT_RUN = "not run"
 
     @property
     def is_done(self) -> bool:
-        return self in (State.TESTED, State.NOT_BUILT, State.REFUSED)
+        return self in (State.TESTED, State.NOT_BUILT, State.REFUSED, State.UNAVAILABLE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -330,7 +331,7 @@ class Morning:
     def exit_code(self) -> int:
         """1: a kernel does not build, does not pass, or is worse than in its last good night; otherwise 2: a cell could
         not be built as it was asked for; otherwise 3: the lab left cells without results; otherwise 0. That the time
-        was too short is no failure."""
+        was too short is no failure, nor that a kernel or compiler can't have a configuration."""
         ends = [row.ended for row in self.rows]
         if any(row.is_worse for row in self.rows) or any(
             end.state is State.NOT_BUILT or (end.state is State.TESTED and end.code == EXIT_KERNEL) for end in ends

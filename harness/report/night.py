@@ -33,6 +33,7 @@ _STATUSES = {
     State.NO_RESULT.value: "broken",
     INCOMPLETE: "broken",
     State.NOT_RUN.value: "SKIP",
+    State.UNAVAILABLE.value: "SKIP",
     GOOD: "ok",
 }
 

@@ -49,6 +49,7 @@ def configured(tree: Path, tmp_path: Path, name: str, *fragments: Path) -> Confi
 GIVEN_UP = {
     "size": ("DYNAMIC_FTRACE_WITH_CALL_OPS",),
     "clang-kcfi": ("DYNAMIC_FTRACE_WITH_CALL_OPS",),
+    "distro": ("NO_HZ_IDLE", "ARM64_VA_BITS_48"),
     "pages-16k": ("ARM64_4K_PAGES",),
     "pages-64k": ("ARM64_4K_PAGES",),
 }

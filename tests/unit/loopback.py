@@ -21,6 +21,7 @@ class Server:
     failures: list[int] = field(default_factory=list)
     """Status codes for the next answers."""
     ranges: bool = True
+    tells_length: bool = True
     requests: list[tuple[str, str | None]] = field(default_factory=list)
 
 
@@ -70,7 +71,8 @@ def answer(server: Server, request: BaseHTTPRequestHandler) -> None:
         request.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
     if server.etag:
         request.send_header("ETag", server.etag)
-    request.send_header("Content-Length", str(len(content) - start))
+    if server.tells_length:
+        request.send_header("Content-Length", str(len(content) - start))
     request.end_headers()
     body = content[start:]
     request.wfile.write(body[: server.cut_after.pop(0)] if server.cut_after else body)

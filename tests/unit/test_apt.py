@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from harness.build import apt
-from harness.build.apt import AptPackage, PrivateApt, mirror_for, sources_for
+from harness.build.apt import PrivateApt, mirror_for, sources_for
 from harness.build.cache import cache_dir
 from harness.errors import InfraError, UserError
+from harness.model.package import AptPackage
 from tests.faults.catalogue import Blame, fault
 from tests.unit.fakeapt import SECURITY_SITE, SITE, FakeApt
 from tests.unit.loopback import Server, serving
@@ -234,7 +235,7 @@ def test_a_package_that_is_not_there_is_answered_with_those_that_are(fake: FakeA
 @pytest.mark.parametrize("version", ["../../x", "-1", "7.3/../x"])
 def test_a_version_that_leads_out_of_the_cache_is_refused(fake: FakeApt, version: str) -> None:
     fake.packages({"linux-source-7.3": version})
-    with pytest.raises(InfraError, match="apt's package list: expected names, versions and SHA-256 sums, found"):
+    with pytest.raises(InfraError, match="apt's package list: expected names, versions, sizes and SHA-256 sums, found"):
         PrivateApt("bookworm").newest("linux-source-7.3")
 
 

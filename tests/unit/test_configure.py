@@ -12,7 +12,7 @@ import pytest
 
 from harness.build.era import Ask
 from harness.build.kconfig import Configured, configure
-from harness.errors import BuildError, InfraError, UserError
+from harness.errors import BuildError, InfraError, Unavailable, UserError
 from harness.model.kernel import Toolchain
 from tests.faults.catalogue import Blame, fault
 
@@ -190,6 +190,22 @@ def test_a_refused_request_leaves_the_last_good_config(toy: Toy) -> None:
     with pytest.raises(UserError, match="MODULES"):
         toy.configure("CONFIG_MODULES=y\n")
     assert (toy.objdir / ".config").read_text() == good
+
+
+@pytest.mark.parametrize(
+    ("fragment", "kind"),
+    [
+        ("CONFIG_LIVEPATCH=y\n", Unavailable),
+        ("CONFIG_NONESUCH=y\n", UserError),  # it may be misspelled
+        ("CONFIG_LIVEPATCH=y\nCONFIG_NONESUCH=y\n", UserError),
+        ("CONFIG_LIVEPATCH=y\nCONFIG_SAMPLE_TRACE=m\n", UserError),  # it needs another symbol, which was not asked for
+    ],
+)
+def test_what_a_kernel_can_not_have_is_told_from_mistakes(fragment: str, kind: type[UserError], toy: Toy) -> None:
+    toy.refuse("LIVEPATCH", "NONESUCH", "SAMPLE_TRACE")
+    with pytest.raises(UserError) as caught:
+        toy.configure(fragment)
+    assert type(caught.value) is kind
 
 
 def test_many_missing_symbols_are_counted_in_the_message_and_listed_below(toy: Toy) -> None:

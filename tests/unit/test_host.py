@@ -165,13 +165,34 @@ def test_a_toolchain_is_installed_when_it_is_asked_for(machine: Machine) -> None
     assert len(machine.calls()) == 1
 
 
+@pytest.mark.parametrize(
+    ("offered", "told"),
+    [
+        (["forky", "sid"], "which is in forky, sid"),
+        ([], "which no suite has that this host can ask"),
+    ],
+)
 @fault("apt-get knows no package of that name", where="host", blame=Blame.USER, survives="what is installed")
-def test_a_toolchain_that_there_is_not_is_the_users_mistake(machine: Machine) -> None:
+def test_a_toolchain_that_there_is_not_is_the_users_mistake(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, offered: list[str], told: str
+) -> None:
     for _ in range(2):  # apt-get is asked again after an update
         machine.fail("install", "E: Unable to locate package clang-99\n")
     progress = Recorder()
-    with pytest.raises(UserError, match=r"--toolchain: expected the command clang-99, found none on PATH"):
+    asked: list[list[str]] = []
+
+    def suites_with(packages: list[str], **_: object) -> list[str]:
+        asked.append(packages)
+        return offered
+
+    monkeypatch.setattr(kernel, "suites_with", suites_with)
+    with pytest.raises(UserError) as caught:
         kernel._toolchain("clang-99", progress)
+    assert caught.value.message == (
+        "--toolchain: expected the command clang-99, found none on PATH; its package in Debian is clang-99, "
+        f"{told}; use a host of such a suite, or a compiler by its prefix"
+    )
+    assert asked == [["clang-99", "lld-99", "llvm-99"]]
     assert progress.said[-1].startswith("installing failed") or "there is still no clang-99" in progress.said[-1]
 
 

@@ -14,7 +14,7 @@ import pytest
 from harness.campaign.nightly import morning
 from harness.campaign.nightly.night import listed, place_of
 from harness.campaign.nightly.place import new_id
-from harness.errors import BuildError, InfraError, UserError
+from harness.errors import BuildError, InfraError, Unavailable, UserError
 from harness.model.night import Ended, Night, State
 from tests.fakenight import BUILD_S, ONE, PLAN, SLOT, TEST_S, TESTS, Lab, reasons, states, write_run
 from tests.faults.catalogue import Blame, fault
@@ -115,7 +115,11 @@ def test_repetitions_come_after_the_first_of_all(lab: Lab) -> None:
 
 @pytest.mark.parametrize(
     ("error", "state", "code"),
-    [(BuildError("x.c:1: error"), State.NOT_BUILT, 1), (UserError("the patch does not apply"), State.REFUSED, 2)],
+    [
+        (BuildError("x.c:1: error"), State.NOT_BUILT, 1),
+        (UserError("the patch does not apply"), State.REFUSED, 2),
+        (Unavailable("kernel configuration: CFI: ruled out by this compiler"), State.UNAVAILABLE, 0),
+    ],
 )
 def test_what_does_not_build_is_told_of_each_of_its_cells_and_stops_no_other(
     error: BuildError | UserError, state: State, code: int, lab: Lab

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import shutil
+import struct
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,8 @@ from harness.campaign.machine import media_for
 from harness.errors import InfraError, UserError
 from harness.model.boot import QemuBoot
 from harness.model.kernel import Build, Toolchain
+from harness.model.suite import UPSTREAM
+from harness.run.suites.selftests import why_not
 from tests.boards import spec
 from tests.faults.catalogue import Blame, fault
 from tests.unit.loopback import Server, serving
@@ -32,6 +35,7 @@ from tests.unit.toytree import Recorder, pack
 
 __all__ = ["lower"]
 
+BOTH = ["selftests/livepatch", "selftests/user_events"]
 MODULES_OF_DISKS = CONFIG + "CONFIG_VIRTIO_CONSOLE=y\nCONFIG_EXT4_FS=m\n"
 
 
@@ -153,6 +157,21 @@ def test_the_second_time_nothing_is_unpacked(tmp_path: Path, monkeypatch: pytest
     assert again.said == [f"build {first.key}: ready, nothing changed"]
 
 
+def test_what_this_host_could_not_build_is_tried_again_when_it_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(assembling, "index_modules", lambda *_args, **_more: None)
+    path = deb(tmp_path)
+    made(str(path), tmp_path)
+    monkeypatch.setattr("harness.build.hostheaders.came", lambda *_: ["linux/x.h"])
+    again = Recorder()
+    made(str(path), tmp_path, again)
+    assert again.said[:2] == [
+        "linux/x.h: on this host by now, so what did not build without is tried again",
+        "unpacking linux-image-tiny.deb",
+    ]
+
+
 def test_another_kernel_in_the_same_file_is_another_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(assembling, "index_modules", lambda *_args, **_more: None)
     path = write_files(tmp_path / "k", {"Image": image(), "config": CONFIG.encode()})
@@ -183,7 +202,6 @@ def test_disk_drivers_that_are_modules_are_in_an_initramfs(tmp_path: Path, monke
             "expected a kernel (Image, Image.gz, vmlinuz or vmlinuz.efi for arm64), found none",
         ),
         ({"Image": image()}, "expected the kernel's configuration (.config, config), found none"),
-        ({"Image": image(), "config": MODULES_OF_DISKS.encode()}, "expected modules, for ext4 are some, found none"),
         (
             {"Image": image(), "config": CONFIG.encode(), "lib/modules/6.1/kernel/a.ko": b"a"},
             f"expected the modules of {RELEASE}, found those of 6.1",
@@ -245,6 +263,14 @@ def test_what_qemu_needs_of_a_kernel_is_named(tmp_path: Path) -> None:
     )
 
 
+def test_modules_of_disks_that_are_missing_are_named_where_they_are_needed(tmp_path: Path) -> None:
+    """A board that boots from its memory needs none."""
+    config = MODULES_OF_DISKS + "CONFIG_VIRTIO_PCI=y\nCONFIG_BLK_DEV_INITRD=y\nCONFIG_DEVTMPFS=y\n"
+    build = made(f"prebuilt:{write_files(tmp_path / 'k', {'Image': image(), 'config': config.encode()})}", tmp_path)
+    with pytest.raises(UserError, match=r"found a kernel without the module ext4$"):
+        media_for(spec("b", boot=QemuBoot()), build, Recorder())
+
+
 # packages of others: nothing but what is in them, and none of it outside
 
 
@@ -298,8 +324,8 @@ def test_a_kernel_at_a_url_is_fetched_once_and_checked(
 ) -> None:
     monkeypatch.setattr(assembling, "index_modules", lambda *_args, **_more: None)
     content = deb(tmp_path).read_bytes()
-    server.files["/k.deb"] = content
-    url = f"{server.url}/k.deb#sha256={hashlib.sha256(content).hexdigest()}"
+    server.files["/k%2B1.deb"] = content
+    url = f"{server.url}/k%2B1.deb#sha256={hashlib.sha256(content).hexdigest()}"
     build = made(url, tmp_path)
     assert build.release == RELEASE
     server.files.clear()
@@ -330,9 +356,42 @@ def test_selftests_that_come_with_the_kernel(tmp_path: Path) -> None:
     (top / "kselftest/kselftest-list.txt").write_text("ftrace:ftracetest\n")
     build = made(f"prebuilt:{top}", tmp_path)
     assert (build.selftests / "ftrace/test.d/a.tc").is_file()
-    assert build.unbuilt == {
-        f"selftests/{name}": f"{top / 'kselftest'} has none" for name in ("livepatch", "user_events")
-    }
+    assert build.unbuilt == {f"selftests/{name}": f"prebuilt:{top} has none" for name in ("livepatch", "user_events")}
+
+
+def compiled(machine: int) -> bytes:
+    """How a program for a machine begins."""
+    return b"\x7fELF\2\1\1" + bytes(9) + struct.pack("<HH", 2, machine) + bytes(100)
+
+
+ARM64, X86_64 = 183, 62
+
+
+@pytest.mark.parametrize(
+    ("made_of", "lacking"),
+    [
+        ({"user_events/abi_test": compiled(ARM64), "livepatch/test_modules/a.ko": compiled(ARM64)}, []),
+        ({"user_events/abi_test": compiled(X86_64), "livepatch/test_modules/a.ko": compiled(X86_64)}, BOTH),
+        ({}, BOTH),
+    ],
+    ids=["arm64", "another machine", "nothing"],
+)
+def test_selftests_that_are_not_compiled_are_skipped_not_failed(
+    made_of: dict[str, bytes], lacking: list[str], tmp_path: Path
+) -> None:
+    """A source tree in which nothing was built, or for the host."""
+    top = write_files(
+        tmp_path / "k", {"Image": image(), "config": (CONFIG + "CONFIG_LIVEPATCH=y\nCONFIG_USER_EVENTS=y\n").encode()}
+    )
+    suites(top / "kselftest")
+    more = {"user_events/abi_test.c": b"TEST(a) {}\n", "livepatch/test_modules/a.c": b"", "livepatch/test-a.sh": b""}
+    write_files(top / "kselftest", {"kselftest-list.txt": b"ftrace:ftracetest\n", **more, **made_of})
+    build = made(f"prebuilt:{top}", tmp_path)
+    assert sorted(build.unbuilt) == lacking
+    assert [suite.name for suite in UPSTREAM if why_not(suite, build)] == lacking
+    for name in lacking:
+        assert "for arm64: `make ARCH=arm64 -C tools/testing/selftests install` makes them" in build.unbuilt[name]
+    assert build.broken == {}
 
 
 @pytest.mark.parametrize("inside", ["", "tools/testing/selftests"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
 import re
@@ -15,6 +16,7 @@ from harness.build import apt, command, guesttools, host, sandbox
 from harness.build.confinement import Confinement
 from harness.build.finished import load_record
 from harness.build.prebuilt import assemble as assembling
+from harness.build.prebuilt import headers as headers_of
 from harness.build.prebuilt import programs
 from harness.build.prebuilt.assemble import Wish, assemble
 from harness.build.prebuilt.headers import LOADERS
@@ -24,6 +26,10 @@ from harness.build.sandbox import Sandbox, View
 from harness.cli.main import cli
 from harness.errors import InfraError, UserError
 from harness.model.kernel import Build, Toolchain
+from harness.model.suite import LIVEPATCH
+from harness.run.suites.selftests import why_not
+from harness.shortage import Shortage
+from tests.faults.catalogue import Blame, fault
 from tests.unit.fakeapt import FakeApt
 from tests.unit.tinyelf import REL, TinyElf
 from tests.unit.tinykernel import CONFIG, RELEASE, build_deb, build_rpm, image, kernel_files
@@ -69,10 +75,23 @@ def test_the_parts_of_debians_kernel_are_found_by_their_dependencies(fake: FakeA
     assert found.version == "7.2.1-1"
     assert found.headers is not None
     assert not fake.calls("download"), "what is in the cache already needs no package"
-    names = [path.name.partition("_")[0] for path in found.fetch(Recorder())]
+    names = [path.name.partition("_")[0] for path in found.fetch(Recorder(), None)]
     assert sorted(names) == sorted(f"linux-{part}-{RELEASE_72}" for part in ("image", "binary", "modules", "base"))
-    headers = [path.name.partition("_")[0] for path in found.headers.fetch(Recorder())]
+    headers = [path.name.partition("_")[0] for path in found.headers.fetch(Recorder(), None)]
     assert headers == [f"linux-headers-{RELEASE_72}", "linux-headers-7.2.1+deb13-common", "linux-kbuild-7.2.1+deb13"]
+
+
+@fault("another harness removes the packages of a kernel that shares some with ours", where="two users",
+       blame=Blame.NOBODY, survives="the packages that are being unpacked")  # fmt: skip
+def test_packages_stay_until_they_are_unpacked(fake: FakeApt, tmp_path: Path) -> None:
+    debians(fake)
+    found = resolved()
+    assert found.headers is not None
+    (tmp_path / "ours").mkdir()
+    packages = [*found.fetch(Recorder(), tmp_path / "ours"), *found.headers.fetch(Recorder(), tmp_path / "ours")]
+    found.forget()
+    assert [path.read_bytes() for path in packages] == [b"deb"] * 7
+    assert not list((tmp_path / "cache").rglob("*.deb"))
 
 
 def test_selftests_come_from_the_source_of_the_very_version(fake: FakeApt) -> None:
@@ -115,6 +134,40 @@ def test_a_source_without_selftests_costs_only_them(
     build = from_debian(fake, tmp_path, monkeypatch, compiler=OLDER)
     assert build.unbuilt["selftests/ftrace"] == f"debian:linux-source-7.3@{SUITE} has none"
     assert (build.directory / "testmodules/watch.ko").is_file()
+
+
+@pytest.mark.parametrize(
+    ("modpost", "executable"), [('echo "GLIBC_2.99 not found" >&2; exit 1', True), ("exit 0", False)]
+)
+@fault("the programs of a headers package can't run on this host, and no suite has what they need",
+       where="hostile input", blame=Blame.NOBODY, survives="the kernel, without test modules")  # fmt: skip
+def test_headers_whose_programs_do_not_run_cost_the_modules(
+    modpost: str, executable: bool, fake: FakeApt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = tmp_path / "debs"
+    directory.mkdir()
+    package = debian_kernel(tmp_path, modpost, executable=executable)
+    for name in ("image", "headers"):
+        (directory / f"linux-{name}-{RELEASE}_1_arm64.deb").write_bytes(package)
+    build = assembled(f"prebuilt:{directory}", tmp_path, monkeypatch, compiler=OLDER)
+    program = "usr/lib/linux-kbuild-7.3/scripts/mod/modpost"
+    why = (
+        "needs a newer C library than this host has" if executable else "expected a program, found a file that is none"
+    )
+    assert build.left_out["watch"].endswith(f"{program}: {why}")
+    assert build.broken == {}
+
+
+@fault("the disk is full while a headers package is adapted", where="disk", blame=Blame.INFRA,
+       survives="nothing that says that the modules can't be built")  # fmt: skip
+def test_a_full_disk_is_no_fault_of_the_headers(fake: FakeApt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(tmp_path))
+
+    monkeypatch.setattr(headers_of, "_adapt", full)
+    with pytest.raises(Shortage, match="no space left on device"):
+        from_debian(fake, tmp_path, monkeypatch)
+    assert not list((tmp_path / "cache/arm64-ftrace-harness/builds").glob("[0-9a-f]*"))
 
 
 # in the sandbox
@@ -160,13 +213,24 @@ install:
 """
 
 
-def debian_kernel(tmp_path: Path, modpost: str, headers: str = HEADERS, without: str = "") -> bytes:
+def debian_kernel(
+    tmp_path: Path,
+    modpost: str,
+    headers: str = HEADERS,
+    without: str = "",
+    *,
+    executable: bool = True,
+    config_of_kernel: str = CONFIG,
+) -> bytes:
     """A package that is all of a kernel's packages at once: kernel, headers, tools, and the source."""
     if not shutil.which("dpkg-deb"):
         pytest.skip("dpkg-deb is not installed (package dpkg)")
     selftests = tmp_path / "linux-source-7.3/tools/testing/selftests"
     (selftests / "ftrace/test.d").mkdir(parents=True)
     (selftests / "Makefile").write_text(RULES)
+    (selftests / "livepatch/test_modules").mkdir(parents=True)
+    (selftests / "livepatch/Makefile").touch()
+    (selftests / "livepatch/test-a.sh").touch()
     (selftests / "ftrace/Makefile").touch()
     (selftests / "ftrace/ftracetest").write_text("#!/bin/sh\n")
     (selftests / "ftrace/test.d/a.tc").write_text("# description: a\n")
@@ -189,7 +253,7 @@ def debian_kernel(tmp_path: Path, modpost: str, headers: str = HEADERS, without:
     )
     config = "CONFIG_CC_HAS_MIN_FUNCTION_ALIGNMENT=y\nCONFIG_FUNCTION_TRACER=y\n"
     files = {
-        **kernel_files(modules={"a.ko.xz": b"a"}),
+        **kernel_files(modules={"a.ko.xz": b"a"}, config=config_of_kernel),
         "usr/src/linux-source-7.3.tar.xz": source,
         f"{headers}/Makefile": f"{makefile}\n".encode(),
         f"{headers}/module.ko": module.bytes(),
@@ -200,7 +264,9 @@ def debian_kernel(tmp_path: Path, modpost: str, headers: str = HEADERS, without:
         LOADER: b"#!/bin/sh\nexec env LOADED=1 sh $3\n",
     }
     files.pop(f"{headers}/{without}", None)
-    return build_deb(tmp_path / "all.deb", files, executable=(f"{kbuild}/modpost", LOADER)).read_bytes()
+    return build_deb(
+        tmp_path / "all.deb", files, executable=[f"{kbuild}/modpost", LOADER][not executable :]
+    ).read_bytes()
 
 
 def from_debian(
@@ -212,13 +278,13 @@ def from_debian(
     modpost: str = "exit 0",
     headers: str = HEADERS,
     without: str = "",
+    config: str = CONFIG,
 ) -> Build:
     """The build of a toy kernel in packages of Debian's, with one testcase's module."""
     names = [f"linux-image-{RELEASE}", f"linux-headers-{RELEASE}", "linux-kbuild-7.3", "linux-source-7.3", "libc6"]
     depends = {f"linux-headers-{RELEASE}": "linux-kbuild-7.3"}
-    fake.packages(
-        dict.fromkeys(names, "7.3.4-1"), deb=debian_kernel(tmp_path, modpost, headers, without), depends=depends
-    )
+    deb = debian_kernel(tmp_path, modpost, headers, without, config_of_kernel=config)
+    fake.packages(dict.fromkeys(names, "7.3.4-1"), deb=deb, depends=depends)
     return assembled(f"debian-image:linux-image-{RELEASE}@{SUITE}", tmp_path, monkeypatch, compiler=compiler)
 
 
@@ -255,6 +321,16 @@ def test_modules_and_selftests_are_built_from_debians_packages(
     assert (build.selftests / "ftrace/test.d/a.tc").is_file()
     assert load_record(build.directory).kernel.source.version == "7.3.4-1"
     assert not list((tmp_path / "cache").rglob("*.deb")), "the build has all of them"
+
+
+def test_livepatch_selftests_are_skipped_where_their_modules_are_not_built(
+    fake: FakeApt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = from_debian(fake, tmp_path, monkeypatch, compiler=OLDER, config=CONFIG + "CONFIG_LIVEPATCH=y\n")
+    why = "its modules are built with a kernel's own tree, and this kernel came without one"
+    assert build.unbuilt == {"selftests/livepatch": why}
+    assert (build.selftests / "livepatch/test-a.sh").is_file(), "which names the tests to skip"
+    assert why in why_not(LIVEPATCH, build)
 
 
 def test_what_the_compiler_knows_stays_in_the_headers(

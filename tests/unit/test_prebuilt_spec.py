@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -38,6 +40,25 @@ OPTIONS = BuildOptions(
 def test_a_built_kernel_can_not_be_changed(options: BuildOptions) -> None:
     with pytest.raises(UserError, match="is a finished kernel: --patches and --kconfig can't change it"):
         build_for(options, spec("b", boot=QemuBoot()), Recorder())
+
+
+@pytest.mark.parametrize(("is_booted", "expected"), [(True, ["begun", "assembled"]), (False, ["assembled"])])
+def test_the_root_image_is_made_while_a_kernel_is_unpacked_that_is_booted(
+    is_booted: bool, expected: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+
+    @contextlib.contextmanager
+    def begun(_: object) -> Iterator[None]:
+        done.append("begun")
+        yield
+
+    monkeypatch.setattr("harness.build.rootfs.begun", begun)
+    monkeypatch.setattr("harness.build.host.ensure_host", lambda **_: None)
+    monkeypatch.setattr("harness.campaign.kernel.wish_for", lambda *_: None)
+    monkeypatch.setattr("harness.campaign.kernel.assemble", lambda *_args, **_more: done.append("assembled"))
+    build_for(OPTIONS, spec("b", boot=QemuBoot()), Recorder(), is_booted=is_booted)
+    assert done == expected
 
 
 def test_a_built_kernel_is_no_source_for_others() -> None:
@@ -76,6 +97,14 @@ def test_debians_kernels_by_name(text: str, kind: PrebuiltKind, location: str, r
         ("https://example.org/k.deb#sha256=12", "expected a checksum behind the URL"),
         (f"https://me:secret@example.org/k.deb#sha256={SUM}", "without a user and a query"),
         (f"https://example.org/k.exe#sha256={SUM}", "expected a file whose name ends in one of .deb, .rpm, .tar"),
+        (f"https://[::1/k.deb#sha256={SUM}", "expected a URL of a host and a path"),
+        (f"https://example.org:port/k.deb#sha256={SUM}", "expected a URL of a host and a path"),
+        (f"https://example.org/a b/k.deb#sha256={SUM}", "expected a URL of a host and a path"),
+        (f"https://example.org/a\r\nHost: b/k.deb#sha256={SUM}", "expected a URL of a host and a path"),
+        (f"https://example.org/%2e%2e%2fk.deb#sha256={SUM}", "expected a file whose name ends in one of .deb"),
+        ("prebuilt:", "prebuilt:: expected a path or a URL behind it, found nothing"),
+        ("prebuilt:~no-such-user-here/k.deb", "expected a path, found ~ of a user"),
+        ("debian-image:linux-image-arm64-dbg@trixie", "expected a package such as linux-image-arm64, found"),
     ],
 )
 def test_specs_that_mean_nothing(text: str, told: str) -> None:
@@ -94,8 +123,20 @@ def test_a_directory_with_a_built_kernel_needs_no_prefix(name: str, tmp_path: Pa
 def test_sources_are_not_taken_for_built_kernels(tmp_path: Path) -> None:
     write_files(tmp_path / "linux", {"Kconfig": b"", "Makefile": b"", "Image": image()})
     (tmp_path / "linux.tar.xz").touch()
-    texts = ["7.3.4", "debian:@trixie-backports", "git:x#y", str(tmp_path / "linux"), str(tmp_path / "linux.tar.xz")]
+    texts = [
+        "7.3.4",
+        "debian:@trixie-backports",
+        "git:x#topic.deb",
+        str(tmp_path / "linux"),
+        str(tmp_path / "linux.tar.xz"),
+    ]
     assert [parse_prebuilt_spec(text) for text in texts] == [None] * 5
+
+
+def test_a_name_in_a_url_may_be_encoded() -> None:
+    found = parse_prebuilt_spec(f"https://example.org/linux-image-7.3%2Bdeb13_1_arm64.deb#sha256={SUM}")
+    assert found is not None
+    assert found.location == "https://example.org/linux-image-7.3%2Bdeb13_1_arm64.deb"
 
 
 def test_a_build_is_repeated_with_the_same_selftests(tmp_path: Path) -> None:

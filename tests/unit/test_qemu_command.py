@@ -1,5 +1,6 @@
 """QEMU's arguments."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from harness.model.board import BoardSpec
 from harness.model.boot import QemuBoot
 from harness.target.base import Media
 from harness.target.methods.qemu import command_line, own_storage
+from harness.target.methods.sysrq import ANSWER
 from tests.boards import held
 
 
@@ -33,6 +35,14 @@ def test_programs_lie_at_fixed_addresses_only_where_code_is_translated(accel: st
     arguments = _kernel_arguments(accel)
     assert "loglevel=8" in arguments
     assert ("norandmaps" in arguments) is fixed
+
+
+def test_a_kernel_that_restricts_it_answers_when_it_is_asked_what_it_does() -> None:
+    assert "sysrq_always_enabled=1" in _kernel_arguments("tcg")
+    told = "[    0.00] sysrq: sysrq always enabled.\n[   99.00] sysrq: Show Blocked State\n"
+    found = re.search(ANSWER, told)
+    assert found is not None
+    assert found[0] == "sysrq: Show Blocked State\n"
 
 
 @pytest.mark.parametrize(

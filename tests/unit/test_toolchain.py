@@ -120,7 +120,7 @@ def test_clang_brings_its_own_tools(bin_dir: Path, name: str, suffix: str, llvm:
 )
 @pytest.mark.usefixtures("bin_dir")
 def test_a_missing_compiler_is_named_with_its_package(name: str, host: str, command: str, package: str) -> None:
-    with pytest.raises(UserError, match=rf"the command {command}, found none .* package {package}$"):
+    with pytest.raises(UserError, match=rf"the command {command}, found none .* in Debian is {package}$"):
         find_toolchain(name, host_machine=host)
 
 

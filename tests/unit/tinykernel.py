@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import io
 import shutil
 import struct
 import subprocess
+import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -76,3 +78,31 @@ def _cpio(name: str, content: bytes) -> bytes:
 
 def _padded(data: bytes) -> bytes:
     return data + bytes(-len(data) % 4)
+
+
+def build_raw_deb(package: Path, members: Sequence[tuple[tarfile.TarInfo, bytes]]) -> Path:
+    """A Debian package whose archive has these members, whatever they are: dpkg-deb would not build all of them."""
+    archive = raw_tarball(members)
+    parts = {"debian-binary": b"2.0\n", "control.tar": raw_tarball([]), "data.tar": archive}
+    heads = {name: f"{name:<16}{0:<12}{0:<6}{0:<6}{0o100644:<8o}{len(part):<10}`\n" for name, part in parts.items()}
+    whole = b"".join(heads[name].encode() + part + b"\n" * (len(part) % 2) for name, part in parts.items())
+    package.write_bytes(b"!<arch>\n" + whole)
+    return package
+
+
+def raw_tarball(members: Sequence[tuple[tarfile.TarInfo, bytes]]) -> bytes:
+    """A tarball with these members."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.GNU_FORMAT, errors="surrogateescape") as archive:
+        for member, content in members:
+            archive.addfile(member, io.BytesIO(content))
+    return out.getvalue()
+
+
+def member(
+    name: str, content: bytes = b"", *, kind: bytes = tarfile.REGTYPE, target: str = ""
+) -> tuple[tarfile.TarInfo, bytes]:
+    """A member of a tarball, of any kind."""
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname, info.size = kind, target, len(content)
+    return info, content

@@ -9,7 +9,7 @@ import platform
 import re
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from harness import available, shortage
 from harness.build import guesttools, prune, testmodules
 from harness.build.cache import cache_dir, locked, published, scratch_dir
 from harness.build.collect import copy_part, make_image
-from harness.build.finished import RECORD, usable_build
+from harness.build.finished import RECORD, give_up_incomplete, usable_build
 from harness.build.kbuild import Kbuild
 from harness.build.keys import RECIPE, digest, identity_of
 from harness.build.made import check_sizes
@@ -31,24 +31,26 @@ from harness.build.prebuilt.unpack import unpack_all
 from harness.build.sandbox import Sandbox, find_sandbox
 from harness.build.seal import seal_directory
 from harness.build.stages import programs_of
-from harness.build.strays import make_real
+from harness.build.strays import make_real, strays
 from harness.build.testprograms import Lacking
 from harness.build.tree import fingerprint, scan
 from harness.build.workspace import Workspace
-from harness.errors import UserError
+from harness.errors import BuildError, InfraError, UserError
 from harness.limits import ELF_BYTES, SOURCE_BYTES
 from harness.model.kernel import Build, Toolchain
 from harness.model.names import is_name
-from harness.model.prebuilt import Layout
+from harness.model.prebuilt import Layout, PrebuiltSpec
 from harness.model.progress import Progress
 from harness.model.record import BuildHost, BuildRecord, KernelRecord, SourceRecord, ToolchainRecord
 from harness.model.suite import UPSTREAM
 from harness.parse.kconfig import parse_dotconfig
-from harness.parse.kernel_strings import config_in
+from harness.parse.kernel_strings import banner_in, config_in
 from harness.parse.records import build_record_to_json
 
 _RECIPE = 1  # counts changes of what this package does
 _ROOM = "about 1 GB while a kernel is unpacked"
+_MOST_TRIES = 3
+_HEAD = re.compile(r"^# Linux/(?P<machine>\S+) (?P<version>\d+\.\d+)\S* Kernel Configuration$", re.MULTILINE)
 _COMPILER = re.compile(r"(?:\S*-)?(gcc|clang)(?:-\d+)?\b")
 
 
@@ -86,8 +88,12 @@ def assemble(wish: Wish, *, progress: Progress, verify: bool = False) -> Build:
     """Return the build directory of a kernel that others built, made unless the cache has it. `verify`: read every file
     of a finished one. Raises UserError if its files are none, damaged or hostile."""
     final = cache_dir("builds") / wish.key
-    is_new = False
+    tries = 0
+    give_up_incomplete(final, wish.toolchain, progress)
     while (found := usable_build(final, progress, verify=verify)) is None:
+        tries += 1
+        if tries > _MOST_TRIES:
+            raise InfraError(f"{final}: made {_MOST_TRIES} times, and could not be used, or was removed, each time")
         with (
             shortage.reported(final.parent, needed=_ROOM),
             # one at a time: the packages are removed when they are unpacked
@@ -95,8 +101,7 @@ def assemble(wish: Wish, *, progress: Progress, verify: bool = False) -> Build:
         ):
             if not final.exists():  # made by another one meanwhile
                 _make(wish, final, progress)
-        is_new = True
-    if is_new:
+    if tries:
         prune.prune(prune.limits_from_environment(), progress)
     else:
         progress.say(f"build {wish.key}: ready, nothing changed")
@@ -104,6 +109,7 @@ def assemble(wish: Wish, *, progress: Progress, verify: bool = False) -> Build:
 
 
 def _make(wish: Wish, final: Path, progress: Progress) -> None:
+    prebuilt = wish.prebuilt
     sandbox = find_sandbox(progress=progress).knowing(programs_of(wish.toolchain)) if wish.is_sandboxed else None
     with (
         sandbox.ready(progress) if sandbox else contextlib.nullcontext(),
@@ -111,8 +117,25 @@ def _make(wish: Wish, final: Path, progress: Progress) -> None:
         published(final, seal=functools.partial(seal_directory, final=final)) as out,
     ):
         scratch.chmod(0o755)
-        _Assembly(wish, scratch, out, sandbox, progress).run()
-    wish.prebuilt.forget()
+        with _blamed(prebuilt.spec):
+            _Assembly(wish, scratch, out, sandbox, progress).run()
+            if prebuilt.identify and prebuilt.identify() != prebuilt.identity:
+                raise UserError(f"{prebuilt.spec.text}: changed while it was read; start again when it is complete")
+    prebuilt.forget()
+
+
+@contextlib.contextmanager
+def _blamed(spec: PrebuiltSpec) -> Iterator[None]:
+    """Whatever is wrong with files that the user names is no fault of the kernel that is in them."""
+    try:
+        yield
+    except BuildError as error:
+        raise UserError(f"{spec.text}: {error.message}", details=error.details) from error
+    except OSError as error:
+        is_theirs = isinstance(error.filename, str) and Path(error.filename).is_relative_to(spec.location)
+        if not is_theirs or shortage.of(error):
+            raise
+        raise UserError(f"{spec.text}: expected a file {error.filename}, found: {error.strerror}") from error
 
 
 class _Assembly:
@@ -137,8 +160,8 @@ class _Assembly:
         release = release_of(image, name=self.name)
         if not is_name(release):
             raise UserError(f"{self.name}: expected a plain kernel release, found {release[:100]!r}")
-        config = self._config(layout, image)
-        self._files(layout)
+        config = self._config(layout, image, release)
+        self._files(layout, release)
         self._modules(layout, config, release)
         programs = Programs(self.kbuild, config=config, release=release)
         lacking = programs.modules(prebuilt.headers, suite=prebuilt.spec.ref, testcases=self.wish.testcases)
@@ -153,9 +176,10 @@ class _Assembly:
     def _selftests(self, programs: Programs, layout: Layout) -> dict[str, str]:
         """Install the selftests that the user named, those that came with the kernel, or those of its source. Returns
         the suites that there are not, each with the reason."""
-        given = self.wish.selftests or layout.selftests
-        if given:
-            return programs.selftests_of(given)
+        if self.wish.selftests:
+            return programs.selftests_of(self.wish.selftests, name=str(self.wish.selftests))
+        if layout.selftests:
+            return programs.selftests_of(layout.selftests, name=self.name)
         if self.wish.prebuilt.source:
             return programs.selftests_of_source(*self.wish.prebuilt.source)
         why = f"there are no selftests of {programs.release}: name some with --selftests DIR"
@@ -173,24 +197,38 @@ class _Assembly:
         make_image(payload, self.out / "payload.ext4")
         shutil.copyfile(self.kbuild.log, self.out / "build.log")
 
-    def _config(self, layout: Layout, image: bytes) -> dict[str, str]:
+    def _config(self, layout: Layout, image: bytes, release: str) -> dict[str, str]:
         """Store the configuration: the file beside the kernel, or the kernel's own. Raises UserError if there is
-        neither: which tests can run is read there."""
+        neither, or that of another kernel: which tests can run is read there."""
         if layout.config:
-            text = SOURCE_BYTES.read(layout.config, follow=False).decode(errors="replace")
+            content = SOURCE_BYTES.read(layout.config, follow=False)
         else:
-            text = "".join(f"CONFIG_{name}={value}\n" for name, value in config_in(image).items())
+            own = "".join(f"CONFIG_{name}={value}\n" for name, value in config_in(image).items())
+            content = own.encode()
+            SOURCE_BYTES.check(len(content), place=f"{self.name}: its configuration")
+        text = content.decode(errors="replace")
         config = parse_dotconfig(text)
         if not config:
             raise UserError(f"{self.name}: expected the kernel's configuration (.config, config), found none")
-        (self.out / ".config").write_text(text)
+        head = _HEAD.search(text)
+        if head and (head["machine"] != "arm64" or not re.match(rf"{re.escape(head['version'])}\b", release)):
+            raise UserError(
+                f"{self.name}: expected the configuration of {release} for arm64, found that of {head['version']} for "
+                f"{head['machine']}"
+            )
+        (self.out / ".config").write_bytes(content)
         return config
 
-    def _files(self, layout: Layout) -> None:
+    def _files(self, layout: Layout, release: str) -> None:
         if layout.system_map:
             shutil.copyfile(layout.system_map, self.out / "System.map", follow_symlinks=False)
         if layout.vmlinux:
-            (self.out / "vmlinux").write_bytes(plain(layout.vmlinux, ELF_BYTES))
+            vmlinux = plain(layout.vmlinux, ELF_BYTES)
+            found, _ = banner_in(vmlinux)
+            if found == release:
+                (self.out / "vmlinux").write_bytes(vmlinux)
+            else:
+                self.progress.say(f"{layout.vmlinux.name}: left out: it is of {found or 'no kernel'}, not of {release}")
         (self.out / "dtbs").mkdir()
         for dtb in layout.dtbs:
             shutil.copyfile(dtb, self.out / "dtbs" / dtb.name, follow_symlinks=False)
@@ -202,20 +240,13 @@ class _Assembly:
         goal.parent.mkdir(parents=True)
         drivers = drivers_as_modules(config)
         if layout.modules is None:
-            if drivers:
-                raise UserError(f"{self.name}: expected modules, for {', '.join(drivers)} are some, found none")
             goal.mkdir()
         else:
             self._copy_modules(layout.modules, goal, release)
-        if drivers:
-            self.progress.say(f"initramfs: {', '.join(drivers)}")
-            archive = self.out / "initramfs.cpio.gz"
-            make_initramfs(archive, goal, config=config, toolchain=self.wish.toolchain)
-        for name in ("build", "source"):
-            if (goal / name).is_dir() and not (goal / name).is_symlink():
-                shutil.rmtree(goal / name)
-            else:
-                (goal / name).unlink(missing_ok=True)
+            if drivers:
+                self.progress.say(f"initramfs: {', '.join(drivers)}")
+                archive = self.out / "initramfs.cpio.gz"
+                make_initramfs(archive, goal, config=config, toolchain=self.wish.toolchain)
         # the livepatch scripts skip unless this is a directory
         (goal / "build").mkdir()
 
@@ -226,8 +257,22 @@ class _Assembly:
             modules.rename(goal)
         else:
             mirror(modules, goal, progress=self.progress, everything=True)
+        self._tidy(goal)
         self.progress.say(f"modules: indexing those of {release}")
         index_modules(self.workspace.payload, release, sandbox=self.kbuild.sandbox)
+
+    def _tidy(self, modules: Path) -> None:
+        """Leave nothing but files and what leads to them: other programs read these modules. `build` and `source` may
+        be whole trees."""
+        for name in ("build", "source"):
+            if (modules / name).is_dir() and not (modules / name).is_symlink():
+                shutil.rmtree(modules / name)
+            else:
+                (modules / name).unlink(missing_ok=True)
+        for path, why in list(strays(modules)):
+            if not path.is_symlink():
+                raise UserError(f"{self.name}: expected modules, found {path.relative_to(modules)}, {why}")
+            path.unlink()
 
     def _record(self, config: Mapping[str, str], release: str, lacking: Lacking) -> BuildRecord:
         prebuilt = self.wish.prebuilt

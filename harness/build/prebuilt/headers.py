@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import platform
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
@@ -17,13 +20,15 @@ from harness.errors import BuildError
 from harness.limits import MAKEFILE_BYTES, SOURCE_BYTES
 from harness.model.kernel import Toolchain
 
-_TRIAL_S = 10.0
+_TRIAL_S = 60.0  # a host may be busy
 # What a compiler other than the kernel's may not know, and the symbol by which kbuild uses it all the same.
 _OPTIONS = {
     "CC_HAS_MIN_FUNCTION_ALIGNMENT": "-fmin-function-alignment=8",
     "CC_HAS_ZERO_CALL_USED_REGS": "-fzero-call-used-regs=used-gpr",
     "CC_HAS_AUTO_VAR_INIT_ZERO": "-ftrivial-auto-var-init=zero",
 }
+# What a file brings about that is not there, or is something else. Other errors are the host's.
+_OF_THE_PACKAGE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.ELOOP, errno.EACCES)
 _POCKET = re.compile(r"-(security|updates|backports(-sloppy)?|proposed-updates)$")  # which have only some packages
 LOADERS = {"x86_64": "usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2",
               "aarch64": "usr/lib/aarch64-linux-gnu/ld-linux-aarch64.so.1"}  # fmt: skip
@@ -58,17 +63,19 @@ def unpack_headers(packages: Sequence[Path], tree: Path, release: str, *, suite:
         # BTF, without which modules are built without it; pahole of this host may not read what the kernel's wrote
         (headers / "vmlinux").unlink(missing_ok=True)
         _adapt(headers, kbuild.toolchain)
+        _make_runnable(tree, suite=suite, kbuild=kbuild)
     except OSError as error:
-        name = Path(error.filename).relative_to(tree) if error.filename else headers.name
+        if error.errno not in _OF_THE_PACKAGE:
+            raise
+        name = os.path.relpath(error.filename, tree) if error.filename else headers.name
         raise BuildError(f"{packages[0].name}: expected a file {name}, found: {error.strerror}") from None
-    _make_runnable(tree, suite=suite, kbuild=kbuild)
     return headers
 
 
 def _move(makefile: Path, tree: Path) -> None:
     """Its directories are where the package would be installed."""
     text = MAKEFILE_BYTES.read(makefile, follow=False).decode(errors="replace")
-    makefile.write_text(re.sub(r"(?<![\w./-])/usr/", f"{tree}/usr/", text))
+    makefile.write_text(re.sub(r"(?<![\w./-])/usr/", lambda _: f"{tree}/usr/", text))
 
 
 def _adapt(headers: Path, toolchain: Toolchain) -> None:
@@ -87,23 +94,26 @@ def _make_runnable(tree: Path, *, suite: str, kbuild: Kbuild) -> None:
     real = [path for path in programs if path.name.endswith("lsb-64")] or programs
     if not real:
         return
+    if not os.access(real[0], os.X_OK):
+        raise BuildError(f"{real[0].relative_to(tree)}: expected a program, found a file that is none")
     told = command.run([real[0], "-?"], timeout=_TRIAL_S, confinement=kbuild.confinement()).stderr
     if "GLIBC_" not in told:
         return
+    loader_name = LOADERS.get(platform.machine(), "")
+    if not suite or not loader_name:
+        raise BuildError(f"{real[0].relative_to(tree)}: needs a newer C library than this host has")
     apt = PrivateApt(_POCKET.sub("", suite))
     apt.update(progress=kbuild.progress)
     libc = apt.newest("libc6")
-    package = apt.download(libc, progress=kbuild.progress)
     library = tree.with_name("libc")
     library.mkdir()
+    package = apt.download(libc, into=library, progress=kbuild.progress)
     unpack_deb(package, library, wanted=lambda name: name.startswith("usr/lib"))
     apt.forget([libc])
-    loader = library / LOADERS[platform.machine()]
-    words = f"exec {loader} --library-path {loader.parent} {real[0]}"
-    modpost = real[0].with_name("modpost")
-    if modpost == real[0]:
-        real[0].rename(moved := real[0].with_name("modpost.real"))
-        words = words.replace(str(real[0]), str(moved))
+    loader = library / loader_name
+    modpost, moved = real[0].with_name("modpost"), real[0].with_name("modpost.real")
+    real[0].rename(moved)
+    words = shlex.join(map(str, ["exec", loader, "--library-path", loader.parent, moved]))
     modpost.unlink(missing_ok=True)
     modpost.write_text(f'#!/bin/sh\n{words} "$@"\n')
     modpost.chmod(0o755)

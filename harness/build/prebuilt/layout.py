@@ -27,9 +27,15 @@ _IMAGES = (
 _CONFIG = re.compile(r"\.config|config|kernel\.config|config-.+")
 _SYSTEM_MAP = re.compile(r"System\.map(-.+)?")
 _VMLINUX = re.compile(r"vmlinux(-.+)?(\.xz|\.gz|\.zst)?")
+_OF_DEBUGGING = (("lib", "debug", "lib"), ("lib", "debug", "usr", "lib"))
 _OF_MODULES = ("kernel", "modules.order", "modules.builtin")
 _LEAST_MAP_BYTES = 10_000  # Debian's only says where the real one is
 _ELF = b"\x7fELF"
+_MOST_NAMED = 8  # files that a message names
+_CUT_UP = (
+    "since 6.19 Debian's linux-image package is empty: put linux-binary, linux-base and linux-modules of that version "
+    "into one directory, and write prebuilt: before its path"
+)
 
 
 def find_parts(roots: Sequence[Path], *, name: str) -> Layout:
@@ -40,10 +46,12 @@ def find_parts(roots: Sequence[Path], *, name: str) -> Layout:
     if len(modules) > 1:
         told = ", ".join(path.name for path in modules)
         raise UserError(f"{name}: expected the modules of one kernel, found those of {told}")
-    config = [path for path in files if _CONFIG.fullmatch(path.name) and not _is_inside(path, modules, "kernel")]
-    maps = [path for path in files if _SYSTEM_MAP.fullmatch(path.name) and path.stat().st_size >= _LEAST_MAP_BYTES]
-    vmlinux = [path for path in files if path != image and _VMLINUX.fullmatch(path.name) and _may_be_elf(path)]
     lists = [path.parent for path in files if path.name == "kselftest-list.txt"]
+    foreign = (*(directory / "kernel" for directory in modules), *lists)  # suites have a file config each
+    own = [path for path in files if not any(path.is_relative_to(directory) for directory in foreign)]
+    config = [path for path in own if _CONFIG.fullmatch(path.name)]
+    maps = [path for path in own if _SYSTEM_MAP.fullmatch(path.name) and path.stat().st_size >= _LEAST_MAP_BYTES]
+    vmlinux = [path for path in own if path != image and _VMLINUX.fullmatch(path.name) and _may_be_elf(path)]
     return Layout(
         image=image,
         config=_nearest(config, image),
@@ -71,11 +79,17 @@ def _image(files: Sequence[Path], *, name: str) -> Path:
     for pattern in _IMAGES:
         found = [path for path in files if pattern.fullmatch(path.name) and _may_be_image(path)]
         if len(found) > 1:
-            told = ", ".join("/".join(path.parts[-2:]) for path in found[:8])
+            told = ", ".join("/".join(path.parts[-2:]) for path in found[:_MOST_NAMED])
             raise UserError(f"{name}: expected one kernel, found {len(found)}: {told}")
         if found:
             return found[0]
-    raise UserError(f"{name}: expected a kernel (Image, Image.gz, vmlinuz or vmlinuz.efi for arm64), found none")
+    expected = f"{name}: expected a kernel (Image, Image.gz, vmlinuz or vmlinuz.efi for arm64), found"
+    others = [path for path in files if any(pattern.fullmatch(path.name) for pattern in _IMAGES)]
+    if others:
+        told = ", ".join("/".join(path.parts[-2:]) for path in others[:_MOST_NAMED])
+        raise UserError(f"{expected} {told}, which is another machine's, or packed by another program")
+    hint = f"; {_CUT_UP}" if name.endswith(".deb") else ""
+    raise UserError(f"{expected} none{hint}")
 
 
 def _may_be_image(path: Path) -> bool:
@@ -94,22 +108,23 @@ def _head(path: Path) -> bytes:
 
 
 def _modules_of(path: Path) -> Path | None:
-    """The directory of all modules of a release that `path` is in, if it is in one: …/lib/modules/RELEASE."""
+    """The directory of all modules of a release that `path` is in, if it is in one: …/lib/modules/RELEASE. Those in
+    …/lib/debug/lib/modules have debug information, and nothing to load."""
     parts = path.parts
     for at in range(len(parts) - 3, 0, -1):
+        if any(parts[max(at - len(place), 0) : at] == place for place in _OF_DEBUGGING):
+            continue
         if parts[at] == "modules" and parts[at - 1] == "lib" and parts[at + 2] in _OF_MODULES:
             return Path(*parts[: at + 2])
     return None
 
 
-def _is_inside(path: Path, modules: Sequence[Path], part: str) -> bool:
-    return any(path.is_relative_to(directory / part) for directory in modules)
-
-
 def _nearest(found: Sequence[Path], image: Path) -> Path | None:
-    """Of several files the one that shares most of its path with the Image."""
+    """Of several files the one that belongs to the Image by its name (config-6.1 to vmlinuz-6.1), or else shares most
+    of its path with it."""
 
-    def shared(path: Path) -> int:
-        return len(os.path.commonpath([path, image]))
+    def likeness(path: Path) -> tuple[bool, bool, int]:
+        release, of_image = (each.name.partition("-")[2] for each in (path, image))
+        return release == of_image, not release, len(os.path.commonpath([path, image]))
 
-    return max(found, key=shared, default=None)
+    return max(found, key=likeness, default=None)

@@ -14,7 +14,7 @@ from harness.build.materialize import tarball_suffix
 from harness.build.mirror import mirror
 from harness.build.prebuilt.headers import KbuildOfHeaders, unpack_headers
 from harness.build.prebuilt.resolve import Part
-from harness.build.selftests import Selftests
+from harness.build.selftests import Selftests, write_not_built
 from harness.build.source import parse_source_spec, resolve_source
 from harness.build.stages import Stages
 from harness.build.strays import UnusableOutput
@@ -22,9 +22,12 @@ from harness.build.testprograms import MODULES, Lacking, TestPrograms
 from harness.build.untar import Damaged, untar
 from harness.build.workspace import Workspace
 from harness.errors import BuildError, InfraError
-from harness.model.suite import UPSTREAM
+from harness.limits import open_regular
+from harness.model.suite import UPSTREAM, Suite
 
 _SELFTESTS = "tools/testing/selftests"
+_INSTALL = f"`make ARCH=arm64 -C {_SELFTESTS} install`"
+_ELF_HEAD_BYTES, _AARCH64 = 20, b"\xb7\0"  # e_machine is the last two of them
 _DIRECTORIES = tuple(f"{_SELFTESTS}/{name}/" for name in (*(suite.directory for suite in UPSTREAM), "kselftest", "lib"))
 _SHARED = ("Makefile", "scripts/subarch.include", f"{_SELFTESTS}/Makefile", f"{_SELFTESTS}/lib.mk")
 # Which of the kernel's headers for programs a C library may be too old to have.
@@ -71,7 +74,9 @@ class Programs:
     def _modules(self, names: Sequence[str], headers: Part, *, suite: str, goal: Path) -> dict[str, str]:
         """Build the modules `names` and install them as `goal`. Returns those that do not build, each with the
         reason."""
-        packages, place = headers.fetch(self.kbuild.progress), self.workspace.directory / "headers"
+        fetched, place = self.workspace.directory / "fetched", self.workspace.directory / "headers"
+        fetched.mkdir()
+        packages = headers.fetch(self.kbuild.progress, fetched)
         tree = unpack_headers(packages, place, self.release, suite=suite, kbuild=self.kbuild)
         kbuild = KbuildOfHeaders(
             self.workspace,
@@ -89,15 +94,19 @@ class Programs:
 
     # -- selftests ------------------------------------------------------------------------------------------------
 
-    def selftests_of(self, directory: Path) -> dict[str, str]:
-        """Install the suites in `directory`, as they are. Returns those that are not there, each with the reason."""
+    def selftests_of(self, directory: Path, *, name: str) -> dict[str, str]:
+        """Install the suites in `directory`, as they are. Returns those that are not there, each with the reason, in
+        which it is called `name`."""
         lacking = {}
         for suite in UPSTREAM:
             if (directory / suite.directory).is_dir():
                 goal = self.workspace.payload / "selftests" / suite.directory
                 mirror(directory / suite.directory, goal, progress=self.kbuild.progress, everything=True)
+                if what := _not_compiled(suite, goal):
+                    lacking[suite.name] = f"{name} has no {what} of {suite.directory} for arm64: {_INSTALL} makes them"
+                    write_not_built(goal, lacking[suite.name])
             else:
-                lacking[suite.name] = f"{directory} has none"
+                lacking[suite.name] = f"{name} has none"
         return lacking
 
     def selftests_of_source(self, spec: str, checksum: str) -> dict[str, str]:
@@ -134,10 +143,32 @@ class Programs:
         suites = Selftests(self.kbuild, config=self.config, goal=self.workspace.payload / "selftests")
         unbuilt = {}
         for suite in (*suites.required(), *suites.optional()):
+            if suite.needs and suite.of_kernel and self.workspace.has_modules_in_tree:
+                unbuilt[suite.name] = "its modules are built with a kernel's own tree, and this kernel came without one"
+                write_not_built(suites.goal / suite.directory, unbuilt[suite.name])
+                continue
             self.kbuild.progress.say(f"selftests: building and installing {suite.directory}")
             unbuilt[suite.name] = suites.build_alone(suite, suites.goal / suite.directory)
         suites.add_names()
         return {name: why for name, why in unbuilt.items() if why}
+
+
+def _not_compiled(suite: Suite, directory: Path) -> str:
+    """What of an installed suite would have to be compiled, and is not, or for another machine; empty: nothing."""
+    modules = directory / "test_modules"
+    if modules.is_dir() and not any(map(_is_for_arm64, modules.glob("*.ko"))):
+        return "modules"
+    programs = [path.with_suffix("") for path in directory.glob(suite.named_in) if path.suffix == ".c"]
+    return "programs" if programs and not any(map(_is_for_arm64, programs)) else ""
+
+
+def _is_for_arm64(path: Path) -> bool:
+    try:
+        with open_regular(path, follow=False) as file:
+            head = file.read(_ELF_HEAD_BYTES)
+    except OSError:
+        return False
+    return head[:4] == b"\x7fELF" and head[18:20] == _AARCH64
 
 
 def _is_of_selftests(name: str) -> bool:

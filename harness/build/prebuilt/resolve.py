@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import re
+import urllib.parse
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.build.apt import AptPackage, PrivateApt
-from harness.build.cache import cache_dir, locked
+from harness.build.apt import PrivateApt
+from harness.build.cache import cache_dir, locked, named_in
 from harness.build.checksum import sha256_of
 from harness.build.download import fetch_file
-from harness.build.tree import fingerprint, scan
+from harness.build.tree import Entry, fingerprint, scan
 from harness.errors import InfraError, UserError
+from harness.limits import TREE_FILES
+from harness.model.package import AptPackage
 from harness.model.prebuilt import PrebuiltKind, PrebuiltSpec
 from harness.model.progress import Progress
 
 ARCHITECTURE = "arm64"
-Fetch = Callable[[Progress], tuple[Path, ...]]
+Fetch = Callable[[Progress, Path | None], tuple[Path, ...]]
 _MOST_PACKAGES = 16
 # Since 6.19 the image package is empty: the kernel, its configuration and its modules are in packages of their own.
 _OF_A_KERNEL = re.compile(
@@ -30,8 +34,8 @@ _UPSTREAM = re.compile(r"(\d+\.\d+)[.~-]")
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """A further part of a kernel: `identity` names its content; `fetch` returns its packages, and is called only if it
-    is used; `forget` removes them from the cache."""
+    """A further part of a kernel: `identity` names its content; `fetch` is called only if it is used. `fetch`,
+    `forget`: as for Prebuilt."""
 
     identity: str
     fetch: Fetch
@@ -40,15 +44,18 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class Prebuilt:
-    """A kernel that others built. `fetch` returns its packages, its tarball or its directory; `forget` removes packages
-    from the cache. `identity`: names its content; `version`: the distributor's version, if that is known; `checksum`:
-    of the file that holds the kernel, ``sha256:…``. `headers`: the packages to build modules with; `source`: the spec
-    of the source that it was built from, for --kernel, with the checksum of its package."""
+    """A kernel that others built. `fetch` returns its packages, its tarball or its directory; given a directory, it
+    puts what it has downloaded there, because several kernels may share packages, and `forget` removes them from the
+    cache. `identity`: names its content; `identify`: finds out whether that is still the same; `version`: the
+    distributor's version, if that is known; `checksum`: of the file that holds the kernel, ``sha256:…``. `headers`: the
+    packages to build modules with; `source`: the spec of the source that it was built from, for --kernel, with the
+    checksum of its package."""
 
     spec: PrebuiltSpec
     fetch: Fetch
     forget: Callable[[], None] = lambda: None
     identity: str
+    identify: Callable[[], str] | None = None
     version: str = ""
     checksum: str = ""
     headers: Part | None = None
@@ -70,33 +77,51 @@ def resolve_prebuilt(
             return _remote(spec)
         case PrebuiltKind.TARBALL | PrebuiltKind.DEB | PrebuiltKind.RPM:
             digest = sha256_of(path, progress=progress, fresh=verify)
-            return Prebuilt(spec=spec, fetch=lambda _: (path,), identity=digest, checksum=f"sha256:{digest}")
+            return Prebuilt(
+                spec=spec,
+                fetch=lambda _progress, _into: (path,),
+                identity=digest,
+                identify=lambda: sha256_of(path, progress=progress),
+                checksum=f"sha256:{digest}",
+            )
 
 
 def _directory(spec: PrebuiltSpec) -> Prebuilt:
     path = Path(spec.location)
-    identity = fingerprint(scan(path, everything=True))
+
+    def identify() -> str:
+        return fingerprint(_counted(path, place=spec.text))
+
+    identity = identify()
     headers = tuple(sorted(path.glob("linux-headers-*.deb")))  # as `make bindeb-pkg` leaves them
     return Prebuilt(
         spec=spec,
-        fetch=lambda _: (path,),
+        fetch=lambda _progress, _into: (path,),
         identity=identity,
+        identify=identify,
         checksum=f"stat:{identity}",
-        headers=Part(identity=identity, fetch=lambda _: headers, forget=lambda: None) if headers else None,
+        headers=Part(identity=identity, fetch=lambda *_: headers, forget=lambda: None) if headers else None,
     )
+
+
+def _counted(directory: Path, *, place: str) -> Iterator[Entry]:
+    """The files of a directory. Raises UserError if it has so many that the whole file system may have been named."""
+    for count, entry in enumerate(scan(directory, everything=True), 1):
+        TREE_FILES.check(count, place=place)
+        yield entry
 
 
 def _remote(spec: PrebuiltSpec) -> Prebuilt:
     """A file at a URL; its checksum says which content is meant, so it is downloaded only to be unpacked."""
-    name = spec.location.rpartition("/")[2]
+    name = urllib.parse.unquote(spec.location.rpartition("/")[2])
     file = cache_dir("downloads", f"prebuilt-{spec.ref[:12]}") / name
 
-    def fetch(progress: Progress) -> tuple[Path, ...]:
+    def fetch(progress: Progress, into: Path | None) -> tuple[Path, ...]:
         with locked(file.with_name("lock")):
             if not file.is_file() or sha256_of(file, progress=progress) != spec.ref:
                 progress.say(f"downloading {name}")
                 fetch_file(spec.location, file, sha256=spec.ref, progress=progress)
-        return (file,)
+            return (named_in(into, file) if into else file,)
 
     return Prebuilt(
         spec=spec,
@@ -108,14 +133,17 @@ def _remote(spec: PrebuiltSpec) -> Prebuilt:
 
 
 def _debian(spec: PrebuiltSpec, *, progress: Progress, refresh: bool) -> Prebuilt:
-    apt = PrivateApt(spec.ref, architecture=ARCHITECTURE)
-    apt.update(force=refresh, progress=progress)
+    apt, here = PrivateApt(spec.ref, architecture=ARCHITECTURE), PrivateApt(spec.ref)
+    with ThreadPoolExecutor(max_workers=1) as at_once:  # each takes seconds, mostly of waiting
+        lists = at_once.submit(here.update, progress=progress)
+        apt.update(force=refresh, progress=progress)
     packages = list(_reachable(apt, spec.location, _OF_A_KERNEL))
     own = [package for package in packages if _OF_A_KERNEL.fullmatch(package.name)]
     if not own:
         raise UserError(f"{spec.text}: expected a package with a kernel, found that {spec.location} needs none")
     largest = max(own, key=lambda package: package.size)
-    headers = _headers(apt, own, progress=progress)
+    lists.result()
+    headers = _headers(apt, here, own)
 
     def forget() -> None:
         apt.forget(own)
@@ -124,7 +152,7 @@ def _debian(spec: PrebuiltSpec, *, progress: Progress, refresh: bool) -> Prebuil
 
     return Prebuilt(
         spec=spec,
-        fetch=lambda progress: tuple(apt.download(package, progress=progress) for package in own),
+        fetch=lambda progress, into: tuple(apt.download(package, into=into, progress=progress) for package in own),
         forget=forget,
         identity=_identity(own),
         version=largest.version,
@@ -134,10 +162,9 @@ def _debian(spec: PrebuiltSpec, *, progress: Progress, refresh: bool) -> Prebuil
     )
 
 
-def _headers(apt: PrivateApt, own: Sequence[AptPackage], *, progress: Progress) -> Part | None:
-    """What modules for the kernel are built with: headers of its architecture, and programs that run on this host."""
-    here = PrivateApt(apt.suite)
-    here.update(progress=progress)
+def _headers(apt: PrivateApt, here: PrivateApt, own: Sequence[AptPackage]) -> Part | None:
+    """What modules for the kernel are built with: headers of its architecture, from `apt`, and programs that run on
+    this host, from `here`."""
     match = next(match for package in own if (match := _OF_A_KERNEL.fullmatch(package.name)))
     try:
         found = list(_reachable(apt, f"linux-headers-{match['release']}", _OF_HEADERS))
@@ -146,9 +173,9 @@ def _headers(apt: PrivateApt, own: Sequence[AptPackage], *, progress: Progress) 
         return None
     headers = [each for each in found if not each.name.startswith("linux-kbuild-")]
 
-    def fetch(progress: Progress) -> tuple[Path, ...]:
+    def fetch(progress: Progress, into: Path | None) -> tuple[Path, ...]:
         packages = [(apt, each) for each in headers] + [(here, each) for each in tools]
-        return tuple(each.download(package, progress=progress) for each, package in packages)
+        return tuple(each.download(package, into=into, progress=progress) for each, package in packages)
 
     def forget() -> None:
         apt.forget(headers)

@@ -18,6 +18,8 @@ _PACKAGES = (".deb", ".rpm")
 _SUFFIXES = ", ".join((*_PACKAGES, *TAR_SUFFIXES))
 _URL, _CHECKSUM = re.compile(r"https?://"), "#sha256="
 _PACKAGE = re.compile(r"linux-image-[a-z0-9][a-z0-9.+-]*")
+_DEBUGGING = ("-dbg", "-dbgsym")  # which have the symbols of a kernel, and no kernel
+_OF_SOURCES = ("git:", "debian:")
 _MARKS = ("Image", "Image.gz", "vmlinuz", "vmlinuz.efi", "boot", "lib/modules", "usr/lib/modules", "modules.tar.xz")
 
 
@@ -27,9 +29,13 @@ def parse_prebuilt_spec(text: str) -> PrebuiltSpec | None:
     text = text.strip()
     if text.startswith(DEBIAN):
         return _debian(text)
+    if text.startswith(_OF_SOURCES):
+        return None
     plain = text.removeprefix(PREFIX)
     if _URL.match(plain) and (plain != text or _CHECKSUM in plain or plain.endswith(_PACKAGES)):
         return _url(text, plain)
+    if not plain:
+        raise UserError(f"{text}: expected a path or a URL behind it, found nothing")
     path = user_path(plain).absolute()
     if text.startswith(PREFIX) or text.endswith(_PACKAGES):
         return _path(text, path)
@@ -44,7 +50,7 @@ def _debian(text: str) -> PrebuiltSpec:
         raise UserError(f"{text}: the suite is missing: {text}@trixie")
     check_suite_name(suite)
     package = package or "linux-image-arm64"
-    if not _PACKAGE.fullmatch(package):
+    if not _PACKAGE.fullmatch(package) or package.endswith(_DEBUGGING):
         raise UserError(f"{text}: expected a package such as linux-image-arm64, found {package!r}")
     return PrebuiltSpec(kind=PrebuiltKind.DEBIAN, text=text, location=package, ref=suite)
 
@@ -63,10 +69,14 @@ def _url(text: str, plain: str) -> PrebuiltSpec:
     url, _, checksum = plain.partition(_CHECKSUM)
     if not re.fullmatch(r"[0-9a-f]{64}", checksum):
         raise UserError(f"{text}: expected a checksum behind the URL, {_CHECKSUM} and 64 hexadecimal digits")
-    parts = urllib.parse.urlsplit(url)
-    name = parts.path.rpartition("/")[2]
-    if "@" in parts.netloc or parts.query or not parts.hostname:
+    try:
+        parts = urllib.parse.urlsplit(url)
+        is_whole = bool(parts.hostname) and parts.port != 0 and url.isascii() and url.isprintable() and " " not in url
+    except ValueError:  # a port that is none, half an IPv6 address
+        is_whole = False
+    if not is_whole or "@" in parts.netloc or parts.query:
         raise UserError(f"{text}: expected a URL of a host and a path, without a user and a query")
+    name = urllib.parse.unquote(parts.path.rpartition("/")[2])
     if not _kind_of(name) or not is_name(name):
         raise UserError(f"{text}: expected a file whose name ends in one of {_SUFFIXES}")
     return PrebuiltSpec(kind=PrebuiltKind.URL, text=text, location=url, ref=checksum)

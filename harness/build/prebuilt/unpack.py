@@ -15,7 +15,7 @@ from harness.build.confinement import Confinement
 from harness.build.materialize import tarball_suffix
 from harness.build.prebuilt.resolve import Prebuilt
 from harness.build.sandbox import Sandbox, View
-from harness.build.untar import Damaged, untar, untar_stream
+from harness.build.untar import Damaged, untar, untar_output
 from harness.errors import UserError
 from harness.limits import open_regular
 from harness.model.prebuilt import PrebuiltKind
@@ -23,6 +23,7 @@ from harness.model.progress import Progress
 
 _END_S = 30.0
 _LINE_BYTES = 1 << 12
+_MOST_INSIDE = 8
 _USELESS = ("usr/share/", "etc/", "var/", "usr/lib/debug/")
 _NO_KERNEL = re.compile(r"linux-(headers|libc-dev|kbuild|source)|kernel-(devel|headers|debuginfo)|.*-dbg(sym)?_")
 _INNER = re.compile(r"(?:modules|dtbs|kselftest)\.(?:tar(?:\.\w+)?|tgz)")
@@ -31,9 +32,10 @@ _INNER = re.compile(r"(?:modules|dtbs|kselftest)\.(?:tar(?:\.\w+)?|tgz)")
 def unpack_all(prebuilt: Prebuilt, scratch: Path, *, sandbox: Sandbox | None, progress: Progress) -> tuple[Path, ...]:
     """Unpack the files of `prebuilt` into directories below `scratch`. Returns all directories that the kernel's parts
     are in; one that the user named is not copied. Raises UserError for damaged or hostile files."""
-    tree = scratch / "tree"
-    tree.mkdir()
-    roots, files = [tree], prebuilt.fetch(progress)
+    tree, fetched = scratch / "tree", scratch / "fetched"
+    for directory in (tree, fetched):
+        directory.mkdir()
+    roots, files = [tree], prebuilt.fetch(progress, fetched)
     if prebuilt.spec.kind is PrebuiltKind.DIRECTORY:
         roots += files
         files = tuple(path for path in sorted(files[0].iterdir()) if _is_package_of_a_kernel(path))
@@ -45,7 +47,13 @@ def unpack_all(prebuilt: Prebuilt, scratch: Path, *, sandbox: Sandbox | None, pr
             _unpack_rpm(path, tree, sandbox=sandbox)
         else:
             _unpack_tarball(path, tree, progress=progress)
-    for number, inner in enumerate(_inner_tarballs(roots)):
+    inside = _inner_tarballs(roots)
+    if len(inside) > _MOST_INSIDE:  # each may have as much in it as the limits allow
+        raise UserError(
+            f"{prebuilt.spec.text}: expected at most {_MOST_INSIDE} tarballs with modules, device trees and selftests, "
+            f"found {len(inside)}"
+        )
+    for number, inner in enumerate(inside):
         into = scratch / f"inner-{number}"
         into.mkdir()
         progress.say(f"unpacking {inner.name}")
@@ -89,9 +97,8 @@ def _unpack_package(
         alone = Path(scratch, "tree")  # so that no package writes through a link of another one
         alone.mkdir()
         with started(words, stdin=file, stderr=said, confinement=confinement) as process:
-            assert process.stdout is not None
             try:
-                untar_stream(process.stdout, alone, place=str(package), wanted=wanted)
+                untar_output(process, alone, place=str(package), wanted=wanted)
             except Damaged as error:
                 raise _damaged(package, str(error)) from error
             try:

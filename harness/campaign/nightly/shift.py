@@ -15,7 +15,7 @@ from harness.campaign.nightly.leftover import finished
 from harness.campaign.nightly.order import why_not
 from harness.campaign.nightly.place import NightPlace
 from harness.campaign.nightly.waiting import Waiting
-from harness.errors import HarnessError, InfraError, KernelError, UserError
+from harness.errors import HarnessError, InfraError, KernelError, Unavailable, UserError
 from harness.model.night import BoardHealth, Cell, Ended, Estimate, Seen, Slot, State
 from harness.shortage import Shortage
 from harness.target.base import Say
@@ -139,6 +139,8 @@ class Shift:
         state = State.NO_RESULT
         if isinstance(error, KernelError):
             state = State.NOT_BUILT
+        elif isinstance(error, Unavailable):
+            state = State.UNAVAILABLE
         elif isinstance(error, UserError):
             state = State.REFUSED
         reason = " ".join([error.message, *error.details[:3]])[:_LONGEST_REASON]

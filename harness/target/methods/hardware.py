@@ -31,6 +31,7 @@ from harness.target.line.console import Console
 from harness.target.line.open import open_line, open_when_there, where
 from harness.target.line.reconnect import ReconnectingTransport
 from harness.target.line.serialmux import AUX, COMMANDS, KERNEL, SerialMux
+from harness.target.methods import sysrq
 from harness.target.methods.autoboot import LOGIN
 from harness.target.methods.bootfailure import RESET, another_system, boot_failure
 from harness.target.methods.checks import stays_open
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 
 _CATCH_UP_S = 5.0
 _CATCH_UP_BAD_LINE_S = 30.0  # a frame may have to be requested several times
-_INIT = "rdinit=/harness/board-init"
+_INIT = f"rdinit=/harness/board-init {sysrq.ENABLED}"
 
 
 def describe(board: BoardSpec) -> str:
@@ -153,7 +154,7 @@ class BoardTarget:
         for key in "9lw":  # everything on the console, backtraces of the CPUs, the blocked tasks
             if self._line.send_break():
                 self._line.send(key.encode())
-                self.console.expect(r"sysrq: [^\n]*\n", timeout=2.0)
+                self.console.expect(sysrq.ANSWER, timeout=2.0)
 
     def terminal(self, *, rows: int, columns: int) -> Terminal:
         self._mux.hand_over()

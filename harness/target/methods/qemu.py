@@ -38,6 +38,7 @@ from harness.target.base import (
 from harness.target.holding.held import HeldBoard
 from harness.target.line.console import Console
 from harness.target.line.transport import SocketTransport
+from harness.target.methods import sysrq
 from harness.target.methods.panic import lack_of_memory, panic_reason
 from harness.target.methods.qemuhost import last_words, why_ended, why_stopped
 from harness.target.shells.serial import Shell
@@ -129,7 +130,8 @@ def command_line(
     time, whatever the board's entry says."""
     boot = qemu_boot(board)
     turns = in_turns or boot.threads == "single"
-    append = f"console=ttyAMA0 root=/dev/vda rw init=/harness/harness-init {board.cmdline}".strip()
+    system = "root=/dev/vda rw init=/harness/harness-init"
+    append = f"console=ttyAMA0 {sysrq.ENABLED} {system} {board.cmdline}".strip()
     if accel == "tcg":
         # programs at the same addresses each time: QEMU 7.2 keeps translated code by virtual address, and would
         # translate every program and library anew at every start (docs/guest-speed.md)
@@ -234,7 +236,7 @@ class QemuTarget:
         for key in "lw":  # backtraces of the CPUs, then the blocked tasks
             self.monitor("chardev-send-break", id="kernel")
             self.console.send(key.encode())
-            self.console.expect(r"sysrq: [^\n]*\n", timeout=2.0)
+            self.console.expect(sysrq.ANSWER, timeout=2.0)
 
     def terminal(self, *, rows: int, columns: int) -> Terminal:
         # told on the command channel: what is typed before the shell has the terminal may get lost
