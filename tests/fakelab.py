@@ -1,0 +1,251 @@
+"""A lab on this host: real workers, whose runs are stand-ins with real leases, guards and power switches.
+
+`python -m tests.fakelab worker …` is `harness worker …`, but for the runs that it starts: they are
+`python -m tests.fakelab run …`, which hold the board and switch its power, and boot nothing. $FAKE_LAB names a
+directory:
+
+    journal      what happened, one line each: time, board, what, number of the process
+    powered/     a file for each board that is switched on
+    hold         as long as it is there, runs go on
+    seconds      how long a run takes besides
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from harness.build.finished import load_build
+from harness.build.seal import seal_directory
+from harness.campaign.lab.addresses import Address, Credentials
+from harness.campaign.lab.engine import Lab, scheduling
+from harness.model.kernel import Build
+from harness.model.night import Cell, PlannedTests, Slot
+from tests import fakenight
+from tests.records import build_json
+
+ROOT = Path(__file__).parents[1]
+LIMIT_S = 120.0  # for anything that happens at once on an idle host
+ANY = Address(host="127.0.0.1", port=0)
+_BOARDS = """
+defaults:
+  twin:
+    console: {kind: command, run: [cat]}
+    boot: {method: uboot, tftp_root: /t}
+    pool: twins
+boards:
+"""
+_BOARD = """
+  {name}:
+    like: twin
+    console: {{kind: command, run: [cat, /dev/null, {name}]}}
+    power: {{kind: command, on: [sh, {switch}, {name}, "on"], off: [sh, {switch}, {name}, "off"], off_seconds: 0.01}}
+"""
+_SWITCH = """
+cd "$FAKE_LAB" || exit 1
+if [ "$2" = on ]; then : >"powered/$1"; else rm -f "powered/$1"; fi
+echo "$(date +%s.%N) $1 $2 $$" >>journal
+"""
+
+
+class FakeLab:
+    """The directory of a lab. `boards`: their names."""
+
+    def __init__(self, root: Path, boards: tuple[str, ...] = ("a", "b")) -> None:
+        self.root = root
+        self.boards = boards
+        self.workers: list[subprocess.Popen[bytes]] = []
+        (root / "powered").mkdir(parents=True)
+        (root / "switch.sh").write_text(_SWITCH)
+        (root / "journal").touch()
+
+    @property
+    def hold(self) -> Path:
+        return self.root / "hold"
+
+    def boards_file(self, *names: str) -> Path:
+        """Write a file that describes some of the boards."""
+        path = self.root / f"boards-{'-'.join(names)}.yaml"
+        entries = (_BOARD.format(name=name, switch=self.root / "switch.sh") for name in names)
+        path.write_text(_BOARDS + "".join(entries))
+        return path
+
+    def worker(
+        self, scheduler: Address, *boards: str, host: str = "host", tls: Credentials | None = None,
+        before: tuple[str, ...] = (), address: str = "",
+    ) -> subprocess.Popen[bytes]:  # fmt: skip
+        """Start a worker; those of the same `host` share a cache and locks, as on one machine. `before`: words before
+        its own, such as those that start it in a network of its own."""
+        home = self.root / host
+        (home / "locks").mkdir(parents=True, exist_ok=True)
+        words = [*before, sys.executable, "-m", "tests.fakelab", "worker", "--scheduler", str(scheduler)]
+        words += ["--boards", str(self.boards_file(*boards))]
+        words += ["--address", address] if address else []
+        if tls:
+            words += ["--tls-ca", str(tls.ca), "--tls-cert", str(tls.certificate), "--tls-key", str(tls.key)]
+        environment = {
+            **os.environ,
+            "FAKE_LAB": str(self.root),
+            "XDG_CACHE_HOME": str(home / "cache"),
+            "HARNESS_LOCKS": str(home / "locks"),
+            "PYTHONPATH": str(ROOT),
+        }
+        with (self.root / f"worker-{len(self.workers)}.log").open("wb") as log:
+            process = subprocess.Popen(
+                words, cwd=self.root, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+        self.workers.append(process)
+        return process
+
+    def end(self) -> None:
+        """End all workers, and wait until no board is powered."""
+        self.hold.unlink(missing_ok=True)
+        for process in self.workers:
+            process.terminate()
+        for process in self.workers:
+            process.wait(LIMIT_S)
+
+    def powered(self) -> list[str]:
+        return sorted(path.name for path in (self.root / "powered").iterdir())
+
+    def journal(self) -> list[tuple[float, str, str, int]]:
+        """What happened: time, board, what, process."""
+        lines = (line.split() for line in (self.root / "journal").read_text().splitlines())
+        return [(float(when), board, what, int(process)) for when, board, what, process in lines]
+
+    def did(self, what: str) -> list[str]:
+        """The boards to which something happened, in order."""
+        return [board for _, board, happened, _ in self.journal() if happened == what]
+
+    def wait_for(self, what: str, *, count: int = 1, board: str = "") -> None:
+        """Wait until something has happened so many times."""
+        deadline = time.monotonic() + LIMIT_S
+        while sum(not board or board == each for each in self.did(what)) < count:
+            assert time.monotonic() < deadline, f"{what} did not happen: {self.told()}"
+            time.sleep(0.05)
+
+    def told(self) -> str:
+        """What the workers said."""
+        return "\n".join(path.read_text(errors="replace") for path in sorted(self.root.glob("worker-*.log")))
+
+    def used_at_once(self) -> list[str]:
+        """The boards that were switched on while they were."""
+        wrong, are_on = [], set[str]()
+        for _, board, what, _ in self.journal():
+            if what == "on":
+                wrong += [board] if board in are_on else []
+                are_on.add(board)
+            elif what == "off":
+                are_on.discard(board)
+        return wrong
+
+
+@contextlib.contextmanager
+def playing(tls: Credentials | None = None, *, address: Address = ANY, say: list[str]) -> Iterator[tuple[Address, Lab]]:
+    """A scheduler in this process, and the plan's end of it."""
+    with scheduling(address, tls) as scheduler, Lab(scheduler, tls, say=say.append) as lab:
+        yield scheduler, lab
+
+
+class Builds:
+    """Builds that take no time: finished directories with a few files."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def build(self, cell: Cell) -> float | None:
+        directory = self.directory(cell.build)
+        if not directory.exists():
+            build_json(directory)
+            (directory / ".config").write_text("CONFIG_ARM64=y\n")
+            (directory / "Image").write_bytes(cell.build.encode() * 1000)
+            (directory / "modules").mkdir()
+            (directory / "modules/link").symlink_to("../Image")
+            seal_directory(directory, final=directory)
+        return 1.0
+
+    def directory(self, key: str) -> Path:
+        return self._root / key.replace("/", "-")
+
+    def built(self, key: str) -> Build:
+        return load_build(self.directory(key))
+
+    def stop(self) -> None:
+        """Nothing runs."""
+
+
+# -- the programs -----------------------------------------------------------------------------------------------------
+
+
+def _note(board: str, what: str) -> None:
+    line = f"{time.time():.6f} {board} {what} {os.getpid()}\n".encode()
+    with (Path(os.environ["FAKE_LAB"]) / "journal").open("ab", buffering=0) as journal:
+        journal.write(line)  # in one piece
+
+
+def _run(words: list[str]) -> int:
+    """A stand-in for `harness run`."""
+    from harness import interruption
+    from harness.boards.inventory import read_inventory
+    from harness.boards.lease import acquire
+    from harness.target.holding.guard import Guard
+    from harness.target.power import switch_of
+
+    interruption.watch()
+    options = dict(zip(words[::2], words[1::2], strict=False))
+    board, out = options["--board"], Path(options["--out"])
+    load_build(Path(options["--build"]))
+    spec = read_inventory(Path(options["--boards"])).board(board)
+    with acquire(spec, wait=float(options["--wait"]), say=lambda _: None) as held:
+        guard, switch = Guard(held), switch_of(held.power)
+        switch.on()
+        _note(board, "begins")
+        try:
+            _wait()
+        except KeyboardInterrupt:
+            _note(board, "interrupted")
+            print("interrupted", flush=True)
+            raise
+        finally:
+            _note(board, "ends")
+            switch.off()
+            guard.release()
+        fakenight.write_run(out, _cell(options), board=board, ends="PASS", began=time.time(), seconds=1.0)
+    _note(board, "passed")
+    print("OK: 2 PASS")
+    return 0
+
+
+def _wait() -> None:
+    lab = Path(os.environ["FAKE_LAB"])
+    seconds = lab / "seconds"
+    deadline = time.monotonic() + (float(seconds.read_text()) if seconds.exists() else 0.0)
+    while (lab / "hold").exists() or time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+def _cell(options: dict[str, str]) -> Cell:
+    slot = Slot(kernel="k", toolchain="gcc", configuration="c", board=options["--board"], suites=str(os.getpid()))
+    return Cell(slot=slot, identity="i", build="b", tests=PlannedTests(name="t"), candidates=())
+
+
+def main() -> int:
+    if sys.argv[1] == "run":
+        # `-k` and others have a value, too; flags have none, and are not asked for here
+        return _run([word for word in sys.argv[2:] if word != "--no-history"])
+    from harness.cli import main as command
+    from harness.run import side_run
+
+    side_run._HARNESS = (sys.executable, "-m", "tests.fakelab")
+    return command.main()
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(KeyboardInterrupt):
+        sys.exit(main())
+    sys.exit(130)
