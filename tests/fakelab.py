@@ -152,6 +152,39 @@ def playing(tls: Credentials | None = None, *, address: Address = ANY, say: list
         yield scheduler, lab
 
 
+def make_credentials(directory: Path) -> Credentials:
+    """Make an authority, and a certificate of it."""
+    import datetime
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import NameOID
+
+    directory.mkdir()
+    now = datetime.datetime.now(datetime.UTC)
+    authority, own = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
+    issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"authority of {directory.name}")])
+    for name, key, is_authority in (("ca", authority, True), ("own", own, False)):
+        subject = issuer if is_authority else x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "host")])
+        made = (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(issuer)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(days=1))
+            .not_valid_after(now + datetime.timedelta(days=1))
+            .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
+            .sign(authority, hashes.SHA256())
+        )
+        (directory / f"{name}.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    (directory / "own.key").write_bytes(
+        own.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return Credentials(ca=directory / "ca.pem", certificate=directory / "own.pem", key=directory / "own.key")
+
+
 class Builds:
     """Builds that take no time: finished directories with a few files."""
 

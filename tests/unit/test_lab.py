@@ -9,13 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from harness.campaign.lab.addresses import Credentials
+from harness.campaign.lab.engine import Lab
 from harness.campaign.lab.executor import LabExecutor
 from harness.campaign.nightly import night
 from harness.campaign.nightly.place import NightPlace
+from harness.errors import InfraError, UserError
 from harness.model.night import Morning, State
 from harness.run.documents import read_results
 from tests import fakenight
-from tests.fakelab import LIMIT_S, Builds, FakeLab, playing
+from tests.fakelab import LIMIT_S, Builds, FakeLab, make_credentials, playing
 from tests.fakenight import states
 from tests.faults.catalogue import Blame, fault
 
@@ -131,3 +134,59 @@ def test_a_worker_that_is_asked_to_end_switches_its_boards_off(fake: FakeLab, tm
         made, _ = plays.made()
     assert made.exit_code == 0
     assert made.boards == ()
+
+
+@fault(
+    "the plan's process ends while a worker runs a cell for it", where="killed", blame=Blame.NOBODY,
+    survives="the run, whose results are there when the night goes on",
+)  # fmt: skip
+def test_what_runs_when_the_connection_is_lost_goes_on_and_is_kept(fake: FakeLab, tmp_path: Path) -> None:
+    said: list[str] = []
+    fake.hold.touch()
+    with playing(say=said) as (scheduler, lab):
+        fake.worker(scheduler, "a", "b")
+        first = Plays(fake, tmp_path, ONE, lab, said)
+        fake.wait_for("begins")
+        first.executor.stop = lambda: None  # type: ignore[method-assign]  # it has no time for that
+    fake.hold.unlink()
+    fake.wait_for("passed")
+    with playing(say=said, address=scheduler) as (_, lab):
+        first.executor._lab = lab
+        made, _ = first.made()
+    assert made.exit_code == 0
+    assert len(fake.did("begins")) == 1
+
+
+def test_with_tls_only_certificates_of_one_authority_are_good(fake: FakeLab, tmp_path: Path) -> None:
+    ours, others = make_credentials(tmp_path / "ours"), make_credentials(tmp_path / "others")
+    said: list[str] = []
+    with playing(ours, say=said) as (scheduler, lab):
+        fake.worker(scheduler, "a", "b", tls=ours)
+        made, _ = Plays(fake, tmp_path, ONE, lab, said).made()
+        assert made.exit_code == 0
+        with pytest.raises(InfraError, match=f"{scheduler}: expected a scheduler there: "):
+            Lab(scheduler, others, say=said.append)
+        with pytest.raises(InfraError, match=f"{scheduler}: expected a scheduler there: "):
+            Lab(scheduler, None, say=said.append)
+
+
+def test_an_address_that_is_taken_is_told(fake: FakeLab) -> None:
+    said: list[str] = []
+    with (
+        playing(say=said) as (scheduler, _),
+        pytest.raises(InfraError, match=f"--listen {scheduler}: expected to be able to listen there: .*in use"),
+        playing(say=said, address=scheduler),
+    ):
+        pytest.fail("two schedulers at one address")
+
+
+@pytest.mark.parametrize("line", ["", "no PEM"])
+def test_files_that_are_no_certificates_are_told(line: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.pem"
+    path.write_text(line)
+    tls = Credentials(ca=path, certificate=path, key=path)
+    with (
+        pytest.raises(UserError, match="--tls-ca, --tls-cert, --tls-key: expected a certificate, its key and"),
+        playing(tls, say=[]),
+    ):
+        pytest.fail("it took them")

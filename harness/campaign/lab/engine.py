@@ -264,6 +264,8 @@ class Lab:
     def __exit__(self, *_: object) -> None:
         with self._turn:
             self._is_closed = True
+            for name in list(self._members):
+                self._lose(name)
             self._turn.notify_all()
         self._watcher.join(_CLOSE_S)
         with contextlib.suppress(Exception):
