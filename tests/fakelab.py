@@ -1,13 +1,9 @@
-"""A lab on this host: real workers, whose runs are stand-ins with real leases, guards and power switches.
+"""A lab on this host: real workers, whose runs are stand-ins (`tests/labprograms.py`). In its directory:
 
-`python -m tests.fakelab worker …` is `harness worker …`, but for the runs that it starts: they are
-`python -m tests.fakelab run …`, which hold the board and switch its power, and boot nothing. $FAKE_LAB names a
-directory:
-
-    journal      what happened, one line each: time, board, what, number of the process
-    powered/     a file for each board that is switched on
-    hold         as long as it is there, runs go on
-    seconds      how long a run takes besides
+journal      what happened, one line each: time, board, what, number of the process
+powered/     a file for each board that is switched on
+hold         as long as it is there, runs go on
+seconds      how long a run takes besides
 """
 
 from __future__ import annotations
@@ -16,6 +12,7 @@ import contextlib
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,8 +21,11 @@ from harness.build.finished import load_build
 from harness.build.seal import seal_directory
 from harness.campaign.lab.addresses import Address, Credentials
 from harness.campaign.lab.engine import Lab, scheduling
+from harness.campaign.lab.executor import LabExecutor
+from harness.campaign.nightly import night
+from harness.campaign.nightly.place import NightPlace
 from harness.model.kernel import Build
-from harness.model.night import Cell, PlannedTests, Slot
+from harness.model.night import Cell, Morning
 from tests import fakenight
 from tests.records import build_json
 
@@ -83,7 +83,7 @@ class FakeLab:
         its own, such as those that start it in a network of its own."""
         home = self.root / host
         (home / "locks").mkdir(parents=True, exist_ok=True)
-        words = [*before, sys.executable, "-m", "tests.fakelab", "worker", "--scheduler", str(scheduler)]
+        words = [*before, sys.executable, "-m", "tests.labprograms", "worker", "--scheduler", str(scheduler)]
         words += ["--boards", str(self.boards_file(*boards))]
         words += ["--address", address] if address else []
         if tls:
@@ -212,73 +212,32 @@ class Builds:
         """Nothing runs."""
 
 
-# -- the programs -----------------------------------------------------------------------------------------------------
+class Plays:
+    """A night in a thread of its own."""
 
+    def __init__(self, fake: FakeLab, root: Path, plan: str, lab: Lab, said: list[str]) -> None:
+        scripted = fakenight.Lab(root, plan=plan)
+        (root / "boards.yaml").write_text(fake.boards_file(*fake.boards).read_text())
+        (root / "scratch").mkdir()
+        self._made: list[tuple[Morning, NightPlace]] = []
+        self.executor = LabExecutor(
+            Builds(root), lab, expectations=(), history=root / "history", scratch=root / "scratch", say=said.append
+        )  # fmt: skip
 
-def _note(board: str, what: str) -> None:
-    line = f"{time.time():.6f} {board} {what} {os.getpid()}\n".encode()
-    with (Path(os.environ["FAKE_LAB"]) / "journal").open("ab", buffering=0) as journal:
-        journal.write(line)  # in one piece
+        checked = scripted.checked()
 
+        def play() -> None:
+            self._made.append(
+                night.play(
+                    checked, executor=lambda _: self.executor, resolver=scripted.resolve,
+                    progress=scripted.lines, clock=lambda: scripted.now,
+                )
+            )  # fmt: skip
 
-def _run(words: list[str]) -> int:
-    """A stand-in for `harness run`."""
-    from harness import interruption
-    from harness.boards.inventory import read_inventory
-    from harness.boards.lease import acquire
-    from harness.target.holding.guard import Guard
-    from harness.target.power import switch_of
+        self._thread = threading.Thread(target=play)
+        self._thread.start()
 
-    interruption.watch()
-    options = dict(zip(words[::2], words[1::2], strict=False))
-    board, out = options["--board"], Path(options["--out"])
-    load_build(Path(options["--build"]))
-    spec = read_inventory(Path(options["--boards"])).board(board)
-    with acquire(spec, wait=float(options["--wait"]), say=lambda _: None) as held:
-        guard, switch = Guard(held), switch_of(held.power)
-        switch.on()
-        _note(board, "begins")
-        try:
-            _wait()
-        except KeyboardInterrupt:
-            _note(board, "interrupted")
-            print("interrupted", flush=True)
-            raise
-        finally:
-            _note(board, "ends")
-            switch.off()
-            guard.release()
-        fakenight.write_run(out, _cell(options), board=board, ends="PASS", began=time.time(), seconds=1.0)
-    _note(board, "passed")
-    print("OK: 2 PASS")
-    return 0
-
-
-def _wait() -> None:
-    lab = Path(os.environ["FAKE_LAB"])
-    seconds = lab / "seconds"
-    deadline = time.monotonic() + (float(seconds.read_text()) if seconds.exists() else 0.0)
-    while (lab / "hold").exists() or time.monotonic() < deadline:
-        time.sleep(0.02)
-
-
-def _cell(options: dict[str, str]) -> Cell:
-    slot = Slot(kernel="k", toolchain="gcc", configuration="c", board=options["--board"], suites=str(os.getpid()))
-    return Cell(slot=slot, identity="i", build="b", tests=PlannedTests(name="t"), candidates=())
-
-
-def main() -> int:
-    if sys.argv[1] == "run":
-        # `-k` and others have a value, too; flags have none, and are not asked for here
-        return _run([word for word in sys.argv[2:] if word != "--no-history"])
-    from harness.cli import main as command
-    from harness.run import side_run
-
-    side_run._HARNESS = (sys.executable, "-m", "tests.fakelab")
-    return command.main()
-
-
-if __name__ == "__main__":
-    with contextlib.suppress(KeyboardInterrupt):
-        sys.exit(main())
-    sys.exit(130)
+    def made(self, limit: float = LIMIT_S) -> tuple[Morning, NightPlace]:
+        self._thread.join(limit)
+        assert not self._thread.is_alive()
+        return self._made[0]

@@ -12,15 +12,14 @@ import pytest
 from harness.campaign.lab.addresses import Credentials
 from harness.campaign.lab.engine import Lab
 from harness.campaign.lab.executor import LabExecutor
-from harness.campaign.nightly import night
-from harness.campaign.nightly.place import NightPlace
 from harness.errors import InfraError, UserError
-from harness.model.night import Morning, State
+from harness.model.lab import Gone
+from harness.model.night import State
 from harness.run.documents import read_results
-from tests import fakenight
-from tests.fakelab import LIMIT_S, Builds, FakeLab, make_credentials, playing
+from tests.fakelab import LIMIT_S, Builds, FakeLab, Plays, make_credentials, playing
 from tests.fakenight import states
 from tests.faults.catalogue import Blame, fault
+from tests.unit.test_lab_parts import CELL
 
 PLAN = """
 kernels: {stable: {kernel: 7.3.4}}
@@ -40,37 +39,6 @@ def fake(tmp_path: Path) -> Iterator[FakeLab]:
         assert process.poll() is not None
     assert lab.powered() == []
     assert lab.used_at_once() == []
-
-
-class Plays:
-    """A night in a thread of its own."""
-
-    def __init__(self, fake: FakeLab, root: Path, plan: str, lab: object, said: list[str]) -> None:
-        scripted = fakenight.Lab(root, plan=plan)
-        (root / "boards.yaml").write_text(fake.boards_file(*fake.boards).read_text())
-        (root / "scratch").mkdir()
-        self._made: list[tuple[Morning, NightPlace]] = []
-        self.executor = LabExecutor(
-            Builds(root), lab, expectations=(), history=root / "history", scratch=root / "scratch", say=said.append  # type: ignore[arg-type]
-        )  # fmt: skip
-
-        checked = scripted.checked()
-
-        def play() -> None:
-            self._made.append(
-                night.play(
-                    checked, executor=lambda _: self.executor, resolver=scripted.resolve,
-                    progress=scripted.lines, clock=lambda: scripted.now,
-                )
-            )  # fmt: skip
-
-        self._thread = threading.Thread(target=play)
-        self._thread.start()
-
-    def made(self) -> tuple[Morning, NightPlace]:
-        self._thread.join(LIMIT_S)
-        assert not self._thread.is_alive()
-        return self._made[0]
 
 
 def test_cells_run_where_their_boards_are(fake: FakeLab, tmp_path: Path) -> None:
@@ -142,28 +110,57 @@ def test_a_worker_that_is_asked_to_end_switches_its_boards_off(fake: FakeLab, tm
 )  # fmt: skip
 def test_what_runs_when_the_connection_is_lost_goes_on_and_is_kept(fake: FakeLab, tmp_path: Path) -> None:
     said: list[str] = []
+    builds = Builds(tmp_path / "builds")
+    builds.build(CELL)
+
+    def attempt(number: int, lab: Lab) -> tuple[LabExecutor, Path]:
+        place = tmp_path / f"nights/1/attempts/one.{number}"
+        place.mkdir(parents=True)
+        (scratch := tmp_path / f"scratch-{number}").mkdir()
+        history = tmp_path / "history"
+        return LabExecutor(
+            builds, lab, expectations=(), history=history, scratch=scratch, say=said.append
+        ), place  # fmt: skip
+
     fake.hold.touch()
     with playing(say=said) as (scheduler, lab):
-        fake.worker(scheduler, "a", "b")
-        first = Plays(fake, tmp_path, ONE, lab, said)
+        fake.worker(scheduler, "a")
+        first, place = attempt(1, lab)
+
+        lost: list[Gone] = []
+
+        def test() -> None:
+            try:
+                first.test(CELL, "a", place)
+            except Gone as error:
+                lost.append(error)
+
+        killed = threading.Thread(target=test)
+        killed.start()
         fake.wait_for("begins")
-        first.executor.stop = lambda: None  # type: ignore[method-assign]  # it has no time for that
+        first._stopped = True  # whoever is killed asks nobody to end
+    killed.join(LIMIT_S)
+    assert lost
     fake.hold.unlink()
     fake.wait_for("passed")
     with playing(say=said, address=scheduler) as (_, lab):
-        first.executor._lab = lab
-        made, _ = first.made()
-    assert made.exit_code == 0
+        second, place = attempt(2, lab)
+        tested = second.test(CELL, "a", place)
+    assert (tested.state, tested.code) == (State.TESTED, 0)
+    assert read_results(place / "run").is_complete
     assert len(fake.did("begins")) == 1
 
 
-def test_with_tls_only_certificates_of_one_authority_are_good(fake: FakeLab, tmp_path: Path) -> None:
+def test_with_tls_only_certificates_of_one_authority_are_good(
+    fake: FakeLab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ours, others = make_credentials(tmp_path / "ours"), make_credentials(tmp_path / "others")
     said: list[str] = []
     with playing(ours, say=said) as (scheduler, lab):
         fake.worker(scheduler, "a", "b", tls=ours)
         made, _ = Plays(fake, tmp_path, ONE, lab, said).made()
         assert made.exit_code == 0
+        monkeypatch.setattr("harness.campaign.lab.engine._CONNECT_S", 0.5)
         with pytest.raises(InfraError, match=f"{scheduler}: expected a scheduler there: "):
             Lab(scheduler, others, say=said.append)
         with pytest.raises(InfraError, match=f"{scheduler}: expected a scheduler there: "):
