@@ -82,9 +82,9 @@ class Killer(threading.Thread):
         self._names = names
         self._chance = random.Random(seed)
         self._over = threading.Event()
-        self._workers = [self._started(number) for number in range(len(names))]
+        self._workers = [self._begin(number) for number in range(len(names))]
 
-    def _started(self, number: int) -> subprocess.Popen[bytes]:
+    def _begin(self, number: int) -> subprocess.Popen[bytes]:
         host, board = _WORKERS[number]
         before = ("ip", "netns", "exec", self._names[number])
         return self._lab.worker(self._scheduler, board, host=host, tls=self._tls, before=before)
@@ -96,7 +96,7 @@ class Killer(threading.Thread):
             self._workers[number].wait()
             self.killed += 1
             self._over.wait(self._chance.uniform(*_AWAY_S))
-            self._workers[number] = self._started(number)
+            self._workers[number] = self._begin(number)
 
     def end(self) -> None:
         self._over.set()
@@ -132,11 +132,13 @@ def play(out: Path, names: list[str], *, cells: int, kills: int, seconds: float,
     with playing(tls, address=Address(host=f"{_NETWORK}.1", port=0), say=said) as (scheduler, there):
         killer = Killer(lab, scheduler, tls, names, kills=kills, seed=seed)
         killer.start()
-        plays = Plays(lab, out, PLAN.format(repetitions=cells // 2), there, said)
-        made, here = plays.made(_LIMIT_S)
-        wall = time.monotonic() - began
-        killer.end()
-        lab.end()
+        try:
+            plays = Plays(lab, out, PLAN.format(repetitions=cells // 2), there, said)
+            made, here = plays.made(_LIMIT_S)
+            wall = time.monotonic() - began
+        finally:
+            killer.end()
+            lab.end()
     wait_for_guards(lab)
     (out / "said").write_text("".join(f"{line}\n" for line in said))
     run_dirs = {row.ended.slot.directory: here.cell(row.ended.slot) / "run" for row in made.rows}

@@ -88,6 +88,10 @@ def nightly(list_only: bool, dry_run: bool, **given: Any) -> int:
     if wish.to:
         check_mail(wish)
     access = request_from(LabAccess, given).checked()
+    if access.is_wanted:
+        from harness.campaign.lab.playing import check_access, play_in_lab
+
+        check_access(access)
     if list_only:
         tell("\n".join(listed(checked)))
         return EXIT_OK
@@ -95,12 +99,7 @@ def nightly(list_only: bool, dry_run: bool, **given: Any) -> int:
         if dry_run:
             tell("\n".join(planned(checked, display)))
             return EXIT_OK
-        if access.is_wanted:
-            from harness.campaign.lab.playing import play_in_lab
-
-            made, here = play_in_lab(checked, access, display)
-        else:
-            made, here = play_here(checked, display)
+        made, here = play_in_lab(checked, access, display) if access.is_wanted else play_here(checked, display)
     tell(morning_text(made))
     tell(f"summary: {here.directory / PAGE}")
     if wish.to:

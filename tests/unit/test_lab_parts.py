@@ -32,6 +32,7 @@ from harness.run.documents import read_results
 from harness.run.session import key_of_testcases
 from harness.run.side_run import Ended, SideRuns
 from tests import fakenight
+from tests.command import harness
 from tests.fakelab import LIMIT_S, Builds, FakeLab
 from tests.faults.catalogue import Blame, fault
 
@@ -94,6 +95,17 @@ def test_the_protocol_has_to_fit() -> None:
 def test_options_that_contradict_each_other(access: LabAccess, told: str) -> None:
     with pytest.raises(UserError, match=told):
         access.checked()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["worker", "--scheduler", "198.51.100.7:1"], ["nightly", "plan.yaml", "--listen", "0.0.0.0:1"]],
+)
+def test_wrong_options_are_told_before_anything_begins(words: list[str], tmp_path: Path) -> None:
+    (tmp_path / "plan.yaml").write_text(fakenight.ONE.replace("[one]", "[qemu-virt]"))
+    done = harness(*words, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"harness: {words[-2]} {words[-1]}: expected an address of this host's loopback")
 
 
 def test_a_missing_package_is_named_with_what_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:

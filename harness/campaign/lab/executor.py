@@ -251,7 +251,9 @@ class LabExecutor:
         except UserError:
             pass
         else:
-            self._say(f"{board}: {remember(results, place / RUN, history=self._history)}")
+            told = remember(results, place / RUN, history=self._history)
+            if told.startswith("not "):
+                self._say(f"{board}: {told}")
         return left_in(place, code=done.code, board=board, reason=done.last_line if done.code else "")
 
     def _end(self, key: str, member: Member) -> None:
