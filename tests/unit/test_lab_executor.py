@@ -150,6 +150,16 @@ def test_a_board_belongs_to_one_host(tmp_path: Path) -> None:
     assert sum("its board a is left out" in line for line in night.said) == 1
 
 
+def test_a_host_that_has_booted_keeps_its_boards(tmp_path: Path) -> None:
+    """Its locks are others then."""
+    night = Night(tmp_path, member("one", locks="first boot"))
+    night.executor.test(CELL, "a", night.place)
+    night.lab.there = [member("one", locks="second boot")]
+    another = night.place.with_name("one.2")
+    another.mkdir()
+    assert night.executor.test(CELL, "a", another).state is State.TESTED
+
+
 def test_an_emulated_board_or_one_of_a_labgrid_place_is_any_hosts(tmp_path: Path) -> None:
     boards = {"a": False}
     night = Night(

@@ -22,6 +22,7 @@ from harness.model.lab import Parcel
 from harness.model.progress import Progress
 
 _NAMED = 24  # digits of the hash in the name of a directory
+_MOST_HELD = 8  # of which the cache's limits remove none
 
 
 def address_of(directory: Path) -> str:
@@ -57,7 +58,17 @@ class Arrivals:
             if address_of(build.directory) != address:
                 return None
             self._held[address] = build
+            if len(self._held) > _MOST_HELD:
+                del self._held[next(iter(self._held))]
             return build
+
+    def clear(self) -> None:
+        """Nothing is on its way any more: the connection over which it came was lost."""
+        with self._lock:
+            for path, _ in self._coming.values():
+                path.unlink(missing_ok=True)
+            self._coming.clear()
+            self._held.clear()
 
     def begin(self, parcel: Parcel) -> str:
         """Get ready for an archive; return the name under which it comes. Raises UserError if it is too large."""

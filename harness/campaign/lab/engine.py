@@ -372,11 +372,16 @@ class Lab:
         try:
             future = self._submit(address, "offer", ())
             offer = future.result(timeout=_CONNECT_S)
-        except Exception as error:
-            if isinstance(error, HarnessError):  # it is none of ours
-                self._say(f"{address}: left out: {error.message}")
-                self._ignored.add(name)
-            return  # the next look asks again
+        except HarnessError as error:
+            self._say(f"{address}: left out: {error.message}")
+            self._ignored.add(name)
+            return
+        except TimeoutError:  # the next look asks again
+            return
+        except Exception as error:  # another version of the harness, or none
+            self._say(f"{address}: left out: it can't be asked what it offers: {_reason(error)}")
+            self._ignored.add(name)
+            return
         member = Member(address=address, name=name, offer=offer)
         with self._turn:
             self._members[name] = member

@@ -22,7 +22,7 @@ from harness.campaign.nightly.place import RUN
 from harness.errors import InfraError, UserError
 from harness.limits import LAB_RESULT_BYTES
 from harness.model.kernel import Build
-from harness.model.lab import Done, Gone, Order, Parcel
+from harness.model.lab import Done, Gone, Offer, Order, Parcel
 from harness.model.night import Cell
 from harness.products import sync
 from harness.run.documents import read_results
@@ -63,7 +63,7 @@ class LabExecutor:
         self._say = say
         self._testcases = key_of_testcases()
         self._turn = threading.Lock()
-        self._homes: dict[str, str] = {}
+        self._homes: dict[str, Offer] = {}
         self._told: set[str] = set()
         self._packing: dict[str, threading.Lock] = {}
         self._packed: dict[str, Parcel] = {}
@@ -160,9 +160,13 @@ class LabExecutor:
     def _is_home(self, board: str, member: Member) -> bool:
         if not member.offer.boards[board]:
             return True
+        present = {each.offer.locks for each in self._lab.members()}
         with self._turn:
-            home = self._homes.setdefault(board, member.offer.locks)
-        if home == member.offer.locks:
+            home = self._homes.setdefault(board, member.offer)
+            is_gone = home.locks not in present
+            if home.host == member.offer.host and is_gone:  # it has booted: nothing there uses the board any more
+                self._homes[board] = home = member.offer
+        if home.locks == member.offer.locks:
             return True
         self._say_once(
             f"{member.offer.host}: its board {board} is left out: another host offers it, too, and nothing would keep "

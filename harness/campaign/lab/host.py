@@ -75,6 +75,11 @@ class LabHost:
             kvm=architecture == "aarch64" and os.access("/dev/kvm", os.R_OK | os.W_OK),
         )
 
+    def begin(self) -> None:
+        """A connection begins: remove what earlier ones left on its way, and what nobody has fetched for long."""
+        self._builds.clear()
+        self._spool.clear()
+
     # -- builds -------------------------------------------------------------------------------------------------------
 
     def has_build(self, address: str) -> bool:
@@ -170,7 +175,7 @@ class LabHost:
     def _run(self, order: Order, job: _Job) -> Done:
         build = self._builds.get(order.build)
         if build is None:
-            raise InfraError(f"build {order.build[:12]} is not on this host any more; it is sent again")
+            raise Gone(f"build {order.build[:12]} is not on {socket.gethostname()} any more; it is sent again")
         if order.board not in self.boards:
             raise InfraError(f"expected one of the boards {', '.join(self.boards)}, found {order.board!r}")
         place = self._spool.begin(order.key)

@@ -27,14 +27,12 @@ def serve(request: WorkerRequest, access: LabAccess, progress: Progress) -> None
     inventory = read_inventory(request.boards_file)
     boards = _offered(inventory, request, progress)
     shared: list[object] = ["--boards", request.boards_file.absolute()] if request.boards_file else []
-    spool = Spool(cache_dir("lab-results"))
-    spool.clear()
     with scratch_dir("lab") as scratch:
         host = LabHost(
             inventory,
             boards,
             shared=[*shared, "--no-history"],
-            spool=spool,
+            spool=Spool(cache_dir("lab-results")),
             builds=Arrivals(scratch, progress),
             say=progress.say,
         )
@@ -59,6 +57,7 @@ def _work(host: LabHost, scheduler: Address, tls: Credentials | None, here: Addr
     told = ""
     while not interruption.asked():
         try:
+            host.begin()
             with scratch_dir("lab") as scratch:
                 member = Membership(host, scheduler, tls, boards=host.boards, here=here, scratch=scratch)
                 try:
