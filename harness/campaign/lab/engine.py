@@ -324,6 +324,8 @@ class Lab:
         except HarnessError:
             raise
         except Exception as error:  # of the library, whatever it was: the worker's own are HarnessErrors
+            if isinstance(error, _distributed().KilledWorker):
+                raise self._gone(member) from error
             raise Gone(f"the worker on {member.offer.host} was lost: {_reason(error)}") from error
         finally:
             if future is not None:
