@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import os
 import socket
 import sys
 import threading
@@ -27,6 +29,7 @@ from harness.model.progress import Silent
 from harness.run.documents import read_results
 from harness.run.session import key_of_testcases
 from harness.run.side_run import Ended, SideRuns
+from harness.shortage import Shortage
 from tests import fakenight
 from tests.command import harness
 from tests.fakelab import LIMIT_S, Builds, FakeLab
@@ -257,6 +260,25 @@ def test_a_run_that_had_ended_is_taken_as_it_is(host: Callable[[], LabHost], tmp
     leave_run(Spool(tmp_path / "spool").begin(KEY))
     assert host().run(ORDER).code == 0
     assert Runs.began == []
+
+
+@fault(
+    "a worker's host can start no more processes", where="host", blame=Blame.INFRA,
+    survives="the worker, which runs the cell when there are some again",
+)  # fmt: skip
+def test_a_shortage_on_the_workers_host_is_told_as_one(
+    host: Callable[[], LabHost], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = host()
+
+    def no_descriptors(*_: object) -> Ended:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with monkeypatch.context() as short:
+        short.setattr(Runs, "run_words", no_descriptors)
+        with pytest.raises(Shortage, match="raise the limit of open files"):
+            one.run(ORDER)
+    assert one.run(ORDER).code == 0
 
 
 def test_a_worker_that_ends_says_so(host: Callable[[], LabHost]) -> None:

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from harness import __version__, available
+from harness import __version__, available, shortage
 from harness.boards.inspection import inspect
 from harness.boards.inventory import Inventory
 from harness.boards.lease import is_only_here, lock_domain
@@ -157,6 +157,9 @@ class LabHost:
                 job.done = self._spool.finished(order.key) or self._cut_off(order) or self._run(order, job)
         except HarnessError as error:
             job.error = error
+        except OSError as error:  # no process, no descriptor, no room for what it says
+            wrong = InfraError(f"the run can't be started on {socket.gethostname()}: {error.strerror}")
+            job.error = shortage.of(error, where=self._spool.place(order.key)) or wrong
         except Exception as error:
             job.error = InfraError(f"internal error of the worker: {type(error).__name__}: {error}; please report this")
         finally:
