@@ -87,10 +87,11 @@ def _url(address: Address, tls: Credentials | None) -> str:
 
 
 class _Loop:
-    """An event loop in a thread; `begin` is entered there, and left at the end."""
+    """An event loop in a thread, with the server that `begin` makes there; `closing`: arguments of its `close`."""
 
-    def __init__(self, begin: Callable[[], Any], *, name: str) -> None:
+    def __init__(self, begin: Callable[[], Any], *, name: str, **closing: Any) -> None:
         self._begin = begin
+        self._closing = closing
         self._ready: Future[Any] = Future()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -124,7 +125,7 @@ class _Loop:
         self._ready.set_result(server)
         finished = asyncio.ensure_future(server.finished())
         await asyncio.wait({finished, asyncio.ensure_future(self._end.wait())}, return_when=asyncio.FIRST_COMPLETED)
-        await asyncio.wait_for(server.close(), _CLOSE_S)
+        await asyncio.wait_for(server.close(**self._closing), _CLOSE_S)
 
 
 @contextlib.contextmanager
@@ -194,7 +195,7 @@ class Membership:
                 local_directory=str(scratch),
             )
 
-        self._loop = _Loop(begin, name="worker")
+        self._loop = _Loop(begin, name="worker", executor_wait=False)
         try:
             self._loop.ready()
         except Exception as error:
