@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from harness.campaign.lab.addresses import Credentials
+from harness.campaign.lab import playing as playing_module
+from harness.campaign.lab.addresses import Credentials, parse_address
 from harness.campaign.lab.engine import Lab
 from harness.campaign.lab.executor import LabExecutor
+from harness.campaign.nightly.cells import Resolved
+from harness.campaign.request import LabAccess
 from harness.errors import InfraError, UserError
 from harness.model.lab import Gone
 from harness.model.night import State
 from harness.run.documents import read_results
+from tests import fakenight
 from tests.fakelab import LIMIT_S, Builds, FakeLab, Plays, make_credentials, playing
 from tests.fakenight import states
 from tests.faults.catalogue import Blame, fault
@@ -187,3 +191,29 @@ def test_files_that_are_no_certificates_are_told(line: str, tmp_path: Path) -> N
         playing(tls, say=[]),
     ):
         pytest.fail("it took them")
+
+
+def test_a_night_that_listens_says_where_and_has_the_texts_of_its_expectations(
+    fake: FakeLab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (known := tmp_path / "known.yaml").write_text("expectations: []\n")
+    scripted = fakenight.Lab(tmp_path, plan=ONE.replace("twins", "one"))
+    offered: list[str] = []
+    access = LabAccess(listen="127.0.0.1:0")
+
+    def play(_checked: object, *, executor: Callable[[Resolved], LabExecutor], progress: fakenight.Lines) -> None:
+        there = executor(Resolved(cells=()))
+        assert there._expectations == ("expectations: []\n",)
+        assert progress.said[0].startswith("workers join by: harness worker --scheduler 127.0.0.1:")
+        fake.worker(parse_address(progress.said[0].split()[-1], option="--scheduler", tls=None), "a")
+        there._lab.wait_until(lambda: bool(there._lab.members()), LIMIT_S)
+        offered.extend(there._lab.members()[0].offer.boards)
+
+    monkeypatch.setattr(playing_module, "play", play)
+    playing_module.play_in_lab(scripted.checked(expectations=(known,)), access, scripted.lines)
+    assert offered == ["a"]
+
+
+def test_expectations_that_can_not_be_read_are_told(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"known\.yaml: expected a file of known outcomes, can't read it"):
+        playing_module._text(tmp_path / "known.yaml")

@@ -40,7 +40,7 @@ def pack(directory: Path, archive: Path, *, name: str, also: tuple[Path, ...] = 
         parcel = parcel_of(partial)
         rename_synced(partial, archive)
     except OSError as error:
-        wrong = InfraError(f"{error.filename or archive}: can't be packed: {error.strerror}")
+        wrong = InfraError(f"{error.filename or archive}: can't be packed: {error.strerror or error}")
         raise shortage.of(error, where=archive.parent) or wrong from error
     finally:
         partial.unlink(missing_ok=True)
