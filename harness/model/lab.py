@@ -18,14 +18,14 @@ class Offer:
     """What a worker offers. `harness`: its version; `testcases`: the hash of its testcases. `boards`: by name, whether
     the board is one machine that only this host may use (an emulated one, or one of a labgrid place, is not). `locks`:
     identifies the directory with the locks of its boards: workers with the same one can't use a board at once.
-    `spooled`: keys of finished cells that nobody has fetched. `kvm`: whether arm64 kernels run without emulation."""
+    `kept`: keys of cells that run there or have run, and that nobody has fetched. `kvm`: whether arm64 kernels run without emulation."""
 
     host: str
     harness: str
     testcases: str
     locks: str
     boards: Mapping[str, bool] = field(default_factory=dict)
-    spooled: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
     cpus: int = 1
     architecture: str = ""
     kvm: bool = False

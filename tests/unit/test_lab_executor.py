@@ -20,6 +20,7 @@ from harness.errors import InfraError
 from harness.model.lab import Done, Gone, Offer, Order, Parcel
 from harness.model.night import State
 from harness.model.progress import Silent
+from harness.run.documents import read_results
 from harness.run.session import key_of_testcases
 from tests.fakelab import LIMIT_S, Builds
 from tests.faults.catalogue import Blame, fault
@@ -174,12 +175,20 @@ def test_an_emulated_board_or_one_of_a_labgrid_place_is_any_hosts(tmp_path: Path
             path.rename(tmp_path / f"{expected}-{path.name}")
 
 
-def test_a_worker_that_has_the_results_is_asked_first(tmp_path: Path) -> None:
-    night = Night(tmp_path, member("best", boards={"a": False}, kvm=True))
+def test_a_worker_that_has_the_results_is_asked_first_whatever_its_boards(tmp_path: Path) -> None:
+    """The night was killed while another board ran the cell. If the lab was to blame, it is run again then."""
+    night = Night(tmp_path, member("best"))
     key = executing._key_of(CELL, night.place)
-    night.lab.there.append(member("done", boards={"a": False}, spooled=(key,)))
-    night.executor.test(CELL, "a", night.place)
-    assert night.asked() == ["done"]
+    night.run(Order(key=key, build="", board="other", words=()))
+    night.lab.there.append(member("keeper", boards={"other": True}, kept=(key,)))
+    night.lab.answers["run"] = lambda order: night.spool.finished(order.key) or night.run(order)
+    tested = night.executor.test(CELL, "a", night.place)
+    assert (night.asked(), night.asked("has_build")) == (["keeper"], [])
+    assert tested.board == read_results(night.place / "run").record.board.name
+    again = night.place.with_name("one.2")
+    again.mkdir()
+    night.executor.test(CELL, "a", again)
+    assert night.asked() == ["keeper", "best"]
 
 
 def test_the_key_is_the_same_for_every_attempt_of_a_night(tmp_path: Path) -> None:

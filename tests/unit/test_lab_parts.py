@@ -212,7 +212,7 @@ def test_a_cell_is_run_once_until_its_results_are_fetched(host: Callable[[], Lab
     assert words[words.index("--board") + 1] == "a"
     assert words[-4:-1] == ["-k", "x", "--expectations"]
     assert Path(words[-1]).read_text() == "expectations: []\n"
-    assert first.offer().spooled == (KEY,)
+    assert first.offer().kept == (KEY,)
     first.drop(KEY)
     first.run(ORDER)
     assert len(Runs.began) == 2
@@ -245,6 +245,7 @@ def test_who_asks_for_a_cell_that_is_run_waits_for_it(
         thread.start()
     for _ in threads:
         assert _Watched.asked.acquire(timeout=LIMIT_S)
+    assert one.offer().kept == (KEY,)
     one.end([KEY])
     for thread in threads:
         thread.join(LIMIT_S)

@@ -68,6 +68,7 @@ class LabExecutor:
         self._packing: dict[str, threading.Lock] = {}
         self._packed: dict[str, Parcel] = {}
         self._delivering: dict[tuple[str, str], threading.Lock] = {}
+        self._fetched: set[str] = set()
         self._running: dict[str, Member] = {}
         self._stopped = False
 
@@ -85,10 +86,12 @@ class LabExecutor:
             expectations=self._expectations,
         )
         for _ in range(MOST_LOSSES):
-            member = self._member_for(board, order.key)
+            keeper = self._keeper_of(order.key)
+            member = keeper or self._member_for(board)
             try:
-                self._deliver(directory, address, member)
-                done = self._run(order, member)
+                if not keeper:
+                    self._deliver(directory, address, member)
+                done = self._run(order, member, uses="" if keeper else board)
                 self._fetch(order.key, done, member, place)
             except Gone as error:
                 self._lab.forget(member)
@@ -96,7 +99,7 @@ class LabExecutor:
                 if self._stopped:
                     raise
                 continue
-            return self._taken_in(place, done, board)
+            return self._taken_in(place, done, "" if keeper else board)
         raise InfraError(f"{MOST_LOSSES} workers in a row were lost while they ran this cell")
 
     def probe(self, board: str) -> str:
@@ -123,15 +126,18 @@ class LabExecutor:
 
     # -- where ------------------------------------------------------------------------------------------------------
 
-    def _member_for(self, board: str, key: str) -> Member:
+    def _keeper_of(self, key: str) -> Member | None:
+        """Return the worker that runs a cell or has its results, if any: this night asked for them before it was killed."""
+        if key in self._fetched:
+            return None
+        return next((member for member in self._lab.members() if key in member.offer.kept), None)
+
+    def _member_for(self, board: str) -> Member:
         """Return the worker that runs a cell; waits for one. Raises InfraError if there is none."""
         self._lab.wait_until(lambda: self._stopped or bool(self._offering(board)), WORKER_WAIT_S)
         if self._stopped:
             raise InfraError("the night was ended")
         members = self._offering(board)
-        for member in members:
-            if key in member.offer.spooled:
-                return member
         if members:
             return members[0]
         raise InfraError(f"no worker offers this board, and none came within {WORKER_WAIT_S:.0f} s")
@@ -207,13 +213,13 @@ class LabExecutor:
                 self._packed[address] = parcels.pack(directory, archive, name="build")
             return archive, self._packed[address]
 
-    def _run(self, order: Order, member: Member) -> Done:
+    def _run(self, order: Order, member: Member, *, uses: str) -> Done:
         with self._turn:
             if self._stopped:
                 raise InfraError("the night was ended")
             self._running[order.key] = member
         try:
-            done = self._lab.call(member, "run", order, limit=None, board=order.board)
+            done = self._lab.call(member, "run", order, limit=None, board=uses)
         finally:
             with self._turn:
                 del self._running[order.key]
@@ -238,6 +244,8 @@ class LabExecutor:
         finally:
             archive.unlink(missing_ok=True)
             shutil.rmtree(unpacked, ignore_errors=True)
+        with self._turn:
+            self._fetched.add(key)
         self._drop(member, key)
 
     def _read(self, member: Member, key: str, offset: int) -> bytes:

@@ -63,13 +63,15 @@ class LabHost:
     def offer(self) -> Offer:
         self._check_stays()
         architecture = platform.machine()
+        with self._lock:
+            running = tuple(self._jobs)
         return Offer(
             host=socket.gethostname(),
             harness=__version__,
             testcases=self._testcases,
             locks=lock_domain(),
             boards={name: is_only_here(self._inventory.board(name)) for name in self.boards},
-            spooled=self._spool.keys(),
+            kept=(*running, *self._spool.keys()),
             cpus=available.cpus(),
             architecture=architecture,
             kvm=architecture == "aarch64" and os.access("/dev/kvm", os.R_OK | os.W_OK),
