@@ -17,8 +17,9 @@ class Gone(InfraError):
 class Offer:
     """What a worker offers. `harness`: its version; `testcases`: the hash of its testcases. `boards`: by name, whether
     the board is one machine that only this host may use (an emulated one, or one of a labgrid place, is not). `locks`:
-    identifies the directory with the locks of its boards: workers with the same one can't use a board at once.
-    `kept`: keys of cells that run there or have run, and that nobody has fetched. `kvm`: whether arm64 kernels run without emulation."""
+    identifies the directory with the locks of its boards: workers with the same one can't use a board at once. `kept`:
+    keys of cells that run there or have run, and that nobody has fetched. `kvm`: whether arm64 kernels run without
+    emulation."""
 
     host: str
     harness: str

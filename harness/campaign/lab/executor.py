@@ -127,7 +127,7 @@ class LabExecutor:
     # -- where ------------------------------------------------------------------------------------------------------
 
     def _keeper_of(self, key: str) -> Member | None:
-        """Return the worker that runs a cell or has its results, if any: this night asked for them before it was killed."""
+        """Return the worker that runs a cell already or has its results, if any: the night was killed meanwhile."""
         if key in self._fetched:
             return None
         return next((member for member in self._lab.members() if key in member.offer.kept), None)
