@@ -221,7 +221,8 @@ class Plays:
         (root / "scratch").mkdir()
         self._made: list[tuple[Morning, NightPlace]] = []
         self.executor = LabExecutor(
-            Builds(root), lab, expectations=(), history=root / "history.sqlite", scratch=root / "scratch", say=said.append
+            Builds(root), lab, expectations=(), history=root / "history.sqlite", scratch=root / "scratch",
+            say=said.append,
         )  # fmt: skip
 
         checked = scripted.checked()
