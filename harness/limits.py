@@ -134,6 +134,8 @@ YAML_BYTES = Limit(name="YAML_BYTES", default=1 * _MIB, unit="bytes", on="a YAML
 YAML_NESTED = Limit(name="YAML_NESTED", default=32, unit="levels", on="a YAML document")
 YAML_NODES = Limit(name="YAML_NODES", default=100_000, unit="values", on="a YAML document with its aliases expanded")
 NUMBER_DIGITS = Limit(name="NUMBER_DIGITS", default=100, unit="characters", on="a number in a YAML document")
+LAB_RESULT_BYTES = Limit(name="LAB_RESULT_BYTES", default=4 * _GIB, unit="bytes", on="the archive of a run in a lab")
+LAB_BUILD_BYTES = Limit(name="LAB_BUILD_BYTES", default=8 * _GIB, unit="bytes", on="the archive of a build in a lab")
 PLAN_CELLS = Limit(name="PLAN_CELLS", default=100_000, unit="cells", on="a plan for `harness nightly`")
 PLAN_RULES = Limit(
     name="PLAN_RULES", default=1_000, unit="entries", on="exclude, include and overrides of a plan for nights"

@@ -88,6 +88,16 @@ def locked(board: BoardSpec, *, wait: float | None = None, say: Say = silent) ->
         yield descriptors
 
 
+def is_only_here(board: BoardSpec) -> bool:
+    """Whether `board` is a machine that nothing but the locks of this host keeps others from using."""
+    return bool(_machine(board)) and not board.labgrid
+
+
+def lock_domain() -> str:
+    """Return what tells the locks of this host from those of every other one. Raises InfraError."""
+    return lock.domain()
+
+
 def access_before(board: BoardSpec) -> Access:
     """Return how `board` is reached, as far as that is known before it is acquired; the coordinator is asked about a
     labgrid place. Raises UserError or InfraError if the place can't be acquired."""

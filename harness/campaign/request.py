@@ -130,3 +130,41 @@ class NightMail:
     to: tuple[str, ...]
     sender: str = ""
     smtp: str = "localhost:25"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabAccess:
+    """How the machines of a lab find each other: HOST:PORT of a `scheduler` that runs, or where to run one (`listen`);
+    both empty: this machine alone. Files in PEM format for TLS, all three or none."""
+
+    scheduler: str = ""
+    listen: str = ""
+    tls_ca: Path | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether other machines are to take part."""
+        return bool(self.scheduler or self.listen)
+
+    def checked(self) -> LabAccess:
+        """Return it. Raises UserError if its parts contradict each other."""
+        files = (self.tls_ca, self.tls_cert, self.tls_key)
+        if any(files) and not all(files):
+            raise UserError("--tls-ca, --tls-cert, --tls-key: expected all three of them, or none")
+        if any(files) and not self.is_wanted:
+            raise UserError("--tls-ca, --tls-cert, --tls-key: expected --scheduler or --listen, found neither")
+        if self.scheduler and self.listen:
+            raise UserError("--scheduler names a scheduler that runs, --listen runs one: expected one of them")
+        return self
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerRequest:
+    """A worker that offers boards of this host: those that are named, or all of the file. `address`: HOST:PORT where it
+    listens and is reached; empty: a free port of the interface through which the scheduler is reached."""
+
+    boards_file: Path | None = None
+    boards: tuple[str, ...] = ()
+    address: str = ""

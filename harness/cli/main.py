@@ -26,6 +26,7 @@ from harness.errors import HarnessError, InfraError
 VERBS = (
     *("boards", "boot", "build", "cache", "compare", "completion", "doctor"),
     *("fetch", "history", "init", "inspect", "known", "mail", "mutants", "nightly", "publish", "report", "run", "web"),
+    "worker",
 )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from harness.cli.options import boards_file_option, mail_options, request_from
+from harness.cli.options import boards_file_option, mail_options, request_from, tls_options
 from harness.cli.output import tell
 from harness.errors import EXIT_OK, HarnessError
 
@@ -51,6 +51,16 @@ def _print_schema(context: click.Context, _parameter: click.Parameter, wanted: b
     envvar="HARNESS_NO_SANDBOX",
     help="Build without a sandbox, for sources and patches that you trust like your own programs.",
 )
+@click.option(
+    "--listen",
+    is_flag=False,
+    flag_value="127.0.0.1:8786",
+    default="",
+    metavar="[HOST:PORT]",
+    help="Run cells on the boards that workers offer (`harness worker`), which connect here; default: 127.0.0.1:8786.",
+)
+@click.option("--scheduler", default="", metavar="HOST:PORT", help="The same by a scheduler that runs already.")
+@tls_options
 @click.option("--mail-to", "to", multiple=True, metavar="ADDRESS", help="Mail the summary to ADDRESS. Repeatable.")
 @mail_options
 @click.option(
@@ -69,7 +79,7 @@ def nightly(list_only: bool, dry_run: bool, **given: Any) -> int:
     from harness.campaign.nightly.cells import check
     from harness.campaign.nightly.morning import PAGE, check_mail, mail
     from harness.campaign.nightly.night import listed, planned, play_here
-    from harness.campaign.request import NightMail, NightRequest
+    from harness.campaign.request import LabAccess, NightMail, NightRequest
     from harness.display import Display
     from harness.report.night import morning_text
 
@@ -77,6 +87,11 @@ def nightly(list_only: bool, dry_run: bool, **given: Any) -> int:
     wish = request_from(NightMail, given)
     if wish.to:
         check_mail(wish)
+    access = request_from(LabAccess, given).checked()
+    if access.is_wanted:
+        from harness.campaign.lab.playing import check_access, play_in_lab
+
+        check_access(access)
     if list_only:
         tell("\n".join(listed(checked)))
         return EXIT_OK
@@ -84,7 +99,7 @@ def nightly(list_only: bool, dry_run: bool, **given: Any) -> int:
         if dry_run:
             tell("\n".join(planned(checked, display)))
             return EXIT_OK
-        made, here = play_here(checked, display)
+        made, here = play_in_lab(checked, access, display) if access.is_wanted else play_here(checked, display)
     tell(morning_text(made))
     tell(f"summary: {here.directory / PAGE}")
     if wish.to:

@@ -159,6 +159,17 @@ boards_file_option = click.option(
 )
 
 
+def tls_options(function: Function) -> Function:
+    """Add the options for encrypted connections between the machines of a lab."""
+    options = [
+        ("--tls-ca", "Certificate of the authority that signed those of all machines, for connections with TLS."),
+        ("--tls-cert", "Certificate of this machine."),
+        ("--tls-key", "Key of that certificate."),
+    ]
+    path = click.Path(path_type=Path)
+    return _all([click.option(name, type=path, metavar="FILE", help=told) for name, told in options], function)
+
+
 def board_options(function: Function) -> Function:
     """Add the options that select the machine."""
     name = click.option(

@@ -22,6 +22,7 @@ from harness.tied import tied
 
 _OVER = (EndKind.COMPLETE, EndKind.MAXFAIL)
 _GRACE_S = 30.0  # seconds for an ending run to record what it has
+_HARNESS = (sys.executable, "-m", "harness")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +118,7 @@ class SideRuns:
         run_dir.parent.mkdir(parents=True, exist_ok=True)
         said = run_dir.with_name(f"{run_dir.name}.log")
         words = ["run", *map(str, options), "--out", str(run_dir), *self._arguments]
-        code = self._wait([sys.executable, "-m", "harness", *words], said)
+        code = self._wait([*_HARNESS, *words], said)
         try:
             results = read_results(run_dir)
         except UserError:

@@ -57,6 +57,8 @@ HEAVY = (
     "svg",
     "waitress",
     "werkzeug",
+    "dask",
+    "distributed",
     "harness.campaign.mutants",
     "harness.build.make",
 )

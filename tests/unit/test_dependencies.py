@@ -41,7 +41,8 @@ def test_the_lock_file_has_hashes_and_what_pyproject_asks_for(name: str) -> None
     asked = list(map(Requirement, project["dependencies"]))
     if name == "test":
         extras = project["optional-dependencies"]
-        asked += [req for req in map(Requirement, extras["labgrid"] + extras["test"]) if req.name != project["name"]]
+        wanted = [each for extra in ("lab", "labgrid", "test") for each in extras[extra]]
+        asked += [req for req in map(Requirement, wanted) if req.name != project["name"]]
     for req in asked:
         exact = str(versions[_key(req.name)]).removeprefix("==")
         assert req.specifier.contains(exact), f"{req}, locked {exact}: run bin/lock"

@@ -103,6 +103,8 @@ DOORS = {
     "waitress": {"web/server.py"},
     "serial": {"target/line/serialport.py"},
     "labgrid": {"target/holding/labgridclient.py"},
+    "distributed": {"campaign/lab/engine.py"},
+    "dask": {"campaign/lab/engine.py"},
     "grpc": {"target/holding/labgridclient.py"},
     "platformdirs": {"build/cache.py", "store/database.py", "campaign/publishing.py"},
     "sqlite3": {"store/"},

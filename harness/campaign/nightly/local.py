@@ -48,15 +48,17 @@ class LocalExecutor:
             self._builds[cell.build] = made
         return load_record(made.directory).seconds
 
+    def built(self, key: str) -> Build:
+        """Return a build that this executor has made."""
+        with self._lock:
+            return self._builds[key]
+
     def test(self, cell: Cell, board: str, place: Path) -> Tested:
         with self._lock:
             if self._stopped:
                 raise InfraError("the night was ended")
             build = self._builds[cell.build]
-        words = ["--build", build.directory, "--board", board, "--wait", str(WAIT_S)]
-        words += [word for suite in cell.tests.suites for word in ("--suite", suite)]
-        words += ["-k", cell.tests.keyword] if cell.tests.keyword else []
-        words += ["--timeout-factor", cell.settings.timeout_factor, "-j", cell.settings.workers]
+        words = ["--build", build.directory, "--board", board, "--wait", WAIT_S, *words_of(cell)]
         ended = self._side_runs.run_words(words, place / RUN)
         return left_in(place, code=ended.code, board=board, reason=ended.last_line if ended.code else "")
 
@@ -76,3 +78,10 @@ class LocalExecutor:
         with self._lock:
             self._stopped = True
         self._side_runs.stop()
+
+
+def words_of(cell: Cell) -> list[object]:
+    """Return the options of `harness run` that say what a cell tests, and how."""
+    words: list[object] = [word for suite in cell.tests.suites for word in ("--suite", suite)]
+    words += ["-k", cell.tests.keyword] if cell.tests.keyword else []
+    return [*words, "--timeout-factor", cell.settings.timeout_factor, "-j", cell.settings.workers]

@@ -198,6 +198,12 @@ def _path(machine: str) -> Path:
     return _directory() / f"{told or kind}-{hashlib.sha256(machine.encode()).hexdigest()[:12]}.lock"
 
 
+def domain() -> str:
+    """Return what processes have in common that share these locks: this boot of the host, and the directory."""
+    status = _directory().stat()
+    return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()}:{status.st_dev}:{status.st_ino}"
+
+
 def _directory() -> Path:
     """Return the directory with the locks of all users; created if missing, writable for all of them.
 
