@@ -1,0 +1,159 @@
+"""What a review has done to kernels, with the toy kernel and real make: warnings, digests, series in memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.build.keys import kernel_key
+from harness.build.make import build
+from harness.build.source import parse_source_spec, resolve_source
+from harness.campaign.request import BuildOptions
+from harness.campaign.review import lab as lab_module
+from harness.campaign.review.lab import HostLab, digest_of, log_of
+from harness.model.kernel import Build, KernelSpec, Patch
+from harness.model.result import Result, Verdict
+from harness.run.side_run import SideRuns
+from tests.faults.catalogue import Blame, fault
+from tests.unit.test_make import GCC, Toy, toy  # noqa: F401
+
+SCHED = "kernel/sched.c"
+HEADER = "include/linux/sched.h"
+NEVER = f"--- a/{SCHED}\n+++ b/{SCHED}\n@@ -1,2 +1,2 @@\n-int never;\n+int there;\n int so;\n"
+WRONG = Patch(name="wrong.patch", text=NEVER, sha256="0")
+
+
+@pytest.fixture
+def lab(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> HostLab:  # noqa: F811
+    options = BuildOptions(
+        build_dir=None,
+        kernel=str(toy.tree),
+        patches=(),
+        kconfigs=(),
+        toolchain=None,
+        allow_plain_ftrace=False,
+        jobs=2,
+        no_sandbox=not toy.is_sandboxed,
+    )
+
+    def build_toy(spec: KernelSpec, _options: object, _progress: object) -> Build:
+        return build(
+            spec,
+            testcases=toy.directory / "testcases",
+            reproduce="",
+            progress=toy.progress,
+            jobs=2,
+            is_sandboxed=toy.is_sandboxed,
+        )
+
+    monkeypatch.setattr(lab_module, "build_kernel", build_toy)
+    source = resolve_source(parse_source_spec(str(toy.tree)))
+    base = KernelSpec(source=source, fragments=(toy.directory / "our.config",), toolchain=GCC)
+    return HostLab(base=base, options=options, board="b", side_runs=SideRuns([]), display=toy.progress)
+
+
+def text_of(toy: Toy, path: str) -> str:  # noqa: F811
+    return (toy.tree / path).read_text()
+
+
+def patch(toy: Toy, path: str, more: str, *, before: str = "") -> Patch:  # noqa: F811
+    """A patch that adds lines to a file that has `before` behind what the tree has."""
+    own = Toy(toy.directory)
+    old = text_of(toy, path)
+    made = own._patch(path, old + before + more)
+    if not before:
+        return made
+    (toy.tree / path).write_text(old + before)
+    try:
+        return own._patch(path, old + before + more)
+    finally:
+        (toy.tree / path).write_text(old)
+
+
+def test_only_warnings_that_the_parent_lacks_are_new(lab: HostLab, toy: Toy) -> None:  # noqa: F811
+    one = patch(toy, SCHED, "/* warns */\n")
+    two = patch(toy, SCHED, "/* warns */\n/* no more */\n", before="/* warns */\n")
+    assert len(lab.compiled((), (one,)).warnings) == 1
+    found = lab.compiled((one,), (one, two))
+    assert [text.partition(": ")[2] for text in found.warnings] == ["warning: it warns"]
+
+
+def test_a_warning_that_was_there_before_is_not_new_though_its_file_is_compiled_again(
+    lab: HostLab,
+    toy: Toy,  # noqa: F811
+) -> None:
+    one, two = patch(toy, SCHED, "/* warns */\n"), patch(toy, HEADER, "/* harmless */\n")
+    lab.compiled((), (one,))
+    assert lab.compiled((one,), (one, two)).warnings == ()
+
+
+def test_it_does_not_matter_what_was_built_before(lab: HostLab, toy: Toy) -> None:  # noqa: F811
+    """The finished kernels are there already, and the workspace holds another one."""
+    one = patch(toy, SCHED, "/* warns */\n")
+    lab.build((one,))
+    lab.build((patch(toy, HEADER, "int other;\n"),))
+    assert len(lab.compiled((), (one,)).warnings) == 1
+
+
+def test_a_kernel_that_does_not_build_is_an_answer(lab: HostLab, toy: Toy) -> None:  # noqa: F811
+    found = lab.compiled((), (patch(toy, SCHED, "is no C\n"),))
+    assert found.digest == ""
+    assert found.is_configured
+    assert "error: no C at all" in found.details[0]
+
+
+def test_the_same_binaries_have_the_same_digest(lab: HostLab, toy: Toy) -> None:  # noqa: F811
+    changes = ((), (patch(toy, "scripts/helper.c", "int more;\n"),), (patch(toy, SCHED, "int more;\n"),))
+    base, same, other = (lab.compiled((), patches).digest for patches in changes)
+    assert base == same
+    assert base != other
+
+
+def test_what_the_build_says_of_itself_is_no_part_of_the_digest(lab: HostLab, toy: Toy) -> None:  # noqa: F811
+    first = toy.build()
+    toy.unpublish()
+    again = toy.build()
+    files = {path.name for path in first.directory.rglob("*")}
+    assert {"build.json", "build.log"} <= files
+    assert digest_of(first) == digest_of(again)
+
+
+def test_a_series_is_tried_without_touching_the_tree(lab: HostLab, toy: Toy) -> None:  # noqa: F811
+    one, two = patch(toy, SCHED, "int one;\n"), patch(toy, SCHED, "int two;\n", before="int one;\n")
+    lab.compiled((), (one,))
+    source = toy.workspace / "src" / SCHED
+    stamp = source.stat().st_mtime_ns, source.read_text()
+    tried = lab.try_series((one, two, WRONG))
+    assert [bool(each.error) for each in tried] == [False, False, True]
+    assert tried[1].paths == (SCHED,)
+    after = tried[1].after[SCHED]
+    assert after is not None
+    assert after.content.decode() == text_of(toy, SCHED) + "int one;\nint two;\n"
+    assert (source.stat().st_mtime_ns, source.read_text()) == stamp
+
+
+@fault(
+    "a patch of the series does not apply", where="hostile input", blame=Blame.USER,
+    survives="those before it, and what is compiled",
+)  # fmt: skip
+def test_the_first_patch_that_does_not_apply_ends_it(lab: HostLab, toy: Toy) -> None:  # noqa: F811
+    one = patch(toy, SCHED, "int one;\n")
+    tried = lab.try_series((one, WRONG, patch(toy, HEADER, "int x;\n")))
+    assert [bool(each.error) for each in tried] == [False, True]
+    assert SCHED in tried[1].error
+
+
+def test_kernels_are_named_by_all_their_patches(lab: HostLab, toy: Toy) -> None:  # noqa: F811
+    one, two = patch(toy, SCHED, "int one;\n"), patch(toy, HEADER, "int two;\n")
+    assert lab.key(()) == kernel_key(lab.base)
+    assert len({lab.key(patches) for patches in ((), (one,), (one, two), (two, one))}) == 4
+
+
+@pytest.mark.parametrize(("log", "found"), [("t.log", "said"), ("../secret", ""), ("gone.log", ""), (None, "")])
+def test_a_log_is_read_from_its_run_only(tmp_path: Path, log: str | None, found: str) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "t.log").write_text("said")
+    (tmp_path / "secret").write_text("not ours")
+    assert log_of(Result(test="t", verdict=Verdict.FAIL, log=log), run) == found
