@@ -141,8 +141,8 @@ class Size:
 
 @dataclass(frozen=True, kw_only=True)
 class SeriesName:
-    """A series: its title, version (as ``v2``; empty: not known) and number of patches. `origin`: as it was named on
-    the command line."""
+    """A series: its first patch's title, version (as ``v2``; empty: not known) and number of patches. `origin`: as it
+    was named on the command line."""
 
     title: str
     version: str = ""
@@ -150,8 +150,8 @@ class SeriesName:
     origin: str = ""
 
     def __str__(self) -> str:
-        count = f"{self.patches} {'patch' if self.patches == 1 else 'patches'}"
-        return f"{self.title} ({', '.join(word for word in (self.version, count) if word)})"
+        more = f" and {self.patches - 1} more" if self.patches > 1 else ""
+        return f'"{self.title}"{more}{f" ({self.version})" if self.version else ""}'
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 
 from harness.model.result import Result, Verdict
-from harness.model.review import PatchStep, Review
+from harness.model.review import PatchStep, Review, Stage
 from harness.report.compare_text import COLUMNS, MOST_LINES
 from harness.report.failing import BOOT
 from harness.report.mail_text import keyword_of, shell_lines
@@ -52,11 +52,6 @@ def review_mail(review: Review, *, tester: str = "") -> str:
             break
         lines += [*paragraph, ""]
     return "\n".join([*lines, *tail]).rstrip("\n") + "\n"
-
-
-def review_subject(review: Review) -> str:
-    """Return one line for a Subject."""
-    return one_line(f"[harness] {review.series.title}: {headline(review)}", 150)
 
 
 def _wrapped(text: str, *, indent: str = "") -> list[str]:
@@ -105,7 +100,7 @@ def _paragraph(fault: Fault) -> list[str]:
         lines += _wrapped(test, indent="  * ")
     if len(fault.tests) > _MOST_TESTS:
         lines.append(f"  and {len(fault.tests) - _MOST_TESTS} more tests")
-    lines += [one_line(f"{_CONTINUED}{line}", COLUMNS + 1) for line in fault.evidence[:_EVIDENCE]]
+    lines += [_CONTINUED + one_line(line, COLUMNS - len(_CONTINUED)) for line in fault.evidence[:_EVIDENCE]]
     for figure in fault.figures:
         lines += _wrapped(figure, indent="  ")
     return lines
@@ -117,6 +112,8 @@ def _rest(review: Review) -> Iterator[str]:
     for name in ("newer", "older", "base"):
         if counts := review.counts.get(name):
             yield from _wrapped(f"{names[name]}: {counts_text(counts)} ({review.whole})")
+    if why := dict.fromkeys(each for step in review.steps for tests in step.sets for each in tests.why):
+        yield from _wrapped(f"each patch: the tests for {', '.join(why)}")
     if review.failing_before:
         yield from _wrapped(f"not told: {len(review.failing_before)} tests that fail with the base, too")
     if review.sizes:
@@ -131,9 +128,14 @@ def _rest(review: Review) -> Iterator[str]:
 def _reproduce(review: Review) -> list[str]:
     if not review.command or any(word != one_line(word, 300) for word in review.command):
         return []
-    words = [*review.command, *_selection(failing_tests(review), review)]
+    unbuilt = [step.number for step in review.steps if step.failed in (Stage.CONFIGURES, Stage.BUILDS)]
+    if unbuilt and not failing_tests(review):
+        words = [*review.command[:1], "build", *review.command[2:]]
+        some = "" if unbuilt[0] == review.series.patches else f", with the first {unbuilt[0]} patches only"
+    else:
+        words, some = [*review.command, *_selection(failing_tests(review), review)], ""
     lines = shell_lines(words)
-    return ["reproduce:", *lines, ""] if len(lines) <= _LONGEST_COMMAND else []
+    return [f"reproduce{some}:", *lines, ""] if len(lines) <= _LONGEST_COMMAND else []
 
 
 def _selection(tests: Sequence[str], review: Review) -> list[str]:

@@ -152,8 +152,8 @@ def _since(each: Difference, review: Review) -> str:
 
 
 def _figures(each: Difference, review: Review) -> tuple[str, ...]:
-    names = {"newer": "the series", "older": review.older.version or "older" if review.older else "", "base": "base"}
-    told = [f"{names.get(name, name)} {tally}" for name, tally in sorted(each.tallies.items(), reverse=True)]
+    names = {"base": "base", "older": review.older.version or "older" if review.older else "", "newer": "the series"}
+    told = [f"{names[name]} {each.tallies[name]}" for name in ("base", "older", "newer") if name in each.tallies]
     base, newer = (each.tallies.get(name) for name in ("base", "newer"))
     sure = ""
     if each.kind is Kind.NEW and base and newer:

@@ -68,7 +68,7 @@ class FakeLab:
     disk: dict[Path, tuple[str, TestSet, RunResults]] = field(default_factory=dict)
 
     def key(self, patches: Sequence[Patch]) -> str:
-        return "+".join(each.name for each in patches) or "base"
+        return "+".join(each.name.replace("/", " of ") for each in patches) or "base"
 
     def try_series(self, patches: Sequence[Patch]) -> tuple[Tried, ...]:
         tried: list[Tried] = []
