@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from harness.model.comparison import Tally
 from harness.model.result import Verdict
 from harness.model.review import Difference, Failure, Kind, PatchStep, Relation, Review, Size, Stage
 from harness.report.evidence import worse_probability
@@ -158,7 +159,10 @@ def _figures(each: Difference, review: Review) -> tuple[str, ...]:
     sure = ""
     if each.kind is Kind.NEW and base and newer:
         sure = f"; worse than the base with {100 * worse_probability(base, newer):.0f} %"
-    counted = (f"failed: {', '.join(told)}{sure}",) if told else ()
+    counted = [f"failed: {', '.join(told)}{sure}"] if told else []
+    failing = each.tallies.get("older" if each.kind is Kind.FIXED else "newer", Tally())
+    if failing.passes and each.patch:
+        counted.append("it fails now and then, so an earlier patch may be to blame")
     return (*counted, *([each.failure.repeated] if each.failure.repeated else []))
 
 

@@ -106,6 +106,10 @@ class FakeLab:
     def sizes(self, patches: Sequence[Patch]) -> Size:
         return Size(text=1000 + len(patches), loaded=2000, records=10, functions=20)
 
+    def check(self, tests: TestSet, place: Path) -> None:
+        if tests.keyword == "nothing":
+            raise UserError("no test matches -k 'nothing'")
+
     def finished(self, patches: Sequence[Patch], tests: TestSet, place: Path) -> RunResults | None:
         key, chosen, results = self.disk.get(place, ("", TestSet(), None))
         is_over = results is not None and results.ended is not None and results.ended.kind is not EndKind.INTERRUPTED
@@ -117,8 +121,6 @@ class FakeLab:
             raise KeyboardInterrupt
         key = self.key(patches)
         self.ran.append((key, str(tests)))
-        if tests.keyword == "nothing":
-            return Ended(code=2, results=None, last_line="harness: no test matches -k 'nothing'")
         if key in self.broken_lab:
             return Ended(code=3, results=None, last_line="harness: the host is tired")
         self.disk[place] = (key, tests, self._results(patches, tests))
@@ -310,9 +312,13 @@ def test_a_base_that_is_no_ground_to_stand_on(lab: FakeLab, tmp_path: Path, how:
         review(lab, tmp_path, series("one"))
 
 
-def test_an_expression_that_no_test_matches_is_the_users(lab: FakeLab, tmp_path: Path) -> None:
+@pytest.mark.parametrize("option", ["patch_keyword", "keyword"])
+def test_an_expression_that_no_test_matches_is_told_before_anything_runs(
+    lab: FakeLab, tmp_path: Path, option: str
+) -> None:
     with pytest.raises(UserError, match="no test matches"):
-        review(lab, tmp_path, series("one"), patch_keyword="nothing", keyword="test_a")
+        review(lab, tmp_path, series("one"), None, **{option: "nothing"})
+    assert lab.ran == []
 
 
 def test_tests_for_each_patch_can_be_chosen(lab: FakeLab, tmp_path: Path) -> None:

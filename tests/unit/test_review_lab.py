@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,11 +16,14 @@ from harness.build.source import parse_source_spec, resolve_source
 from harness.campaign.request import BuildOptions
 from harness.campaign.review import lab as lab_module
 from harness.campaign.review.lab import HostLab, digest_of, log_of
+from harness.errors import InfraError, UserError
 from harness.model.kernel import Build, KernelSpec, Patch
 from harness.model.result import Result, Verdict
-from harness.run.side_run import SideRuns
+from harness.model.review import TestSet
+from harness.run.side_run import Ended, SideRuns
 from tests.faults.catalogue import Blame, fault
 from tests.unit.test_make import GCC, Toy, toy  # noqa: F401
+from tests.unit.test_side_run import recorded
 
 SCHED = "kernel/sched.c"
 HEADER = "include/linux/sched.h"
@@ -157,3 +164,72 @@ def test_a_log_is_read_from_its_run_only(tmp_path: Path, log: str | None, found:
     (run / "t.log").write_text("said")
     (tmp_path / "secret").write_text("not ours")
     assert log_of(Result(test="t", verdict=Verdict.FAIL, log=log), run) == found
+
+
+@fault(
+    "the kernel before the patch compiles no more, though it did", where="host", blame=Blame.INFRA,
+    survives="the patch is not blamed",
+)  # fmt: skip
+def test_a_parent_that_stops_compiling_is_not_the_patchs_fault(lab: HostLab, toy: Toy) -> None:  # noqa: F811
+    bad, one = patch(toy, SCHED, "is no C\n"), patch(toy, HEADER, "int one;\n")
+    with pytest.raises(InfraError, match="was built, and does not compile now"):
+        lab.compiled((bad,), (bad, one))
+
+
+@dataclasses.dataclass
+class Told(SideRuns):
+    """Runs that are only told; `code`: how they end."""
+
+    code: int = 0
+    told: list[tuple[list[str], Path]] = dataclasses.field(default_factory=list)
+
+    def run_words(self, options: Sequence[object], run_dir: Path) -> Ended:
+        self.told.append((list(map(str, options)), run_dir))
+        return Ended(code=self.code, results=None, last_line="harness: no test matches")
+
+
+def test_runs_are_of_the_finished_build(lab: HostLab, toy: Toy, tmp_path: Path) -> None:  # noqa: F811
+    runs = Told()
+    there = dataclasses.replace(lab, side_runs=runs)
+    directory = str(toy.build().directory)
+    tests = TestSet(suites=("testcases/function", "selftests"), keyword="a or b")
+    there.run((), tests, tmp_path / "x", confirm=False)
+    there.run((), TestSet(), tmp_path / "y", confirm=True)
+    chosen = ["--suite", "testcases/function", "--suite", "selftests", "-k", "a or b"]
+    assert runs.told == [
+        (["--build", directory, "--board", "b", *chosen, "--no-confirm"], tmp_path / "x"),
+        (["--build", directory, "--board", "b"], tmp_path / "y"),
+    ]
+
+
+@pytest.mark.parametrize("code", [0, 2])
+def test_tests_are_listed_before_work_begins(lab: HostLab, tmp_path: Path, code: int) -> None:
+    runs = Told(code=code)
+    there = dataclasses.replace(lab, side_runs=runs)
+    with pytest.raises(UserError, match=r"^no test matches") if code else contextlib.nullcontext():
+        there.check(TestSet(keyword="x"), tmp_path)
+    assert runs.told[0][0][-3:] == ["-k", "x", "--list"]
+
+
+@pytest.mark.parametrize(
+    ("different", "counts"),
+    [
+        ({}, True),
+        ({"kernel_key": "other"}, False),
+        ({"board": "other"}, False),
+        ({"keyword": "other"}, False),
+        ({"suites": ["testcases"]}, False),
+        ({"testcases": "other"}, False),
+        ({"ended": None}, False),
+        ({"ended": "interrupted"}, False),
+        ({"ended": "maxfail"}, False),
+    ],
+)
+def test_a_finished_run_of_the_same_is_not_done_again(
+    lab: HostLab, tmp_path: Path, different: dict[str, Any], counts: bool
+) -> None:
+    tests = TestSet(suites=("testcases/function",), keyword="few")
+    same = {"kernel_key": lab.key(()), "board": "b", "suites": ["testcases/function"], "keyword": "few"}
+    recorded(tmp_path / "run", **{**same, **different})
+    assert (lab.finished((), tests, tmp_path / "run") is not None) is counts
+    assert lab.finished((), tests, tmp_path / "none") is None

@@ -119,6 +119,12 @@ def test_a_new_failure_has_its_patch_evidence_and_a_command() -> None:
     assert "!2" in text
 
 
+def test_a_patch_is_told_as_a_guess_where_the_failure_is_not_there_every_time() -> None:
+    tallies = {"base": Tally(passes=3), "newer": Tally(failures=1, passes=8)}
+    assert "an earlier patch may be to blame" in review_mail(made(WELL, differences=(new(tallies=tallies),)))
+    assert "an earlier patch may be to blame" not in review_mail(made(WELL, differences=(new(),)))
+
+
 @pytest.mark.parametrize(("number", "more"), [(1, ", with the first 1 patches only"), (2, "")])
 def test_what_does_not_build_has_a_command_that_builds(number: int, more: str) -> None:
     steps = [replace(WELL, number=1), replace(WELL, number=2)]

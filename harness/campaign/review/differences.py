@@ -114,8 +114,8 @@ class Comparing:
         try:
             if BOOT in tests and self._runs.latest(kernel, BOOT) is None:
                 self._runs.tested(kernel, self._whole)
-            elif missing:
-                self._runs.again(kernel, missing, "since")
+            for turn in range(1, max(1, self._rounds) + 1) if missing else ():
+                self._runs.again(kernel, missing, f"since-{turn}")
         except BuildError:
             return dict.fromkeys(tests)
         for test in tests:

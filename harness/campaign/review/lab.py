@@ -19,7 +19,7 @@ from harness.campaign.inspecting import inspect
 from harness.campaign.kernel import build_kernel
 from harness.campaign.request import BuildOptions
 from harness.campaign.review.journal import Compiled
-from harness.errors import BuildError, UserError
+from harness.errors import EXIT_USER, BuildError, InfraError, UserError
 from harness.limits import INSPECT_BYTES, open_regular
 from harness.model.kernel import Build, KernelSpec, Patch
 from harness.model.progress import Progress
@@ -60,12 +60,15 @@ class Lab(Protocol):
     def sizes(self, patches: Sequence[Patch]) -> Size:
         """Return how large a kernel is that was built."""
 
+    def check(self, tests: TestSet, place: Path) -> None:
+        """Raise UserError if the base, which is built, has none of these tests; `place`: a directory for that."""
+
     def finished(self, patches: Sequence[Patch], tests: TestSet, place: Path) -> RunResults | None:
         """Return the results in the directory `place`, if they are of a finished run of these tests on this kernel."""
 
     def run(self, patches: Sequence[Patch], tests: TestSet, place: Path, *, confirm: bool) -> Ended:
-        """Run tests on a kernel, which is built if need be; `confirm`: failures are repeated. What is in the directory
-        `place` is replaced."""
+        """Run tests on a kernel, which is built if need be; `confirm`: failures are repeated where the board can do
+        that quickly. What is in the directory `place` is replaced."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,13 +109,22 @@ class HostLab:
         """Compile the parent, if the workspace has another kernel, and then this one: that compiles just what the patch
         concerns. Where there are warnings, going back compiles the same files of the parent, which shows those that it
         had before."""
-        self._compile(parent)
-        lines = self._compile(patches)
-        since = warnings(lines)
+        self._compile_again(parent)
+        since = warnings(self._compile(patches))
         if not since:
             return ()
-        before = warnings(self._compile(parent))
+        before = warnings(self._compile_again(parent))
         return tuple(each.text for each in new_warnings(before, since))
+
+    def _compile_again(self, patches: Sequence[Patch]) -> tuple[str, ...]:
+        """Compile a kernel that has been built. Raises InfraError if it does not compile: the next patch is not to
+        blame."""
+        try:
+            return self._compile(patches)
+        except BuildError as error:
+            name = patches[-1].name if patches else "the base"
+            told = f"the kernel up to {name} was built, and does not compile now: repeat the command"
+            raise InfraError(told, details=(error.message, *error.details[:_DETAILS])) from error
 
     def _compile(self, patches: Sequence[Patch]) -> tuple[str, ...]:
         return compile_kernel(
@@ -138,6 +150,11 @@ class HostLab:
             text, loaded = code_size(Elf(file, name=str(vmlinux)))
         return Size(text=text, loaded=loaded, records=found.table.records, functions=found.functions)
 
+    def check(self, tests: TestSet, place: Path) -> None:
+        listed = self.side_runs.run_words([*self._words((), tests), "--list"], place)
+        if listed.code == EXIT_USER:
+            raise UserError(listed.last_line.removeprefix("harness: "))
+
     def finished(self, patches: Sequence[Patch], tests: TestSet, place: Path) -> RunResults | None:
         with contextlib.suppress(UserError):
             results = read_results(place)
@@ -146,10 +163,12 @@ class HostLab:
         return None
 
     def run(self, patches: Sequence[Patch], tests: TestSet, place: Path, *, confirm: bool) -> Ended:
-        words = ["--build", self._build(patches).directory, "--board", self.board]
-        words += [word for suite in tests.suites for word in ("--suite", suite)]
-        words += ["-k", tests.keyword] if tests.keyword else []
-        return self.side_runs.run_words([*words, "--confirm" if confirm else "--no-confirm"], place)
+        return self.side_runs.run_words([*self._words(patches, tests), *([] if confirm else ["--no-confirm"])], place)
+
+    def _words(self, patches: Sequence[Patch], tests: TestSet) -> list[object]:
+        suites = (word for suite in tests.suites for word in ("--suite", suite))
+        keyword = ["-k", tests.keyword] if tests.keyword else []
+        return ["--build", self._build(patches).directory, "--board", self.board, *suites, *keyword]
 
 
 def _is_of(results: RunResults, tests: TestSet, *, key: str, board: str) -> bool:

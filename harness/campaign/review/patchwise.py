@@ -47,8 +47,8 @@ class Walked:
 
 
 class Patchwise:
-    """Walks through a series. `chosen`: the tests for every patch; None: those that matter for its files. `rounds`: how
-    often a new failure is repeated, on its kernel and the one before."""
+    """Walks through a series. `whole`: the tests for the whole series; `chosen`: those for every patch (None: those that
+    matter for its files). `rounds`: how often a new failure is repeated, on its kernel and the one before."""
 
     def __init__(
         self,
@@ -57,6 +57,7 @@ class Patchwise:
         journal: Journal,
         display: Progress,
         *,
+        whole: TestSet,
         chosen: TestSet | None,
         rounds: int,
     ) -> None:
@@ -64,6 +65,7 @@ class Patchwise:
         self._runs = runs
         self._journal = journal
         self._display = display
+        self._whole = whole
         self._chosen = chosen
         self._rounds = rounds
 
@@ -71,6 +73,8 @@ class Patchwise:
         """Return what was found out about each patch. `last`: how many patches there are; those behind one that does
         not apply were not tried. Raises UserError if the base does not build or boot."""
         base = self._base()
+        for chosen in filter(None, (self._whole, self._chosen)):
+            self._runs.check(chosen)
         walked = Walked(kernels=[base])
         wanted = [self._sets(each) for each in tried]
         for tests in dict.fromkeys(tests for sets in wanted for tests in sets):

@@ -173,6 +173,7 @@ class Reviewer:
             self._runs,
             Journal(request.out_dir / "steps"),
             self._display,
+            whole=self._whole,
             chosen=chosen,
             rounds=request.rounds,
         )

@@ -50,6 +50,11 @@ class Runs:
         self._seen: dict[str, dict[str, list[Seen]]] = {}
         self.problems: list[str] = []
 
+    def check(self, tests: TestSet) -> None:
+        """Raise UserError if there are no such tests, before hours of work."""
+        if tests.suites or tests.keyword:
+            self._lab.check(tests, self._directory / "listed")
+
     def tested(self, kernel: Kernel, tests: TestSet, *, is_whole: bool = False) -> dict[str, Seen]:
         """Run a set on a kernel. `is_whole`: the kernel gets the whole set anyway, so that is run if it has these
         tests. Raises UserError for tests that there are not."""
