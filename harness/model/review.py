@@ -172,8 +172,8 @@ class Ground:
 class Review:
     """The whole review. `pairs`: of the older version's patches and the newer one's; `how_paired`: by what.
     `whole`: the set of the whole series, and `counts` its verdicts for each kernel, by its name; `failing_before`:
-    tests that fail with the base, too. `problems`: what the host or the lab failed at. `command`: words that run the
-    newer series' tests."""
+    tests that fail with the base, too; `lost`: tests that pass with the base and say nothing with the series.
+    `problems`: what the host or the lab failed at. `command`: words that run the newer series' tests."""
 
     series: SeriesName
     ground: Ground
@@ -184,6 +184,7 @@ class Review:
     whole: TestSet = TestSet()
     counts: Mapping[str, Mapping[Verdict, int]] = field(default_factory=dict)
     failing_before: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
     differences: tuple[Difference, ...] = ()
     sizes: tuple[Size, Size] | None = None
     problems: tuple[str, ...] = ()
@@ -199,7 +200,13 @@ class Review:
     @property
     def is_well(self) -> bool:
         """Whether everything was tried, and nothing is wrong with the series."""
-        return self.exit_code == EXIT_OK
+        return self.exit_code == EXIT_OK and not self.lost
+
+    @property
+    def older_name(self) -> str:
+        """What the older version is called."""
+        version = self.older.version if self.older else ""
+        return version if version and version != self.series.version else "the older version"
 
     @property
     def exit_code(self) -> int:

@@ -108,7 +108,7 @@ def _paragraph(fault: Fault) -> list[str]:
 
 def _rest(review: Review) -> Iterator[str]:
     """The counts, the sizes, and what the reader has to know besides."""
-    names = {"newer": "whole series", "older": review.older.version or "older" if review.older else "", "base": "base"}
+    names = {"newer": "whole series", "older": review.older_name, "base": "base"}
     for name in ("newer", "older", "base"):
         if counts := review.counts.get(name):
             yield from _wrapped(f"{names[name]}: {counts_text(counts)} ({review.whole})")

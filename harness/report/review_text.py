@@ -83,9 +83,10 @@ def headline(review: Review) -> str:
     counts += [_several(new, "new failure")] if new else []
     counts += [_several(warned, "new warning")] if warned else []
     if review.older and (both := len(review.of(Kind.BOTH))):
-        counts.append(f"{both} of them as in {review.older.version or 'the older version'}")
+        counts.append(f"{both} of them as in {review.older_name}")
     if fixed := len(review.of(Kind.FIXED)):
-        counts.append(f"{fixed} fixed since {review.older.version if review.older else 'then'}")
+        counts.append(f"{fixed} fixed since {review.older_name}")
+    counts += [f"{_several(len(review.lost), 'test')} no longer run"] if review.lost else []
     counts += ["not everything could be tried"] if review.problems else []
     return "; ".join(counts or ["not everything could be tried"])
 
@@ -113,6 +114,9 @@ def faults(review: Review) -> Iterator[Fault]:
     for kind in (Kind.NEW, Kind.BOTH):
         yield from _differences(review, kind)
     yield from _of_patches(review)
+    if review.lost:
+        head = f"{_several(len(review.lost), 'test')} that pass with the base are not run with the series"
+        yield Fault(head=head, evidence=_lines(review.lost))
     for step in review.steps:
         if step.warnings:
             head = f"patch {step.number}: {_several(len(step.warnings), 'new warning')}"
@@ -140,7 +144,7 @@ def _differences(review: Review, kind: Kind) -> Iterator[Fault]:
 
 
 def _since(each: Difference, review: Review) -> str:
-    older = review.older.version or "the older version" if review.older else ""
+    older = review.older_name
     if each.kind is Kind.FIXED:
         where = f"patch {each.patch} of {older}" if each.patch else older
         pair = f", patch {each.pair} now" if each.pair else ", a patch that is gone" if each.patch else ""
@@ -153,7 +157,7 @@ def _since(each: Difference, review: Review) -> str:
 
 
 def _figures(each: Difference, review: Review) -> tuple[str, ...]:
-    names = {"base": "base", "older": review.older.version or "older" if review.older else "", "newer": "the series"}
+    names = {"base": "base", "older": review.older_name, "newer": "the series"}
     told = [f"{names[name]} {each.tallies[name]}" for name in ("base", "older", "newer") if name in each.tallies]
     base, newer = (each.tallies.get(name) for name in ("base", "newer"))
     sure = ""

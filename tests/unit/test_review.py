@@ -145,6 +145,8 @@ class FakeLab:
             broken = "" if test in self.mends.get(name, ()) else broken
         if not broken:
             return Result(test=test, verdict=Verdict.PASS)
+        if broken == "skipped":
+            return Result(test=test, verdict=Verdict.SKIP, reason="no livepatch")
         if broken == "fails":
             return Result(test=test, verdict=Verdict.FAIL, reason="it fails")
         report = Fault(kind=FaultKind.OOPS, title=broken, lines=LINES)
@@ -269,6 +271,23 @@ def test_a_kernel_that_does_not_boot(lab: FakeLab, tmp_path: Path) -> None:
     assert (made.steps[1].failed, made.steps[1].reached) == (Stage.BOOTS, Stage.BUILDS)
     assert made.steps[1].problem == "panic: no init"
     assert [(each.patch, each.failure.test) for each in made.of(Kind.NEW)] == [(2, BOOT)]
+
+
+def test_tests_that_are_skipped_with_the_series_are_told(lab: FakeLab, tmp_path: Path) -> None:
+    lab.breaks["two"] = {B: "skipped"}
+    made = review(lab, tmp_path, series("one", "two"))
+    assert made.lost == (f"{B}: no livepatch",)
+    assert (made.exit_code, made.is_well) == (0, False)
+
+
+def test_the_whole_is_tested_where_a_later_patch_mends_the_build(lab: FakeLab, tmp_path: Path) -> None:
+    lab.unbuildable["one"] = True
+    lab.mends_build = "two"
+    assert review(lab, tmp_path, series("one", "two")).counts["newer"]
+    lab.mends_build = ""
+    made = review(lab, tmp_path, series("zero", "one"))
+    assert made.counts == {}
+    assert "can't be built" in made.notes[0]
 
 
 def test_new_warnings_are_a_fault(lab: FakeLab, tmp_path: Path) -> None:

@@ -80,10 +80,11 @@ def test_a_series_that_is_well_can_be_signed() -> None:
         made(WELL, differences=(new(),)),
         made(WELL, differences=(new(kind=Kind.BOTH),)),
         made(WELL, problems=("base: the host is tired",)),
+        made(WELL, lost=(f"{TEST}: no livepatch",)),
     ],
 )
 def test_nothing_else_can(wrong: Review) -> None:
-    assert wrong.exit_code != 0
+    assert not wrong.is_well
     assert "Tested-by" not in review_mail(wrong, tester=WHO)
 
 
@@ -100,6 +101,7 @@ def test_nobody_signs_who_has_no_name() -> None:
         (made(replace(WELL, failed=Stage.BOOTS), problems=("x",)), 1),
         (made(replace(WELL, failed=Stage.APPLIES), replace(WELL, failures=(CRASH,))), 2),
         (made(WELL, problems=("x",)), 3),
+        (made(WELL, lost=("x",)), 0),
         (made(replace(WELL, pending="x")), 3),
     ],
 )
@@ -152,6 +154,13 @@ def test_what_does_not_build_has_a_command_that_builds(number: int, more: str) -
 )  # fmt: skip
 def test_the_table(step: PatchStep, row: str) -> None:
     assert f"  1  {row}" in review_mail(made(step))
+
+
+def test_versions_with_one_name_are_told_apart() -> None:
+    older = SeriesName(title="arm64: x", version="v2", patches=1)
+    assert "NEW since patch 1 (patch 1 of the older version)" in review_mail(
+        made(WELL, differences=(new(pair=1),), older=older)
+    )
 
 
 def test_sizes_are_told_with_what_was_added() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.campaign.review.lab import Lab
@@ -12,7 +12,7 @@ from harness.campaign.review.pinning import pin
 from harness.campaign.review.runs import Kernel, Runs, Seen
 from harness.errors import BuildError
 from harness.model.comparison import Tally
-from harness.model.result import Result
+from harness.model.result import Result, Verdict
 from harness.model.review import Difference, Kind, Pair, TestSet
 from harness.report.evidence import worse_probability
 from harness.report.failing import BOOT, fails, is_same
@@ -36,11 +36,13 @@ class Chain:
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """What came of the whole set. `seen`: by kernel (BASE, OLDER, NEWER) and test."""
+    """What came of the whole set. `seen`: by kernel (BASE, OLDER, NEWER) and test; `lost`: tests that pass with the
+    base and say nothing with the series, each with the reason."""
 
     seen: Mapping[str, Mapping[str, Seen]]
     differences: tuple[Difference, ...]
     failing_before: tuple[str, ...]
+    lost: tuple[str, ...] = ()
 
 
 class Comparing:
@@ -78,6 +80,7 @@ class Comparing:
             seen=seen,
             differences=tuple(sorted(blamed, key=lambda each: list(Kind).index(each.kind))),
             failing_before=tuple(dict.fromkeys([*always, *before])),
+            lost=tuple(_lost(seen[BASE], seen[NEWER])),
         )
 
     def _blamed(
@@ -132,6 +135,16 @@ class Comparing:
         if tally.runs:
             return tally.failures > 0
         return False if self._runs.latest(kernel, test) is None and self._runs.latest(kernel, BOOT) else None
+
+
+def _lost(base: Mapping[str, Seen], newer: Mapping[str, Seen]) -> Iterator[str]:
+    """Tests that pass with the base, and are skipped or gone with a series that boots."""
+    if BOOT not in newer or newer[BOOT].result.verdict is not Verdict.PASS:
+        return
+    for test, seen in base.items():
+        now = newer[test].result if test in newer else None
+        if seen.result.verdict is Verdict.PASS and (now is None or now.verdict is Verdict.SKIP):
+            yield f"{test}: {now.reason if now else 'not there any more'}"
 
 
 def _differing(seen: Mapping[str, Mapping[str, Seen]]) -> dict[str, Seen]:

@@ -42,13 +42,16 @@ class Walked:
 
     @property
     def is_whole(self) -> bool:
-        """Whether the whole series could be built."""
-        return all(step.failed in (None, Stage.BOOTS, Stage.PASSES) and not step.pending for step in self.steps)
+        """Whether the whole series could be built: a patch may mend what one before it broke."""
+        if any(step.failed is Stage.APPLIES for step in self.steps):
+            return False
+        tried = [step for step in self.steps if step.reached is not Stage.APPLIES or step.failed]
+        return not tried or tried[-1].failed not in (Stage.CONFIGURES, Stage.BUILDS)
 
 
 class Patchwise:
-    """Walks through a series. `whole`: the tests for the whole series; `chosen`: those for every patch (None: those that
-    matter for its files). `rounds`: how often a new failure is repeated, on its kernel and the one before."""
+    """Walks through a series. `whole`: the tests for the whole series; `chosen`: those for every patch; None: those
+    that matter for its files. `rounds`: how often a new failure is repeated, on its kernel and the one before."""
 
     def __init__(
         self,

@@ -154,6 +154,7 @@ class Reviewer:
             whole=self._whole,
             counts=_counts(found),
             failing_before=tuple(dict.fromkeys((*(found.failing_before if found else ()), *walked.failing_before))),
+            lost=found.lost if found else (),
             differences=found.differences if found else (),
             sizes=self._sizes(walked, notes),
             problems=tuple(dict.fromkeys(self._runs.problems)),
