@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from harness.layout import TESTCASES
 from harness.model.matters import MATTERS, OTHERS, Matter, is_documentation, sets_for
 from harness.model.review import TestSet
 from harness.run.session import choose_suites
@@ -14,6 +15,12 @@ def test_every_suite_that_is_named_is_there(matter: Matter) -> None:
     suites = (*matter.suites, *(suite for suite, _ in matter.selected))
     assert suites
     choose_suites(suites)
+
+
+def test_every_directory_of_testcases_matters_for_something() -> None:
+    """But the load, which takes as long as it is asked to."""
+    ours = {f"testcases/{path.parent.name}" for path in TESTCASES.glob("*/test_*.py")}
+    assert ours - {suite for each in (*MATTERS, OTHERS) for suite in each.suites} == {"testcases/hammer"}
 
 
 @pytest.mark.parametrize(
