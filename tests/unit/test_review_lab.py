@@ -57,7 +57,8 @@ def lab(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> HostLab:  # noqa: F811
     monkeypatch.setattr(lab_module, "build_kernel", build_toy)
     source = resolve_source(parse_source_spec(str(toy.tree)))
     base = KernelSpec(source=source, fragments=(toy.directory / "our.config",), toolchain=GCC)
-    return HostLab(base=base, options=options, board="b", side_runs=SideRuns([]), display=toy.progress)
+    return HostLab(base=base, options=options, board="b", side_runs=SideRuns([]), display=toy.progress,
+                   logs=toy.directory / "logs")  # fmt: skip
 
 
 def text_of(toy: Toy, path: str) -> str:  # noqa: F811
@@ -108,6 +109,14 @@ def test_a_kernel_that_does_not_build_is_an_answer(lab: HostLab, toy: Toy) -> No
     assert found.digest == ""
     assert found.is_configured
     assert "error: no C at all" in found.details[0]
+    (log,) = lab.logs.iterdir()
+    assert "error: no C at all" in log.read_text()
+
+
+def test_what_make_printed_is_kept(lab: HostLab, toy: Toy) -> None:  # noqa: F811
+    one = patch(toy, SCHED, "/* warns */\n")
+    lab.compiled((), (one,))
+    assert "warning: it warns" in (lab.logs / f"{lab.key((one,))}.log").read_text()
 
 
 def test_the_same_binaries_have_the_same_digest(lab: HostLab, toy: Toy) -> None:  # noqa: F811

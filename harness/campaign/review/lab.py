@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from harness.build.checksum import write_atomically
 from harness.build.keys import kernel_key
 from harness.build.make import compile_kernel
 from harness.build.notbuilt import NotBuilt
@@ -73,13 +74,15 @@ class Lab(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class HostLab:
-    """Kernels that are built and run on this host. `base`: what the patches go on top of; `board`: a name."""
+    """Kernels that are built and run on this host. `base`: what the patches go on top of; `board`: a name; `logs`: the
+    directory for what make prints, KEY.log for each kernel."""
 
     base: KernelSpec
     options: BuildOptions
     board: str
     side_runs: SideRuns
     display: Progress
+    logs: Path
     _held: dict[str, Build] = dataclasses.field(default_factory=dict)
 
     def key(self, patches: Sequence[Patch]) -> str:
@@ -100,6 +103,8 @@ class HostLab:
             found = self._new_warnings(parent, patches) if patches else ()
             built = self._build(patches)
         except BuildError as error:
+            if isinstance(error, NotBuilt):
+                self._keep_log(patches, error.log)
             is_configured = not isinstance(error, NotBuilt) or error.record.is_configured
             details = tuple(error.details[:_DETAILS])
             return Compiled(error=error.message, details=details, is_configured=is_configured)
@@ -110,11 +115,19 @@ class HostLab:
         concerns. Where there are warnings, going back compiles the same files of the parent, which shows those that it
         had before."""
         self._compile_again(parent)
-        since = warnings(self._compile(patches))
+        lines = self._compile(patches)
+        self._keep_log(patches, "\n".join(lines))
+        since = warnings(lines)
         if not since:
             return ()
         before = warnings(self._compile_again(parent))
         return tuple(each.text for each in new_warnings(before, since))
+
+    def _keep_log(self, patches: Sequence[Patch], log: str) -> None:
+        """Keep what make printed: the finished build finds the kernel compiled, so its own log lacks that."""
+        if log:
+            self.logs.mkdir(parents=True, exist_ok=True)
+            write_atomically(self.logs / f"{self.key(patches)}.log", f"{log.rstrip()}\n")
 
     def _compile_again(self, patches: Sequence[Patch]) -> tuple[str, ...]:
         """Compile a kernel that has been built. Raises InfraError if it does not compile: the next patch is not to

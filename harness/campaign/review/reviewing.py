@@ -79,7 +79,14 @@ def review_here(request: ReviewRequest, board: BoardSpec, side_runs: SideRuns, d
                 notes=told,
                 command=_command(request, base, newer, out),
             )
-            lab = HostLab(base=kernel, options=options, board=board.name, side_runs=side_runs, display=display)
+            lab = HostLab(
+                base=kernel,
+                options=options,
+                board=board.name,
+                side_runs=side_runs,
+                display=display,
+                logs=out / "steps",
+            )
             made = Reviewer(lab, request, display).review(subject)
             _write(made, request, out)
     return made
