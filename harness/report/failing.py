@@ -71,7 +71,8 @@ def _telling(lines: Sequence[str], *, is_fault: bool) -> list[str]:
         what = [line for line in kept if any(word in line for word in _TELLING) and _SAYS_WHERE not in line][:1]
         where = [line for line in kept if _SAYS_WHERE in line][:1]
         found = [*what, *where]
-        return found if len(found) == 2 else [*found, *(line for line in kept if line not in found)][:2]
+        more = [line for line in kept if line not in found]
+        return sorted([*found, *more][:2], key=kept.index)
     asserted = [line for line in kept if line.startswith("E  ")]
     return (asserted or kept[-2:])[:2]
 
