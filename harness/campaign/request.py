@@ -138,7 +138,8 @@ class ReviewRequest:
     `repository`: the git repository that knows a ``base-commit:``.
 
     `suites`, `keyword`: the whole set; `patch_suites`, `patch_keyword`: the tests for each patch (none: those that
-    matter for its files). `rounds`: how often what differs is run again. `tester`: who would sign a Tested-by line."""
+    matter for its files). `rounds`: how often what differs is run again. `workers`: as for a run. `tester`: who would
+    sign a Tested-by line."""
 
     series: str
     kernel: BuildOptions
@@ -156,5 +157,6 @@ class ReviewRequest:
     tester: str = ""
     boards_file: Path | None = None
     timeout_factor: float = 1.0
+    workers: int | None = 1
     history: Path | None = None
     no_history: bool = False

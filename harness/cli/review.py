@@ -11,7 +11,7 @@ from harness.boards.inventory import read_inventory
 from harness.boards.lease import ensure_reachable
 from harness.campaign.gitconfig import git_user
 from harness.campaign.request import BuildOptions, ReviewRequest
-from harness.cli.options import board_options, making_options, number
+from harness.cli.options import board_options, making_options, number, workers
 from harness.cli.output import tell
 from harness.model.kernel import DEFAULT_SOURCE
 
@@ -68,6 +68,14 @@ _MAKING = ("kconfigs", "toolchain", "allow_plain_ftrace", "no_era_fixes", "verif
     type=click.IntRange(0, 50),
     help="How often a test that differs is run again on each kernel, in turns.",
 )
+@click.option(
+    "--workers",
+    default="1",
+    show_default=True,
+    metavar="N|auto",
+    type=workers,
+    help="Number of machines in parallel for each run: QEMU machines, or boards of one pool.",
+)
 @click.option("--timeout-factor", default=1.0, metavar="X", type=number(0.01), help="Multiply every test's time limit.")
 @click.option(
     "--tester",
@@ -119,7 +127,7 @@ def _taken(names: tuple[str, ...], given: dict[str, Any]) -> dict[str, Any]:
 
 def _shared(request: ReviewRequest) -> list[object]:
     """The options that all runs share."""
-    words: list[object] = ["--wait=inf", "--timeout-factor", request.timeout_factor]
+    words: list[object] = ["--wait=inf", "--timeout-factor", request.timeout_factor, "-j", request.workers or "auto"]
     words += ["--boards", request.boards_file] if request.boards_file else []
     words += ["--history", request.history] if request.history else []
     return [*words, *(["--no-history"] if request.no_history else [])]

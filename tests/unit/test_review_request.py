@@ -8,16 +8,19 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import click.testing
 import pytest
 
 from harness.campaign.request import BuildOptions, ReviewRequest
 from harness.campaign.review import reviewing
 from harness.campaign.review.reading import find_base, notes_of, read_series
 from harness.campaign.review.reviewing import review_here
+from harness.cli.main import cli
 from harness.errors import InfraError, UserError
 from harness.layout import KCONFIGS
 from harness.lockfile import locked_file
 from harness.model.kernel import DEFAULT_SOURCE
+from harness.model.review import Ground, Review, SeriesName
 from harness.run.side_run import SideRuns
 from tests.boards import spec
 from tests.command import harness
@@ -205,6 +208,43 @@ def test_suites_are_checked_before_work_begins(tmp_path: Path, fake: FakeLab, wi
     with pytest.raises(UserError, match="--suite: expected one of"):
         review_here(request(thread(tmp_path), base="7.3.4", **wish), spec("b"), SideRuns([]), Recorder())
     assert fake.compiled_kernels == []
+
+
+def test_options_get_to_every_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[ReviewRequest, SideRuns]] = []
+
+    def take(asked: ReviewRequest, board: object, side_runs: SideRuns, display: object) -> Review:
+        seen.append((asked, side_runs))
+        return Review(series=SeriesName(title="x"), ground=Ground(base="b", version="v"), steps=())
+
+    monkeypatch.setattr(reviewing, "review_here", take)
+    monkeypatch.chdir(tmp_path)
+    words = [
+        "review",
+        "x.mbox",
+        "--against",
+        "v1",
+        "--base",
+        "7.3.4",
+        "--suite",
+        "testcases",
+        "-k",
+        "few",
+        "--rounds",
+        "3",
+    ]
+    words += ["--per-patch-keyword", "one", "--kconfig", "variants/size", "--toolchain", "gcc-11", "-j", "4"]
+    words += ["--workers", "auto", "--timeout-factor", "2", "--no-history", "--tester", "A <a@example.org>"]
+    done = click.testing.CliRunner().invoke(cli, words, standalone_mode=False)
+    assert done.exception is None
+    ((asked, side_runs),) = seen
+    assert (asked.against, asked.base, asked.suites, asked.keyword) == ("v1", "7.3.4", ("testcases",), "few")
+    assert (asked.patch_keyword, asked.rounds, asked.tester) == ("one", 3, "A <a@example.org>")
+    assert (asked.kernel.kconfigs, asked.kernel.toolchain, asked.kernel.jobs) == (
+        (KCONFIGS / "variants/size.config",), "gcc-11", 4,
+    )  # fmt: skip
+    assert side_runs._arguments == ["--wait=inf", "--timeout-factor", "2.0", "-j", "auto", "--no-history"]
+    assert "Tested-by: A <a@example.org>" in done.output
 
 
 @pytest.mark.parametrize(
