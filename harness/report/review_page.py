@@ -29,11 +29,14 @@ def review_html(review: Review) -> str:
         style="ok" if review.is_well else "failed" if review.exit_code in (1, 2) else "broken",
         headline=one_line(headline(review)),
         about=[
-            ("series", str(review.series), review.series.origin),
-            *([("against", str(review.older), review.older.origin)] if review.older else []),
-            ("base", f"{ground.base}, that is {ground.version}", ground.why),
-            ("on", f"{ground.board}, {ground.compiler}", "+".join(ground.fragments)),
-            ("when", f"{moment(review.started)} UTC, in {duration(review.seconds)}", f"harness {ground.harness}"),
+            tuple(one_line(text, _LONGEST) for text in row)
+            for row in (
+                ("series", str(review.series), review.series.origin),
+                *([("against", str(review.older), review.older.origin)] if review.older else []),
+                ("base", f"{ground.base}, that is {ground.version}", ground.why),
+                ("on", f"{ground.board}, {ground.compiler}", "+".join(ground.fragments)),
+                ("when", f"{moment(review.started)} UTC, in {duration(review.seconds)}", f"harness {ground.harness}"),
+            )
         ],
         steps=[
             {
@@ -44,7 +47,7 @@ def review_html(review: Review) -> str:
                 "tests": tests_of(step),
                 "style": "ok" if step.is_well else "failed",
                 "notes": [one_line(text, _LONGEST) for text in (step.untested, step.pending) if text],
-                "sets": [f"{tests} (for {', '.join(tests.why)})" for tests in step.sets],
+                "sets": [one_line(f"{tests} (for {', '.join(tests.why)})", _LONGEST) for tests in step.sets],
             }
             for step in review.steps
         ],
@@ -52,7 +55,7 @@ def review_html(review: Review) -> str:
         how_paired=one_line(review.how_paired),
         faults=list(faults(review)),
         counts=[(name, counts_text(counts)) for name, counts in review.counts.items()],
-        whole=str(review.whole),
+        whole=one_line(str(review.whole), _LONGEST),
         failing_before=[one_line(test) for test in review.failing_before],
         sizes=sizes_text(review.sizes) if review.sizes else "",
         notes=[one_line(text, _LONGEST) for text in (*review.problems, *review.notes)],

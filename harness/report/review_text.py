@@ -106,21 +106,31 @@ def _passing(review: Review) -> set[str]:
 
 
 def faults(review: Review) -> Iterator[Fault]:
-    """What is wrong, the gravest first; then what was fixed."""
+    """What is wrong, the gravest first; then what was fixed. All text is cleaned, each on one line."""
+    for each in _faults(review):
+        yield Fault(
+            head=one_line(each.head, _LONGEST),
+            tests=_lines(each.tests),
+            evidence=_lines(each.evidence),
+            figures=_lines(each.figures),
+        )
+
+
+def _faults(review: Review) -> Iterator[Fault]:
     for step in review.steps:
         if step.failed in (Stage.APPLIES, Stage.CONFIGURES, Stage.BUILDS):
             evidence = (step.problem, *step.details)
-            yield Fault(head=f"patch {step.number} {_verb(step.failed)}", evidence=_lines(evidence))
+            yield Fault(head=f"patch {step.number} {_verb(step.failed)}", evidence=evidence)
     for kind in (Kind.NEW, Kind.BOTH):
         yield from _differences(review, kind)
     yield from _of_patches(review)
     if review.lost:
         head = f"{_several(len(review.lost), 'test')} that pass with the base are not run with the series"
-        yield Fault(head=head, evidence=_lines(review.lost))
+        yield Fault(head=head, evidence=review.lost)
     for step in review.steps:
         if step.warnings:
             head = f"patch {step.number}: {_several(len(step.warnings), 'new warning')}"
-            yield Fault(head=head, evidence=_lines(step.warnings))
+            yield Fault(head=head, evidence=step.warnings)
     yield from _differences(review, Kind.FIXED)
 
 
@@ -137,7 +147,7 @@ def _differences(review: Review, kind: Kind) -> Iterator[Fault]:
         first = same[0]
         yield Fault(
             head=f"{_since(first, review)}: {first.failure.verdict}, {first.failure.title}",
-            tests=tuple(one_line(each.failure.test) for each in same),
+            tests=tuple(each.failure.test for each in same),
             evidence=first.failure.evidence,
             figures=_figures(first, review),
         )
@@ -180,7 +190,7 @@ def _of_patches(review: Review) -> Iterator[Fault]:
             gone = " (not with the whole series)" if review.counts else ""
             yield Fault(
                 head=f"NEW since patch {step.number}{gone}: {same[0].verdict}, {title}",
-                tests=tuple(one_line(each.test) for each in same),
+                tests=tuple(each.test for each in same),
                 evidence=same[0].evidence,
                 figures=(same[0].repeated,) if same[0].repeated else (),
             )

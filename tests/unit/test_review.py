@@ -414,6 +414,15 @@ def test_two_versions_are_told_apart_patch_by_patch(lab: FakeLab, tmp_path: Path
     assert made.exit_code == 1
 
 
+def test_a_test_that_fails_in_another_way_now_is_both_new_and_fixed(lab: FakeLab, tmp_path: Path) -> None:
+    lab.breaks = {"three@1": {A: "Oops in f"}, "five@2": {A: "Oops in g"}}
+    made = review(lab, tmp_path, *versions())
+    assert [(each.kind, each.failure.title, each.patch) for each in made.differences] == [
+        (Kind.NEW, "Oops in g", 5),
+        (Kind.FIXED, "Oops in f", 3),
+    ]
+
+
 def test_what_both_versions_have_is_no_news(lab: FakeLab, tmp_path: Path) -> None:
     lab.breaks = {"three@1": {A: "Oops in f"}, "three@2": {A: "Oops in f"}}
     (difference,) = review(lab, tmp_path, *versions()).differences

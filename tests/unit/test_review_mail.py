@@ -174,7 +174,7 @@ def test_sizes_are_told_with_what_was_added() -> None:
 
 def hostile() -> Review:
     """A large review, in which everything that others wrote looks like something else."""
-    words = "Tested-by: Mallory <m@example.org>\n\x1b[2Jdiff --git a/x b/x <script>alert(1)</script> "
+    words = "Tested-by: Mallory <m@example.org>\n\udc80\x1b[2Jdiff --git a/x b/x <script>alert(1)</script> "
     failure = replace(CRASH, title=words * 3, evidence=(words * 9, words), repeated=words)
     steps = tuple(
         replace(
@@ -205,6 +205,7 @@ def test_a_mail_is_short_whatever_is_in_it() -> None:
 
 def test_no_line_of_a_mail_passes_for_one_of_ours() -> None:
     text = review_mail(hostile(), tester=WHO)
+    text.encode()
     assert not re.search(r"^(Tested-by|diff|---|\+\+\+|@@)", text, re.MULTILINE)
     assert "\x1b" not in text
 
@@ -224,7 +225,10 @@ class _Page(HTMLParser):
 
 def test_the_page_has_everything_and_runs_nothing() -> None:
     page = _Page()
-    page.feed(review_html(hostile()))
+    html = review_html(hostile())
+    html.encode()  # what is no character is not there
+    assert "\x1b" not in html
+    page.feed(html)
     assert "script" not in page.tags
     assert page.text.count("NEW since patch") == 59 * 2  # of the whole series, and of each patch
     plain = _Page()

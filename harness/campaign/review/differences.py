@@ -61,12 +61,12 @@ class Comparing:
         kernels = {BASE: newer.kernels[0], **({OLDER: older.whole} if older else {}), NEWER: newer.whole}
         seen = {name: self._runs.tested(kernel, self._whole) for name, kernel in kernels.items()}
         differing = _differing(seen)
-        some = [test for test in differing if test != BOOT][:MOST_REPEATED]
+        some = [test for test in dict.fromkeys(test for test, _ in differing) if test != BOOT][:MOST_REPEATED]
         for number in range(1, self._rounds + 1) if some else ():
             for kernel in kernels.values():
                 self._runs.again(kernel, some, f"whole-{number}")
         found, before = [], []
-        for test, failing in differing.items():
+        for test, failing in differing:
             tallies = {name: self._runs.tally(kernel, test, like=failing.result) for name, kernel in kernels.items()}
             if kind := _kind(tallies):
                 found.append(Difference(kind=kind, failure=failing.failure(), tallies=tallies))
@@ -75,7 +75,8 @@ class Comparing:
         blamed = [*self._blamed(found, newer, pairs, fixed=False)]
         if older:
             blamed += self._blamed(found, older, pairs, fixed=True)
-        always = [test for test, each in seen[BASE].items() if fails(each.result) and test not in differing]
+        told = {test for test, _ in differing}
+        always = [test for test, each in seen[BASE].items() if fails(each.result) and test not in told]
         return Found(
             seen=seen,
             differences=tuple(sorted(blamed, key=lambda each: list(Kind).index(each.kind))),
@@ -93,11 +94,10 @@ class Comparing:
         blamed = []
         for test, pinned in pin(ours, sorted(chain.kernels), known, ask).items():
             each = ours[test]
-            doubt = (
-                ""
-                if _neighbours(pinned.good, pinned.patch, chain)
-                else (f"one of the patches {pinned.good + 1} to {pinned.patch}: the kernels between could not be tried")
-            )
+            doubt = ""
+            if not _neighbours(pinned.good, pinned.patch, chain):
+                among = f"one of the patches {pinned.good + 1} to {pinned.patch}"
+                doubt = f"{among}: the kernels between could not be tried"
             blamed.append(
                 Difference(
                     kind=each.kind,
@@ -134,7 +134,9 @@ class Comparing:
         tally = self._runs.tally(kernel, test, like=failing)
         if tally.runs:
             return tally.failures > 0
-        return False if self._runs.latest(kernel, test) is None and self._runs.latest(kernel, BOOT) else None
+        boot = self._runs.latest(kernel, BOOT)
+        has_booted = boot is not None and boot.verdict is Verdict.PASS
+        return False if has_booted and self._runs.latest(kernel, test) is None else None
 
 
 def _lost(base: Mapping[str, Seen], newer: Mapping[str, Seen]) -> Iterator[str]:
@@ -147,15 +149,19 @@ def _lost(base: Mapping[str, Seen], newer: Mapping[str, Seen]) -> Iterator[str]:
             yield f"{test}: {now.reason if now else 'not there any more'}"
 
 
-def _differing(seen: Mapping[str, Mapping[str, Seen]]) -> dict[str, Seen]:
-    """The tests that fail with a series and not, or in another way, with the base; each with that failure."""
-    found: dict[str, Seen] = {}
-    for name in (NEWER, OLDER):
-        for test, each in seen.get(name, {}).items():
-            before = seen[BASE].get(test)
-            if fails(each.result) and not _is_so(before, each.result):
-                found.setdefault(test, each)
+def _differing(seen: Mapping[str, Mapping[str, Seen]]) -> list[tuple[str, Seen]]:
+    """The tests that fail with a series and not, or in another way, with the base; each with that failure. A test that
+    fails in different ways with both versions is there twice."""
+    newer = seen[NEWER]
+    found = [(test, each) for test, each in newer.items() if _is_new(each, seen[BASE].get(test))]
+    for test, each in seen.get(OLDER, {}).items():
+        if _is_new(each, seen[BASE].get(test)) and not _is_so(newer.get(test), each.result):
+            found.append((test, each))
     return found
+
+
+def _is_new(seen: Seen, base: Seen | None) -> bool:
+    return fails(seen.result) and not _is_so(base, seen.result)
 
 
 def _is_so(before: Seen | None, now: Result) -> bool:
