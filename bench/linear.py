@@ -47,16 +47,19 @@ from harness.parse import (
     kernel_strings,
     kselftest,
     livepatch_log,
+    loaded,
     make_log,
     module_log,
     moduledep,
     mutant,
     packages,
+    rangediff,
     rawimage,
     series,
     trace,
     transition,
     unquote,
+    warnings,
     zboot,
 )
 from harness.parse.diff import find_diff, normalize_diff, parse_diff
@@ -124,6 +127,11 @@ def _loose(text: str) -> object:
     return restored(text.encode(), diff, who="x")
 
 
+def _new_warnings(text: str) -> object:
+    found = warnings.warnings([text, text + "x"])
+    return warnings.new_warnings(found, found)
+
+
 def _hunk(text: str) -> object:
     lines = text.split("\n")
     return _likeliest(lines, [*reversed(lines)], near=0)
@@ -154,6 +162,11 @@ def _dwarf(text: str) -> bytes:
 def _lines(text: str) -> object:
     deadline = limits.Deadline.start(limits.INSPECT_SECONDS)
     return elf.Elf(io.BytesIO(_dwarf(text)), name="x").lines_of(["a.c"], deadline=deadline)
+
+
+def _loaded(text: str) -> object:
+    file = elf.Elf(io.BytesIO(_elf(text)), name="x")
+    return loaded.loaded_digest(file), loaded.code_size(file)
 
 
 def _kallsyms(text: str) -> object:
@@ -306,6 +319,13 @@ CASES = (
          "\0wrapper_a_b_c_d\0\0_a_b_fixture_object\0"),
     Case("make: names in a line", lambda text: make_log.errors([text]), "ld-"),
     Case("make: Kconfig in a line", lambda text: make_log.errors([text]), "Kconfig"),
+    Case("warnings: lines", lambda text: warnings.warnings(text.split("\n")), "a.c:1: warning: x\n"),
+    Case("warnings: places in a line", _new_warnings, ":1:2-3.4", "a.c:1: warning: "),
+    Case("warnings: a long name", _new_warnings, "a", after=":1"),
+    Case("loaded: symbols", _loaded, "ab "),
+    Case("range-diff: lines", rangediff.parse_range_diff, "1:  abcd = 1:  abcd x\n"),
+    Case("range-diff: dashes in a line", rangediff.parse_range_diff, "-", "-: "),
+    Case("series: base-commit", series.base_commit_in, "base-commit: 0123\n"),
     Case("make: lines", lambda text: make_log.errors(text.split("\n")), "a.c:1: error: x\n"),
     Case("modules: errors", lambda text: module_log.faults(text.split("\n"), ["a"], failed=True),
          "a.c:1: error: x\nmake[1]: *** [x: a.o] Error 1\n"),

@@ -10,10 +10,17 @@ from harness.build.unpack import packed_by, unpacked
 from harness.errors import UserError
 from harness.limits import PATCH_BYTES, PATCH_LINES, SERIES_BYTES, SERIES_PATCHES
 from harness.model.kernel import Patch
-from harness.parse.series import parse_series, patches_from_file, patches_from_mails
+from harness.parse.series import (
+    base_commit_in,
+    no_such_version,
+    parse_series,
+    patches_from_file,
+    patches_from_mails,
+    with_base,
+)
 
 _FORMS = "a .patch or .diff, a directory of them, a quilt series, an mbox, a maildir or a mail"
-_COVER = re.compile(r"(v\d+-)?0+-cover-letter\.")
+_COVER = re.compile(r"(?:v(\d+)-)?0+-cover-letter\.")
 _FORMATTED = re.compile(r"(?:v(\d+)-)?\d+-")
 _UNPACKED = ("gzip", "xz")
 _ZIP = b"PK\x03\x04"
@@ -35,11 +42,25 @@ def load_patches(paths: Sequence[Path]) -> tuple[Patch, ...]:
     return tuple(patches)
 
 
-class _Reader:
-    """Reads the files of one command; their sizes are added up."""
+def load_version(path: Path, version: tuple[int, int] | None) -> tuple[Patch, ...]:
+    """Return the patches behind a path as `load_patches` does, those of a `version` if one is given: (5, 0) for v5.
+    Raises UserError as well if there is no such version."""
+    try:
+        patches = _Reader(version).load(path)
+    except OSError as error:
+        raise UserError(f"{path}: expected {_FORMS}, found that it can't be read: {error}") from error
+    found = {patch.mailed.version for patch in patches if patch.mailed}
+    if version and (found != {version} or any(patch.mailed is None for patch in patches)):
+        raise no_such_version(version, found, place=str(path))
+    return patches
 
-    def __init__(self) -> None:
+
+class _Reader:
+    """Reads the files of one command; their sizes are added up. `version`: which one of a series; None: the newest."""
+
+    def __init__(self, version: tuple[int, int] | None = None) -> None:
         self._bytes = 0
+        self._version = version
 
     def load(self, path: Path) -> tuple[Patch, ...]:
         if not path.exists():
@@ -47,7 +68,7 @@ class _Reader:
         if path.name == "series" and path.is_file():
             return self._quilt(path)
         if not path.is_dir():
-            return patches_from_file(self._content(path), name=_name(path))
+            return patches_from_file(self._content(path), name=_name(path), version=self._version)
         if (path / "series").is_file():
             return self._quilt(path / "series")
         if (path / "cur").is_dir() or (path / "new").is_dir():
@@ -55,10 +76,20 @@ class _Reader:
             return self._mails(path, mails, "a maildir with mails in cur/ or new/")
         files = _files(path)
         if patches := [file for file in files if _is_patch(file)]:
-            newest = _newest(patches)
+            newest = _newest(patches, self._version)
             SERIES_PATCHES.check(len(newest), place=str(path))
-            return tuple(patch for file in newest for patch in patches_from_file(self._content(file), name=_name(file)))
+            found = (patch for file in newest for patch in patches_from_file(self._content(file), name=_name(file)))
+            return with_base(tuple(found), self._base_beside(newest, files))
         return self._mails(path, [file for file in files if file.suffix == ".eml"], _FORMS)
+
+    def _base_beside(self, patches: Sequence[Path], files: Sequence[Path]) -> str:
+        """Return what the cover letter of ``git format-patch`` says that its `patches` apply to, if it is there."""
+        first = _FORMATTED.match(patches[0].name) if patches else None
+        for file in files:
+            cover = _COVER.match(file.name)
+            if first and cover and cover[1] == first[1]:
+                return base_commit_in(self._content(file).decode("utf-8", "replace"))
+        return ""
 
     def _quilt(self, series: Path) -> tuple[Patch, ...]:
         patches: list[Patch] = []
@@ -74,7 +105,8 @@ class _Reader:
         if not files:
             raise UserError(f"{path}: expected {expected}, found a directory without any: check the path of --patches")
         SERIES_PATCHES.check(len(files), place=str(path))
-        return patches_from_mails([self._content(file) for file in files], place=str(path), ordered=False)
+        mails = [self._content(file) for file in files]
+        return patches_from_mails(mails, place=str(path), ordered=False, version=self._version)
 
     def _content(self, path: Path) -> bytes:
         """Return what is in the file, unpacked."""
@@ -110,15 +142,16 @@ def _is_patch(path: Path) -> bool:
     return _name(path).endswith((".patch", ".diff")) and not _COVER.match(path.name)
 
 
-def _newest(files: Sequence[Path]) -> list[Path]:
-    """Return the newest version's files if there are several versions of ``git format-patch``'s (``0001-x``,
-    ``v2-0001-x``)."""
+def _newest(files: Sequence[Path], version: tuple[int, int] | None) -> list[Path]:
+    """Return the newest version's files, or those of the `version` that is asked for, if there are several versions of
+    ``git format-patch``'s (``0001-x``, ``v2-0001-x``)."""
     matches = [_FORMATTED.match(file.name) for file in files]
     versions = [int(match[1] or 1) if match else None for match in matches]
-    known = [version for version in versions if version is not None]
+    known = [each for each in versions if each is not None]
     if len(known) < len(files):
         return list(files)
-    return [file for file, version in zip(files, versions, strict=True) if version == max(known)]
+    wanted = version[0] if version and (version[0] in known) else max(known)
+    return [file for file, its in zip(files, versions, strict=True) if its == wanted]
 
 
 def _name(path: Path) -> str:

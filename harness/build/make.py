@@ -11,6 +11,8 @@ import os
 import platform
 import shutil
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +34,11 @@ from harness.build.keys import (
     kernel_key,
 )
 from harness.build.made import read_made
-from harness.build.materialize import held_source, materialize
 from harness.build.notbuilt import NotBuilt, config_of, errors_of, log_of
 from harness.build.patches import applied_fixes, apply_series, patched_files
 from harness.build.sandbox import find_sandbox
 from harness.build.seal import seal_directory
+from harness.build.sourcetree import bring_source
 from harness.build.stages import Stages, programs_of, tool_stamps
 from harness.build.strays import UnusableOutput, make_real
 from harness.build.testprograms import Lacking, TestPrograms
@@ -110,6 +112,33 @@ def build(
     return found
 
 
+def compile_kernel(
+    spec: KernelSpec, *, progress: Progress, jobs: int | None = None, is_sandboxed: bool = True
+) -> tuple[str, ...]:
+    """Compile the kernel in its workspace and publish nothing; return what make printed, line by line, with paths from
+    the top of the source. That is of the files that had to be compiled; none if all are up to date. Raises what `build`
+    raises."""
+    lines: list[str] = []
+    nowhere = contextlib.nullcontext(Path())
+
+    def compile_it(builder: _Builder) -> None:
+        builder.compile()
+        lines.extend(map(builder.workspace.outside, log_of(builder.log).splitlines()))
+
+    with shortage.reported(cache_dir("workspaces"), needed=ROOM, kept="what is already compiled"):
+        _in_workspace(
+            spec,
+            nowhere,
+            compile_it,
+            key=kernel_key(spec),
+            reproduce="",
+            progress=progress,
+            jobs=jobs or available.cpus(),
+            is_sandboxed=is_sandboxed,
+        )
+    return tuple(lines)
+
+
 def _build(
     spec: KernelSpec,
     final: Path,
@@ -121,6 +150,31 @@ def _build(
     is_sandboxed: bool,
 ) -> None:
     """Build `spec` and publish it as `final`, whose name is its key."""
+    output = published(final, seal=functools.partial(seal_directory, final=final))
+    _in_workspace(
+        spec,
+        output,
+        functools.partial(_Builder.run, key=final.name, testcases=testcases, reproduce=reproduce),
+        key=final.name,
+        reproduce=reproduce,
+        progress=progress,
+        jobs=jobs,
+        is_sandboxed=is_sandboxed,
+    )
+
+
+def _in_workspace(
+    spec: KernelSpec,
+    output: AbstractContextManager[Path],
+    work: Callable[[_Builder], None],
+    *,
+    key: str,
+    reproduce: str,
+    progress: Progress,
+    jobs: int,
+    is_sandboxed: bool,
+) -> None:
+    """Lock a workspace and have `work` done in it; what it makes goes to the directory `output`."""
     sandbox = find_sandbox(progress=progress).knowing(programs_of(spec.toolchain)) if is_sandboxed else None
     if sandbox is None:
         progress.say("building without a sandbox: the kernel tree's programs run with all that you may do and see")
@@ -130,7 +184,7 @@ def _build(
         workspace_for(
             spec.source, configuration=configuration, is_sandboxed=is_sandboxed, progress=progress
         ) as workspace,
-        published(final, seal=functools.partial(seal_directory, final=final)) as out,
+        output as out,
     ):
         if sandbox and not workspace.is_usable(by_others=sandbox.user is not None):
             progress.say("the workspace of earlier builds can't be used in the sandbox: building everything anew")
@@ -138,19 +192,19 @@ def _build(
         kbuild = Kbuild(workspace, spec.toolchain, jobs=jobs, progress=progress, sandbox=sandbox)
         builder = _Builder(spec, kbuild, out)
         try:
-            builder.run(final.name, testcases, reproduce)
+            work(builder)
         except UnusableOutput as error:
-            found = builder.not_built(error, final.name, reproduce, is_usable=False)
+            found = builder.not_built(error, key, reproduce, is_usable=False)
             workspace.discard()
             raise found from error
         except BuildError as error:
-            raise builder.not_built(error, final.name, reproduce) from error
+            raise builder.not_built(error, key, reproduce) from error
         except OSError as error:
             if sandbox is None or not workspace.is_of_make(error.filename):
                 raise
             told = f"{error.filename}: expected what kbuild makes there, found: {error.strerror}"
             wrong = BuildError(f"the kernel's build left something else than a kernel: {told}")
-            found = builder.not_built(wrong, final.name, reproduce, is_usable=False)
+            found = builder.not_built(wrong, key, reproduce, is_usable=False)
             workspace.discard()
             raise found from None
 
@@ -174,19 +228,22 @@ class _Builder:
         self.applied: dict[str, str] = {}
         self.without: dict[str, str] = {}
 
-    def run(self, key: str, testcases: Path, reproduce: str) -> None:
+    def compile(self) -> None:
         self.log.write_text("")
         self._stage("source", self._prepare_source)
         configured = self._stage("configure", self._configure)
-        self.without = without = configured["without"]
+        self.without = configured["without"]
         self.applied |= configured["era_fixes"]
         for name, why in self.applied.items():
             self.progress.say(f"era fix: {name}: {why}")
         self._stage("kernel", self._kernel)
+
+    def run(self, *, key: str, testcases: Path, reproduce: str) -> None:
+        self.compile()
         kernel = self.stages.identity("kernel")
         release = self.kbuild.release()
         self._stage("modules", lambda: self._modules(kernel, release))
-        lacking = self._stage("selftests, test modules", lambda: self._tests(kernel, release, testcases, without))
+        lacking = self._stage("selftests, test modules", lambda: self._tests(kernel, release, testcases, self.without))
         tools = self.payload / "bin"
         make_real(tools, below=self.payload)
         guesttools.compile_tools(self.spec.toolchain, tools, confinement=self.kbuild.confinement(tools))
@@ -205,12 +262,7 @@ class _Builder:
 
     def _prepare_source(self) -> None:
         spec, workspace = self.spec, self.workspace
-        held = held_source(workspace.source).get("identity")
-        if held is None:  # a build was killed while it renewed the tree; now every file is restored
-            shutil.rmtree(workspace.series, ignore_errors=True)
-        elif held != spec.source.identity:
-            apply_series(workspace.source, (), state=workspace.series)
-        materialize(spec.source, workspace.source, progress=self.progress)
+        bring_source(spec.source, workspace, self.progress)
         edits = [fix for fix in self.fixes if isinstance(fix, era.Edit)]
         if apply_series(workspace.source, spec.patches, state=workspace.series, fixes=edits) and spec.patches:
             self.progress.say(f"patches: {len(spec.patches)} applied")

@@ -55,7 +55,7 @@ def apply_series(tree: Path, patches: Sequence[Patch], *, state: Path, fixes: Se
         settled = all(digest(standing[path]) == forms[-1] for path, forms in record.forms.items())
         if record.complete and record.series == series and settled:
             return False
-        overlay = Overlay(tree, {path: _pristine(state, path, forms[0]) for path, forms in record.forms.items()})
+        overlay = _overlay(tree, record, state=state)
         for patch in patches:
             overlay.apply(patch)
         fixed = _fix(overlay, fixes)
@@ -63,6 +63,16 @@ def apply_series(tree: Path, patches: Sequence[Patch], *, state: Path, fixes: Se
     except OSError as error:
         unknown = InfraError(f"{tree}: the patch series can't be applied: {error}")
         raise shortage.of(error, where=tree, kept="the tree as it was") or unknown from error
+
+
+def pristine_overlay(tree: Path, *, state: Path) -> Overlay:
+    """Return the tree as it is without the series recorded in `state`, to which others can be applied in memory. Raises
+    InfraError as `apply_series` does."""
+    return _overlay(tree, _load_record(state), state=state)
+
+
+def _overlay(tree: Path, record: _Record, *, state: Path) -> Overlay:
+    return Overlay(tree, {path: _pristine(state, path, forms[0]) for path, forms in record.forms.items()})
 
 
 def patched_files(state: Path) -> dict[str, str]:

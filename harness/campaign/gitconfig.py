@@ -14,3 +14,9 @@ def git_config(key: str) -> str:
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout.decode(errors="replace").strip()
+
+
+def git_user() -> str:
+    """Return git's user as ``Name <address>``; empty if git has no address of one."""
+    name, address = (git_config(f"user.{each}") for each in ("name", "email"))
+    return f"{name} <{address}>" if name and address else address

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from harness.build.finished import load_record
 from harness.build.keptpatches import paths_of
-from harness.campaign.gitconfig import git_config
+from harness.campaign.gitconfig import git_user
 from harness.campaign.history import sides
 from harness.campaign.request import MailRequest
 from harness.errors import HarnessError, UserError
@@ -126,7 +126,6 @@ def _without_patches(words: Sequence[str]) -> tuple[list[Path], list[str]]:
 
 def usual_sender() -> str:
     """Return git's user. Raises UserError if git has none."""
-    name, address = (git_config(f"user.{each}") for each in ("name", "email"))
-    if not address:
-        raise UserError("--from: expected an address, or one in git's configuration (user.email); found neither")
-    return f"{name} <{address}>" if name else address
+    if user := git_user():
+        return user
+    raise UserError("--from: expected an address, or one in git's configuration (user.email); found neither")

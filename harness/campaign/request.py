@@ -168,3 +168,35 @@ class WorkerRequest:
     boards_file: Path | None = None
     boards: tuple[str, ...] = ()
     address: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReviewRequest:
+    """A review of a series. `series`: a path, or a range of commits; `version`: of several in a thread, as ``v5``
+    (empty: the newest); `against`: an older version, as a path, a range, or ``v4`` of the same thread. `kernel`: how
+    kernels are built; `base`: their source, which the series applies to (empty: what it says, else the default kernel);
+    `repository`: the git repository that knows a ``base-commit:``.
+
+    `suites`, `keyword`: the whole set; `patch_suites`, `patch_keyword`: the tests for each patch (none: those that
+    matter for its files). `rounds`: how often what differs is run again. `workers`: as for a run. `tester`: who would
+    sign a Tested-by line."""
+
+    series: str
+    kernel: BuildOptions
+    board_name: str
+    out_dir: Path
+    version: str = ""
+    against: str = ""
+    base: str = ""
+    repository: Path = Path()
+    suites: tuple[str, ...] = ()
+    keyword: str = ""
+    patch_suites: tuple[str, ...] = ()
+    patch_keyword: str = ""
+    rounds: int = 2
+    tester: str = ""
+    boards_file: Path | None = None
+    timeout_factor: float = 1.0
+    workers: int | None = 1
+    history: Path | None = None
+    no_history: bool = False

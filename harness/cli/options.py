@@ -77,6 +77,20 @@ def _build_options(function: Function, *jobs: str) -> Function:
             metavar="PATH",
             help="A patch, a directory of them, a quilt series, an mbox or maildir. Repeatable.",
         ),
+        *_making(*jobs),
+    ]
+    return _all(options, function)
+
+
+def making_options(function: Function) -> Function:
+    """Add the options for how kernels are built, for a verb that says itself which kernels."""
+    return _all(_making("-j", "--jobs"), function)
+
+
+def _making(*jobs: str) -> list[Callable[[Function], Function]]:
+    """Return them; `jobs`: the names of the option for make's number of jobs."""
+    path = partial(click.Path, path_type=Path)
+    return [
         click.option(
             "--kconfig",
             "kconfigs",
@@ -106,7 +120,6 @@ def _build_options(function: Function, *jobs: str) -> Function:
             help="Build without a sandbox, for sources and patches that you trust like your own programs.",
         ),
     ]
-    return _all(options, function)
 
 
 def selftests_option(function: Function) -> Function:

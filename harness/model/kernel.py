@@ -57,12 +57,23 @@ class Source:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Mailed:
+    """What the mail of a patch says besides the patch. `subject`: with its tags; `version`: as ``(5, 0)`` for v5, and
+    (1, 0) where it names none; `base_commit`: what this mail or its series' cover letter says it applies to."""
+
+    subject: str
+    version: tuple[int, int] = (1, 0)
+    base_commit: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Patch:
     """One patch of a series, decoded, ready for ``patch -p1``.
 
     `name`: its name in messages (its file, or a mail's subject); `text`: from the first ``diff``/``---`` line on, LF
     line ends; `sha256`: of that text. `is_loose`: white space or context was lost, so its lines are found in
-    the source by their words. `notes`: what was done to get it out of a mail, for people.
+    the source by their words. `notes`: what was done to get it out of a mail, for people. `mailed`: None if it did not
+    come in a mail.
     """
 
     name: str
@@ -70,6 +81,7 @@ class Patch:
     sha256: str
     is_loose: bool = False
     notes: tuple[str, ...] = ()
+    mailed: Mailed | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.message import Message
 
 from harness.errors import UserError
 from harness.limits import SERIES_PATCHES
-from harness.model.kernel import Patch
+from harness.model.kernel import Mailed, Patch
 from harness.parse.diff import find_diff, normalize_diff
 from harness.parse.flowed import Flowed, unflowed
 from harness.parse.mail import header, parse_mail
@@ -35,6 +35,7 @@ _NUMBER = re.compile(r"(?<![\d.])([0-9]+)/([0-9]+)(?![\d.])")
 _MOST_DIGITS = 9
 _MOST_NAMED = 40  # mails that a message names
 _VERSION = re.compile(r"(?:\b|PATCH|RFC)v(\d{1,4})(?:\.(\d{1,4}))?\b", re.IGNORECASE)
+_BASE_COMMIT = re.compile(r"^base-commit: ([0-9a-f]{40}|[0-9a-f]{64})\s*$", re.MULTILINE)
 # Charsets in which bytes that happen to be valid UTF-8 mean something else.
 _NOT_ASCII = ("utf-16", "utf-32", "utf-7", "iso-2022", "hz", "gb", "big5", "euc", "shift", "cp9")
 _DIFF_TYPES = ("text/x-patch", "text/x-diff", "application/octet-stream", "application/x-patch", "text/plain")
@@ -43,7 +44,7 @@ _DIFF_TYPES = ("text/x-patch", "text/x-diff", "application/octet-stream", "appli
 @dataclass(frozen=True, kw_only=True)
 class _Mail:
     """`version`: (5, 0) for v5, (1, 0) for none; `number`, `total`: of ``2/4``; `diffs`: (file name, diff); `notes`: on
-    what beside them was left out."""
+    what beside them was left out; `base_commit`: what it says it applies to."""
 
     subject: str
     title: str
@@ -53,6 +54,7 @@ class _Mail:
     total: int | None
     diffs: tuple[tuple[str, str], ...]
     notes: tuple[str, ...]
+    base_commit: str = ""
 
     @property
     def content(self) -> tuple[str, ...]:
@@ -61,10 +63,12 @@ class _Mail:
 
     def patches(self, *, name: str = "") -> tuple[Patch, ...]:
         name = name or self.subject or "mail without a subject"
+        mailed = Mailed(subject=self.subject, version=self.version, base_commit=self.base_commit)
         if len(self.diffs) == 1:
-            return (_patch(self.diffs[0][1], name=name, notes=self.notes),)
+            return (_patch(self.diffs[0][1], name=name, notes=self.notes, mailed=mailed),)
         return tuple(
-            _patch(diff, name=f"{name}: {file}" if file else name, notes=self.notes) for file, diff in self.diffs
+            _patch(diff, name=f"{name}: {file}" if file else name, notes=self.notes, mailed=mailed)
+            for file, diff in self.diffs
         )
 
 
@@ -78,7 +82,9 @@ def split_mbox(data: bytes) -> tuple[bytes, ...]:
     return tuple(data[start.end() : end] for start, end in zip(starts, ends, strict=True))
 
 
-def patches_from_file(data: bytes, *, name: str, strip: int = 1) -> tuple[Patch, ...]:
+def patches_from_file(
+    data: bytes, *, name: str, strip: int = 1, version: tuple[int, int] | None = None
+) -> tuple[Patch, ...]:
     """The patches of one file, whatever it is: a diff, a patch with a header, a mail, an mbox (see
     `patches_from_mails`). `strip`: the -p of the paths in it. UserError where there is no diff.
 
@@ -88,13 +94,13 @@ def patches_from_file(data: bytes, *, name: str, strip: int = 1) -> tuple[Patch,
     mails = split_mbox(data)
     is_patch = name.lower().endswith((".patch", ".diff"))
     if len(mails) > 1:
-        return patches_from_mails(mails, place=name)
+        return patches_from_mails(mails, place=name, version=version)
     raw = mails[0] if mails else data
     is_mail = False
     if mails or _MAIL.match(raw.removeprefix(b"\xef\xbb\xbf").lstrip()):
         is_mail, mail = True, _read_mail(raw, place=name)
         if mail.diffs and not is_patch:
-            return patches_from_mails(mails, place=name) if mails else mail.patches()
+            return patches_from_mails(mails, place=name, version=version) if mails else mail.patches()
         if mail.diffs and strip == 1:
             return mail.patches(name=name)
         raw = mail.diffs[0][1].encode("utf-8", "surrogateescape") if len(mail.diffs) == 1 else raw
@@ -119,9 +125,12 @@ def patches_from_file(data: bytes, *, name: str, strip: int = 1) -> tuple[Patch,
     )
 
 
-def patches_from_mails(mails: Sequence[bytes], *, place: str, ordered: bool = True) -> tuple[Patch, ...]:
-    """The one series in a mailbox: the newest version, in the order of the subjects' numbers, without the cover
-    letter and replies. Mails without numbers keep their order where `ordered` says that it means something.
+def patches_from_mails(
+    mails: Sequence[bytes], *, place: str, ordered: bool = True, version: tuple[int, int] | None = None
+) -> tuple[Patch, ...]:
+    """The one series in a mailbox: the newest version, or the one that is asked for, in the order of the subjects'
+    numbers, without the cover letter and replies. Mails without numbers keep their order where `ordered` says that it
+    means something. What a cover letter says the series applies to is told of its first patch.
 
     UserError, which calls the mailbox `place`, where a number is missing or the choice would be a guess.
     """
@@ -135,6 +144,11 @@ def patches_from_mails(mails: Sequence[bytes], *, place: str, ordered: bool = Tr
             "do not count): save the mails of the patches themselves"
         )
     newest = max(mail.version for mail in numbered or loose)
+    if version not in (None, newest):
+        numbered, loose = ([mail for mail in group if mail.version == version] for group in (numbered, loose))
+        if not numbered and not loose:
+            raise no_such_version(version, {mail.version for mail in read if mail.diffs}, place=place)
+        newest = version
     chosen = [mail for mail in numbered or loose if mail.version == newest]
     titles = {mail.title for mail in chosen}
     # An unnumbered patch may go only where a newer version of the very same one takes its place.
@@ -142,11 +156,41 @@ def patches_from_mails(mails: Sequence[bytes], *, place: str, ordered: bool = Tr
     if strays:
         raise _ambiguous(place, "patches that belong to no one series", [*chosen[:1], *strays])
     if numbered:
-        return _by_number(chosen, place=place)
+        return _based(_by_number(chosen, place=place), chosen)
     unique = list({mail.content: mail for mail in chosen}.values())
     if len(unique) > 1 and (not ordered or len(titles) < len(unique)):
         raise _ambiguous(place, "several patches without numbers, whose order is unknown", unique)
     return tuple(patch for mail in unique for patch in mail.patches())
+
+
+def _based(patches: tuple[Patch, ...], mails: Sequence[_Mail]) -> tuple[Patch, ...]:
+    """Have the first of `patches` say what the cover letter among `mails` says."""
+    base = next((mail.base_commit for mail in mails if mail.number == 0 and mail.base_commit), "")
+    return with_base(patches, base)
+
+
+def with_base(patches: tuple[Patch, ...], commit: str) -> tuple[Patch, ...]:
+    """Return `patches`, of which the first one says that the series applies to `commit`, if that is not empty and the
+    patch came in a mail."""
+    if not commit or not patches or patches[0].mailed is None:
+        return patches
+    return (replace(patches[0], mailed=replace(patches[0].mailed, base_commit=commit)), *patches[1:])
+
+
+def base_commit_in(text: str) -> str:
+    """Return the commit that a ``base-commit:`` line names; empty if there is none."""
+    found = _BASE_COMMIT.search(text)
+    return found[1] if found else ""
+
+
+def version_text(version: tuple[int, int]) -> str:
+    """``v5``, or ``v5.1``."""
+    return f"v{version[0]}" + (f".{version[1]}" if version[1] else "")
+
+
+def no_such_version(wanted: tuple[int, int], found: set[tuple[int, int]], *, place: str) -> UserError:
+    there = ", ".join(version_text(each) for each in sorted(found)) or "none that says its version"
+    return UserError(f"{place}: expected patches of {version_text(wanted)}, found {there}")
 
 
 def _by_number(mails: Sequence[_Mail], *, place: str) -> tuple[Patch, ...]:
@@ -166,9 +210,9 @@ def _by_number(mails: Sequence[_Mail], *, place: str) -> tuple[Patch, ...]:
     if absent:
         names = _some([f"{number}/{total}" + " (a mail without a diff)" * (number in found) for number in absent])
         have = _some([f"{number}/{total}" for number in sorted(found.keys() - set(absent))]) or "none"
-        version = ".".join(map(str, mails[0].version)).removesuffix(".0")
+        version = version_text(mails[0].version)
         raise UserError(
-            f"{place}: expected all {total} patches of v{version}, found {have}; missing: {names}: save the whole "
+            f"{place}: expected all {total} patches of {version}, found {have}; missing: {names}: save the whole "
             "thread (for example with 'b4 am'), or name a single mail's file *.patch to apply it alone",
             details=[mail.subject for mail in mails[:_MOST_NAMED]],
         )
@@ -193,11 +237,19 @@ def _beside(text: str) -> tuple[str, ...]:
     return ("the mail also quotes a patch, which was left out: what it has itself is applied",) * quotes_patch(text)
 
 
-def _patch(diff: str, *, name: str, strip: int = 1, is_loose: bool = False, notes: tuple[str, ...] = ()) -> Patch:
+def _patch(
+    diff: str,
+    *,
+    name: str,
+    strip: int = 1,
+    is_loose: bool = False,
+    notes: tuple[str, ...] = (),
+    mailed: Mailed | None = None,
+) -> Patch:
     text = normalize_diff(diff, name=name, strip=strip)
     how = "found by its words\n" if is_loose else ""  # which makes another tree of the same text
     digest = hashlib.sha256((how + text).encode("utf-8", "surrogateescape")).hexdigest()
-    return Patch(name=name, text=text, sha256=digest, is_loose=is_loose, notes=notes)
+    return Patch(name=name, text=text, sha256=digest, is_loose=is_loose, notes=notes, mailed=mailed)
 
 
 def _read_mail(raw: bytes, *, place: str) -> _Mail:
@@ -224,6 +276,7 @@ def _read_mail(raw: bytes, *, place: str) -> _Mail:
         total=int(number[2]) if number else None,
         diffs=tuple((file, diff) for file, text in texts if (diff := find_diff(text.text)) is not None),
         notes=next(filter(None, (_beside(text.text) for _, text in texts)), ()),
+        base_commit=next(filter(None, (base_commit_in(text.text) for _, text in texts)), ""),
     )
 
 

@@ -195,7 +195,7 @@ def _reproduce(comparison: Comparison, background: Background) -> list[str]:
     if failing == [BUILD]:
         return ["reproduce:", *shell_lines([words[0], "build", *words[2:]]), ""]
     suites = dict.fromkeys(map(_suite, failing))
-    keyword = " or ".join(f"({_keyword(test)})" for test in failing)
+    keyword = " or ".join(f"({keyword_of(test)})" for test in failing)
     more = [word for suite in suites for word in ("--suite", suite)]
     lines = shell_lines([*words, *more, "-k", keyword])
     if len(lines) > _LONGEST_COMMAND:
@@ -207,7 +207,7 @@ def _suite(test: str) -> str:
     return Result(test=test, verdict=Verdict.FAIL).suite
 
 
-def _keyword(test: str) -> str:
+def keyword_of(test: str) -> str:
     """Return an expression for -k that matches a test: words that its name must have, without its suite's name."""
     name = test.removeprefix(f"{_suite(test)}/").rpartition("::")[2]
     words = re.findall(r"[\w:+.\[\]/-]+", one_line(name, _LONGEST))

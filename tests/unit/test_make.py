@@ -609,3 +609,7 @@ def test_a_host_that_hides_its_boots_builds_all_the_same(toy: Toy, monkeypatch: 
     toy.edits["kernel/sched.c"] = "int sched; /* edited */\n"
     toy.build()
     assert toy.calls() == FROM_KERNEL
+
+
+def test_a_kernel_does_not_say_when_or_how_often_it_was_built(toy: Toy) -> None:
+    assert (toy.objects / "banner").read_text() == "1 at 2000-01-01T00:00:00Z\n"
