@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from harness.build import command, cutoff, finished, klp_relocations, make
+from harness.build import builder, command, cutoff, finished, klp_relocations
 from harness.build.command import SYSTEM_PATH
 from harness.build.keptpatches import paths_of
 from harness.build.make import build
@@ -525,7 +525,7 @@ def test_a_workspace_that_was_written_when_the_host_went_down_is_made_again(
 
     toy.edits["kernel/sched.c"] = "int sched; /* edited */\n"
     with monkeypatch.context() as patched:
-        patched.setattr(make, "collect", interrupt)
+        patched.setattr(builder, "collect", interrupt)
         with pytest.raises(KeyboardInterrupt):
             toy.build()
     toy.calls()
