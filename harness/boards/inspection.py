@@ -13,7 +13,7 @@ from harness.boards.lease import access_before, locked_entry
 from harness.errors import InfraError, UserError
 from harness.layout import KCONFIGS
 from harness.model.board import Access, BoardEntry, BoardSpec
-from harness.target.methods.checks import Check, Finding, findings
+from harness.target.methods.checks import Check, Finding, Outcome, findings
 from harness.target.methods.table import boot_method
 
 
@@ -36,6 +36,12 @@ def inspect(entry: BoardEntry) -> Iterator[Finding]:
             busy = partial(_fail, error)
             checks = [replace(check, look=busy) if check.key == "console" else check for check in checks]
         yield from findings(entry, checks)
+
+
+def what_is_wrong(entry: BoardEntry) -> str:
+    """Check the board, and return what failed; empty if nothing did."""
+    failed = (finding for finding in inspect(entry) if finding.outcome is Outcome.FAILED)
+    return "; ".join(f"{finding.name}: {finding.text}" for finding in failed)
 
 
 class _OnPlace:

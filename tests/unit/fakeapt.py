@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
+import pytest
+
+from harness.build import apt
 from tests.unit.toytree import write_script
 
 SITE = "http://mirror.example/debian"
@@ -66,6 +70,16 @@ class FakeApt:
     def targets(self, *lines: str) -> None:
         (self.directory / "targets").write_text("".join(f"{line}\n" for line in lines))
         (self.directory / "targets-bare").write_text("".join(f"{line.rpartition('|')[0]}|-\n" for line in lines))
+
+    @staticmethod
+    def in_place(directory: Path, monkeypatch: pytest.MonkeyPatch) -> FakeApt:
+        """One in place of the host's, with a cache and a keyring of its own."""
+        monkeypatch.setenv("XDG_CACHE_HOME", str(directory / "cache"))
+        monkeypatch.setenv("PATH", f"{directory / 'bin'}{os.pathsep}{os.environ['PATH']}")
+        monkeypatch.setenv("FAKE_APT", str(directory / "apt"))
+        (directory / "keyring.gpg").touch()
+        monkeypatch.setattr(apt, "KEYRING", directory / "keyring.gpg")
+        return FakeApt(directory / "apt", directory / "bin")
 
     def forget_lists(self) -> None:
         """As on a machine whose package lists were removed: apt then knows no origins."""

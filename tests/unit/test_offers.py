@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -18,12 +17,7 @@ PACKAGES = ("clang-19", "lld-19")
 
 @pytest.fixture
 def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeApt:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setenv("FAKE_APT", str(tmp_path / "apt"))
-    (tmp_path / "keyring.gpg").touch()
-    monkeypatch.setattr(apt, "KEYRING", tmp_path / "keyring.gpg")
-    return FakeApt(tmp_path / "apt", tmp_path / "bin")
+    return FakeApt.in_place(tmp_path, monkeypatch)
 
 
 def test_a_suite_is_told_that_has_all_parts(fake: FakeApt) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from harness.build import apt, command, guesttools, host, sandbox
+from harness.build import command, guesttools, host, sandbox
 from harness.build.confinement import Confinement
 from harness.build.finished import load_record
 from harness.build.prebuilt import assemble as assembling
@@ -40,12 +40,7 @@ RELEASE_72 = "7.2.1+deb13-arm64"
 
 @pytest.fixture
 def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeApt:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setenv("FAKE_APT", str(tmp_path / "apt"))
-    (tmp_path / "keyring.gpg").touch()
-    monkeypatch.setattr(apt, "KEYRING", tmp_path / "keyring.gpg")
-    return FakeApt(tmp_path / "apt", tmp_path / "bin")
+    return FakeApt.in_place(tmp_path, monkeypatch)
 
 
 def debians(fake: FakeApt, *, source: str = "7.2.1-1") -> None:

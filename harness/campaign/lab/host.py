@@ -13,7 +13,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from harness import __version__, available, shortage
-from harness.boards.inspection import inspect
+from harness.boards.inspection import what_is_wrong
 from harness.boards.inventory import Inventory
 from harness.boards.lease import is_only_here, lock_domain
 from harness.campaign.lab.builds import Arrivals
@@ -24,7 +24,6 @@ from harness.model.lab import Done, Gone, Offer, Order, Parcel
 from harness.run.session import key_of_testcases
 from harness.run.side_run import SideRuns
 from harness.target.base import Say
-from harness.target.methods.checks import Outcome
 
 BOARD_WAIT_S = 600  # for a board that somebody else uses, or whose earlier run is ending
 _GRACE_S = 60.0  # for what ended runs leave
@@ -137,12 +136,7 @@ class LabHost:
 
     def probe(self, board: str) -> str:
         """Look at a board without using it; return what is wrong with it, empty if nothing is."""
-        failed = [
-            f"{finding.name}: {finding.text}"
-            for finding in inspect(self._inventory.entry(board))
-            if finding.outcome is Outcome.FAILED
-        ]
-        return "; ".join(failed)
+        return what_is_wrong(self._inventory.entry(board))
 
     def stop(self) -> None:
         """End all runs, and begin none any more. What they leave is kept."""

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 
-from harness.boards.inspection import inspect
+from harness.boards.inspection import what_is_wrong
 from harness.boards.inventory import Inventory
 from harness.build.finished import load_record
 from harness.build.prebuilt.assemble import Wish, assemble
@@ -19,7 +19,6 @@ from harness.model.kernel import Build
 from harness.model.night import Cell
 from harness.model.progress import Progress
 from harness.run.side_run import SideRuns
-from harness.target.methods.checks import Outcome
 
 WAIT_S = 600  # for a board that somebody else uses, or whose earlier run is ending
 
@@ -67,12 +66,7 @@ class LocalExecutor:
             self._builds.pop(build, None)
 
     def probe(self, board: str) -> str:
-        failed = [
-            f"{finding.name}: {finding.text}"
-            for finding in inspect(self._inventory.entry(board))
-            if finding.outcome is Outcome.FAILED
-        ]
-        return "; ".join(failed)
+        return what_is_wrong(self._inventory.entry(board))
 
     def stop(self) -> None:
         with self._lock:
