@@ -1,6 +1,7 @@
 """The function tracer records which function was called, by whom and where, for exactly the selected functions."""
 
 from collections import Counter
+from collections.abc import Callable
 
 from harness.run.api.guest import Guest
 from harness.run.api.modules import Modules
@@ -161,8 +162,9 @@ def test_stack_trace_at_the_entry(tracefs: Tracefs, modules: Modules) -> None:
     assert ways == [[*short, "calls_tree_root"]] * 2 + [[*long, "calls_tree_root"]] * 2
 
 
-def test_profiler_counts(tracefs: Tracefs, modules: Modules) -> None:
+def test_profiler_counts(tracefs: Tracefs, modules: Modules, needs: Callable[..., None]) -> None:
     """The function profiler counts every call (ftrace.rst, "function profiling")."""
+    needs("FUNCTION_PROFILER")
     with modules.load("calls") as calls, tracefs.filter("calls_*"), tracefs.profile() as profile:
         calls.read("tree")
         calls.read("factorial")

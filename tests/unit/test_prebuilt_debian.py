@@ -241,6 +241,7 @@ def debian_kernel(
             "modules:",
             f"! grep MIN_FUNCTION_ALIGNMENT /{headers}/include/config/auto.conf",
             f"grep FUNCTION_TRACER /{headers}/include/generated/autoconf.h",
+            f"! grep SANE_FUNCTION_ALIGNMENT /{headers}/include/generated/autoconf.h",
             f"! test -e /{headers}/vmlinux",
             f"for f in $(M)/*.c; do cp /{headers}/module.ko $${{f%.c}}.ko; done",
             f"/{kbuild}/modpost",
@@ -254,7 +255,9 @@ def debian_kernel(
         f"{headers}/module.ko": module.bytes(),
         f"{headers}/vmlinux": b"BTF",
         f"{headers}/include/config/auto.conf": config.encode(),
-        f"{headers}/include/generated/autoconf.h": b"#define CONFIG_FUNCTION_TRACER 1\n",
+        f"{headers}/include/generated/autoconf.h": (
+            b"#define CONFIG_FUNCTION_TRACER 1\n#define CONFIG_CC_HAS_SANE_FUNCTION_ALIGNMENT 1\n"
+        ),
         f"{kbuild}/modpost": f"#!/bin/sh\n{modpost}\n".encode(),
         LOADER: b"#!/bin/sh\nexec env LOADED=1 sh $3\n",
     }

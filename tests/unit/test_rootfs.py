@@ -18,6 +18,7 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """What makes an image, at the beginning of PATH: each tells that it was called."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(apt, "mirror_for", lambda _suite: "http://mirror.example")
+    monkeypatch.setattr(rootfs, "_END_S", 600.0)  # of a busy host
     monkeypatch.setattr(rootfs, "_finish", lambda _tree: None)
     monkeypatch.setattr(rootfs, "_as_root", lambda *words: list(words))
     bin_dir = tmp_path / "bin"
