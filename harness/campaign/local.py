@@ -106,7 +106,7 @@ def run_here(checked: Checked, display: Display) -> Finished:
     except NotBuilt as error:
         _record_not_built(error, request, selection, board=board, display=display)
         raise
-    if selection.repeating:
+    if selection.repeating and not request.wanted:
         before = earlier(made, board, history=request.history)
         selection = dataclasses.replace(selection, repeating=dataclasses.replace(selection.repeating, before=before))
     with (
@@ -121,7 +121,7 @@ def run_here(checked: Checked, display: Display) -> Finished:
             few = f"-j: {selection.workers} machines, not {request.workers}"
             display.say(f"{few}: this host has no free memory for more")
         one_cpu = with_one_cpu(held[0])
-        if selection.repeating and one_cpu:
+        if selection.repeating and one_cpu and not request.wanted:
             repeating = dataclasses.replace(selection.repeating, one_cpu=booter(one_cpu, made, run_dir, display))
             selection = dataclasses.replace(selection, repeating=repeating)
         results, code = session.run(
@@ -178,7 +178,9 @@ def _selection(checked: Checked) -> Selection:
         isolation=Isolation(request.isolation) if request.isolation else None,
         workers=boot_method(checked.board).capacity(checked.board, request.workers),
         known=load_known(request.expectations),
-        repeating=Budget() if (has_snapshots if request.confirm is None else request.confirm) else None,
+        repeating=Budget(wanted=request.wanted)
+        if (has_snapshots if request.confirm is None else request.confirm)
+        else None,
     )
 
 

@@ -70,11 +70,12 @@ def choose(names: Sequence[str], known: dict[str, Mutant]) -> list[Mutant]:
 
 def keyword_of(tests: Sequence[str]) -> str:
     """Return a -k expression that selects those of `tests` (ids or files) below testcases/, and few others."""
-    terms = dict.fromkeys(_term(test) for test in tests if test.startswith(f"{OURS}/"))
+    terms = dict.fromkeys(term_of(test) for test in tests if test.startswith(f"{OURS}/"))
     return " or ".join(terms)
 
 
-def _term(test: str) -> str:
+def term_of(test: str) -> str:
+    """Return a -k expression that selects a test and few others."""
     path, _, name = test.partition("::")
     words = [Path(path).name, *re.findall(r"[\w:+.\[\]\\/-]+", name)]
     return f"({' and '.join(word for word in words if word not in ('and', 'or', 'not'))})"

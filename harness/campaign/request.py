@@ -7,6 +7,7 @@ from pathlib import Path
 
 from harness.errors import UserError
 from harness.layout import KCONFIGS
+from harness.model.bisect import Blame, Wanted
 from harness.model.kernel import DEFAULT_SOURCE
 from harness.userpath import user_path
 
@@ -57,7 +58,8 @@ class RunRequest:
     `workers`: how many machines run in parallel; None: as many as suit host and board. `isolation`: test, file or
     crash; None: the best that the board supports. `confirm`: repeat unexpected failures; None: where the
     board has snapshots. `history`: the file that takes the run in (None: the usual one),
-    unless `no_history`. `coverage`: find out which changed lines the tests execute."""
+    unless `no_history`. `coverage`: find out which changed lines the tests execute. `wanted`: a test that is repeated
+    whatever its verdict is, in place of failures."""
 
     kernel: BuildOptions
     board_name: str
@@ -76,6 +78,7 @@ class RunRequest:
     history: Path | None = None
     no_history: bool = False
     coverage: bool = False
+    wanted: Wanted | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,3 +203,37 @@ class ReviewRequest:
     workers: int | None = 1
     history: Path | None = None
     no_history: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class BisectRequest:
+    """A search for the change that made `test` fail. `kernel`: what is built, with the patches of the series if that is
+    what is searched. One of these says between what: `good` and `bad` (commits of the repository that the kernel names;
+    `first_parent`: of merges, only the branch that they were merged into), `changed` (the fragment whose symbols are
+    changed one by one), `toolchains`, `qemus` (directories, in order, the good one first), or else the patches.
+
+    `failure`: text that a failure must contain to be the one in question; empty: the first one seen at the bad end is.
+    `any_failure`: each failure counts. `told`: the probability to stop at. `most`: repetitions of one state at an end
+    that show nothing before the search gives up; `most_builds`: how many states may be built (0: as many as it takes).
+    `out_dir`: where the search is kept (None: below out/)."""
+
+    kernel: BuildOptions
+    test: str
+    board_name: str
+    good: str = ""
+    bad: str = ""
+    first_parent: bool = False
+    changed: Path | None = None
+    toolchains: tuple[str, ...] = ()
+    qemus: tuple[Path, ...] = ()
+    boards_file: Path | None = None
+    wait: float | None = None
+    timeout_factor: float = 1.0
+    failure: str = ""
+    any_failure: bool = False
+    build_failure: Blame = Blame.SKIP
+    boot_failure: Blame = Blame.SKIP
+    told: float = 0.997
+    most: int = 300
+    most_builds: int = 0
+    out_dir: Path | None = None

@@ -24,7 +24,7 @@ from harness.cli.output import abandon_unwritable, tell
 from harness.errors import HarnessError, InfraError
 
 VERBS = (
-    *("boards", "boot", "build", "cache", "compare", "completion", "doctor"),
+    *("bisect", "boards", "boot", "build", "cache", "compare", "completion", "doctor"),
     *("fetch", "history", "init", "inspect", "known", "mail", "mutants", "nightly", "publish", "report", "review"),
     *("run", "web", "worker"),
 )

@@ -162,10 +162,11 @@ def _is_other(repeat: Repeat, result: Result) -> bool:
         return not repeat.fault.signature.matches(result.fault.signature)
     if repeat.fault or result.fault or (repeat.actual or repeat.verdict) is not (result.actual or result.verdict):
         return True
-    return _wording(repeat) not in {_wording(each) for each in (result, *result.attempts)}
+    return wording(repeat) not in {wording(each) for each in (result, *result.attempts)}
 
 
-def _wording(attempt: Attempt) -> str:
+def wording(attempt: Attempt) -> str:
+    """Return an attempt's reason without numbers, which differ between two failures of one kind."""
     return _NUMBER.sub("0", attempt.reason)
 
 

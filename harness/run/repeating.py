@@ -15,6 +15,7 @@ import pytest
 from _pytest.runner import runtestprotocol
 
 from harness import available
+from harness.model.bisect import Wanted
 from harness.model.comparison import Tally
 from harness.model.event import REPEATING, Repeated
 from harness.model.known import KnownOutcomes
@@ -48,8 +49,9 @@ _FIELDS = tuple(each.name for each in dataclasses.fields(Attempt))
 class Budget:
     """How much repeating may cost. `before`: the passes and failures of a test with earlier kernels, as far as the
     history knows them. `one_cpu`: boots a machine with a single CPU; None: the board has no such thing. `test_s`:
-    seconds for each test; `run_s`: for all of them."""
+    seconds for each test; `run_s`: for all of them. `wanted`: repeat something else than failures."""
 
+    wanted: Wanted | None = None
     one_cpu: Boot | None = None
     before: Callable[[Result], Tally] = field(default=lambda _result: Tally())
     test_s: float = 60.0
@@ -151,8 +153,10 @@ class _Repeater(Runner):
         return Condition.USED if machine.is_up else Condition.RESTORED
 
 
-def worth_repeating(results: Sequence[Result]) -> list[Result]:
-    """Return the unexpected failures, one of each cause first, and not more than make sense."""
+def worth_repeating(results: Sequence[Result], wanted: Wanted | None = None) -> list[Result]:
+    """Return the unexpected failures, one of each cause first, and not more than make sense; or what is `wanted`."""
+    if wanted:
+        return [result for result in results if result.test == wanted.test]
     failures = [result for result in results if result.verdict.is_kernel_fault]
     first: dict[object, Result] = {}
     for result in failures:
@@ -207,7 +211,7 @@ def repeat(
         finally:
             machine.close()
             recorder.close()
-    for failure in failures:
+    for failure in failures if not budget.wanted else ():
         say(f"{failure.test}: {told(tally.result(failure.test))}")
 
 
@@ -234,11 +238,15 @@ class _Tally:
 
     def is_due(self, test: str, stage: Condition) -> bool:
         """Whether to begin with repetitions of a test on the machines of a stage."""
+        if wanted := self._budget.wanted:
+            return stage is Condition.RESTORED and not wanted.enough(self._results[test])
         return time.monotonic() < self._end and not self._is_answered(test, stage)
 
     def is_enough(self, test: str, stage: Condition) -> bool:
         """Whether a test was repeated often or long enough on the machines of a stage. Its time begins with the first
         call, when pytest has collected the test: on a busy host that alone may take longer."""
+        if wanted := self._budget.wanted:
+            return wanted.enough(self._results[test])
         now = time.monotonic()
         end = self._ends.setdefault((test, stage), now + _SHARES[stage] * self._budget.test_s)
         return now >= min(end, self._end) or self._is_answered(test, stage)

@@ -190,7 +190,7 @@ def _repeat(
     """Repeat what failed unexpectedly."""
     assert selection.repeating
     rig = local.rig
-    failures = worth_repeating(read_results(run_dir).results)
+    failures = worth_repeating(read_results(run_dir).results, selection.repeating.wanted)
     if not failures:
         return
     names = {planned.test: node_id for node_id, planned in _planned(rig.build, selection, board=board).items()}

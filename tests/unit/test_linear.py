@@ -14,9 +14,9 @@ from harness.errors import UserError
 PARSE = Path(__file__).parents[2] / "harness/parse"
 # They read what harnesses wrote, or one value or name that another parser found.
 OF_OTHERS = {
-    "board_shapes", "boards", "boards_schema", "boot_shapes", "code", "comparison", "diff_names", "entry_records",
-    "fields", "flavour", "kconfig_deps", "kconfig_reach", "known_entry", "mail", "manifest", "module_summary",
-    "night_records", "outcomes", "plan", "plan_shapes", "records", "shape_types",
+    "bisect_state", "board_shapes", "boards", "boards_schema", "boot_shapes", "code", "comparison", "diff_names",
+    "entry_records", "fields", "flavour", "kconfig_deps", "kconfig_reach", "known_entry", "mail", "manifest",
+    "module_summary", "night_records", "outcomes", "plan", "plan_shapes", "records", "shape_types",
 }  # fmt: skip
 
 

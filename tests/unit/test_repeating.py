@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from harness.errors import BootError
+from harness.model.bisect import Wanted
 from harness.model.boot import QemuBoot
 from harness.model.comparison import Tally
 from harness.model.fault import Fault, FaultKind
@@ -137,6 +138,19 @@ def test_a_failure_that_does_not_come_back_stays_a_failure(repeats: Repeats) -> 
     assert set(ends(results)) == {"."}
     assert told(results.results[0]).startswith("not repeatable: failed 0 of ")
     assert (results.results[0].verdict, results.exit_code) == (Verdict.FAIL, 1)
+
+
+def test_a_wanted_test_is_repeated_as_long_as_wanted_whatever_it_says(repeats: Repeats) -> None:
+    asked: list[str] = []
+
+    def enough(result: Result) -> bool:
+        asked.append("".join("." if each.verdict is Verdict.PASS else "F" for each in (result, *result.repeats)))
+        return len(result.repeats) == 4
+
+    results, _ = repeats("..F.FFFFF", "FFFFF", budget=Budget(wanted=Wanted(test=TEST, enough=enough), test_s=0.0))
+    assert ends(results) == ".F.F"
+    assert set(asked) >= {".", "..", "..F", "..F.", "..F.F"}
+    assert ends(results, Condition.BOOTED) == ""
 
 
 def test_without_an_answer_it_ends_after_so_many(repeats: Repeats) -> None:

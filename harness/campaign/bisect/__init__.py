@@ -1,0 +1,1 @@
+"""`harness bisect`: which change made a test fail."""
