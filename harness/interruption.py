@@ -7,10 +7,12 @@ allows, so who waits for one asks here first (`check`): once the end was asked f
 from __future__ import annotations
 
 import signal
+import time
 from types import FrameType
-from typing import NoReturn
 
+_SAME_S = 2.0  # seconds within which another SIGTERM is the same request
 _asked = False
+_terminated = -_SAME_S  # when the last SIGTERM came
 
 
 def watch() -> None:
@@ -32,7 +34,12 @@ def check() -> None:
         raise KeyboardInterrupt
 
 
-def _interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
-    global _asked
-    _asked = True
-    raise KeyboardInterrupt
+def _interrupt(number: int, _frame: FrameType | None) -> None:
+    global _asked, _terminated
+    _asked, now = True, time.monotonic()
+    # A child that is tied to us gets SIGTERM once for each of our threads that end: the kernel gives it to the next one.
+    is_the_same = number == signal.SIGTERM and now - _terminated < _SAME_S
+    if number == signal.SIGTERM:
+        _terminated = now
+    if not is_the_same:
+        raise KeyboardInterrupt

@@ -72,7 +72,7 @@ def sent() -> Iterator[Callable[[], None]]:
         timer.join()
     for number, handler in before.items():
         signal.signal(number, handler)
-    interruption._asked = False
+    interruption._asked, interruption._terminated = False, -interruption._SAME_S
 
 
 @pytest.fixture
@@ -236,6 +236,27 @@ def test_a_board_whose_switching_off_is_interrupted_is_left_to_its_guard(monkeyp
     with pytest.raises(KeyboardInterrupt):
         hardware._end(board, part, part, part, [part])  # type: ignore[arg-type,list-item]
     assert done == ["closed", "closed"]
+
+
+def test_a_second_sigterm_at_once_is_no_second_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A child of a process with threads gets one for each of them, when that process is killed; what it does to end
+    would be interrupted by the next one."""
+    now = [100.0]
+    monkeypatch.setattr(interruption, "_asked", False)
+    monkeypatch.setattr(interruption, "_terminated", -interruption._SAME_S)
+    monkeypatch.setattr(interruption.time, "monotonic", lambda: now[0])
+    with pytest.raises(KeyboardInterrupt):
+        interruption._interrupt(signal.SIGTERM, None)
+    now[0] += 1.5
+    interruption._interrupt(signal.SIGTERM, None)
+    now[0] += 1.5
+    interruption._interrupt(signal.SIGTERM, None)
+    assert interruption.asked()
+    with pytest.raises(KeyboardInterrupt):
+        interruption._interrupt(signal.SIGINT, None)  # a person's
+    now[0] += 2.5
+    with pytest.raises(KeyboardInterrupt):
+        interruption._interrupt(signal.SIGTERM, None)
 
 
 def test_a_signal_that_is_ignored_stays_ignored() -> None:
