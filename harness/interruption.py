@@ -37,7 +37,7 @@ def check() -> None:
 def _interrupt(number: int, _frame: FrameType | None) -> None:
     global _asked, _terminated
     _asked, now = True, time.monotonic()
-    # A child that is tied to us gets SIGTERM once for each of our threads that end: the kernel gives it to the next one.
+    # A process that is tied to a killed one gets it for each thread of that: the kernel hands it from one to the next.
     is_the_same = number == signal.SIGTERM and now - _terminated < _SAME_S
     if number == signal.SIGTERM:
         _terminated = now

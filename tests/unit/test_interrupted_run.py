@@ -244,7 +244,7 @@ def test_a_second_sigterm_at_once_is_no_second_request(monkeypatch: pytest.Monke
     now = [100.0]
     monkeypatch.setattr(interruption, "_asked", False)
     monkeypatch.setattr(interruption, "_terminated", -interruption._SAME_S)
-    monkeypatch.setattr(interruption.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("harness.interruption.time.monotonic", lambda: now[0])
     with pytest.raises(KeyboardInterrupt):
         interruption._interrupt(signal.SIGTERM, None)
     now[0] += 1.5
