@@ -190,6 +190,7 @@ class Builds:
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        self.released: list[str] = []
 
     def build(self, cell: Cell) -> float | None:
         directory = self.directory(cell.build)
@@ -207,6 +208,9 @@ class Builds:
 
     def built(self, key: str) -> Build:
         return load_build(self.directory(key))
+
+    def release(self, build: str) -> None:
+        self.released.append(build)
 
     def stop(self) -> None:
         """Nothing runs."""

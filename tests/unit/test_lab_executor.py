@@ -68,10 +68,10 @@ class Night:
         self.said: list[str] = []
         self.lab = Scripted(*members)
         self.spool = Spool(root / "spool")
-        builds = Builds(root / "builds")
-        builds.build(CELL)
+        self.builds = Builds(root / "builds")
+        self.builds.build(CELL)
         self.executor = LabExecutor(
-            builds, self.lab, expectations=(), history=root / "history", scratch=root, say=self.said.append  # type: ignore[arg-type]
+            self.builds, self.lab, expectations=(), history=root / "history", scratch=root, say=self.said.append  # type: ignore[arg-type]
         )  # fmt: skip
         self.place = root / "nights/1/attempts/one.1"
         self.place.mkdir(parents=True)
@@ -94,6 +94,21 @@ def test_a_run_comes_back(tmp_path: Path) -> None:
     assert (tested.state, tested.code, tested.board) == (State.TESTED, 0, "a")
     assert sorted(path.name for path in night.place.iterdir()) == ["run", "run.log"]
     assert night.spool.keys() == ()
+
+
+def test_a_build_that_no_cell_needs_takes_no_room(tmp_path: Path) -> None:
+    night = Night(tmp_path, member("one"))
+    sent: list[bytes] = []
+    night.lab.answers |= {
+        "has_build": lambda _: False, "begin_build": lambda _: "x", "complete_build": lambda *_: None,
+        "add_to_build": lambda _name, _offset, data: sent.append(data),
+    }  # fmt: skip
+    night.executor.test(CELL, "a", night.place)
+    (packed,) = tmp_path.glob("*.tar.gz")
+    assert packed.read_bytes() == b"".join(sent)
+    night.executor.release(CELL.build)
+    assert not packed.exists()
+    assert night.builds.released == [CELL.build]
 
 
 @fault(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import shutil
 import socket
@@ -43,6 +44,8 @@ class Builder(Protocol):
     def build(self, cell: Cell) -> float | None: ...
 
     def built(self, key: str) -> Build: ...
+
+    def release(self, build: str) -> None: ...
 
     def stop(self) -> None: ...
 
@@ -101,6 +104,15 @@ class LabExecutor:
                 continue
             return self._taken_in(place, done, "" if keeper else board)
         raise InfraError(f"{MOST_LOSSES} workers in a row were lost while they ran this cell")
+
+    def release(self, build: str) -> None:
+        """See Releasing. Hosts keep what was sent to them, within the limits of their caches."""
+        address = address_of(self._local.built(build).directory)
+        self._local.release(build)
+        with self._turn:
+            self._packed.pop(address, None)
+        with contextlib.suppress(OSError):
+            (self._scratch / f"{address}{parcels.SUFFIX}").unlink(missing_ok=True)
 
     def probe(self, board: str) -> str:
         members = self._offering(board)
