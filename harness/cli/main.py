@@ -25,7 +25,8 @@ from harness.errors import HarnessError, InfraError
 
 VERBS = (
     *("boards", "boot", "build", "compare", "completion", "doctor"),
-    *("fetch", "history", "init", "inspect", "known", "mail", "mutants", "nightly", "publish", "report", "run", "web"),
+    *("fetch", "history", "init", "inspect", "known", "mail", "mutants", "nightly", "publish", "report"),
+    *("repro", "run", "web"),
 )
 
 

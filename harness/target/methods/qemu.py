@@ -30,6 +30,7 @@ from harness.target.base import (
     Media,
     RunningCommand,
     Say,
+    Target,
     TargetLost,
     Terminal,
     silent,
@@ -47,6 +48,7 @@ _LAST_LINES = 40
 _WHOLE_TAIL = 1000  # lines
 _OVERHEAD_MIB = 400  # QEMU's own memory, and a worker's
 _SPARE_MIB = 1024  # left for the host
+_HALT_LIMIT_S = 30.0
 _CHANNELS = ("kernel", "cmd", "aux", "tty", "qmp")
 
 
@@ -95,6 +97,19 @@ def with_one_cpu(board: BoardSpec) -> BoardSpec | None:
     if boot.cpus == 1 or not boot.machine.startswith("virt"):
         return None
     return dataclasses.replace(board, boot=dataclasses.replace(boot, cpus=1))
+
+
+def with_debugger(board: BoardSpec, socket_path: Path) -> BoardSpec:
+    """Return the machine with QEMU's gdb server on a UNIX socket. One that resets stops then, and is not gone."""
+    boot = qemu_boot(board)
+    more = ("-gdb", f"unix:{escaped(socket_path)},server=on,wait=off", "-no-shutdown")
+    return dataclasses.replace(board, boot=dataclasses.replace(boot, extra_args=(*boot.extra_args, *more)))
+
+
+def halt(target: Target) -> None:
+    """Stop all CPUs of the machine where they are; gdb can let them go on. Any thread may call it."""
+    assert isinstance(target, QemuTarget)
+    target.monitor("stop", timeout=_HALT_LIMIT_S)
 
 
 def qemu_boot(board: BoardSpec) -> QemuBoot:
@@ -171,6 +186,7 @@ class QemuTarget:
     _shells: dict[str, Shell] = field(default_factory=dict)
     _qmp: Console | None = None
     _asked: int = 0
+    _asking: threading.Lock = field(default_factory=threading.Lock)  # a console's thread may ask, too
 
     def run(self, command: str, *, timeout: float = 60.0, on_line: LineSink | None = None) -> Completed:
         return self._shells["cmd"].run(command, timeout=timeout, on_line=on_line)
@@ -251,6 +267,10 @@ class QemuTarget:
 
     def monitor(self, command: str, *, timeout: float = 30.0, **arguments: object) -> dict[str, Any]:
         """Send `command` to QEMU's monitor (QMP) and return its answer: its ``return``, or ``{"error": …}``."""
+        with self._asking:
+            return self._answer(command, timeout, arguments)
+
+    def _answer(self, command: str, timeout: float, arguments: dict[str, object]) -> dict[str, Any]:
         assert self._qmp
         self._asked += 1  # a late answer must not be taken for the next command's
         question = {"execute": command, "arguments": arguments, "id": f"harness-{self._asked}"}
