@@ -21,6 +21,7 @@ from harness.campaign.local import Display
 from harness.campaign.machine import booter, media_for
 from harness.campaign.naming import directory_of
 from harness.campaign.recipe import Failure, find_failure, gathered, other_files
+from harness.campaign.tracing import Tracing
 from harness.errors import EXIT_OK, HarnessError, UserError
 from harness.model.board import Access, BoardSpec
 from harness.model.event import Event, Finished, Planned, RunBegun, RunEnded
@@ -29,6 +30,7 @@ from harness.model.names import as_name
 from harness.model.repro import RECIPE, Recipe, Repeated
 from harness.model.result import EndKind, Result, RunEnd, Verdict
 from harness.parse.events import event_to_json
+from harness.parse.graphtime import functions_in
 from harness.parse.records import build_record_to_json
 from harness.report.repro import count, readme, recipe_json, script
 from harness.report.text import one_line
@@ -48,13 +50,15 @@ _SCRIPT = "repro.sh"
 class ReproRequest:
     """The failure of `test` in `run` (a directory, or another name of a run). `build_dir`: the build to repeat it on
     (None: the one it was seen on, in the cache). `times`: how often; None: only write an archive. `attach`: stop at the
-    first failure, for a debugger. `out`: the archive, or the directory of the repetitions."""
+    first failure, for a debugger; `trace`: trace the functions of its report until the first failure. `out`: the
+    archive, or the directory of the repetitions."""
 
     run: Path
     test: str
     build_dir: Path | None = None
     times: int | None = None
     attach: bool = False
+    trace: bool = False
     out: Path | None = None
     timeout_factor: float = 1.0
     hammer_seconds: float = 5.0
@@ -169,26 +173,26 @@ def repeat(failure: Failure, request: ReproRequest, display: Display) -> Outcome
     has nothing for a debugger."""
     board = read_inventory(request.boards_file).board(failure.results.record.board.name)
     debugging = boot_method(board).debugging
-    if request.attach and not debugging:
-        raise UserError(
-            f"--attach: expected a machine that QEMU emulates, found the board {board.name}; there, the kernel's own "
-            "debugger (CONFIG_KGDB, kgdboc= in `cmdline`) or a JTAG probe can stop a kernel"
-        )
+    functions = _check(failure, request, board)
     ensure_reachable(board, wait=request.wait)
     made = _build(failure, display)
     needs = {*boot_method(board).needs, *(("gdb",) if request.attach else ())}
     host.ensure_host(progress=display, needed_for=needs)
     with contextlib.ExitStack() as until_done:
-        holding = None
+        holding, hold = None, None
         if request.attach and debugging:
             board, socket = until_done.enter_context(debugged(board, debugging))
             holding = Holding(debugging, made, socket, say=display.say)
+            hold = Hold(halt=holding.halt, keep=holding.keep)
         held = until_done.enter_context(acquire(board, wait=request.wait, say=display.say))
         run_dir = new_directory(request.out, "repro-")
         display.say(f"{board.name}: {boot_method(board).announce(board)}; the repetitions' files: {run_dir}")
+        if functions:
+            tracing = Tracing(functions, run_dir, say=display.say)
+            hold = Hold(keep=tracing.keep, prepare=tracing.begin)
         results, code = session.run(
             made,
-            _selection(failure, request, holding),
+            _selection(failure, request, hold),
             board=held,
             boot=booter(held, made, run_dir, display),
             keeping=until_done.enter_context(_keeping(board, made, display)),
@@ -200,6 +204,28 @@ def repeat(failure: Failure, request: ReproRequest, display: Display) -> Outcome
     repeated = count(failure.result, [each for each in (result, *result.repeats) if each.verdict is not Verdict.NOTRUN])
     is_whole = results.is_complete or (holding is not None and holding.has_held)  # a person ends what she was shown
     return Outcome(repeated=repeated, run_dir=run_dir, code=EXIT_OK if is_whole else code)
+
+
+def _check(failure: Failure, request: ReproRequest, board: BoardSpec) -> list[str]:
+    """Check what was asked for; returns the functions to trace. Raises UserError."""
+    if request.attach and request.trace:
+        raise UserError("--attach and --trace: expected one of them: a machine that is stopped traces nothing more")
+    if request.attach and not boot_method(board).debugging:
+        raise UserError(
+            f"--attach: expected a machine that QEMU emulates, found the board {board.name}; there, the kernel's own "
+            "debugger (CONFIG_KGDB, kgdboc= in `cmdline`) or a JTAG probe can stop a kernel"
+        )
+    if not request.trace:
+        return []
+    if boot_method(board).snapshots is None:  # a serial line has no terminal besides the commands
+        raise UserError(
+            f"--trace: expected a machine that QEMU emulates, found the board {board.name}; there, "
+            "ftrace_dump_on_oops in `cmdline` makes a kernel print its trace at an oops"
+        )
+    functions = functions_in(failure.result.fault.lines) if failure.result.fault else []
+    if not functions:
+        raise UserError("--trace: expected a failure with a kernel report that has a call trace, found none")
+    return functions
 
 
 def _build(failure: Failure, display: Display) -> Build:
@@ -215,10 +241,9 @@ def _build(failure: Failure, display: Display) -> Build:
     return failure.build
 
 
-def _selection(failure: Failure, request: ReproRequest, holding: Holding | None) -> Selection:
+def _selection(failure: Failure, request: ReproRequest, hold: Hold | None) -> Selection:
     """What the session has to do. No outcome is known: a failure counts as one, also where it is expected."""
     before = failure.before
-    hold = Hold(halt=holding.halt, keep=holding.keep) if holding else None
     replay = Replay(test=failure.result.test, before=before, times=request.times or 1, hold=hold)
     return Selection(
         suites=frozenset(each.suite for each in failure.results.results if each.test in (*before, replay.test)),

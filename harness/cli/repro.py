@@ -22,6 +22,8 @@ from harness.errors import EXIT_KERNEL, EXIT_OK
 @click.option("--times", type=click.IntRange(1, 10_000), metavar="N", help="Repeat it here, N times; no archive.")
 @click.option("--attach", is_flag=True, help="Repeat it (at most --times, else 20 times) until it fails; then stop the "
               "machine where it is, for gdb, until Ctrl-C. QEMU only.")  # fmt: skip
+@click.option("--trace", is_flag=True, help="Repeat it likewise, with function_graph on the functions of its report; "
+              "leave the trace. QEMU only.")  # fmt: skip
 @click.option("--build", "build_dir", type=click.Path(path_type=Path), metavar="DIR",
               help="The build of its kernel; default: the one that it was seen on, in the cache.")  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path), metavar="PATH",
@@ -36,12 +38,13 @@ def repro(**given: Any) -> int:
     """Make a failure repeatable: an archive of what led to the failure of TEST in RUN, with one command that repeats it
     anywhere. RUN is a run's directory or id, `latest`, or the directory that such an archive contains.
 
-    With --times or --attach, repeat it here instead. Exits with 0 if it came back at least once, with 1 if not."""
+    With --times, --attach or --trace, repeat it here instead. Exits with 0 if it came back at least once, with 1 if
+    not."""
     from harness.campaign.repro import ReproRequest, failure_named, repeat, write_archive
     from harness.display import Display
     from harness.report.repro import told
 
-    if given["attach"] and given["times"] is None:
+    if (given["attach"] or given["trace"]) and given["times"] is None:
         given["times"] = 20
     request = ReproRequest(**given)
     failure = failure_named(request)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from _pytest.runner import runtestprotocol
 
-from harness.errors import UserError
+from harness.errors import HarnessError, UserError
 from harness.model.names import nearest_first
 from harness.model.result import Condition, Result
 from harness.report.text import one_line
@@ -33,12 +33,14 @@ _NEAREST = 3  # tests that a message proposes
 
 @dataclass(frozen=True, kw_only=True)
 class Hold:
-    """How to stop a machine for a person. `halt`: stops it where it is, in whatever thread the first line of a kernel
-    report arrives; `keep`: is called with the stopped machine and the reason once the test has its verdict, before its
-    fixtures are torn down; returns when the person has finished."""
+    """How to look at a machine on which a test fails. `prepare`: is called with each machine before the test; `halt`:
+    stops it where it is, in whatever thread the first line of a kernel report arrives; `keep`: is called with the
+    machine and the reason once the test has its verdict, before its fixtures are torn down; returns when the person has
+    finished."""
 
-    halt: Callable[[Target], None]
     keep: Callable[[Target, str], None]
+    halt: Callable[[Target], None] | None = None
+    prepare: Callable[[Target], None] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,10 +138,17 @@ class _Replayer(Runner):
         self._repeats.condition = Condition.RESTORED if self._rig.machine.restores else Condition.BOOTED
         self._start_attempt(item)
         self._reruns_left = RERUNS
+        self._prepare(item)
         runtestprotocol(item, nextitem=None, log=False)
         while self._attempt.is_lost:
             self._run_again(item, None)
         self._finish(item)
+
+    def _prepare(self, item: pytest.Item) -> None:
+        hold = self._what.hold
+        if hold and hold.prepare and needs_target(item) and id_of(item) == self._what.test:
+            with contextlib.suppress(HarnessError):  # no machine: the test's own attempt to get one says why
+                hold.prepare(self._rig.machine.target)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
@@ -148,10 +157,12 @@ class _Replayer(Runner):
         report = yield from super().pytest_runtest_makereport(item, call)
         outcome = judging.with_fault(self._attempt.phases.outcome, self._fault_of(item))
         is_failure = outcome.verdict.is_kernel_fault and id_of(item) == self._what.test
-        if self._what.hold and is_failure and not self._is_held and self._rig.machine.is_up:
+        hold = self._what.hold
+        if hold and is_failure and not self._is_held and self._rig.machine.is_up:
             self._is_held = True
             target = self._rig.machine.target
             with contextlib.suppress(KeyboardInterrupt):  # how a person says that she has finished
-                self._what.hold.halt(target)
-                self._what.hold.keep(target, outcome.reason)
+                if hold.halt:
+                    hold.halt(target)
+                hold.keep(target, outcome.reason)
         return report
