@@ -22,7 +22,7 @@ from harness.campaign.debugging import Holding, debugged, gdb_command, module_fi
 from harness.errors import UserError
 from harness.model.boot import QemuBoot
 from harness.model.kernel import Build
-from harness.target.methods import qemu
+from harness.target.methods import qemugdb
 from harness.target.methods.table import Debugging, boot_method
 from tests.boards import is_a, spec
 from tests.faketarget import FakeTarget
@@ -52,7 +52,7 @@ def test_the_server_for_gdb_is_of_this_machine_alone(
 
 
 def test_a_comma_in_the_sockets_path() -> None:
-    board = qemu.with_debugger(BOARD, Path("/a,b/socket"))
+    board = qemugdb.with_debugger(BOARD, Path("/a,b/socket"))
     assert "unix:/a,,b/socket,server=on,wait=off" in is_a(QemuBoot, board.boot).extra_args
 
 

@@ -12,7 +12,8 @@ from harness.campaign.machine import with_one_cpu
 from harness.model.board import BoardSpec
 from harness.model.boot import QemuBoot
 from harness.target.base import Media
-from harness.target.methods.qemu import QemuTarget, command_line, halt, own_storage
+from harness.target.methods.qemu import QemuTarget, command_line, own_storage
+from harness.target.methods.qemugdb import halt
 from tests.boards import held
 
 

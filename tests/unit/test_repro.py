@@ -174,6 +174,19 @@ def test_what_an_archive_contains_is_a_run_with_that_failure(run_dir: Path, tmp_
     assert here == there
 
 
+def test_a_known_failure_of_a_worker_has_the_workers_logs(run_dir: Path) -> None:
+    fields = {"fault": FAULT, "actual": Verdict.CRASH}
+    write_run(run_dir, _result(CRASH, Verdict.XFAIL, "gw1/restored-2", 3.0, **fields))
+    (run_dir / "worker-gw1").mkdir()
+    (run_dir / "worker-gw1/console.log").write_text(f"--- {CRASH}\n[    1.000000] here\n")
+    recipe, files = gathered(find_failure(run_dir, CRASH), None)
+    assert files["console.log"].decode() == f"--- {CRASH}\n[    1.000000] here\n"
+    assert recipe.qemu.endswith("fd=7 -incoming defer")  # the worker has no log of QEMU's, the run has
+    (run_dir / "worker-gw1/console.log").unlink()
+    (run_dir / "console.log").unlink()
+    assert gathered(find_failure(run_dir, CRASH), None)[1]["console.log"].decode().splitlines() == [*LINES]
+
+
 def test_another_kernel_is_told(run_dir: Path, tmp_path: Path) -> None:
     top = unpacked(archived(run_dir), tmp_path / "there")
     other = tmp_path / "other"

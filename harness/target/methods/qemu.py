@@ -30,7 +30,6 @@ from harness.target.base import (
     Media,
     RunningCommand,
     Say,
-    Target,
     TargetLost,
     Terminal,
     silent,
@@ -48,7 +47,6 @@ _LAST_LINES = 40
 _WHOLE_TAIL = 1000  # lines
 _OVERHEAD_MIB = 400  # QEMU's own memory, and a worker's
 _SPARE_MIB = 1024  # left for the host
-_HALT_LIMIT_S = 30.0
 _CHANNELS = ("kernel", "cmd", "aux", "tty", "qmp")
 
 
@@ -97,19 +95,6 @@ def with_one_cpu(board: BoardSpec) -> BoardSpec | None:
     if boot.cpus == 1 or not boot.machine.startswith("virt"):
         return None
     return dataclasses.replace(board, boot=dataclasses.replace(boot, cpus=1))
-
-
-def with_debugger(board: BoardSpec, socket_path: Path) -> BoardSpec:
-    """Return the machine with QEMU's gdb server on a UNIX socket. One that resets stops then, and is not gone."""
-    boot = qemu_boot(board)
-    more = ("-gdb", f"unix:{escaped(socket_path)},server=on,wait=off", "-no-shutdown")
-    return dataclasses.replace(board, boot=dataclasses.replace(boot, extra_args=(*boot.extra_args, *more)))
-
-
-def halt(target: Target) -> None:
-    """Stop all CPUs of the machine where they are; gdb can let them go on. Any thread may call it."""
-    assert isinstance(target, QemuTarget)
-    target.monitor("stop", timeout=_HALT_LIMIT_S)
 
 
 def qemu_boot(board: BoardSpec) -> QemuBoot:

@@ -13,7 +13,7 @@ from harness.model.board import Access, BoardSpec
 from harness.model.boot import BootSpec, GrubBoot, KexecBoot, QemuBoot, UbootBoot, UbootDiskBoot
 from harness.target.base import Media, Say, Snapshotting, Target
 from harness.target.holding.held import HeldBoard, machine_of
-from harness.target.methods import checks, hardware, netboot, netboot_checks, qemu, snapshot
+from harness.target.methods import checks, hardware, netboot, netboot_checks, qemu, qemugdb, snapshot
 from harness.target.methods.checks import Check
 from harness.target.methods.start import Start, Starting
 
@@ -166,7 +166,7 @@ _METHODS: dict[type[BootSpec], Method] = {
         capacity=qemu.capacity,
         snapshots=snapshot.Snapshots,
         with_one_cpu=qemu.with_one_cpu,
-        debugging=Debugging(board=qemu.with_debugger, halt=qemu.halt),
+        debugging=Debugging(board=qemugdb.with_debugger, halt=qemugdb.halt),
     ),
     UbootBoot: _hardware(by="U-Boot", starting=netboot.start, check=netboot.check, checks=netboot_checks.checks_of),
     KexecBoot: _own_system(by="its own system, by kexec", starting=_start_by_kexec, look=_look_for_kexec),
