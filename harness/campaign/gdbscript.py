@@ -5,13 +5,16 @@ gdb has a Python of its own, which knows nothing of this package; so only the st
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
 from collections.abc import Iterator
 from typing import Any
 
-# Functions in which the CPU of a kernel report stands.
-REPORTERS = ("die", "panic", "__warn", "die_kernel_fault", "report_bug", "kasan_report", "oops_enter", "bust_spinlocks")
+# Functions in which the CPU of a kernel report stands; if none does, the one that prints.
+_REPORTERS = ("die", "__die", "die_kernel_fault", "__do_kernel_fault", "panic", "vpanic", "__warn", "__warn_printk",
+              "warn_slowpath_fmt", "report_bug", "__report_bug", "kasan_report", "bust_spinlocks")  # fmt: skip
+_PRINTERS = ("vprintk_emit", "console_unlock", "nbcon_cpu_emergency_exit")
 _BANNER = b"Linux version"
 _VECTORS = ("vectors", "__bp_harden_el1_vectors")
 _VECTORS_SIZE = 2048
@@ -34,29 +37,31 @@ class Kernel:
 
     def offset(self) -> int | None:
         """How far the kernel is from where it was linked (KASLR); None if this CPU does not tell."""
-        try:
-            vectors = self.number("$VBAR_EL1")
-        except self._gdb.error:
-            return None
-        banner = self.number("&linux_banner")
+        return next((distance for distance in self._distances() if self._is_there(distance)), None)
+
+    def _distances(self) -> Iterator[int]:
+        """Where it may be: as linked, or as far away as the exception vectors are from one of those that there are."""
+        yield 0
         for name in _VECTORS:
             for which in range(_MOST_VECTORS):
-                try:
-                    distance = vectors - self.number(f"&{name}") - which * _VECTORS_SIZE
-                    found = self._gdb.selected_inferior().read_memory(banner + distance, len(_BANNER))
-                except (self._gdb.error, self._gdb.MemoryError, OverflowError):
-                    continue
-                if bytes(found) == _BANNER:
-                    return distance
-        return None
+                with contextlib.suppress(self._gdb.error):
+                    yield self.number("$VBAR_EL1") - self.number(f"&{name}") - which * _VECTORS_SIZE
+
+    def _is_there(self, distance: int) -> bool:
+        try:
+            address = (self.number("&linux_banner") + distance) & (2**64 - 1)
+            return bytes(self._gdb.selected_inferior().read_memory(address, len(_BANNER))) == _BANNER
+        except (self._gdb.error, self._gdb.MemoryError):
+            return False
 
     def select_reporter(self) -> bool:
         """Select the CPU that stands in a kernel report; the first one if there is none."""
         threads = sorted(self._gdb.selected_inferior().threads(), key=lambda each: each.num)
-        for thread in threads:
-            thread.switch()
-            if any(name in REPORTERS for _, name in self.frames()):
-                return True
+        for wanted in (_REPORTERS, _PRINTERS):
+            for thread in threads:
+                thread.switch()
+                if any(name in wanted for _, name in self.frames()):
+                    return True
         if threads:
             threads[0].switch()
         return False

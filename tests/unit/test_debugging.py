@@ -253,4 +253,4 @@ def test_frames_that_lead_in_a_circle_end(gdb: FakeGdb, monkeypatch: pytest.Monk
 def test_the_script_needs_nothing_but_gdb_and_the_standard_library() -> None:
     runpy.run_path(gdbscript.__file__, run_name="not gdb")
     imports = re.findall(r"^\s*(?:import|from) (\w+)", Path(gdbscript.__file__).read_text(), re.MULTILINE)
-    assert set(imports) == {"__future__", "collections", "gdb", "json", "shlex", "typing"}
+    assert set(imports) == {"__future__", "collections", "contextlib", "gdb", "json", "shlex", "typing"}
