@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shlex
 import stat
 import tempfile
@@ -56,7 +57,13 @@ class Holding:
         self._made = made
         self._socket = socket
         self._say = say
+        self._text = 0
         self.has_held = False
+
+    def prepare(self, target: Target) -> None:
+        """Find out where the kernel's text is: a stopped one that KASLR has moved can't be asked any more."""
+        found = target.run("grep -m 1 ' _text$' /proc/kallsyms").output.partition(" ")[0]
+        self._text = int(found, 16) if re.fullmatch(r"[0-9a-f]{16}", found) else 0
 
     def halt(self, target: Target) -> None:
         """Stop the machine where it is."""
@@ -67,7 +74,7 @@ class Holding:
         self.has_held = True
         for line in (*target.console.tail(_LINES), "", f"stopped at: {why}"):
             self._say(line)
-        command = gdb_command(self._made, self._socket)
+        command = gdb_command(self._made, self._socket, text=self._text)
         self._say(f"in another terminal: {command}")
         self._say("what the kernel says from now on follows here, if gdb lets it go on; Ctrl-C ends the machine")
         stop = target.console.listen(lambda _time, line: self._say(line))
@@ -78,13 +85,15 @@ class Holding:
             stop()
 
 
-def gdb_command(made: Build, socket: Path) -> str:
-    """Return the command that looks at the machine behind `socket`; its script is written beside that."""
+def gdb_command(made: Build, socket: Path, *, text: int = 0) -> str:
+    """Return the command that looks at the machine behind `socket`; its script is written beside that. `text`: where
+    the kernel's text is, if that is known."""
     path = socket.with_name("attach.gdb")
     told = json.dumps(
         {
             "vmlinux": str(made.directory / "vmlinux"),
             "socket": str(socket),
+            "text": text,
             "modules": {module: str(file) for module, file in module_files(made.directory).items()},
         }
     )

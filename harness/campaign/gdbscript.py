@@ -5,7 +5,6 @@ gdb has a Python of its own, which knows nothing of this package; so only the st
 
 from __future__ import annotations
 
-import contextlib
 import json
 import shlex
 from collections.abc import Iterator
@@ -16,9 +15,7 @@ _REPORTERS = ("die", "__die", "die_kernel_fault", "__do_kernel_fault", "panic", 
               "warn_slowpath_fmt", "report_bug", "__report_bug", "kasan_report", "bust_spinlocks")  # fmt: skip
 _PRINTERS = ("vprintk_emit", "console_unlock", "nbcon_cpu_emergency_exit")
 _BANNER = b"Linux version"
-_VECTORS = ("vectors", "__bp_harden_el1_vectors")
-_VECTORS_SIZE = 2048
-_MOST_VECTORS = 4
+_OF_EXCEPTION = 2  # FRAME_META_TYPE_PT_REGS
 _MOST_MODULES = 1000  # a list that a bug has made a ring must end
 _MOST_SECTIONS = 200
 _MOST_FRAMES = 60
@@ -35,17 +32,11 @@ class Kernel:
         """The value of an expression, as an unsigned number. Raises gdb.error."""
         return int(self._gdb.parse_and_eval(f"(unsigned long)({expression})")) & (2**64 - 1)
 
-    def offset(self) -> int | None:
-        """How far the kernel is from where it was linked (KASLR); None if this CPU does not tell."""
-        return next((distance for distance in self._distances() if self._is_there(distance)), None)
-
-    def _distances(self) -> Iterator[int]:
-        """Where it may be: as linked, or as far away as the exception vectors are from one of those that there are."""
-        yield 0
-        for name in _VECTORS:
-            for which in range(_MOST_VECTORS):
-                with contextlib.suppress(self._gdb.error):
-                    yield self.number("$VBAR_EL1") - self.number(f"&{name}") - which * _VECTORS_SIZE
+    def offset(self, text: int) -> int | None:
+        """How far the kernel is from where it was linked (KASLR), if its text is at `text` (0: unknown); None if this
+        CPU does not see it there."""
+        distances = [0, *([text - self.number("&_text")] if text else [])]
+        return next((distance for distance in distances if self._is_there(distance)), None)
 
     def _is_there(self, distance: int) -> bool:
         try:
@@ -73,11 +64,20 @@ class Kernel:
             yield pc, self._function(pc)
             try:
                 above, pc = self.number(f"*(unsigned long *){frame}"), self.number(f"*(unsigned long *){frame + 8}")
+                if not above and not pc:
+                    above, pc = self._interrupted(frame)
             except (self._gdb.error, self._gdb.MemoryError):
                 return
-            if not above or above == frame or not pc:
+            if above == frame or not pc:
                 return
             frame = above
+
+    def _interrupted(self, frame: int) -> tuple[int, int]:
+        """Frame and address of what an exception interrupted: since 6.13 its record is two zeros and a type."""
+        if self.number(f"*(unsigned long *){frame + 16}") != _OF_EXCEPTION:
+            return 0, 0
+        registers = f"((struct pt_regs *){frame - self.number('&((struct pt_regs *)0)->stackframe')})"
+        return self.number(f"{registers}->regs[29]"), self.number(f"{registers}->pc")
 
     def _function(self, pc: int) -> str:
         text = str(self._gdb.execute(f"info symbol {pc:#x}", to_string=True))
@@ -139,7 +139,7 @@ def attach(gdb: Any, told: dict[str, Any]) -> None:
     gdb.execute(f"file {shlex.quote(told['vmlinux'])}")
     gdb.execute(f"target remote {told['socket']}", to_string=True)
     kernel = Kernel(gdb)
-    offset = _offset(gdb, kernel)
+    offset = _offset(gdb, kernel, told["text"])
     if offset is None:
         _say(gdb, "the kernel was not found where vmlinux has it: symbols may be wrong")
     elif offset:
@@ -153,11 +153,11 @@ def attach(gdb: Any, told: dict[str, Any]) -> None:
         _say(gdb, f"#{number:<3} {pc:#018x} {function}")
 
 
-def _offset(gdb: Any, kernel: Kernel) -> int | None:
+def _offset(gdb: Any, kernel: Kernel, text: int) -> int | None:
     """A CPU that runs a program may not see the kernel's memory, so ask them all."""
     for thread in sorted(gdb.selected_inferior().threads(), key=lambda each: each.num):
         thread.switch()
-        found = kernel.offset()
+        found = kernel.offset(text)
         if found is not None:
             return found
     return None

@@ -29,6 +29,7 @@ from harness.report.repro import files_from_json
 from harness.report.text import one_line
 from harness.run.documents import read_results
 from harness.run.identity import running_harness
+from harness.target.methods.qemu import QEMU
 
 BOOTED = ("Image", "vmlinux")
 _FRAGMENTS = "kconfigs"  # the directory of an archive that has them
@@ -268,6 +269,7 @@ def _qemu_command(failure: Failure) -> str:
     """The command that started the failure's machine: the last one in QEMU's log that started one of its kind, a
     restored or a booted one; the machines of a kind differ in file descriptors only."""
     is_restored = failure.result.machine.rpartition("/")[2].startswith("restored")
-    commands = [line[2:] for line in _log(failure, "qemu.log").splitlines() if line.startswith("$ ")]
+    commands = [line.removeprefix("$ ") for line in _log(failure, "qemu.log").splitlines() if line.startswith("$ ")]
     alike = [command for command in commands if (" -incoming " in command) is is_restored]
-    return (alike or commands or [""])[-1]
+    command = (alike or commands or [""])[-1]
+    return command[max(0, command.find(QEMU)) :]  # without what ends it with the harness

@@ -69,11 +69,13 @@ class ReproRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What came of the repetitions: their `run_dir`, and the exit code of a run that ended early, else 0."""
+    """What came of the repetitions: their `run_dir`, and the exit code of a run that ended early, else 0. `was_held`: a
+    person has seen the failure, on a machine that was stopped before its report was whole."""
 
     repeated: Repeated
     run_dir: Path
     code: int
+    was_held: bool = False
 
 
 def failure_named(request: ReproRequest) -> Failure:
@@ -183,7 +185,7 @@ def repeat(failure: Failure, request: ReproRequest, display: Display) -> Outcome
         if request.attach and debugging:
             board, socket = until_done.enter_context(debugged(board, debugging))
             holding = Holding(debugging, made, socket, say=display.say)
-            hold = Hold(halt=holding.halt, keep=holding.keep)
+            hold = Hold(prepare=holding.prepare, halt=holding.halt, keep=holding.keep)
         held = until_done.enter_context(acquire(board, wait=request.wait, say=display.say))
         run_dir = new_directory(request.out, "repro-")
         display.say(f"{board.name}: {boot_method(board).announce(board)}; the repetitions' files: {run_dir}")
@@ -202,8 +204,9 @@ def repeat(failure: Failure, request: ReproRequest, display: Display) -> Outcome
         )
     result = next(each for each in results.results if each.test == failure.result.test)
     repeated = count(failure.result, [each for each in (result, *result.repeats) if each.verdict is not Verdict.NOTRUN])
-    is_whole = results.is_complete or (holding is not None and holding.has_held)  # a person ends what she was shown
-    return Outcome(repeated=repeated, run_dir=run_dir, code=EXIT_OK if is_whole else code)
+    was_held = holding is not None and holding.has_held
+    code = EXIT_OK if results.is_complete or was_held else code  # a person ends what she was shown
+    return Outcome(repeated=repeated, run_dir=run_dir, code=code, was_held=was_held)
 
 
 def _check(failure: Failure, request: ReproRequest, board: BoardSpec) -> list[str]:

@@ -56,5 +56,7 @@ def repro(**given: Any) -> int:
         return EXIT_OK
     with Display() as display:
         outcome = repeat(failure, request, display)
+    if outcome.was_held:
+        return EXIT_OK
     tell("\n".join(told(outcome.repeated)))
     return outcome.code or (EXIT_OK if outcome.repeated.alike else EXIT_KERNEL)

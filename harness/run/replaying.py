@@ -63,7 +63,8 @@ def replay(local: LocalRun, what: Replay, *, planned: Mapping[str, Planned], run
         if test not in names:
             near = ", ".join(nearest_first(test, names)[:_NEAREST])
             raise UserError(f"{one_line(test)}: expected a test that this harness has for this kernel, such as {near}")
-    local.announce(order)
+    local.rig.recorder.planned(order)
+    local.display.planned(order * what.times)
     collection = Collection(local.rig, only=frozenset(names[test] for test in order))
     repeats = _Repeats(run_dir, Condition.RESTORED, on_repeat=lambda *_: None)
     repeats.test = what.test

@@ -89,6 +89,18 @@ def test_a_person_is_told_what_to_start_and_sees_the_console(tmp_path: Path) -> 
     target.close()
 
 
+@pytest.mark.parametrize(("answer", "text"), [("ffff800080000000 T _text", 0xFFFF800080000000), ("0 T _text", 0)])
+def test_where_the_kernel_is_gets_asked_before_it_stops(answer: str, text: int, tmp_path: Path) -> None:
+    target = FakeTarget(lambda command: [answer] if "kallsyms" in command else [])
+    target.cut()
+    holding = Holding(debugging(), Build(directory=tmp_path, release="7.3.4", key="k"), tmp_path / "socket", say=print)
+    holding.prepare(target)
+    holding.keep(target, "Oops in f")
+    literal = (tmp_path / "attach.gdb").read_text().splitlines()[0].partition(" = ")[2]
+    assert json.loads(ast.literal_eval(literal))["text"] == text
+    target.close()
+
+
 def test_modules_have_the_names_that_the_kernel_has_for_them(tmp_path: Path) -> None:
     for name in ("modules/7.3/kernel/a-b.ko", "testmodules/c_d.ko", "testmodules/e.ko.txt"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -116,6 +128,7 @@ def test_no_name_becomes_a_command_of_gdb(tmp_path: Path) -> None:
     assert json.loads(ast.literal_eval(literal)) == {
         "vmlinux": f"{directory}/vmlinux",
         "socket": f"{tmp_path}/socket",
+        "text": 0,
         "modules": {"m": f"{directory}/testmodules/m.ko"},
     }
     assert second == f"source {gdbscript.__file__}"
@@ -158,7 +171,7 @@ class FakeGdb:
     def execute(self, command: str, to_string: bool = False) -> str:
         self.commands.append(command)
         if command.startswith("info symbol "):
-            name = {0xF000: "f", 0xD000: "die"}.get(int(command.split()[-1], 16))
+            name = {0xF000: "f", 0xD000: "die", 0xE000: "el1h_64_sync"}.get(int(command.split()[-1], 16))
             return f"{name} + 4 in section .text\n" if name else "No symbol matches.\n"
         return ""
 
@@ -195,12 +208,19 @@ OLD = {
     SECTIONS + r"attrs\[0\]\.address": 0x7000, SECTIONS + r"attrs\[0\]\.battr\.attr\.name": ".text",
     SECTIONS + r"attrs\[1\]\.address": 0x8000, SECTIONS + r"attrs\[1\]\.battr\.attr\.name": ".data",
 }  # fmt: skip
-SYMBOLS = {"&linux_banner": 0x5000, "&vectors": 0x800, "&__bp_harden_el1_vectors": 0x2000}
-IN_USER_SPACE = {"user": 1, r"\$VBAR_EL1": KASLR + 0x2800, r"\$pc": 0x1000, r"\$x29": 0x0}
-REPORTS = {r"\$VBAR_EL1": KASLR + 0x2800, r"\$pc": 0xD000, r"\$x29": 0x100}
-FRAMES = {r"\*\(unsigned long \*\)256": 0x200, r"\*\(unsigned long \*\)264": 0xF000, r"\*\(unsigned long \*\)512": 0}
-FRAMES |= {r"\*\(unsigned long \*\)520": 0x1}
-TOLD = {"vmlinux": "/b/vmlinux", "socket": "/s/socket", "modules": {"klp_one": "/b/my modules/klp-one.ko"}}
+SYMBOLS = {"&linux_banner": 0x5000, "&_text": 0x4000, r"&\(\(struct pt_regs \*\)0\)->stackframe": 0x100}
+IN_USER_SPACE = {"user": 1, r"\$pc": 0x1000, r"\$x29": 0x0}
+REPORTS = {r"\$pc": 0xD000, r"\$x29": 0x100}
+# die, then the record of an exception, then f, then the end
+RECORDS = {0x100: 0x500, 0x108: 0xE000, 0x500: 0, 0x508: 0, 0x510: 2, 0x800: 0, 0x808: 0, 0x810: 1}
+FRAMES = {rf"\*\(unsigned long \*\){address}": value for address, value in RECORDS.items()}
+FRAMES |= {r"\(\(struct pt_regs \*\)1024\)->regs\[29\]": 0x800, r"\(\(struct pt_regs \*\)1024\)->pc": 0xF000}
+TOLD: dict[str, object] = {
+    "vmlinux": "/b/vmlinux",
+    "socket": "/s/socket",
+    "text": KASLR + 0x4000,
+    "modules": {"klp_one": "/b/my modules/klp-one.ko"},
+}
 
 
 @pytest.fixture(params=[NEW, OLD], ids=["since 6.14", "before"])
@@ -225,7 +245,8 @@ def test_a_stopped_kernel_gets_its_symbols(gdb: FakeGdb) -> None:
         "module klp_one at 0x7000: /b/my modules/klp-one.ko",
         "module ?[31mother: no symbols; its file is not known",
         "#0   0x000000000000d000 die",
-        "#1   0x000000000000f000 f",
+        "#1   0x000000000000e000 el1h_64_sync",
+        "#2   0x000000000000f000 f",
     ]
 
 
@@ -245,7 +266,7 @@ def test_a_list_of_modules_that_has_become_a_ring_ends(gdb: FakeGdb, monkeypatch
 
 def test_frames_that_lead_in_a_circle_end(gdb: FakeGdb, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gdbscript, "_MOST_FRAMES", 7)
-    gdb._values = {**gdb._values, r"\*\(unsigned long \*\)512": 0x100}
+    gdb._values = {**gdb._values, r"\*\(unsigned long \*\)1280": 0x100, r"\*\(unsigned long \*\)1288": 0xF000}
     gdb.cpu = 1
     assert len([*gdbscript.Kernel(gdb).frames()]) == 7
 
@@ -253,4 +274,4 @@ def test_frames_that_lead_in_a_circle_end(gdb: FakeGdb, monkeypatch: pytest.Monk
 def test_the_script_needs_nothing_but_gdb_and_the_standard_library() -> None:
     runpy.run_path(gdbscript.__file__, run_name="not gdb")
     imports = re.findall(r"^\s*(?:import|from) (\w+)", Path(gdbscript.__file__).read_text(), re.MULTILINE)
-    assert set(imports) == {"__future__", "collections", "contextlib", "gdb", "json", "shlex", "typing"}
+    assert set(imports) == {"__future__", "collections", "gdb", "json", "shlex", "typing"}

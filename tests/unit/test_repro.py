@@ -44,7 +44,7 @@ FAULT = Fault(kind=FaultKind.OOPS, title="Unable to handle kernel paging request
 BOARDS = "boards:\n  qemu-virt:\n    description: with ${WORD}\n    boot: {method: qemu, memory_mib: 512}\n"
 QEMU = (
     "$ qemu-system-aarch64 -M virt -chardev socket,id=kernel,fd=5\n"
-    "$ qemu-system-aarch64 -M virt -chardev socket,id=kernel,fd=7 -incoming defer\n"
+    "$ setpriv --pdeathsig KILL -- qemu-system-aarch64 -M virt -chardev socket,id=kernel,fd=7 -incoming defer\n"
     "a word of QEMU's own\n"
 )
 CONSOLE = (
@@ -130,7 +130,7 @@ def test_the_archive_has_all_that_led_to_the_failure(run_dir: Path, tmp_path: Pa
     assert {"Image", "vmlinux"} <= recipe["files"].keys()
     assert recipe["before"] == [OTHER]
     assert recipe["failure"] == "Unable to handle kernel paging request in f [oops]"
-    assert recipe["qemu"].endswith("fd=7 -incoming defer")
+    assert recipe["qemu"] == "qemu-system-aarch64 -M virt -chardev socket,id=kernel,fd=7 -incoming defer"
     assert recipe["board"]["boot"]["memory_mib"] == 512
     assert recipe["kernel"]["build"] == "harness build --kernel 7.3.4"
     assert (top / "kernel.config").read_text() == "CONFIG_FTRACE=y\n"
