@@ -39,6 +39,7 @@ from harness.parse import (
     expectations,
     flowed,
     ftracetest,
+    graphtime,
     inspection,
     kallsyms,
     kconfig,
@@ -69,6 +70,7 @@ from harness.report.text import clean
 from tests.unit.tinydwarf import ADVANCE, with_lines
 from tests.unit.tinyelf import NOP, REL, RET, TinyElf
 
+TIMED = " 1234.567890 |   0)    cat-123    |   1.234 us    |  vfs_read();"
 _LARGEST = 64 << 20
 _SMALLEST = 1 << 10
 _MOST = 3.2  # 2 is linear; caches that are exceeded, and other load, make it up to 3
@@ -346,6 +348,11 @@ CASES = (
     Case("host: programs in a line", lambda text: shortage.lost_program([text], bool, what="x"),
          "error trying to exec "),
     Case("make: steps", make_log.step, " ", "  CC"),
+    Case("graphtime: lines", lambda text: list(graphtime.graph_events(text.splitlines())), f"{TIMED}\n"),
+    Case("graphtime: tasks in a line", lambda text: list(graphtime.graph_events([text])), "a-1", " 1.000000 | 0) "),
+    Case("graphtime: blanks in a line", lambda text: list(graphtime.graph_events([text])), " ", " 1.000000 | 0) a-1 |"),
+    Case("graphtime: functions in a line", lambda text: graphtime.functions_in([text]), "f+0x1/0x"),
+    Case("graphtime: names in a line", lambda text: graphtime.functions_in([text]), "f.$"),
     Case("trace: calls in a line", lambda text: list(trace.function_calls(text)), "a-1 [0] 1: f("),
     Case("trace: times in a line", lambda text: list(trace.function_calls(text)), " 1.1: f(", "a-1 [0] "),
     Case("trace: blanks in a line", lambda text: trace.graph_calls(text), " ", after="a-1"),

@@ -78,8 +78,9 @@ STAGES = (
     "tests",
     "browser",
     "compilers",
+    "gdb",
 )
-OPTIONAL_STAGES = frozenset({"rpm", "sandbox", "u-boot", "labgrid", "tftp", "tests", "browser", "compilers"})
+OPTIONAL_STAGES = frozenset({"gdb", "rpm", "sandbox", "u-boot", "labgrid", "tftp", "tests", "browser", "compilers"})
 
 
 def _program(
@@ -150,6 +151,7 @@ _COMMON = (
     _program("grub-script-check", "grub-common", "tests"),
     _program("ip", "iproute2", "tests", version_args=("-V",)),
     # The pages of `harness web`, in a browser.
+    _program("gdb-multiarch", "gdb-multiarch", "gdb", minimum="8.0"),
     _program("chromium", "chromium", "browser"),
     _program("chromedriver", "chromium-driver", "browser"),
     # What they make of functions' entries is tested with each.

@@ -12,11 +12,14 @@ from collections.abc import Callable, Iterator
 from importlib import resources
 from pathlib import Path
 
+from harness import jsonfile
 from harness.build import apt, command
 from harness.build.cache import cache_dir, scratch_dir
-from harness.build.seal import Kept, made_once
+from harness.build.seal import Kept, made_once, manifest_of
 from harness.errors import HarnessError, InfraError
+from harness.model.product import Digest
 from harness.model.progress import Progress
+from harness.parse.manifest import manifest_from_json
 
 SUITE = "bookworm"
 _SIZE = "700M"
@@ -86,7 +89,7 @@ def begun(progress: Progress) -> Iterator[None]:
 def root_image(*, progress: Progress, verify: bool = False, tick: Callable[[], None] | None = None) -> Kept:
     """Return the ext4 image, made if the cache has none for this recipe. Needs mmdebstrap and mke2fs then. `verify`:
     read all of it. `tick`: called now and then while it is made."""
-    image = cache_dir("rootfs") / f"root-{_key()}.ext4"
+    image = _image()
 
     def make(partial: Path) -> None:
         progress.say(f"root file system: unpacking {len(PACKAGES)} packages and what they need ({SUITE}, arm64)")
@@ -94,6 +97,19 @@ def root_image(*, progress: Progress, verify: bool = False, tick: Callable[[], N
         progress.say(f"root file system: {image.name} ready")
 
     return made_once(image, make, progress=progress, needed="about 2 GB while it is made", full=verify)
+
+
+def root_digest() -> Digest | None:
+    """Return size and SHA-256 of the image, as they were recorded when it was made; None if the cache has none."""
+    image = _image()
+    try:
+        return manifest_from_json(jsonfile.read_bytes(manifest_of(image)).decode()).files.get(image.name)
+    except (OSError, ValueError):
+        return None
+
+
+def _image() -> Path:
+    return cache_dir("rootfs") / f"root-{_key()}.ext4"
 
 
 def _key() -> str:

@@ -25,8 +25,8 @@ from harness.errors import HarnessError, InfraError
 
 VERBS = (
     *("bisect", "boards", "boot", "build", "cache", "compare", "completion", "doctor"),
-    *("fetch", "history", "init", "inspect", "known", "mail", "mutants", "nightly", "publish", "report", "review"),
-    *("run", "web", "worker"),
+    *("fetch", "history", "init", "inspect", "known", "mail", "mutants", "nightly", "publish", "report", "repro"),
+    *("review", "run", "web", "worker"),
 )
 
 

@@ -121,7 +121,7 @@ def _where(result: Result) -> Iterator[str]:
         yield f"mostly on restored machines ({restored}; just booted ones {booted})"
     if _fails_more(used, restored):
         yield f"mostly on machines on which it has run before ({used}; restored ones {restored})"
-    alike = [repeat for repeat in result.repeats if not _is_other(repeat, result)]
+    alike = [repeat for repeat in result.repeats if not is_other(repeat, result)]
     several, one_cpu = (
         tally_of(each for each in alike if each.condition is condition)
         for condition in (Condition.BOOTED, Condition.ONE_CPU)
@@ -146,14 +146,14 @@ def _otherwise(result: Result) -> Iterator[str]:
     """Where repetitions failed in another way than the test had, and what the first of these says."""
     for condition, where in _WHERE.items():
         there = [each for each in result.repeats if each.condition is condition]
-        others = [each for each in there if _is_other(each, result)]
+        others = [each for each in there if is_other(each, result)]
         if others:
             says = one_line(others[0].reason or (others[0].fault.title if others[0].fault else ""), _LONGEST)
             count = f"{len(others)} of {tally_of(there).runs}"
             yield f"{where} {count} failed in another way: {others[0].verdict}{f', {says}' if says else ''}"
 
 
-def _is_other(repeat: Repeat, result: Result) -> bool:
+def is_other(repeat: Attempt, result: Result) -> bool:
     """Whether a repetition is another failure than the one that is repeated: it crashed elsewhere, or says something
     else. Numbers may differ, as addresses, times and process ids do."""
     if not tally_of([repeat]).failures:

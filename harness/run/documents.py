@@ -60,7 +60,7 @@ def write_documents(
     in_memory = unwritten_logs or {}
 
     def logs(name: str) -> str:
-        return in_memory[name][-_LONGEST_LOG_BYTES:] if name in in_memory else _log(root, name)
+        return in_memory[name][-_LONGEST_LOG_BYTES:] if name in in_memory else read_log(root, name)
 
     try:
         past = recall(results) if recall else None
@@ -112,7 +112,8 @@ def _remove_partial(directory: Path) -> None:
                 path.unlink(missing_ok=True)
 
 
-def _log(root: Path, name: str) -> str:
+def read_log(root: Path, name: str) -> str:
+    """Return the end of a log of the run in `root`, a resolved path; empty if there is no such file below it."""
     try:
         path = (root / name).resolve()
         if not path.is_relative_to(root) or not path.is_file():

@@ -22,7 +22,7 @@ class LocalRun:
 
     def __init__(self, rig: Rig, *, known: KnownOutcomes, pytest: Pytest, display: RunDisplay) -> None:
         self.rig = rig
-        self._known = known
+        self.known = known
         self.pytest = pytest
         self.display = display
         self.preparation = Preparation(rig, say=self.say)
@@ -33,7 +33,7 @@ class LocalRun:
         plugins = assemble(
             self.rig,
             OneMachine(self.rig, self.preparation),
-            known=self._known,
+            known=self.known,
             display=self.display,
             announce=None if is_announced else self.announce,
             only=only,

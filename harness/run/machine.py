@@ -35,7 +35,7 @@ class Machine:
     Once the run is to end, they raise KeyboardInterrupt at once, and nothing is booted any more.
 
     With `snapshots` the first target can be saved; once `keep` has done so, every later target starts in that state. If
-    no test's time is limited, the target's speed need not be measured (`measures_speed`)."""
+    no test's time is limited, the target's speed need not be measured (`measures_speed`). `on_report`: see Monitor."""
 
     def __init__(
         self,
@@ -46,6 +46,7 @@ class Machine:
         timeout_factor: float = 1.0,
         snapshots: Snapshotting | None = None,
         measures_speed: bool = True,
+        on_report: Callable[[Target], None] | None = None,
     ) -> None:
         self._boot = boot
         self._snapshots = snapshots
@@ -55,6 +56,7 @@ class Machine:
         self._recorder = recorder
         self._user_factor = timeout_factor
         self._measures_speed = measures_speed
+        self._on_report = on_report
         self._target: Target | None = None
         self._monitor: Monitor | None = None
         self._boots = 0
@@ -82,7 +84,7 @@ class Machine:
             if self._dead:
                 raise self._dead
             self._target = self._started_with_patience()
-            self._monitor = Monitor(self._target.console)
+            self._monitor = self._monitoring(self._target)
             for fault in self._monitor.take():
                 self._recorder.note(f"the kernel reported while booting: {fault.title}")
             self.epoch += 1
@@ -98,6 +100,10 @@ class Machine:
                     self.factor = time_limits.measure_factor(self.run)
             self._recorder.booted(seconds=self._boot_seconds, factor=self.factor, restored=self.restores)
         return self._target
+
+    def _monitoring(self, target: Target) -> Monitor:
+        on_report = self._on_report
+        return Monitor(target.console, on_report=(lambda: on_report(target)) if on_report else None)
 
     def record_to(self, recorder: Recorder) -> None:
         """From now on, record what becomes of its targets with `recorder`."""

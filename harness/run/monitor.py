@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 
 from harness.model.fault import Fault
 from harness.parse.oops import FaultScanner
@@ -14,22 +15,31 @@ _LONGEST_S = 10.0  # seconds after which one is accepted as it is, even if the c
 
 
 class Monitor:
-    """Looks for kernel reports in the output of `console` from now on."""
+    """Looks for kernel reports in the output of `console` from now on. `on_report` is called, in the console's thread,
+    as soon as the first line of one has arrived; not for what was printed while booting."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, *, on_report: Callable[[], None] | None = None) -> None:
         self._console = console
+        self._on_report = on_report
         self._lock = threading.Lock()
         self._scanner = FaultScanner()
         self._began = 0.0
         self._scan(console.last_activity, "\n".join(console.tail(1000)))  # the output while booting
-        self._stop = console.listen_blocks(self._scan)
+        self._stop = console.listen_blocks(self._listen)
 
-    def _scan(self, moment: float, block: str) -> None:
+    def _listen(self, moment: float, block: str) -> None:
+        if self._scan(moment, block) and self._on_report:
+            self._on_report()
+
+    def _scan(self, moment: float, block: str) -> bool:
+        """Look at lines; return whether the first report began with them."""
         with self._lock:
             before = self._begun
             self._scanner.feed_lines(block)
-            if not before and self._begun:
+            begins = self._begun and not before
+            if begins:
                 self._began = moment
+            return begins
 
     @property
     def _begun(self) -> bool:

@@ -58,7 +58,7 @@ class Budget:
     run_s: float = 600.0
 
 
-class _RepeatRecorder(Recorder):
+class RepeatRecorder(Recorder):
     """Records tests as repetitions. `stage`: what machines they are to run on; `condition`: what the current one runs
     on."""
 
@@ -105,7 +105,7 @@ class _Repeater(Runner):
         collection: Collection,
         preparation: Preparation,
         known: KnownOutcomes,
-        recorder: _RepeatRecorder,
+        recorder: RepeatRecorder,
         enough: Callable[[str], bool],
     ) -> None:
         supply = OneMachine(rig, preparation)
@@ -190,7 +190,7 @@ def repeat(
     if with_one_cpu:
         stages.append((with_one_cpu, (Condition.ONE_CPU,)))
     for machine, conditions in stages:
-        recorder = _RepeatRecorder(run_dir, conditions[0], on_repeat=tally.add)
+        recorder = RepeatRecorder(run_dir, conditions[0], on_repeat=tally.add)
         machine.record_to(recorder)
         here = dataclasses.replace(rig, machine=machine, recorder=recorder, isolation=Isolation.TEST)
         preparation = prepared if machine is rig.machine else Preparation(here, say=lambda _problem: None)

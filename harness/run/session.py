@@ -42,6 +42,7 @@ from harness.run.local import LocalRun
 from harness.run.machine import Machine
 from harness.run.recorder import Recorder
 from harness.run.repeating import Budget, repeat, worth_repeating
+from harness.run.replaying import Replay, replay
 from harness.run.rig import Rig
 from harness.run.units import Isolation
 from harness.run.workers import distribute
@@ -58,7 +59,8 @@ class Selection:
     """Which tests run: suites, pytest's -k expression and --maxfail (0: no limit), a factor for time limits, and the
     duration of the tests in hammer/ in seconds. How they run: when a test gets a target of its own (None: as often as
     the board supports), and on how many machines in parallel. What their outcomes are compared with: the known
-    outcomes, and today's date. `repeating`: how much repeating unexpected failures may cost (None: they are not)."""
+    outcomes, and today's date. `repeating`: how much repeating unexpected failures may cost (None: they are not).
+    `replay`: a test to run several times; it has to be in `suites`."""
 
     suites: frozenset[str] = frozenset(SUITES)
     keyword: str = ""
@@ -69,6 +71,7 @@ class Selection:
     workers: int = 1
     known: tuple[KnownOutcome, ...] = ()
     repeating: Budget | None = None
+    replay: Replay | None = None
     today: date = field(default_factory=lambda: datetime.now(UTC).date())
 
 
@@ -144,6 +147,7 @@ def run(
         recorder=recorder,
         timeout_factor=selection.timeout_factor,
         snapshots=_snapshots(board.spec, keeping, run_dir),
+        on_report=selection.replay.hold.halt if selection.replay and selection.replay.hold else None,
     )
     rig = _rig(build, selection, board=board.spec, machine=machine, recorder=recorder)
     if keeping and keeping.probing:
@@ -246,6 +250,9 @@ def _run_tests(
     run_dir: Path,
 ) -> Ended:
     """Run the selection on the machine here, on several restored from a snapshot, or on a fleet."""
+    if selection.replay:
+        planned = _planned(local.rig.build, selection, board=board.spec)
+        return replay(local, selection.replay, planned=planned, run_dir=run_dir)
     if fleet:
         job = _job(local, selection, fleet.media, board=board, run_dir=run_dir)
         return distribute.over_boards(job, fleet.boards)

@@ -10,7 +10,7 @@ from hypothesis import example
 from hypothesis import strategies as st
 
 from harness.model.fault import Fault, FaultSignature
-from harness.parse import ftracetest, kselftest, livepatch_log, make_log, trace, transition
+from harness.parse import ftracetest, graphtime, kselftest, livepatch_log, make_log, trace, transition
 from harness.parse.oops.lines import clean
 from harness.parse.oops.scanner import MAX_FAULTS, FaultScanner, scan
 from harness.target.line.textlines import LineSplitter
@@ -165,14 +165,25 @@ def test_a_call_in_a_trace(task: str, pid: int, cpu: int, function: str, parent:
 TRACE_WORDS = (
     "  bash-71 ", "[001] ", "d..2. ", " 12.345678: ", "vfs_read", "+0x1/0x2", " [mod]", " <-", "ksys_read", " => ",
     "<stack trace>", " 1) ", "0.512 us ", "|  ", "f();", "g() {", "}", "} /* g ret=0x0 */", " cat-123 ", "9" * 5000,
-    "#",
+    "#", " 1234.567890 | ",
 )  # fmt: skip
+
+
+@fuzzed(_task, st.integers(0, 4 << 20), st.integers(0, 255), _word, st.integers(0, 10**12))
+def test_a_timed_call(task: str, pid: int, cpu: int, function: str, at_us: int) -> None:
+    task = task.replace("|", "-")
+    line = f" {at_us // 1_000_000}.{at_us % 1_000_000:06} |   {cpu})  {task}-{pid}    | + 12.345 us   |  {function}();"
+    (event,) = graphtime.graph_events([line])
+    assert (event.phase, event.function, event.at_us, event.cpu) == ("X", function, at_us, cpu)
+    assert (event.task, event.pid, event.duration_us) == (task, pid, 12.345)
 
 
 @fuzzed(lines_of(*TRACE_WORDS), examples=120)
 def test_traces(text: str) -> None:
     lines = text.count("\n") + 1
     assert len([*trace.function_calls(text)]) <= lines
+    assert len([*graphtime.graph_events(text.split("\n"))]) <= lines
+    assert all(re.fullmatch(r"[\w.]+(:mod:[\w.]+)?", name) for name in graphtime.functions_in(text.split("\n")))
     assert sum(map(len, trace.stack_traces(text))) <= lines
     calls = pending = trace.graph_calls(text)
     total = 0

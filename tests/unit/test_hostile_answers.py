@@ -317,7 +317,7 @@ def test_an_answer_of_qemu_that_is_none(answer: str) -> None:
     found = re.match(r"(.*)", answer)
     qmp = SimpleNamespace(send=lambda _data: None, expect=lambda _pattern, timeout: found, closed=False)
     target = object.__new__(QemuTarget)
-    target.__dict__.update(_qmp=qmp, _asked=0)
+    target.__dict__.update(_qmp=qmp, _asked=0, _asking=threading.Lock())
     told = target.monitor("query-status")
     assert told["error"]["desc"].startswith("an answer that is none: ")
 

@@ -70,3 +70,22 @@ def test_a_flood_of_warnings_is_bounded_and_hides_no_panic() -> None:
     assert fault is not None
     assert fault.is_fatal
     assert len(monitor.take()) == MAX_FAULTS
+
+
+def test_somebody_is_told_as_a_report_begins() -> None:
+    """Before it is complete, once for each, and not of what was printed while booting."""
+    seen: list[int] = []
+    lines = REPORT.splitlines(keepends=True)
+    transport = Pieces([*lines, WARNING])
+    console = Console(transport, log=None, name="test")
+    count: list[str] = []
+    console.listen(lambda _time, line: count.append(line))
+    monitor = Monitor(console, on_report=lambda: seen.append(len(count)))
+    transport.begin.set()
+    assert console.wait_closed(30)
+    assert seen == [2]
+    monitor.take()
+    again = Monitor(console, on_report=lambda: seen.append(0))
+    assert again.begun
+    assert seen == [2]
+    console.close()

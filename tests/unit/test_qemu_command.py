@@ -1,7 +1,10 @@
 """QEMU's arguments."""
 
+import json
 import re
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -9,7 +12,8 @@ from harness.campaign.machine import with_one_cpu
 from harness.model.board import BoardSpec
 from harness.model.boot import QemuBoot
 from harness.target.base import Media
-from harness.target.methods.qemu import command_line, own_storage
+from harness.target.methods.qemu import QemuTarget, command_line, own_storage
+from harness.target.methods.qemugdb import halt
 from harness.target.methods.sysrq import ANSWER
 from tests.boards import held
 
@@ -72,3 +76,26 @@ def test_a_machine_with_one_cpu() -> None:
 @pytest.mark.parametrize("boot", [QemuBoot(cpus=1), QemuBoot(machine="raspi3b", cpus=4)])
 def test_a_machine_that_has_one_cpu_or_can_not(boot: QemuBoot) -> None:
     assert with_one_cpu(held(BoardSpec(name="b", boot=boot))) is None
+
+
+def test_two_threads_may_ask_qemus_monitor() -> None:
+    """A console's thread stops the machine while the main thread asks something else."""
+    sent: list[dict[str, str]] = []
+    second = threading.Event()
+
+    def send(data: bytes) -> None:
+        sent.append(json.loads(data))
+        other.start() if len(sent) == 1 else second.set()
+
+    def expect(pattern: str, *, timeout: float) -> re.Match[str] | None:
+        waits = len(sent) == 1
+        assert not (waits and second.wait(1.0)), "the other one asked before this one had its answer"
+        return re.search(pattern, json.dumps({"return": {}, "id": sent[-1]["id"]}) + "\n")
+
+    target = object.__new__(QemuTarget)
+    qmp = SimpleNamespace(send=send, expect=expect, closed=False)
+    target.__dict__.update(_qmp=qmp, _asked=0, _asking=threading.Lock())
+    other = threading.Thread(target=halt, args=(target,))
+    assert target.monitor("query-status") == {}
+    other.join(30)
+    assert [each["execute"] for each in sent] == ["query-status", "stop"]

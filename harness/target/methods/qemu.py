@@ -174,6 +174,7 @@ class QemuTarget:
     _shells: dict[str, Shell] = field(default_factory=dict)
     _qmp: Console | None = None
     _asked: int = 0
+    _asking: threading.Lock = field(default_factory=threading.Lock)  # a console's thread may ask, too
 
     def run(self, command: str, *, timeout: float = 60.0, on_line: LineSink | None = None) -> Completed:
         return self._shells["cmd"].run(command, timeout=timeout, on_line=on_line)
@@ -254,6 +255,10 @@ class QemuTarget:
 
     def monitor(self, command: str, *, timeout: float = 30.0, **arguments: object) -> dict[str, Any]:
         """Send `command` to QEMU's monitor (QMP) and return its answer: its ``return``, or ``{"error": …}``."""
+        with self._asking:
+            return self._answer(command, timeout, arguments)
+
+    def _answer(self, command: str, timeout: float, arguments: dict[str, object]) -> dict[str, Any]:
         assert self._qmp
         self._asked += 1  # a late answer must not be taken for the next command's
         question = {"execute": command, "arguments": arguments, "id": f"harness-{self._asked}"}

@@ -13,7 +13,7 @@ from harness.model.board import Access, BoardSpec
 from harness.model.boot import BootSpec, GrubBoot, KexecBoot, QemuBoot, UbootBoot, UbootDiskBoot
 from harness.target.base import Media, Say, Snapshotting, Target
 from harness.target.holding.held import HeldBoard, machine_of
-from harness.target.methods import checks, hardware, netboot, netboot_checks, qemu, snapshot
+from harness.target.methods import checks, hardware, netboot, netboot_checks, qemu, qemugdb, snapshot
 from harness.target.methods.checks import Check
 from harness.target.methods.start import Start, Starting
 
@@ -43,6 +43,14 @@ Checks = Callable[[BoardSpec, Access], list[Check]]
 
 
 @dataclass(frozen=True, kw_only=True)
+class Debugging:
+    """`board`: the same board with a server for gdb on a UNIX socket; `halt`: stops its machine, from any thread."""
+
+    board: Callable[[BoardSpec, Path], BoardSpec]
+    halt: Callable[[Target], None]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Method:
     """`needs`: stages of build/host.py whose tools have to be there. `describe`: one line about the machine;
     `announce`: how it is going to be booted. `properties`: what a run's record says of it. `check`: raises InfraError
@@ -51,7 +59,7 @@ class Method:
     it from every other one that processes of this host may use, for its lock; empty where nobody else can have it.
     `capacity`: how many such machines a run that wants so many (None: what suits) may have side by side of this one
     entry. `snapshots`: where a booted target can be kept. `with_one_cpu`: the same board with a single CPU; None if it
-    has no other number, or it can't be chosen."""
+    has no other number, or it can't be chosen. `debugging`: where a debugger can look at the machine."""
 
     boot: Boot
     root: RootForm
@@ -65,6 +73,7 @@ class Method:
     capacity: Callable[[BoardSpec, int | None], int]
     snapshots: Keep | None = None
     with_one_cpu: Callable[[BoardSpec], BoardSpec | None] = lambda _board: None
+    debugging: Debugging | None = None
 
 
 def _hardware(*, by: str, starting: Starting, check: Reach, checks: Checks) -> Method:
@@ -157,6 +166,7 @@ _METHODS: dict[type[BootSpec], Method] = {
         capacity=qemu.capacity,
         snapshots=snapshot.Snapshots,
         with_one_cpu=qemu.with_one_cpu,
+        debugging=Debugging(board=qemugdb.with_debugger, halt=qemugdb.halt),
     ),
     UbootBoot: _hardware(by="U-Boot", starting=netboot.start, check=netboot.check, checks=netboot_checks.checks_of),
     KexecBoot: _own_system(by="its own system, by kexec", starting=_start_by_kexec, look=_look_for_kexec),
