@@ -32,13 +32,14 @@ class Pair:
 
 @dataclass(frozen=True, kw_only=True)
 class TestSet:
-    """Tests of one run: suites (none: all) and an expression for -k. `why`: what made it matter, for people."""
+    """Tests of one run: suites (none: all) and an expression for -k. `why`: what made them matter, for people; empty:
+    they were asked for. The same tests are equal, whatever made them matter."""
 
     __test__ = False  # it is none of pytest's
 
     suites: tuple[str, ...] = ()
     keyword: str = ""
-    why: tuple[str, ...] = ()
+    why: tuple[str, ...] = field(default=(), compare=False)
 
     def covers(self, other: TestSet) -> bool:
         """Whether all tests of `other` are among these."""

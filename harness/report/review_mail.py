@@ -112,7 +112,10 @@ def _rest(review: Review) -> Iterator[str]:
     for name in ("newer", "older", "base"):
         if counts := review.counts.get(name):
             yield from _wrapped(f"{names[name]}: {counts_text(counts)} ({review.whole})")
-    if why := dict.fromkeys(each for step in review.steps for tests in step.sets for each in tests.why):
+    sets = [tests for step in review.steps for tests in step.sets]
+    if asked := dict.fromkeys(str(tests) for tests in sets if not tests.why):
+        yield from _wrapped(f"each patch: {', '.join(asked)}")
+    if why := dict.fromkeys(each for tests in sets for each in tests.why):
         yield from _wrapped(f"each patch: the tests for {', '.join(why)}")
     if review.failing_before:
         yield from _wrapped(f"not told: {len(review.failing_before)} tests that fail with the base, too")

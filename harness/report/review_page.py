@@ -47,7 +47,9 @@ def review_html(review: Review) -> str:
                 "tests": tests_of(step),
                 "style": "ok" if step.is_well else "failed",
                 "notes": [one_line(text, _LONGEST) for text in (step.untested, step.pending) if text],
-                "sets": [one_line(f"{tests} (for {', '.join(tests.why)})", _LONGEST) for tests in step.sets],
+                "sets": [
+                    one_line(f"{tests} (for {', '.join(tests.why) or 'all patches'})", _LONGEST) for tests in step.sets
+                ],
             }
             for step in review.steps
         ],

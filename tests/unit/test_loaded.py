@@ -18,6 +18,7 @@ def kernel(
     file.code(".text", *code, address=0x1000)
     file.section(".data", data, address=0x2000)
     file.section(".notes", identity, address=0x3000)
+    file.section(".BTF", b"types", address=0x4000)
     file.section(".debug_line", lines, flags=0)
     return Elf(file.stream(), name="vmlinux")
 

@@ -346,6 +346,11 @@ def test_tests_for_each_patch_can_be_chosen(lab: FakeLab, tmp_path: Path) -> Non
     assert lab.ran == [("base", "testcases"), ("one", "testcases")]  # which have the few among them
 
 
+def test_a_whole_set_that_is_each_patchs_is_run_once(lab: FakeLab, tmp_path: Path) -> None:
+    review(lab, tmp_path, series("one", "two"), patch_keyword="few", keyword="few")
+    assert [key for key, _ in lab.ran] == ["base", "one", "one+two"]
+
+
 def test_the_chosen_tests_are_run_by_themselves_where_the_whole_set_lacks_them(lab: FakeLab, tmp_path: Path) -> None:
     review(lab, tmp_path, series("one", "two"), patch_keyword="few", keyword="test_a")
     few = [key for key, tests in lab.ran if tests == "all suites -k 'few'"]

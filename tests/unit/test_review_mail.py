@@ -163,6 +163,12 @@ def test_versions_with_one_name_are_told_apart() -> None:
     )
 
 
+def test_which_tests_each_patch_had() -> None:
+    asked, found = TestSet(keyword="few"), TestSet(suites=("testcases/regs",), why=("arm64's ftrace", "other code"))
+    assert "each patch: all suites -k 'few'\n" in review_mail(made(replace(WELL, sets=(asked,))))
+    assert "each patch: the tests for arm64's ftrace, other code\n" in review_mail(made(replace(WELL, sets=(found,))))
+
+
 def test_sizes_are_told_with_what_was_added() -> None:
     sizes = (
         Size(text=1000, loaded=5000, records=70, functions=90),

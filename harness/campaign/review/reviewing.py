@@ -174,8 +174,7 @@ class Reviewer:
     def _walk(self, tried: Sequence[Tried], newer: Series) -> Walked:
         request = self._request
         is_chosen = bool(request.patch_suites or request.patch_keyword)
-        why = ("chosen on the command line",)
-        chosen = TestSet(suites=request.patch_suites, keyword=request.patch_keyword, why=why) if is_chosen else None
+        chosen = TestSet(suites=request.patch_suites, keyword=request.patch_keyword) if is_chosen else None
         patchwise = Patchwise(
             self._lab,
             self._runs,
