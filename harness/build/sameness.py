@@ -1,36 +1,45 @@
-"""Whether two builds are the same kernel: each says when it was made, and how often before it, so no two have the same
-bytes after anything was linked."""
+"""Whether two builds are the same for a target: equal but for debug information, and for what follows from that."""
 
 from __future__ import annotations
 
 import hashlib
-import re
+from pathlib import Path
 
-from harness.build.seal import MANIFEST
-from harness.errors import UserError
-from harness.limits import BUILD_BYTES
+from harness.build.changedlines import CHANGED
+from harness.build.finished import RECORD
+from harness.limits import INSPECT_BYTES, open_regular
 from harness.model.kernel import Build
+from harness.parse.elf import Elf
+from harness.parse.loaded import loaded_digest
 
-# ``#6 SMP PREEMPT Sat Nov 28 09:45:30 UTC 2026``, and the build id's note, which is a hash over that as well
-_WHEN = re.compile(rb"#\d{1,9} [A-Z_ ]{0,40}[A-Z][a-z]{2} [A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d [A-Z]{1,5} \d{4}")
-_BUILD_ID = re.compile(rb"\x04\0\0\0\x14\0\0\0\x03\0\0\0GNU\0.{20}", re.DOTALL)
-_OTHERS = {"Image", "vmlinux", "System.map", ".config", "build.json", "build.log", "payload.ext4", MANIFEST}
+_ELF = b"\x7fELF"
+_KERNEL = "vmlinux"
+# What says how a build was made, or is made of the other files.
+_TOLD = {"System.map", RECORD, "build.log", CHANGED}
+_MADE_OF_OTHERS = {"Image", "payload.ext4"}
 
 
 def hash_of_binaries(build: Build) -> str:
-    """Return a hash of what runs on the target: kernel, modules, device trees, selftests; equal for two builds that
-    differ only in when they were made. Empty if the build does not say what it consists of. Raises UserError for an
-    Image above the limit."""
+    """Return a hash of all that a build is booted and tested with; empty if the build does not say what it consists
+    of. Debug information, build IDs and what the build says about itself do not count."""
     if not build.products:
         return ""
+    files = {each.path.relative_to(build.directory).as_posix(): each for each in build.products}
+    left_out = _TOLD | (_MADE_OF_OTHERS if _KERNEL in files else set())
     digest = hashlib.sha256()
-    try:
-        image = BUILD_BYTES.read(build.image)
-    except OSError as error:
-        raise UserError(f"{build.image}: expected a kernel, can't read it: {error.strerror}") from None
-    digest.update(_BUILD_ID.sub(b"", _WHEN.sub(b"", image)))
-    for product in sorted(build.products, key=lambda each: each.path):
-        name = str(product.path.relative_to(build.directory))
-        if name.partition("/")[0] not in _OTHERS:
-            digest.update(f"{name}\0{product.digest.sha256}\0".encode("utf-8", "surrogateescape"))
-    return digest.hexdigest()[:24]
+    for name, product in sorted(files.items()):
+        if not name.startswith("patches/") and name not in left_out:
+            content = product.digest.sha256
+            if name == _KERNEL or name.endswith(".ko"):
+                content = _loaded(product.path) or content
+            digest.update(f"{name}\0{content}\0".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
+
+
+def _loaded(path: Path) -> str:
+    """Return the hash of what is loaded of a kernel or a module; empty if it is no such file."""
+    with open_regular(path) as file:
+        if file.read(len(_ELF)) != _ELF:
+            return ""
+        INSPECT_BYTES.check(path.stat().st_size, place=str(path))
+        return loaded_digest(Elf(file, name=str(path)))

@@ -12,10 +12,11 @@ import pytest
 
 from harness.build.keys import kernel_key
 from harness.build.make import build
+from harness.build.sameness import hash_of_binaries
 from harness.build.source import parse_source_spec, resolve_source
 from harness.campaign.request import BuildOptions
 from harness.campaign.review import lab as lab_module
-from harness.campaign.review.lab import HostLab, digest_of, log_of
+from harness.campaign.review.lab import HostLab, log_of
 from harness.errors import InfraError, UserError
 from harness.model.kernel import Build, KernelSpec, Patch
 from harness.model.result import Result, Verdict
@@ -132,7 +133,7 @@ def test_what_the_build_says_of_itself_is_no_part_of_the_digest(lab: HostLab, to
     again = toy.build()
     files = {path.name for path in first.directory.rglob("*")}
     assert {"build.json", "build.log"} <= files
-    assert digest_of(first) == digest_of(again)
+    assert hash_of_binaries(first) == hash_of_binaries(again) != ""
 
 
 def test_a_series_is_tried_without_touching_the_tree(lab: HostLab, toy: Toy) -> None:  # noqa: F811

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from harness.build.checksum import write_atomically
 from harness.build.keys import kernel_key
 from harness.build.make import compile_kernel
 from harness.build.notbuilt import NotBuilt
+from harness.build.sameness import hash_of_binaries
 from harness.build.seriesdiff import range_diff
 from harness.build.sourcetree import Tried, try_series
 from harness.campaign.inspecting import inspect
@@ -21,23 +21,20 @@ from harness.campaign.kernel import build_kernel
 from harness.campaign.request import BuildOptions
 from harness.campaign.review.journal import Compiled
 from harness.errors import EXIT_USER, BuildError, InfraError, UserError
-from harness.limits import INSPECT_BYTES, open_regular
+from harness.limits import open_regular
 from harness.model.kernel import Build, KernelSpec, Patch
 from harness.model.progress import Progress
 from harness.model.result import EndKind, Result, RunResults
 from harness.model.review import Pair, Size, TestSet
 from harness.parse.elf import Elf
-from harness.parse.loaded import code_size, loaded_digest
+from harness.parse.loaded import code_size
 from harness.parse.warnings import new_warnings, warnings
 from harness.run.documents import read_results
 from harness.run.session import choose_suites, key_of_testcases
 from harness.run.side_run import Ended, SideRuns
 
-_ELF = b"\x7fELF"
 _LOG_BYTES = 64 << 10
 _DETAILS = 12
-# What says how a build was made, or is made of the other files.
-_OF_BUILD = {"Image", "System.map", "build.json", "build.log", "payload.ext4"}
 
 
 class Lab(Protocol):
@@ -108,7 +105,7 @@ class HostLab:
             is_configured = not isinstance(error, NotBuilt) or error.record.is_configured
             details = tuple(error.details[:_DETAILS])
             return Compiled(error=error.message, details=details, is_configured=is_configured)
-        return Compiled(warnings=found, digest=digest_of(built))
+        return Compiled(warnings=found, digest=hash_of_binaries(built))
 
     def _new_warnings(self, parent: Sequence[Patch], patches: Sequence[Patch]) -> tuple[str, ...]:
         """Compile the parent, if the workspace has another kernel, and then this one: that compiles just what the patch
@@ -195,30 +192,6 @@ def _is_of(results: RunResults, tests: TestSet, *, key: str, board: str) -> bool
         and record.keyword == tests.keyword
         and (not is_ours or record.testcases == key_of_testcases())
     )
-
-
-def digest_of(build: Build) -> str:
-    """Return a hash of all that a build is booted and tested with. Debug information, build IDs and what the build says
-    about itself do not count."""
-    digest = hashlib.sha256()
-    for product in sorted(build.products, key=lambda each: str(each.path)):
-        name = product.path.relative_to(build.directory).as_posix()
-        if name.startswith("patches/") or name in _OF_BUILD:
-            continue
-        content = product.digest.sha256
-        if name == "vmlinux" or name.endswith(".ko"):
-            content = _loaded(product.path) or content
-        digest.update(f"{name}\0{content}\0".encode("utf-8", "surrogateescape"))
-    return digest.hexdigest()
-
-
-def _loaded(path: Path) -> str:
-    """Return the hash of what is loaded of a kernel or a module; empty if it is no such file."""
-    with open_regular(path) as file:
-        if file.read(len(_ELF)) != _ELF:
-            return ""
-        INSPECT_BYTES.check(path.stat().st_size, place=str(path))
-        return loaded_digest(Elf(file, name=str(path)))
 
 
 def log_of(result: Result, place: Path) -> str:
