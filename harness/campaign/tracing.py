@@ -78,7 +78,7 @@ class Tracing:
             (self._directory / TEXT).write_text(text, encoding="utf-8")
             (self._directory / DOCUMENT).write_text(trace_events(events))
         self._say(
-            f"{why}: {len(events)} traced calls of {len(self._functions)} functions before it, in "
+            f"{why}: {len(events)} traced calls of its {len(self._functions)} functions, in "
             f"{self._directory / TEXT}; {DOCUMENT} there is for ui.perfetto.dev"
         )
 

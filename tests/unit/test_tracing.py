@@ -109,7 +109,7 @@ def test_what_arrives_before_the_end_is_left(tmp_path: Path, told: list[str]) ->
     tracing.keep(second, "Oops in klp_write")
     assert (tmp_path / "trace.txt").read_text() == TRACE
     assert len(json.loads((tmp_path / "trace.json").read_text())["traceEvents"]) == 7
-    assert told[0].startswith("Oops in klp_write: 4 traced calls of 2 functions before it, in ")
+    assert told[0].startswith("Oops in klp_write: 4 traced calls of its 2 functions, in ")
     first.close()
     second.close()
 
