@@ -9,6 +9,7 @@ from pathlib import Path
 
 from harness import jsonfile
 from harness.build import hostheaders
+from harness.build.changedlines import CHANGED
 from harness.build.inuse import Hold, hold, nobody_uses
 from harness.build.prune import set_aside
 from harness.build.seal import MANIFEST, checked
@@ -58,6 +59,22 @@ def give_up_incomplete(directory: Path, toolchain: Toolchain, progress: Progress
             if is_free:
                 progress.say(f"{', '.join(headers)}: on this host by now, so what did not build without is tried again")
                 set_aside(directory)
+
+
+def give_up_unrecorded(build: Build, progress: Progress) -> bool:
+    """Remove a finished build of an older harness, which did not record which lines its patches have changed, unless
+    somebody else uses it. Return whether it was removed."""
+    if (build.directory / CHANGED).exists() or not load_record(build.directory).kernel.patches:
+        return False
+    assert isinstance(build.hold, Hold)
+    build.hold.close()
+    with nobody_uses(build.directory) as is_free:
+        if is_free:
+            progress.say(
+                f"{build.directory}: an older harness did not record the lines that patches changed: made again"
+            )
+            set_aside(build.directory)
+    return is_free
 
 
 def load_build(directory: Path, *, verify: bool = False) -> Build:

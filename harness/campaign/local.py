@@ -91,6 +91,7 @@ def list_tests(checked: Checked, display: Display) -> list[str]:
 
 def run_here(checked: Checked, display: Display) -> Finished:
     """Build the kernel if needed, acquire the boards, run the tests, write the documents."""
+    from harness.build.finished import give_up_unrecorded
     from harness.campaign import reaching
     from harness.campaign.history import earlier
     from harness.campaign.kernel import build_for
@@ -103,6 +104,8 @@ def run_here(checked: Checked, display: Display) -> Finished:
     selection = _selection(checked)
     try:
         made = build_for(request.kernel, board, display)
+        if request.coverage and not request.kernel.build_dir and give_up_unrecorded(made, display):
+            made = build_for(request.kernel, board, display)
     except NotBuilt as error:
         _record_not_built(error, request, selection, board=board, display=display)
         raise

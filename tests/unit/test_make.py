@@ -20,7 +20,9 @@ from typing import Any
 import pytest
 
 from harness.build import builder, command, cutoff, finished, klp_relocations
+from harness.build.changedlines import changed_lines
 from harness.build.command import SYSTEM_PATH
+from harness.build.inuse import hold
 from harness.build.keptpatches import paths_of
 from harness.build.make import build
 from harness.build.sandbox import find_sandbox
@@ -536,6 +538,32 @@ def test_a_workspace_that_was_written_when_the_host_went_down_is_made_again(
     assert any("the host went down while it was written" in line for line in toy.progress.said)
     assert toy.calls() == EVERYTHING
     assert "edited" in (made.directory / "vmlinux").read_text()
+
+
+def test_a_build_says_which_lines_its_patches_have_changed(toy: Toy) -> None:
+    assert not (toy.build().directory / "changed.json").exists()
+    text = (toy.tree / "kernel/sched.c").read_text()
+    toy.edits["kernel/sched.c"] = f"{text}int more;\n"
+    made = toy.build()
+    last = len(text.splitlines()) + 1
+    assert changed_lines(made.directory) == {"kernel/sched.c": ((last, last),)}
+    assert not finished.give_up_unrecorded(made, toy.progress)
+
+
+def test_a_build_of_an_older_harness_is_made_again_for_its_changed_lines(toy: Toy) -> None:
+    toy.edits["kernel/sched.c"] = "int sched; /* edited */\n"
+    directory = toy.build().directory
+    manifest = json.loads((directory / "manifest.json").read_text())
+    del manifest["files"]["changed.json"]
+    (directory / "manifest.json").write_text(json.dumps(manifest))
+    (directory / "changed.json").unlink()
+    older = toy.build()
+    used = hold(older.directory)
+    assert not finished.give_up_unrecorded(older, toy.progress)  # somebody else uses it
+    assert used
+    used.close()
+    assert finished.give_up_unrecorded(toy.build(), toy.progress)
+    assert changed_lines(toy.build().directory)
 
 
 def test_a_killed_build_is_continued_in_the_same_boot_and_then_on_the_disk(
