@@ -20,8 +20,8 @@ _HUNK = re.compile(r"^@@ -\d+(?:,\d+)? \+(\d+)(?:,(\d+))? @@", re.MULTILINE)
 
 
 def keep_changed_lines(tree: Path, *, state: Path, directory: Path) -> None:
-    """Write to `directory` which lines the series that is recorded in `state` has changed in `tree`, if there is one. Raises
-    InfraError, OSError."""
+    """Write to `directory` which lines the series that is recorded in `state` has changed in `tree`, if there is one.
+    Raises InfraError, OSError."""
     found = {path: _changed(state / "pristine" / path, tree / path) for path in sorted(patched_files(state))}
     lines = {path: ranges for path, ranges in found.items() if ranges}
     if found:
