@@ -237,9 +237,10 @@ class Elf:
 
     @cached_property
     def source_ranges(self) -> tuple[SourceRange, ...]:
-        """Return the address ranges of source files, sorted by address; empty without debug information."""
+        """Return the address ranges of source files, sorted by address; empty without debug information, and for a
+        relocatable file, whose units refer to each other by relocations that are not applied here."""
         with self._as_ours():
-            units = self._units(_UNREAD)
+            units = None if self.relocatable else self._units(_UNREAD)
             return tuple(sorted(units.ranges())) if units else ()
 
     def lines_of(self, paths: Collection[str], *, deadline: Deadline) -> tuple[LineCode, ...] | None:

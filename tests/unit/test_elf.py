@@ -65,6 +65,21 @@ def test_without_debug_information_no_source_is_known() -> None:
 
 
 @needs_gcc
+def test_the_units_of_a_module_are_left_alone(tmp_path: Path) -> None:
+    """Two units in a relocatable file: where the second one's abbreviations begin is told by a relocation."""
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.c").write_text(
+            f"int {name}(int x) {{ return x + 1; }}\nstruct {name} {{ int m; }} v{name};\n"
+        )
+        subprocess.run([GCC, "-g", "-O1", "-c", f"{name}.c"], cwd=tmp_path, check=True)
+    subprocess.run(["aarch64-linux-gnu-ld", "-r", "a.o", "b.o", "-o", "x.ko"], cwd=tmp_path, check=True)
+    with (tmp_path / "x.ko").open("rb") as stream:
+        elf = Elf(stream, name="x.ko")
+        assert elf.source_ranges == ()
+        assert elf.source_of(elf.addresses_of("b")[0]) is None
+
+
+@needs_gcc
 @pytest.mark.parametrize("dwarf", ["-gdwarf-4", "-gdwarf-5", "-gdwarf-5 -gz", "-gdwarf-4 -fno-dwarf2-cfi-asm"])
 @pytest.mark.parametrize("without", ["", "a", "ac"])
 def test_source_files(tmp_path: Path, dwarf: str, without: str) -> None:
