@@ -188,7 +188,7 @@ static int secret_store(char *line)
 }
 
 /* Sleep below klp_target_caller, then tell what it returned and, still in the kernel, which klp_target_name ran. */
-static int sleep_in(struct seq_file *m, int (*callee)(void))
+static __always_inline int sleep_in(struct seq_file *m, int (*callee)(void))
 {
 	int got = klp_target_caller(callee);
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.model.board import Limits
+from harness.model.kernel import Build
 from harness.model.result import Verdict
 from harness.run.machine import Machine
 from harness.run.recorder import Recorder
@@ -216,6 +217,26 @@ def test_each_ftrace_test_has_its_own_outcome_whatever_the_logs_say(tmp_path: Pa
     assert outcomes[0].reason == "ftracetest printed no verdict for it"
     assert outcomes[2].log == f"execute: {t}/c.tc\n\nwords:ok 3 third\n"
     assert len([command for command in target.commands if "./ftracetest" in command]) == 1
+
+
+def test_what_the_kernel_is_not_configured_for_is_skipped(tmp_path: Path) -> None:
+    """A sample module that a distribution does not build. The file says so, so no output of the target can."""
+    directory = tmp_path / "selftests/ftrace"
+    (directory / "test.d/basic").mkdir(parents=True)
+    (directory / "ftracetest").write_text(UPSTREAM)
+    for name, asked in (("a", "CONFIG_SAMPLE_A=m"), ("b", "CONFIG_SAMPLE_B=m"), ("c", "nothing")):
+        (directory / f"test.d/basic/{name}.tc").write_text(f'echo "please make {asked}"; exit_unresolved\n')
+    config = {"SAMPLE_B": "m"}
+    build = Build(directory=tmp_path, release="7.3.4", key="k", config=config, without={"SAMPLE_A": "no SAMPLES"})
+    (found,) = ftrace_suite.batches(build, Isolation.CRASH)
+    t = "/payload/selftests/ftrace/test.d/basic"
+    said = [line for name in "abc" for line in (f"@begin: {t}/{name}.tc", "please make CONFIG_SAMPLE_A=m", "@end: 2")]
+    target = FakeTarget(lambda command: marked(command, (*said, "over")) if "./ftracetest-marked" in command else [])
+    machine = _machine(tmp_path, target)
+    found.batch.choose(found.tests)
+    outcomes = [found.batch.outcome(test, machine) for test in found.tests]
+    assert [outcome.verdict for outcome in outcomes] == [Verdict.SKIP, Verdict.UNRESOLVED, Verdict.UNRESOLVED]
+    assert outcomes[0].reason == "this kernel has no CONFIG_SAMPLE_A: no SAMPLES"
 
 
 @fault(

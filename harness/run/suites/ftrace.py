@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from harness.build.made import read_selftest
@@ -26,6 +26,7 @@ DIRECTORY = f"/payload/{FTRACE.name}"
 _MARKED = f"{DIRECTORY}/ftracetest-marked"
 _INSTANCE = "[instance]"
 _CHUNK = 16  # .tc files that share a process: fewer mean more start-ups, more mean more re-runs after a crash
+_ASKED = re.compile(r"\bCONFIG_(\w+)=")
 _STRTONUM = re.compile(r"\bstrtonum\b")
 
 
@@ -34,7 +35,17 @@ def batches(build: Build, isolation: Isolation) -> Iterator[Found]:
     directory = build.selftests / FTRACE.directory
     for tests in _shares(directory, isolation):
         tools = {test: tools_of(directory / file_of(test)) for test in tests}
-        yield Found(batch=FtraceBatch(directory / "ftracetest"), tests=tuple(tests), tools=tools)
+        lacking = {test: why for test in tests if (why := _lacking(directory / file_of(test), build))}
+        yield Found(batch=FtraceBatch(directory / "ftracetest", lacking=lacking), tests=tuple(tests), tools=tools)
+
+
+def _lacking(testcase: Path, build: Build) -> str:
+    """Which symbol the kernel lacks that a .tc file asks for in a message of its own, such as a sample module's; empty
+    if there is none. What the target prints is not asked."""
+    for symbol in _ASKED.findall(read_selftest(testcase)):
+        if build.config.get(symbol) not in ("y", "m"):
+            return f"this kernel has no CONFIG_{symbol}: {build.without.get(symbol, 'not configured')}"
+    return ""
 
 
 def _shares(directory: Path, isolation: Isolation) -> Iterator[list[str]]:
@@ -71,10 +82,12 @@ def tools_of(testcase: Path) -> frozenset[str]:
 
 class FtraceBatch(Batch):
     """Some .tc files in one ftracetest process, and the re-runs in a tracing instance of those that request it.
-    `upstream`: the kernel's own ftracetest, on this host."""
+    `upstream`: the kernel's own ftracetest, on this host. `lacking`: what the kernel lacks for a test: it calls itself
+    unresolved then, which is no fault of the kernel."""
 
-    def __init__(self, upstream: Path) -> None:
+    def __init__(self, upstream: Path, *, lacking: Mapping[str, str] | None = None) -> None:
         super().__init__()
+        self._lacking = lacking or {}
         self._upstream = upstream
         self._begun = ""
         self._stream = ftracetest.FtracetestStream()
@@ -110,8 +123,14 @@ class FtraceBatch(Batch):
                     self._begun = test_id(event.path, instance=event.instance)
                     deadline = time.monotonic() + machine.time_limit(self._begun)
                 else:
-                    self._outcomes[self._begun] = process.outcome(event.verdict, event.reason)
+                    self._outcomes[self._begun] = process.outcome(*self._judged(event.verdict, event.reason))
                     self._begun = ""
+
+    def _judged(self, verdict: Verdict, reason: str) -> tuple[Verdict, str]:
+        """The verdict on the test that has ended."""
+        if verdict is Verdict.UNRESOLVED and (why := self._lacking.get(self._begun)):
+            return Verdict.SKIP, why
+        return verdict, reason
 
     def _files(self, test: str) -> tuple[list[str], list[str]]:
         """The files of `test` and of the later tests in the batch that have no outcome yet: those to run, and those to
