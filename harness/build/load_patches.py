@@ -64,7 +64,7 @@ class _Reader:
 
     def load(self, path: Path) -> tuple[Patch, ...]:
         if not path.exists():
-            raise UserError(f"{path}: expected {_FORMS}, found no such file: check the path given to --patches")
+            raise UserError(f"{path}: expected {_FORMS}, found no such file: check the path")
         if path.name == "series" and path.is_file():
             return self._quilt(path)
         if not path.is_dir():

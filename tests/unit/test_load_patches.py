@@ -153,7 +153,7 @@ def test_refusals_say_place_expectation_and_finding(tmp_path: Path) -> None:
     (tmp_path / "prose.txt").write_text("nothing here\n")
     gone = tmp_path / "gone.patch"
     assert refusal(gone).startswith(f"{gone}: expected a .patch or .diff, a directory of them,")
-    assert refusal(gone).endswith("found no such file: check the path given to --patches")
+    assert refusal(gone).endswith("found no such file: check the path")
     assert "empty.patch: expected a patch (a unified diff), found an empty file" in refusal(tmp_path / "empty.patch")
     assert "prose.txt: expected a patch (a unified diff), found none in it" in refusal(tmp_path / "prose.txt")
     assert "void: expected a .patch or .diff, a directory" in refusal(tmp_path / "void")
