@@ -32,7 +32,8 @@ from harness.run.machine import Machine
 from harness.run.recorder import Recorder
 from harness.store.database import opened
 from harness.store.ingest import add_run
-from harness.target.methods.qemu import QEMU, _probing
+from harness.target.methods.qemu import QEMU
+from harness.target.methods.qemuoptions import probing as with_probe
 from tests.compilers import GNU_LD, Compiler, require
 from tests.faketarget import FakeTarget
 from tests.faults.catalogue import Blame, fault
@@ -214,9 +215,9 @@ def test_without_the_kernels_address_nothing_is_watched(answer: str, tmp_path: P
 
 def test_qemu_gets_the_plugin_once_the_addresses_are_known(tmp_path: Path) -> None:
     probe = probing(tmp_path, line(1, 0xFFFF800080010000, 0xFFFF800080010004)).probe
-    assert _probing(probe, tmp_path) == []
+    assert with_probe(probe, tmp_path) == []
     probe.table.write_bytes(bytes(16))
-    option, told = _probing(probe, tmp_path)
+    option, told = with_probe(probe, tmp_path)
     assert (option, (tmp_path / HITS).stat().st_size) == ("-plugin", 2)
     assert told == f"file={probe.plugin},table={probe.table},hits={tmp_path / HITS}"
 
@@ -256,7 +257,7 @@ def test_the_plugin_notes_what_the_machine_executes(tmp_path: Path) -> None:
         str(tmp_path / "bare"),
     ]
     done = subprocess.run(
-        [*words, *_probing(probe, tmp_path)], capture_output=True, text=True, timeout=120, check=False
+        [*words, *with_probe(probe, tmp_path)], capture_output=True, text=True, timeout=120, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert (tmp_path / HITS).read_bytes() == b"\1\1\0\1"

@@ -22,7 +22,6 @@ from harness import available, shortage
 from harness.errors import BootError, InfraError, KernelError
 from harness.model.board import BoardSpec
 from harness.model.boot import QemuBoot
-from harness.model.coverage import HITS, Probe
 from harness.products import verified_on_failure
 from harness.target.base import (
     CommandTimeout,
@@ -41,6 +40,7 @@ from harness.target.line.transport import SocketTransport
 from harness.target.methods import sysrq
 from harness.target.methods.panic import lack_of_memory, panic_reason
 from harness.target.methods.qemuhost import last_words, why_ended, why_stopped
+from harness.target.methods.qemuoptions import escaped, probing
 from harness.target.shells.serial import Shell
 from harness.tied import tied
 
@@ -156,11 +156,6 @@ def command_line(
         args += ["-device", f"virtio-blk-pci,drive={serial},serial={serial}"]
     args += ["-netdev", "user,id=net,restrict=on", "-device", "virtio-net-pci,netdev=net,romfile="]
     return tied([*args, *boot.extra_args])
-
-
-def escaped(path: Path) -> str:
-    """Escape `path` for QEMU's comma-separated options."""
-    return str(path).replace(",", ",,")
 
 
 @dataclass
@@ -305,7 +300,7 @@ def start(
     fds = {channel: theirs.fileno() for channel, (_, theirs) in pairs.items()}
     accel, _ = pick_accel(qemu_boot(board).accel)
     args = [*command_line(board, media, storage, fds=fds, accel=accel, in_turns=in_turns), *more]
-    args += _probing(media.probe, logs) if media.probe and accel == "tcg" else []
+    args += probing(media.probe, logs) if media.probe and accel == "tcg" else []
     with shortage.reported(logs), (logs / "qemu.log").open("ab") as log:
         log.write(f"$ {' '.join(args)}\n".encode())
         log.flush()
@@ -334,16 +329,6 @@ def start(
     )
     target.monitor("qmp_capabilities")
     return target
-
-
-def _probing(probe: Probe, logs: Path) -> list[str]:
-    """The arguments that make QEMU note what it executes, once it is known what that is about."""
-    if not probe.table.exists():
-        return []
-    hits = logs / HITS
-    with shortage.reported(logs), hits.open("ab") as file:
-        file.truncate(probe.count)
-    return ["-plugin", f"file={escaped(probe.plugin)},table={escaped(probe.table)},hits={escaped(hits)}"]
 
 
 def _wait_until_up(target: QemuTarget, board: BoardSpec, *, logs: Path) -> None:

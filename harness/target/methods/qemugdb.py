@@ -7,7 +7,8 @@ from pathlib import Path
 
 from harness.model.board import BoardSpec
 from harness.target.base import Target
-from harness.target.methods.qemu import QemuTarget, escaped, qemu_boot
+from harness.target.methods.qemu import QemuTarget, qemu_boot
+from harness.target.methods.qemuoptions import escaped
 
 _HALT_LIMIT_S = 30.0
 

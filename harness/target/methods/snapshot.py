@@ -25,11 +25,11 @@ from harness.target.methods.qemu import (
     QemuTarget,
     Storage,
     boot_with,
-    escaped,
     qemu_boot,
     start,
 )
 from harness.target.methods.qemuhost import last_words
+from harness.target.methods.qemuoptions import escaped
 
 THAW = "/payload/bin/thaw"  # sets the clock, reseeds the random number generator: build/overlay/thaw.c
 _SAVE_LIMIT_S = 120.0
